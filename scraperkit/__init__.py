@@ -1,0 +1,3 @@
+"""scraperkit."""
+
+__version__ = "0.1.0"

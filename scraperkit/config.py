@@ -1,0 +1,84 @@
+"""Every setting, and the environment variable that sets it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Self
+
+import platformdirs
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from scraperkit.errors import ConfigError
+from scraperkit.keys import DEFAULT_NAMESPACE
+
+CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
+
+
+class Settings(BaseSettings):
+    """Settings, read from the environment: ``SCRAPERKIT_<NAME>``, but ``REDIS_URL`` for the server.
+
+    Examples
+    --------
+    >>> Settings.load(threads=2).threads
+    2
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="SCRAPERKIT_", frozen=True, extra="ignore", hide_input_in_errors=True, populate_by_name=True
+    )
+
+    redis_url: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("REDIS_URL", "redis_url"),
+        description="redis://, rediss:// or unix:// address; left out, the embedded server is used",
+    )
+    namespace: str = Field(DEFAULT_NAMESPACE, description="the start of every key, and the name of the group")
+    data: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_data_dir("scraperkit", appauthor=False)),
+        description="where the embedded server keeps what it stores",
+    )
+    cache: Path = Field(
+        default_factory=lambda: Path(platformdirs.user_cache_dir("scraperkit", appauthor=False)),
+        description="where the embedded server's binary is kept",
+    )
+    cvm_url: str = Field(CVM_URL, description="where the regulator's pages are")
+
+    threads: int = Field(8, ge=1, le=256, description="threads that scrape, for each worker")
+    prefetch: int = Field(8, ge=0, le=10_000, description="messages a worker holds beyond one for each thread")
+    lease: float = Field(
+        60.0, gt=0, description="seconds after which the job of a worker that fell silent is taken over"
+    )
+    stop_deadline: float = Field(10.0, ge=0, description="seconds that stop() gives to the jobs in hand")
+    max_attempts: int = Field(5, ge=1, le=100, description="attempts at a job before it becomes a dead letter")
+    backoff: float = Field(1.0, ge=0, description="seconds before the second attempt; doubled for each further one")
+    backoff_limit: float = Field(300.0, ge=0, description="the longest wait between two attempts, in seconds")
+
+    batch_ttl: int = Field(7 * 86_400, ge=1, description="seconds that a batch is remembered")
+    claim_ttl: int = Field(900, ge=1, description="seconds that a finished Pub/Sub message is remembered")
+    events_kept: int = Field(100_000, ge=1, description="events kept, the oldest go first")
+    max_message_bytes: int = Field(65_536, ge=256, description="a longer message is refused")
+
+    connect_timeout: float = Field(5.0, gt=0, description="seconds to wait for a connection to the site")
+    read_timeout: float = Field(30.0, gt=0, description="seconds to wait for the site's next bytes")
+    http_retries: int = Field(3, ge=0, le=20, description="retries of one page before the job fails")
+    max_page_bytes: int = Field(8_000_000, ge=10_000, description="a longer page is refused")
+
+    @classmethod
+    def load(cls, **given: Any) -> Self:
+        """Read the environment; arguments that are not ``None`` win over it.
+
+        Raises
+        ------
+        ConfigError
+            If a value does not fit; names the variable, never its value.
+        """
+        try:
+            return cls(**{name: value for name, value in given.items() if value is not None})
+        except ValidationError as error:
+            parts = []
+            for item in error.errors(include_url=False, include_input=False, include_context=False):
+                name = str(item["loc"][0]) if item["loc"] else "settings"
+                variable = name if name.isupper() else f"SCRAPERKIT_{name.upper()}"
+                parts.append(f"{variable}: {item['msg'][0].lower()}{item['msg'][1:]}")
+            raise ConfigError("; ".join(parts)) from None

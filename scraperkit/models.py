@@ -1,0 +1,293 @@
+"""What travels through the kit: a fund, a request to scrape one month of it, and one day's figures."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any, NamedTuple, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from stdnum.br import cnpj as _cnpj
+from stdnum.exceptions import ValidationError as _StdnumError
+
+from scraperkit.errors import BadMessage, ConfigError
+
+_JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
+_PK = re.compile(r"[0-9]{1,12}")
+_MONTH_YEAR = re.compile(r"(0[1-9]|1[0-2])/(19|20)[0-9]{2}")
+_YEAR_MONTH = re.compile(r"((?:19|20)[0-9]{2})-(0[1-9]|1[0-2])(?:-[0-9]{2})?")
+
+
+class Column(NamedTuple):
+    """How one column of a frame is typed, measured and explained."""
+
+    dtype: str
+    unit: str
+    meaning: str
+
+
+COLUMNS: dict[str, Column] = {
+    "cnpj": Column("str", "", "the fund, 14 characters"),
+    "date": Column("datetime64[ms]", "day", "the day the figures are for"),
+    "quota": Column("float64", "R$", "price of one quota (cota)"),
+    "net_worth": Column("float64", "R$", "net worth of the fund (patrimônio líquido)"),
+    "holders": Column("Int64", "people", "number of quota holders (cotistas)"),
+    "inflow": Column("float64", "R$", "money paid in that day (captação)"),
+    "outflow": Column("float64", "R$", "money redeemed that day (resgate)"),
+    "portfolio": Column("float64", "R$", "value of all that the fund holds (total da carteira)"),
+}
+METRICS: tuple[str, ...] = ("quota", "net_worth", "holders", "inflow", "outflow", "portfolio")
+
+
+def normalize_cnpj(text: str) -> str:
+    """Return a CNPJ as 14 upper-case characters without punctuation.
+
+    Letters are allowed in the first 12 places, as the Receita Federal issues them since July 2026.
+
+    Raises
+    ------
+    ConfigError
+        If the text is no CNPJ: wrong length, wrong characters or wrong check digits.
+
+    Examples
+    --------
+    >>> normalize_cnpj("18.993.924/0001-00"), normalize_cnpj("12.abc.345/01de-35")
+    ('18993924000100', '12ABC34501DE35')
+    """
+    if not isinstance(text, str):
+        raise ConfigError(f"a CNPJ is text, in quotes, with all its zeros; got {type(text).__name__}")
+    return _validated_cnpj(text)
+
+
+@lru_cache(maxsize=65_536)
+def _validated_cnpj(text: str) -> str:
+    try:
+        return str(_cnpj.validate(text))
+    except _StdnumError as error:
+        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {str(error).rstrip('.').lower()}") from None
+
+
+def format_cnpj(cnpj: str) -> str:
+    """Return a CNPJ with its usual punctuation.
+
+    Examples
+    --------
+    >>> format_cnpj("18993924000100")
+    '18.993.924/0001-00'
+    """
+    return str(_cnpj.format(cnpj))
+
+
+def _text_only(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("must be text in quotes")
+    return value
+
+
+def _digits(text: str) -> str:
+    if not _PK.fullmatch(text):
+        raise ValueError("must be CVM's PK_PARTIC, 1 to 12 digits")
+    return text
+
+
+def _month_of_year(text: str) -> str:
+    if not _MONTH_YEAR.fullmatch(text):
+        raise ValueError("must be a month as MM/YYYY, for example 12/2022")
+    return text
+
+
+def _uuid_text(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise ValueError("must be a UUID, or left out") from None
+
+
+class ScrapeRequest(BaseModel):
+    """The wire message: one month of one fund. Immutable, hashable by content.
+
+    Parameters
+    ----------
+    document : str
+        CNPJ of the fund, with or without punctuation; kept as 14 upper-case characters.
+    fund_pk : str
+        CVM's ``PK_PARTIC``: digits.
+    month_year : str
+        The month, as ``MM/YYYY``.
+    message_id : str, optional
+        A UUID. Left out, it is derived from the three fields above, so that the same text is the same job.
+    acked : bool
+        ``True`` says that the work was done elsewhere: workers ignore the message.
+    batch_id : str, optional
+        The batch that the message belongs to.
+    published_at : float, optional
+        When it was published, in seconds since 1970 (UTC).
+
+    Examples
+    --------
+    >>> request = ScrapeRequest(document="18.993.924/0001-00", fund_pk="132922", month_year="12/2022")
+    >>> request.document, request.first_day
+    ('18993924000100', datetime.date(2022, 12, 1))
+    >>> ScrapeRequest.parse(request.to_json()) == request
+    True
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", str_max_length=200, allow_inf_nan=False)
+
+    document: Annotated[str, BeforeValidator(_text_only), AfterValidator(normalize_cnpj)]
+    fund_pk: Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_digits)]
+    month_year: Annotated[str, AfterValidator(_month_of_year)]
+    message_id: Annotated[str, AfterValidator(_uuid_text)] = ""
+    acked: bool = False
+    batch_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    published_at: float | None = None
+
+    def model_post_init(self, _context: Any, /) -> None:
+        """Derive the message id from the content where none was given."""
+        if not self.message_id:
+            content = f"{self.document}|{self.fund_pk}|{self.month_year}"
+            object.__setattr__(self, "message_id", str(uuid.uuid5(_JOB_IDS, content)))
+
+    @classmethod
+    def parse(cls, raw: bytes | str) -> Self:
+        """Read a message off the wire.
+
+        Raises
+        ------
+        BadMessage
+            If it is no JSON object, or a field does not fit; the text names every such field, never its value.
+        """
+        try:
+            return cls.model_validate_json(raw)
+        except ValidationError as error:
+            raise BadMessage(_explain(error)) from None
+
+    def to_json(self) -> str:
+        """Return the message as it goes over the wire."""
+        return self.model_dump_json(exclude_none=True)
+
+    @property
+    def year(self) -> int:
+        """The year asked for."""
+        return int(self.month_year[3:])
+
+    @property
+    def month(self) -> int:
+        """The month asked for, 1 to 12."""
+        return int(self.month_year[:2])
+
+    @property
+    def first_day(self) -> dt.date:
+        """The first day of the month asked for."""
+        return dt.date(self.year, self.month, 1)
+
+
+def _explain(error: ValidationError) -> str:
+    parts = []
+    for item in error.errors(include_url=False, include_input=False, include_context=False):
+        field = ".".join(str(step) for step in item["loc"])
+        text = item["msg"].removeprefix("Value error, ")
+        parts.append(f"{field}: {text}" if field else text)
+    return "; ".join(parts)[:1000]
+
+
+@dataclass(frozen=True, slots=True)
+class Fund:
+    """A fund as the regulator's site describes it.
+
+    Attributes
+    ----------
+    cnpj : str
+        14 upper-case characters, no punctuation.
+    pk : str
+        CVM's ``PK_PARTIC``, which the daily pages are addressed by.
+    name, status : str
+        As the site shows them, in Portuguese.
+    started_on : datetime.date or None
+        First day of the fund, where the site tells it.
+    """
+
+    cnpj: str
+    pk: str
+    name: str = ""
+    status: str = ""
+    started_on: dt.date | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether the site says that the fund operates normally."""
+        return self.status.strip().upper() == "EM FUNCIONAMENTO NORMAL"
+
+    def months(self, start: str | dt.date | None = None, end: str | dt.date | None = None) -> list[ScrapeRequest]:
+        """Return one request for each month from `start` to `end`, both included.
+
+        Months before the fund's start and after the current one are left out: the site has no page for them.
+
+        Parameters
+        ----------
+        start : str or datetime.date, optional
+            ``"YYYY-MM"``; the month of `started_on` if left out.
+        end : str or datetime.date, optional
+            ``"YYYY-MM"``; the current month if left out.
+
+        Raises
+        ------
+        ConfigError
+            If a month does not read as ``YYYY-MM``, `end` is before `start`, or no start is known.
+
+        Examples
+        --------
+        >>> fund = Fund("18993924000100", "132922")
+        >>> [request.month_year for request in fund.months("2022-11", "2023-01")]
+        ['11/2022', '12/2022', '01/2023']
+        """
+        if start is None and self.started_on is None:
+            raise ConfigError(f"start: the site does not tell when {self.cnpj} started; say it, as in '2022-01'")
+        first = _month_number("start", start if start is not None else self.started_on)
+        last = _month_number("end", end if end is not None else dt.date.today())
+        if last < first:
+            raise ConfigError(f"end: {end} is before start {start or self.started_on}")
+        if self.started_on is not None:
+            first = max(first, _month_number("started_on", self.started_on))
+        last = min(last, _month_number("today", dt.date.today()))
+        return [
+            ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=f"{n % 12 + 1:02d}/{n // 12}")
+            for n in range(first, last + 1)
+        ]
+
+
+def _month_number(field: str, month: str | dt.date | None) -> int:
+    if isinstance(month, dt.date):
+        return month.year * 12 + month.month - 1
+    match = _YEAR_MONTH.fullmatch(month) if isinstance(month, str) else None
+    if match is None:
+        raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'")
+    return int(match[1]) * 12 + int(match[2]) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class DailyQuote:
+    """One day of one fund, the numbers exactly as the page shows them; ``None`` where it shows nothing.
+
+    Units and meanings of the six metrics are in :data:`COLUMNS`.
+    """
+
+    cnpj: str
+    date: dt.date
+    quota: float | None = None
+    net_worth: float | None = None
+    holders: int | None = None
+    inflow: float | None = None
+    outflow: float | None = None
+    portfolio: float | None = None
+
+    def metrics(self) -> Iterator[tuple[str, float]]:
+        """Yield name and value of each metric that the page showed."""
+        for metric in METRICS:
+            value = getattr(self, metric)
+            if value is not None:
+                yield metric, value

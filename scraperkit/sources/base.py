@@ -1,0 +1,24 @@
+"""What a source of prices must be able to do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from scraperkit.models import DailyQuote, ScrapeRequest
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Anything with ``fetch``; called from many threads at once, so it must be thread-safe."""
+
+    def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
+        """Return the days of the month asked for; an empty list is a month without quotes, and is done.
+
+        Raises
+        ------
+        scraperkit.errors.SourceError
+            If the page cannot be had or is not as known; ``retryable`` says whether later may be better. Any other
+            exception also fails the job only, and counts as retryable.
+        """
+        ...
