@@ -49,13 +49,14 @@ class Settings(BaseSettings):
     lease: float = Field(
         60.0, gt=0, description="seconds after which the job of a worker that fell silent is taken over"
     )
+    heartbeat: float = Field(2.0, gt=0, description="seconds between signs of life; after three a worker is dead")
     stop_deadline: float = Field(10.0, ge=0, description="seconds that stop() gives to the jobs in hand")
     max_attempts: int = Field(5, ge=1, le=100, description="attempts at a job before it becomes a dead letter")
     backoff: float = Field(1.0, ge=0, description="seconds before the second attempt; doubled for each further one")
     backoff_limit: float = Field(300.0, ge=0, description="the longest wait between two attempts, in seconds")
 
     batch_ttl: int = Field(7 * 86_400, ge=1, description="seconds that a batch is remembered")
-    claim_ttl: int = Field(900, ge=1, description="seconds that a finished Pub/Sub message is remembered")
+    claim_ttl: int = Field(300, ge=1, description="seconds that a finished Pub/Sub message is remembered")
     events_kept: int = Field(100_000, ge=1, description="events kept, the oldest go first")
     max_message_bytes: int = Field(65_536, ge=256, description="a longer message is refused")
 

@@ -24,6 +24,8 @@
     │   └── BatchTimeout           ``wait(timeout)`` ended before the batch did
     └── WorkerError                the engine itself failed, not a job
 
+Besides, :class:`ScraperKitWarning` is warned where work goes on but something is lost or ignored.
+
 Every message names the field, the page or the key, and says what to do.
 """
 
@@ -32,6 +34,10 @@ from __future__ import annotations
 
 class ScraperKitError(Exception):
     """The root: ``except ScraperKitError`` catches all that the kit raises on purpose."""
+
+
+class ScraperKitWarning(UserWarning):
+    """Work goes on, but something is lost or ignored."""
 
 
 class ConfigError(ScraperKitError, ValueError):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
 from stdnum.br import cnpj as _cnpj
 from stdnum.exceptions import ValidationError as _StdnumError
 
@@ -102,7 +102,7 @@ def _month_of_year(text: str) -> str:
 
 def _uuid_text(text: str) -> str:
     try:
-        return str(uuid.UUID(text))
+        return str(uuid.UUID(text)) if text else ""
     except ValueError:
         raise ValueError("must be a UUID, or left out") from None
 
@@ -146,6 +146,14 @@ class ScrapeRequest(BaseModel):
     batch_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     published_at: float | None = None
 
+    _fund: Fund | None = PrivateAttr(None)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ScrapeRequest) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash((self.message_id, self.month_year, self.document))
+
     def model_post_init(self, _context: Any, /) -> None:
         """Derive the message id from the content where none was given."""
         if not self.message_id:
@@ -165,6 +173,13 @@ class ScrapeRequest(BaseModel):
             return cls.model_validate_json(raw)
         except ValidationError as error:
             raise BadMessage(_explain(error)) from None
+        except UnicodeError:
+            raise BadMessage("the message is not UTF-8 text") from None
+
+    @property
+    def fund(self) -> Fund | None:
+        """The fund that :meth:`Fund.months` made this request for. It does not travel over the wire."""
+        return self._fund
 
     def to_json(self) -> str:
         """Return the message as it goes over the wire."""
@@ -254,10 +269,13 @@ class Fund:
         if self.started_on is not None:
             first = max(first, _month_number("started_on", self.started_on))
         last = min(last, _month_number("today", dt.date.today()))
-        return [
-            ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=f"{n % 12 + 1:02d}/{n // 12}")
-            for n in range(first, last + 1)
-        ]
+        return [self._request(number) for number in range(first, last + 1)]
+
+    def _request(self, month_number: int) -> ScrapeRequest:
+        year, month = divmod(month_number, 12)
+        request = ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=f"{month + 1:02d}/{year}")
+        request._fund = self
+        return request
 
 
 def _month_number(field: str, month: str | dt.date | None) -> int:

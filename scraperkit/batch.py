@@ -1,0 +1,268 @@
+"""A batch of published messages: how far it is, what failed, and what each worker did."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import pandas as pd
+import redis as redis_py
+from tqdm.auto import tqdm
+
+from scraperkit.config import Settings
+from scraperkit.engine.registry import live_workers
+from scraperkit.engine.running import raise_engine_error
+from scraperkit.errors import BatchNotFound, BatchTimeout
+from scraperkit.keys import Keys
+from scraperkit.models import format_cnpj
+
+_POLL = 0.1
+_LOOK_FOR_LOST = 1.0
+_SHOWN_FAILURES = 5
+_GRACE = 3.0
+_TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
+_EVENT_COLUMNS = {
+    "message": "str",
+    "cnpj": "str",
+    "month": "str",
+    "outcome": "str",
+    "attempt": "int64",
+    "delivery": "str",
+    "worker": "str",
+    "thread": "str",
+    **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
+    "quotes": "int64",
+    "error": "str",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class BatchStatus:
+    """How many messages of a batch are where.
+
+    Attributes
+    ----------
+    published, done, failed, lost : int
+        `failed` counts what will not be tried again; `lost` what was published by Pub/Sub and reached nobody, or
+        whose worker died.
+    pending : int
+        The rest: waiting, being worked on, or waiting for another attempt.
+    """
+
+    published: int
+    done: int
+    failed: int
+    pending: int
+    lost: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is pending."""
+        return self.pending == 0
+
+    def __str__(self) -> str:
+        parts = [f"{self.published} published", f"{self.done} done"]
+        parts += [f"{count} {word}" for word, count in (("failed", self.failed), ("lost", self.lost)) if count]
+        return ", ".join(parts + ([f"{self.pending} pending"] if self.pending else []))
+
+
+class Batch:
+    """A batch, found by its id. Made by :meth:`Publisher.publish` and :meth:`Publisher.batch`.
+
+    Attributes
+    ----------
+    id : str
+        By which any process can find it again, for a week by default.
+    receivers : int or None
+        Pub/Sub: how many subscribers the messages reached, at the least; ``None`` for the stream.
+    """
+
+    def __init__(
+        self, redis: redis_py.Redis, batch_id: str, *, namespace: str | None = None, receivers: int | None = None
+    ) -> None:
+        self.id = batch_id
+        self.receivers = receivers
+        self.keys = Keys(namespace or Settings.load().namespace)
+        self._redis: Any = redis
+
+    @classmethod
+    def find(cls, redis: redis_py.Redis, batch_id: str, *, namespace: str | None = None) -> Self:
+        """Find a batch by its id.
+
+        Raises
+        ------
+        BatchNotFound
+            If there is none of that id in the namespace, or it has expired.
+        """
+        batch = cls(redis, batch_id, namespace=namespace)
+        batch.status()
+        return batch
+
+    def status(self) -> BatchStatus:
+        """Return the counts of this moment.
+
+        Raises
+        ------
+        BatchNotFound
+            If the batch has expired, or was deleted.
+        """
+        status, delivery = self._counts()
+        return self._with_lost(status) if delivery == "pubsub" and status.pending else status
+
+    def wait(self, timeout: float | None = None, *, progress: bool | None = None) -> BatchStatus:
+        """Wait until nothing is pending or can come, under a progress bar; then tell what failed, and why.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds; without it, wait as long as it takes.
+        progress : bool, optional
+            Whether to show the bar and the failures; by default where somebody can see them (terminal, notebook).
+
+        Raises
+        ------
+        BatchTimeout
+            If `timeout` passes first. The work goes on.
+        WorkerError
+            If the engine of a subscriber in this process failed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        look_for_lost_at = 0.0
+        status, delivery = self._counts()
+        disable = None if progress is None else not progress
+        with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
+            while True:
+                if status.pending and delivery == "pubsub" and time.monotonic() >= look_for_lost_at:
+                    status = self._with_lost(status)
+                    look_for_lost_at = time.monotonic() + _LOOK_FOR_LOST
+                self._show(bar, status)
+                if status.finished:
+                    break
+                raise_engine_error(self.keys.namespace)
+                if deadline is not None and time.monotonic() > deadline:
+                    raise BatchTimeout(f"after {timeout:g} s: {status}; the work goes on, wait() can be called again")
+                time.sleep(_POLL)
+                status, delivery = self._counts()
+            shown = not bar.disable
+        if shown and (status.failed or status.lost):
+            self._tell_failures()
+        return status
+
+    def jobs(self) -> pd.DataFrame:
+        """Return the state of every message.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by ``message`` (message id); columns ``cnpj``, ``month`` (MM/YYYY), ``state`` (pending, running,
+            done, failed, lost) and ``error``, all text; sorted by fund and month. Empty for an empty batch.
+        """
+        states = self._states()
+        lost = self._lost(states)
+        rows = []
+        for message, (state, cnpj, month, error) in states.items():
+            found_lost = message in lost
+            rows.append((message, cnpj, month, "lost" if found_lost else state, lost[message] if found_lost else error))
+        rows.sort(key=lambda row: (row[1], row[2][3:], row[2][:2]))
+        frame = pd.DataFrame(rows, columns=["message", "cnpj", "month", "state", "error"], dtype="str")
+        return frame.set_index("message")
+
+    def failures(self) -> pd.DataFrame:
+        """Return the messages that failed or were lost, and why: :meth:`jobs` without the others."""
+        jobs = self.jobs()
+        return jobs[jobs["state"].isin(["failed", "lost"])]
+
+    def events(self) -> pd.DataFrame:
+        """Return what was done for this batch, one row for each attempt at a message, oldest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            RangeIndex; columns ``message``, ``cnpj``, ``month``, ``outcome`` (done, retry, failed, dead, ignored,
+            superseded), ``attempt``, ``delivery``, ``worker``, ``thread``, the times ``published_at``,
+            ``received_at``, ``started_at``, ``fetched_at``, ``stored_at`` (UTC), ``quotes`` (days found) and
+            ``error``. Redis keeps the newest 100,000 events of all batches, so those of an old one may be gone.
+        """
+        rows = []
+        for _, fields in self._redis.xrange(self.keys.events):
+            event = json.loads(fields["event"])
+            if event.get("batch") == self.id:
+                rows.append({"error": ""} | event | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])})
+        frame = pd.DataFrame(rows, columns=list(_EVENT_COLUMNS))
+        for column in _TIMES:
+            frame[column] = pd.to_datetime(frame[column].astype("float64"), unit="s", utc=True)
+        return frame.astype(_EVENT_COLUMNS)
+
+    def _counts(self) -> tuple[BatchStatus, str]:
+        names = ["published", "done", "failed", "lost", "delivery"]
+        found = self._redis.hmget(self.keys.batch(self.id), names)
+        if found[0] is None:
+            raise BatchNotFound(
+                f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}: it has expired, or is another's"
+            )
+        published, done, failed, lost = (int(value or 0) for value in found[:4])
+        return BatchStatus(published, done, failed, published - done - failed - lost, lost), str(found[4])
+
+    def _with_lost(self, status: BatchStatus) -> BatchStatus:
+        lost = len(self._lost(self._states()))
+        return BatchStatus(status.published, status.done, status.failed, status.pending - lost, status.lost + lost)
+
+    def _states(self) -> dict[str, tuple[str, str, str, str]]:
+        """Message id to state, cnpj, month and error."""
+        states = {}
+        for field, text in self._redis.hgetall(self.keys.batch(self.id)).items():
+            if "-" in field:
+                state, cnpj, month, error = [*text.split(" ", 3), "", "", ""][:4]
+                states[field] = (state, cnpj, month, error)
+        return states
+
+    def _lost(self, states: Mapping[str, tuple[str, str, str, str]]) -> dict[str, str]:
+        """Pub/Sub messages that are open though nobody alive has them or can still receive them, and why."""
+        delivery, published_at = self._redis.hmget(self.keys.batch(self.id), ["delivery", "published_at"])
+        opened = {message: state[0] for message, state in states.items() if state[0] in ("pending", "running")}
+        if delivery != "pubsub" or not opened:
+            return {}
+        workers = live_workers(self._redis, self.keys)
+        instances = {worker.instance for worker in workers}
+        published = float(published_at or 0)
+        # A worker that listened in time may have messages unread, unless it has long been idle.
+        may_come = any(
+            0 < worker.subscribed_at <= published + 1 and (worker.in_hand or worker.beat_at < published + _GRACE)
+            for worker in workers
+        )
+        holders = dict(zip(opened, self._redis.mget([self.keys.claim(message) for message in opened]), strict=True))
+        lost = {}
+        for message, state in opened.items():
+            holder = holders[message]
+            if holder in instances or holder == "finished":
+                continue
+            if holder is not None or state == "running":
+                lost[message] = f"the worker {holder or ''}".rstrip() + " died with it"
+            elif not may_come:
+                lost[message] = "no worker that received it is alive"
+        return lost
+
+    def _show(self, bar: Any, status: BatchStatus) -> None:
+        bar.update(status.published - status.pending - bar.n)
+        notes = [f"{count} {word}" for word, count in (("failed", status.failed), ("lost", status.lost)) if count]
+        if status.pending and bar.format_dict["elapsed"] > _GRACE and not live_workers(self._redis, self.keys):
+            notes.append("no worker listens: start a Subscriber, or `scraperkit work`")
+        bar.set_postfix_str(", ".join(notes), refresh=False)
+
+    def _tell_failures(self) -> None:
+        failures = self.failures()
+        for _, row in failures.head(_SHOWN_FAILURES).iterrows():
+            tqdm.write(f"{format_cnpj(row['cnpj'])} {row['month']} {row['state']}: {row['error']}", file=sys.stderr)
+        if len(failures) > _SHOWN_FAILURES:
+            more = len(failures) - _SHOWN_FAILURES
+            tqdm.write(f"… and {more} more; batch.failures() has all of them", file=sys.stderr)
+
+    def __repr__(self) -> str:
+        try:
+            return f"<Batch {self.id}: {self.status()}>"
+        except (BatchNotFound, redis_py.RedisError):
+            return f"<Batch {self.id}>"

@@ -1,0 +1,251 @@
+"""The ``scraperkit`` command line."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scraperkit.errors import ConfigError, ScraperKitError
+
+if TYPE_CHECKING:
+    from scraperkit.worker import Worker
+
+app = typer.Typer(
+    help="Collect and study the daily prices of Brazilian investment funds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+redis_app = typer.Typer(help="The embedded Redis server.", no_args_is_help=True)
+app.add_typer(redis_app, name="redis")
+
+
+class Delivery(StrEnum):
+    """How a message travels."""
+
+    stream = "stream"
+    pubsub = "pubsub"
+
+
+class Listen(StrEnum):
+    """What a worker listens to."""
+
+    both = "both"
+    stream = "stream"
+    pubsub = "pubsub"
+
+
+Namespace = Annotated[str | None, typer.Option(help="Where to work; SCRAPERKIT_NAMESPACE if left out.")]
+Url = Annotated[str | None, typer.Option("--url", help="The site; SCRAPERKIT_CVM_URL if left out, else the live one.")]
+Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
+
+
+@app.command()
+def demo(
+    chart: Annotated[Path, typer.Option(help="Where to save the chart.")] = Path("scraperkit-demo.png"),
+    funds: Annotated[int, typer.Option(min=1, max=15, help="How many funds.")] = 10,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="How many worker threads.")] = 8,
+) -> None:
+    """Run the main job offline: ten funds, two years, a table and a chart."""
+    from scraperkit import demo as main_job
+    from scraperkit.connection import connect
+
+    with connect() as redis:
+        main_job.run(redis, chart, funds=funds, threads=threads)
+
+
+@app.command()
+def publish(
+    cnpjs: Cnpjs,
+    start: Annotated[
+        str | None, typer.Option("--from", help="First month, YYYY-MM; the fund's first if left out.")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM; this month if left out.")] = None,
+    delivery: Annotated[Delivery, typer.Option(help="Kept until done, or heard by who listens now.")] = Delivery.stream,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all is done.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Scrape again what is done.")] = False,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Look funds up, and publish one message for each of their months."""
+    from scraperkit.connection import connect
+    from scraperkit.publisher import Publisher
+    from scraperkit.sources import CvmPages
+
+    with connect() as redis, CvmPages(url) as source:
+        requests = [request for cnpj in cnpjs for request in source.find_fund(cnpj).months(start, end)]
+        batch = Publisher(redis, delivery=delivery.value, namespace=namespace).publish(requests, force=force)
+        typer.echo(f"batch {batch.id}: {batch.status()}")
+        if wait:
+            status = batch.wait()
+            typer.echo(str(status))
+            if status.failed or status.lost:
+                raise typer.Exit(1)
+
+
+@app.command()
+def work(
+    threads: Annotated[int | None, typer.Option(help="Pages fetched at once; SCRAPERKIT_THREADS if left out.")] = None,
+    delivery: Annotated[Listen, typer.Option(help="What to listen to.")] = Listen.both,
+    name: Annotated[str | None, typer.Option(help="The worker's name; the machine's and a number if left out.")] = None,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Work as a process of its own until SIGTERM or Ctrl-C; start as many as you like."""
+    from scraperkit.connection import connect
+    from scraperkit.sources import CvmPages
+    from scraperkit.worker import Worker
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with connect() as redis, CvmPages(url) as source:
+        worker = Worker(redis, source, threads=threads, delivery=delivery.value, name=name, namespace=namespace)
+        asyncio.run(_work(worker))
+
+
+async def _work(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    await worker.start()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.request_stop)
+    typer.echo(f"READY {worker.name}")
+    await worker.run()
+
+
+@app.command()
+def prices(
+    cnpjs: Annotated[list[str] | None, typer.Argument(metavar="[CNPJ]...", help="Funds; all if left out.")] = None,
+    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
+    end: Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD.")] = None,
+    metric: Annotated[str, typer.Option(help="quota, net_worth, holders, inflow, outflow or portfolio.")] = "quota",
+    out: Annotated[Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.")] = None,
+    namespace: Namespace = None,
+) -> None:
+    """Show what is stored, or write it to a file."""
+    from scraperkit.connection import connect
+    from scraperkit.timeseries import TimeSeriesReader
+
+    if out is not None and out.suffix not in (".csv", ".parquet"):
+        raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")
+    with connect() as redis:
+        reader = TimeSeriesReader(redis, namespace=namespace)
+        frame = reader.prices(cnpjs or None, start=start, end=end, metric=metric)
+    if out is None:
+        typer.echo(frame.to_string() if len(frame) else "no prices stored for that")
+    elif out.suffix == ".csv":
+        frame.to_csv(out)
+    else:
+        try:
+            frame.to_parquet(out)
+        except ImportError:
+            raise ConfigError("--out: Parquet needs pyarrow; install scraperkit[parquet], or write .csv") from None
+    if out is not None:
+        typer.echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
+
+
+@app.command()
+def replica(
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
+    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers that are errors.")] = 0.0,
+) -> None:
+    """Serve the offline replica of the regulator's site, on this machine only, until Ctrl-C."""
+    from scraperkit.replica import Replica
+
+    site = Replica.start(port, latency=latency, error_rate=error_rate)
+    typer.echo(f"READY {site.url}")
+    typer.echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
+    site.serve_forever()
+
+
+@app.command()
+def doctor() -> None:
+    """Tell what is installed, reachable or missing, and what to do."""
+    from scraperkit.doctor import examine
+
+    findings = examine()
+    for finding in findings:
+        typer.echo(str(finding))
+    if any(not finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+@redis_app.command("start")
+def redis_start() -> None:
+    """Start the embedded server, and let it run until it is stopped."""
+    from scraperkit import embedded
+
+    embedded.start()
+    typer.echo(_status_line())
+
+
+@redis_app.command("stop")
+def redis_stop(force: Annotated[bool, typer.Option("--force", help="Even while others use it.")] = False) -> None:
+    """Stop the embedded server; what is stored stays."""
+    from scraperkit import embedded
+
+    if embedded.stop(force=force):
+        typer.echo("stopped")
+    else:
+        typer.echo("others use it: it stops when the last of them leaves, or now with --force")
+
+
+@redis_app.command("status")
+def redis_status() -> None:
+    """Tell whether the embedded server runs, and where its data are."""
+    typer.echo(_status_line())
+
+
+@redis_app.command("url")
+def redis_url() -> None:
+    """Print the address of the running embedded server, with its password, for REDIS_URL."""
+    from scraperkit import embedded
+
+    url = embedded.running_url()
+    if url is None:
+        raise ConfigError("the embedded server does not run; start it with `scraperkit redis start`")
+    typer.echo(url)
+
+
+@redis_app.command("cli", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def redis_cli(context: typer.Context) -> None:
+    """Open redis-cli on the embedded server; more words are passed on, as in `scraperkit redis cli PING`."""
+    from scraperkit import embedded
+
+    command, environment = embedded.redis_cli()
+    sys.stdout.flush()
+    os.execve(command[0], [*command, *context.args], environment)  # noqa: S606
+
+
+def _status_line() -> str:
+    from scraperkit import embedded
+
+    status = embedded.status()
+    if not status.running:
+        return f"not running; data in {status.folder} ({status.size / 1e6:.1f} MB)"
+    stays = "until stopped" if status.pinned else "while somebody uses it"
+    return (
+        f"Redis {status.version} at {status.url}, pid {status.pid}, runs {stays}; "
+        f"data in {status.folder} ({status.size / 1e6:.1f} MB)"
+    )
+
+
+def main() -> None:
+    """Run the command line; every expected error is one sentence on stderr and exit code 1."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        raise SystemExit(130) from None
+    except (ScraperKitError, OSError) as error:
+        if os.environ.get("SCRAPERKIT_DEBUG"):
+            raise
+        typer.echo(f"scraperkit: {error}", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,236 @@
+"""Connect to Redis: one client, checked once for what the kit needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
+
+from scraperkit import embedded
+from scraperkit.config import Settings
+from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
+
+CONNECT_TIMEOUT = 5.0
+SOCKET_TIMEOUT = 15.0
+CLIENT_NAME = "scraperkit"
+_WAYS_OUT = "run `docker compose up redis`, or unset REDIS_URL for the embedded server"
+
+_ADDRESS_OPTIONS = {"host", "port", "path", "db", "username", "password", "credential_provider"}
+_TLS_OPTIONS = {
+    "ssl_keyfile",
+    "ssl_certfile",
+    "ssl_cert_reqs",
+    "ssl_ca_certs",
+    "ssl_ca_path",
+    "ssl_ca_data",
+    "ssl_check_hostname",
+    "ssl_password",
+    "ssl_min_version",
+    "ssl_ciphers",
+    "ssl_include_verify_flags",
+    "ssl_exclude_verify_flags",
+}
+_TUNING_OPTIONS = {
+    "socket_timeout",
+    "socket_connect_timeout",
+    "socket_keepalive",
+    "socket_keepalive_options",
+    "health_check_interval",
+    "client_name",
+}
+_URL_OPTIONS = _ADDRESS_OPTIONS | _TLS_OPTIONS | {"socket_connect_timeout", "socket_keepalive", "max_connections"}
+_COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS
+# Maintenance notices concern a hosted cluster; with them, redis-py no longer notices a connection that went stale.
+_FIXED: dict[str, Any] = {
+    "protocol": 3,
+    "decode_responses": True,
+    "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+}
+
+
+def connect(url: str | None = None) -> redis.Redis:
+    """Return a client for Redis, after a look at whether the server has what the kit needs.
+
+    Parameters
+    ----------
+    url : str, optional
+        ``redis://``, ``rediss://`` (TLS; options such as ``?ssl_ca_certs=ca.pem``) or ``unix://``. Left out,
+        ``REDIS_URL`` decides, and without that the embedded server is used, and started where need be.
+
+    Returns
+    -------
+    redis.Redis
+        It may be shared by threads. Close it, or use it in a ``with`` block.
+
+    Raises
+    ------
+    ConfigError
+        If the address cannot be read, or names another database than 0: the index of labels spans all of them.
+    RedisUnreachable
+        If nobody answers there, or the password is wrong.
+    TimeSeriesMissing
+        If the server has no ``TS.*`` commands.
+    EmbeddedRedisError
+        If the embedded server is used and does not start.
+
+    Examples
+    --------
+    >>> with connect() as redis:  # doctest: +SKIP
+    ...     redis.ping()
+    True
+    """
+    settings = Settings.load(redis_url=url)
+    if not settings.redis_url:
+        client = _client(_options(embedded.ensure(settings)))
+        _check_server(client, f"that is the embedded server: see {embedded.status(settings).log}")
+        return client
+    client = _client(_options(settings.redis_url.get_secret_value()))
+    # One try: to wait for a wrong address four times helps nobody.
+    with sibling(client, retry=Retry(NoBackoff(), 0)) as once:
+        _check_server(once, _WAYS_OUT)
+    return client
+
+
+def check_client(client: Any) -> redis.Redis:
+    """Return the client if it is one that the kit can work with.
+
+    Raises
+    ------
+    ConfigError
+        If it was made with another protocol than RESP3, does not decode replies, or is bound to another database.
+    """
+    make = "make it with scraperkit.connect(url)"
+    if not isinstance(client, redis.Redis):
+        raise ConfigError(f"redis: expected a redis.Redis client, got {type(client).__name__}; {make}")
+    options = client.get_connection_kwargs()
+    if isinstance(client.connection_pool, SentinelConnectionPool):
+        raise ConfigError(f"redis: a client of Redis Sentinel does not fit; {make}")
+    if str(options.get("protocol")) != "3" or not options.get("decode_responses"):
+        raise ConfigError(f"redis: the client needs protocol=3 and decode_responses=True; {make}")
+    if int(options.get("db") or 0):
+        raise ConfigError(f"redis: the client is bound to database {options['db']}, the kit needs database 0; {make}")
+    return client
+
+
+def connection_kwargs(client: redis.Redis) -> dict[str, Any]:
+    """Return the keyword arguments that make another client like this one, for ``Redis`` of redis or redis.asyncio.
+
+    Address, password, TLS and timeouts are taken over; retries and the size of the pool are not.
+    """
+    pool = client.connection_pool
+    kept = {name: value for name, value in pool.connection_kwargs.items() if name in _COPIED and value is not None}
+    if issubclass(pool.connection_class, UnixDomainSocketConnection):
+        kept["unix_socket_path"] = kept.pop("path")
+    elif issubclass(pool.connection_class, SSLConnection):
+        kept["ssl"] = True
+    return {**kept, **_FIXED}
+
+
+def async_client(client: redis.Redis, **overrides: Any) -> redis.asyncio.Redis:
+    """Return an asyncio client with this one's parameters, connections of its own, and no retries.
+
+    Parameters
+    ----------
+    **overrides
+        Arguments of ``redis.asyncio.Redis`` that are to differ, for example ``socket_timeout``.
+    """
+    return redis.asyncio.Redis(**{**connection_kwargs(client), "retry": AsyncRetry(NoBackoff(), 0), **overrides})
+
+
+def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
+    """Return a client with this one's parameters and retries, and connections of its own.
+
+    Parameters
+    ----------
+    **overrides
+        Arguments of ``redis.Redis`` that are to differ.
+    """
+    retry = client.get_retry() or Retry(NoBackoff(), 0)
+    return redis.Redis(**{**connection_kwargs(client), "retry": retry, **overrides})
+
+
+def _options(url: str) -> dict[str, Any]:
+    try:
+        options = dict(parse_url(url))  # type: ignore[no-untyped-call]
+    except ValueError:
+        raise ConfigError(
+            "REDIS_URL: not an address of Redis; write redis://host:6379, rediss://host:6379 or unix:///path/to/socket"
+        ) from None
+    unknown = sorted(set(options) - _URL_OPTIONS - {"connection_class"})
+    if unknown:
+        raise ConfigError(f"REDIS_URL: leave out {', '.join(unknown)}; the kit sets it, or does not know it")
+    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        if name in options and not Path(options[name]).is_file():
+            raise ConfigError(f"REDIS_URL: {name}: there is no file {options[name]}")
+    if options.get("db"):
+        raise ConfigError(
+            f"REDIS_URL: database {options['db']} does not fit, use database 0 "
+            "(the index of labels spans all databases); a namespace of your own keeps data apart: SCRAPERKIT_NAMESPACE"
+        )
+    return options
+
+
+def _client(options: dict[str, Any]) -> redis.Redis:
+    pool = redis.ConnectionPool(
+        **{
+            "socket_connect_timeout": CONNECT_TIMEOUT,
+            "socket_timeout": SOCKET_TIMEOUT,
+            "client_name": CLIENT_NAME,
+            "health_check_interval": 30,
+            "retry": Retry(ExponentialWithJitterBackoff(base=0.05, cap=1.0), 3),
+            **options,
+            **_FIXED,
+        }
+    )
+    return redis.Redis.from_pool(pool)
+
+
+def _check_server(client: redis.Redis, ways_out: str) -> None:
+    where = address_of(client)
+    try:
+        client.ping()
+    except (redis.RedisError, OSError, ValueError) as error:
+        raise RedisUnreachable(f"{_why(client, error, where)}; {ways_out}") from None
+    try:
+        client.execute_command("TS.QUERYINDEX", "scraperkit.probe=1")  # type: ignore[no-untyped-call]
+    except NoPermissionError:
+        # The server looks a command up before it looks at the user's rights: TS.* is there.
+        return
+    except redis.RedisError as error:
+        if "unknown command" not in str(error).lower():
+            raise RedisUnreachable(f"{_why(client, error, where)}; {ways_out}") from None
+        raise TimeSeriesMissing(
+            f"Redis at {where} has no TimeSeries; use Redis 8 or redis-stack there, {ways_out}"
+        ) from None
+
+
+def address_of(client: redis.Redis) -> str:
+    """Return host and port of a client, or the path of its socket; never the password."""
+    options = client.get_connection_kwargs()
+    return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
+
+
+def _why(client: redis.Redis, error: Exception, where: str) -> str:
+    password = client.get_connection_kwargs().get("password")
+    if isinstance(error, AuthenticationError):
+        refused = "refuses this user and password" if password else "asks for a password"
+        return f"Redis at {where} {refused}; write it as in redis://:password@host:6379, special characters %-encoded"
+    if isinstance(error, BusyLoadingError):
+        return f"Redis at {where} is still loading its data; try again in a moment"
+    if isinstance(error, ResponseError):
+        return f"Redis at {where} answers with an error: {_redacted(error, password)}"
+    return f"nobody answers at {where}: {_redacted(error, password)}"
+
+
+def _redacted(error: Exception, password: Any) -> str:
+    text = str(error).rstrip(".") or type(error).__name__
+    return text.replace(str(password), "***") if password else text

@@ -1,0 +1,104 @@
+"""The main job from end to end, offline: ten funds, two years, a table and a chart."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import redis as redis_py
+import typer
+from tqdm import tqdm
+
+from scraperkit import metrics, plot
+from scraperkit.batch import BatchStatus
+from scraperkit.models import Fund, ScrapeRequest, format_cnpj
+from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
+from scraperkit.sample import SampleFund
+from scraperkit.sources import CvmPages
+from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries import TimeSeriesReader
+
+log = logging.getLogger(__name__)
+START, END = "2022-01", "2023-12"
+NAMESPACE = "demo"
+
+
+def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8) -> pd.DataFrame:
+    """Run the demo on `redis`, print its table, save its chart, and return the prices.
+
+    Parameters
+    ----------
+    redis : redis.Redis
+        Written to below the namespace ``demo`` only.
+    chart : pathlib.Path
+        Where to save the picture.
+    funds, threads : int
+        How many funds to collect, by how many threads.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :meth:`TimeSeriesReader.prices` gives them.
+    """
+    with Replica.start() as site, CvmPages(site.url) as source:
+        typer.echo(f"site    {site.url} (offline replica)")
+        found = _look_up(source, _choose(site.funds, funds))
+        requests = [request for fund in found for request in fund.months(START, END)]
+        typer.echo(f"jobs    {len(found)} funds, {len(requests)} months, {threads} threads\n")
+        status = _scrape(redis, source, requests, threads)
+    cnpjs = [fund.cnpj for fund in found]
+    prices = TimeSeriesReader(redis, namespace=NAMESPACE).prices(cnpjs, start=START, end=END)
+    typer.echo(f"\n{status}; {int(prices.count().sum()):,} daily prices stored\n")
+    typer.echo(table(prices, {fund.cnpj: fund.name for fund in found}))
+    _save_chart(prices, {fund.cnpj: fund.name for fund in found}, chart)
+    typer.echo(f"\nchart   {chart.resolve()}")
+    return prices
+
+
+def _choose(funds: Sequence[SampleFund], count: int) -> list[str]:
+    """CNPJs of funds that the site shows for the whole period; the first is the one of the wire example."""
+    whole = dict.fromkeys(
+        fund.cnpj for fund in funds if fund.active and f"{fund.started_on:%Y-%m}" <= START and fund.ended_on is None
+    )
+    return list(whole)[:count]
+
+
+def _look_up(source: CvmPages, cnpjs: Sequence[str]) -> list[Fund]:
+    return [source.find_fund(cnpj) for cnpj in tqdm(cnpjs, desc="looking up", unit="fund", disable=None)]
+
+
+def _scrape(redis: redis_py.Redis, source: CvmPages, requests: Sequence[ScrapeRequest], threads: int) -> BatchStatus:
+    with Subscriber(redis, source, threads=threads, namespace=NAMESPACE):
+        # Anew each time: the demo is there to be watched, and a day that is written twice is the same day.
+        return Publisher(redis, namespace=NAMESPACE).publish(requests, force=True).wait()
+
+
+def table(prices: pd.DataFrame, names: Mapping[str, str]) -> str:
+    """Return the summary of `prices` as text: one line for each fund."""
+    summary = metrics.summary(prices)
+    shown = pd.DataFrame(
+        {
+            "fund": [names.get(str(cnpj), "")[:34] or format_cnpj(str(cnpj)) for cnpj in summary.index],
+            "CNPJ": [format_cnpj(str(cnpj)) for cnpj in summary.index],
+            "days": summary["days"].to_numpy(),
+            "first R$": summary["first"].map("{:,.4f}".format).to_numpy(),
+            "last R$": summary["last"].map("{:,.4f}".format).to_numpy(),
+            "return": summary["total_return"].map("{:+.1%}".format).to_numpy(),
+            "volatility": summary["volatility"].map("{:.1%}".format).to_numpy(),
+            "max drawdown": summary["max_drawdown"].map("{:.1%}".format).to_numpy(),
+            "missing days": summary["missing_days"].to_numpy(),
+        }
+    )
+    return shown.to_string(index=False)
+
+
+def _save_chart(prices: pd.DataFrame, names: Mapping[str, str], chart: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    plot.prices(prices, ax=figure.subplots(), names=names)
+    chart.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(chart, dpi=150)

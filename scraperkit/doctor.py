@@ -1,0 +1,94 @@
+"""What is installed, reachable or missing, and what to do about it."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+import requests
+
+from scraperkit.config import CVM_URL, Settings
+from scraperkit.connection import connect
+from scraperkit.engine.registry import live_workers
+from scraperkit.errors import ScraperKitError
+from scraperkit.keys import Keys
+
+_PACKAGES = ("redis", "hiredis", "pandas", "requests", "beautifulsoup4", "lxml", "matplotlib")
+_OPTIONAL = {
+    "jupyterlab": "notebooks: install scraperkit[lab]",
+    "pyarrow": "Parquet files: install scraperkit[parquet]",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: whether it is good, and what was seen."""
+
+    good: bool
+    what: str
+    seen: str
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.good else 'FAIL'}  {self.what:<10}  {self.seen}"
+
+
+def examine() -> list[Finding]:
+    """Look at everything; never raises."""
+    return [finding for look in (_python, _packages, _settings, _redis, _site) for finding in _safely(look)]
+
+
+def _safely(look: Callable[[], Iterator[Finding]]) -> Iterator[Finding]:
+    try:
+        yield from look()
+    except (ScraperKitError, OSError) as error:
+        yield Finding(False, look.__name__.strip("_"), str(error))
+
+
+def _python() -> Iterator[Finding]:
+    version = platform.python_version()
+    good = (3, 11) <= sys.version_info[:2] < (3, 14)
+    yield Finding(good, "python", f"{version} on {platform.system()} {platform.machine()}")
+
+
+def _packages() -> Iterator[Finding]:
+    found = ", ".join(f"{name} {metadata.version(name)}" for name in ("scraperkit", *_PACKAGES))
+    yield Finding(True, "packages", found)
+    for name, use in _OPTIONAL.items():
+        try:
+            yield Finding(True, "packages", f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
+            yield Finding(True, "packages", f"{name} is not installed, needed for {use}")
+
+
+def _settings() -> Iterator[Finding]:
+    settings = Settings.load()
+    yield Finding(
+        True, "settings", f"namespace {settings.namespace!r}, {settings.threads} threads, data in {settings.data}"
+    )
+
+
+def _redis() -> Iterator[Finding]:
+    settings = Settings.load()
+    keys = Keys(settings.namespace)
+    with connect() as redis:
+        kind = "REDIS_URL" if settings.redis_url else "embedded"
+        yield Finding(True, "redis", f"{redis.info('server')['redis_version']} with TimeSeries ({kind})")
+        waiting, dead = redis.xlen(keys.jobs), redis.xlen(keys.dead)
+        yield Finding(True, "jobs", f"{waiting} open in {keys.jobs}, {dead} dead letters in {keys.dead}")
+        workers = live_workers(redis, keys)
+        listening = ", ".join(f"{worker.name} ({worker.threads} threads)" for worker in workers)
+        yield Finding(True, "workers", listening or "none now; start one with `scraperkit work`, or a Subscriber")
+
+
+def _site() -> Iterator[Finding]:
+    settings = Settings.load()
+    try:
+        status = requests.get(settings.cvm_url, timeout=settings.connect_timeout).status_code
+    except requests.RequestException as error:
+        advice = "without it, work offline: `scraperkit replica`" if settings.cvm_url == CVM_URL else "is it started?"
+        yield Finding(False, "site", f"{settings.cvm_url} does not answer ({type(error).__name__}); {advice}")
+    else:
+        yield Finding(status < 500, "site", f"{settings.cvm_url} answers with status {status}")

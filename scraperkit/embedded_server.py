@@ -1,0 +1,173 @@
+"""Start the keeper of a Redis server; :class:`EmbeddedServer` is a server that belongs to one process alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Self
+
+from scraperkit import embedded_install
+from scraperkit.config import Settings
+from scraperkit.embedded_install import WAYS_OUT
+from scraperkit.embedded_state import ADDRESS, LOG, State, private_opener
+from scraperkit.errors import EmbeddedRedisError
+
+BOOT_SECONDS = 120.0
+END_SECONDS = 15.0
+_LOG_BYTES = 1_000_000
+# A stand-in for the package spares the keeper all that the real one imports.
+_RUN_KEEPER = """
+import sys, types
+package = types.ModuleType("scraperkit")
+package.__path__ = [sys.argv[1]]
+sys.modules["scraperkit"] = package
+from scraperkit.embedded_keeper import main
+main(*sys.argv[2:])
+"""
+
+
+class EmbeddedServer:
+    """A Redis of one's own, for a lesson or a test that kills it; ends with the block, and with this process.
+
+    Parameters
+    ----------
+    folder : Path or str
+        Where its data, its port and its password are kept, from one start to the next.
+    cache : Path, optional
+        Where the binary is; `Settings.cache` if left out.
+
+    Examples
+    --------
+    >>> with EmbeddedServer("/tmp/lesson") as server:  # doctest: +SKIP
+    ...     server.kill()
+    ...     server.restart()
+    """
+
+    def __init__(self, folder: Path | str, cache: Path | None = None) -> None:
+        self.folder = Path(folder).absolute()
+        self._cache = cache
+        self._keeper: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedServer {self.folder} {'runs' if self.running else 'is stopped'}>"
+
+    @property
+    def running(self) -> bool:
+        """Whether the server runs."""
+        return self._keeper is not None and self._keeper.poll() is None
+
+    @property
+    def url(self) -> str:
+        """The address with the password; the same after a restart."""
+        return url_of(State.load(self.folder))
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, or None."""
+        return State.load(self.folder).pid if self.running else None
+
+    def start(self) -> None:
+        """Start the server, unless it runs."""
+        if not self.running:
+            self.stop()
+            make_private(self.folder)
+            home = embedded_install.install(self._cache or Settings.load().cache)
+            self._keeper = launch(self.folder, home, "owned")
+
+    def kill(self) -> None:
+        """End the server with SIGKILL, as a crash would; what it had not yet written to the disk is lost."""
+        if (pid := self.pid) is not None and self._keeper is not None:
+            os.kill(pid, signal.SIGKILL)
+            self._keeper.wait(END_SECONDS)
+        self.stop()
+
+    def restart(self) -> None:
+        """Stop the server if it runs, and start it at the same address with the same data."""
+        self.stop()
+        self.start()
+
+    def stop(self) -> None:
+        """End the server, in order; its data stay. Harmless if it does not run."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is None:
+            return
+        # Closing its input would do, but for children of this process that still hold the other end.
+        keeper.terminate()
+        try:
+            keeper.communicate(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            keeper.kill()
+            keeper.communicate()
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that nobody else may read.
+
+    Raises
+    ------
+    EmbeddedRedisError
+        If it cannot be made.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+    except OSError as error:
+        raise EmbeddedRedisError(
+            f"data cannot be kept in {folder}: {error.strerror}; point SCRAPERKIT_DATA elsewhere, or {WAYS_OUT}"
+        ) from error
+
+
+def url_of(state: State) -> str:
+    """Return the address of a server on this machine, with its password."""
+    return f"redis://:{state.password}@{ADDRESS}:{state.port}/0"
+
+
+def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
+    """Start a keeper and return once its server answers.
+
+    Raises
+    ------
+    EmbeddedRedisError
+        If it does not; tells the server's own last words.
+    """
+    log = folder / LOG
+    if log.exists() and log.stat().st_size > _LOG_BYTES:
+        log.unlink()
+    with open(log, "ab", opener=private_opener) as sink:
+        process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-I", "-S", "-c", _RUN_KEEPER, str(Path(__file__).parent), str(folder), str(home), *flags],
+            stdin=subprocess.PIPE if flags else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            cwd=folder,
+            # Ctrl-C in a terminal is meant for the user's program, and reaches its whole session.
+            start_new_session=True,
+        )
+    outcome = _outcome(process)
+    if not flags:
+        process.wait(END_SECONDS)
+    if "error" in outcome:
+        process.communicate(timeout=END_SECONDS)
+        raise EmbeddedRedisError(f"the embedded Redis did not start: {outcome['error']}; see {log}, or {WAYS_OUT}")
+    return process
+
+
+def _outcome(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+    assert process.stdout is not None  # noqa: S101
+    with process.stdout as stream:
+        ready, _, _ = select.select([stream], [], [], BOOT_SECONDS)
+        line = stream.readline() if ready else b""
+    found = json.loads(line) if line else {"error": "its keeper said nothing"}
+    return dict(found)

@@ -1,0 +1,121 @@
+"""What the embedded server's keeper and its users share: the state they write down, their locks, their questions.
+
+Standard library only, since the keeper runs without the rest; see :mod:`scraperkit.embedded_keeper`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sys
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+ADDRESS = "127.0.0.1"
+LOG = "redis.log"
+PINNED = "pinned"
+QUIET_END = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a keeper tells about its server."""
+
+    port: int = 0
+    password: str = field(default="", repr=False)
+    ready: bool = False
+    keeper: int = 0
+    pid: int = 0
+    version: str = ""
+    host: str = ""
+
+    @classmethod
+    def load(cls, folder: Path) -> State:
+        """Read the folder's state; an empty one where there is none, or none that can be read."""
+        empty = cls()
+        try:
+            found = json.loads((folder / "state.json").read_bytes())
+        except (OSError, ValueError):
+            return empty
+        known = {item.name: type(getattr(empty, item.name)) for item in fields(cls)}
+        items = found.items() if isinstance(found, dict) else ()
+        return replace(empty, **{name: value for name, value in items if type(value) is known.get(name)})
+
+    def save(self, folder: Path) -> None:
+        """Replace the folder's state at once, so that nobody ever reads half of it."""
+        fresh = folder / f"state.{os.getpid()}.tmp"
+        with open(fresh, "w", opener=private_opener) as file:
+            json.dump(asdict(self), file)
+        fresh.replace(folder / "state.json")
+
+
+def private_opener(path: str, flags: int) -> int:
+    """Open a file that nobody else may read."""
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+
+
+def open_lock(path: Path) -> int:
+    """Open a lock file; closing it unlocks it."""
+    return private_opener(str(path), os.O_RDWR | os.O_CREAT)
+
+
+def lock(descriptor: int, seconds: float = 0.0, *, shared: bool = False) -> bool:
+    """Lock an open lock file, waiting for it up to some seconds; tell whether it worked.
+
+    ``flock`` belongs to the open file, not to the process: a forked child holds it too, until both have closed it.
+    """
+    kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, kind)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        else:
+            return True
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody holds the lock exclusively; asks with a shared lock, so that askers do not collide."""
+    descriptor = open_lock(path)
+    try:
+        return not lock(descriptor, shared=True)
+    finally:
+        os.close(descriptor)
+
+
+def ask(port: int, password: str, command: str) -> bytes:
+    """Send one command to a server on this machine and return its reply, or nothing if it hung up."""
+    with socket.create_connection((ADDRESS, port), timeout=2.0) as connection, connection.makefile("rb") as replies:
+        connection.sendall(f"AUTH {password}\r\n{command}\r\n".encode())
+        if replies.readline() != b"+OK\r\n":
+            return b""
+        head = replies.readline()
+        return replies.read(int(head[1:])) if head.startswith(b"$") else head
+
+
+def info(port: int, password: str) -> dict[str, str]:
+    """Ask a server on this machine about itself; empty if it does not answer."""
+    try:
+        lines = ask(port, password, "INFO").decode().split("\r\n")
+    except (OSError, ValueError, OverflowError):
+        return {}
+    return {name: value for name, _, value in (line.partition(":") for line in lines) if value}
+
+
+def end_orphan(folder: Path, server_lock: int) -> bool:
+    """Lock ``server.lock``, where need be by ending a server that outlived its keeper; tell whether it worked."""
+    if lock(server_lock, 1.0):
+        return True
+    state = State.load(folder)
+    with contextlib.suppress(OSError, ValueError):
+        ask(state.port, state.password, "SHUTDOWN")
+    return lock(server_lock, QUIET_END)

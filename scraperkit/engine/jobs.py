@@ -1,0 +1,136 @@
+"""A message in a worker's hands, and what became of it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from scraperkit.errors import SourceError
+from scraperkit.keys import Keys
+from scraperkit.models import DailyQuote, ScrapeRequest
+
+DeliveryName = Literal["stream", "pubsub"]
+_ERROR_LENGTH = 2_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """A message as a worker received it.
+
+    Attributes
+    ----------
+    raw : str
+        The message's own text.
+    request : ScrapeRequest or None
+        The message, if it validates; otherwise `problem` says why not.
+    delivery : {"stream", "pubsub"}
+    entry_id : str
+        The stream entry, empty for Pub/Sub.
+    message_id : str
+    claiming : bool
+        Whether only one worker is to do it (Pub/Sub).
+    received_at : float
+        Seconds since 1970.
+    """
+
+    raw: str
+    request: ScrapeRequest | None
+    delivery: DeliveryName
+    entry_id: str
+    message_id: str
+    claiming: bool
+    received_at: float
+    problem: str = ""
+
+    @property
+    def key(self) -> str:
+        """What tells it from the other jobs of its delivery."""
+        return self.entry_id or self.message_id
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """What a thread made of a job: quotes, or an error."""
+
+    job: Job
+    quotes: Sequence[DailyQuote]
+    error: BaseException | None
+    thread: str
+    started_at: float
+    fetched_at: float
+
+    @property
+    def outcome(self) -> str:
+        """``done``, ``ignored``, ``failed`` (may be tried again) or ``fatal`` (trying again cannot help)."""
+        if self.job.problem:
+            return "fatal"
+        if self.error is None:
+            return "ignored" if self.job.request is not None and self.job.request.acked else "done"
+        if isinstance(self.error, SourceError) and not self.error.retryable:
+            # A Pub/Sub job that fails is only counted: dead letters are what the stream promises.
+            return "fatal" if self.job.delivery == "stream" else "failed"
+        return "failed"
+
+
+def describe(error: BaseException | None) -> str:
+    """Return an error as one line: its class and what it says."""
+    if error is None:
+        return ""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH] if text else type(error).__name__
+
+
+def commit_arguments(
+    keys: Keys, results: Sequence[Result], stored_at: float, worker: str
+) -> tuple[list[str], list[str]]:
+    """Return the keys and arguments that ``commit.lua`` takes for these results."""
+    names: list[str] = []
+    values: list[str] = []
+    for result in results:
+        job, request = result.job, result.job.request
+        outcome = result.outcome
+        error = job.problem or describe(result.error)
+        names += [
+            keys.batch(request.batch_id) if request is not None and request.batch_id else "",
+            keys.claim(job.message_id),
+        ]
+        values += [
+            job.entry_id,
+            job.message_id,
+            outcome,
+            "1" if job.claiming else "0",
+            f"{request.document} {request.month_year}" if request is not None else "- -",
+            error,
+            f"{random.random():.3f}",
+            _event(result, stored_at, worker, error),
+            "" if outcome in ("done", "ignored") else job.raw,
+        ]
+    return names, values
+
+
+def _event(result: Result, stored_at: float, worker: str, error: str) -> str:
+    job, request = result.job, result.job.request
+    event = {
+        "message": job.message_id,
+        "delivery": job.delivery,
+        "worker": worker,
+        "thread": result.thread,
+        "received_at": round(job.received_at, 6),
+        "started_at": round(result.started_at, 6),
+        "fetched_at": round(result.fetched_at, 6),
+        "stored_at": round(stored_at, 6),
+        "quotes": len(result.quotes),
+    }
+    if request is not None:
+        event |= {
+            "batch": request.batch_id,
+            "cnpj": request.document,
+            "month": request.month_year,
+            "published_at": request.published_at,
+        }
+    if error:
+        event["error"] = error
+    return json.dumps(event, separators=(",", ":"))

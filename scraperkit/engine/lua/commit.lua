@@ -1,0 +1,84 @@
+-- Settle finished jobs: acknowledge, count, schedule a retry or write a dead letter, and log one event each.
+--
+-- Deleting the stream entry (or finding one's claim) is what makes an outcome count, so it counts once, whoever
+-- else worked on the same message meanwhile.
+--
+-- KEYS: 1 job stream, 2 events, 3 dead letters, 4 retries, 5 history, then for each job its batch and its claim
+-- ARGV: 1 group, 2 consumer, 3 worker instance, 4 events kept, 5 claim ttl in ms, 6 most attempts, 7 backoff in ms,
+--       8 longest backoff in ms, then nine for each job:
+--       stream entry id or '', message_id, outcome (done, failed, fatal, ignored), '1' if claims are laid,
+--       label, error, jitter from 0 to 1, event as JSON, message ('' if done)
+-- Returns the settled outcome of each job: done, retry, failed, dead, ignored or superseded.
+local jobs, events, dead, retries, history = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local group, consumer, instance = ARGV[1], ARGV[2], ARGV[3]
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function owned_by_another(entry)
+  local pending = redis.pcall('XPENDING', jobs, group, entry, entry, 1)
+  return pending.err == nil and pending[1] ~= nil and pending[1][2] ~= consumer
+end
+
+local function settle_entry(entry, outcome)
+  if outcome ~= 'done' and owned_by_another(entry) then return false end
+  redis.pcall('XACK', jobs, group, entry)
+  return redis.call('XDEL', jobs, entry) == 1
+end
+
+local function settle_claim(claim, claiming)
+  if claiming == '1' then
+    local holder = redis.call('GET', claim)
+    if holder and holder ~= instance then return false end
+  end
+  redis.call('SET', claim, 'finished', 'PX', ARGV[5])
+  return true
+end
+
+local function count(batch, id, word, label, error)
+  local state = batch ~= '' and redis.call('HGET', batch, id)
+  if not state then return end
+  local before = string.match(state, '^%a+')
+  if before == 'done' or before == word then return end
+  if before == 'failed' or before == 'lost' then redis.call('HINCRBY', batch, before, -1) end
+  redis.call('HSET', batch, id, word .. ' ' .. label .. (error ~= '' and (' ' .. error) or ''))
+  redis.call('HINCRBY', batch, word, 1)
+end
+
+local answers = {}
+for i = 0, (#ARGV - 8) / 9 - 1 do
+  local batch, claim = KEYS[6 + 2 * i], KEYS[7 + 2 * i]
+  local a = 9 + 9 * i
+  local entry, id, outcome, claiming = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
+  local label, error, jitter, event, message = ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
+  local mine
+  if entry ~= '' then mine = settle_entry(entry, outcome) else mine = settle_claim(claim, claiming) end
+
+  local attempt, answer = 1, 'superseded'
+  if mine then
+    local past = redis.call('HGET', history, id) or ''
+    attempt = select(2, string.gsub(past, '\n', '\n')) + 1
+    if outcome == 'done' then
+      answer = 'done'
+      count(batch, id, 'done', label, '')
+    elseif outcome == 'ignored' then
+      answer = 'ignored'
+    elseif outcome == 'failed' and entry ~= '' and attempt < tonumber(ARGV[6]) then
+      answer = 'retry'
+      local wait = math.min(tonumber(ARGV[8]), tonumber(ARGV[7]) * 2 ^ (attempt - 1))
+      redis.call('HSET', history, id, past .. event .. '\n')
+      redis.call('ZADD', retries, string.format('%.0f', now + wait * (0.5 + tonumber(jitter) / 2)), message)
+    else
+      answer = 'failed'
+      count(batch, id, 'failed', label, error)
+      if entry ~= '' or outcome == 'fatal' then
+        answer = 'dead'
+        redis.call('XADD', dead, '*', 'message', message, 'error', error, 'worker', instance,
+          'attempts', attempt, 'history', past .. event .. '\n')
+      end
+    end
+    if past ~= '' and answer ~= 'retry' then redis.call('HDEL', history, id) end
+  end
+  redis.call('XADD', events, 'MAXLEN', '~', ARGV[4], '*', 'outcome', answer, 'attempt', attempt, 'event', event)
+  answers[i + 1] = answer
+end
+return answers

@@ -1,0 +1,75 @@
+"""One policy for every call to a Redis that may be away: try again, without end, ever more slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from redis import exceptions
+
+log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
+
+AWAY: tuple[type[Exception], ...] = (
+    exceptions.ConnectionError,
+    exceptions.TimeoutError,
+    exceptions.ReadOnlyError,
+    exceptions.ClusterDownError,
+    exceptions.TryAgainError,
+    ConnectionError,
+    TimeoutError,
+)
+_FIRST_PAUSE = 0.05
+_LONGEST_PAUSE = 2.0
+
+
+class Patience:
+    """Repeats a call until Redis answers, or until patience is withdrawn.
+
+    Attributes
+    ----------
+    outages : int
+        How often Redis has been found away.
+    away_since : float or None
+        When the outage that goes on began, in seconds since 1970.
+    """
+
+    def __init__(self) -> None:
+        self.outages = 0
+        self.away_since: float | None = None
+        self._ended_at: float | None = None
+
+    def end(self, seconds: float) -> None:
+        """From `seconds` from now on, raise the error of an outage instead of waiting."""
+        self._ended_at = time.monotonic() + seconds
+
+    async def until_answered(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Return what `call` returns, once Redis answers; `call` must be safe to repeat."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                answer = await call()
+            except AWAY as error:
+                self._note(error)
+                if self._ended_at is not None and time.monotonic() + pause > self._ended_at:
+                    raise
+                await asyncio.sleep(pause * (0.5 + random.random() / 2))
+                pause = min(pause * 2, _LONGEST_PAUSE)
+            else:
+                self._answered()
+                return answer
+
+    def _note(self, error: Exception) -> None:
+        if self.away_since is None:
+            self.outages += 1
+            self.away_since = time.time()
+            log.warning("Redis is away (%s); trying again until it is back", error)
+
+    def _answered(self) -> None:
+        if self.away_since is not None:
+            log.warning("Redis is back after %.1f s", time.time() - self.away_since)
+            self.away_since = None

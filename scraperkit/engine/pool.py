@@ -1,0 +1,111 @@
+"""Plain threads that run the blocking part of a job."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+from scraperkit.engine.jobs import Job, Result
+from scraperkit.models import DailyQuote, ScrapeRequest
+
+
+class ThreadPool:
+    """Threads fed by a queue, handing results back through a deque.
+
+    Parameters
+    ----------
+    fetch : callable
+        What is run for each request.
+    threads : int
+        How many.
+    wake : callable
+        Called from a thread once there are results; not again until :meth:`results` has emptied the deque, so that
+        many results cost one wake-up.
+    """
+
+    def __init__(
+        self, fetch: Callable[[ScrapeRequest], Sequence[DailyQuote]], threads: int, wake: Callable[[], None]
+    ) -> None:
+        self._fetch = fetch
+        self._wake = wake
+        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._results: deque[Result] = deque()
+        self._woken = False
+        self.busy: dict[str, Job] = {}
+        self._threads = [
+            threading.Thread(target=self._work, name=f"scraper-{number}", daemon=True)
+            for number in range(1, threads + 1)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, jobs: Sequence[Job]) -> None:
+        """Queue jobs for the threads."""
+        for job in jobs:
+            self._queue.put(job)
+
+    def results(self) -> list[Result]:
+        """Take all results that are there."""
+        self._woken = False
+        taken = []
+        while self._results:
+            taken.append(self._results.popleft())
+        return taken
+
+    def withdraw(self) -> list[Job]:
+        """Take back the jobs that no thread has begun."""
+        jobs: list[Job] = []
+        while True:
+            try:
+                job = self._queue.get_nowait()
+            except Empty:
+                return jobs
+            if job is not None:
+                jobs.append(job)
+
+    def close(self) -> None:
+        """Tell the threads to end once they are done with what they hold."""
+        for _ in self._threads:
+            self._queue.put(None)
+
+    def join(self, timeout: float) -> bool:
+        """Wait for the threads to end, for `timeout` seconds altogether; return whether all did."""
+        deadline = time.monotonic() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        name = threading.current_thread().name
+        while (job := self._queue.get()) is not None:
+            self.busy[name] = job
+            started = time.time()
+            quotes: Sequence[DailyQuote] = ()
+            error: BaseException | None = None
+            try:
+                if job.request is not None and not job.request.acked:
+                    quotes = _checked(job.request, self._fetch(job.request))
+            except BaseException as caught:  # noqa: BLE001 - a job's error, even SystemExit, never ends its thread
+                error = caught
+            self._results.append(Result(job, quotes, error, name, started, time.time()))
+            self.busy.pop(name, None)
+            if not self._woken:
+                self._woken = True
+                self._wake()
+
+
+def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[DailyQuote]:
+    """Refuse what a source must not return, before it gets near a key."""
+    try:
+        quotes = list(answer)
+    except TypeError:
+        raise TypeError(f"the source returned {type(answer).__name__}, not a list of DailyQuote") from None
+    for quote in quotes:
+        if not isinstance(quote, DailyQuote):
+            raise TypeError(f"the source returned a list with {type(quote).__name__} in it, not DailyQuote")
+        if quote.cnpj != request.document:
+            raise ValueError(f"the source returned quotes of {str(quote.cnpj)[:40]!r} for {request.document}")
+    return quotes

@@ -1,0 +1,86 @@
+"""What a worker does besides jobs: signs of life, leases, retries that are due, handing back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from scraperkit.config import Settings
+from scraperkit.engine.jobs import Job
+from scraperkit.engine.registry import Registry, WorkerCard
+from scraperkit.engine.scripts import script
+from scraperkit.errors import WorkerError
+from scraperkit.keys import Keys
+
+log = logging.getLogger(__name__)
+_DUE_AT_ONCE = 500
+
+
+class Upkeep:
+    """One worker's standing with Redis. Every call is safe to repeat."""
+
+    def __init__(self, client: Any, keys: Keys, settings: Settings, registry: Registry, card: WorkerCard) -> None:
+        self._keys = keys
+        self._lease_ms = int(settings.lease * 1000)
+        self._registry = registry
+        self._card = card
+        self._due = script(client, "due")
+        self._renew = script(client, "renew")
+        self._handback = script(client, "handback")
+
+    async def beat(self, *, subscribed_at: float, in_hand: int, settled: int, errors: int) -> None:
+        """Give a sign of life.
+
+        Raises
+        ------
+        WorkerError
+            If this worker fell silent for so long that another has taken its name.
+        """
+        card = replace(
+            self._card,
+            subscribed_at=subscribed_at,
+            in_hand=in_hand,
+            settled=settled,
+            errors=errors,
+        )
+        if not await self._registry.beat(card):
+            raise WorkerError(f"another worker is called {card.name!r} now; this one fell silent for too long")
+
+    async def leave(self) -> None:
+        """Give the name back."""
+        await self._registry.leave()
+
+    async def renew(self, jobs: Sequence[Job]) -> None:
+        """Renew the leases of the jobs in hand."""
+        claims = [self._keys.claim(job.message_id) for job in jobs if not job.entry_id]
+        entries = [job.entry_id for job in jobs if job.entry_id]
+        if claims or entries:
+            await self._renew(
+                keys=[self._keys.jobs, *claims],
+                args=[self._keys.group, self._card.name, self._card.instance, self._lease_ms, *entries],
+            )
+
+    async def feed_retries(self) -> None:
+        """Put retries that are due back into the stream."""
+        await self._due(keys=[self._keys.retries, self._keys.jobs], args=[_DUE_AT_ONCE])
+
+    async def hand_back(self, jobs: Sequence[Job]) -> None:
+        """Give jobs to the other workers: into the stream again, or out on the channel again.
+
+        A message that every worker does for itself (fan-out) is nobody else's, and is dropped.
+        """
+        entries = [job.entry_id for job in jobs if job.entry_id]
+        spoken = [job for job in jobs if not job.entry_id and job.claiming]
+        if not entries and not spoken:
+            return
+        back = await self._handback(
+            keys=[self._keys.jobs, self._keys.channel, *(self._keys.claim(job.message_id) for job in spoken)],
+            args=[
+                *(self._keys.group, self._card.name, self._card.instance, len(entries)),
+                *entries,
+                *(job.raw for job in spoken),
+            ],
+        )
+        log.info("handed back %d jobs", back)

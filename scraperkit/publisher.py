@@ -1,0 +1,167 @@
+"""Puts requests into Redis, one message for each fund and month."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+import uuid
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+import redis as redis_py
+
+from scraperkit.batch import Batch
+from scraperkit.config import Settings
+from scraperkit.connection import check_client
+from scraperkit.engine.jobs import DeliveryName
+from scraperkit.engine.scripts import script
+from scraperkit.errors import ConfigError, ScraperKitWarning
+from scraperkit.keys import Keys
+from scraperkit.models import ScrapeRequest
+from scraperkit.timeseries_commands import card_command
+
+_BATCH_IDS = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
+_AT_ONCE = 1_000
+
+
+class Publisher:
+    """Publishes requests, to the stream (kept until done) or to the channel (heard by who listens now).
+
+    Parameters
+    ----------
+    redis : redis.Redis
+        From :func:`scraperkit.connect`.
+    delivery : {"stream", "pubsub"}
+        The stream loses nothing; Pub/Sub keeps nothing.
+    namespace : str, optional
+        Default: ``SCRAPERKIT_NAMESPACE``.
+
+    Examples
+    --------
+    >>> publisher = Publisher(redis, namespace=namespace)
+    >>> fund = Fund("18993924000100", "132922", "Fundo A")
+    >>> publisher.publish(fund.months("2022-01", "2022-12"))
+    <Batch ...: 12 published, 0 done, 12 pending>
+    """
+
+    def __init__(
+        self,
+        redis: redis_py.Redis,
+        *,
+        delivery: DeliveryName = "stream",
+        namespace: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        if delivery not in ("stream", "pubsub"):
+            raise ConfigError(f"delivery: {delivery!r} is neither 'stream' nor 'pubsub'")
+        check_client(redis)
+        self.settings = settings or Settings.load()
+        self.keys = Keys(namespace or self.settings.namespace)
+        self.delivery: DeliveryName = delivery
+        self._redis: Any = redis
+
+    def publish(self, requests: Iterable[ScrapeRequest] | ScrapeRequest, *, force: bool = False) -> Batch:
+        """Publish `requests` as one batch.
+
+        Safe to repeat: the same requests are the same batch, and what of it waits or is done is not published
+        again; what failed or was lost is. A batch that holds the current month or the one before, which the
+        regulator still rewrites, is a new one each day.
+
+        Parameters
+        ----------
+        requests : iterable of ScrapeRequest
+            Usually ``fund.months(...)``. Those marked ``acked`` are left out.
+        force : bool
+            Publish as a new batch in any case, and scrape again.
+
+        Returns
+        -------
+        Batch
+
+        Raises
+        ------
+        ConfigError
+            If something in `requests` is no :class:`ScrapeRequest`.
+
+        Warns
+        -----
+        ScraperKitWarning
+            If nobody listened (Pub/Sub): the messages are lost, and ``batch.receivers`` is 0.
+        """
+        wanted = _unique([requests] if isinstance(requests, ScrapeRequest) else requests, fresh=force)
+        batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, dt.date.today()))
+        now = time.time()
+        messages = [request.model_copy(update={"batch_id": batch_id, "published_at": now}) for request in wanted]
+        self._save_cards(wanted)
+        receivers = self._send(batch_id, messages)
+        if receivers == 0:
+            warnings.warn(
+                f"nobody listens on {self.keys.channel}: what is published there now is lost. Start a Subscriber "
+                "first, or use Publisher(redis, delivery='stream'), which keeps messages until they are done",
+                ScraperKitWarning,
+                stacklevel=2,
+            )
+        return Batch(self._redis, batch_id, namespace=self.keys.namespace, receivers=receivers)
+
+    def batch(self, batch_id: str) -> Batch:
+        """Find a batch again by its id, from any process.
+
+        Raises
+        ------
+        BatchNotFound
+            If there is none of that id in this namespace, or it has expired.
+        """
+        return Batch.find(self._redis, batch_id, namespace=self.keys.namespace)
+
+    def _save_cards(self, requests: Iterable[ScrapeRequest]) -> None:
+        funds = {request.fund for request in requests if request.fund is not None}
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for fund in funds:
+                pipeline.execute_command(*card_command(self.keys, fund))
+            pipeline.execute()
+
+    def _send(self, batch_id: str, messages: list[ScrapeRequest]) -> int | None:
+        target = self.keys.jobs if self.delivery == "stream" else self.keys.channel
+        publish = script(self._redis, "publish")
+        fewest: list[int] = []
+        for start in range(0, max(1, len(messages)), _AT_ONCE):
+            words = [
+                word
+                for message in messages[start : start + _AT_ONCE]
+                for word in (message.message_id, f"{message.document} {message.month_year}", message.to_json())
+            ]
+            _, receivers = publish(
+                keys=[self.keys.batch(batch_id), target], args=[self.delivery, self.settings.batch_ttl, self.keys.group, *words]
+            )
+            fewest.append(receivers)
+        heard = [receivers for receivers in fewest if receivers >= 0]
+        return min(heard) if heard else None
+
+    def __repr__(self) -> str:
+        return f"<Publisher to the {self.delivery} of {self.keys.namespace!r}>"
+
+
+def _unique(requests: Iterable[ScrapeRequest], *, fresh: bool) -> list[ScrapeRequest]:
+    unique: dict[str, ScrapeRequest] = {}
+    for request in requests:
+        if not isinstance(request, ScrapeRequest):
+            raise ConfigError(
+                f"requests: {type(request).__name__} is no ScrapeRequest; "
+                "make them with fund.months('2022-01', '2022-12')"
+            )
+        if not request.acked:
+            unique.setdefault(request.message_id, request)
+    if fresh:
+        return [request.model_copy(update={"message_id": str(uuid.uuid4())}) for request in unique.values()]
+    return list(unique.values())
+
+
+def batch_id_of(requests: Iterable[ScrapeRequest], today: dt.date) -> uuid.UUID:
+    """Return the id that these requests have as a batch: the same for the same requests, but for open months."""
+    requests = list(requests)
+    last_closed = (today.replace(day=1) - dt.timedelta(days=1)).replace(day=1)
+    content = sorted(request.message_id for request in requests)
+    if any(request.first_day >= last_closed for request in requests):
+        content.append(today.isoformat())
+    return uuid.uuid5(_BATCH_IDS, " ".join(content))

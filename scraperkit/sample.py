@@ -1,0 +1,211 @@
+"""The sample that comes with the kit: invented funds and their daily figures, which the replica serves."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from types import MappingProxyType
+from typing import TypeVar
+
+import pandas as pd
+
+from scraperkit.errors import ScraperKitError
+from scraperkit.models import COLUMNS, DailyQuote, Fund
+
+_Row = TypeVar("_Row")
+_WAY_OUT = "install scraperkit again, or write the files with: python tools/make_sample.py"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFund:
+    """One row of ``funds.csv``: a fund as the replica describes it.
+
+    Attributes
+    ----------
+    cnpj, pk, name, status : str
+        As in :class:`~scraperkit.models.Fund`.
+    administrator, administrator_cnpj : str
+        Who administers it.
+    started_on : datetime.date
+        The first day that has figures.
+    ended_on : datetime.date or None
+        The last day of a fund that ended.
+    note : str
+        The case that it stands for, in English.
+    """
+
+    cnpj: str
+    pk: str
+    name: str
+    administrator: str
+    administrator_cnpj: str
+    status: str
+    started_on: dt.date
+    ended_on: dt.date | None = None
+    note: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether the status says that the fund operates normally."""
+        return self.fund.active
+
+    @property
+    def fund(self) -> Fund:
+        """The fund as a source has to find it."""
+        return Fund(self.cnpj, self.pk, self.name, self.status, self.started_on)
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """All of the sample; get it from :func:`load_sample`.
+
+    Attributes
+    ----------
+    funds : tuple of SampleFund
+        By CNPJ, then pk. One CNPJ may have two rows: the fund and its class.
+    """
+
+    funds: tuple[SampleFund, ...]
+    _months: Mapping[tuple[str, str], tuple[DailyQuote, ...]] = field(repr=False)
+    _offered: Mapping[str, tuple[str, ...]] = field(repr=False)
+    _frame: pd.DataFrame = field(repr=False)
+
+    @property
+    def quotes(self) -> pd.DataFrame:
+        """Every day of every fund.
+
+        A frame with the columns and dtypes of :data:`scraperkit.models.COLUMNS`, one row for each fund and day,
+        sorted by both, with a plain index. Changing it does not change the sample.
+        """
+        return self._frame.copy(deep=False)
+
+    def month(self, cnpj: str, month_year: str) -> tuple[DailyQuote, ...]:
+        """Return the days of one fund in one month, ``MM/YYYY``; empty if there are none.
+
+        Examples
+        --------
+        >>> [quote.date.day for quote in load_sample().month("18993924000100", "12/2022")][:3]
+        [1, 2, 5]
+        """
+        return self._months.get((cnpj, month_year), ())
+
+    def offered(self, pk: str) -> tuple[str, ...]:
+        """Return the months, ``MM/YYYY``, that the site offers for a pk, the newest first.
+
+        They run without a gap from the first day that has figures to the last one, so a month among them may be
+        empty. Where one CNPJ has two rows, the figures belong to the active one and the other offers nothing.
+        """
+        return self._offered.get(pk, ())
+
+
+@lru_cache(maxsize=1)
+def load_sample() -> Sample:
+    """Load the sample, once.
+
+    Returns
+    -------
+    Sample
+        The same object at every call.
+
+    Raises
+    ------
+    ScraperKitError
+        If the files are missing or are not as they were generated.
+
+    Examples
+    --------
+    >>> load_sample().quotes.query("cnpj == '18993924000100'").shape
+    (751, 8)
+    """
+    package = resources.files("scraperkit")
+    tree = Path(__file__).resolve().parent.parent / "data" / "sample"
+    return read_sample([package / "sample", tree])
+
+
+def read_sample(folders: Iterable[Traversable]) -> Sample:
+    """Read the sample from the first of `folders` that has it.
+
+    Raises
+    ------
+    ScraperKitError
+        If none has it, or a row does not read.
+    """
+    names = []
+    for folder in folders:
+        names.append(str(folder))
+        if all((folder / name).is_file() for name in ("funds.csv", "quotes.csv")):
+            return _build(_read(folder / "funds.csv", _fund), _read(folder / "quotes.csv", _quote))
+    raise ScraperKitError(f"the sample is missing: no funds.csv and quotes.csv in {' or '.join(names)}; {_WAY_OUT}")
+
+
+def _read(path: Traversable, build: Callable[[Mapping[str, str]], _Row]) -> list[_Row]:
+    reader = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"), newline=""))
+    try:
+        return [build(row) for row in reader]
+    except (KeyError, ValueError, TypeError) as error:
+        raise ScraperKitError(
+            f"the sample is damaged: {path.name}, line {reader.line_num}: {error}; {_WAY_OUT}"
+        ) from None
+
+
+def _fund(row: Mapping[str, str]) -> SampleFund:
+    return SampleFund(
+        cnpj=row["cnpj"],
+        pk=row["pk"],
+        name=row["name"],
+        administrator=row["administrator"],
+        administrator_cnpj=row["administrator_cnpj"],
+        status=row["status"],
+        started_on=dt.date.fromisoformat(row["started_on"]),
+        ended_on=dt.date.fromisoformat(row["ended_on"]) if row["ended_on"] else None,
+        note=row["note"],
+    )
+
+
+def _quote(row: Mapping[str, str]) -> DailyQuote:
+    return DailyQuote(
+        cnpj=row["cnpj"],
+        date=dt.date.fromisoformat(row["date"]),
+        quota=_number(row["quota"]),
+        net_worth=_number(row["net_worth"]),
+        holders=int(row["holders"]) if row["holders"] else None,
+        inflow=_number(row["inflow"]),
+        outflow=_number(row["outflow"]),
+        portfolio=_number(row["portfolio"]),
+    )
+
+
+def _number(text: str) -> float | None:
+    return float(text) if text else None
+
+
+def _build(funds: Sequence[SampleFund], quotes: Sequence[DailyQuote]) -> Sample:
+    months: dict[tuple[str, str], list[DailyQuote]] = {}
+    spans: dict[str, tuple[dt.date, dt.date]] = {}
+    for quote in quotes:
+        months.setdefault((quote.cnpj, f"{quote.date:%m/%Y}"), []).append(quote)
+        spans[quote.cnpj] = (spans.get(quote.cnpj, (quote.date,))[0], quote.date)
+    owners = {fund.cnpj: fund.pk for fund in sorted(funds, key=lambda fund: fund.active)}
+    return Sample(
+        funds=tuple(funds),
+        _months=MappingProxyType({key: tuple(days) for key, days in months.items()}),
+        _offered=MappingProxyType({owners[cnpj]: _newest_first(*span) for cnpj, span in spans.items()}),
+        _frame=_as_frame(quotes),
+    )
+
+
+def _newest_first(first: dt.date, last: dt.date) -> tuple[str, ...]:
+    numbers = range(last.year * 12 + last.month - 1, first.year * 12 + first.month - 2, -1)
+    return tuple(f"{number % 12 + 1:02d}/{number // 12}" for number in numbers)
+
+
+def _as_frame(quotes: Sequence[DailyQuote]) -> pd.DataFrame:
+    columns = {name: [getattr(quote, name) for quote in quotes] for name in COLUMNS}
+    return pd.DataFrame(columns, dtype="object").astype({name: column.dtype for name, column in COLUMNS.items()})

@@ -1,0 +1,184 @@
+"""Hosts a worker in a background thread."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from html import escape
+from types import TracebackType
+from typing import Self
+
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.engine import running
+from scraperkit.engine.outage import AWAY
+from scraperkit.errors import RedisUnreachable, ScraperKitError, WorkerError
+from scraperkit.sources.base import Source
+from scraperkit.worker import Listen, Worker
+
+
+class Subscriber:
+    """A worker in the background of a notebook or a script.
+
+    Listens to the job stream and to the channel, has threads fetch the pages, and stores the quotes. It opens
+    connections of its own; the client it is given stays yours.
+
+    Parameters
+    ----------
+    redis : redis.Redis
+        From :func:`scraperkit.connect`.
+    source : Source
+        :class:`scraperkit.CvmPages`, or any object with ``fetch(request)``.
+    threads : int, optional
+        How many pages are fetched at once; default ``SCRAPERKIT_THREADS``, else 8.
+    delivery : {"both", "stream", "pubsub"}
+        What to listen to.
+    claim : bool
+        Pub/Sub only: ``True`` lets one of all workers do a message, ``False`` shows the fan-out.
+    namespace, name : str, optional
+        Where to work, and the consumer's name.
+
+    Examples
+    --------
+    >>> with Subscriber(redis, source, threads=2, namespace=namespace) as subscriber:
+    ...     batch = Publisher(redis, namespace=namespace).publish(fund.months("2022-01", "2022-03"))
+    ...     print(batch.wait(60))
+    3 published, 3 done
+    """
+
+    def __init__(
+        self,
+        redis: redis_py.Redis,
+        source: Source,
+        *,
+        threads: int | None = None,
+        delivery: Listen = "both",
+        claim: bool = True,
+        namespace: str | None = None,
+        name: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        self.worker = Worker(
+            redis,
+            source,
+            threads=threads,
+            delivery=delivery,
+            claim=claim,
+            namespace=namespace,
+            name=name,
+            settings=settings,
+        )
+        self.namespace = self.worker.keys.namespace
+        self.error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+        self._ready = threading.Event()
+
+    @property
+    def running(self) -> bool:
+        """Whether it listens now."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def name(self) -> str:
+        """The consumer's name, known once it has started."""
+        return self.worker.name
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """How many jobs came to which outcome so far: done, retry, failed, dead, ignored, superseded."""
+        return Counter(self.worker.outcomes)
+
+    def start(self) -> Self:
+        """Start listening; returns once the server has confirmed the subscription. Does nothing if it runs.
+
+        Raises
+        ------
+        RedisUnreachable
+            If Redis is away now; once started, a subscriber waits for it instead.
+        """
+        if self.running:
+            return self
+        self.error = None
+        self._ready.clear()
+        self._thread = threading.Thread(target=self._host, name="scraperkit-engine", daemon=True)
+        self._thread.start()
+        running.add(self)
+        self._ready.wait()
+        self._raise()
+        return self
+
+    def stop(self, deadline: float | None = None) -> None:
+        """Finish what is in hand, hand back the rest, end all threads. Does nothing if it does not run.
+
+        Parameters
+        ----------
+        deadline : float, optional
+            Seconds given to the jobs in hand; default ``SCRAPERKIT_STOP_DEADLINE``, else 10.
+
+        Raises
+        ------
+        WorkerError
+            If the engine had failed.
+        """
+        thread, self._thread = self._thread, None
+        if thread is not None and thread.is_alive():
+            self.worker.request_stop(deadline)
+            thread.join()
+        running.discard(self)
+        self._raise()
+
+    def _host(self) -> None:
+        try:
+            asyncio.run(self._main())
+        except BaseException as error:  # noqa: BLE001 - kept, and raised where the user can see it
+            self.error = error
+        finally:
+            self._ready.set()
+
+    async def _main(self) -> None:
+        await self.worker.start()
+        self._ready.set()
+        await self.worker.run()
+
+    def _raise(self) -> None:
+        error, self.error = self.error, None
+        if error is None:
+            return
+        running.discard(self)
+        if isinstance(error, ScraperKitError):
+            raise error
+        if isinstance(error, AWAY):
+            raise RedisUnreachable(f"the subscriber could not start, Redis does not answer: {error}") from error
+        raise WorkerError(f"the subscriber failed: {type(error).__name__}: {error}") from error
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        except ScraperKitError as engine_error:
+            if error is None:
+                raise
+            error.add_note(f"besides, the subscriber's engine had failed: {engine_error}")
+
+    def __repr__(self) -> str:
+        settled = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items())) or "nothing yet"
+        state = f"{self.name} listens" if self.running else "stopped"
+        return f"<Subscriber {state}: {settled}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{escape(label)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+            for label, text in (
+                ("Subscriber", f"{self.name} listens" if self.running else "stopped"),
+                ("threads", f"{len(self.worker.busy)} busy of {self.worker.settings.threads}"),
+                ("in hand", str(len(self.worker.held))),
+                *((outcome, str(count)) for outcome, count in sorted(self.outcomes.items())),
+            )
+        )
+        return f"<table>{rows}</table>"

@@ -1,0 +1,212 @@
+"""SeriesStore writes daily quotes to RedisTimeSeries, TimeSeriesReader reads them back as pandas frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+import redis as redis_py
+
+from scraperkit import timeseries_frames as frames
+from scraperkit.errors import ConfigError, UnknownFund
+from scraperkit.models import METRICS, format_cnpj
+from scraperkit.timeseries_commands import fund_of
+from scraperkit.timeseries_frames import Day, Days, Funds, Values, wanted_cnpjs
+from scraperkit.timeseries_link import Link, batched, keys_of
+from scraperkit.timeseries_store import SeriesStore
+
+__all__ = ["SeriesStore", "TimeSeriesReader"]
+
+SERIES_PER_READ = 48  # bounds memory: ten years of 48 series are 121,000 samples, 18 MB as Python lists
+FUNDS_PER_PIPELINE = 500
+
+
+class TimeSeriesReader:
+    """Reads what is stored back as pandas frames.
+
+    Parameters
+    ----------
+    redis : redis.Redis
+        A client made by :func:`scraperkit.connect`; only its connections are used.
+    namespace : str, optional
+        The start of every key; ``Settings.namespace`` if left out.
+
+    Notes
+    -----
+    Every method raises ``RedisUnreachable`` if Redis goes away, and where it takes them:
+
+    - `cnpjs` is one CNPJ or :class:`~scraperkit.models.Fund`, or several, with or without punctuation; ``None`` is all
+      that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``.
+    - `start` and `end` are both included: ``"2022-01-31"``, a date, a Timestamp, or ``"2022-01"``, which is the whole
+      month. ``None`` leaves that side open. Anything else, or an `end` before `start`, raises ``ConfigError``.
+
+    Examples
+    --------
+    >>> reader = TimeSeriesReader(connect())                                   # doctest: +SKIP
+    >>> prices = reader.prices("18.993.924/0001-00", start="2022-01")          # doctest: +SKIP
+    """
+
+    def __init__(self, redis: redis_py.Redis, namespace: str | None = None) -> None:
+        self._link = Link(redis)
+        self._keys = keys_of(namespace)
+
+    def __repr__(self) -> str:
+        return f"TimeSeriesReader(namespace={self._keys.namespace!r})"
+
+    def prices(
+        self,
+        cnpjs: Funds | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        metric: str = "quota",
+    ) -> pd.DataFrame:
+        """Return one metric of several funds side by side.
+
+        Parameters
+        ----------
+        cnpjs, start, end
+            See the notes of the class.
+        metric : str
+            A name in :data:`~scraperkit.models.METRICS`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``date``: naive, sorted, ``datetime64[ms]``, the days on which any of the funds has a value. Columns
+            ``cnpj``: 14 characters, in the order asked for. Values ``float64``, in R$ (``holders``: people), NaN where
+            a fund has none. Without any value: no rows, the same columns and dtypes.
+
+        Raises
+        ------
+        ConfigError
+            If an argument does not fit; names it.
+        UnknownFund
+            If nothing is stored for one of `cnpjs`; names all of them.
+        """
+        if metric not in METRICS:
+            raise ConfigError(f"metric: {str(metric)[:40]!r} is none; take one of {', '.join(METRICS)}")
+        wanted, series = self._read(cnpjs, start, end, (metric,))
+        return frames.wide_frame(wanted, [of_fund[0] for of_fund in series])
+
+    def quotes(self, cnpjs: Funds | None = None, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
+        """Return every metric, one row for each fund and day.
+
+        Parameters
+        ----------
+        cnpjs, start, end
+            See the notes of the class.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``cnpj``, ``date`` and the metrics, with the dtypes and units of
+            :data:`~scraperkit.models.COLUMNS`; NaN, for holders ``<NA>``, where the page showed nothing. Sorted by
+            ``cnpj`` and ``date``, index 0, 1, 2, ... Without any value: no rows, the same columns and dtypes.
+
+        Raises
+        ------
+        ConfigError
+            If an argument does not fit; names it.
+        UnknownFund
+            If nothing is stored for one of `cnpjs`; names all of them.
+        """
+        wanted, series = self._read(cnpjs, start, end, METRICS)
+        ordered = sorted(zip(wanted, series, strict=True), key=lambda pair: pair[0])
+        return frames.tidy_frame([cnpj for cnpj, _ in ordered], [frames.align(of_fund) for _, of_fund in ordered])
+
+    def last(self, cnpjs: Funds | None = None) -> pd.DataFrame:
+        """Return the newest day stored of each fund.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``cnpj``, in the order asked for; columns ``date`` and the metrics of that day, with the dtypes and
+            units of :data:`~scraperkit.models.COLUMNS`. A fund without quotes has NaT and NaN. With nothing stored:
+            no rows, the same columns and dtypes.
+
+        Raises
+        ------
+        ConfigError
+            If a CNPJ is none.
+        UnknownFund
+            If nothing is stored for one of `cnpjs`; names all of them.
+        """
+        wanted = self._wanted(cnpjs)
+        newest: list[dict[str, tuple[int, float]]] = []
+        unseen: list[str] = []
+        for some in batched(wanted, FUNDS_PER_PIPELINE):
+            reply = self._link.send("TS.MGET", "FILTER", *self._filters(some))
+            for cnpj in some:
+                found = {metric: reply.get(self._keys.series(cnpj, metric)) for metric in METRICS}
+                newest.append({metric: tuple(entry[1]) for metric, entry in found.items() if entry and entry[1]})
+                if not any(found.values()):
+                    unseen.append(cnpj)
+        _refuse_unknown(unseen)
+        return frames.last_frame(wanted, newest)
+
+    def funds(self) -> pd.DataFrame:
+        """Return what is stored: a row for each fund that has series.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``cnpj``, sorted. Columns ``name``, ``pk``, ``status`` (str, empty where not known), ``started_on``
+            (first day of the fund, as the site tells it), ``first`` and ``last`` (days of the oldest and the newest
+            quota stored; all three ``datetime64[ms]``, NaT where not known) and ``days`` (int64, quotas stored). With
+            nothing stored: no rows, the same columns and dtypes.
+        """
+        cnpjs = self._wanted(None)
+        cards: list[Any] = []
+        infos: list[Any] = []
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            replies = self._link.pipeline(
+                [("HGETALL", self._keys.fund(cnpj)) for cnpj in some]
+                + [("TS.INFO", self._keys.series(cnpj, "quota")) for cnpj in some]
+            )
+            # A key deleted meanwhile, or of another type, is an error here: nothing is known of it.
+            known = [{} if isinstance(reply, Exception) else reply for reply in replies]
+            cards += known[: len(some)]
+            infos += known[len(some) :]
+        return frames.funds_frame(cnpjs, cards, infos)
+
+    def _wanted(self, cnpjs: Funds | None) -> list[str]:
+        return sorted(self._stored([])) if cnpjs is None else wanted_cnpjs(cnpjs)
+
+    def _stored(self, cnpjs: Sequence[str]) -> set[str]:
+        """Return the CNPJs, of these or of all, that have a series."""
+        names = self._link.send("TS.QUERYINDEX", *self._filters(cnpjs))
+        start = self._keys.series("", "").partition("}")[0]
+        return {fund_of(name) for name in names if name.startswith(start)}
+
+    def _filters(self, cnpjs: Sequence[str], metrics: Sequence[str] = METRICS) -> list[str]:
+        filters = [f"kit={self._keys.namespace}", f"metric=({','.join(metrics)})"]
+        return [*filters, f"cnpj=({','.join(cnpjs)})"] if cnpjs else filters
+
+    def _read(
+        self, cnpjs: Funds | None, start: Day | None, end: Day | None, metrics: Sequence[str]
+    ) -> tuple[list[str], list[list[tuple[Days, Values]]]]:
+        """Return the CNPJs, and for each the days and values of each metric."""
+        first, last = frames.window(start, end)
+        wanted = self._wanted(cnpjs)
+        series: list[list[tuple[Days, Values]]] = []
+        unseen: list[str] = []
+        for some in batched(wanted, max(1, SERIES_PER_READ // len(metrics))):
+            reply = self._link.send("TS.MRANGE", first, last, "FILTER", *self._filters(some, metrics))
+            for cnpj in some:
+                found = [reply.pop(self._keys.series(cnpj, metric), None) for metric in metrics]
+                series.append([frames.days_and_values(entry[-1] if entry else []) for entry in found])
+                if not any(found):
+                    unseen.append(cnpj)
+        if unseen:
+            stored = {cnpj for some in batched(unseen, FUNDS_PER_PIPELINE) for cnpj in self._stored(some)}
+            _refuse_unknown([cnpj for cnpj in unseen if cnpj not in stored])
+        return wanted, series
+
+
+def _refuse_unknown(cnpjs: Sequence[str]) -> None:
+    if cnpjs:
+        raise UnknownFund(
+            f"nothing is stored for {', '.join(format_cnpj(cnpj) for cnpj in cnpjs)}: publish months first, as in "
+            "Publisher(redis).publish(fund.months('2022-01')); TimeSeriesReader.funds() lists what is stored"
+        )

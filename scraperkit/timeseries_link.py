@@ -1,0 +1,79 @@
+"""How the store and the reader of series talk to Redis."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.errors import ConfigError, RedisUnreachable, StoreError
+from scraperkit.keys import Keys
+from scraperkit.timeseries_commands import Command
+
+T = TypeVar("T")
+
+
+class Link:
+    """A client of our own on the connections of a given one; what goes wrong comes as an error of the kit.
+
+    ``redis.ts()`` changes for good what raw ``TS.*`` commands answer on the client that it is called on; nobody calls
+    it on this one.
+
+    Raises
+    ------
+    ConfigError
+        If the given client does not speak RESP3 or does not decode replies.
+    """
+
+    def __init__(self, redis: redis_py.Redis) -> None:
+        pool = redis.connection_pool
+        if int(pool.connection_kwargs.get("protocol") or 3) != 3 or not pool.get_encoder().decode_responses:
+            raise ConfigError(
+                "redis: this client lacks protocol=3 or decode_responses=True; make it with scraperkit.connect()"
+            )
+        self._client: Any = redis_py.Redis(connection_pool=pool)
+
+    def send(self, *command: str | int) -> Any:
+        """Return the reply to one command; raises ``StoreError`` if Redis refuses it."""
+        with _kit_errors():
+            return self._client.execute_command(*command)
+
+    def pipeline(self, commands: Iterable[Command]) -> list[Any]:
+        """Return the reply to each command; a refusal is an exception among them."""
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        with _kit_errors():
+            return list(pipeline.execute(raise_on_error=False))
+
+
+@contextmanager
+def _kit_errors() -> Iterator[None]:
+    try:
+        yield
+    except (redis_py.ConnectionError, redis_py.TimeoutError) as error:
+        raise RedisUnreachable(f"Redis went away: {error}. Check that it runs, then do this again") from error
+    except redis_py.ResponseError as error:
+        raise StoreError(f"Redis refused: {error}") from error
+
+
+def keys_of(namespace: str | None) -> Keys:
+    """Return the keys of a namespace; left out, of the one in the settings."""
+    return Keys(namespace if namespace is not None else Settings.load().namespace)
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield the items in lists of at most `size`.
+
+    Examples
+    --------
+    >>> list(batched("abc", 2))
+    [['a', 'b'], ['c']]
+    """
+    iterator = iter(items)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch

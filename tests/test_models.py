@@ -1,0 +1,183 @@
+"""The wire message, a fund's months, and one day's figures."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+
+import pytest
+from helpers import FUND
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scraperkit.errors import BadMessage, ConfigError
+from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, ScrapeRequest, format_cnpj, normalize_cnpj
+
+EXAMPLE = (
+    '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",\n'
+    ' "message_id": "6db8704d-5b97-4c95-bb53-b052b48ed531", "acked": false}'
+)
+
+
+def message(**changes: object) -> str:
+    return json.dumps({"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022"} | changes)
+
+
+class TestTheWireMessage:
+    def test_the_example_of_the_documentation_reads(self):
+        request = ScrapeRequest.parse(EXAMPLE)
+        assert request.document == "18993924000100"
+        assert request.fund_pk == "132922"
+        assert (request.year, request.month) == (2022, 12)
+        assert request.message_id == "6db8704d-5b97-4c95-bb53-b052b48ed531"
+        assert not request.acked
+
+    @pytest.mark.parametrize("text", ["18.993.924/0001-00", "18993924000100", "18993924/0001-00"])
+    def test_punctuation_of_a_cnpj_does_not_matter(self, text):
+        assert ScrapeRequest.parse(message(document=text)).document == "18993924000100"
+
+    def test_a_cnpj_may_hold_letters_and_is_kept_in_upper_case(self):
+        assert ScrapeRequest.parse(message(document="12.abc.345/01de-35")).document == "12ABC34501DE35"
+
+    def test_a_missing_id_is_derived_from_the_content(self):
+        first, again = ScrapeRequest.parse(message()), ScrapeRequest.parse(message(document="18.993.924/0001-00"))
+        other = ScrapeRequest.parse(message(month_year="11/2022"))
+        assert first.message_id == again.message_id != other.message_id
+        assert str(uuid.UUID(first.message_id)) == first.message_id
+
+    def test_unknown_fields_are_ignored(self):
+        assert ScrapeRequest.parse(message(colour="blue", fund={"x": 1})) == ScrapeRequest.parse(message())
+
+    def test_a_pk_may_be_typed_as_a_number(self):
+        assert ScrapeRequest.parse(message(fund_pk=132922)).fund_pk == "132922"
+
+    @pytest.mark.parametrize(
+        ("changes", "field"),
+        [
+            ({"document": "18993924000101"}, "document"),
+            ({"document": 18993924000100}, "document"),
+            ({"document": ""}, "document"),
+            ({"fund_pk": "13a"}, "fund_pk"),
+            ({"fund_pk": "1" * 13}, "fund_pk"),
+            ({"fund_pk": "١٢"}, "fund_pk"),
+            ({"month_year": "13/2022"}, "month_year"),
+            ({"month_year": "2022-12"}, "month_year"),
+            ({"month_year": "12/2022\n"}, "month_year"),
+            ({"message_id": "yesterday"}, "message_id"),
+            ({"acked": "perhaps"}, "acked"),
+            ({"batch_id": "a b"}, "batch_id"),
+            ({"published_at": "soon"}, "published_at"),
+        ],
+    )
+    def test_an_unfit_field_is_named(self, changes, field):
+        with pytest.raises(BadMessage, match=rf"^{field}: "):
+            ScrapeRequest.parse(message(**changes))
+
+    def test_every_unfit_field_is_named(self):
+        with pytest.raises(BadMessage, match=r"document: .*; fund_pk: .*; month_year: "):
+            ScrapeRequest.parse("{}")
+
+    @pytest.mark.parametrize("raw", ["", "{", "[]", "1", '"x"', b"\xff\xfe", "\udcff", "[" * 100_000])
+    def test_what_is_no_object_is_refused(self, raw):
+        with pytest.raises(BadMessage):
+            ScrapeRequest.parse(raw)
+
+    @given(st.text() | st.binary())
+    def test_no_text_ever_raises_anything_else(self, raw):
+        with pytest.raises(BadMessage):
+            ScrapeRequest.parse(raw)
+
+    @given(
+        st.recursive(
+            st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=20),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+            max_leaves=8,
+        ),
+        st.sampled_from(["document", "fund_pk", "month_year", "message_id", "acked", "batch_id", "published_at"]),
+    )
+    def test_a_field_of_any_shape_is_read_or_refused(self, value, field):
+        try:
+            request = ScrapeRequest.parse(message(**{field: value}))
+        except BadMessage as error:
+            assert field in str(error)
+        else:
+            assert ScrapeRequest.parse(request.to_json()) == request
+
+    @given(
+        year=st.integers(1900, 2099),
+        month=st.integers(1, 12),
+        pk=st.integers(1, 10**12 - 1),
+        message_id=st.none() | st.uuids(),
+        acked=st.booleans(),
+    )
+    def test_what_is_written_reads_back(self, year, month, pk, message_id, acked):
+        request = ScrapeRequest(
+            document="18.993.924/0001-00",
+            fund_pk=str(pk),
+            month_year=f"{month:02d}/{year}",
+            message_id=str(message_id or ""),
+            acked=acked,
+        )
+        assert ScrapeRequest.parse(request.to_json()) == request
+        assert request.first_day == dt.date(year, month, 1)
+
+    def test_the_wire_form_has_the_documented_fields(self):
+        request = ScrapeRequest.parse(EXAMPLE)
+        assert json.loads(request.to_json()) == json.loads(EXAMPLE)
+
+
+class TestCnpj:
+    @pytest.mark.parametrize("text", ["18.993.924/0001-01", "1", "", "18.993.924/0001-00X", "AB.CDE.FGH/0001-0X"])
+    def test_no_cnpj_is_named_in_the_error(self, text):
+        with pytest.raises(ConfigError, match="is not a CNPJ"):
+            normalize_cnpj(text)
+
+    def test_a_number_is_refused_since_it_lost_its_zeros(self):
+        with pytest.raises(ConfigError, match="in quotes"):
+            normalize_cnpj(18993924000100)  # type: ignore[arg-type]
+
+    def test_formatting_and_reading_are_inverse(self):
+        assert normalize_cnpj(format_cnpj("12ABC34501DE35")) == "12ABC34501DE35"
+
+
+class TestTheMonthsOfAFund:
+    def test_both_ends_are_included(self):
+        requests = FUND.months("2021-11", "2022-02")
+        assert [request.month_year for request in requests] == ["11/2021", "12/2021", "01/2022", "02/2022"]
+        assert {request.fund for request in requests} == {FUND}
+
+    def test_they_begin_with_the_fund(self):
+        assert FUND.months("2018-01", "2019-02")[0].month_year == "01/2019"
+        assert FUND.months(end="2019-02")[0].month_year == "01/2019"
+
+    def test_they_end_today(self):
+        today = dt.date.today()
+        assert FUND.months("2019-01", "2099-12")[-1].month_year == f"{today:%m/%Y}"
+        assert FUND.months()[-1].month_year == f"{today:%m/%Y}"
+
+    def test_dates_serve_as_well_as_text(self):
+        assert FUND.months(dt.date(2022, 1, 15), dt.date(2022, 1, 16)) == FUND.months("2022-01", "2022-01-31")
+
+    @pytest.mark.parametrize("month", ["2022", "2022-13", "01/2022", "22-01", "", "2022-01-01x"])
+    def test_what_is_no_month_is_named(self, month):
+        with pytest.raises(ConfigError, match="^start: "):
+            FUND.months(month)
+
+    def test_an_end_before_the_start_is_refused(self):
+        with pytest.raises(ConfigError, match="^end: "):
+            FUND.months("2022-02", "2022-01")
+
+    def test_an_unknown_start_must_be_said(self):
+        with pytest.raises(ConfigError, match="^start: "):
+            Fund("18993924000100", "132922").months()
+
+
+def test_a_quote_yields_the_metrics_that_the_page_showed():
+    quote = DailyQuote("18993924000100", dt.date(2022, 1, 3), quota=1.5, holders=0)
+    assert list(quote.metrics()) == [("quota", 1.5), ("holders", 0)]
+
+
+def test_every_metric_has_a_column_with_type_and_unit():
+    assert set(METRICS) < set(COLUMNS)
+    assert all(COLUMNS[metric].unit for metric in METRICS)

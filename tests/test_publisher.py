@@ -1,0 +1,180 @@
+"""Publishing: one message for each fund and month, each at most once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import time
+
+import pytest
+from helpers import FUND, months
+
+from scraperkit.batch import Batch
+from scraperkit.errors import BatchNotFound, BatchTimeout, ConfigError, ScraperKitWarning
+from scraperkit.keys import Keys
+from scraperkit.models import ScrapeRequest
+from scraperkit.publisher import Publisher, batch_id_of
+
+
+@pytest.fixture
+def publisher(redis, namespace):
+    return Publisher(redis, namespace=namespace)
+
+
+@pytest.fixture
+def keys(namespace):
+    return Keys(namespace)
+
+
+class TestToTheStream:
+    def test_each_request_becomes_one_entry_with_one_field(self, redis, publisher, keys):
+        batch = publisher.publish(months(3))
+        entries = redis.xrange(keys.jobs)
+        assert [set(fields) for _, fields in entries] == [{"message"}] * 3
+        requests = [ScrapeRequest.parse(fields["message"]) for _, fields in entries]
+        assert [request.month_year for request in requests] == ["01/2021", "02/2021", "03/2021"]
+        assert {request.batch_id for request in requests} == {batch.id}
+        assert all(abs(time.time() - request.published_at) < 60 for request in requests)
+
+    def test_the_group_reads_from_the_start_whoever_comes_first(self, redis, publisher, keys):
+        publisher.publish(months(2))
+        assert redis.xinfo_groups(keys.jobs)[0]["last-delivered-id"] == "0-0"
+
+    def test_a_batch_waits_for_whoever_comes(self, publisher):
+        batch = publisher.publish(months(2))
+        assert batch.receivers is None
+        assert str(batch.status()) == "2 published, 0 done, 2 pending"
+        assert not batch.status().finished
+
+    def test_a_large_batch_goes_out_whole_and_in_order(self, redis, publisher, keys):
+        requests = [ScrapeRequest(document=FUND.cnpj, fund_pk=str(pk), month_year="01/2021") for pk in range(1, 2_502)]
+        publisher.publish(requests)
+        sent = [json.loads(fields["message"])["fund_pk"] for _, fields in redis.xrange(keys.jobs)]
+        assert sent == [str(pk) for pk in range(1, 2_502)]
+
+    def test_one_request_needs_no_list(self, publisher):
+        assert publisher.publish(months(1)[0]).status().published == 1
+
+    def test_nothing_to_publish_is_a_finished_batch(self, publisher):
+        batch = publisher.publish([])
+        assert batch.status().finished
+        assert batch.wait(1).published == 0
+
+    def test_what_is_done_elsewhere_is_left_out(self, publisher):
+        done = months(1)[0].model_copy(update={"acked": True})
+        assert publisher.publish([done, *months(2)[1:]]).status().published == 1
+
+    def test_the_fund_card_is_saved(self, redis, publisher, keys):
+        publisher.publish(months(1))
+        assert redis.hgetall(keys.fund(FUND.cnpj))["name"] == FUND.name
+
+    @pytest.mark.parametrize("wrong", [["18993924000100"], [{}], [None]])
+    def test_something_else_than_a_request_is_refused(self, publisher, wrong):
+        with pytest.raises(ConfigError, match="fund.months"):
+            publisher.publish(wrong)
+
+
+class TestRepeating:
+    def test_the_same_requests_are_the_same_batch(self, redis, publisher, keys):
+        first, second = publisher.publish(months(3)), publisher.publish(months(3))
+        assert first.id == second.id
+        assert redis.xlen(keys.jobs) == 3
+        assert second.status().published == 3
+
+    def test_unless_forced(self, redis, publisher, keys):
+        first, second = publisher.publish(months(3)), publisher.publish(months(3), force=True)
+        assert first.id != second.id
+        assert redis.xlen(keys.jobs) == 6
+
+    def test_a_request_twice_in_one_batch_is_published_once(self, redis, publisher, keys):
+        publisher.publish(months(2) + months(2))
+        assert redis.xlen(keys.jobs) == 2
+
+    def test_a_batch_with_a_month_that_is_still_rewritten_is_a_new_one_each_day(self):
+        def batch_id(day):
+            return batch_id_of(months(3), dt.date(2021, 4, day)), batch_id_of(months(2), dt.date(2021, 4, day))
+
+        open_first, closed_first = batch_id(1)
+        open_next, closed_next = batch_id(2)
+        assert open_first != open_next
+        assert closed_first == closed_next
+
+
+class TestToTheChannel:
+    def test_nobody_listening_is_warned_and_lost(self, redis, namespace):
+        publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
+        with pytest.warns(ScraperKitWarning, match="nobody listens"):
+            batch = publisher.publish(months(2))
+        assert batch.receivers == 0
+        status = batch.wait(5)
+        assert (status.lost, status.pending) == (2, 0)
+        assert list(batch.failures()["state"]) == ["lost", "lost"]
+        assert set(batch.failures()["error"]) == {"nobody was listening"}
+
+    def test_every_subscriber_receives_the_message_as_documented(self, redis, namespace, keys):
+        with redis.pubsub() as one, redis.pubsub() as two:
+            for each in (one, two):
+                each.subscribe(keys.channel)
+                assert each.get_message(timeout=5)["type"] == "subscribe"
+            batch = Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(1))
+            texts = {each.get_message(timeout=5)["data"] for each in (one, two)}
+        assert batch.receivers == 2
+        assert len(texts) == 1
+        message = json.loads(texts.pop())
+        assert message["document"] == FUND.cnpj
+        assert message["month_year"] == "01/2021"
+        assert message["acked"] is False
+
+    def test_what_was_lost_is_published_again(self, redis, namespace, keys):
+        publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
+        with pytest.warns(ScraperKitWarning):
+            publisher.publish(months(2))
+        with redis.pubsub() as listener:
+            listener.subscribe(keys.channel)
+            assert listener.get_message(timeout=5)["type"] == "subscribe"
+            batch = publisher.publish(months(2))
+            assert batch.receivers == 1
+            status = batch._counts()[0]
+        assert (status.published, status.lost, status.pending) == (2, 0, 2)
+
+    def test_another_delivery_is_refused(self, redis):
+        with pytest.raises(ConfigError, match="^delivery: "):
+            Publisher(redis, delivery="pigeon")  # type: ignore[arg-type]
+
+
+class TestFindingABatchAgain:
+    def test_by_its_id(self, redis, publisher, namespace):
+        batch = publisher.publish(months(2))
+        found = Batch.find(redis, batch.id, namespace=namespace)
+        assert found.status() == batch.status()
+        assert publisher.batch(batch.id).id == batch.id
+
+    def test_an_unknown_one_is_named(self, publisher):
+        with pytest.raises(BatchNotFound, match="no-such-batch"):
+            publisher.batch("no-such-batch")
+
+    def test_it_expires(self, redis, publisher, keys):
+        batch = publisher.publish(months(1))
+        assert 0 < redis.ttl(keys.batch(batch.id)) <= publisher.settings.batch_ttl
+
+    def test_waiting_ends_with_the_timeout_and_the_work_goes_on(self, publisher):
+        batch = publisher.publish(months(1))
+        with pytest.raises(BatchTimeout, match="1 pending"):
+            batch.wait(0.2)
+        assert batch.status().pending == 1
+
+    def test_its_jobs_are_a_frame(self, publisher):
+        jobs = publisher.publish(months(3)).jobs()
+        assert list(jobs.columns) == ["cnpj", "month", "state", "error"]
+        assert list(jobs["month"]) == ["01/2021", "02/2021", "03/2021"]
+        assert set(jobs["state"]) == {"pending"}
+
+    def test_an_empty_one_has_empty_frames_of_the_same_shape(self, publisher):
+        empty, full = publisher.publish([]), publisher.publish(months(1))
+        assert list(empty.jobs().columns) == list(full.jobs().columns)
+        assert list(empty.events().columns) == list(full.events().columns)
+        assert (empty.events().dtypes == full.events().dtypes).all()
+
+    def test_it_shows_itself(self, publisher):
+        batch = publisher.publish(months(2))
+        assert repr(batch) == f"<Batch {batch.id}: 2 published, 0 done, 2 pending>"

@@ -1,0 +1,248 @@
+"""A worker in the background: starting, stopping, what it says of itself, and what it does with errors."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from helpers import FUND, FakeSite, GatedSite, months, one_quote
+from redis.exceptions import ResponseError
+
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
+from scraperkit.keys import Keys
+from scraperkit.publisher import Publisher
+from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries import TimeSeriesReader
+
+
+@pytest.fixture
+def keys(namespace):
+    return Keys(namespace)
+
+
+@pytest.fixture
+def publisher(redis, namespace):
+    return Publisher(redis, namespace=namespace)
+
+
+def subscriber(redis, namespace, site, **options) -> Subscriber:
+    given = {key: options.pop(key) for key in list(options) if key in Settings.model_fields}
+    settings = Settings.load(namespace=namespace, **given)
+    return Subscriber(redis, site, settings=settings, **options)
+
+
+class TestTheRoad:
+    @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
+    def test_a_batch_is_scraped_stored_and_counted(self, redis, namespace, delivery):
+        with subscriber(redis, namespace, FakeSite(), threads=4):
+            batch = Publisher(redis, namespace=namespace, delivery=delivery).publish(months(24))
+            status = batch.wait(30)
+        assert (status.published, status.done, status.failed, status.lost) == (24, 24, 0, 0)
+        assert len(TimeSeriesReader(redis, namespace=namespace).prices([FUND.cnpj])) == 24
+
+    def test_messages_that_waited_are_done_first(self, redis, namespace, publisher):
+        batch = publisher.publish(months(5))
+        with subscriber(redis, namespace, FakeSite()):
+            assert batch.wait(30).done == 5
+
+    def test_a_batch_can_be_awaited_from_another_process(self, redis, redis_url, namespace, publisher):
+        batch = publisher.publish(months(5))
+        code = textwrap.dedent(f"""
+            import os, scraperkit as sk
+            batch = sk.Batch.find(sk.connect({redis_url!r}), {batch.id!r}, namespace={namespace!r})
+            print(batch.wait(30))
+        """)
+        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
+            with subscriber(redis, namespace, FakeSite()):
+                out, _ = other.communicate(timeout=60)
+        assert out.strip() == "5 published, 5 done"
+
+    def test_the_client_it_was_given_is_never_blocked(self, redis, namespace):
+        with subscriber(redis, namespace, FakeSite()):
+            assert redis.ping()
+
+    def test_failures_are_told_when_the_waiting_ends(self, redis, namespace, publisher, capsys):
+        def answer(request):
+            if request.month == 2:
+                raise OSError("reset by peer")
+            return one_quote(request)
+
+        with subscriber(redis, namespace, FakeSite(answer), max_attempts=1):
+            status = publisher.publish(months(3)).wait(30, progress=True)
+        assert (status.done, status.failed) == (2, 1)
+        told = capsys.readouterr().err
+        assert "18.993.924/0001-00 02/2021 failed: OSError: reset by peer" in told
+
+    def test_the_progress_bar_counts_to_the_end(self, redis, namespace, publisher, capsys):
+        with subscriber(redis, namespace, FakeSite()):
+            publisher.publish(months(3)).wait(30, progress=True)
+        assert "3/3" in capsys.readouterr().err
+
+
+class TestStarting:
+    def test_returns_when_the_server_has_confirmed_the_subscription(self, redis, namespace, keys):
+        for _ in range(20):
+            with subscriber(redis, namespace, FakeSite(), threads=1):
+                assert redis.pubsub_numsub(keys.channel)[0][1] == 1
+            assert redis.pubsub_numsub(keys.channel)[0][1] == 0
+
+    def test_twice_is_the_same_as_once(self, redis, namespace):
+        with subscriber(redis, namespace, FakeSite()) as one:
+            before = threading.active_count()
+            assert one.start() is one
+            assert threading.active_count() == before
+
+    def test_again_after_a_stop_works(self, redis, namespace, publisher):
+        one = subscriber(redis, namespace, FakeSite())
+        for count in (2, 3):
+            with one:
+                assert publisher.publish(months(count)).wait(30).done == count
+
+    def test_without_redis_says_so(self, namespace):
+        import redis as redis_py
+
+        client = redis_py.Redis(port=1, protocol=3, decode_responses=True)
+        with pytest.raises(RedisUnreachable, match="could not start"):
+            Subscriber(client, FakeSite(), namespace=namespace).start()
+
+    def test_with_an_unfit_argument_says_which(self, redis):
+        with pytest.raises(ConfigError, match="^delivery: "):
+            Subscriber(redis, FakeSite(), delivery="mail")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="SCRAPERKIT_THREADS"):
+            Subscriber(redis, FakeSite(), threads=0)
+
+    def test_a_name_that_is_taken_is_told(self, redis, namespace):
+        with subscriber(redis, namespace, FakeSite(), name="anna", heartbeat=0.2):
+            with pytest.raises(ConfigError, match="'anna'"):
+                subscriber(redis, namespace, FakeSite(), name="anna", heartbeat=0.2).start()
+
+
+class TestStopping:
+    def test_finishes_what_is_in_hand_and_hands_back_the_rest(self, redis, namespace, keys, publisher):
+        site = GatedSite()
+        one = subscriber(redis, namespace, site, threads=2, prefetch=3, delivery="stream").start()
+        batch = publisher.publish(months(10))
+        for _ in range(2):
+            site.inside.acquire(timeout=10)
+        stopping = threading.Thread(target=one.stop)
+        stopping.start()
+        site.gate.set()
+        stopping.join(20)
+        assert not one.running
+        done = batch.status().done
+        assert 2 <= done < 10
+        assert redis.xlen(keys.jobs) == 10 - done
+        assert redis.xpending(keys.jobs, keys.group)["pending"] == 0
+        with subscriber(redis, namespace, FakeSite()):
+            assert batch.wait(30).done == 10
+        assert max(site.asked.values()) == 1
+
+    def test_is_not_held_up_by_a_stuck_fetch(self, redis, namespace, keys, publisher):
+        site = GatedSite()
+        one = subscriber(redis, namespace, site, threads=1, prefetch=0).start()
+        batch = publisher.publish(months(1))
+        site.inside.acquire(timeout=10)
+        one.stop(deadline=0.1)
+        assert redis.xlen(keys.jobs) == 1
+        with subscriber(redis, namespace, FakeSite()):
+            assert batch.wait(30).done == 1
+        site.gate.set()
+
+    def test_twice_is_the_same_as_once(self, redis, namespace):
+        one = subscriber(redis, namespace, FakeSite()).start()
+        one.stop()
+        one.stop()
+        assert not one.running
+
+    def test_before_starting_does_nothing(self, redis, namespace):
+        subscriber(redis, namespace, FakeSite()).stop()
+
+    def test_leaves_no_connection(self, redis, namespace):
+        before = len(redis.client_list())
+        with subscriber(redis, namespace, FakeSite()):
+            assert len(redis.client_list()) > before
+        assert len(redis.client_list()) == before
+
+    def test_a_spoken_message_that_was_not_begun_is_said_again(self, redis, namespace):
+        site = GatedSite()
+        first = subscriber(redis, namespace, site, threads=1, prefetch=2, delivery="pubsub").start()
+        batch = Publisher(redis, namespace=namespace, delivery="pubsub").publish(months(3))
+        site.inside.acquire(timeout=10)
+        with subscriber(redis, namespace, FakeSite(), delivery="pubsub"):
+            site.gate.set()
+            first.stop()
+            assert batch.wait(30).done == 3
+
+    def test_happens_by_itself_when_the_process_ends(self, redis, redis_url, namespace, keys):
+        code = textwrap.dedent(f"""
+            import scraperkit as sk
+            class Site:
+                def fetch(self, request): return []
+            redis = sk.connect({redis_url!r})
+            sk.Subscriber(redis, Site(), namespace={namespace!r}).start()
+        """)
+        ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+        assert (ended.returncode, ended.stderr) == (0, "")
+        assert not redis.exists(keys.workers)
+
+
+class TestAnErrorOfTheEngine:
+    @pytest.fixture
+    def broken(self, redis, namespace, keys, publisher):
+        """A subscriber with a job in hand, whose engine meets a key of a kind that it does not expect."""
+        site = GatedSite()
+        one = subscriber(redis, namespace, site, stop_deadline=0.5).start()
+        self.batch = publisher.publish(months(1))
+        site.inside.acquire(timeout=10)
+        redis.set(keys.retries, "no sorted set")
+        yield one
+        site.gate.set()
+
+    def test_is_raised_by_waiting_and_by_stopping(self, broken):
+        with pytest.raises(WorkerError, match="WRONGTYPE"):
+            self.batch.wait(30)
+        with pytest.raises(WorkerError, match="WRONGTYPE") as caught:
+            broken.stop()
+        assert isinstance(caught.value.__cause__, ResponseError)
+        broken.stop()
+
+    def test_is_raised_by_leaving_the_block(self, broken):
+        with pytest.raises(WorkerError, match="WRONGTYPE"), broken, contextlib.suppress(WorkerError):
+            self.batch.wait(30)
+
+    def test_is_added_to_an_error_of_the_block(self, broken):
+        with pytest.raises(ZeroDivisionError) as caught, broken:
+            with contextlib.suppress(WorkerError):
+                self.batch.wait(30)
+            raise ZeroDivisionError
+        assert "WRONGTYPE" in caught.value.__notes__[0]
+
+    def test_hands_back_what_was_in_hand(self, broken, redis, keys, namespace):
+        with contextlib.suppress(WorkerError):
+            self.batch.wait(30)
+        with contextlib.suppress(WorkerError):
+            broken.stop()
+        redis.delete(keys.retries)
+        with subscriber(redis, namespace, FakeSite()):
+            assert self.batch.wait(30).done == 1
+
+
+class TestItShowsItself:
+    def test_as_text_and_as_html_that_say_the_same(self, redis, namespace, publisher):
+        with subscriber(redis, namespace, FakeSite(), name="anna") as one:
+            publisher.publish(months(2)).wait(30)
+            assert repr(one) == "<Subscriber anna listens: 2 done>"
+            html = one._repr_html_()
+            assert "anna listens" in html
+        assert repr(one) == "<Subscriber stopped: 2 done>"
+
+    def test_and_no_password(self, redis_url, namespace):
+        password = redis_url.split(":")[2].split("@")[0]
+        with connect(redis_url) as client, subscriber(client, namespace, FakeSite()) as one:
+            assert password not in repr(one) + one._repr_html_() + repr(one.__dict__) + repr(one.worker.__dict__)
