@@ -24,46 +24,42 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from scraperkit.batch import Batch, BatchStatus
-from scraperkit.config import Settings
-from scraperkit.connection import connect
-from scraperkit.errors import (
-    BadMessage,
-    BatchError,
-    BatchNotFound,
-    BatchTimeout,
-    ConfigError,
-    EmbeddedRedisError,
-    FundNotFound,
-    MonthNotOffered,
-    NotACvmPage,
-    PageChanged,
-    RedisError,
-    RedisUnreachable,
-    ScraperKitError,
-    ScraperKitWarning,
-    SiteUnavailable,
-    SourceError,
-    StoreError,
-    TimeSeriesMissing,
-    UnknownFund,
-    WorkerError,
-    WrongFund,
-    WrongMonth,
-)
-from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest
-from scraperkit.publisher import Publisher
-from scraperkit.replica import Replica
-try:
-    from scraperkit.sources import CvmPages, Source
-except ImportError:
-    from scraperkit.sources import Source
-from scraperkit.subscriber import Subscriber
-from scraperkit.timeseries import SeriesStore, TimeSeriesReader
-from scraperkit.worker import Worker
-
 if TYPE_CHECKING:
-    from scraperkit import calendar, metrics, plot
+    from scraperkit import calendar, errors, metrics, plot
+    from scraperkit.batch import Batch, BatchStatus
+    from scraperkit.config import Settings
+    from scraperkit.connection import connect
+    from scraperkit.errors import (
+        BadMessage,
+        BatchError,
+        BatchNotFound,
+        BatchTimeout,
+        ConfigError,
+        EmbeddedRedisError,
+        FundNotFound,
+        MonthNotOffered,
+        NotACvmPage,
+        PageChanged,
+        RedisError,
+        RedisUnreachable,
+        ScraperKitError,
+        ScraperKitWarning,
+        SiteUnavailable,
+        SourceError,
+        StoreError,
+        TimeSeriesMissing,
+        UnknownFund,
+        WorkerError,
+        WrongFund,
+        WrongMonth,
+    )
+    from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest
+    from scraperkit.publisher import Publisher
+    from scraperkit.replica import Replica
+    from scraperkit.sources import CvmPages, Source
+    from scraperkit.subscriber import Subscriber
+    from scraperkit.timeseries import SeriesStore, TimeSeriesReader
+    from scraperkit.worker import Worker
 
 __version__ = "0.1.0"
 
@@ -107,18 +103,36 @@ __all__ = [
     "WrongMonth",
     "calendar",
     "connect",
+    "errors",
     "metrics",
     "plot",
 ]
 
-_ON_FIRST_USE = {"calendar", "metrics", "plot"}
+# Everything is imported when it is first used: a worker needs no pandas, and `--help` needs next to nothing.
+_NAMES = {
+    "batch": ("Batch", "BatchStatus"),
+    "config": ("Settings",),
+    "connection": ("connect",),
+    "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest"),
+    "publisher": ("Publisher",),
+    "replica": ("Replica",),
+    "sources": ("CvmPages", "Source"),
+    "subscriber": ("Subscriber",),
+    "timeseries": ("SeriesStore", "TimeSeriesReader"),
+    "worker": ("Worker",),
+}
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
+_MODULES = {"calendar", "errors", "metrics", "plot"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the heavy modules when they are first used: a worker needs no charts."""
-    if name in _ON_FIRST_USE:
+    if name in _MODULES:
         return importlib.import_module(f"scraperkit.{name}")
-    raise AttributeError(f"module 'scraperkit' has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module 'scraperkit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"scraperkit.{_HOMES.get(name, 'errors')}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:

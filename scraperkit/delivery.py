@@ -28,9 +28,17 @@ _KEPT_OF_OVERSIZE = 1_000
 
 
 class Delivery(Protocol):
-    """One way in which messages reach a worker. All calls come from the worker's loop."""
+    """One way in which messages reach a worker. All calls come from the worker's loop.
+
+    Attributes
+    ----------
+    name : {"stream", "pubsub"}
+    subscribed_at : float
+        When the channel was subscribed to, by the clock of Redis; 0 for the stream.
+    """
 
     name: DeliveryName
+    subscribed_at: float
 
     async def open(self) -> None:
         """Connect, or connect anew: returns once the server has confirmed that messages will arrive."""
@@ -67,6 +75,7 @@ class StreamDelivery:
     """Messages from the job stream, by a consumer group: each reaches one worker and stays until acknowledged."""
 
     name: DeliveryName = "stream"
+    subscribed_at = 0.0
 
     def __init__(self, client: Any, keys: Keys, consumer: str, settings: Settings) -> None:
         self._client = client

@@ -238,9 +238,7 @@ def _running(folder: Path, settings: Settings) -> State:
     """Return the state of a server that answers; start one if none does. The caller holds a lease."""
     with _opened(folder / "start.lock") as starting:
         if not lock(starting, BOOT_SECONDS * 2):
-            raise EmbeddedRedisError(
-                f"another process is stuck starting the Redis of {folder}; end it, or {WAYS_OUT}"
-            )
+            raise EmbeddedRedisError(f"another process is stuck starting the Redis of {folder}; end it, or {WAYS_OUT}")
         keeper, deadline = folder / "keeper.lock", time.monotonic() + BOOT_SECONDS
         while is_locked(keeper):
             state = State.load(folder)

@@ -19,7 +19,7 @@ from scraperkit.engine.scripts import script
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import Keys
 from scraperkit.models import ScrapeRequest
-from scraperkit.timeseries_commands import card_command
+from scraperkit.timeseries.commands import card_command, first_card_commands
 
 _BATCH_IDS = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
 _AT_ONCE = 1_000
@@ -118,7 +118,12 @@ class Publisher:
         funds = {request.fund for request in requests if request.fund is not None}
         with self._redis.pipeline(transaction=False) as pipeline:
             for fund in funds:
-                pipeline.execute_command(*card_command(self.keys, fund))
+                # A fund made by hand, without a name, must not blank the card of one that was looked up.
+                cards = (
+                    [card_command(self.keys, fund)] if fund.name else first_card_commands(self.keys, fund.cnpj, fund.pk)
+                )
+                for command in cards:
+                    pipeline.execute_command(*command)
             pipeline.execute()
 
     def _send(self, batch_id: str, messages: list[ScrapeRequest]) -> int | None:
@@ -132,7 +137,8 @@ class Publisher:
                 for word in (message.message_id, f"{message.document} {message.month_year}", message.to_json())
             ]
             _, receivers = publish(
-                keys=[self.keys.batch(batch_id), target], args=[self.delivery, self.settings.batch_ttl, self.keys.group, *words]
+                keys=[self.keys.batch(batch_id), target],
+                args=[self.delivery, self.settings.batch_ttl, self.keys.group, *words],
             )
             fewest.append(receivers)
         heard = [receivers for receivers in fewest if receivers >= 0]

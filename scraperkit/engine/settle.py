@@ -16,7 +16,7 @@ from scraperkit.engine.registry import WorkerCard
 from scraperkit.engine.scripts import script
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.keys import Keys
-from scraperkit.timeseries_commands import (
+from scraperkit.timeseries.commands import (
     Command,
     add_commands,
     check_replies,

@@ -1,5 +1,6 @@
 """Where prices come from."""
 
 from scraperkit.sources.base import Source
+from scraperkit.sources.cvm_pages import CvmPages
 
-__all__ = ["Source"]
+__all__ = ["CvmPages", "Source"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import datetime as dt
 import itertools
 import re
@@ -14,14 +15,14 @@ import pandas as pd
 
 from scraperkit.errors import ConfigError
 from scraperkit.models import COLUMNS, METRICS, Fund, normalize_cnpj
-from scraperkit.timeseries_commands import DAY_MS, day_number
+from scraperkit.timeseries.commands import DAY_MS, day_number
 
 Days = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 Funds = str | Fund | Iterable[str | Fund]
 Day = str | dt.date | np.datetime64
 
-_MONTH = re.compile(r"[0-9]{4}-[0-9]{2}", re.ASCII)
+_DATE_TEXT = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
 _LAST_DAY = dt.date(9999, 12, 31)
 _NO_DAYS: Days = np.empty(0, dtype=np.int64)
 _TEXT: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only as literals
@@ -93,12 +94,14 @@ def _as_date(field: str, day: Day, month_end: bool = False) -> dt.date:
 
 
 def _date_of_text(text: str, month_end: bool) -> dt.date:
-    if not _MONTH.fullmatch(text):
-        return dt.datetime.strptime(text, "%Y-%m-%d").date()
-    first = dt.date.fromisoformat(f"{text}-01")
-    if not month_end:
-        return first
-    return min(first + dt.timedelta(days=31), _LAST_DAY).replace(day=1) - dt.timedelta(days=1)
+    match = _DATE_TEXT.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    year, month = int(match[1]), int(match[2])
+    if match[3]:
+        return dt.date(year, month, int(match[3]))
+    first = dt.date(year, month, 1)
+    return first.replace(day=calendar.monthrange(year, month)[1]) if month_end else first
 
 
 def days_and_values(samples: Sequence[Sequence[float]]) -> tuple[Days, Values]:

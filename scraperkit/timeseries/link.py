@@ -12,7 +12,7 @@ import redis as redis_py
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, RedisUnreachable, StoreError
 from scraperkit.keys import Keys
-from scraperkit.timeseries_commands import Command
+from scraperkit.timeseries.commands import Command
 
 T = TypeVar("T")
 

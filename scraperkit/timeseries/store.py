@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import redis as redis_py
 
 from scraperkit.models import METRICS, DailyQuote, Fund
-from scraperkit.timeseries_commands import (
+from scraperkit.timeseries.commands import (
     Command,
     add_commands,
     card_command,
@@ -18,8 +18,8 @@ from scraperkit.timeseries_commands import (
     repair_commands,
     sample_count,
 )
-from scraperkit.timeseries_frames import Funds, wanted_cnpjs
-from scraperkit.timeseries_link import Link, batched, keys_of
+from scraperkit.timeseries.frames import Funds, wanted_cnpjs
+from scraperkit.timeseries.link import Link, batched, keys_of
 
 QUOTES_PER_PIPELINE = 5_000
 FUNDS_PER_PIPELINE = 500
@@ -44,8 +44,8 @@ class SeriesStore:
 
     Examples
     --------
-    >>> store = SeriesStore(connect(), namespace="lesson")                          # doctest: +SKIP
-    >>> store.write([DailyQuote("18993924000100", date(2022, 1, 3), quota=1.25)])   # doctest: +SKIP
+    >>> store = SeriesStore(connect(), namespace="lesson")  # doctest: +SKIP
+    >>> store.write([DailyQuote("18993924000100", date(2022, 1, 3), quota=1.25)])  # doctest: +SKIP
     1
     """
 

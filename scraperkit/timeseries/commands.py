@@ -180,7 +180,7 @@ def check_replies(commands: Sequence[Command], replies: Sequence[Any]) -> None:
     refused = list(_refused_samples(commands, replies))
     if refused:
         series, day, error = refused[0]
-        more = f" (and {len(refused) - 1} more samples)" if len(refused) > 1 else ""
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
         raise StoreError(f"Redis refused {series} on {day}: {error}{more}")
 
 

@@ -1,4 +1,4 @@
-"""SeriesStore writes daily quotes to RedisTimeSeries, TimeSeriesReader reads them back as pandas frames."""
+"""Reads what is stored back as pandas frames."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Any
 import pandas as pd
 import redis as redis_py
 
-from scraperkit import timeseries_frames as frames
 from scraperkit.errors import ConfigError, UnknownFund
 from scraperkit.models import METRICS, format_cnpj
-from scraperkit.timeseries_commands import fund_of
-from scraperkit.timeseries_frames import Day, Days, Funds, Values, wanted_cnpjs
-from scraperkit.timeseries_link import Link, batched, keys_of
-from scraperkit.timeseries_store import SeriesStore
-
-__all__ = ["SeriesStore", "TimeSeriesReader"]
+from scraperkit.timeseries import frames
+from scraperkit.timeseries.commands import fund_of
+from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_cnpjs
+from scraperkit.timeseries.link import Link, batched, keys_of
 
 SERIES_PER_READ = 48  # bounds memory: ten years of 48 series are 121,000 samples, 18 MB as Python lists
 FUNDS_PER_PIPELINE = 500
@@ -43,8 +40,8 @@ class TimeSeriesReader:
 
     Examples
     --------
-    >>> reader = TimeSeriesReader(connect())                                   # doctest: +SKIP
-    >>> prices = reader.prices("18.993.924/0001-00", start="2022-01")          # doctest: +SKIP
+    >>> reader = TimeSeriesReader(connect())  # doctest: +SKIP
+    >>> prices = reader.prices("18.993.924/0001-00", start="2022-01")  # doctest: +SKIP
     """
 
     def __init__(self, redis: redis_py.Redis, namespace: str | None = None) -> None:

@@ -1,0 +1,70 @@
+# Works with GNU make 3.81, which macOS has, and newer. Every recipe sets up what it needs first; that takes no time
+# when nothing changed. `make <target> PYTHON=/path/to/python3.12` chooses the Python, ARGS="…" goes to the command.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo lab test check format lock sample bench wheel clean
+
+BIN := .venv/bin
+
+# A command may be there and still not run, as pyenv's python3.13 where that version is not chosen: so each is tried.
+# The environment's own Python stands before the rest of them, or a newer one would build it anew.
+IS_OK := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+FIND_PYTHON = found=; \
+	for python in "$(PYTHON)" $(BIN)/python python3.13 python3.12 python3.11 python3 python; do \
+		if [ -n "$$python" ] && "$$python" -c '$(IS_OK)' >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+		echo 'Python 3.11, 3.12 or 3.13 is needed and was not found: install one of them, or name it, as in:' \
+			'make $@ PYTHON=/path/to/python3.12' >&2; \
+		exit 1; \
+	fi
+SETUP = $(FIND_PYTHON); "$$found" tools/setup.py
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: ## Collect a year of prices from the offline site into the embedded Redis, and chart it
+	@$(SETUP)
+	@$(BIN)/scraperkit demo $(ARGS)
+
+lab: ## Open the lessons in JupyterLab
+	@$(SETUP) --extras lab
+	@cd notebooks && exec ../$(BIN)/jupyter-lab $(ARGS)
+
+test: ## Run the tests on two processes; at least 90 % of the code must be covered
+	@$(SETUP) --extras lab,dev
+	@$(BIN)/pytest -n 2 --cov $(ARGS)
+
+check: ## Everything that must pass before a change goes in: ruff, mypy and the tests
+	@$(SETUP) --extras lab,dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -n 2 --cov $(ARGS)
+
+format: ## Put the code into shape with ruff
+	@$(SETUP) --extras lab,dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## Write constraints.txt from pyproject.toml again; UPGRADE=1 takes the newest versions
+	@[ -x .setup/bin/uv ] || { $(FIND_PYTHON); "$$found" -m venv .setup && \
+		.setup/bin/python -m pip install --quiet --disable-pip-version-check uv; }
+	@.setup/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url \
+		--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) --output-file constraints.txt pyproject.toml
+
+sample: ## Write the sample that the offline site shows again
+	@$(SETUP)
+	@$(BIN)/python tools/make_sample.py $(ARGS)
+
+bench: ## Measure how fast it is here
+	@$(SETUP) --extras lab,dev
+	@for script in benchmarks/*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
+
+wheel: ## Build the wheel into dist/
+	@$(SETUP)
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+clean: ## Remove caches and what was built; .venv stays
+	@rm -rf dist build .setup .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	@find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

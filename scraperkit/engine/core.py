@@ -1,0 +1,220 @@
+"""The loop's rounds: receive, settle, keep up, wind up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from functools import partial
+
+from scraperkit.config import Settings
+from scraperkit.delivery import BLOCK, Delivery, StreamDelivery
+from scraperkit.engine.jobs import Job
+from scraperkit.engine.outage import AWAY, Patience
+from scraperkit.engine.pool import ThreadPool
+from scraperkit.engine.settle import Settler
+from scraperkit.engine.tasks import all_of, first_error
+from scraperkit.engine.upkeep import Upkeep
+from scraperkit.sources.base import Source
+
+
+class Core:
+    """One life of a worker, from its first message to its last.
+
+    Attributes
+    ----------
+    held : dict
+        For each delivery the jobs in hand, by their key.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        settings: Settings,
+        deliveries: Sequence[Delivery],
+        upkeep: Upkeep,
+        settler: Settler,
+        outcomes: Counter[str],
+    ) -> None:
+        self.held: dict[str, dict[str, Job]] = {delivery.name: {} for delivery in deliveries}
+        self.patience = Patience()
+        self.outcomes = outcomes
+        self._settings = settings
+        self._deliveries = deliveries
+        self._upkeep = upkeep
+        self._settler = settler
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._settled = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._stopping = False
+        self._deadline = settings.stop_deadline
+        self._cut: set[str] = set()
+        self._taken_over_at = 0.0
+        self.pool = ThreadPool(source.fetch, settings.threads, self._wake)
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs in hand."""
+        return [job for held in self.held.values() for job in list(held.values())]
+
+    async def run(self) -> BaseException | None:
+        """Work until :meth:`request_stop` or an error of the engine; wind up, and return the error."""
+        receiving = [self._receiving(delivery) for delivery in self._deliveries]
+        async with all_of(*receiving) as receivers, all_of(self._settling(), self._keeping_up()) as keepers:
+            tasks = [*receivers, *keepers]
+            ending = asyncio.create_task(self._ending.wait())
+            await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            ending.cancel()
+            failed = first_error(tasks)
+            await self.wind_up(receivers)
+            return failed or first_error(tasks)
+
+    def request_stop(self, deadline: float | None = None) -> None:
+        """Ask :meth:`run` to end; from any thread."""
+        if deadline is not None:
+            self._deadline = deadline
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
+            self._loop.call_soon_threadsafe(self._ending.set)
+
+    async def step(self, block: float) -> None:
+        """Do one round, and wait for the threads to be done with it."""
+        await self.keep_up()
+        for delivery in self._deliveries:
+            await self._receive(delivery, block)
+        while self.jobs:
+            await self._woken.wait()
+            await self._settle_ready()
+
+    # ------------------------------------------------------------------ receiving
+
+    async def _receiving(self, delivery: Delivery) -> None:
+        while not self._stopping:
+            if self._room(delivery.name) > 0:
+                await self.patience.until_answered(partial(self._receive, delivery, BLOCK))
+            else:
+                self._settled.clear()
+                await self._settled.wait()
+
+    async def _receive(self, delivery: Delivery, block: float) -> None:
+        """One round; after an outage it begins with a new connection."""
+        if self._stopping:
+            return
+        try:
+            if delivery.name in self._cut:
+                await delivery.open()
+                self._cut.discard(delivery.name)
+            held = self.held[delivery.name].keys()
+            jobs = await delivery.receive(self._room(delivery.name), held, block)
+        except AWAY:
+            self._cut.add(delivery.name)
+            raise
+        self._take(jobs)
+
+    def _room(self, delivery: str) -> int:
+        """How many more messages may be held: one for each thread, and the prefetch."""
+        return self._settings.threads + self._settings.prefetch - len(self.held[delivery])
+
+    def _take(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.held[job.delivery][job.key] = job
+        self.pool.submit(jobs)
+
+    # ------------------------------------------------------------------- settling
+
+    def _wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # a stuck thread may come back after the loop has ended
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def _settling(self) -> None:
+        while True:
+            await self._woken.wait()
+            await self._settle_ready()
+
+    async def _settle_ready(self) -> None:
+        self._woken.clear()
+        results = self.pool.results()
+        if not results:
+            return
+        answers = await self.patience.until_answered(partial(self._settler.settle, results))
+        for result, answer in zip(results, answers, strict=True):
+            self._let_go(result.job)
+            self.outcomes[answer] += 1
+        self._settled.set()
+
+    def _let_go(self, job: Job) -> None:
+        self.held[job.delivery].pop(job.key, None)
+
+    # --------------------------------------------------------------------- upkeep
+
+    async def _keeping_up(self) -> None:
+        pause = min(self._settings.heartbeat, self._settings.lease / 4, 1.0)
+        while True:
+            await asyncio.sleep(pause)
+            await self.patience.until_answered(self.keep_up)
+
+    async def keep_up(self) -> None:
+        """Give a sign of life, renew leases, feed retries that are due, take over what others let lie."""
+        await self._upkeep.beat(
+            subscribed_at=max(delivery.subscribed_at for delivery in self._deliveries),
+            in_hand=len(self.jobs),
+            settled=sum(self.outcomes.values()),
+            errors=self.patience.outages,
+        )
+        await self._upkeep.renew(self.jobs)
+        for delivery in self._deliveries:
+            if isinstance(delivery, StreamDelivery):
+                await self._upkeep.feed_retries()
+                await self._take_over(delivery)
+
+    async def _take_over(self, stream: StreamDelivery) -> None:
+        room = self._room(stream.name)
+        if room > 0 and not self._stopping and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
+            self._take(await stream.take_over(room, self.held[stream.name].keys(), self._settings.lease))
+            self._taken_over_at = time.monotonic()
+
+    # ------------------------------------------------------------------ winding up
+
+    async def wind_up(self, receivers: Sequence[asyncio.Task[None]] = ()) -> None:
+        """Hand back what is not begun, wait for what is, hand back the rest, sign off."""
+        ends_at = time.monotonic() + self._deadline
+        self._stopping = True
+        self.patience.end(self._deadline)
+        self._settled.set()
+        await self._end_receiving(receivers)
+        with contextlib.suppress(*AWAY):
+            await self._hand_back(self.pool.withdraw())
+        with contextlib.suppress(TimeoutError, *AWAY):
+            async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
+                await self._finish()
+        with contextlib.suppress(*AWAY):
+            await self._hand_back(self.jobs)
+            await self._upkeep.leave()
+        self.pool.close()
+        self.pool.join(0.5 if self.pool.busy else 5.0)
+        for delivery in self._deliveries:
+            await delivery.close()
+
+    async def _end_receiving(self, receivers: Sequence[asyncio.Task[None]]) -> None:
+        """Wake the receivers until they have seen that it is over: a read may just be on its way to the server."""
+        ends_at = time.monotonic() + BLOCK + 1
+        while any(not receiver.done() for receiver in receivers) and time.monotonic() < ends_at:
+            for delivery in self._deliveries:
+                with contextlib.suppress(*AWAY):
+                    await delivery.interrupt()
+            await asyncio.wait(receivers, timeout=0.02)
+        for receiver in receivers:
+            receiver.cancel()
+
+    async def _finish(self) -> None:
+        """Wait until what the threads still bring is settled."""
+        while self.jobs:
+            self._settled.clear()
+            await self._settled.wait()
+
+    async def _hand_back(self, jobs: Sequence[Job]) -> None:
+        await self._upkeep.hand_back(jobs)
+        for job in jobs:
+            self._let_go(job)

@@ -1,0 +1,292 @@
+"""The replica as an HTTP server in a background thread, with faults to order."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import random
+import signal
+import socket
+import socketserver
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from html import escape
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+
+from scraperkit.errors import ConfigError
+from scraperkit.replica import pages
+from scraperkit.replica.site import BASE_PATH, Answer, Site, default_site, kind_of
+from scraperkit.sample import SampleFund
+
+_HOST = "127.0.0.1"
+_MAX_FORM_BYTES = 1_000_000
+_LONGEST = 86_400.0  # seconds
+_log = logging.getLogger(__name__)
+
+
+class Replica:
+    """An offline stand-in for the regulator's site, on 127.0.0.1, filled with the sample's invented funds.
+
+    Get one from :meth:`start`; leave it with :meth:`stop`, or use it in a ``with``. It behaves, and can be made to
+    misbehave while it runs.
+
+    Attributes
+    ----------
+    url : str
+        The address to give to a source, as in ``CvmPages(replica.url)``.
+    funds : tuple of SampleFund
+        What it knows, to choose CNPJs from; one CNPJ may have two rows.
+
+    Examples
+    --------
+    >>> import requests
+    >>> with Replica.start() as replica:
+    ...     address = replica.url + "InfDiario/CPublicaInfDiario.aspx?PK_PARTIC=132922&SemFrame="
+    ...     page = requests.get(address, timeout=10)
+    >>> "dgDocDiario" in page.text, replica.requests["daily_get"]
+    (True, 1)
+    """
+
+    def __init__(self, server: _Server, site: Site, seed: int) -> None:
+        self._server = server
+        self._site = site
+        self._random = random.Random(seed)
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._latency = self._error_rate = 0.0
+        self._outage_ends = -math.inf
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="replica", daemon=True)
+        self.url = f"http://{_HOST}:{server.server_port}{BASE_PATH}"
+        self.funds: tuple[SampleFund, ...] = site.sample.funds
+
+    @classmethod
+    def start(cls, port: int = 0, latency: float = 0.0, error_rate: float = 0.0, *, seed: int = 0) -> Self:
+        """Start a replica and return it, ready to answer.
+
+        Parameters
+        ----------
+        port : int
+            0 takes a free one.
+        latency : float
+            Seconds that every answer waits.
+        error_rate : float
+            Share of requests, 0 to 1, that get HTTP 500 or an HTML error page under status 200, by turns of chance.
+        seed : int
+            Makes those turns come out the same again.
+
+        Raises
+        ------
+        ConfigError
+            If an argument does not fit, or the port is taken.
+        ScraperKitError
+            If the sample is missing.
+        """
+        site = default_site()
+        try:
+            server = _Server(port)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(f"port: cannot listen on {port} ({error}); leave it out to take a free one") from None
+        replica = cls(server, site, seed)
+        try:
+            replica.latency, replica.error_rate = latency, error_rate
+        except ConfigError:
+            server.server_close()
+            raise
+        server.respond = replica._respond
+        replica._thread.start()
+        return replica
+
+    @property
+    def latency(self) -> float:
+        """Seconds that every answer waits; may be set while it runs."""
+        return self._latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._latency = _checked("latency", seconds, _LONGEST)
+
+    @property
+    def error_rate(self) -> float:
+        """Share of requests, 0 to 1, that are answered with an error; may be set while it runs."""
+        return self._error_rate
+
+    @error_rate.setter
+    def error_rate(self, share: float) -> None:
+        self._error_rate = _checked("error_rate", share, 1.0)
+
+    def outage(self, seconds: float) -> None:
+        """Answer every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
+        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST)
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How many requests came, by what became of them; every one is counted once.
+
+        ``search``, ``search_post``, ``fund``, ``daily_get``, ``daily_post``, ``index`` and ``unknown`` were answered;
+        ``error`` and ``outage`` got a fault instead. A copy, which does not change any more.
+        """
+        with self._lock:
+            return self._counts.copy()
+
+    def stop(self) -> None:
+        """Stop answering, close every connection and end every thread; again is harmless."""
+        self._stopping.set()
+        self._server.shutdown()
+        self._server.hang_up()
+        self._server.server_close()
+        self._thread.join()
+
+    def serve_forever(self) -> None:
+        """Block until SIGINT, SIGTERM or :meth:`stop`, then stop; for a command that does nothing else.
+
+        Signals are heard when it is called from the main thread; from any other only :meth:`stop` ends it.
+        """
+        previous: dict[signal.Signals, Any] = {}
+        try:
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    previous[number] = signal.signal(number, signal.default_int_handler)
+            self._stopping.wait()
+        except KeyboardInterrupt:
+            _log.info("stopping %s", self.url)
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            self.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Replica {self.url} {'stopped' if self._stopping.is_set() else 'running'}>"
+
+    def _repr_html_(self) -> str:
+        counts = ", ".join(f"{kind} {count}" for kind, count in sorted(self.requests.items())) or "none"
+        state = "stopped" if self._stopping.is_set() else "running"
+        return (
+            f"<b>Replica</b> ({state}) <code>{escape(self.url)}</code><br>{len(self.funds)} funds, "
+            f"latency {self.latency:g} s, error rate {self.error_rate:g}<br>requests: {escape(counts)}"
+        )
+
+    def _respond(self, method: str, target: str, body: bytes) -> tuple[Answer, dict[str, str]] | None:
+        """Return the answer and its extra headers, or nothing if the replica stops meanwhile."""
+        if self._latency and self._stopping.wait(self._latency):
+            return None
+        left = self._outage_ends - time.monotonic()
+        with self._lock:
+            fault = left <= 0 and self._error_rate > 0 and self._random.random() < self._error_rate
+            status = 500 if fault and self._random.random() < 0.5 else 200
+            self._counts["outage" if left > 0 else "error" if fault else kind_of(method, target)] += 1
+        if left > 0:
+            page = pages.render_error("Serviço temporariamente indisponível.")
+            return Answer(page, 503), {"Retry-After": str(math.ceil(left))}
+        if fault:
+            return Answer(pages.render_error(), status), {}
+        return self._site.answer(method, target, body), {}
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread a connection, all of them known, so that they can be ended."""
+
+    daemon_threads = True
+    request_queue_size = 128
+    respond: Callable[[str, str, bytes], tuple[Answer, dict[str, str]] | None]
+
+    def __init__(self, port: int) -> None:
+        self._conversations: dict[threading.Thread, socket.socket] = {}
+        self._conversations_lock = threading.Lock()
+        super().__init__((_HOST, port), _Handler)
+
+    def server_bind(self) -> None:
+        # HTTPServer looks its own name up here, which takes seconds without a network.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = _HOST, int(self.server_address[1])
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        thread = threading.Thread(
+            target=self._converse, args=(request, client_address), name="replica connection", daemon=True
+        )
+        with self._conversations_lock:
+            thread.start()
+            self._conversations[thread] = request
+
+    def _converse(self, request: Any, client_address: Any) -> None:
+        try:
+            self.process_request_thread(request, client_address)
+        finally:
+            with self._conversations_lock:
+                self._conversations.pop(threading.current_thread(), None)
+
+    def hang_up(self) -> None:
+        """End every conversation; only to be called when no new one can begin."""
+        with self._conversations_lock:
+            conversations = dict(self._conversations)
+        for connection in conversations.values():
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in conversations:
+            thread.join()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
+        # A client that goes away in the middle is its own affair; anything else is a fault of the replica.
+        level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
+        _log.log(level, "conversation with %s ended", client_address, exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Reads requests off one connection and writes each answer with a single send."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 60
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._reply(b"")
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if not (length.isascii() and length.isdigit()):
+            self.send_error(HTTPStatus.LENGTH_REQUIRED)
+        elif len(length) > 9 or int(length) > _MAX_FORM_BYTES:
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            self._reply(self.rfile.read(int(length)))
+
+    def _reply(self, form: bytes) -> None:
+        outcome = self.server.respond(self.command, self.path, form)
+        if outcome is None:
+            self.close_connection = True
+            return
+        answer, headers = outcome
+        if answer.location is not None:
+            headers["Location"] = answer.location
+        headers["Connection"] = "close" if self.close_connection else "keep-alive"
+        head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        start = (
+            f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
+            f"Content-Type: text/html; charset={pages.ENCODING}\r\nContent-Length: {len(answer.body)}\r\n{head}\r\n"
+        )
+        self.wfile.write(start.encode("ascii") + answer.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(format, *args)
+
+
+def _checked(field: str, value: float, most: float) -> float:
+    if not (isinstance(value, (int, float)) and 0 <= value <= most):
+        raise ConfigError(f"{field}: {str(value)[:40]!r} does not fit; give a number from 0 to {most:g}")
+    return float(value)

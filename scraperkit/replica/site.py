@@ -1,0 +1,138 @@
+"""What the replica answers to a request, without a socket in sight."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import parse_qsl, unquote
+
+from scraperkit.errors import ConfigError
+from scraperkit.models import normalize_cnpj
+from scraperkit.replica import pages
+from scraperkit.replica.viewstate import belongs
+from scraperkit.sample import Sample, SampleFund, load_sample
+
+BASE_PATH = "/SWB/Sistemas/SCW/CPublica/"
+_PATHS = {
+    "": "index",
+    "cconsolfdo/resultbuscaparticfdo.aspx": "search",
+    "cconsolfdo/resultbuscadocsfdo.aspx": "fund",
+    "infdiario/cpublicainfdiario.aspx": "daily",
+}
+_KINDS = {
+    ("GET", "index"): "index",
+    ("GET", "search"): "search",
+    ("POST", "search"): "search_post",
+    ("GET", "fund"): "fund",
+    ("GET", "daily"): "daily_get",
+    ("POST", "daily"): "daily_post",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back to the client."""
+
+    body: bytes = b""
+    status: int = 200
+    location: str | None = None
+
+
+class Site:
+    """The pages of the regulator's site, filled from the sample.
+
+    Examples
+    --------
+    >>> site = default_site()
+    >>> site.answer("GET", BASE_PATH + "InfDiario/CPublicaInfDiario.aspx?PK_PARTIC=132922").status
+    200
+    """
+
+    def __init__(self, sample: Sample) -> None:
+        self.sample = sample
+        self._by_pk = {fund.pk: fund for fund in sample.funds}
+        # The sample bounds them: each is keyed by what the sample holds, never by what a client sent.
+        self._search_page = lru_cache(maxsize=None)(self._render_search)
+        self._fund_page = lru_cache(maxsize=None)(pages.render_fund)
+        self._daily_page = lru_cache(maxsize=None)(self._render_daily)
+        self._index_page = lru_cache(maxsize=None)(pages.render_index)
+
+    def answer(self, method: str, target: str, body: bytes = b"") -> Answer:
+        """Return the answer to one request; `target` is the path with its query, `body` a form."""
+        kind = kind_of(method, target)
+        # ASP.NET knows the names in a query whatever their case, those in a form only as they are.
+        query = {name.lower(): value for name, value in _fields(target.partition("?")[2]).items()}
+        if kind == "index":
+            return Answer(self._index_page(self.sample.funds))
+        if kind in ("search", "search_post"):
+            return self._search(query.get("cnpjnome", ""), _fields(body) if kind == "search_post" else None)
+        if kind == "unknown":
+            return Answer(pages.render_error("A página solicitada não existe."), status=404)
+        fund = self._by_pk.get(query.get("pk_partic", ""))
+        if fund is None:
+            return Answer(pages.render_error())
+        if kind == "fund":
+            return Answer(self._fund_page(fund))
+        return self._daily(fund, _fields(body) if kind == "daily_post" else None)
+
+    def _search(self, text: str, form: Mapping[str, str] | None) -> Answer:
+        try:
+            cnpj = normalize_cnpj(text)
+        except ConfigError:
+            cnpj = ""
+        funds = tuple(fund for fund in self.sample.funds if fund.cnpj == cnpj)
+        key = cnpj if funds else ""
+        if form is not None:
+            if not belongs(form, "search", key):
+                return Answer(pages.render_error())
+            fund = pages.search_targets(funds).get(form.get("__EVENTTARGET", ""))
+            if fund is not None:
+                location = f"ResultBuscaDocsFdo.aspx?PK_PARTIC={fund.pk}&SemFrame="
+                return Answer(status=302, location=location)
+        return Answer(self._search_page(key))
+
+    def _daily(self, fund: SampleFund, form: Mapping[str, str] | None) -> Answer:
+        months = self.sample.offered(fund.pk)
+        month = months[0] if months else ""
+        if form is not None:
+            if not belongs(form, "daily", fund.pk):
+                return Answer(pages.render_error())
+            wanted = form.get("ddComptc", "")
+            month = wanted if wanted in months else month
+        return Answer(self._daily_page(fund, month))
+
+    def _render_search(self, cnpj: str) -> bytes:
+        return pages.render_search(cnpj, [fund for fund in self.sample.funds if fund.cnpj == cnpj])
+
+    def _render_daily(self, fund: SampleFund, month: str) -> bytes:
+        return pages.render_daily(fund, self.sample.month(fund.cnpj, month), month, self.sample.offered(fund.pk))
+
+
+def kind_of(method: str, target: str) -> str:
+    """Name the kind of a request: index, search, search_post, fund, daily_get, daily_post or unknown.
+
+    Examples
+    --------
+    >>> kind_of("GET", "/swb//sistemas/SCW/cpublica/infdiario/CPublicaInfDiario.aspx?PK_PARTIC=1")
+    'daily_get'
+    """
+    path = re.sub("/+", "/", unquote(target.partition("?")[0])).lower()
+    page = _PATHS.get(path.removeprefix(BASE_PATH.lower())) if path.startswith(BASE_PATH.lower()) else None
+    return _KINDS.get((method, page or ""), "unknown")
+
+
+@lru_cache(maxsize=1)
+def default_site() -> Site:
+    """Return the site over the sample that comes with the kit; every replica of a process shares its pages."""
+    return Site(load_sample())
+
+
+def _fields(text: str | bytes) -> dict[str, str]:
+    if isinstance(text, bytes):
+        text = text.decode(pages.ENCODING)
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, encoding=pages.ENCODING, max_num_fields=100))
+    except ValueError:
+        return {}

@@ -1,0 +1,269 @@
+"""The regulator's site as a source: asks for its pages, and has them parsed."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlencode, urljoin, urlsplit
+from weakref import WeakValueDictionary
+
+from cachetools import TTLCache
+
+from scraperkit.config import Settings
+from scraperkit.errors import (
+    ConfigError,
+    FundNotFound,
+    MonthNotOffered,
+    NotACvmPage,
+    PageChanged,
+    SiteUnavailable,
+    WrongFund,
+    WrongMonth,
+)
+from scraperkit.models import DailyQuote, Fund, ScrapeRequest, format_cnpj, normalize_cnpj
+from scraperkit.sources.cvm_parser import (
+    MONTHS_ID,
+    DailyPage,
+    SearchPage,
+    SearchRow,
+    parse_daily,
+    parse_first_daily,
+    parse_fund_page,
+    parse_search,
+    pk_of,
+)
+from scraperkit.sources.http import Answer, HttpClient, without_credentials
+
+SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
+DAILY_PATH = "InfDiario/CPublicaInfDiario.aspx"
+CACHED_FUNDS = 512
+CACHED_SECONDS = 600.0
+_PK = re.compile(r"[0-9]{1,12}")
+
+
+@dataclass(frozen=True, slots=True)
+class _FirstPage:
+    """A fund's daily page as a GET gives it: what it takes to ask for any of its months."""
+
+    page: DailyPage
+    address: str
+    fetched_at: float
+
+
+class CvmPages:
+    """The pages of the Comissão de Valores Mobiliários (CVM), as a source of prices.
+
+    A fund's first month takes one request, or two if it is not the month that the site shows first; each further one
+    takes one. May be used from many threads at once; each has a connection of its own.
+
+    Parameters
+    ----------
+    url : str, optional
+        Where the pages are; the live site, or what ``SCRAPERKIT_CVM_URL`` says, if left out. Give the address of a
+        :class:`~scraperkit.Replica` to work offline.
+    settings : Settings, optional
+        Time limits, retries and the longest page; from the environment if left out.
+
+    Raises
+    ------
+    ConfigError
+        If the address is not an ``http://`` or ``https://`` one.
+
+    Examples
+    --------
+    >>> import scraperkit as sk
+    >>> with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
+    ...     fund = source.find_fund("18.993.924/0001-00")
+    ...     quotes = source.fetch(fund.months("2022-03", "2022-03")[0])
+    >>> fund.pk, len(quotes), quotes[0].date
+    ('132922', 22, datetime.date(2022, 3, 2))
+    """
+
+    def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
+        settings = settings or Settings.load()
+        self.url = _base(url or settings.cvm_url)
+        self._http = HttpClient(settings)
+        self._first_pages: TTLCache[str, _FirstPage] = TTLCache(maxsize=CACHED_FUNDS, ttl=CACHED_SECONDS)
+        self._fund_locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._guard = threading.Lock()
+
+    def find_fund(self, cnpj: str) -> Fund:
+        """Look a fund up by its CNPJ.
+
+        One CNPJ may have several entries, such as a fund and its class. The one in normal operation is taken; among
+        several, the one with the newest month of quotes.
+
+        Parameters
+        ----------
+        cnpj : str
+            With or without punctuation.
+
+        Raises
+        ------
+        ConfigError
+            If the text is no CNPJ; the site is not asked then.
+        FundNotFound
+            If the site knows no such CNPJ.
+        SourceError
+            If a page cannot be had, or is not as known.
+        """
+        cnpj = normalize_cnpj(cnpj)
+        # The site wanted bare characters in 2022, and wants the punctuation in 2026.
+        for text in (format_cnpj(cnpj), cnpj):
+            query = urlencode({"CNPJNome": text, "TpPartic": "0", "Adm": "false", "SemFrame": ""})
+            answer = self._http.get(f"{urljoin(self.url, SEARCH_PATH)}?{query}")
+            search = parse_search(answer.content, url=answer.shown_url, content_type=answer.content_type)
+            if search.rows:
+                break
+        else:
+            raise FundNotFound(f"the site knows no fund with the CNPJ {format_cnpj(cnpj)}", answer.shown_url)
+        return self._best([self._follow(cnpj, answer, search, row) for row in search.rows])
+
+    def available_months(self, fund: Fund) -> list[str]:
+        """Return the months that the site offers for a fund, asking it anew.
+
+        Returns
+        -------
+        list of str
+            Each as ``YYYY-MM``, the oldest first; empty for a fund without any. First and last fit
+            :meth:`Fund.months`: ``fund.months(months[0], months[-1])``.
+
+        Raises
+        ------
+        SourceError
+            If the page cannot be had, or is not as known.
+        """
+        if not _PK.fullmatch(fund.pk):
+            raise ConfigError(f"fund.pk: {fund.pk[:40]!r} is not CVM's PK_PARTIC, 1 to 12 digits")
+        page = self._get_first_page(fund.pk, normalize_cnpj(fund.cnpj)).page
+        return sorted(f"{month[3:]}-{month[:2]}" for month in set(page.months))
+
+    def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
+        """Return the quotes of one month of one fund, in the page's order; empty if the month has none.
+
+        Raises
+        ------
+        MonthNotOffered
+            If the site has no such month for this fund.
+        SiteUnavailable
+            If no answer came, or 429 or 5xx, after all retries.
+        NotACvmPage, WrongFund, WrongMonth, PageChanged
+            If the answer is not the page asked for, or not as known.
+        """
+        began = time.monotonic()
+        first = self._first_page(request)
+        try:
+            return self._fetch_month(first, request, began)
+        except (NotACvmPage, WrongMonth, MonthNotOffered):
+            # The form may have aged, and the list of months grown, only in a page that was there before.
+            if first.fetched_at >= began:
+                raise
+        self._forget(first, request.fund_pk)
+        return self._fetch_month(self._first_page(request), request, began)
+
+    def close(self) -> None:
+        """Close all connections, those of other threads too; what is asked after that fails. May be called twice."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"CvmPages({without_credentials(self.url)!r})"
+
+    def _follow(self, cnpj: str, search: Answer, page: SearchPage, row: SearchRow) -> Fund:
+        event = {"__EVENTTARGET": row.target, "__EVENTARGUMENT": row.argument}
+        answer = self._http.post(search.url, {**page.form, **event})
+        fund = parse_fund_page(answer.content, url=answer.shown_url, content_type=answer.content_type)
+        if fund.cnpj not in ("", cnpj):
+            raise WrongFund(f"fund page: shows {format_cnpj(fund.cnpj)}, not {format_cnpj(cnpj)}", answer.shown_url)
+        pk = pk_of(answer.url) or fund.pk
+        if not pk:
+            raise PageChanged("fund page: neither its address nor its link tells PK_PARTIC", answer.shown_url)
+        return Fund(cnpj, pk, fund.name or row.name, fund.status, fund.started_on)
+
+    def _best(self, funds: list[Fund]) -> Fund:
+        candidates = [fund for fund in funds if fund.active] or funds
+        if len({fund.pk for fund in candidates}) == 1:
+            return candidates[0]
+        # Among equals the later entry: where there were two, public code found the fresher figures there.
+        return max(reversed(candidates), key=lambda fund: self.available_months(fund)[-1:])
+
+    def _fetch_month(self, first: _FirstPage, request: ScrapeRequest, began: float) -> list[DailyQuote]:
+        cnpj, month, url = request.document, request.month_year, without_credentials(first.address)
+        if first.page.cnpj != cnpj:
+            shown = format_cnpj(first.page.cnpj)
+            raise WrongFund(f"PK_PARTIC {request.fund_pk} is of the fund {shown}, not {format_cnpj(cnpj)}", url)
+        if month not in first.page.months:
+            raise MonthNotOffered(f"the site offers no {month} for {format_cnpj(cnpj)}{_span(first.page)}", url)
+        if first.page.quotes is not None and first.page.selected == month and first.fetched_at >= began:
+            return list(first.page.quotes)
+        form: Mapping[str, str] = {
+            **first.page.form,
+            "__EVENTTARGET": MONTHS_ID,
+            "__EVENTARGUMENT": "",
+            MONTHS_ID: month,
+        }
+        try:
+            answer = self._http.post(first.address, form)
+            page = parse_daily(
+                answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
+            )
+        except (NotACvmPage, WrongMonth, SiteUnavailable):
+            # ASP.NET answers a form that it does not know any more with any of these, 500 among them.
+            self._forget(first, request.fund_pk)
+            raise
+        return list(page.quotes or ())
+
+    def _first_page(self, request: ScrapeRequest) -> _FirstPage:
+        pk = request.fund_pk
+        with self._guard:
+            lock = self._fund_locks.setdefault(pk, threading.Lock())
+        # Many threads begin on one fund at once: one of them asks, the others wait for what it gets.
+        with lock:
+            with self._guard:
+                first = self._first_pages.get(pk)
+            return first or self._get_first_page(pk, request.document, request.month_year)
+
+    def _get_first_page(self, pk: str, cnpj: str, month: str = "") -> _FirstPage:
+        answer = self._http.get(f"{urljoin(self.url, DAILY_PATH)}?{urlencode({'PK_PARTIC': pk, 'SemFrame': ''})}")
+        page = parse_first_daily(
+            answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
+        )
+        first = _FirstPage(page, answer.url, time.monotonic())
+        with self._guard:
+            self._first_pages[pk] = first
+        return first
+
+    def _forget(self, first: _FirstPage, pk: str) -> None:
+        with self._guard:
+            if self._first_pages.get(pk) is first:
+                del self._first_pages[pk]
+
+
+def _base(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ConfigError(
+            f"url: {without_credentials(url)[:100]!r} is no http:// or https:// address; give the one of the CVM's "
+            "pages or of a replica, or set SCRAPERKIT_CVM_URL"
+        )
+    return url.rstrip("/") + "/"
+
+
+def _span(page: DailyPage) -> str:
+    return f": it has {page.months[-1]} to {page.months[0]}" if page.months else ": it has none at all"

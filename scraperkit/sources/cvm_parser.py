@@ -1,0 +1,263 @@
+"""Reads the regulator's pages: bytes in, values out, no I/O.
+
+Three pages are known: the result of a search, the page of a fund, and the daily page with one month of quotes. Each is
+recognised by the ids of its elements, whatever stands around them. What is not as known is an error, never a guess.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from bs4 import Tag
+
+from scraperkit.errors import NotACvmPage, PageChanged, WrongFund, WrongMonth
+from scraperkit.models import DailyQuote, format_cnpj
+from scraperkit.sources.cvm_table import read_quotes
+from scraperkit.sources.markup import Markup, Option, attribute, clean, read_markup
+
+RESULTS_ID, VIEWSTATE_ID = "ddlFundos", "__VIEWSTATE"
+NAME_ID, ADMINISTRATOR_ID, STATUS_ID, START_ID = "lbNmDenomSocial", "lbNmDenomSocialAdm", "lbSitDesc", "lbInfAdc1"
+CNPJ_ID, DAILY_LINK_ID, MONTHS_ID, TABLE_ID = "lbNrPfPj", "Hyperlink2", "ddComptc", "dgDocDiario"
+
+# A row has several links; those that public code is known to have followed, the fund's name first.
+_NAME_LINKS = ("lnkbtn1", "Linkbutton4", "Linkbutton2")
+_POSTBACK = re.compile(r"__doPostBack\(\s*[\"']([^\"']+)[\"']\s*,\s*[\"']([^\"']*)[\"']")
+_ROW = re.compile(r"ctl([0-9]+)")
+_PK = re.compile(r"[?&]PK_PARTIC=([0-9]{1,12})(?![0-9])", re.IGNORECASE)
+_NAME = re.compile(r"Nome d[aeo] [^:]{1,40}: ?(.*?) ?(?=CNPJ ?:)", re.IGNORECASE)
+_CNPJ_LABEL = re.compile(r"CNPJ ?: ?")
+_CNPJ = re.compile(r"[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}(?![0-9A-Z])", re.IGNORECASE)
+_PUNCTUATION = str.maketrans("", "", "./-")
+_MONTH = re.compile(r"(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2}")
+_DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRow:
+    """One match of a search: its name, and the event that follows its link."""
+
+    name: str
+    target: str
+    argument: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """The result of a search; `form` are the hidden fields to post back with a row's event."""
+
+    rows: tuple[SearchRow, ...]
+    form: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class FundPage:
+    """What the page of a fund tells; empty text and ``None`` where it tells nothing. `pk` is the daily link's."""
+
+    cnpj: str
+    name: str
+    administrator: str
+    status: str
+    started_on: dt.date | None
+    daily_link: str
+    pk: str
+
+
+@dataclass(frozen=True, slots=True)
+class DailyPage:
+    """A daily page.
+
+    Attributes
+    ----------
+    cnpj, name : str
+        The fund, from the page's header; the CNPJ as 14 characters.
+    months : tuple of str
+        The months on offer as ``MM/YYYY``, in the page's order (newest first).
+    selected : str
+        The month that the table is for; empty if none is selected.
+    form : mapping
+        Hidden fields, to be posted back for another month.
+    quotes : tuple of DailyQuote or None
+        In the page's order; ``None`` if they were not read.
+    """
+
+    cnpj: str
+    name: str
+    months: tuple[str, ...]
+    selected: str
+    form: Mapping[str, str]
+    quotes: tuple[DailyQuote, ...] | None = None
+
+
+def parse_search(content: bytes, *, url: str = "", content_type: str = "") -> SearchPage:
+    """Read the result of a search; no rows means that the site knows no such fund.
+
+    Raises
+    ------
+    NotACvmPage
+        If it is another page, or cut short.
+    PageChanged
+        If there are links, but none that can be followed.
+    """
+    # Whether an empty result still has the element is not known; every form of the site has a view state.
+    page = read_markup(content, ids=(RESULTS_ID, VIEWSTATE_ID), what="search", url=url, content_type=content_type)
+    links = [a for a in page.soup.find_all("a") if attribute(a, "id").startswith(RESULTS_ID)]
+    found: dict[str, list[SearchRow]] = {}
+    for link in links:
+        event = _POSTBACK.search(attribute(link, "href"))
+        if event is not None:
+            number = _ROW.search(event[1])
+            row = SearchRow(clean(link.get_text()), event[1], event[2])
+            found.setdefault(number[1] if number else event[1], []).append(row)
+    if links and not found:
+        raise PageChanged("search page: its links do not call __doPostBack any more", url)
+    return SearchPage(tuple(min(row, key=_link_rank) for row in found.values()), page.hidden_fields())
+
+
+def parse_fund_page(content: bytes, *, url: str = "", content_type: str = "") -> FundPage:
+    """Read the page of a fund.
+
+    Raises
+    ------
+    NotACvmPage
+        If it is another page, or cut short.
+    """
+    page = read_markup(content, ids=(NAME_ID,), what="fund", url=url, content_type=content_type)
+    if page.soup.find(id=NAME_ID) is None:
+        raise NotACvmPage(f"not the fund page: it has no element {NAME_ID}", url)
+    link = page.soup.find(id=DAILY_LINK_ID)
+    daily_link = attribute(link, "href") if isinstance(link, Tag) else ""
+    number = _CNPJ.fullmatch(page.text_of(CNPJ_ID))
+    return FundPage(
+        cnpj=_bare(number[0]) if number else "",
+        name=page.text_of(NAME_ID),
+        administrator=page.text_of(ADMINISTRATOR_ID),
+        status=page.text_of(STATUS_ID),
+        started_on=_date_or_none(page.text_of(START_ID)),
+        daily_link=daily_link,
+        pk=pk_of(daily_link),
+    )
+
+
+def parse_daily(
+    content: bytes, *, cnpj: str, month: str | None = None, url: str = "", content_type: str = ""
+) -> DailyPage:
+    """Read a daily page with all its quotes.
+
+    Parameters
+    ----------
+    content : bytes
+        The page as it came.
+    cnpj : str
+        The fund asked for, 14 characters.
+    month : str, optional
+        The month asked for, as ``MM/YYYY``; left out, any month will do.
+    url, content_type : str
+        The page's address, for messages; and its header of that name, which may tell the encoding.
+
+    Raises
+    ------
+    NotACvmPage
+        If it is another page, or cut short.
+    WrongFund, WrongMonth
+        If the page is for another fund or month than asked for.
+    PageChanged
+        If a heading, a day or a number is not as known; names heading and day.
+    """
+    page, markup = _daily(content, cnpj, url, content_type)
+    if month is not None and page.selected != month:
+        raise WrongMonth(f"daily page of {format_cnpj(cnpj)}: shows {page.selected or 'no month'}, not {month}", url)
+    return _with_quotes(page, markup, url)
+
+
+def parse_first_daily(
+    content: bytes, *, cnpj: str, month: str = "", url: str = "", content_type: str = ""
+) -> DailyPage:
+    """Read a daily page for its form and months; its quotes only if it happens to show `month`.
+
+    So a faulty figure in the month that the site shows first does not stand in the way of the others. Raises what
+    :func:`parse_daily` raises, but for WrongMonth.
+    """
+    page, markup = _daily(content, cnpj, url, content_type)
+    return _with_quotes(page, markup, url) if month and page.selected == month else page
+
+
+def pk_of(url: str) -> str:
+    """Return the ``PK_PARTIC`` of an address, or nothing.
+
+    Examples
+    --------
+    >>> pk_of("Fundo.aspx?pk_partic=132922&SemFrame="), pk_of("Fundo.aspx")
+    ('132922', '')
+    """
+    match = _PK.search(url)
+    return match[1] if match else ""
+
+
+def _link_rank(row: SearchRow) -> int:
+    name = re.split(r"[$:]", row.target)[-1]
+    return _NAME_LINKS.index(name) if name in _NAME_LINKS else len(_NAME_LINKS)
+
+
+def _daily(content: bytes, cnpj: str, url: str, content_type: str) -> tuple[DailyPage, Markup]:
+    markup = read_markup(
+        content,
+        ids=(MONTHS_ID, TABLE_ID),
+        what="daily",
+        url=url,
+        content_type=content_type,
+        select_id=MONTHS_ID,
+        table_id=TABLE_ID,
+    )
+    if markup.soup.find(id=MONTHS_ID) is None:
+        raise NotACvmPage(f"not the daily page: it has no element {MONTHS_ID}", url)
+    name, shown = _header(markup, url)
+    if shown != cnpj:
+        raise WrongFund(f"daily page: shows the fund {format_cnpj(shown)}, not {format_cnpj(cnpj)}", url)
+    months, selected = _months(markup.options, url)
+    return DailyPage(cnpj, name, months, selected, markup.hidden_fields()), markup
+
+
+def _with_quotes(page: DailyPage, markup: Markup, url: str) -> DailyPage:
+    fund = format_cnpj(page.cnpj)
+    if markup.soup.find(id=TABLE_ID) is None:
+        raise PageChanged(f"daily page of {fund}: it has no table {TABLE_ID}", url)
+    if not page.selected:
+        raise PageChanged(f"daily page of {fund}: no month is selected", url)
+    return replace(page, quotes=read_quotes(markup.rows, cnpj=page.cnpj, month=page.selected, url=url))
+
+
+def _header(markup: Markup, url: str) -> tuple[str, str]:
+    # The administrator has a CNPJ too, further down: only what follows the first label is the fund's.
+    text = clean(markup.soup.get_text(" "))
+    name = _NAME.search(text)
+    label = _CNPJ_LABEL.search(text, name.end() if name else 0)
+    number = _CNPJ.match(text, label.end()) if label else None
+    if number is None:
+        raise PageChanged("daily page: its header tells no CNPJ of the fund", url)
+    return name[1] if name else "", _bare(number[0])
+
+
+def _bare(cnpj: str) -> str:
+    return cnpj.translate(_PUNCTUATION).upper()
+
+
+def _months(options: Sequence[Option], url: str) -> tuple[tuple[str, ...], str]:
+    values = [option.effective for option in options]
+    months = tuple(filter(None, values))
+    odd = next((month for month in months if not _MONTH.fullmatch(month)), None)
+    if odd is not None:
+        raise PageChanged(f"daily page: {odd[:40]!r} in {MONTHS_ID} is not a month such as 12/2022", url)
+    # As a browser has it: the last one marked, else the first.
+    marked = [value for value, option in zip(values, options, strict=True) if option.selected]
+    return months, (marked or values[:1] or [""])[-1]
+
+
+def _date_or_none(text: str) -> dt.date | None:
+    match = _DATE.fullmatch(text)
+    try:
+        return dt.date(int(match[3]), int(match[2]), int(match[1])) if match else None
+    except ValueError:
+        return None

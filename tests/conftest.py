@@ -1,0 +1,99 @@
+"""One embedded Redis for each test process, a namespace for each test, and nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import psutil
+import pytest
+import tqdm
+
+from scraperkit import embedded
+from scraperkit.connection import connect
+from scraperkit.keys import Keys
+
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+# The thread that tqdm otherwise starts with its first bar stays until the process ends.
+tqdm.tqdm.monitor_interval = 0
+
+# A developer's own settings must not decide what the tests see; only the binary is shared, to fetch it once.
+for _name in [name for name in os.environ if name.startswith("SCRAPERKIT_") or name == "REDIS_URL"]:
+    if _name != "SCRAPERKIT_CACHE":
+        del os.environ[_name]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep this process's data in a folder of its own, and end with no server of its own left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SCRAPERKIT_DATA", str(tmp_path_factory.mktemp("data")))
+        yield
+        embedded.release()
+    base = tmp_path_factory.getbasetemp().resolve()
+    assert wait_until(lambda: not servers_below(base)), f"left running: {servers_below(base)}"
+
+
+@pytest.fixture(scope="session")
+def redis_url(_session: None) -> str:
+    """The address of this test process's embedded server."""
+    return embedded.ensure()
+
+
+@pytest.fixture
+def redis(redis_url: str):
+    """A client of its own for the test."""
+    with connect(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def namespace(redis_url: str) -> Iterator[str]:
+    """A namespace of its own for the test; its keys, and no others, are deleted afterwards."""
+    name = f"test-{uuid.uuid4().hex[:12]}"
+    yield name
+    with connect(redis_url) as client:
+        for key in client.scan_iter(Keys(name).pattern, count=1000):
+            client.unlink(key)
+
+
+@pytest.fixture(autouse=True)
+def _no_threads_left() -> Iterator[None]:
+    """Fail a test that leaves a thread running, daemon or not."""
+    before = set(threading.enumerate())
+    yield
+    assert wait_until(lambda: not set(threading.enumerate()) - before), (
+        f"threads left running: {sorted(thread.name for thread in set(threading.enumerate()) - before)}"
+    )
+
+
+def wait_until(condition, seconds: float = 10.0) -> bool:
+    """Wait for a condition, not for a time; tell whether it came."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def servers_below(folder: Path) -> list[str]:
+    """Return the Redis servers and keepers whose data lie below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            ours = str(folder) in " ".join(words) and "embedded_keeper" in " ".join(words)
+            if ours or ("redis-server" in "".join(words[:1]) and Path(process.cwd()).is_relative_to(folder)):
+                found.append(f"{process.pid} {' '.join(words)}")
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,245 @@
+"""The command line: what a person types, and what a wrong word gives."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import scraperkit as sk
+from scraperkit.keys import Keys
+
+COMMAND = str(Path(sys.executable).parent / "scraperkit")
+CNPJ = "18.993.924/0001-00"
+EXAMPLE = (
+    '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",'
+    ' "message_id": "6db8704d-5b97-4c95-bb53-b052b48ed531", "acked": false}'
+)
+
+
+@pytest.fixture
+def site():
+    with sk.Replica.start() as replica:
+        yield replica
+
+
+@pytest.fixture
+def environment(redis_url, namespace, site):
+    return os.environ | {
+        "REDIS_URL": redis_url,
+        "SCRAPERKIT_NAMESPACE": namespace,
+        "SCRAPERKIT_CVM_URL": site.url,
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+    }
+
+
+@pytest.fixture
+def run(environment, tmp_path):
+    def run(*words: str, ok: bool = True, **changes: str) -> str:
+        ended = subprocess.run(
+            [COMMAND, *words],
+            env=environment | changes,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+        )
+        assert (ended.returncode == 0) == ok, ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended.stdout if ok else ended.stderr
+
+    return run
+
+
+@pytest.fixture
+def worker(environment):
+    """A worker process that listens."""
+    with subprocess.Popen(
+        [COMMAND, "work", "--threads", "4"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("READY ")
+        yield process
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    assert "Traceback" not in log
+
+
+class TestPublishingAndWorking:
+    def test_published_here_worked_there_read_as_table_csv_and_parquet(self, run, worker, tmp_path):
+        out = run("publish", CNPJ, "--from", "2022-01", "--to", "2022-03", "--wait")
+        assert "3 published, 3 done" in out
+        assert "2022-01-03" in run("prices", CNPJ, "--start", "2022-01-01", "--end", "2022-01-31")
+        run("prices", CNPJ, "--out", "prices.csv")
+        run("prices", "--out", "prices.parquet")
+        read = pd.read_csv(tmp_path / "prices.csv", parse_dates=["date"], index_col="date")
+        assert list(read.columns) == ["18993924000100"]
+        assert len(read) == 62
+        parquet = pd.read_parquet(tmp_path / "prices.parquet")
+        assert (parquet["18993924000100"].to_numpy() == read["18993924000100"].to_numpy()).all()
+
+    def test_the_message_of_the_documentation_typed_into_redis_cli_starts_a_scrape(
+        self, worker, redis, namespace, run, tmp_path, redis_url
+    ):
+        channel = Keys(namespace).channel
+        argv, environment = _redis_cli(redis_url)
+        heard = subprocess.run(
+            [*argv, "PUBLISH", channel, EXAMPLE], env=environment, capture_output=True, text=True, check=True
+        )
+        assert heard.stdout.strip() == "1"
+        for _ in range(200):
+            if "2022-12-01" in run("prices"):
+                break
+        assert "2022-12-30" in run("prices")
+
+    def test_publishing_without_waiting_names_the_batch(self, run, redis, namespace):
+        out = run("publish", CNPJ, "--from", "2022-01", "--to", "2022-02")
+        batch_id = re.search(r"batch (\S+):", out)[1]
+        assert sk.Batch.find(redis, batch_id, namespace=namespace).status().pending == 2
+
+    def test_a_batch_that_fails_ends_with_an_error(self, run, worker):
+        run("publish", CNPJ, "--from", "2024-01", "--to", "2024-01", "--wait", ok=False)
+
+
+class TestSaying:
+    def test_every_command_has_help_with_its_options_explained(self, run):
+        names = re.findall(r"^[│ ]+([a-z]+)  ", run("--help"), flags=re.MULTILINE)
+        assert {"demo", "publish", "work", "prices", "redis", "replica", "doctor"} <= set(names)
+        for name in names:
+            assert "Usage:" in run(name, "--help")
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["publish", "18.993.924/0001-01"], "is not a CNPJ"),
+            (["publish", "33.000.167/0001-01"], "33000167000101"),
+            (["publish", CNPJ, "--from", "yesterday"], "'yesterday' is not a month"),
+            (["prices", "33000167000101"], "33.000.167/0001-01"),
+            (["prices", "--metric", "price"], "quota"),
+            (["prices", "--out", "prices.xls"], ".csv or .parquet"),
+            (["prices", "--start", "soon"], "start"),
+        ],
+    )
+    def test_a_mistake_is_told_in_one_sentence(self, run, words, said):
+        told = run(*words, ok=False)
+        assert said in told
+        assert len(told.strip().splitlines()) == 1
+
+    def test_nothing_stored_is_no_error(self, run):
+        assert "no prices" in run("prices")
+
+    def test_a_site_that_is_away_is_named(self, run):
+        assert "127.0.0.1:9" in run(
+            "publish", CNPJ, ok=False, SCRAPERKIT_CVM_URL="http://127.0.0.1:9/", SCRAPERKIT_HTTP_RETRIES="0"
+        )
+
+    def test_a_redis_that_is_away_is_named_with_the_ways_out(self, run):
+        told = run("prices", ok=False, REDIS_URL="redis://:hunter2@127.0.0.1:9")
+        assert "127.0.0.1:9" in told
+        assert "REDIS_URL" in told
+        assert "hunter2" not in told
+
+
+class TestDoctor:
+    def test_tells_what_is_there(self, run):
+        out = run("doctor")
+        assert "FAIL" not in out
+        assert "TimeSeries" in out
+        assert "none now" in out
+
+    def test_names_the_workers(self, run, worker):
+        assert "(4 threads)" in run("doctor")
+
+    def test_tells_what_is_missing_and_what_to_do(self, environment):
+        changed = environment | {"SCRAPERKIT_CVM_URL": "http://127.0.0.1:9/", "REDIS_URL": "redis://127.0.0.1:9"}
+        ended = subprocess.run(
+            [COMMAND, "doctor"], env=changed, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.returncode == 1
+        failed = [line for line in ended.stdout.splitlines() if line.startswith("FAIL")]
+        assert len(failed) == 2
+        assert "docker compose up redis" in failed[0]
+
+
+class TestReplica:
+    def test_serves_until_it_is_told_to_end(self, environment):
+        command = [COMMAND, "replica", "--port", "0"]
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            url = process.stdout.readline().removeprefix("READY ").strip()
+            with sk.CvmPages(url) as source:
+                assert source.find_fund(CNPJ).pk == "132922"
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=30)
+        assert process.returncode == 0
+        assert f"SCRAPERKIT_CVM_URL={url}" in told
+
+
+class TestTheEmbeddedServer:
+    def test_starts_tells_its_address_and_stops(self, environment, tmp_path):
+        alone = {key: value for key, value in environment.items() if key != "REDIS_URL"} | {
+            "SCRAPERKIT_DATA": str(tmp_path)
+        }
+
+        def redis(*words):
+            ended = subprocess.run(
+                [COMMAND, "redis", *words], env=alone, capture_output=True, text=True, timeout=60, check=False
+            )
+            return ended.returncode, ended.stdout + ended.stderr
+
+        assert "not running" in redis("status")[1]
+        assert redis("url")[0] == 1
+        try:
+            assert "runs until stopped" in redis("start")[1]
+            assert "runs until stopped" in redis("status")[1]
+            with sk.connect(redis("url")[1].strip()) as client:
+                assert client.set("a", "b")
+            assert redis("cli", "GET", "a") == (0, "b\n")
+        finally:
+            assert redis("stop") == (0, "stopped\n")
+        assert "not running" in redis("status")[1]
+
+
+def _redis_cli(url: str) -> tuple[list[str], dict[str, str]]:
+    from urllib.parse import urlsplit
+
+    from scraperkit import embedded_install
+
+    parts = urlsplit(url)
+    home = embedded_install.install(sk.Settings.load().cache)
+    return [str(home / "bin" / "redis-cli"), "-p", str(parts.port)], os.environ | {
+        "REDISCLI_AUTH": parts.password or ""
+    }
+
+
+def test_ctrl_c_ends_a_worker_as_tidily_as_sigterm(environment, redis, namespace):
+    with subprocess.Popen(
+        [COMMAND, "work"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("READY ")
+        process.send_signal(signal.SIGINT)
+        _, log = process.communicate(timeout=30)
+    assert process.returncode == 0, log
+    assert not redis.exists(Keys(namespace).workers)
+
+
+def test_importing_starts_nothing():
+    code = textwrap.dedent("""
+        import threading, sys
+        import scraperkit as sk
+        assert threading.active_count() == 1
+        assert not {"matplotlib", "jupyter_client", "typer"} & set(sys.modules), "heavy imports"
+        assert set(sk.__all__) == set(dir(sk))
+        assert all(hasattr(sk, name) for name in sk.__all__)
+    """)
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)

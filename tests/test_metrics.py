@@ -1,0 +1,191 @@
+"""Figures against numbers worked out by hand, and against loops that look at one day after the other."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scraperkit import metrics
+from scraperkit.calendar import business_days
+from scraperkit.errors import ConfigError
+
+A, B, C = "18993924000100", "12ABC34501DE35", "00000000000191"
+NAN = math.nan
+
+
+def wide(columns: dict[str, list[float]], days=None) -> pd.DataFrame:
+    length = len(next(iter(columns.values()))) if columns else 0
+    index = pd.DatetimeIndex(business_days("2022-01-03", "2030-01-01")[:length] if days is None else days, name="date")
+    names = pd.Index(list(columns), dtype="str", name="cnpj")
+    return pd.DataFrame(columns, index=index, dtype="float64").set_axis(names, axis="columns")
+
+
+EMPTY = {"no rows": wide({A: [], B: []}), "no columns": wide({}), "neither": pd.DataFrame()}
+some_prices = (
+    st.integers(1, 12)
+    .flatmap(
+        lambda length: st.lists(
+            st.lists(st.one_of(st.just(NAN), st.floats(0.01, 1e6)), min_size=length, max_size=length),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    .map(lambda columns: wide(dict(zip((A, B, C), columns, strict=False))))
+)
+
+
+def own_returns(column: pd.Series) -> dict[pd.Timestamp, float]:
+    """One return for each of the fund's own days but the first."""
+    found, before = {}, None
+    for day, price in column.items():
+        if math.isnan(price):
+            continue
+        if before is not None:
+            found[day] = price / before - 1
+        before = price
+    return found
+
+
+def deviation(values: list[float]) -> float:
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def test_returns_by_hand():
+    prices = wide({A: [100.0, 110.0, 99.0], B: [NAN, 50.0, 75.0]})
+    found = metrics.returns(prices)
+    expected = wide({A: [NAN, 0.1, -0.1], B: [NAN, NAN, 0.5]}, prices.index)
+    pd.testing.assert_frame_equal(found, expected)
+
+
+def test_a_return_covers_the_whole_gap():
+    found = metrics.returns(wide({A: [100.0, NAN, NAN, 121.0, 121.0]}))
+    assert found[A].round(12).tolist()[3:] == [0.21, 0.0]
+    assert found[A].isna().tolist() == [True, True, True, False, False]
+
+
+@given(some_prices)
+def test_returns_against_a_loop(prices):
+    found = metrics.returns(prices)
+    assert found.index.equals(prices.index)
+    assert found.columns.equals(prices.columns)
+    for cnpj in prices:
+        expected = own_returns(prices[cnpj])
+        assert found[cnpj].dropna().index.tolist() == list(expected)
+        assert found[cnpj].dropna().tolist() == pytest.approx(list(expected.values()), rel=1e-9, abs=1e-12)
+
+
+def test_drawdown_by_hand():
+    found = metrics.drawdown(wide({A: [100.0, 80.0, NAN, 120.0, 60.0], B: [NAN, 10.0, 9.0, NAN, 11.0]}))
+    assert found[A].tolist() == pytest.approx([0, -0.2, NAN, 0, -0.5], nan_ok=True)
+    assert found[B].tolist() == pytest.approx([NAN, 0, -0.1, NAN, 0], nan_ok=True)
+
+
+@given(some_prices)
+def test_drawdown_against_a_loop(prices):
+    found = metrics.drawdown(prices)
+    for cnpj in prices:
+        highest = -math.inf
+        for day, price in prices[cnpj].items():
+            highest = highest if math.isnan(price) else max(highest, price)
+            assert found.at[day, cnpj] == pytest.approx(price / highest - 1, nan_ok=True, abs=1e-12)
+
+
+def test_volatility_by_hand():
+    # Returns of +1 % and -1 %: mean 0, sample deviation sqrt(2) %, times sqrt(252).
+    found = metrics.volatility(wide({A: [100.0, 101.0, NAN, 99.99], B: [1.0, 1.1, NAN, NAN], C: [NAN] * 4}))
+    assert (found.name, found.index.name, found.index.tolist()) == ("volatility", "cnpj", [A, B, C])
+    assert found[A] == pytest.approx(0.01 * math.sqrt(2) * math.sqrt(252))
+    assert found[[B, C]].isna().all()
+
+
+@given(some_prices)
+def test_volatility_against_a_loop(prices):
+    found = metrics.volatility(prices)
+    for cnpj in prices:
+        values = list(own_returns(prices[cnpj]).values())
+        expected = deviation(values) * math.sqrt(252) if len(values) > 1 else NAN
+        assert found[cnpj] == pytest.approx(expected, nan_ok=True, rel=1e-6, abs=1e-9)
+
+
+@given(some_prices, st.integers(2, 4))
+def test_rolling_volatility_looks_back_on_the_funds_own_days(prices, window):
+    # Prices of like size: pandas keeps running sums, whose rounding would drown the small among the huge.
+    prices = 1 + prices / 1e6
+    found = metrics.volatility(prices, window=window)
+    assert found.index.equals(prices.index)
+    assert found.columns.equals(prices.columns)
+    for cnpj in prices:
+        steps = list(own_returns(prices[cnpj]).items())
+        expected = {
+            steps[last][0]: deviation([value for _, value in steps[last - window + 1 : last + 1]]) * math.sqrt(252)
+            for last in range(window - 1, len(steps))
+        }
+        assert found[cnpj].dropna().index.tolist() == list(expected)
+        assert found[cnpj].dropna().tolist() == pytest.approx(list(expected.values()), rel=1e-3, abs=1e-5)
+
+
+@pytest.mark.parametrize("window", [1, 0, -3, 2.5, "20", True])
+def test_a_window_that_does_not_fit_is_refused(window):
+    with pytest.raises(ConfigError, match=r"^window: .* 2 or more"):
+        metrics.volatility(wide({A: [1.0, 2.0]}), window=window)
+
+
+def test_summary_by_hand():
+    days = pd.DatetimeIndex(["2022-02-24", "2022-02-25", "2022-03-01", "2022-03-03", "2022-03-05"], name="date")
+    found = metrics.summary(wide({A: [100.0, 50.0, NAN, 110.0, NAN], B: [NAN, NAN, 2.0, NAN, NAN], C: [NAN] * 5}, days))
+    assert (found.index.name, found.index.tolist()) == ("cnpj", [A, B, C])
+    assert found.columns.tolist() == [
+        "days", "first", "last", "total_return", "volatility", "max_drawdown", "missing_days",
+    ]  # fmt: skip
+    assert found.loc[A, ["days", "first", "last"]].tolist() == [3, 100, 110]
+    assert found.loc[A, ["total_return", "max_drawdown"]].tolist() == pytest.approx([0.1, -0.5])
+    assert found.loc[A, "volatility"] == pytest.approx(deviation([-0.5, 1.2]) * math.sqrt(252))
+    # 28 February and 1 March are Carnival; 2 March is a business day that has no price.
+    assert found["missing_days"].tolist() == [1, 0, 0]
+    assert found.loc[B, ["days", "first", "last", "total_return", "max_drawdown"]].tolist() == [1, 2, 2, 0, 0]
+    assert found.loc[C, "days"] == 0
+    assert found.loc[C].drop(["days", "missing_days"]).isna().all()
+
+
+def test_summary_takes_another_calendar():
+    prices = wide({A: [1.0, 2.0]}, pd.DatetimeIndex(["2022-02-25", "2022-03-03"]))
+    every_day = metrics.summary(prices, calendar=lambda start, end: pd.date_range(start, end))
+    assert every_day["missing_days"].tolist() == [5]
+
+
+@given(some_prices)
+def test_missing_days_against_a_loop(prices):
+    found = metrics.summary(prices)["missing_days"]
+    for cnpj in prices:
+        own = prices[cnpj].dropna().index
+        expected = [day for day in business_days(own[0], own[-1]) if day not in own] if len(own) else []
+        assert found[cnpj] == len(expected)
+
+
+@pytest.mark.parametrize("prices", EMPTY.values(), ids=EMPTY)
+def test_empty_frames_work(prices):
+    for function in (metrics.returns, metrics.drawdown, lambda frame: metrics.volatility(frame, window=2)):
+        found = function(prices)
+        assert found.shape == prices.shape
+        assert found.columns.equals(prices.columns)
+    assert len(metrics.volatility(prices)) == prices.shape[1]
+    summary = metrics.summary(prices)
+    kinds = {"days": "int64", "missing_days": "int64"}
+    assert summary.dtypes.astype(str).to_dict() == {name: kinds.get(name, "float64") for name in summary.columns}
+    assert (summary["days"] == 0).all()
+    assert summary.index.name == "cnpj"
+
+
+def test_nothing_given_is_changed():
+    prices = wide({A: [100.0, NAN, 90.0]})
+    before = prices.copy()
+    metrics.summary(prices)
+    metrics.volatility(prices, window=2)
+    pd.testing.assert_frame_equal(prices, before)
+    assert np.isnan(prices.iloc[1, 0])

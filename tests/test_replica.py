@@ -1,0 +1,668 @@
+"""The offline site, read with the standard library's HTML parser and never with the kit's own."""
+
+from __future__ import annotations
+
+import calendar
+import contextlib
+import datetime as dt
+import http.client
+import logging
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+import requests
+from hypothesis import given
+from hypothesis import strategies as st
+
+import scraperkit
+from scraperkit.errors import ConfigError
+from scraperkit.models import DailyQuote
+from scraperkit.replica import Replica
+from scraperkit.replica.pages import money_text, price_text, render_daily
+from scraperkit.replica.viewstate import belongs, hidden_fields
+from scraperkit.sample import SampleFund, load_sample
+
+SEARCH = "CConsolFdo/ResultBuscaParticFdo.aspx?CNPJNome={}&TpPartic=0&Adm=false&SemFrame="
+FUND = "CConsolFdo/ResultBuscaDocsFdo.aspx?PK_PARTIC={}&SemFrame="
+DAILY = "InfDiario/CPublicaInfDiario.aspx?PK_PARTIC={}&SemFrame="
+VOID = ("meta", "br", "input")
+LESSONS, TWICE = "18.993.924/0001-00", "99.101.019/0001-91"
+
+
+class Reader(HTMLParser):
+    """Collects of a page what a client may look at."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(convert_charrefs=True)
+        self.texts: dict[str, str] = {}
+        self.attributes: dict[str, dict[str, str]] = {}
+        self.hidden: dict[str, str] = {}
+        self.options: list[str] = []
+        self.selected: list[str] = []
+        self.tables: list[str] = []
+        self.rows: list[list[str]] = []
+        self.tags: list[str] = []
+        self.text = ""
+        self._open: list[tuple[str, str]] = []
+        self.feed(content.decode("iso-8859-1"))
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {name: value or "" for name, value in attrs}
+        self.tags.append(tag)
+        if "id" in named:
+            assert named["id"] not in self.attributes, f"id {named['id']} is there twice"
+            self.attributes[named["id"]] = named
+            self.texts[named["id"]] = ""
+        if tag == "table":
+            self.tables.append(named.get("id", ""))
+        if tag == "input":
+            self.hidden[named["name"]] = named["value"]
+        if tag == "option":
+            self.options.append(named["value"])
+            if "selected" in named:
+                self.selected.append(named["value"])
+        if tag not in VOID:
+            self._open.append((tag, named.get("id", "")))
+        if self.tables and self.tables[-1] == "dgDocDiario":
+            if tag == "tr":
+                self.rows.append([])
+            elif tag == "td":
+                self.rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        assert tag in VOID or self._open.pop()[0] == tag
+
+    def handle_data(self, data: str) -> None:
+        if any(tag == "script" for tag, _ in self._open):
+            return
+        self.text += data
+        for _, name in self._open:
+            if name:
+                self.texts[name] += data
+        if self._open and self._open[-1][0] in ("td", "b") and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+def figure(text: str) -> float | None:
+    return None if text == "\xa0" else float(text.replace(".", "").replace(",", "."))
+
+
+def read_quotes(page: Reader, cnpj: str, month_year: str) -> list[DailyQuote]:
+    """Read the table with code of its own, by the order of the columns."""
+    month, year = (int(part) for part in month_year.split("/"))
+    quotes = []
+    for day, quota, inflow, outflow, net_worth, portfolio, holders, _ in page.rows[1:]:
+        figures = [figure(text) for text in (quota, net_worth, holders, inflow, outflow, portfolio)]
+        if any(value is not None for value in figures):
+            quotes.append(DailyQuote(cnpj, dt.date(year, month, int(day)), *figures))  # type: ignore[arg-type]
+    return quotes
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Replica]:
+    with Replica.start() as replica:
+        yield replica
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
+    yield
+    assert [record for record in caplog.records if record.levelno > logging.INFO] == []
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.fixture
+def replica() -> Iterator[Replica]:
+    before = set(threading.enumerate())
+    with Replica.start() as replica:
+        yield replica
+    assert set(threading.enumerate()) <= before
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session
+
+
+def get(session: requests.Session, replica: Replica, path: str) -> Reader:
+    response = session.get(replica.url + path, timeout=10)
+    assert response.status_code == 200
+    return Reader(response.content)
+
+
+def fund_of(replica: Replica, pk: str) -> SampleFund:
+    return next(fund for fund in replica.funds if fund.pk == pk)
+
+
+def is_error_page(response: requests.Response) -> bool:
+    page = Reader(response.content)
+    return (
+        response.status_code == 200 and "lblErro" in page.texts and not {"dgDocDiario", "ddlFundos"} & set(page.texts)
+    )
+
+
+# --- search and fund page
+
+
+@pytest.mark.parametrize("written", [LESSONS, "18993924000100", "18.993.924%2F0001-00"])
+def test_search_leads_to_the_fund_page_by_a_relative_redirect(
+    shared: Replica, session: requests.Session, written: str
+) -> None:
+    url = shared.url + SEARCH.format(written)
+    page = get(session, shared, SEARCH.format(written))
+    link = page.attributes["ddlFundos__ctl0_lnkbtn1"]
+    assert link["class"] == "HRefPreto"
+    assert link["href"] == "javascript:__doPostBack('ddlFundos$_ctl0$lnkbtn1','')"
+    assert set(page.hidden) == {
+        "__EVENTTARGET", "__EVENTARGUMENT", "__VIEWSTATE", "__VIEWSTATEGENERATOR", "__EVENTVALIDATION"
+    }  # fmt: skip
+
+    form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
+    answer = session.post(url, data=form, allow_redirects=False, timeout=10)
+
+    assert answer.status_code == 302
+    assert answer.headers["Location"] == "ResultBuscaDocsFdo.aspx?PK_PARTIC=132922&SemFrame="
+    found = Reader(session.get(urljoin(url, answer.headers["Location"]), timeout=10).content)
+    assert found.texts["lbNmDenomSocial"] == "Fundo Exemplo Aroeira FIC FIA"
+    assert found.texts["lbNmDenomSocialAdm"] == "Administradora Exemplo Manacá DTVM S.A."
+    assert found.texts["lbSitDesc"] == "EM FUNCIONAMENTO NORMAL"
+    assert found.texts["lbInfAdc1"] == "04/01/2021"
+    daily = urljoin(shared.url + FUND.format("132922"), found.attributes["Hyperlink2"]["href"])
+    assert daily == shared.url + DAILY.format("132922")
+
+
+def test_the_form_of_the_search_page_points_at_itself(shared: Replica, session: requests.Session) -> None:
+    url = shared.url + SEARCH.format(LESSONS)
+    page = Reader(session.get(url, timeout=10).content)
+    form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$Linkbutton2"}
+    answer = session.post(urljoin(url, page.attributes["Form1"]["action"]), data=form, timeout=10)
+    assert answer.history[0].status_code == 302
+    assert "lbSitDesc" in Reader(answer.content).texts
+
+
+def test_two_rows_for_one_cnpj_come_with_other_ids_the_inactive_one_first(
+    shared: Replica, session: requests.Session
+) -> None:
+    url = shared.url + SEARCH.format(TWICE)
+    page = Reader(session.get(url, timeout=10).content)
+    assert page.texts["ddlFundos__ctl0_lnkbtn1"] == "Fundo Exemplo Sapucaia FIC FIM"
+    assert page.texts["ddlFundos__ctl1_Linkbutton4"].startswith("Classe Única do Fundo Exemplo Sapucaia")
+    found = {}
+    for name in ("ddlFundos$_ctl0$lnkbtn1", "ddlFundos$_ctl1$Linkbutton4"):
+        answer = session.post(url, data=page.hidden | {"__EVENTTARGET": name}, timeout=10)
+        found[answer.url.partition("PK_PARTIC=")[2][:6]] = Reader(answer.content).texts["lbSitDesc"]
+    assert found == {"901109": "CANCELADA", "901209": "EM FUNCIONAMENTO NORMAL"}
+
+
+@pytest.mark.parametrize("written", ["00.000.000/0001-91", "191", "", "EXEMPL0A000101", "<b>&'"])
+def test_a_cnpj_that_is_not_there_gives_a_table_without_rows(
+    shared: Replica, session: requests.Session, written: str
+) -> None:
+    url = shared.url + "CConsolFdo/ResultBuscaParticFdo.aspx"
+    page = Reader(session.get(url, params={"CNPJNome": written}, timeout=10).content)
+    assert "ddlFundos" in page.texts
+    assert "a" not in page.tags
+    again = session.post(url, params={"CNPJNome": written}, data=page.hidden, timeout=10)
+    assert Reader(again.content).tables == ["ddlFundos"]
+
+
+def test_a_cnpj_with_letters_is_found_in_either_case(shared: Replica, session: requests.Session) -> None:
+    for written in ("EX.EMP.L0A/0001-00", "exempl0a000100"):
+        page = get(session, shared, SEARCH.format(written))
+        assert page.texts["ddlFundos__ctl0_lnkbtn1"] == "Fundo Exemplo Vinhático FIC FIA"
+
+
+def test_paths_and_names_in_a_query_have_no_case(shared: Replica, session: requests.Session) -> None:
+    address = urlsplit(shared.url)
+    for path in (
+        "/swb//sistemas/scw/cpublica/infdiario/cpublicainfdiario.aspx?pk_partic=132922",
+        "/SWB/SISTEMAS/SCW/CPUBLICA/INFDIARIO/CPUBLICAINFDIARIO.ASPX?PK_PARTIC=132922&PK_SUBCLASSE=-1",
+    ):
+        page = Reader(session.get(f"http://{address.netloc}{path}", timeout=10).content)
+        assert page.texts["lbNrPfPj"] == LESSONS
+
+
+# --- daily page
+
+
+def test_the_daily_page_has_the_shapes_of_the_site(shared: Replica, session: requests.Session) -> None:
+    response = session.get(shared.url + DAILY.format("132922"), timeout=10)
+    page = Reader(response.content)
+    assert response.headers["Content-Type"] == "text/html; charset=iso-8859-1"
+    assert b"charset=iso-8859-1" in response.content
+    assert "Administradora Exemplo Manacá".encode("iso-8859-1") in response.content
+    assert page.tables == ["TABLE1", "dgDocDiario"]
+    assert not {"thead", "tbody", "th"} & set(page.tags)
+    assert page.rows[0] == [
+        "Dia", "Quota(R$)", "Captação no Dia(R$)", "Resgate no Dia(R$)", "Patrimônio Líquido(R$)",
+        "Total da Carteira(R$)", "N°. Total deCotistas", "Data da próximainformação do PL",
+    ]  # fmt: skip
+    assert page.attributes["ddComptc"]["name"] == "ddComptc"
+    assert page.options[:2] == ["12/2023", "11/2023"]
+    assert page.options[-1] == ""
+    assert (len(page.options), page.selected) == (37, ["12/2023"])
+    text = re.sub(r"\s+", " ", page.text)
+    assert re.search(
+        r"Nome do Fundo: Fundo Exemplo Aroeira FIC FIA CNPJ: 18\.993\.924/0001-00 "
+        r"Administrador: Administradora Exemplo Manacá DTVM S\.A\. CNPJ: 99\.100\.001/0001-75",
+        text,
+    )
+    assert 2_000 < len(page.hidden["__VIEWSTATE"]) < 8_000
+
+
+def test_every_month_of_every_fund_reads_back_as_the_sample_has_it(shared: Replica, session: requests.Session) -> None:
+    sample = load_sample()
+    funds = [fund for fund in shared.funds if sample.offered(fund.pk)]
+    read = 0
+    for fund in funds:
+        first = get(session, shared, DAILY.format(fund.pk))
+        for month_year in first.options[:-1]:
+            form = first.hidden | {"__EVENTTARGET": "ddComptc", "ddComptc": month_year}
+            answer = session.post(shared.url + DAILY.format(fund.pk), data=form, timeout=10)
+            page = Reader(answer.content)
+            assert page.selected == [month_year]
+            days = calendar.monthrange(int(month_year[3:]), int(month_year[:2]))[1]
+            assert [row[0] for row in page.rows[1:]] == [str(day) for day in range(1, days + 1)]
+            quotes = read_quotes(page, fund.cnpj, month_year)
+            assert quotes == list(sample.month(fund.cnpj, month_year))
+            read += len(quotes)
+    assert read == len(sample.quotes)
+
+
+def test_blanks_marks_and_trimmed_zeros(shared: Replica, session: requests.Session) -> None:
+    def row(pk: str, month_year: str, day: int) -> list[str]:
+        url = shared.url + DAILY.format(pk)
+        form = Reader(session.get(url, timeout=10).content).hidden | {"ddComptc": month_year}
+        return Reader(session.post(url, data=form, timeout=10).content).rows[day]
+
+    assert row("132922", "01/2021", 2) == ["2", *["\xa0"] * 7]
+    assert row("901101", "01/2021", 4)[1] == "1.953,908722"
+    assert row("132922", "01/2021", 4)[:5] == ["4", "3,19", "81.364,15", "128.774,38", "88.352.589,77"]
+    assert row("901102", "12/2023", 29)[1] == "1.324"
+    assert row("901104", "08/2022", 31)[4:7] == ["0,00", "0,00", "0"]
+    # The net worth of 15 June 2021 is missing, and the last cell says when it will be known.
+    assert row("901106", "06/2021", 15)[4:] == ["\xa0", "\xa0", "1.878", "16/06/2021"]
+
+
+def test_names_are_escaped(shared: Replica, session: requests.Session) -> None:
+    content = session.get(shared.url + DAILY.format("901113"), timeout=10).content
+    assert b"Cedro &amp; Emba" in content
+    assert b"&lt; 365" in content
+    assert Reader(content).texts["lbNmDenomSocial"] == "Fundo Exemplo Cedro & Embaúba FIM Prazo < 365 Dias"
+
+
+def test_a_fund_without_months_has_the_blank_one_selected_and_no_rows(
+    shared: Replica, session: requests.Session
+) -> None:
+    page = get(session, shared, DAILY.format("901109"))
+    assert (page.options, page.selected, len(page.rows)) == ([""], [""], 1)
+
+
+def test_a_month_that_is_not_offered_leaves_the_newest_selected(shared: Replica, session: requests.Session) -> None:
+    url = shared.url + DAILY.format("901104")
+    form = Reader(session.get(url, timeout=10).content).hidden
+    for wanted in ("09/2022", "", "x"):
+        answer = session.post(url, data=form | {"__EVENTTARGET": "ddComptc", "ddComptc": wanted}, timeout=10)
+        assert Reader(answer.content).selected == ["08/2022"]
+
+
+def test_the_fields_of_one_month_are_good_for_another(shared: Replica, session: requests.Session) -> None:
+    url = shared.url + DAILY.format("132922")
+    form = Reader(session.get(url, timeout=10).content).hidden
+    december = Reader(session.post(url, data=form | {"ddComptc": "12/2022"}, timeout=10).content)
+    assert december.hidden["__VIEWSTATE"] != form["__VIEWSTATE"]
+    january = Reader(session.post(url, data=december.hidden | {"ddComptc": "01/2022"}, timeout=10).content)
+    assert january.selected == ["01/2022"]
+
+
+# --- what the site refuses
+
+
+@pytest.mark.parametrize("path", [DAILY.format("1"), DAILY.format(""), FUND.format("132922x"), "CConsolFdo/ResultBuscaDocsFdo.aspx"])  # fmt: skip # noqa: E501
+def test_an_unknown_pk_is_an_error_page_under_200(shared: Replica, session: requests.Session, path: str) -> None:
+    assert is_error_page(session.get(shared.url + path, timeout=10))
+
+
+@pytest.mark.parametrize("path", ["Nowhere.aspx", "../../../x", "CDA/CPublicaCDA.aspx?PK_PARTIC=132922"])
+def test_another_path_is_404(shared: Replica, session: requests.Session, path: str) -> None:
+    assert session.get(shared.url + path, timeout=10).status_code == 404
+
+
+def test_hidden_fields_that_do_not_belong_are_an_error_page(shared: Replica, session: requests.Session) -> None:
+    url = shared.url + DAILY.format("132922")
+    good = Reader(session.get(url, timeout=10).content).hidden | {"ddComptc": "01/2022"}
+    other = get(session, shared, DAILY.format("901101")).hidden
+    search = get(session, shared, SEARCH.format(LESSONS)).hidden
+    state = good["__VIEWSTATE"]
+    bad = [
+        {},
+        other,
+        search,
+        {name: value for name, value in good.items() if name != "__EVENTVALIDATION"},
+        good | {"__EVENTVALIDATION": other["__EVENTVALIDATION"]},
+        good | {"__VIEWSTATEGENERATOR": "00000000"},
+        good | {"__VIEWSTATE": state[:-8]},
+        good | {"__VIEWSTATE": state[:40] + ("A" if state[40] != "A" else "B") + state[41:]},
+        good | {"__VIEWSTATE": state.replace("+", " ")[:-1] + "é"},
+    ]
+    for form in bad:
+        assert is_error_page(session.post(url, data=form, timeout=10)), form.keys()
+    assert is_error_page(session.post(shared.url + SEARCH.format(TWICE), data=search, timeout=10))
+    assert Reader(session.post(url, data=good, timeout=10).content).selected == ["01/2022"]
+
+
+def test_forms_that_are_none_are_refused(shared: Replica) -> None:
+    address = urlsplit(shared.url)
+    path = address.path + DAILY.format("132922")
+    for headers, body, status in [
+        ({}, None, 411),
+        ({"Content-Length": "-1"}, None, 411),
+        ({"Content-Length": "9" * 5_000}, None, 413),
+        ({"Content-Length": "2000000"}, None, 413),
+        ({}, b"a=1&" * 200, 200),
+        ({}, b"\xff\x00=%zz", 200),
+    ]:
+        connection = http.client.HTTPConnection(address.netloc, timeout=10)
+        connection.putrequest("POST", path)
+        for name, value in headers.items() or {"Content-Length": str(len(body))}.items() if body else headers.items():
+            connection.putheader(name, value)
+        connection.endheaders(body)
+        response = connection.getresponse()
+        assert response.status == status
+        response.read()
+        connection.close()
+
+
+@pytest.mark.parametrize("target", ["//[", "/%", "/SWB/Sistemas/SCW/CPublica/%FF?%FF=%", "http://[/x", "*"])
+def test_odd_targets_are_404(shared: Replica, target: str) -> None:
+    with socket.create_connection(("127.0.0.1", urlsplit(shared.url).port or 0), timeout=10) as client:
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        assert client.makefile("rb").readline().startswith(b"HTTP/1.1 404 ")
+
+
+# --- faults to order
+
+
+def test_requests_are_counted_by_kind_as_a_snapshot(replica: Replica, session: requests.Session) -> None:
+    before = replica.requests
+    page = get(session, replica, SEARCH.format(LESSONS))
+    form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
+    session.post(replica.url + SEARCH.format(LESSONS), data=form, timeout=10)
+    daily = get(session, replica, DAILY.format("132922"))
+    session.post(replica.url + DAILY.format("132922"), data=daily.hidden, timeout=10)
+    get(session, replica, "")
+    session.get(replica.url + "x", timeout=10)
+    assert before == Counter()
+    assert replica.requests == Counter(search=1, search_post=1, fund=1, daily_get=1, daily_post=1, index=1, unknown=1)
+
+
+def test_the_index_lists_the_funds_for_people(shared: Replica, session: requests.Session) -> None:
+    page = get(session, shared, "")
+    assert page.tags.count("a") == len(shared.funds)
+    assert "Embaúba FIM Prazo < 365" in page.text
+
+
+def test_errors_come_as_500_and_as_pages_under_200_and_repeat_with_the_seed(session: requests.Session) -> None:
+    def outcomes(seed: int) -> list[int]:
+        with Replica.start(error_rate=0.5, seed=seed) as replica:
+            answers = [session.get(replica.url + DAILY.format("132922"), timeout=10) for _ in range(60)]
+            counts = replica.requests
+        kinds = [500 if a.status_code == 500 else 2 if is_error_page(a) else 200 for a in answers]
+        assert counts == Counter(error=60 - kinds.count(200), daily_get=kinds.count(200))
+        return kinds
+
+    first = outcomes(1)
+    assert {500, 2, 200} == set(first)
+    assert 15 < first.count(200) < 45
+    assert outcomes(1) == first
+    assert outcomes(2) != first
+
+
+def test_the_error_rate_can_be_set_while_it_runs(replica: Replica, session: requests.Session) -> None:
+    url = replica.url + FUND.format("132922")
+    replica.error_rate = 1
+    answers = [session.get(url, timeout=10) for _ in range(20)]
+    assert {answer.status_code for answer in answers} == {200, 500}
+    assert not any("lbSitDesc" in answer.text for answer in answers)
+    replica.error_rate = 0
+    assert "lbSitDesc" in session.get(url, timeout=10).text
+    assert replica.requests == Counter(error=20, fund=1)
+
+
+def test_an_outage_is_503_with_retry_after_until_it_ends(replica: Replica, session: requests.Session) -> None:
+    url = replica.url + FUND.format("132922")
+    replica.outage(3600)
+    away = session.get(url, timeout=10)
+    assert away.status_code == 503
+    assert 3590 <= int(away.headers["Retry-After"]) <= 3600
+    replica.outage(0)
+    assert session.get(url, timeout=10).status_code == 200
+
+    replica.outage(0.2)
+    deadline = time.monotonic() + 10
+    seen = []
+    while not seen or seen[-1] != 200:
+        assert time.monotonic() < deadline
+        seen.append(session.get(url, timeout=10).status_code)
+    assert set(seen) == {503, 200}
+    assert replica.requests == Counter(outage=1 + seen.count(503), fund=2)
+
+
+def test_latency_makes_every_answer_wait_and_can_be_set(replica: Replica, session: requests.Session) -> None:
+    replica.latency = 0.15
+    start = time.monotonic()
+    session.get(replica.url + FUND.format("132922"), timeout=10)
+    assert time.monotonic() - start >= 0.15
+    assert replica.latency == 0.15
+
+
+@pytest.mark.parametrize("value", [-1, 1e9, float("nan"), float("inf"), "1", None])
+def test_settings_that_do_not_fit_are_refused_by_name(replica: Replica, value: object) -> None:
+    for name in ("latency", "error_rate"):
+        with pytest.raises(ConfigError, match=f"{name}: "):
+            setattr(replica, name, value)
+        with pytest.raises(ConfigError, match=f"{name}: "):
+            Replica.start(**{name: value})  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="seconds: "):
+        replica.outage(value)  # type: ignore[arg-type]
+
+
+# --- the server
+
+
+def test_one_connection_is_kept_alive_and_stop_closes_it_at_once() -> None:
+    before = set(threading.enumerate())
+    replica = Replica.start()
+    connection = http.client.HTTPConnection(urlsplit(replica.url).netloc, timeout=10)
+    try:
+        sockets = set()
+        for _ in range(3):
+            connection.request("GET", "/nowhere")
+            connection.getresponse().read()
+            sockets.add(connection.sock)
+        assert len(sockets) == 1
+        start = time.monotonic()
+        replica.stop()
+        assert time.monotonic() - start < 3
+        assert connection.sock.recv(1) == b""
+    finally:
+        connection.close()
+        replica.stop()
+    assert set(threading.enumerate()) <= before
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=5).close()
+
+
+def test_stop_does_not_wait_for_the_latency(session: requests.Session) -> None:
+    replica = Replica.start(latency=3600)
+    with socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        start = time.monotonic()
+        replica.stop()
+        assert time.monotonic() - start < 3
+        # Closed with the request unread it is a reset, afterwards it is an end; never an answer.
+        with contextlib.suppress(ConnectionResetError):
+            assert client.recv(1) == b""
+
+
+def test_a_client_that_hangs_up_in_the_middle_harms_nobody(replica: Replica, session: requests.Session) -> None:
+    port = urlsplit(replica.url).port or 0
+    for sent in (
+        b"",
+        b"GET /",
+        b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc",
+        b"\x16\x03\x01\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(sent)
+    assert session.get(replica.url + FUND.format("132922"), timeout=10).status_code == 200
+
+
+def test_it_listens_on_this_machine_only_and_says_when_a_port_is_taken(replica: Replica) -> None:
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/SWB/Sistemas/SCW/CPublica/", replica.url)
+    port = urlsplit(replica.url).port or 0
+    with pytest.raises(ConfigError, match=f"port: cannot listen on {port}"):
+        Replica.start(port=port)
+    with pytest.raises(ConfigError, match="port: cannot listen on 70000"):
+        Replica.start(port=70_000)
+
+
+def test_eight_clients_at_once_get_whole_pages(replica: Replica) -> None:
+    wrong: list[str] = []
+
+    def client(pk: str) -> None:
+        with requests.Session() as session:
+            session.trust_env = False
+            cnpj = fund_of(replica, pk).cnpj
+            for _ in range(25):
+                page = Reader(session.get(replica.url + DAILY.format(pk), timeout=30).content)
+                if re.sub("[./-]", "", page.texts["lbNrPfPj"]) != cnpj:
+                    wrong.append(pk)
+
+    pks = [fund.pk for fund in replica.funds if fund.active][:8]
+    threads = [threading.Thread(target=client, args=(pk,)) for pk in pks]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert replica.requests["daily_get"] == 200
+
+
+def test_what_a_notebook_shows_is_small_and_escaped(replica: Replica, session: requests.Session) -> None:
+    get(session, replica, FUND.format("132922"))
+    html = replica._repr_html_()
+    assert replica.url in html
+    assert "fund 1" in html
+    assert len(html) < 600
+    assert "running" in repr(replica)
+    replica.url = "<script>"
+    assert "<script>" not in replica._repr_html_()
+    replica.stop()
+    assert "stopped" in replica._repr_html_()
+
+
+# --- the blocking form, for a command
+
+
+BLOCKING = """
+import signal, threading
+from scraperkit.replica import Replica
+
+replica = Replica.start()
+
+def tell():
+    while signal.getsignal(signal.SIGTERM) is not signal.default_int_handler:
+        pass
+    print(replica.url, flush=True)
+
+threading.Thread(target=tell).start()
+replica.serve_forever()
+print(threading.active_count(), flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_serve_forever_ends_cleanly_on_a_signal(session: requests.Session, number: signal.Signals) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", BLOCKING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(scraperkit.__file__).parent.parent)},
+    ) as process:
+        assert process.stdout is not None
+        url = process.stdout.readline().strip()
+        assert session.get(url, timeout=10).status_code == 200
+        process.send_signal(number)
+        rest, errors = process.communicate(timeout=20)
+    assert (process.returncode, rest.strip(), errors) == (0, "1", "")
+
+
+def test_serve_forever_in_a_thread_is_ended_by_stop() -> None:
+    replica = Replica.start()
+    thread = threading.Thread(target=replica.serve_forever)
+    thread.start()
+    replica.stop()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+
+
+# --- pure parts
+
+money = st.integers(-(10**13), 10**13).map(lambda cents: cents / 100)
+price = st.integers(-(10**12), 10**14).map(lambda parts: parts / 10**8)
+texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40)
+
+
+@given(
+    name=texts,
+    figures=st.dictionaries(
+        st.integers(1, 28),
+        st.tuples(*(st.none() | kind for kind in (price, money, st.integers(0, 10**7), money, money, money))),
+    ),
+)
+def test_any_table_reads_back(name: str, figures: dict[int, tuple[float | None, ...]]) -> None:
+    fund = SampleFund("18993924000100", "1", name, name, "99100001000175", "X", dt.date(2021, 1, 1))
+    quotes = [DailyQuote(fund.cnpj, dt.date(2022, 2, day), *values) for day, values in sorted(figures.items())]  # type: ignore[arg-type]
+    page = Reader(render_daily(fund, reversed(quotes), "02/2022", ["02/2022"]))
+    assert page.texts["lbNmDenomSocial"] == name
+    assert read_quotes(page, fund.cnpj, "02/2022") == [quote for quote in quotes if any(True for _ in quote.metrics())]
+    assert len(page.rows) == 29
+
+
+@given(price)
+def test_a_quota_is_written_without_trailing_zeros(value: float) -> None:
+    text = price_text(value)
+    assert figure(text) == value
+    assert re.fullmatch(r"-?\d{1,3}(\.\d{3})*(,\d{0,7}[1-9])?", text)
+
+
+@given(money)
+def test_an_amount_is_written_with_two_decimals(value: float) -> None:
+    assert figure(money_text(value)) == value
+    assert re.fullmatch(r"-?\d{1,3}(\.\d{3})*,\d\d", money_text(value))
+
+
+@given(page=texts, key=texts, detail=texts, other=texts)
+def test_hidden_fields_belong_to_one_page_only(page: str, key: str, detail: str, other: str) -> None:
+    fields = hidden_fields(page, key, detail)
+    assert fields == hidden_fields(page, key, detail)
+    assert belongs(fields, page, key)
+    assert belongs(fields, page, other) == (other == key)
+    assert belongs(fields, other, key) == (other == page)
