@@ -25,7 +25,7 @@ help: ## Show this list
 
 demo: ## Collect a year of prices from the offline site into the embedded Redis, and chart it
 	@$(SETUP)
-	@$(BIN)/scraperkit demo $(ARGS)
+	@$(BIN)/scraperkit demo --chart out/demo.png $(ARGS)
 
 lab: ## Open the lessons in JupyterLab
 	@$(SETUP) --extras lab

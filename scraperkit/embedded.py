@@ -266,7 +266,7 @@ def _end_if_unused(folder: Path) -> None:
 def _end_keeper(folder: Path) -> bool:
     state = State.load(folder)
     # A process number means something only while its keeper lives, and on its own machine.
-    if is_locked(folder / "keeper.lock") and state.keeper and state.host == platform.node():
+    if is_locked(folder / "keeper.lock") and state.keeper > 1 and state.host == platform.node():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(state.keeper, signal.SIGTERM)
         return _wait_for_end(folder)

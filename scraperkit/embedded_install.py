@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -179,10 +180,12 @@ def _pip() -> tuple[list[str], dict[str, str]]:
     python = [sys.executable, "-m", "pip"]
     if importlib.util.find_spec("pip") is not None:
         return python, {}
-    bundled = importlib.util.find_spec("ensurepip")
-    if bundled is not None and bundled.origin is not None:
-        wheel = next((Path(bundled.origin).parent / "_bundled").glob("pip-*.whl"), None)
-        if wheel is not None:
+    ensurepip = importlib.util.find_spec("ensurepip")
+    places = [Path(ensurepip.origin).parent / "_bundled"] if ensurepip is not None and ensurepip.origin else []
+    # Where Linux distributions move it to.
+    places += [Path(folder)] if (folder := sysconfig.get_config_var("WHEEL_PKG_DIR")) else []
+    for place in places:
+        if wheel := next(place.glob("pip-*.whl"), None):
             return python, {"PYTHONPATH": str(wheel)}
     if uv := shutil.which("uv"):
         return [uv, "tool", "run", "pip"], {}

