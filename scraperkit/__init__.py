@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from scraperkit.batch import Batch, BatchStatus
     from scraperkit.config import Settings
     from scraperkit.connection import connect
+    from scraperkit.deadletters import DeadLetters
     from scraperkit.errors import (
         BadMessage,
         BatchError,
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         WrongFund,
         WrongMonth,
     )
+    from scraperkit.health import Health
     from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
@@ -74,9 +76,11 @@ __all__ = [
     "ConfigError",
     "CvmPages",
     "DailyQuote",
+    "DeadLetters",
     "EmbeddedRedisError",
     "Fund",
     "FundNotFound",
+    "Health",
     "MonthNotOffered",
     "NotACvmPage",
     "PageChanged",
@@ -113,6 +117,8 @@ _NAMES = {
     "batch": ("Batch", "BatchStatus"),
     "config": ("Settings",),
     "connection": ("connect",),
+    "deadletters": ("DeadLetters",),
+    "health": ("Health",),
     "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),

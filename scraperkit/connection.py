@@ -22,7 +22,7 @@ from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
 CONNECT_TIMEOUT = 5.0
 SOCKET_TIMEOUT = 15.0
 CLIENT_NAME = "scraperkit"
-_WAYS_OUT = "run `docker compose up redis`, or unset REDIS_URL for the embedded server"
+_WAYS_OUT = "run `docker compose up redis`, or leave REDIS_URL unset for the embedded server"
 
 _ADDRESS_OPTIONS = {"host", "port", "path", "db", "username", "password", "credential_provider"}
 _TLS_OPTIONS = {
@@ -90,10 +90,10 @@ def connect(url: str | None = None) -> redis.Redis:
     """
     settings = Settings.load(redis_url=url)
     if not settings.redis_url:
-        client = _client(_options(embedded.ensure(settings)))
+        client = _client(_options("REDIS_URL", embedded.ensure(settings)))
         _check_server(client, f"that is the embedded server: see {embedded.status(settings).log}")
         return client
-    client = _client(_options(settings.redis_url.get_secret_value()))
+    client = _client(_options("REDIS_URL" if url is None else "url", settings.redis_url.get_secret_value()))
     # One try: to wait for a wrong address four times helps nobody.
     with sibling(client, retry=Retry(NoBackoff(), 0)) as once:
         _check_server(once, _WAYS_OUT)
@@ -158,22 +158,22 @@ def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
     return redis.Redis(**{**connection_kwargs(client), "retry": retry, **overrides})
 
 
-def _options(url: str) -> dict[str, Any]:
+def _options(name: str, url: str) -> dict[str, Any]:
     try:
         options = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError:
         raise ConfigError(
-            "REDIS_URL: not an address of Redis; write redis://host:6379, rediss://host:6379 or unix:///path/to/socket"
+            f"{name}: not an address of Redis; write redis://host:6379, rediss://host:6379 or unix:///path/to/socket"
         ) from None
     unknown = sorted(set(options) - _URL_OPTIONS - {"connection_class"})
     if unknown:
-        raise ConfigError(f"REDIS_URL: leave out {', '.join(unknown)}; the kit sets it, or does not know it")
-    for name in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
-        if name in options and not Path(options[name]).is_file():
-            raise ConfigError(f"REDIS_URL: {name}: there is no file {options[name]}")
+        raise ConfigError(f"{name}: leave out {', '.join(unknown)}; the kit sets it, or does not know it")
+    for option in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
+        if option in options and not Path(options[option]).is_file():
+            raise ConfigError(f"{name}: {option}: there is no file {options[option]}")
     if options.get("db"):
         raise ConfigError(
-            f"REDIS_URL: database {options['db']} does not fit, use database 0 "
+            f"{name}: database {options['db']} does not fit, use database 0 "
             "(the index of labels spans all databases); a namespace of your own keeps data apart: SCRAPERKIT_NAMESPACE"
         )
     return options

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,9 +13,8 @@ import requests
 
 from scraperkit.config import CVM_URL, Settings
 from scraperkit.connection import connect
-from scraperkit.engine.registry import live_workers
 from scraperkit.errors import ScraperKitError
-from scraperkit.keys import Keys
+from scraperkit.health import Health
 
 _PACKAGES = ("redis", "hiredis", "pandas", "requests", "beautifulsoup4", "lxml", "matplotlib")
 _OPTIONAL = {
@@ -72,15 +72,25 @@ def _settings() -> Iterator[Finding]:
 
 def _redis() -> Iterator[Finding]:
     settings = Settings.load()
-    keys = Keys(settings.namespace)
     with connect() as redis:
         kind = "REDIS_URL" if settings.redis_url else "embedded"
         yield Finding(True, "redis", f"{redis.info('server')['redis_version']} with TimeSeries ({kind})")
-        waiting, dead = redis.xlen(keys.jobs), redis.xlen(keys.dead)
-        yield Finding(True, "jobs", f"{waiting} open in {keys.jobs}, {dead} dead letters in {keys.dead}")
-        workers = live_workers(redis, keys)
-        listening = ", ".join(f"{worker.name} ({worker.threads} threads)" for worker in workers)
-        yield Finding(True, "workers", listening or "none now; start one with `scraperkit work`, or a Subscriber")
+        yield from _jobs(Health.read(redis))
+
+
+def _jobs(health: Health) -> Iterator[Finding]:
+    now = time.time()
+    for worker in health.workers:
+        seen = f"{worker.name} ({worker.threads} threads) on {worker.host}, pid {worker.pid}: {worker.in_hand} in hand"
+        yield Finding(True, "worker", f"{seen}, last sign of life {max(0.0, now - worker.beat_at):.0f} s ago")
+    if not health.workers:
+        yield Finding(True, "worker", "none now; start one with `scraperkit work`, or a Subscriber")
+    for name in health.stale:
+        yield Finding(True, "worker", f"{name} is stale: it fell silent; what it held is taken over by another worker")
+    oldest = f", the oldest for {health.oldest:.0f} s" if health.oldest is not None else ""
+    yield Finding(True, "jobs", f"{health.lag} waiting, {health.pending} pending{oldest}, {health.retries} to retry")
+    advice = "; see `scraperkit dead list`" if health.dead else ""
+    yield Finding(True, "jobs", f"{health.dead} dead letters{advice}")
 
 
 def _site() -> Iterator[Finding]:

@@ -102,7 +102,6 @@ def ensure(settings: Settings | None = None) -> str:
     True
     """
     settings = settings or Settings.load()
-    embedded_install.supported_wheel()
     folder = _folder(settings)
     with _guard:
         try:
@@ -211,6 +210,8 @@ def redis_cli(settings: Settings | None = None) -> tuple[list[str], dict[str, st
 
 
 def _folder(settings: Settings) -> Path:
+    # Before anything that Windows does not have.
+    embedded_install.supported_wheel()
     folder = Path(os.path.realpath(settings.data.expanduser())) / "redis"
     make_private(folder)
     return folder

@@ -124,8 +124,7 @@ class Keeper:
 
     def _boot_here(self) -> None:
         self._state.save(self.folder)
-        log = self.folder / LOG
-        said = log.stat().st_size
+        said = os.fstat(2).st_size
         self._child = self._spawn()
         while self._child.poll() is None and not self.stopping:
             known = info(self._state.port, self._state.password)
@@ -136,7 +135,7 @@ class Keeper:
                 self._state.save(self.folder)
                 return
             self._sleep(0.02)
-        raise BootError("it was told to stop" if self.stopping else last_words(log, said))
+        raise BootError("it was told to stop" if self.stopping else last_words(self.folder / LOG, said))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         config = redis_config(self.folder, self.home, self._state.port, self._state.password)
@@ -256,7 +255,8 @@ def _dies_with_this_process() -> Any:
 
 def last_words(log: Path, said: int) -> str:
     """Return the end of what was logged since `said` bytes, as one line."""
-    with log.open("rb") as file:
+    lines = []
+    with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(said)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
     return " / ".join([line for line in lines if line][-2:]) or "it ended without a word"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -123,7 +123,6 @@ def make_private(folder: Path) -> None:
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.chmod(0o700)
     except OSError as error:
         raise EmbeddedRedisError(
             f"data cannot be kept in {folder}: {error.strerror}; point SCRAPERKIT_DATA elsewhere, or {WAYS_OUT}"
@@ -167,8 +166,8 @@ def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
 
 def _outcome(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     assert process.stdout is not None  # noqa: S101
-    with process.stdout as stream:
-        ready, _, _ = select.select([stream], [], [], BOOT_SECONDS)
-        line = stream.readline() if ready else b""
+    with process.stdout as stream, selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        line = stream.readline() if selector.select(BOOT_SECONDS) else b""
     found = json.loads(line) if line else {"error": "its keeper said nothing"}
     return dict(found)

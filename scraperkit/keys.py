@@ -92,6 +92,10 @@ class Keys:
         """The fund card: a hash with name, pk, status and dates."""
         return f"{self.namespace}:{{{cnpj}}}:fund"
 
+    def months(self, cnpj: str) -> str:
+        """The hash that tells when each month of a fund was last stored."""
+        return f"{self.namespace}:{{{cnpj}}}:months"
+
     def series(self, cnpj: str, metric: str) -> str:
         """A time series of one fund. The braces keep all keys of a fund in one slot of a Redis Cluster."""
         return f"{self.namespace}:{{{cnpj}}}:{metric}"

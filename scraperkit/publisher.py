@@ -61,7 +61,9 @@ class Publisher:
         self.delivery: DeliveryName = delivery
         self._redis: Any = redis
 
-    def publish(self, requests: Iterable[ScrapeRequest] | ScrapeRequest, *, force: bool = False) -> Batch:
+    def publish(
+        self, requests: Iterable[ScrapeRequest] | ScrapeRequest, *, force: bool = False, only_missing: bool = False
+    ) -> Batch:
         """Publish `requests` as one batch.
 
         Safe to repeat: the same requests are the same batch, and what of it waits or is done is not published
@@ -74,6 +76,8 @@ class Publisher:
             Usually ``fund.months(...)``. Those marked ``acked`` are left out.
         force : bool
             Publish as a new batch in any case, and scrape again.
+        only_missing : bool
+            Leave out months that were over when they were last stored. The current month never is.
 
         Returns
         -------
@@ -90,6 +94,8 @@ class Publisher:
             If nobody listened (Pub/Sub): the messages are lost, and ``batch.receivers`` is 0.
         """
         wanted = _unique([requests] if isinstance(requests, ScrapeRequest) else requests, fresh=force)
+        if only_missing:
+            wanted = self._missing(wanted)
         batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, dt.date.today()))
         now = time.time()
         messages = [request.model_copy(update={"batch_id": batch_id, "published_at": now}) for request in wanted]
@@ -113,6 +119,18 @@ class Publisher:
             If there is none of that id in this namespace, or it has expired.
         """
         return Batch.find(self._redis, batch_id, namespace=self.keys.namespace)
+
+    def _missing(self, requests: list[ScrapeRequest]) -> list[ScrapeRequest]:
+        """Those whose month has not been stored since it was over."""
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for request in requests:
+                pipeline.hget(self.keys.months(request.document), f"{request.first_day:%Y-%m}")
+            stored = pipeline.execute()
+        return [
+            request
+            for request, stored_at in zip(requests, stored, strict=True)
+            if stored_at is None or float(stored_at) < _over_at(request.first_day)
+        ]
 
     def _save_cards(self, requests: Iterable[ScrapeRequest]) -> None:
         funds = {request.fund for request in requests if request.fund is not None}
@@ -146,6 +164,12 @@ class Publisher:
 
     def __repr__(self) -> str:
         return f"<Publisher to the {self.delivery} of {self.keys.namespace!r}>"
+
+
+def _over_at(first_day: dt.date) -> float:
+    """When a month is over everywhere in Brazil, in seconds since 1970."""
+    following = (first_day + dt.timedelta(days=32)).replace(day=1)
+    return dt.datetime(following.year, following.month, 1, 6, tzinfo=dt.UTC).timestamp()
 
 
 def _unique(requests: Iterable[ScrapeRequest], *, fresh: bool) -> list[ScrapeRequest]:

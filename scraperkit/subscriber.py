@@ -15,6 +15,7 @@ from scraperkit.config import Settings
 from scraperkit.engine import running
 from scraperkit.engine.outage import AWAY
 from scraperkit.errors import RedisUnreachable, ScraperKitError, WorkerError
+from scraperkit.health import Health
 from scraperkit.sources.base import Source
 from scraperkit.worker import Listen, Worker
 
@@ -60,6 +61,7 @@ class Subscriber:
         name: str | None = None,
         settings: Settings | None = None,
     ) -> None:
+        self._redis = redis
         self.worker = Worker(
             redis,
             source,
@@ -128,6 +130,10 @@ class Subscriber:
             thread.join()
         running.discard(self)
         self._raise()
+
+    def health(self) -> Health:
+        """Return how this subscriber's namespace is doing: workers, queue, failures."""
+        return Health.read(self._redis, namespace=self.namespace)
 
     def _host(self) -> None:
         try:

@@ -243,3 +243,16 @@ def test_importing_starts_nothing():
         assert all(hasattr(sk, name) for name in sk.__all__)
     """)
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+class TestDeadLetters:
+    def test_are_shown_put_back_and_dropped(self, run, worker, redis, namespace):
+        assert "no dead letters" in run("dead", "list")
+        run("publish", CNPJ, "--from", "2024-01", "--to", "2024-02", "--wait", ok=False)
+        told = run("dead", "list")
+        assert told.count("MonthNotOffered") == 2
+        first = told.split()[0]
+        assert run("dead", "drop", first) == "1 dropped\n"
+        assert "name the dead letters" in run("dead", "drop", ok=False)
+        assert run("dead", "retry") == "1 put back\n"
+        assert "'9-9'" in run("dead", "retry", "9-9", ok=False)

@@ -27,17 +27,17 @@ from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
 
 SECRET = "s3cret/#:@pass"
 QUOTED = "s3cret%2F%23%3A%40pass"
-MODULE = "--loadmodule", str(embedded_install.install(Settings.load().cache) / "lib" / "redistimeseries.so")
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path, *options: str) -> Iterator[None]:
+def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterator[None]:
     """A bare redis-server with just these options, and a socket that tells when it is there."""
-    binary = embedded_install.install(Settings.load().cache) / "bin" / "redis-server"
+    home = embedded_install.install(Settings.load().cache)
     ready = folder / "ready.sock"
+    module = ["--loadmodule", home / "lib" / "redistimeseries.so"] if timeseries else []
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [binary, "--dir", folder, "--save", "", "--unixsocket", ready, *options],
+            [home / "bin" / "redis-server", "--dir", folder, "--save", "", "--unixsocket", ready, *options, *module],
             stdout=log,
             stderr=log,
         )
@@ -53,7 +53,7 @@ def redis_server(folder: Path, *options: str) -> Iterator[None]:
 def guarded(tmp_path_factory) -> Iterator[int]:
     """The port of a server with TimeSeries and a password."""
     port = free_port(0)
-    with redis_server(tmp_path_factory.mktemp("guarded"), "--port", str(port), "--requirepass", SECRET, *MODULE):
+    with redis_server(tmp_path_factory.mktemp("guarded"), "--port", str(port), "--requirepass", SECRET):
         yield port
 
 
@@ -80,7 +80,7 @@ class TestEmbedded:
     def test_the_client_is_made_for_the_kit(self, redis, redis_url):
         assert check_client(redis) is redis
         assert redis.client_getname() == "scraperkit"
-        assert redis.client_info()["resp"] == 3
+        assert redis.client_info()["resp"] == "3"
         options = redis.get_connection_kwargs()
         assert (options["socket_connect_timeout"], options["socket_timeout"]) == (5.0, 15.0)
         assert redis.get_retry().get_retries() == 3
@@ -105,7 +105,7 @@ class TestAddresses:
             assert client.ping()
 
     def test_a_unix_socket(self, tmp_path):
-        with redis_server(tmp_path, "--port", "0", "--requirepass", SECRET, *MODULE):
+        with redis_server(tmp_path, "--port", "0", "--requirepass", SECRET):
             url = f"unix://{tmp_path}/ready.sock?password={QUOTED}"
             with connect(url) as client:
                 assert client.ping()
@@ -125,7 +125,7 @@ class TestAddresses:
             tmp_path,
             *("--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"),
             *("--tls-cert-file", str(tmp_path / "cert.pem"), "--tls-key-file", str(tmp_path / "key.pem")),
-            *("--requirepass", SECRET, *MODULE),
+            *("--requirepass", SECRET),
         ):
             url = f"rediss://:{QUOTED}@127.0.0.1:{port}"
             with connect(f"{url}?ssl_ca_certs={tmp_path}/ca.pem") as client:
@@ -169,7 +169,7 @@ class TestRefusals:
         text = refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:{port}")
         assert f"nobody answers at 127.0.0.1:{port}" in text
         assert "docker compose up redis" in text
-        assert "unset REDIS_URL" in text
+        assert "leave REDIS_URL unset" in text
 
     @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 80 + ".invalid"])
     def test_no_such_host(self, host):
@@ -192,7 +192,7 @@ class TestRefusals:
 
     def test_no_timeseries(self, tmp_path):
         port = free_port(0)
-        with redis_server(tmp_path, "--port", str(port)):
+        with redis_server(tmp_path, "--port", str(port), timeseries=False):
             text = refusal(TimeSeriesMissing, f"redis://127.0.0.1:{port}")
         assert f"127.0.0.1:{port} has no TimeSeries" in text
         assert "Redis 8 or redis-stack" in text

@@ -161,7 +161,7 @@ def daily(months=("01/2022",), selected=None, *, cnpj=CNPJ, state="s", quota="1,
     rows = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>" for cells in (HEADINGS.values(), row))
     return (
         f'<html><body><form><input type="hidden" name="__VIEWSTATE" value="{state}">Nome do Fundo: X CNPJ: '
-        f'{format_cnpj(cnpj)} <select id="ddComptc">{options}</select><table id="dgDocDiario">{rows}</table></form></html>'
+        f'{format_cnpj(cnpj)} <select id="ddComptc">{options}</select><table id="dgDocDiario">{rows}</table></form>'
     )
 
 
@@ -567,9 +567,6 @@ def test_whatever_else_comes_is_told_with_the_address(reply, error, says):
 
 
 def test_a_page_without_end_is_left():
-    class Endless(Reply):
-        pass
-
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
 
@@ -583,9 +580,11 @@ def test_a_page_without_end_is_left():
 
         thread = threading.Thread(target=serve)
         thread.start()
-        with CvmPages(f"http://127.0.0.1:{port}", settings=ONCE) as source:
-            with pytest.raises(SourceError, match="longer than 8,000,000 bytes"):
-                source.fetch(request())
+        with (
+            CvmPages(f"http://127.0.0.1:{port}", settings=ONCE) as source,
+            pytest.raises(SourceError, match="longer than 8,000,000 bytes"),
+        ):
+            source.fetch(request())
         thread.join()
 
 

@@ -371,7 +371,7 @@ class TestRefusals:
 
     def test_a_data_folder_that_cannot_be_made_is_named(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(EmbeddedRedisError, match="data cannot be kept in .*file.*SCRAPERKIT_DATA"):
+        with pytest.raises(EmbeddedRedisError, match=r"data cannot be kept in .*file.*SCRAPERKIT_DATA"):
             embedded.ensure(Settings.load(data=tmp_path / "file"))
 
 

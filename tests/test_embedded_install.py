@@ -152,7 +152,7 @@ class TestRunning:
             install.check_runs(tmp_path)
 
     def test_a_binary_that_is_gone(self, tmp_path):
-        with pytest.raises(EmbeddedRedisError, match="does not run.*delete .* to fetch it anew"):
+        with pytest.raises(EmbeddedRedisError, match=r"does not run.*delete .* to fetch it anew"):
             install.check_runs(tmp_path)
 
 

@@ -178,3 +178,35 @@ class TestFindingABatchAgain:
     def test_it_shows_itself(self, publisher):
         batch = publisher.publish(months(2))
         assert repr(batch) == f"<Batch {batch.id}: 2 published, 0 done, 2 pending>"
+
+
+class TestOnlyMissing:
+    def store(self, redis, keys, month: str, when: dt.datetime):
+        redis.hset(keys.months(FUND.cnpj), month, int(when.timestamp()))
+
+    def test_months_stored_after_they_were_over_are_left_out(self, redis, publisher, keys):
+        self.store(redis, keys, "2021-01", dt.datetime(2021, 2, 2, tzinfo=dt.UTC))
+        batch = publisher.publish(months(3), only_missing=True)
+        assert list(batch.jobs()["month"]) == ["02/2021", "03/2021"]
+
+    def test_months_stored_while_they_ran_are_scraped_again(self, redis, publisher, keys):
+        self.store(redis, keys, "2021-01", dt.datetime(2021, 1, 31, 23, tzinfo=dt.UTC))
+        assert publisher.publish(months(1), only_missing=True).status().published == 1
+
+    def test_the_current_month_is_never_left_out(self, redis, publisher, keys):
+        today = dt.date.today()
+        self.store(redis, keys, f"{today:%Y-%m}", dt.datetime.now(dt.UTC))
+        assert publisher.publish(FUND.months(today), only_missing=True).status().published == 1
+
+    def test_what_workers_store_counts_an_empty_month_too(self, redis, namespace, publisher):
+        from helpers import FakeSite, one_quote
+        from test_worker import step
+
+        from scraperkit.config import Settings
+        from scraperkit.worker import Worker
+
+        site = FakeSite(lambda request: [] if request.month == 1 else one_quote(request))
+        publisher.publish(months(2))
+        step(Worker(redis, site, settings=Settings.load(namespace=namespace)))
+        batch = publisher.publish(months(3), only_missing=True)
+        assert list(batch.jobs()["month"]) == ["03/2021"]

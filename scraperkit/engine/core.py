@@ -173,6 +173,7 @@ class Core:
         room = self._room(stream.name)
         if room > 0 and not self._stopping and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
             self._take(await stream.take_over(room, self.held[stream.name].keys(), self._settings.lease))
+            await self._upkeep.forget_the_dead()
             self._taken_over_at = time.monotonic()
 
     # ------------------------------------------------------------------ winding up

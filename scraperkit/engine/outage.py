@@ -23,8 +23,15 @@ AWAY: tuple[type[Exception], ...] = (
     ConnectionError,
     TimeoutError,
 )
+# Redis answers, but not now: out of memory, disk full, too few replicas, still loading, a script that hangs.
+_NOT_NOW = ("OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "MASTERDOWN", "UNKILLABLE")
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
+
+
+def is_away(error: object) -> bool:
+    """Return whether an error says that Redis is away, or cannot do it now."""
+    return isinstance(error, AWAY) or (isinstance(error, exceptions.ResponseError) and str(error).startswith(_NOT_NOW))
 
 
 class Patience:
@@ -53,7 +60,9 @@ class Patience:
         while True:
             try:
                 answer = await call()
-            except AWAY as error:
+            except Exception as error:
+                if not is_away(error):
+                    raise
                 self._note(error)
                 if self._ended_at is not None and time.monotonic() + pause > self._ended_at:
                     raise

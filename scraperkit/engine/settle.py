@@ -11,7 +11,7 @@ from typing import Any
 
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Result, commit_arguments, describe
-from scraperkit.engine.outage import AWAY
+from scraperkit.engine.outage import is_away
 from scraperkit.engine.registry import WorkerCard
 from scraperkit.engine.scripts import script
 from scraperkit.errors import ConfigError, StoreError
@@ -21,6 +21,7 @@ from scraperkit.timeseries.commands import (
     add_commands,
     check_replies,
     first_card_commands,
+    month_commands,
     refused_funds,
     repair_commands,
 )
@@ -73,7 +74,7 @@ class Settler:
 
     async def _store(self, results: Sequence[Result]) -> list[Result]:
         good = [result for result in results if result.outcome == "done"]
-        if not any(result.quotes for result in good):
+        if not good:
             return list(results)
         try:
             await self._write(good)
@@ -92,19 +93,18 @@ class Settler:
         return result
 
     async def _write(self, results: Sequence[Result]) -> None:
-        commands = add_commands(self._keys, chain.from_iterable(result.quotes for result in results))
-        replies = await self._send(commands + self._first_cards(results))
-        refused = refused_funds(commands, replies[: len(commands)])
+        requests = [result.job.request for result in results if result.job.request is not None]
+        # A message typed by hand brings no fund card, so a card is begun with what the message tells.
+        new = {(request.document, request.fund_pk) for request in requests} - self._carded
+        cards = [command for fund in new for command in first_card_commands(self._keys, *fund)]
+        adds = add_commands(self._keys, chain.from_iterable(result.quotes for result in results))
+        replies = await self._send(adds + cards)
+        refused = refused_funds(adds, replies[: len(adds)])
         if refused:
-            again = repair_commands(self._keys, commands, refused)
+            again = repair_commands(self._keys, adds, refused)
             check_replies(again, await self._send(again))
-
-    def _first_cards(self, results: Sequence[Result]) -> list[Command]:
-        """A message typed by hand brings no fund card, so a card is begun with what the message tells."""
-        funds = {(result.job.request.document, result.job.request.fund_pk) for result in results if result.job.request}
-        new = funds - self._carded
+        await self._send(month_commands(self._keys, requests, time.time()))
         self._carded |= new
-        return [command for fund in new for command in first_card_commands(self._keys, *fund)]
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)
@@ -112,6 +112,6 @@ class Settler:
             pipeline.execute_command(*command)
         replies = list(await pipeline.execute(raise_on_error=False))
         for reply in replies:
-            if isinstance(reply, AWAY):
+            if is_away(reply):
                 raise reply
         return replies

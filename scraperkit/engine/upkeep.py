@@ -9,7 +9,7 @@ from typing import Any
 
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job
-from scraperkit.engine.registry import Registry, WorkerCard
+from scraperkit.engine.registry import MISSED, Registry, WorkerCard, redis_time
 from scraperkit.engine.scripts import script
 from scraperkit.errors import WorkerError
 from scraperkit.keys import Keys
@@ -29,6 +29,9 @@ class Upkeep:
         self._due = script(client, "due")
         self._renew = script(client, "renew")
         self._handback = script(client, "handback")
+        self._forget = script(client, "forget")
+        self._client = client
+        self._silence = settings.lease + settings.heartbeat * MISSED
 
     async def beat(self, *, subscribed_at: float, in_hand: int, settled: int, errors: int) -> None:
         """Give a sign of life.
@@ -51,6 +54,18 @@ class Upkeep:
     async def leave(self) -> None:
         """Give the name back."""
         await self._registry.leave()
+
+    async def forget_the_dead(self) -> None:
+        """Forget workers that have been silent for long, once nothing of theirs is pending."""
+        now = await redis_time(self._client)
+        names = await self._client.zrangebyscore(self._keys.workers, "-inf", now - self._silence)
+        if names:
+            gone = await self._forget(
+                keys=[self._keys.jobs, self._keys.workers, *(self._keys.worker(name) for name in names)],
+                args=[self._keys.group, *names],
+            )
+            if gone:
+                log.info("forgot dead workers: %s", ", ".join(gone))
 
     async def renew(self, jobs: Sequence[Job]) -> None:
         """Renew the leases of the jobs in hand."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urlsplit, urlunsplit
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -25,6 +25,7 @@ BACKOFF_LIMIT = 10.0
 REDIRECTS_LIMIT = 10
 _RETRIED = frozenset({429, *range(500, 600)})
 _CHUNK = 65_536
+_CREDENTIALS = re.compile(r"//[^/?#]*@")
 
 
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
@@ -188,8 +189,7 @@ def without_credentials(url: str) -> str:
     >>> without_credentials("http://me:secret@localhost:8000/a?b=c")
     'http://localhost:8000/a?b=c'
     """
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return _CREDENTIALS.sub("//", url, count=1)
 
 
 def _reason(error: Exception) -> str:

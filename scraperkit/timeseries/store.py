@@ -115,7 +115,10 @@ class SeriesStore:
             If Redis goes away.
         """
         commands: list[Command] = [
-            ("UNLINK", self._keys.fund(cnpj), *(self._keys.series(cnpj, metric) for metric in METRICS))
+            (
+                *("UNLINK", self._keys.fund(cnpj), self._keys.months(cnpj)),
+                *(self._keys.series(cnpj, metric) for metric in METRICS),
+            )
             for cnpj in wanted_cnpjs(cnpjs)
         ]
         replies = self._link.pipeline(commands)

@@ -6,13 +6,13 @@ import asyncio
 import logging
 import os
 import signal
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scraperkit.cli import dead_letters, embedded_redis
 from scraperkit.errors import ConfigError, ScraperKitError
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-redis_app = typer.Typer(help="The embedded Redis server.", no_args_is_help=True)
-app.add_typer(redis_app, name="redis")
+app.add_typer(embedded_redis.app, name="redis")
+app.add_typer(dead_letters.app, name="dead")
 
 
 class Delivery(StrEnum):
@@ -72,6 +72,7 @@ def publish(
     delivery: Annotated[Delivery, typer.Option(help="Kept until done, or heard by who listens now.")] = Delivery.stream,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all is done.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Scrape again what is done.")] = False,
+    only_missing: Annotated[bool, typer.Option("--only-missing", help="Only months that are not stored yet.")] = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -82,7 +83,9 @@ def publish(
 
     with connect() as redis, CvmPages(url) as source:
         requests = [request for cnpj in cnpjs for request in source.find_fund(cnpj).months(start, end)]
-        batch = Publisher(redis, delivery=delivery.value, namespace=namespace).publish(requests, force=force)
+        batch = Publisher(redis, delivery=delivery.value, namespace=namespace).publish(
+            requests, force=force, only_missing=only_missing
+        )
         typer.echo(f"batch {batch.id}: {batch.status()}")
         if wait:
             status = batch.wait()
@@ -175,66 +178,6 @@ def doctor() -> None:
         typer.echo(str(finding))
     if any(not finding.good for finding in findings):
         raise typer.Exit(1)
-
-
-@redis_app.command("start")
-def redis_start() -> None:
-    """Start the embedded server, and let it run until it is stopped."""
-    from scraperkit import embedded
-
-    embedded.start()
-    typer.echo(_status_line())
-
-
-@redis_app.command("stop")
-def redis_stop(force: Annotated[bool, typer.Option("--force", help="Even while others use it.")] = False) -> None:
-    """Stop the embedded server; what is stored stays."""
-    from scraperkit import embedded
-
-    if embedded.stop(force=force):
-        typer.echo("stopped")
-    else:
-        typer.echo("others use it: it stops when the last of them leaves, or now with --force")
-
-
-@redis_app.command("status")
-def redis_status() -> None:
-    """Tell whether the embedded server runs, and where its data are."""
-    typer.echo(_status_line())
-
-
-@redis_app.command("url")
-def redis_url() -> None:
-    """Print the address of the running embedded server, with its password, for REDIS_URL."""
-    from scraperkit import embedded
-
-    url = embedded.running_url()
-    if url is None:
-        raise ConfigError("the embedded server does not run; start it with `scraperkit redis start`")
-    typer.echo(url)
-
-
-@redis_app.command("cli", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def redis_cli(context: typer.Context) -> None:
-    """Open redis-cli on the embedded server; more words are passed on, as in `scraperkit redis cli PING`."""
-    from scraperkit import embedded
-
-    command, environment = embedded.redis_cli()
-    sys.stdout.flush()
-    os.execve(command[0], [*command, *context.args], environment)  # noqa: S606
-
-
-def _status_line() -> str:
-    from scraperkit import embedded
-
-    status = embedded.status()
-    if not status.running:
-        return f"not running; data in {status.folder} ({status.size / 1e6:.1f} MB)"
-    stays = "until stopped" if status.pinned else "while somebody uses it"
-    return (
-        f"Redis {status.version} at {status.url}, pid {status.pid}, runs {stays}; "
-        f"data in {status.folder} ({status.size / 1e6:.1f} MB)"
-    )
 
 
 def main() -> None:

@@ -1,0 +1,59 @@
+"""``scraperkit dead``: jobs that failed for good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from scraperkit.deadletters import DeadLetters
+
+app = typer.Typer(help="Jobs that failed for good.", no_args_is_help=True)
+
+Namespace = Annotated[str | None, typer.Option(help="Where to look; SCRAPERKIT_NAMESPACE if left out.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `list` shows them; all if left out.")]
+
+
+@contextmanager
+def _dead_letters(namespace: str | None) -> Iterator[DeadLetters]:
+    from scraperkit.connection import connect
+    from scraperkit.deadletters import DeadLetters
+
+    with connect() as redis:
+        yield DeadLetters(redis, namespace=namespace)
+
+
+@app.command("list")
+def show(namespace: Namespace = None) -> None:
+    """Show each with its last error."""
+    with _dead_letters(namespace) as letters:
+        for letter_id, row in letters.list().iterrows():
+            what = f"{row['cnpj']} {row['month']}" if row["cnpj"] else row["message"][:60]
+            typer.echo(
+                f"{letter_id}  {row['died_at']:%Y-%m-%d %H:%M}  {what}  {row['attempts']} attempts  {row['error']}"
+            )
+        if not len(letters):
+            typer.echo("no dead letters")
+
+
+@app.command()
+def retry(ids: Ids = None, namespace: Namespace = None) -> None:
+    """Put them back into the job stream."""
+    with _dead_letters(namespace) as letters:
+        typer.echo(f"{letters.retry(ids or None)} put back")
+
+
+@app.command()
+def drop(
+    ids: Ids = None,
+    everything: Annotated[bool, typer.Option("--all", help="Drop all of them.")] = False,
+    namespace: Namespace = None,
+) -> None:
+    """Forget them."""
+    if bool(ids) == everything:
+        raise typer.BadParameter("name the dead letters to drop, or say --all")
+    with _dead_letters(namespace) as letters:
+        typer.echo(f"{letters.drop(ids or None)} dropped")

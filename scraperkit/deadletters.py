@@ -1,0 +1,146 @@
+"""What could not be done: to look at, to try again, or to drop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.connection import check_client
+from scraperkit.engine.scripts import script
+from scraperkit.errors import BadMessage, ConfigError
+from scraperkit.keys import Keys
+from scraperkit.models import ScrapeRequest
+
+_COLUMNS = ["cnpj", "month", "error", "attempts", "worker", "died_at", "message"]
+
+
+class DeadLetters:
+    """The messages that failed for good, each with its last error and its history.
+
+    Parameters
+    ----------
+    redis : redis.Redis
+        From :func:`scraperkit.connect`.
+    namespace : str, optional
+        Default: ``SCRAPERKIT_NAMESPACE``.
+
+    Examples
+    --------
+    >>> DeadLetters(redis, namespace=namespace).list().empty
+    True
+    """
+
+    def __init__(self, redis: redis_py.Redis, *, namespace: str | None = None) -> None:
+        check_client(redis)
+        self.keys = Keys(namespace or Settings.load().namespace)
+        self._redis: Any = redis
+
+    def __len__(self) -> int:
+        return int(self._redis.xlen(self.keys.dead))
+
+    def list(self) -> pd.DataFrame:
+        """Return all dead letters, oldest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Indexed by ``id`` (text; what :meth:`retry` and :meth:`drop` take); columns ``cnpj`` and ``month``
+            (empty if the message does not tell), ``error``, ``attempts`` (int64), ``worker``, ``died_at`` (UTC) and
+            ``message``, the text as it was published.
+        """
+        rows = [(entry_id, *_row(entry_id, fields)) for entry_id, fields in self._redis.xrange(self.keys.dead)]
+        frame = pd.DataFrame(rows, columns=["id", *_COLUMNS]).set_index("id")
+        frame["died_at"] = pd.to_datetime(frame["died_at"].astype("int64"), unit="ms", utc=True)
+        text = dict.fromkeys(["cnpj", "month", "error", "worker", "message"], "str")
+        return frame.astype({**text, "attempts": "int64"})
+
+    def history(self, letter_id: str) -> Sequence[str]:
+        """Return what happened at each attempt, oldest first, as JSON.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such dead letter.
+        """
+        return str(self._one(letter_id).get("history", "")).splitlines()
+
+    def retry(self, ids: Iterable[str] | str | None = None) -> int:
+        """Put dead letters back into the job stream, all of them if no ids are given; return how many.
+
+        Their attempts are counted anew, and their batches wait for them again.
+
+        Raises
+        ------
+        ConfigError
+            If there is no dead letter of an id; then nothing is put back.
+        """
+        put_back = script(self._redis, "retry_dead")
+        back = 0
+        for entry_id, fields in self._wanted(ids):
+            back += int(put_back(keys=self._places(fields), args=[entry_id, self.keys.group, _message_id(fields)]))
+        return back
+
+    def drop(self, ids: Iterable[str] | str | None = None) -> int:
+        """Forget dead letters, all of them if no ids are given; return how many.
+
+        Raises
+        ------
+        ConfigError
+            If there is no dead letter of an id; then nothing is dropped.
+        """
+        wanted = [entry_id for entry_id, _ in self._wanted(ids)]
+        return int(self._redis.xdel(self.keys.dead, *wanted)) if wanted else 0
+
+    def _wanted(self, ids: Iterable[str] | str | None) -> Sequence[tuple[str, dict[str, str]]]:
+        if ids is None:
+            return [*self._redis.xrange(self.keys.dead)]
+        return [(entry_id, self._one(entry_id)) for entry_id in ([ids] if isinstance(ids, str) else ids)]
+
+    def _one(self, letter_id: str) -> dict[str, str]:
+        try:
+            found = self._redis.xrange(self.keys.dead, letter_id, letter_id)
+        except redis_py.ResponseError:
+            found = []
+        if not found:
+            raise ConfigError(f"id: {str(letter_id)[:40]!r} is no dead letter in {self.keys.dead}; list() shows them")
+        fields: dict[str, str] = found[0][1]
+        return fields
+
+    def _places(self, fields: dict[str, str]) -> Sequence[str]:
+        request = _request(fields)
+        batch = self.keys.batch(request.batch_id) if request is not None and request.batch_id else ""
+        return [self.keys.dead, self.keys.jobs, batch]
+
+    def __repr__(self) -> str:
+        return f"<DeadLetters of {self.keys.namespace!r}: {len(self)}>"
+
+
+def _request(fields: dict[str, str]) -> ScrapeRequest | None:
+    try:
+        return ScrapeRequest.parse(fields.get("message", ""))
+    except BadMessage:
+        return None
+
+
+def _message_id(fields: dict[str, str]) -> str:
+    request = _request(fields)
+    return request.message_id if request is not None else ""
+
+
+def _row(entry_id: str, fields: dict[str, str]) -> tuple[str, str, str, int, str, int, str]:
+    request = _request(fields)
+    cnpj, month = (request.document, request.month_year) if request is not None else ("", "")
+    attempts = fields.get("attempts", "0")
+    return (
+        cnpj,
+        month,
+        fields.get("error", ""),
+        int(attempts) if attempts.isdecimal() else 0,
+        fields.get("worker", ""),
+        int(entry_id.split("-")[0]),
+        fields.get("message", ""),
+    )

@@ -1,0 +1,105 @@
+"""How a namespace is doing: workers, queue, failures."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any, Self
+
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.engine.registry import WorkerCard, live_workers
+from scraperkit.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What is known of the workers and jobs of a namespace at one moment.
+
+    Attributes
+    ----------
+    workers : tuple of WorkerCard
+        Those whose heart beats.
+    stale : tuple of str
+        Names of workers that fell silent without leaving; what they held is taken over.
+    lag : int
+        Messages in the stream that nobody has received yet.
+    pending : int
+        Messages of the stream in some worker's hands.
+    oldest : float or None
+        Age of the oldest open job of the stream in seconds; ``None`` if there is none.
+    retries : int
+        Jobs that wait for their next attempt.
+    dead : int
+        Dead letters.
+    """
+
+    workers: tuple[WorkerCard, ...]
+    stale: tuple[str, ...]
+    lag: int
+    pending: int
+    oldest: float | None
+    retries: int
+    dead: int
+
+    @classmethod
+    def read(cls, redis: redis_py.Redis, *, namespace: str | None = None) -> Self:
+        """Look at the workers and jobs of a namespace, from any process.
+
+        Examples
+        --------
+        >>> print(Health.read(redis, namespace=namespace))
+        workers: none; waiting: 0; in hand: 0; retries: 0; dead: 0
+        """
+        keys = Keys(namespace or Settings.load().namespace)
+        client: Any = redis
+        workers = live_workers(client, keys)
+        known = {*client.zrange(keys.workers, 0, -1), *_consumers(client, keys)}
+        pending = _pending(client, keys)
+        first = client.xrange(keys.jobs, count=1)
+        return cls(
+            workers=tuple(workers),
+            stale=tuple(sorted(known - {worker.name for worker in workers})),
+            lag=client.xlen(keys.jobs) - pending,
+            pending=pending,
+            oldest=max(0.0, time.time() - int(first[0][0].split("-")[0]) / 1000) if first else None,
+            retries=client.zcard(keys.retries),
+            dead=client.xlen(keys.dead),
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether any worker is."""
+        return bool(self.workers)
+
+    @property
+    def in_hand(self) -> int:
+        """Messages that living workers hold, of either delivery."""
+        return sum(worker.in_hand for worker in self.workers)
+
+    @property
+    def last_heartbeat(self) -> float | None:
+        """When a worker last gave a sign of life, in seconds since 1970; ``None`` if none is alive."""
+        return max((worker.beat_at for worker in self.workers), default=None)
+
+    def __str__(self) -> str:
+        names = ", ".join(f"{worker.name} ({worker.threads} threads)" for worker in self.workers) or "none"
+        parts = [f"workers: {names}", f"waiting: {self.lag}", f"in hand: {self.in_hand}"]
+        parts += [f"stale: {', '.join(self.stale)}"] if self.stale else []
+        parts += [f"oldest: {self.oldest:.0f} s"] if self.oldest is not None else []
+        return "; ".join([*parts, f"retries: {self.retries}", f"dead: {self.dead}"])
+
+
+def _pending(client: Any, keys: Keys) -> int:
+    try:
+        return int(client.xpending(keys.jobs, keys.group)["pending"])
+    except redis_py.ResponseError:  # no stream or no group yet
+        return 0
+
+
+def _consumers(client: Any, keys: Keys) -> list[str]:
+    try:
+        return [entry["name"] for entry in client.xinfo_consumers(keys.jobs, keys.group)]
+    except redis_py.ResponseError:
+        return []
