@@ -63,6 +63,14 @@ class Settings(BaseSettings):
     connect_timeout: float = Field(5.0, gt=0, description="seconds to wait for a connection to the site")
     read_timeout: float = Field(30.0, gt=0, description="seconds to wait for the site's next bytes")
     http_retries: int = Field(3, ge=0, le=20, description="retries of one page before the job fails")
+    rate: float | None = Field(
+        None,
+        gt=0,
+        description="requests a second for all workers of a Redis; 2 if unset, on this machine's own sites any",
+    )
+    breaker_failures: int = Field(8, ge=1, description="failures in a row after which a site is left alone")
+    breaker_pause: float = Field(15.0, gt=0, description="seconds that it is left alone; doubled each further time")
+    breaker_limit: float = Field(600.0, gt=0, description="the longest that a site is left alone, in seconds")
     max_page_bytes: int = Field(8_000_000, ge=10_000, description="a longer page is refused")
 
     @classmethod

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -47,7 +49,8 @@ _TUNING_OPTIONS = {
     "health_check_interval",
     "client_name",
 }
-_URL_OPTIONS = _ADDRESS_OPTIONS | _TLS_OPTIONS | {"socket_connect_timeout", "socket_keepalive", "max_connections"}
+_URL_OPTIONS = _TLS_OPTIONS | {"socket_connect_timeout", "socket_keepalive", "max_connections"}
+_DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
 _COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS
 # Maintenance notices concern a hosted cluster; with them, redis-py no longer notices a connection that went stale.
 _FIXED: dict[str, Any] = {
@@ -91,7 +94,10 @@ def connect(url: str | None = None) -> redis.Redis:
     settings = Settings.load(redis_url=url)
     if not settings.redis_url:
         client = _client(_options("REDIS_URL", embedded.ensure(settings)))
-        _check_server(client, f"that is the embedded server: see {embedded.status(settings).log}")
+        # Its keeper brings it back in less than these tries take, should it have crashed just now.
+        tries = Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), 6)
+        with sibling(client, retry=tries) as once:
+            _check_server(once, f"that is the embedded server: see {embedded.status(settings).log}")
         return client
     client = _client(_options("REDIS_URL" if url is None else "url", settings.redis_url.get_secret_value()))
     # One try: to wait for a wrong address four times helps nobody.
@@ -127,7 +133,7 @@ def connection_kwargs(client: redis.Redis) -> dict[str, Any]:
     Address, password, TLS and timeouts are taken over; retries and the size of the pool are not.
     """
     pool = client.connection_pool
-    kept = {name: value for name, value in pool.connection_kwargs.items() if name in _COPIED and value is not None}
+    kept = {name: value for name, value in pool.connection_kwargs.items() if name in _COPIED}
     if issubclass(pool.connection_class, UnixDomainSocketConnection):
         kept["unix_socket_path"] = kept.pop("path")
     elif issubclass(pool.connection_class, SSLConnection):
@@ -160,14 +166,17 @@ def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
 
 def _options(name: str, url: str) -> dict[str, Any]:
     try:
+        parts = urlsplit(url)
+        # What follows an unencoded / or # or : in a password would be taken for something else, and shown.
+        if parts.scheme != "unix" and (not _DATABASE.fullmatch(parts.path) or parts.fragment or not parts.hostname):
+            raise ValueError
         options = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError:
         raise ConfigError(
             f"{name}: not an address of Redis; write redis://host:6379, rediss://host:6379 or unix:///path/to/socket"
         ) from None
-    unknown = sorted(set(options) - _URL_OPTIONS - {"connection_class"})
-    if unknown:
-        raise ConfigError(f"{name}: leave out {', '.join(unknown)}; the kit sets it, or does not know it")
+    if not set(options) <= _URL_OPTIONS | _ADDRESS_OPTIONS | {"connection_class"}:
+        raise ConfigError(f"{name}: only these options fit after the question mark: {', '.join(sorted(_URL_OPTIONS))}")
     for option in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         if option in options and not Path(options[option]).is_file():
             raise ConfigError(f"{name}: {option}: there is no file {options[option]}")

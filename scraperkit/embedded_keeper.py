@@ -36,7 +36,7 @@ from typing import Any
 from scraperkit.embedded_state import ADDRESS, LOG, PINNED, QUIET_END, State, end_orphan, info, lock, open_lock
 
 POLL = 0.5
-LONGEST_BACKOFF = 5.0
+FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
 STEADY = 30.0
 _PORTS_TRIED = 5
 _PORT_TAKEN = "Address already in use"
@@ -158,7 +158,7 @@ class Keeper:
             os.close(incoming)
 
     def _stay(self) -> None:
-        backoff, started = 0.1, time.monotonic()
+        backoff, started = FIRST_BACKOFF, time.monotonic()
         while not self.stopping and not self._idle():
             self._sleep(POLL)
             if self.stopping or (self._child is not None and self._child.poll() is None):
@@ -166,11 +166,11 @@ class Keeper:
             say(f"the server ended with {self._child.returncode if self._child else 'an error'}")
             if self.owned:
                 return
-            backoff = 0.1 if time.monotonic() - started > STEADY else min(backoff * 2, LONGEST_BACKOFF)
             self._state = replace(self._state, ready=False)
             self._state.save(self.folder)
+            backoff = FIRST_BACKOFF if time.monotonic() - started > STEADY else backoff
             self._sleep(backoff)
-            started = time.monotonic()
+            backoff, started = min(backoff * 2, LONGEST_BACKOFF), time.monotonic()
             try:
                 self._boot()
             except (BootError, OSError) as error:

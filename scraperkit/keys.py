@@ -9,6 +9,7 @@ from scraperkit.errors import ConfigError
 
 DEFAULT_NAMESPACE = "scraperkit"
 CHANNEL = "fund_parser"
+RATES = "scraperkit:rate"
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
@@ -75,6 +76,21 @@ class Keys:
     def workers(self) -> str:
         """The sorted set of worker names by the time of their last heartbeat."""
         return f"{self.namespace}:workers"
+
+    @staticmethod
+    def site(site: str) -> str:
+        """The hash of what is agreed on about a site. It has no namespace: the site does not care who asks."""
+        return f"scraperkit:site:{site}"
+
+    @staticmethod
+    def sites() -> str:
+        """The sorted set of the sites that are left alone now, by the time until which they are."""
+        return "scraperkit:sites"
+
+    @staticmethod
+    def robots(site: str) -> str:
+        """What a site's robots.txt asks for, for a day."""
+        return f"scraperkit:robots:{site}"
 
     def worker(self, name: str) -> str:
         """The hash that one worker keeps about itself; it expires when the heartbeat stops."""

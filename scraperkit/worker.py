@@ -10,7 +10,7 @@ from typing import Any, Literal
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.connection import async_client, check_client
+from scraperkit.connection import async_client, check_client, sibling
 from scraperkit.delivery import Delivery, PubSubDelivery, StreamDelivery
 from scraperkit.engine.core import Core
 from scraperkit.engine.jobs import Job
@@ -20,6 +20,7 @@ from scraperkit.engine.upkeep import Upkeep
 from scraperkit.errors import ConfigError, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.sources.base import Source
+from scraperkit.sources.politeness import Politeness
 
 log = logging.getLogger(__name__)
 Listen = Literal["both", "stream", "pubsub"]
@@ -81,6 +82,7 @@ class Worker:
         self._redis = redis
         self._wanted_name = name
         self._client: Any = None
+        self._polite: redis_py.Redis | None = None
         self._core: Core | None = None
 
     @property
@@ -122,6 +124,7 @@ class Worker:
             await delivery.open()
         upkeep = Upkeep(self._client, self.keys, self.settings, registry, card)
         settler = Settler(self._client, self.keys, self.settings, card)
+        self._share_politeness()
         core = Core(self.source, self.settings, deliveries, upkeep, settler, self.outcomes)
         self.card, self._core = card, core
         await core.keep_up()
@@ -188,6 +191,17 @@ class Worker:
         assert self._core is not None  # noqa: S101
         return self._core
 
+    def _share_politeness(self) -> None:
+        """Have the source agree with those of all other workers, through a client that its threads may block."""
+        politeness = getattr(self.source, "politeness", None)
+        if isinstance(politeness, Politeness):
+            self._polite = sibling(self._redis)
+            politeness.share(self._polite)
+
     async def _sign_off(self) -> None:
         self._core = self.card = None
+        if self._polite is not None:
+            self.source.politeness.unshare(self._polite)  # type: ignore[attr-defined]
+            self._polite.close()
+            self._polite = None
         await asyncio.shield(self._client.aclose())

@@ -10,7 +10,11 @@ from scraperkit.models import DailyQuote, ScrapeRequest
 
 @runtime_checkable
 class Source(Protocol):
-    """Anything with ``fetch``; called from many threads at once, so it must be thread-safe."""
+    """Anything with ``fetch``; called from many threads at once, so it must be thread-safe.
+
+    A source that has an attribute ``politeness``, a :class:`~scraperkit.sources.politeness.Politeness`, agrees through
+    the workers' Redis with all other workers on how fast its site is asked.
+    """
 
     def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
         """Return the days of the month asked for; an empty list is a month without quotes, and is done.

@@ -22,6 +22,7 @@ from scraperkit.errors import (
     NotACvmPage,
     PageChanged,
     SiteUnavailable,
+    SourceError,
     WrongFund,
     WrongMonth,
 )
@@ -38,6 +39,7 @@ from scraperkit.sources.cvm_parser import (
     pk_of,
 )
 from scraperkit.sources.http import Answer, HttpClient, without_credentials
+from scraperkit.sources.politeness import Politeness
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
 DAILY_PATH = "InfDiario/CPublicaInfDiario.aspx"
@@ -87,7 +89,8 @@ class CvmPages:
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.load()
         self.url = _base(url or settings.cvm_url)
-        self._http = HttpClient(settings)
+        self.politeness = Politeness(self.url, settings)
+        self._http = HttpClient(settings, self.politeness)
         self._first_pages: TTLCache[str, _FirstPage] = TTLCache(maxsize=CACHED_FUNDS, ttl=CACHED_SECONDS)
         self._fund_locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
         self._guard = threading.Lock()
@@ -155,6 +158,19 @@ class CvmPages:
         NotACvmPage, WrongFund, WrongMonth, PageChanged
             If the answer is not the page asked for, or not as known.
         """
+        try:
+            quotes = self._fetch(request)
+        except SourceError as error:
+            # What says something about the fund says that the site is well.
+            if error.retryable:
+                self.politeness.failed(str(error))
+            else:
+                self.politeness.succeeded()
+            raise
+        self.politeness.succeeded()
+        return quotes
+
+    def _fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         began = time.monotonic()
         first = self._first_page(request)
         try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import re
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import urljoin
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -18,13 +21,17 @@ from urllib3.util import Retry
 import scraperkit
 from scraperkit.config import Settings
 from scraperkit.errors import NotACvmPage, SiteUnavailable, SourceError
+from scraperkit.sources.politeness import Politeness
+from scraperkit.sources.robots import crawl_delay
 
-RETRY_AFTER_LIMIT = 30.0
 BACKOFF = 0.5
 BACKOFF_LIMIT = 10.0
 REDIRECTS_LIMIT = 10
 _RETRIED = frozenset({429, *range(500, 600)})
 _CHUNK = 65_536
+ROBOTS_LENGTH = 100_000
+ROBOTS_SECONDS = 300.0
+USER_AGENT = f"scraperkit/{scraperkit.__version__} (research; python-requests)"
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
 
@@ -67,15 +74,20 @@ class HttpClient:
     ----------
     settings : Settings
         Time limits, number of retries, and the longest page.
+    politeness : Politeness
+        When the site may be asked.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, politeness: Politeness) -> None:
         self._settings = settings
+        self._politeness = politeness
         self._local = threading.local()
         # Weak, so that the session of a thread that ended goes with it; urllib3 closes its sockets then.
         self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
         self._lock = threading.Lock()
         self._closed = threading.Event()
+        self._robots_lock = threading.Lock()
+        self._robots_until = -math.inf
 
     def get(self, url: str) -> Answer:
         """Ask for a page.
@@ -106,6 +118,9 @@ class HttpClient:
     def _ask(self, method: str, url: str, form: Mapping[str, str] | None) -> Answer:
         limits = (self._settings.connect_timeout, self._settings.read_timeout)
         try:
+            self._heed_robots(url)
+            if not self._politeness.wait(self._closed):
+                raise _ClosedHereError
             with self._session().request(method, url, data=form, timeout=limits, stream=True) as response:
                 return self._answer(response)
         except _ClosedHereError:
@@ -114,6 +129,30 @@ class HttpClient:
             # requests lets some through as they are, such as the ValueError for a broken redirect. Their own words are
             # not passed on: they may hold a proxy's address with its password.
             raise SiteUnavailable(f"the site does not answer: {_reason(error)}", without_credentials(url)) from None
+
+    def _heed_robots(self, url: str) -> None:
+        """Learn how fast the site wants to be asked: once a process, and again after a while where it did not say."""
+        with self._robots_lock:
+            if time.monotonic() < self._robots_until:
+                return
+            delay = self._politeness.known_crawl_delay()
+            if delay is None:
+                delay = self._fetch_crawl_delay(urljoin(url, "/robots.txt"))
+            if delay is not None:
+                self._politeness.heed(delay)
+            self._robots_until = time.monotonic() + (ROBOTS_SECONDS if delay is None else math.inf)
+
+    def _fetch_crawl_delay(self, url: str) -> float | None:
+        limits = (self._settings.connect_timeout, self._settings.connect_timeout)
+        agent = {"User-Agent": USER_AGENT}
+        try:
+            with requests.get(url, headers=agent, timeout=limits, stream=True) as response:
+                if response.status_code >= 500:
+                    return None
+                text = response.raw.read(ROBOTS_LENGTH, decode_content=True) if response.ok else b""
+        except (OSError, ValueError, HTTPError):
+            return None
+        return crawl_delay(text.decode("utf-8", "replace"), USER_AGENT)
 
     def _answer(self, response: requests.Response) -> Answer:
         url = without_credentials(response.url)
@@ -142,7 +181,7 @@ class HttpClient:
     def _new_session(self) -> requests.Session:
         session = requests.Session()
         session.max_redirects = REDIRECTS_LIMIT
-        session.headers["User-Agent"] = f"scraperkit/{scraperkit.__version__} (research; python-requests)"
+        session.headers["User-Agent"] = USER_AGENT
         retries = _PatientRetry(
             total=self._settings.http_retries,
             allowed_methods=None,
@@ -152,33 +191,51 @@ class HttpClient:
             backoff_jitter=BACKOFF,
             raise_on_status=False,
             closed=self._closed,
+            politeness=self._politeness,
         )
-        adapter = HTTPAdapter(pool_connections=2, pool_maxsize=1, max_retries=retries)
+        adapter = _ClosingAdapter(pool_connections=2, pool_maxsize=1, max_retries=retries)
         session.mount("http://", adapter)
         session.mount("https://", adapter)
         return session
 
 
-class _PatientRetry(Retry):
-    """A Retry that does not wait longer than it should, nor when the client is closed."""
+class _ClosingAdapter(HTTPAdapter):
+    """An HTTPAdapter that closes its sockets; the one of requests leaves them to the garbage collector."""
 
-    def __init__(self, *args: Any, closed: threading.Event | None = None, **options: Any) -> None:
+    def close(self) -> None:
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118 - iterating over the container itself is not thread-safe
+                if (pool := manager.pools.get(key)) is not None:
+                    pool.close()
+        super().close()
+
+
+class _PatientRetry(Retry):
+    """A Retry that shares what the site asks for, and does not wait when the client is closed."""
+
+    def __init__(self, *args: Any, closed: threading.Event, politeness: Politeness, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._closed = closed or threading.Event()
+        self._closed = closed
+        self._politeness = politeness
 
     def new(self, **changed: Any) -> Self:
-        return super().new(closed=self._closed, **changed)
+        return super().new(closed=self._closed, politeness=self._politeness, **changed)
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        if self._closed.wait(self._seconds(response)):
+        asked = self._asked_for(response)
+        if asked:
+            # Everybody is to wait, not just this thread.
+            self._politeness.pause(asked)
+        elif self._closed.wait(self.get_backoff_time()):
+            raise _ClosedHereError
+        if not self._politeness.wait(self._closed):
             raise _ClosedHereError
 
-    def _seconds(self, response: BaseHTTPResponse | None) -> float:
+    def _asked_for(self, response: BaseHTTPResponse | None) -> float | None:
         try:
-            asked = self.get_retry_after(response) if response is not None else None
+            return self.get_retry_after(response) if response is not None else None
         except (InvalidHeader, ValueError, OverflowError):
-            asked = None
-        return min(asked, RETRY_AFTER_LIMIT) if asked else self.get_backoff_time()
+            return None
 
 
 def without_credentials(url: str) -> str:

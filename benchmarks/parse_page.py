@@ -1,0 +1,84 @@
+"""How much CPU parsing one daily page takes, against lxml's own parse of the same bytes, which cannot be avoided.
+
+    python benchmarks/parse_page.py [--months 220] [--viewstate 10000] [--pages 200]
+
+The page has 31 days, and as many months and as long a view state as told. Both are taken in turn in one run, so that
+what else the machine does hits both; the medians are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import calendar
+import datetime as dt
+import platform
+import random
+import re
+import statistics
+import time
+from collections.abc import Callable
+
+import bs4
+import lxml.etree
+import lxml.html
+
+from scraperkit.models import DailyQuote
+from scraperkit.replica.pages import render_daily
+from scraperkit.sample import SampleFund
+from scraperkit.sources.cvm_parser import parse_daily, parse_first_daily
+
+CNPJ, MONTH = "18993924000100", "12/2022"
+FUND = SampleFund(CNPJ, "1", "Fundo Exemplo", "Adm", "99100001000175", "EM FUNCIONAMENTO NORMAL", dt.date(2000, 1, 1))
+
+
+def main() -> None:
+    """Parse and compare."""
+    options = arguments()
+    content = page(options.months, options.viewstate)
+    assert len(parse_daily(content, cnpj=CNPJ, month=MONTH).quotes or ()) == 31
+    kinds: dict[str, Callable[[], object]] = {
+        "lxml.html alone": lambda: lxml.html.fromstring(content),
+        "parse_daily": lambda: parse_daily(content, cnpj=CNPJ, month=MONTH),
+        "parse_first_daily, no quotes": lambda: parse_first_daily(content, cnpj=CNPJ),
+    }
+    times: dict[str, list[float]] = {name: [] for name in kinds}
+    for turn in range(options.pages + 10):
+        for name, parse in kinds.items():
+            began = time.process_time()
+            parse()
+            if turn >= 10:
+                times[name].append(time.process_time() - began)
+    print(f"Python {platform.python_version()}, lxml {lxml.etree.__version__}, Beautiful Soup {bs4.__version__}")
+    print(f"{len(content):,} bytes, {options.months} months, 31 days, {options.pages} pages each")
+    floor = statistics.median(times["lxml.html alone"])
+    for name, taken in times.items():
+        median = statistics.median(taken)
+        print(
+            f"{name:30} {median * 1e3:6.2f} ms CPU a page (best {min(taken) * 1e3:.2f}), {median / floor:4.1f} x lxml"
+        )
+
+
+def page(months: int, viewstate: int) -> bytes:
+    """Render a page of 31 days, with a view state of that many characters."""
+    rng = random.Random(1)
+    quotes = [
+        DailyQuote(CNPJ, dt.date(2022, 12, day), 1953.90872 + day / 1e8, 1.5e8, 1982, 12.5, 1e6 / day, 1.6e8)
+        for day in range(1, calendar.monthrange(2022, 12)[1] + 1)
+    ]
+    offered = [f"{n % 12 + 1:02d}/{n // 12}" for n in range(2022 * 12 + 11, 2022 * 12 + 11 - months, -1)]
+    state = "".join(rng.choices("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/", k=viewstate))
+    content = render_daily(FUND, quotes, MONTH, offered)
+    return re.sub(rb'(name="__VIEWSTATE"[^>]* value=")[^"]*', rb"\1" + state.encode(), content)
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--months", type=int, default=220, help="options of the list of months")
+    parser.add_argument("--viewstate", type=int, default=10_000, help="characters of the view state")
+    parser.add_argument("--pages", type=int, default=200, help="how often each is parsed")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

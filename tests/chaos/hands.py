@@ -1,0 +1,105 @@
+"""A worker as a process, with a source that a test holds the strings of: ``python hands.py FOLDER [options]``.
+
+The strings are files in FOLDER:
+
+==========  ========================================================================
+``asked``   written here: a line for each fetch that began, with month and process
+``shut``    while it is there, a fetch does not end
+``deadly``  months, one a line; to fetch one of these ends the process at once
+==========  ========================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from helpers import one_quote
+
+from scraperkit.connection import connect
+from scraperkit.models import DailyQuote, ScrapeRequest
+from scraperkit.worker import Worker
+
+DIED = 77
+
+
+class Strings:
+    """The source."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
+        with (self._folder / "asked").open("a") as file:
+            file.write(f"{request.month_year} {os.getpid()}\n")
+        deadly = self._folder / "deadly"
+        if deadly.exists() and request.month_year in deadly.read_text().split():
+            os._exit(DIED)
+        while (self._folder / "shut").exists():
+            time.sleep(0.01)
+        return one_quote(request)
+
+
+async def work(options: argparse.Namespace) -> None:
+    """Work until SIGTERM."""
+    with connect() as redis:
+        worker = Worker(redis, Strings(options.folder), delivery=options.delivery, name=options.name)
+        await worker.start()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.request_stop)
+        print("READY", worker.name)
+        await worker.run()
+
+
+def supervise(options: argparse.Namespace) -> int:
+    """Start a worker anew each time a message has killed it, for so many lives; return its exit code."""
+    for life in range(1, options.lives + 1):
+        child = os.fork()
+        if child == 0:
+            _live(options)
+        signal.signal(signal.SIGTERM, lambda number, _, child=child: os.kill(child, number))
+        _, status = os.waitpid(child, 0)
+        code = os.waitstatus_to_exitcode(status)
+        if code != DIED:
+            return code
+        print("DIED", life)
+    return DIED
+
+
+def _live(options: argparse.Namespace) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    code = 1
+    try:
+        asyncio.run(work(options))
+        code = 0
+    except Exception:
+        logging.exception("the worker failed")
+    finally:
+        os._exit(code)
+
+
+def main() -> int:
+    """Read the command line, and work."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--delivery", default="both")
+    parser.add_argument("--name")
+    parser.add_argument("--lives", type=int, default=0)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    if options.lives:
+        return supervise(options)
+    asyncio.run(work(options))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Processes of a test: started, killed, paused, ended in order, and never left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+FOLDER = Path(__file__).parent
+WORK = (str(Path(sys.executable).parent / "scraperkit"), "work")
+HANDS = (sys.executable, str(FOLDER / "hands.py"))
+
+
+def environment(url: str, namespace: str, **settings: object) -> dict[str, str]:
+    """Return this process's environment with the kit's settings in it."""
+    given = {f"SCRAPERKIT_{name.upper()}": str(value) for name, value in settings.items()}
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "REDIS_URL": url, "SCRAPERKIT_NAMESPACE": namespace, **given}
+
+
+class Child:
+    """A process whose output goes to a file; killed, if need be, on leaving the block.
+
+    Attributes
+    ----------
+    log : pathlib.Path
+        What it says, on either stream.
+    """
+
+    def __init__(self, command: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        with log.open("ab") as sink:
+            # A session of its own: Ctrl-C in the terminal is for the test, which then ends its children itself.
+            self._process = subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    @property
+    def output(self) -> str:
+        """What it has said so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def last_words(self) -> str:
+        """The last line that it said."""
+        return (self.output.strip().splitlines() or [""])[-1]
+
+    def ready(self, seconds: float = 20.0) -> Self:
+        """Wait until it says READY."""
+        assert self.says("READY", seconds), f"not ready, exit code {self.code}:\n{self.output}"
+        return self
+
+    def says(self, word: str, seconds: float = 20.0) -> bool:
+        """Wait until it has said a word; tell whether it has, before its end."""
+        deadline = time.monotonic() + seconds
+        while word not in self.output:
+            if time.monotonic() > deadline or (self.code is not None and word not in self.output):
+                return False
+            time.sleep(0.02)
+        return True
+
+    def pause(self) -> None:
+        """SIGSTOP: it stands still and does not know."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def ask_to_stop(self) -> None:
+        """SIGTERM."""
+        self._process.terminate()
+
+    def stop(self, seconds: float = 20.0) -> int:
+        """SIGTERM, and wait for the end; return the exit code."""
+        self.ask_to_stop()
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = 20.0) -> int:
+        """Wait for the end; return the exit code."""
+        return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """SIGKILL, to it and to what it has started; harmless if it has ended."""
+        if self.code is None:
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()

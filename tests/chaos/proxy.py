@@ -1,0 +1,286 @@
+"""A proxy before Redis that loses requests and replies, cuts and mutes connections, as a test orders it.
+
+A lost reply is the hard case of a network: the server has done what it was asked, and the client cannot know. So the
+proxy reads along: requests by their names, replies only so far as to know which request each belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from importlib import resources
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+import hiredis
+
+ADDRESS = "127.0.0.1"
+_CHUNK = 65_536
+_NOTHING_YET = object()
+# In RESP3 these are answered by push messages alone, which belong to no request.
+_ANSWERED_BY_PUSH = {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE"}
+
+
+def _scripts() -> dict[bytes, str]:
+    """The kit's Lua scripts: SHA-1 to name."""
+    folder = resources.files("scraperkit.engine").joinpath("lua")
+    texts = {item.name.removesuffix(".lua"): item.read_bytes() for item in folder.iterdir()}
+    return {hashlib.sha1(text).hexdigest().encode(): name for name, text in texts.items()}
+
+
+class Fault:
+    """One thing that is to go wrong, once: the reply to a command, or the command itself, is lost."""
+
+    def __init__(self, kind: str, what: Literal["request", "reply"]) -> None:
+        self.kind = kind
+        self.what = what
+        self._struck = threading.Event()
+
+    def struck(self, seconds: float = 10.0) -> bool:
+        """Wait until it has happened; tell whether it did."""
+        return self._struck.wait(seconds)
+
+    def strike(self) -> None:
+        """Let everybody know that it has happened."""
+        self._struck.set()
+
+    def __repr__(self) -> str:
+        return f"<{self.what} of {self.kind} {'lost' if self._struck.is_set() else 'not lost yet'}>"
+
+
+class Proxy:
+    """Forwards connections to the Redis at `url`; its own address is :attr:`url`.
+
+    A *kind* is the name of a command, such as ``"XREADGROUP"``, or of one of the kit's scripts, such as ``"commit"``.
+
+    Attributes
+    ----------
+    chances : dict
+        Kind to the probability, 0 to 1, with which a reply of that kind is lost from now on.
+    lost : collections.Counter
+        Replies and requests lost so far, by kind.
+    """
+
+    def __init__(self, url: str, *, seed: int = 0) -> None:
+        self.chances: dict[str, float] = {}
+        self.lost: Counter[str] = Counter()
+        self._upstream = url
+        self._random = random.Random(seed)
+        self._faults: list[Fault] = []
+        self._shut = False
+        self._scripts = _scripts()
+        self._conversations: set[_Conversation] = set()
+        self._port = 0
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="proxy", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10), "the proxy does not listen"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """The address of the proxy, with the password of what is behind it."""
+        parts = urlsplit(self._upstream)
+        host = f"{parts.netloc.rpartition('@')[0]}@{ADDRESS}:{self._port}"
+        return urlunsplit(parts._replace(netloc=host))
+
+    def lead_to(self, url: str) -> None:
+        """Forward new connections to another address."""
+        self._upstream = url
+
+    def lose_reply(self, kind: str) -> Fault:
+        """Cut the connection when the next reply to such a command comes that is neither empty nor an error."""
+        return self._arm(Fault(kind, "reply"))
+
+    def lose_request(self, kind: str) -> Fault:
+        """Cut the connection when the next such command comes, so that the server never sees it."""
+        return self._arm(Fault(kind, "request"))
+
+    def _arm(self, fault: Fault) -> Fault:
+        self._do(lambda: self._faults.append(fault))
+        return fault
+
+    def cut_all(self) -> int:
+        """Cut every connection; return how many there were."""
+        return self._do(self._cut_all)
+
+    def shut(self) -> None:
+        """Cut every connection, and every new one at once."""
+        self._shut = True
+        self.cut_all()
+
+    def open(self) -> None:
+        """Let connections pass again."""
+        self._shut = False
+
+    def mute_all(self) -> int:
+        """Let nothing pass any more on the connections of now, without closing them; new ones work."""
+        return self._do(lambda: sum(conversation.mute() for conversation in self._conversations))
+
+    def calm(self) -> None:
+        """Let everything pass that comes from now on."""
+        self._do(self._faults.clear)
+        self.chances = {}
+        self.open()
+
+    # ---------------------------------------------------------------- in the proxy's own thread
+
+    def _do(self, action: Callable[[], Any]) -> Any:
+        """Do something in the proxy's thread and return what it returns."""
+
+        async def act() -> Any:
+            return action()
+
+        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        server = await asyncio.start_server(self._converse, ADDRESS, self._port)
+        self._port = server.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._ending.wait()
+        server.close()
+        self._shut = True
+        while self._conversations:
+            self._cut_all()
+            await asyncio.sleep(0.005)
+
+    def _cut_all(self) -> int:
+        count = len(self._conversations)
+        for conversation in list(self._conversations):
+            conversation.cut()
+        return count
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        conversation = _Conversation(self, reader, writer)
+        self._conversations.add(conversation)
+        try:
+            if not self._shut:
+                address = urlsplit(self._upstream)
+                await conversation.run(str(address.hostname), int(address.port or 6379))
+        finally:
+            conversation.cut()
+            self._conversations.discard(conversation)
+
+    def kinds(self, command: Sequence[bytes]) -> tuple[str, ...]:
+        """Return what a command can be called: its name, and its script's."""
+        name = command[0].decode().upper()
+        if name not in ("EVALSHA", "EVAL"):
+            return (name,)
+        sha = command[1] if name == "EVALSHA" else hashlib.sha1(command[1]).hexdigest().encode()
+        return (name, self._scripts[sha]) if sha in self._scripts else (name,)
+
+    def loses(self, what: str, kinds: Sequence[str]) -> bool:
+        """Decide whether this request or reply gets lost, and note it."""
+        for fault in self._faults:
+            if fault.what == what and fault.kind in kinds:
+                self._faults.remove(fault)
+                self.lost[fault.kind] += 1
+                fault.strike()
+                return True
+        for kind in kinds if what == "reply" else ():
+            if self._random.random() < self.chances.get(kind, 0.0):
+                self.lost[kind] += 1
+                return True
+        return False
+
+
+class _Conversation:
+    """One client's connection, and the one to the server that belongs to it."""
+
+    def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._proxy = proxy
+        self._client = (reader, writer)
+        self._writers = [writer]
+        self._asked: deque[tuple[str, ...]] = deque()
+        self._requests = hiredis.Reader(notEnoughData=_NOTHING_YET)
+        self._replies = hiredis.Reader(notEnoughData=_NOTHING_YET)
+        self._muted = False
+        self._over = asyncio.Event()
+
+    async def run(self, host: str, port: int) -> None:
+        """Forward both ways until one side ends it, or a fault does."""
+        try:
+            reader, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            return
+        self._writers.append(writer)
+        if self._over.is_set():
+            return
+        directions = [
+            asyncio.create_task(self._forward(self._client[0], writer, self._lets_requests_pass)),
+            asyncio.create_task(self._forward(reader, self._client[1], self._lets_replies_pass)),
+        ]
+        over = asyncio.create_task(self._over.wait())
+        await asyncio.wait([over, *directions], return_when=asyncio.FIRST_COMPLETED)
+        if self._muted:  # the side that has not ended must not learn that the other has
+            await self._over.wait()
+        self.cut()
+        await asyncio.gather(*directions, over)
+
+    async def _forward(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lets_pass: Callable[[bytes], bool]
+    ) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                if self._muted:
+                    continue
+                if not lets_pass(data):
+                    return
+                writer.write(data)
+                await writer.drain()
+
+    def _lets_requests_pass(self, data: bytes) -> bool:
+        for command in _complete(self._requests, data):
+            kinds = self._proxy.kinds(command)
+            if self._proxy.loses("request", kinds):
+                return False
+            if kinds[0] not in _ANSWERED_BY_PUSH:
+                self._asked.append(kinds)
+        return True
+
+    def _lets_replies_pass(self, data: bytes) -> bool:
+        for reply in _complete(self._replies, data):
+            if isinstance(reply, hiredis.PushNotification):
+                continue
+            kinds = self._asked.popleft()
+            if _tells_something(reply) and self._proxy.loses("reply", kinds):
+                return False
+        return True
+
+    def mute(self) -> bool:
+        """Swallow all that comes from now on."""
+        self._muted = True
+        return True
+
+    def cut(self) -> None:
+        """End it on both sides at once."""
+        self._over.set()
+        for writer in self._writers:
+            writer.transport.abort()
+
+
+def _complete(reader: Any, data: bytes) -> Iterator[Any]:
+    """Feed a parser, and yield what is complete."""
+    reader.feed(data)
+    while (item := reader.gets()) is not _NOTHING_YET:
+        yield item
+
+
+def _tells_something(reply: Any) -> bool:
+    """Whether a reply is worth losing: an error, or word that there is nothing, leaves the server as it was."""
+    if isinstance(reply, dict):
+        return any(_tells_something(value) for value in reply.values())
+    return not isinstance(reply, hiredis.ReplyError) and reply is not None and reply != []
