@@ -11,13 +11,14 @@ to is in ``benchmarks/contenders`` and below.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -120,17 +121,29 @@ CONTENDERS = [
         lambda client: client.llen("huey.redis.bench"),
     ),
 ]
+HEADER = [
+    "",
+    "acknowledges",
+    "jobs/s",
+    "lowest to highest",
+    "scraperkit / it",
+    "worker CPU µs/job",
+    "Redis CPU µs/job",
+    "published/s",
+]
 NOTES = """\
 (1) RQ has no threads, and a job whose worker died is only found when its time-out has passed; it then counts as failed.
 (2) huey takes a job off its list before it runs: a worker that dies loses it."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Figures:
-    """Jobs a second of each round."""
+    """What one round came to: jobs a second, and processor time a job in microseconds."""
 
-    published: list[float] = field(default_factory=list)
-    done: list[float] = field(default_factory=list)
+    published: float
+    done: float
+    worker_cpu: float
+    redis_cpu: float
 
 
 def main() -> None:
@@ -139,15 +152,14 @@ def main() -> None:
     contenders = [contender for contender in CONTENDERS if contender.name in wanted]
     if any(contender.name != OURS for contender in contenders):
         rivals.install()
-    figures = {contender.name: Figures() for contender in contenders}
+    figures: dict[str, list[Figures]] = {contender.name: [] for contender in contenders}
     share, rounds = (0.1, 1) if options.quick else (1.0, options.rounds)
     for number in range(rounds):
         # Nobody always comes after the same one.
         for contender in contenders[number:] + contenders[:number]:
-            published, done = one_round(contender, int(contender.jobs * share))
-            figures[contender.name].published.append(published)
-            figures[contender.name].done.append(done)
-            say(f"round {number + 1}: {contender.name}: {published:,.0f} published/s, {done:,.0f} done/s")
+            found = one_round(contender, int(contender.jobs * share))
+            figures[contender.name].append(found)
+            say(f"round {number + 1}: {contender.name}: {found.published:,.0f} published/s, {found.done:,.0f} done/s")
     report(contenders, figures, rounds)
 
 
@@ -160,70 +172,90 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def one_round(contender: Contender, jobs: int) -> tuple[float, float]:
-    """Publish, then work; return how many jobs a second each did."""
+def one_round(contender: Contender, jobs: int) -> Figures:
+    """Publish, then work."""
     with common.private_redis() as (url, client), tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
-        result, log = Path(folder, "result"), Path(folder, "log")
         environment = {
             "BENCH_URL": url,
             "RQ_REDIS_URL": url,
             "BENCH_JOBS": str(jobs),
-            "BENCH_RESULT": str(result),
+            "BENCH_RESULT": str(Path(folder, "result")),
             "PYTHONPATH": str(JOBS_MODULES),
             **contender.environment,
         }
+        with run(contender, ["publish.py", contender.module], environment) as published:
+            pass
+        used_before = redis_cpu(client)
+        with run(contender, contender.worker.split(), environment) as done:
+            problem = f"{contender.name} has not acknowledged everything"
+            common.wait_for(lambda: contender.left(client) == 0, 10, problem)
+            redis_used = redis_cpu(client) - used_before
+    return Figures(
+        published=jobs / published["seconds"],
+        done=jobs / done["seconds"],
+        worker_cpu=done["cpu"] / jobs * 1e6,
+        redis_cpu=redis_used / jobs * 1e6,
+    )
 
-        def run(*arguments: str) -> float:
-            command = [contender.python, *arguments]
-            with log.open("w") as sink:
-                options: dict[str, Any] = {"stdout": sink, "stderr": subprocess.STDOUT}
-                with common.process(command, environment, JOBS_MODULES, **options) as running:
-                    seconds = result_of(running, result, log)
-                    if "publish.py" not in arguments:
-                        problem = f"{contender.name} has not acknowledged everything"
-                        common.wait_for(lambda: contender.left(client) == 0, 10, problem)
+
+@contextlib.contextmanager
+def run(
+    contender: Contender, arguments: Sequence[str], environment: Mapping[str, str]
+) -> Iterator[Mapping[str, float]]:
+    """Run a process of a contender until the block ends; yield the result that it leaves."""
+    result = Path(environment["BENCH_RESULT"])
+    log = result.with_name("log")
+    with log.open("w") as sink:
+        options: dict[str, Any] = {"stdout": sink, "stderr": subprocess.STDOUT}
+        with common.process([contender.python, *arguments], environment, JOBS_MODULES, **options) as running:
+            common.wait_for(lambda: result.exists() or running.poll() is not None, 300, "no result")
+            if not result.exists():
+                raise common.BenchmarkError(f"{contender.name} ended early: {log.read_text()[-2_000:]}")
+            found = json.loads(result.read_text())
             result.unlink()
-            return jobs / seconds
-
-        return run("publish.py", contender.module), run(*contender.worker.split())
+            yield found
 
 
-def result_of(running: subprocess.Popen[str], result: Path, log: Path) -> float:
-    """Wait for the file with the result, and return the seconds in it."""
-    common.wait_for(lambda: result.exists() or running.poll() is not None, 300, "no result")
-    if not result.exists():
-        raise common.BenchmarkError(f"{running.args} ended early: {log.read_text()[-2_000:]}")
-    return float(json.loads(result.read_text())["seconds"])
+def redis_cpu(client: redis_py.Redis) -> float:
+    """Return the seconds of processor time that Redis has used."""
+    used = client.info("cpu")
+    return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
 
-def report(contenders: list[Contender], figures: Mapping[str, Figures], rounds: int) -> None:
-    done = {name: statistics.median(each.done) for name, each in figures.items()}
-    published = {name: statistics.median(each.published) for name, each in figures.items()}
-    ours = done.get(OURS)
-    rows = [
-        [
-            f"{contender.name} {contender.version}",
-            contender.acknowledges,
-            f"{done[contender.name]:,.0f}",
-            f"{min(figures[contender.name].done):,.0f} to {max(figures[contender.name].done):,.0f}",
-            f"{ours / done[contender.name]:.1f}" if ours else "",
-            f"{published[contender.name]:,.0f}",
-        ]
-        for contender in sorted(contenders, key=lambda contender: -done[contender.name])
-    ]
-    header = ["", "acknowledges", "jobs/s", "lowest to highest", "scraperkit / it", "published/s"]
-    print(f"One worker process, 8 threads, empty jobs, {rounds} rounds in turn, medians.\n")
-    print(common.table(header, rows))
-    print(f"\n{NOTES}\n")
-    rivals_done = [done[each.name] for each in contenders if each.acknowledges == "yes" and each.name != OURS]
-    if ours and rivals_done:
-        times = ours / max(rivals_done)
-        print(
-            common.goal(f"{GOAL_TIMES:g} times the fastest that acknowledges: {times:.1f} times", times >= GOAL_TIMES)
+def report(contenders: Sequence[Contender], figures: Mapping[str, Sequence[Figures]], rounds: int) -> None:
+    middle = {name: median(each) for name, each in figures.items()}
+    ours = middle.get(OURS)
+    rows = []
+    for contender in sorted(contenders, key=lambda contender: -middle[contender.name].done):
+        found = middle[contender.name]
+        done = sorted(each.done for each in figures[contender.name])
+        rows.append(
+            [
+                f"{contender.name} {contender.version}",
+                contender.acknowledges,
+                f"{found.done:,.0f}",
+                f"{done[0]:,.0f} to {done[-1]:,.0f}",
+                f"{ours.done / found.done:.1f}" if ours else "",
+                f"{found.worker_cpu:,.0f}",
+                f"{found.redis_cpu:,.0f}",
+                f"{found.published:,.0f}",
+            ]
         )
+    print(f"One worker process, 8 threads, empty jobs; {rounds} rounds in turn, medians.\n")
+    print(common.table(HEADER, rows))
+    print(f"\n{NOTES}\n")
+    theirs = [middle[each.name].done for each in contenders if each.acknowledges == "yes" and each.name != OURS]
+    if ours and theirs:
+        times = ours.done / max(theirs)
+        text = f"{GOAL_TIMES:g} times as fast as the fastest other that acknowledges: {times:.1f} times"
+        print(common.goal(text, times >= GOAL_TIMES))
     if ours:
-        text = f"{GOAL_PUBLISHED:,} messages/s into the stream: {published[OURS]:,.0f}"
-        print(common.goal(text, published[OURS] >= GOAL_PUBLISHED))
+        text = f"{GOAL_PUBLISHED:,} messages/s into the stream: {ours.published:,.0f}"
+        print(common.goal(text, ours.published >= GOAL_PUBLISHED))
+
+
+def median(rounds: Sequence[Figures]) -> Figures:
+    return Figures(*(statistics.median(column) for column in zip(*map(astuple, rounds), strict=True)))
 
 
 if __name__ == "__main__":

@@ -89,6 +89,8 @@ def _jobs(health: Health) -> Iterator[Finding]:
         yield Finding(True, "worker", f"{name} is stale: it fell silent; what it held is taken over by another worker")
     oldest = f", the oldest for {health.oldest:.0f} s" if health.oldest is not None else ""
     yield Finding(True, "jobs", f"{health.lag} waiting, {health.pending} pending{oldest}, {health.retries} to retry")
+    for site, seconds in health.left_alone.items():
+        yield Finding(True, "site", f"{site} kept failing or asked for patience: left alone for {seconds:.0f} s more")
     advice = "; see `scraperkit dead list`" if health.dead else ""
     yield Finding(True, "jobs", f"{health.dead} dead letters{advice}")
 

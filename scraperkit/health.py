@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -33,6 +34,8 @@ class Health:
         Jobs that wait for their next attempt.
     dead : int
         Dead letters.
+    left_alone : dict
+        Sites that kept failing or asked for patience, and for how many seconds more nobody asks them.
     """
 
     workers: tuple[WorkerCard, ...]
@@ -42,6 +45,7 @@ class Health:
     oldest: float | None
     retries: int
     dead: int
+    left_alone: Mapping[str, float]
 
     @classmethod
     def read(cls, redis: redis_py.Redis, *, namespace: str | None = None) -> Self:
@@ -66,6 +70,7 @@ class Health:
             oldest=max(0.0, time.time() - int(first[0][0].split("-")[0]) / 1000) if first else None,
             retries=client.zcard(keys.retries),
             dead=client.xlen(keys.dead),
+            left_alone=_left_alone(client),
         )
 
     @property
@@ -88,7 +93,15 @@ class Health:
         parts = [f"workers: {names}", f"waiting: {self.lag}", f"in hand: {self.in_hand}"]
         parts += [f"stale: {', '.join(self.stale)}"] if self.stale else []
         parts += [f"oldest: {self.oldest:.0f} s"] if self.oldest is not None else []
+        parts += [f"{site} is left alone for {seconds:.0f} s" for site, seconds in self.left_alone.items()]
         return "; ".join([*parts, f"retries: {self.retries}", f"dead: {self.dead}"])
+
+
+def _left_alone(client: Any) -> dict[str, float]:
+    now = float(client.time()[0]) * 1000
+    return {
+        site: (until - now) / 1000 for site, until in client.zrangebyscore(Keys.sites(), now, "+inf", withscores=True)
+    }
 
 
 def _pending(client: Any, keys: Keys) -> int:

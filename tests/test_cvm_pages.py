@@ -68,6 +68,7 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = None
     reset: bool = False
+    endless: bool = False
 
 
 def _flat(query: str) -> dict[str, str]:
@@ -138,6 +139,14 @@ class Odd:
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             handler.close_connection = True
             handler.connection.close()
+            return
+        if reply.endless:
+            handler.close_connection = True
+            handler.send_response(200)
+            handler.end_headers()
+            with contextlib.suppress(OSError):
+                while not self.leaving.is_set():
+                    handler.wfile.write(reply.body)
             return
         body = reply.body.encode("latin-1") if isinstance(reply.body, str) else reply.body
         handler.send_response(reply.status)
@@ -576,25 +585,11 @@ def test_whatever_else_comes_is_told_with_the_address(reply, error, says):
 
 
 def test_a_page_without_end_is_left():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, contextlib.suppress(OSError):
-                connection.recv(65_536)
-                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                while True:
-                    connection.sendall(b"<p>" * 10_000)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with (
-            CvmPages(f"http://127.0.0.1:{port}", settings=ONCE) as source,
-            pytest.raises(SourceError, match="longer than 8,000,000 bytes"),
-        ):
-            source.fetch(request())
-        thread.join()
+    with (
+        served(lambda _: Reply(b"<p>" * 10_000, endless=True)) as (_, source),
+        pytest.raises(SourceError, match="longer than 8,000,000 bytes"),
+    ):
+        source.fetch(request())
 
 
 def test_a_slow_answer_is_not_waited_for():
