@@ -169,5 +169,5 @@ def _outcome(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     with process.stdout as stream, selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         line = stream.readline() if selector.select(BOOT_SECONDS) else b""
-    found = json.loads(line) if line else {"error": "its keeper said nothing"}
+    found = json.loads(line) if line else {"error": "its keeper ended before the server was up"}
     return dict(found)

@@ -14,7 +14,7 @@ from scraperkit.connection import async_client, check_client, sibling
 from scraperkit.delivery import Delivery, PubSubDelivery, StreamDelivery
 from scraperkit.engine.core import Core
 from scraperkit.engine.jobs import Job
-from scraperkit.engine.registry import Registry, WorkerCard
+from scraperkit.engine.registry import NameTaken, Registry, WorkerCard
 from scraperkit.engine.settle import Settler
 from scraperkit.engine.upkeep import Upkeep
 from scraperkit.errors import ConfigError, WorkerError
@@ -84,6 +84,7 @@ class Worker:
         self._client: Any = None
         self._polite: redis_py.Redis | None = None
         self._core: Core | None = None
+        self._stop_requested = False
 
     @property
     def name(self) -> str:
@@ -108,15 +109,17 @@ class Worker:
         redis.exceptions.ConnectionError
             If Redis is away now; once started, the worker waits for it instead.
         """
+        self._stop_requested = False
         self._client = async_client(self._redis, encoding_errors="surrogateescape")
         try:
             await self._enter()
+            self._share_politeness()
         except BaseException:
             await self._client.aclose()
             raise
         log.info("%s listens (%s, %d threads)", self.name, self.delivery, self.settings.threads)
 
-    async def _enter(self) -> None:
+    async def _enter(self) -> Core:
         registry = Registry(self._client, self.keys, self.settings.heartbeat, self._wanted_name)
         card = await registry.enter(self.settings.threads, self.delivery)
         deliveries = self._deliveries(card)
@@ -124,10 +127,10 @@ class Worker:
             await delivery.open()
         upkeep = Upkeep(self._client, self.keys, self.settings, registry, card)
         settler = Settler(self._client, self.keys, self.settings, card)
-        self._share_politeness()
         core = Core(self.source, self.settings, deliveries, upkeep, settler, self.outcomes)
         self.card, self._core = card, core
         await core.keep_up()
+        return core
 
     def _deliveries(self, card: WorkerCard) -> list[Delivery]:
         deliveries: list[Delivery] = []
@@ -148,7 +151,12 @@ class Worker:
         core = await self._started()
         name = self.name
         try:
-            failed = await core.run()
+            while isinstance(failed := await core.run(), NameTaken):
+                log.warning("%s; it goes on under another name", failed)
+                core = await self._enter()
+                name = self.name
+                if self._stop_requested:
+                    core.request_stop()
         finally:
             await self._sign_off()
         if failed is not None:
@@ -156,6 +164,7 @@ class Worker:
 
     def request_stop(self, deadline: float | None = None) -> None:
         """Ask :meth:`run` to end; may be called from any thread, any number of times."""
+        self._stop_requested = True
         if self._core is not None:
             self._core.request_stop(deadline)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 import textwrap
 import threading
 
 import pytest
+from conftest import wait_until
 from helpers import FUND, FakeSite, GatedSite, months, one_quote
 from redis.exceptions import ResponseError
 
@@ -231,6 +233,17 @@ class TestAnErrorOfTheEngine:
         redis.delete(keys.retries)
         with subscriber(redis, namespace, FakeSite()):
             assert self.batch.wait(30).done == 1
+
+
+class TestANameThatWasTaken:
+    def test_while_it_was_silent_is_left_to_the_newcomer(self, redis, namespace, keys, publisher):
+        with subscriber(redis, namespace, FakeSite(), heartbeat=0.1) as one:
+            name = one.name
+            newcomer = json.loads(redis.get(keys.worker(name))) | {"instance": f"{name}/newcomer"}
+            redis.set(keys.worker(name), json.dumps(newcomer))
+            assert wait_until(lambda: one.name not in ("", name))
+            assert publisher.publish(months(3)).wait(30).done == 3
+        assert json.loads(redis.get(keys.worker(name)))["instance"] == f"{name}/newcomer"
 
 
 class TestItShowsItself:

@@ -15,7 +15,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, WorkerError
 from scraperkit.keys import Keys
 
 MISSED = 3
@@ -65,6 +65,10 @@ def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:
     names = client.zrange(keys.workers, 0, -1)
     texts: Iterable[str | None] = client.mget([keys.worker(name) for name in names]) if names else []
     return sorted((WorkerCard.read(text) for text in texts if text), key=lambda card: card.name)
+
+
+class NameTaken(WorkerError):
+    """A worker fell silent for so long that another has taken its name."""
 
 
 async def redis_time(client: Any) -> float:
@@ -118,8 +122,7 @@ class Registry:
 
     async def beat(self, card: WorkerCard) -> bool:
         """Give a sign of life; return whether the name was still this worker's."""
-        holder = await self._client.get(self._keys.worker(self.name))
-        if holder is not None and WorkerCard.read(holder).instance != self.instance:
+        if not await self._is_mine():
             return False
         now = await redis_time(self._client)
         await self._write(replace(card, beat_at=now), nx=False)
@@ -127,7 +130,12 @@ class Registry:
         return True
 
     async def leave(self) -> None:
-        """Give the name back, and forget the consumer unless something of it is still pending."""
+        """Give the name back, and forget the consumer unless something of it is still pending.
+
+        If the name has become another's, it is left to that one.
+        """
+        if not await self._is_mine():
+            return
         try:
             consumers = await self._client.xinfo_consumers(self._keys.jobs, self._keys.group)
         except ResponseError:  # no stream, or no group: nothing to forget
@@ -136,6 +144,10 @@ class Registry:
             await self._client.xgroup_delconsumer(self._keys.jobs, self._keys.group, self.name)
         await self._client.delete(self._keys.worker(self.name))
         await self._client.zrem(self._keys.workers, self.name)
+
+    async def _is_mine(self) -> bool:
+        holder = await self._client.get(self._keys.worker(self.name))
+        return holder is None or WorkerCard.read(holder).instance == self.instance
 
     async def _write(self, card: WorkerCard, *, nx: bool) -> bool:
         text = json.dumps(asdict(card))

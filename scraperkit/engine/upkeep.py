@@ -9,9 +9,8 @@ from typing import Any
 
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job
-from scraperkit.engine.registry import MISSED, Registry, WorkerCard, redis_time
+from scraperkit.engine.registry import MISSED, NameTaken, Registry, WorkerCard, redis_time
 from scraperkit.engine.scripts import script
-from scraperkit.errors import WorkerError
 from scraperkit.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -38,7 +37,7 @@ class Upkeep:
 
         Raises
         ------
-        WorkerError
+        NameTaken
             If this worker fell silent for so long that another has taken its name.
         """
         card = replace(
@@ -49,7 +48,7 @@ class Upkeep:
             errors=errors,
         )
         if not await self._registry.beat(card):
-            raise WorkerError(f"another worker is called {card.name!r} now; this one fell silent for too long")
+            raise NameTaken(f"another worker is called {card.name!r} now; this one fell silent for too long")
 
     async def leave(self) -> None:
         """Give the name back."""
