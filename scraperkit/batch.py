@@ -189,7 +189,7 @@ class Batch:
         """
         rows = []
         for _, fields in self._redis.xrange(self.keys.events):
-            event = json.loads(fields["event"])
+            event = json.loads(fields["event"]) if self.id in fields.get("event", "") else {}
             if event.get("batch") == self.id:
                 rows.append({"error": ""} | event | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])})
         frame = pd.DataFrame(rows, columns=list(_EVENT_COLUMNS))

@@ -236,7 +236,8 @@ def install_packages(extras: frozenset[str]) -> None:
     def watch(line: str) -> None:
         found = re.match(r"Installing collected packages: (.*)", line)
         if found:
-            say(f"installing {found.group(1).count(',') + 1} packages")
+            count = found.group(1).count(",") + 1
+            say(f"installing {count} package{'s' if count > 1 else ''}")
 
     say("getting the packages, which takes a minute or two the first time")
     project = ".[{}]".format(",".join(sorted(extras))) if extras else "."

@@ -54,17 +54,21 @@ class WorkerCard:
     errors: int = 0
 
     @classmethod
-    def read(cls, text: str) -> WorkerCard:
-        """Read a card as it is kept in Redis; unknown fields, of a newer version, are ignored."""
+    def read(cls, text: str) -> WorkerCard | None:
+        """Read a card as it is kept in Redis, or ``None`` if it is none; unknown fields are of a newer version."""
         known = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+        try:
+            return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+        except (ValueError, TypeError, AttributeError, RecursionError):
+            return None
 
 
 def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:
     """Return the cards of all workers whose heart beats, by name. `client` is a plain redis-py client."""
     names = client.zrange(keys.workers, 0, -1)
     texts: Iterable[str | None] = client.mget([keys.worker(name) for name in names]) if names else []
-    return sorted((WorkerCard.read(text) for text in texts if text), key=lambda card: card.name)
+    cards = [WorkerCard.read(text) for text in texts if text]
+    return sorted((card for card in cards if card is not None), key=lambda card: card.name)
 
 
 class NameTaken(WorkerError):
@@ -147,7 +151,8 @@ class Registry:
 
     async def _is_mine(self) -> bool:
         holder = await self._client.get(self._keys.worker(self.name))
-        return holder is None or WorkerCard.read(holder).instance == self.instance
+        card = WorkerCard.read(holder) if holder is not None else None
+        return card is None or card.instance == self.instance
 
     async def _write(self, card: WorkerCard, *, nx: bool) -> bool:
         text = json.dumps(asdict(card))

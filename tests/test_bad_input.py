@@ -1,0 +1,124 @@
+"""Rubbish from outside: always counted, never a dead worker, never a hang."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+
+import pytest
+from conftest import wait_until
+from helpers import FakeSite, months
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_subscriber import subscriber
+
+from scraperkit.batch import Batch
+from scraperkit.config import Settings
+from scraperkit.engine.registry import WorkerCard, live_workers
+from scraperkit.keys import Keys
+from scraperkit.publisher import Publisher
+from scraperkit.worker import Worker
+
+GOOD = {"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022"}
+MEGABYTE = 1_000_000
+NASTY = [
+    b"",
+    b"\x00",
+    b"\xff\xfe\xfd",
+    b"null",
+    b"-0",
+    b"1e999",
+    b"[" * MEGABYTE,
+    b'{"a":' * 100_000,
+    b'"' + b"x" * MEGABYTE,
+    b"{" + b" " * MEGABYTE + b"}",
+    json.dumps(GOOD | {"document": "1" * MEGABYTE}).encode(),
+    json.dumps(GOOD | {"padding": "x" * MEGABYTE}).encode(),
+    json.dumps(GOOD | {"published_at": 10**400}).encode(),
+    json.dumps(GOOD).encode()[:-1],
+    json.dumps(GOOD).encode("utf-16"),
+    '{"document": "18993924000100", "fund_pk": "１２", "month_year": "12/2022"}'.encode(),
+    b'{"document": "18993924000100", "fund_pk": NaN, "month_year": "12/2022"}',
+]
+
+
+@pytest.fixture
+def keys(namespace):
+    return Keys(namespace)
+
+
+@pytest.mark.parametrize("delivery", ["stream", "pubsub"])
+def test_nasty_messages_are_dead_letters_and_work_goes_on(redis, namespace, keys, delivery):
+    with subscriber(redis, namespace, FakeSite(), threads=2) as one:
+        for raw in NASTY:
+            if delivery == "stream":
+                redis.xadd(keys.jobs, {"message": raw})
+            else:
+                redis.publish(keys.channel, raw)
+        assert Publisher(redis, namespace=namespace, delivery=delivery).publish(months(3)).wait(60).done == 3
+        assert wait_until(lambda: one.outcomes["dead"] == len(NASTY))
+    assert one.outcomes == Counter(dead=len(NASTY), done=3)
+    letters = [fields for _, fields in redis.xrange(keys.dead)]
+    assert all(letter["error"].startswith("BadMessage: ") for letter in letters)
+    assert max(len(letter["message"]) for letter in letters) < 70_000
+    assert redis.xlen(keys.jobs) == 0
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
+_almost = st.dictionaries(
+    st.sampled_from([*GOOD, "message_id", "acked", "batch_id", "published_at"]), _json, max_size=7
+)
+_raw = st.one_of(
+    st.binary(max_size=300),
+    st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    _json.map(lambda value: json.dumps(value).encode()),
+    _almost.map(lambda fields: json.dumps(GOOD | fields).encode()),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(messages=st.lists(_raw, min_size=1, max_size=8))
+def test_any_message_is_settled(redis, namespace, keys, messages):
+    async def go() -> Counter[str]:
+        given = Settings.load(namespace=namespace, threads=8)
+        worker = Worker(redis, FakeSite(), delivery="stream", settings=given)
+        await worker.start()
+        for raw in messages:
+            redis.xadd(keys.jobs, {"message": raw})
+        try:
+            return await worker.step()
+        finally:
+            await worker.close()
+
+    outcomes = asyncio.run(go())
+    assert outcomes.total() == len(messages)
+    assert set(outcomes) <= {"done", "dead", "ignored"}
+    assert redis.xlen(keys.jobs) == 0
+
+
+class TestRubbishInTheKitsOwnKeys:
+    @given(text=st.text(max_size=60) | _json.map(json.dumps))
+    def test_a_card_that_is_none_is_no_worker(self, text):
+        card = WorkerCard.read(text)
+        assert card is None or isinstance(card.name, str) or card.name is not None
+
+    def test_workers_are_listed_all_the_same(self, redis, namespace, keys):
+        with subscriber(redis, namespace, FakeSite(), name="anna"):
+            for number, text in enumerate(("", "{", "[]", '{"name": "x"}', "null")):
+                redis.zadd(keys.workers, {f"rubbish-{number}": 1e12})
+                redis.set(keys.worker(f"rubbish-{number}"), text)
+            assert [card.name for card in live_workers(redis, keys)] == ["anna"]
+
+    def test_a_batch_shows_what_it_can(self, redis, namespace, keys):
+        batch = Publisher(redis, namespace=namespace).publish(months(1))
+        redis.hset(keys.batch(batch.id), mapping={"not-a-state": "", "also-none": "done"})
+        redis.xadd(keys.events, {"something": "else"})
+        redis.xadd(keys.events, {"event": "no json", "outcome": "done", "attempt": "x"})
+        found = Batch.find(redis, batch.id, namespace=namespace)
+        assert len(found.jobs()) == 3
+        assert found.events().empty
