@@ -111,6 +111,10 @@ class Subscriber:
         self._raise()
         return self
 
+    def request_stop(self, deadline: float | None = None) -> None:
+        """Ask it to stop, without waiting; :meth:`stop` waits."""
+        self.worker.request_stop(deadline)
+
     def stop(self, deadline: float | None = None) -> None:
         """Finish what is in hand, hand back the rest, end all threads. Does nothing if it does not run.
 

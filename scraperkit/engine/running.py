@@ -15,10 +15,15 @@ class Running(Protocol):
     namespace: str
     error: BaseException | None
 
+    def request_stop(self, deadline: float | None = None) -> None:
+        """Ask it to end, without waiting."""
+
     def stop(self, deadline: float | None = None) -> None:
         """End it."""
 
 
+# Jupyter terminates a kernel two and a half seconds after it asked it to end.
+_EXIT_DEADLINE = 1.0
 _running: weakref.WeakSet[Running] = weakref.WeakSet()
 _lock = threading.Lock()
 _registered = False
@@ -52,5 +57,7 @@ def _stop_all() -> None:
     with _lock:
         subscribers = list(_running)
     for subscriber in subscribers:
+        subscriber.request_stop(_EXIT_DEADLINE)
+    for subscriber in subscribers:
         with contextlib.suppress(Exception):
-            subscriber.stop()
+            subscriber.stop(_EXIT_DEADLINE)
