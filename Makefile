@@ -26,7 +26,7 @@ TESTS = -n 2 $(if $(ARGS),$(ARGS),--cov=scraperkit)
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-demo: ## Collect a year of prices from the offline site into the embedded Redis, and chart it
+demo: ## Collect two years of prices from the offline site into the embedded Redis, and chart it
 	@$(SETUP)
 	@$(BIN)/scraperkit demo --chart out/demo.png $(ARGS)
 

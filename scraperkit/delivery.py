@@ -49,6 +49,9 @@ class Delivery(Protocol):
     async def interrupt(self) -> None:
         """Make a ``receive`` that waits come back at once."""
 
+    async def leftovers(self) -> list[Job]:
+        """After an interruption, take what has arrived and nobody has read yet: it is for others now."""
+
     async def close(self) -> None:
         """Close the connection."""
 
@@ -159,6 +162,10 @@ class StreamDelivery:
             with contextlib.suppress(ResponseError):
                 await self._client.client_unblock(self._connection_id)
 
+    async def leftovers(self) -> list[Job]:
+        """Nothing: what this consumer has not read waits in the stream."""
+        return []
+
     async def close(self) -> None:
         """Close the connection."""
         await self._reader.aclose()
@@ -239,6 +246,18 @@ class PubSubDelivery:
         """Unsubscribe: the server's confirmation ends the wait."""
         if self._pubsub is not None:
             await self._pubsub.unsubscribe()
+
+    async def leftovers(self) -> list[Job]:
+        """Read what the server had sent before it confirmed the end of the subscription, and claim it."""
+        if self._pubsub is None or not self._claiming:
+            return []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BLOCK):
+                while self._pubsub.subscribed:
+                    message = await self._pubsub.get_message(timeout=BLOCK)
+                    if message is not None and message["type"] == "message":
+                        self._unclaimed.append(read_message(message["data"], self.name, self._settings, claiming=True))
+        return await self._claim_all(self._unclaimed)
 
     async def _drop(self) -> None:
         if self._pubsub is not None:

@@ -35,14 +35,14 @@ def test_nothing_there_is_told_as_such(redis, namespace):
 def test_a_worker_and_its_queue(redis, namespace, publisher):
     site = GatedSite()
     publisher.publish(months(5))
-    with subscriber(redis, namespace, site, threads=2, prefetch=1, name="anna", heartbeat=0.1) as one:
+    with subscriber(redis, namespace, site, threads=3, name="anna", heartbeat=0.1) as one:
         assert wait_until(lambda: one.health().in_hand == 3)
         health = one.health()
         assert (health.lag, health.pending, health.retries, health.dead) == (2, 3, 0, 0)
         assert [worker.name for worker in health.workers] == ["anna"]
         assert 0 <= health.oldest < 60
         assert abs(time.time() - health.last_heartbeat) < 60
-        assert "anna (2 threads)" in str(health)
+        assert "anna (3 threads)" in str(health)
         site.gate.set()
         assert wait_until(lambda: one.health().oldest is None)
     assert not Health.read(redis, namespace=namespace).alive

@@ -73,17 +73,20 @@ def step(worker: Worker, before: Callable[[], object] = lambda: None, *, times: 
 class TestOneStep:
     def test_receives_fetches_stores_and_acknowledges(self, redis, namespace, keys, publisher, make):
         batch = publisher.publish(months(3))
-        assert step(make(FakeSite())) == {"done": 3}
+        assert step(make(FakeSite(), threads=3)) == {"done": 3}
         assert redis.xlen(keys.jobs) == 0
         assert str(batch.status()) == "3 published, 3 done"
         quotes = TimeSeriesReader(redis, namespace=namespace).quotes()
         expected = [one_quote(request)[0] for request in months(3)]
         assert [DailyQuote(*row) for row in _rows(quotes)] == expected
 
-    def test_holds_no_more_than_its_threads_and_the_prefetch(self, publisher, make, redis, keys):
-        publisher.publish(months(10))
-        assert step(make(FakeSite(), threads=2, prefetch=1)) == {"done": 3}
-        assert redis.xlen(keys.jobs) == 7
+    def test_holds_one_message_a_thread_and_once_it_knows_its_threads_to_be_fast_the_prefetch(
+        self, publisher, make, redis, keys
+    ):
+        publisher.publish(months(12))
+        assert step(make(FakeSite(), threads=2, prefetch=3)) == {"done": 2}
+        assert step(make(FakeSite(), threads=2, prefetch=3), times=40)["done"] == 10
+        assert redis.xlen(keys.jobs) == 0
 
     def test_with_nothing_to_do_does_nothing(self, make):
         assert step(make(FakeSite())) == {}

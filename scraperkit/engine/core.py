@@ -19,6 +19,10 @@ from scraperkit.engine.tasks import all_of, first_error
 from scraperkit.engine.upkeep import Upkeep
 from scraperkit.sources.base import Source
 
+# A worker fetches ahead what its threads will have done within this many seconds, but never more than the prefetch.
+_WORK_AHEAD = 0.05
+_SHORTEST = 1e-6
+
 
 class Core:
     """One life of a worker, from its first message to its last.
@@ -53,6 +57,7 @@ class Core:
         self._deadline = settings.stop_deadline
         self._cut: set[str] = set()
         self._taken_over_at = 0.0
+        self._fetch_seconds = 1.0
         self.pool = ThreadPool(source.fetch, settings.threads, self._wake)
 
     @property
@@ -114,8 +119,13 @@ class Core:
         self._take(jobs)
 
     def _room(self, delivery: str) -> int:
-        """How many more messages may be held: one for each thread, and the prefetch."""
-        return self._settings.threads + self._settings.prefetch - len(self.held[delivery])
+        """How many more messages may be held: one for each thread, and what the threads will soon have done.
+
+        Where fetching is slow, a message waits for a thread in the stream, where any worker can take it.
+        """
+        threads = self._settings.threads
+        ahead = min(self._settings.prefetch, int(threads * _WORK_AHEAD / self._fetch_seconds))
+        return threads + ahead - len(self.held[delivery])
 
     def _take(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -140,6 +150,7 @@ class Core:
             return
         answers = await self.patience.until_answered(partial(self._settler.settle, results))
         for result, answer in zip(results, answers, strict=True):
+            self._fetch_seconds += 0.1 * (max(_SHORTEST, result.fetched_at - result.started_at) - self._fetch_seconds)
             self._let_go(result.job)
             self.outcomes[answer] += 1
         self._settled.set()
@@ -187,6 +198,8 @@ class Core:
         await self._end_receiving(receivers)
         with contextlib.suppress(*AWAY):
             await self._hand_back(self.pool.withdraw())
+            for delivery in self._deliveries:
+                await self._hand_back(await delivery.leftovers())
         with contextlib.suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
                 await self._finish()

@@ -10,7 +10,7 @@ from itertools import chain
 from typing import Any
 
 from scraperkit.config import Settings
-from scraperkit.engine.jobs import Result, commit_arguments, describe
+from scraperkit.engine.jobs import Result, commit_text, describe
 from scraperkit.engine.outage import is_away
 from scraperkit.engine.registry import WorkerCard
 from scraperkit.engine.scripts import script
@@ -20,8 +20,6 @@ from scraperkit.timeseries.commands import (
     Command,
     add_commands,
     check_replies,
-    first_card_commands,
-    month_commands,
     refused_funds,
     repair_commands,
 )
@@ -38,7 +36,6 @@ class Settler:
         self._settings = settings
         self._card = card
         self._commit = script(client, "commit")
-        self._carded: set[tuple[str, str]] = set()
 
     async def settle(self, results: Sequence[Result]) -> list[str]:
         """Store and settle `results`; safe to repeat after a lost connection.
@@ -49,10 +46,9 @@ class Settler:
             What became of each: done, retry, failed, dead, ignored or superseded.
         """
         stored = await self._store(results)
-        names, values = commit_arguments(self._keys, stored, time.time(), self._card.instance)
         keys, settings = self._keys, self._settings
         answers: list[str] = await self._commit(
-            keys=[keys.jobs, keys.events, keys.dead, keys.retries, keys.history, *names],
+            keys=[keys.jobs, keys.events, keys.dead, keys.retries, keys.history],
             args=[
                 keys.group,
                 self._card.name,
@@ -62,7 +58,7 @@ class Settler:
                 settings.max_attempts,
                 int(settings.backoff * 1000),
                 int(settings.backoff_limit * 1000),
-                *values,
+                commit_text(keys, stored, time.time(), self._card.instance),
             ],
         )
         for result, answer in zip(stored, answers, strict=True):
@@ -74,7 +70,7 @@ class Settler:
 
     async def _store(self, results: Sequence[Result]) -> list[Result]:
         good = [result for result in results if result.outcome == "done"]
-        if not good:
+        if not any(result.quotes for result in good):
             return list(results)
         try:
             await self._write(good)
@@ -93,18 +89,11 @@ class Settler:
         return result
 
     async def _write(self, results: Sequence[Result]) -> None:
-        requests = [result.job.request for result in results if result.job.request is not None]
-        # A message typed by hand brings no fund card, so a card is begun with what the message tells.
-        new = {(request.document, request.fund_pk) for request in requests} - self._carded
-        cards = [command for fund in new for command in first_card_commands(self._keys, *fund)]
         adds = add_commands(self._keys, chain.from_iterable(result.quotes for result in results))
-        replies = await self._send(adds + cards)
-        refused = refused_funds(adds, replies[: len(adds)])
+        refused = refused_funds(adds, await self._send(adds))
         if refused:
             again = repair_commands(self._keys, adds, refused)
             check_replies(again, await self._send(again))
-        await self._send(month_commands(self._keys, requests, time.time()))
-        self._carded |= new
 
     async def _send(self, commands: Sequence[Command]) -> list[Any]:
         pipeline = self._client.pipeline(transaction=False)

@@ -17,7 +17,7 @@ from typing import Any
 
 from scraperkit.errors import StoreError
 from scraperkit.keys import Keys
-from scraperkit.models import METRICS, DailyQuote, Fund, ScrapeRequest, normalize_cnpj
+from scraperkit.models import METRICS, DailyQuote, Fund, normalize_cnpj
 
 Command = tuple[str | int, ...]
 
@@ -84,14 +84,6 @@ def card_command(keys: Keys, fund: Fund) -> Command:
 def first_card_commands(keys: Keys, cnpj: str, pk: str) -> list[Command]:
     """Return the ``HSETNX`` that start a card with what a request tells; a card that is there keeps its fields."""
     return [("HSETNX", keys.fund(cnpj), "cnpj", cnpj), ("HSETNX", keys.fund(cnpj), "pk", pk)]
-
-
-def month_commands(keys: Keys, requests: Iterable[ScrapeRequest], stored_at: float) -> list[Command]:
-    """Return the ``HSET`` that note for each fund which months have been stored, and when."""
-    months: dict[str, list[str | int]] = {}
-    for request in requests:
-        months.setdefault(request.document, []).extend((f"{request.first_day:%Y-%m}", int(stored_at)))
-    return [("HSET", keys.months(cnpj), *words) for cnpj, words in months.items()]
 
 
 def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[Command]:

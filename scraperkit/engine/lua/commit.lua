@@ -3,11 +3,12 @@
 -- Deleting the stream entry (or finding one's claim) is what makes an outcome count, so it counts once, whoever
 -- else worked on the same message meanwhile.
 --
--- KEYS: 1 job stream, 2 events, 3 dead letters, 4 retries, 5 history, then for each job its batch and its claim
+-- KEYS: 1 job stream, 2 events, 3 dead letters, 4 retries, 5 history
 -- ARGV: 1 group, 2 consumer, 3 worker instance, 4 events kept, 5 claim ttl in ms, 6 most attempts, 7 backoff in ms,
---       8 longest backoff in ms, then nine for each job:
---       stream entry id or '', message_id, outcome (done, failed, fatal, ignored), '1' if claims are laid,
---       label, error, jitter from 0 to 1, event as JSON, message ('' if done)
+--       8 longest backoff in ms, 9 the jobs as JSON: for each an array of
+--       1 stream entry id or '', 2 message_id, 3 outcome (done, failed, fatal, ignored), 4 whether claims are laid,
+--       5 error, 6 jitter from 0 to 1, 7 event as JSON, 8 message ('' if done), 9 claim, 10 batch or '', 11 label,
+--       12 fund card or '', 13 cnpj, 14 pk, 15 months of the fund, 16 month as YYYY-MM
 -- Returns the settled outcome of each job: done, retry, failed, dead, ignored or superseded.
 local jobs, events, dead, retries, history = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, instance = ARGV[1], ARGV[2], ARGV[3]
@@ -26,7 +27,7 @@ local function settle_entry(entry, outcome)
 end
 
 local function settle_claim(claim, claiming)
-  if claiming == '1' then
+  if claiming then
     local holder = redis.call('GET', claim)
     if holder and holder ~= instance then return false end
   end
@@ -44,12 +45,17 @@ local function count(batch, id, word, label, error)
   redis.call('HINCRBY', batch, word, 1)
 end
 
+-- A message typed by hand brings no fund card, so one is begun with what the message tells.
+local function note_month(card, cnpj, pk, months, month)
+  if card == '' then return end
+  redis.call('HSETNX', card, 'cnpj', cnpj)
+  redis.call('HSETNX', card, 'pk', pk)
+  redis.call('HSET', months, month, time[1])
+end
+
 local answers = {}
-for i = 0, (#ARGV - 8) / 9 - 1 do
-  local batch, claim = KEYS[6 + 2 * i], KEYS[7 + 2 * i]
-  local a = 9 + 9 * i
-  local entry, id, outcome, claiming = ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3]
-  local label, error, jitter, event, message = ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ARGV[a + 7], ARGV[a + 8]
+for i, job in ipairs(cjson.decode(ARGV[9])) do
+  local entry, id, outcome, claiming, error, jitter, event, message, claim, batch, label = unpack(job, 1, 11)
   local mine
   if entry ~= '' then mine = settle_entry(entry, outcome) else mine = settle_claim(claim, claiming) end
 
@@ -59,6 +65,7 @@ for i = 0, (#ARGV - 8) / 9 - 1 do
     attempt = select(2, string.gsub(past, '\n', '\n')) + 1
     if outcome == 'done' then
       answer = 'done'
+      note_month(unpack(job, 12, 16))
       count(batch, id, 'done', label, '')
     elseif outcome == 'ignored' then
       answer = 'ignored'
@@ -79,6 +86,6 @@ for i = 0, (#ARGV - 8) / 9 - 1 do
     if past ~= '' and answer ~= 'retry' then redis.call('HDEL', history, id) end
   end
   redis.call('XADD', events, 'MAXLEN', '~', ARGV[4], '*', 'outcome', answer, 'attempt', attempt, 'event', event)
-  answers[i + 1] = answer
+  answers[i] = answer
 end
 return answers
