@@ -209,7 +209,8 @@ def pages_asked(replica: Replica) -> dict[str, int]:
     return {kind: count for kind, count in replica.requests.items() if kind not in ("unknown", "robots")}
 
 
-def test_every_fund_and_month_of_the_sample_comes_back_as_it_is(replica):
+def test_every_fund_of_the_sample_comes_back_as_it_is(replica):
+    """Two months a year of each; test_road has all of them."""
     sample = load_sample()
     with CvmPages(replica.url) as source, ThreadPoolExecutor(4) as pool:
         for known in sample.funds:
@@ -222,7 +223,8 @@ def test_every_fund_and_month_of_the_sample_comes_back_as_it_is(replica):
             assert months == [f"{month[3:]}-{month[:2]}" for month in reversed(offered)]
             requests = found.months(months[0], months[-1])
             assert [item.month_year for item in requests] == list(reversed(offered))
-            for item, quotes in zip(requests, pool.map(source.fetch, requests), strict=True):
+            some = requests[::6]
+            for item, quotes in zip(some, pool.map(source.fetch, some), strict=True):
                 assert quotes == list(sample.month(known.cnpj, item.month_year)), (known, item.month_year)
 
 

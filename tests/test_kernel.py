@@ -60,6 +60,13 @@ def printed(client) -> str:
             return message["content"]["text"].strip()
 
 
+def reply_to(client, asked: str) -> dict:
+    while True:
+        reply = client.get_shell_msg(timeout=30)
+        if reply["parent_header"].get("msg_id") == asked:
+            return reply
+
+
 def wait_for_work(redis, namespace):
     assert wait_until(lambda: Health.read(redis, namespace=namespace).pending >= 2, 20)
 
@@ -75,12 +82,12 @@ def everything_is_handed_back(redis, namespace, batch_id) -> None:
 
 def test_an_interrupted_cell_hands_back(kernel, redis, namespace):
     manager, client = kernel
-    client.execute(textwrap.dedent(CELL + WITH))
+    asked = client.execute(textwrap.dedent(CELL + WITH))
     batch_id = printed(client)
     wait_for_work(redis, namespace)
     manager.interrupt_kernel()
-    reply = client.get_shell_msg(timeout=30)
-    assert reply["content"]["ename"] == "KeyboardInterrupt"
+    reply = reply_to(client, asked)
+    assert reply["content"].get("ename") == "KeyboardInterrupt", reply["content"]
     everything_is_handed_back(redis, namespace, batch_id)
 
 
