@@ -13,12 +13,12 @@ import pandas as pd
 import redis as redis_py
 from tqdm.auto import tqdm
 
+from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.engine.registry import live_workers
 from scraperkit.engine.running import raise_engine_error
 from scraperkit.errors import BatchNotFound, BatchTimeout
 from scraperkit.keys import Keys
-from scraperkit.models import format_cnpj
 
 _POLL = 0.1
 _LOOK_FOR_LOST = 1.0

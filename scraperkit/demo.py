@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from scraperkit import metrics, plot
 from scraperkit.batch import BatchStatus
-from scraperkit.models import Fund, ScrapeRequest, format_cnpj
+from scraperkit.cnpj import format_cnpj
+from scraperkit.models import Fund, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
 from scraperkit.sample import SampleFund

@@ -7,18 +7,17 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError
-from stdnum.br import cnpj as _cnpj
-from stdnum.exceptions import ValidationError as _StdnumError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
+from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 _PK = re.compile(r"[0-9]{1,12}")
 _MONTH_YEAR = re.compile(r"(0[1-9]|1[0-2])/(19|20)[0-9]{2}")
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _YEAR_MONTH = re.compile(r"((?:19|20)[0-9]{2})-(0[1-9]|1[0-2])(?:-[0-9]{2})?")
 
 
@@ -43,45 +42,6 @@ COLUMNS: dict[str, Column] = {
 METRICS: tuple[str, ...] = ("quota", "net_worth", "holders", "inflow", "outflow", "portfolio")
 
 
-def normalize_cnpj(text: str) -> str:
-    """Return a CNPJ as 14 upper-case characters without punctuation.
-
-    Letters are allowed in the first 12 places, as the Receita Federal issues them since July 2026.
-
-    Raises
-    ------
-    ConfigError
-        If the text is no CNPJ: wrong length, wrong characters or wrong check digits.
-
-    Examples
-    --------
-    >>> normalize_cnpj("18.993.924/0001-00"), normalize_cnpj("12.abc.345/01de-35")
-    ('18993924000100', '12ABC34501DE35')
-    """
-    if not isinstance(text, str):
-        raise ConfigError(f"a CNPJ is text, in quotes, with all its zeros; got {type(text).__name__}")
-    return _validated_cnpj(text)
-
-
-@lru_cache(maxsize=65_536)
-def _validated_cnpj(text: str) -> str:
-    try:
-        return str(_cnpj.validate(text))
-    except _StdnumError as error:
-        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {str(error).rstrip('.').lower()}") from None
-
-
-def format_cnpj(cnpj: str) -> str:
-    """Return a CNPJ with its usual punctuation.
-
-    Examples
-    --------
-    >>> format_cnpj("18993924000100")
-    '18.993.924/0001-00'
-    """
-    return str(_cnpj.format(cnpj))
-
-
 def _text_only(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("must be text in quotes")
@@ -100,11 +60,24 @@ def _month_of_year(text: str) -> str:
     return text
 
 
-def _uuid_text(text: str) -> str:
+def _job_id(fields: dict[str, Any]) -> str:
+    """Return the message id that the content gives; any is good enough where the content does not fit anyway."""
+    content = "|".join(str(fields.get(name)) for name in ("document", "fund_pk", "month_year"))
+    return str(uuid.uuid5(_JOB_IDS, content))
+
+
+def _uuid_text(text: str, info: ValidationInfo) -> str:
+    if _CANONICAL_UUID.fullmatch(text):
+        return text
     try:
-        return str(uuid.UUID(text)) if text else ""
+        return str(uuid.UUID(text)) if text else _job_id(info.data)
     except ValueError:
         raise ValueError("must be a UUID, or left out") from None
+
+
+def _only_a_fund(value: Any) -> Any:
+    """Whatever a message says there: a fund does not travel."""
+    return value if isinstance(value, Fund) else None
 
 
 class ScrapeRequest(BaseModel):
@@ -126,6 +99,8 @@ class ScrapeRequest(BaseModel):
         The batch that the message belongs to.
     published_at : float, optional
         When it was published, in seconds since 1970 (UTC).
+    fund : Fund, optional
+        The fund that :meth:`Fund.months` made the request for. It does not travel over the wire.
 
     Examples
     --------
@@ -141,24 +116,18 @@ class ScrapeRequest(BaseModel):
     document: Annotated[str, BeforeValidator(_text_only), AfterValidator(normalize_cnpj)]
     fund_pk: Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_digits)]
     month_year: Annotated[str, AfterValidator(_month_of_year)]
-    message_id: Annotated[str, AfterValidator(_uuid_text)] = ""
+    message_id: Annotated[str, AfterValidator(_uuid_text)] = Field(default_factory=_job_id)
     acked: bool = False
     batch_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     published_at: float | None = None
 
-    _fund: Fund | None = PrivateAttr(None)
+    fund: Annotated[Any, BeforeValidator(_only_a_fund), Field(exclude=True, repr=False)] = None
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ScrapeRequest) and self.__dict__ == other.__dict__
+        return isinstance(other, ScrapeRequest) and self.__dict__ | {"fund": None} == other.__dict__ | {"fund": None}
 
     def __hash__(self) -> int:
         return hash((self.message_id, self.month_year, self.document))
-
-    def model_post_init(self, _context: Any, /) -> None:
-        """Derive the message id from the content where none was given."""
-        if not self.message_id:
-            content = f"{self.document}|{self.fund_pk}|{self.month_year}"
-            object.__setattr__(self, "message_id", str(uuid.uuid5(_JOB_IDS, content)))
 
     @classmethod
     def parse(cls, raw: bytes | str) -> Self:
@@ -175,11 +144,6 @@ class ScrapeRequest(BaseModel):
             raise BadMessage(_explain(error)) from None
         except UnicodeError:
             raise BadMessage("the message is not UTF-8 text") from None
-
-    @property
-    def fund(self) -> Fund | None:
-        """The fund that :meth:`Fund.months` made this request for. It does not travel over the wire."""
-        return self._fund
 
     def to_json(self) -> str:
         """Return the message as it goes over the wire."""
@@ -273,9 +237,7 @@ class Fund:
 
     def _request(self, month_number: int) -> ScrapeRequest:
         year, month = divmod(month_number, 12)
-        request = ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=f"{month + 1:02d}/{year}")
-        request._fund = self
-        return request
+        return ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=f"{month + 1:02d}/{year}", fund=self)
 
 
 def _month_number(field: str, month: str | dt.date | None) -> int:

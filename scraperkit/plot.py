@@ -19,8 +19,8 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator
 from matplotlib.ticker import MaxNLocator
 
 from scraperkit import metrics
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError
-from scraperkit.models import format_cnpj, normalize_cnpj
 
 # Their eighth colour, yellow, is too faint for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 import scraperkit
+from scraperkit.cnpj import format_cnpj
 from scraperkit.config import CVM_URL, Settings
 from scraperkit.errors import (
     ConfigError,
@@ -30,7 +31,7 @@ from scraperkit.errors import (
     WrongFund,
     WrongMonth,
 )
-from scraperkit.models import Fund, ScrapeRequest, format_cnpj
+from scraperkit.models import Fund, ScrapeRequest
 from scraperkit.replica import Replica
 from scraperkit.sample import load_sample
 from scraperkit.sources import CvmPages, Source

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import NotACvmPage, PageChanged, SourceError, WrongFund, WrongMonth
-from scraperkit.models import METRICS, DailyQuote, format_cnpj
+from scraperkit.models import METRICS, DailyQuote
 from scraperkit.replica.pages import render_daily
 from scraperkit.sample import SampleFund
 from scraperkit.sources.cvm_parser import (

@@ -11,8 +11,9 @@ from helpers import FUND
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError
-from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, ScrapeRequest, format_cnpj, normalize_cnpj
+from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, ScrapeRequest
 
 EXAMPLE = (
     '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",\n'

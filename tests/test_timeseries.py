@@ -16,9 +16,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from stdnum.br import cnpj as stdnum_cnpj
 
+from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import ConfigError, RedisUnreachable, StoreError, UnknownFund
 from scraperkit.keys import Keys
-from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, format_cnpj
+from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund
 from scraperkit.timeseries import SeriesStore, TimeSeriesReader, frames
 from scraperkit.timeseries.commands import (
     add_commands,

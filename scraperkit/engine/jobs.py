@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import random
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from pydantic_core import to_json
 
 from scraperkit.errors import SourceError
 from scraperkit.keys import Keys
@@ -83,12 +84,15 @@ def describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH] if text else type(error).__name__
 
 
-def commit_text(keys: Keys, results: Sequence[Result], stored_at: float, worker: str) -> str:
-    """Return the JSON that ``commit.lua`` takes: one argument for many jobs, since packing arguments is what costs."""
-    return json.dumps([_row(keys, result, stored_at, worker) for result in results], separators=(",", ":"))
+def commit_text(keys: Keys, results: Sequence[Result], stored_at: float, worker: str, known: Container[str]) -> str:
+    """Return the JSON that ``commit.lua`` takes: one argument for many jobs, since packing arguments is what costs.
+
+    Funds whose CNPJ is `known` have a card for sure.
+    """
+    return to_json([_row(keys, result, stored_at, worker, known) for result in results]).decode()
 
 
-def _row(keys: Keys, result: Result, stored_at: float, worker: str) -> list[str | bool]:
+def _row(keys: Keys, result: Result, stored_at: float, worker: str, known: Container[str]) -> list[str | bool]:
     job, request, outcome = result.job, result.job.request, result.outcome
     error = job.problem or describe(result.error)
     row: list[str | bool] = [
@@ -103,7 +107,7 @@ def _row(keys: Keys, result: Result, stored_at: float, worker: str) -> list[str 
         *row,
         keys.batch(request.batch_id) if request.batch_id else "",
         f"{request.document} {request.month_year}",
-        *(keys.fund(request.document), request.document, request.fund_pk),
+        *("" if request.document in known else keys.fund(request.document), request.document, request.fund_pk),
         *(keys.months(request.document), f"{request.month_year[3:]}-{request.month_year[:2]}"),
     ]
 
@@ -115,10 +119,10 @@ def _event(result: Result, stored_at: float, worker: str, error: str) -> str:
         "delivery": job.delivery,
         "worker": worker,
         "thread": result.thread,
-        "received_at": round(job.received_at, 6),
-        "started_at": round(result.started_at, 6),
-        "fetched_at": round(result.fetched_at, 6),
-        "stored_at": round(stored_at, 6),
+        "received_at": job.received_at,
+        "started_at": result.started_at,
+        "fetched_at": result.fetched_at,
+        "stored_at": stored_at,
         "quotes": len(result.quotes),
     }
     if request is not None:
@@ -130,4 +134,4 @@ def _event(result: Result, stored_at: float, worker: str, error: str) -> str:
         }
     if error:
         event["error"] = error
-    return json.dumps(event, separators=(",", ":"))
+    return to_json(event).decode()

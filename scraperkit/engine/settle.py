@@ -35,6 +35,7 @@ class Settler:
         self._keys = keys
         self._settings = settings
         self._card = card
+        self._known: set[str] = set()
         self._commit = script(client, "commit")
 
     async def settle(self, results: Sequence[Result]) -> list[str]:
@@ -58,10 +59,12 @@ class Settler:
                 settings.max_attempts,
                 int(settings.backoff * 1000),
                 int(settings.backoff_limit * 1000),
-                commit_text(keys, stored, time.time(), self._card.instance),
+                commit_text(keys, stored, time.time(), self._card.instance, self._known),
             ],
         )
         for result, answer in zip(stored, answers, strict=True):
+            if answer == "done" and result.job.request is not None:
+                self._known.add(result.job.request.document)
             if answer in ("retry", "failed", "dead"):
                 request = result.job.request
                 about = f"{request.document} {request.month_year}" if request else "a message"

@@ -9,7 +9,8 @@ from decimal import Decimal
 from html import escape
 from urllib.parse import quote_plus
 
-from scraperkit.models import DailyQuote, format_cnpj
+from scraperkit.cnpj import format_cnpj
+from scraperkit.models import DailyQuote
 from scraperkit.replica.viewstate import hidden_fields
 from scraperkit.sample import SampleFund
 

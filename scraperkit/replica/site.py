@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
+from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
-from scraperkit.models import normalize_cnpj
 from scraperkit.replica import pages
 from scraperkit.replica.viewstate import belongs
 from scraperkit.sample import Sample, SampleFund, load_sample

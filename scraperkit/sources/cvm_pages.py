@@ -14,6 +14,7 @@ from weakref import WeakValueDictionary
 
 from cachetools import TTLCache
 
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.config import Settings
 from scraperkit.errors import (
     ConfigError,
@@ -26,7 +27,7 @@ from scraperkit.errors import (
     WrongFund,
     WrongMonth,
 )
-from scraperkit.models import DailyQuote, Fund, ScrapeRequest, format_cnpj, normalize_cnpj
+from scraperkit.models import DailyQuote, Fund, ScrapeRequest
 from scraperkit.sources.cvm_parser import (
     MONTHS_ID,
     DailyPage,

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 from bs4 import Tag
 
+from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import NotACvmPage, PageChanged, WrongFund, WrongMonth
-from scraperkit.models import DailyQuote, format_cnpj
+from scraperkit.models import DailyQuote
 from scraperkit.sources.cvm_table import read_quotes
 from scraperkit.sources.markup import Markup, Option, attribute, clean, read_markup
 

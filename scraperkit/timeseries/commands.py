@@ -15,9 +15,10 @@ import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any
 
+from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import StoreError
 from scraperkit.keys import Keys
-from scraperkit.models import METRICS, DailyQuote, Fund, normalize_cnpj
+from scraperkit.models import METRICS, DailyQuote, Fund
 
 Command = tuple[str | int, ...]
 

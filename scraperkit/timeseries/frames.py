@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
-from scraperkit.models import COLUMNS, METRICS, Fund, normalize_cnpj
+from scraperkit.models import COLUMNS, METRICS, Fund
 from scraperkit.timeseries.commands import DAY_MS, day_number
 
 Days = npt.NDArray[np.int64]

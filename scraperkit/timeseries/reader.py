@@ -8,8 +8,9 @@ from typing import Any
 import pandas as pd
 import redis as redis_py
 
+from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import ConfigError, UnknownFund
-from scraperkit.models import METRICS, format_cnpj
+from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import fund_of
 from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_cnpjs

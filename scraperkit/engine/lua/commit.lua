@@ -8,7 +8,7 @@
 --       8 longest backoff in ms, 9 the jobs as JSON: for each an array of
 --       1 stream entry id or '', 2 message_id, 3 outcome (done, failed, fatal, ignored), 4 whether claims are laid,
 --       5 error, 6 jitter from 0 to 1, 7 event as JSON, 8 message ('' if done), 9 claim, 10 batch or '', 11 label,
---       12 fund card or '', 13 cnpj, 14 pk, 15 months of the fund, 16 month as YYYY-MM
+--       12 fund card, '' if it is there, 13 cnpj, 14 pk, 15 months of the fund, 16 month as YYYY-MM
 -- Returns the settled outcome of each job: done, retry, failed, dead, ignored or superseded.
 local jobs, events, dead, retries, history = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local group, consumer, instance = ARGV[1], ARGV[2], ARGV[3]
@@ -47,10 +47,11 @@ end
 
 -- A message typed by hand brings no fund card, so one is begun with what the message tells.
 local function note_month(card, cnpj, pk, months, month)
-  if card == '' then return end
-  redis.call('HSETNX', card, 'cnpj', cnpj)
-  redis.call('HSETNX', card, 'pk', pk)
-  redis.call('HSET', months, month, time[1])
+  if card ~= '' then
+    redis.call('HSETNX', card, 'cnpj', cnpj)
+    redis.call('HSETNX', card, 'pk', pk)
+  end
+  if months ~= '' then redis.call('HSET', months, month, time[1]) end
 end
 
 local answers = {}
@@ -62,7 +63,7 @@ for i, job in ipairs(cjson.decode(ARGV[9])) do
   local attempt, answer = 1, 'superseded'
   if mine then
     local past = redis.call('HGET', history, id) or ''
-    attempt = select(2, string.gsub(past, '\n', '\n')) + 1
+    if past ~= '' then attempt = select(2, string.gsub(past, '\n', '\n')) + 1 end
     if outcome == 'done' then
       answer = 'done'
       note_month(unpack(job, 12, 16))
