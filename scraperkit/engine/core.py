@@ -22,6 +22,9 @@ from scraperkit.sources.base import Source
 # A worker fetches ahead what its threads will have done within this many seconds, but never more than the prefetch.
 _WORK_AHEAD = 0.05
 _SHORTEST = 1e-6
+# Fetches much shorter than a switch of threads are handed to a thread by the handful.
+_SHORT = 0.001
+_HANDFUL = 16
 
 
 class Core:
@@ -51,19 +54,20 @@ class Core:
         self._settler = settler
         self._loop = asyncio.get_running_loop()
         self._woken = asyncio.Event()
-        self._settled = asyncio.Event()
+        self._moved = asyncio.Event()
         self._ending = asyncio.Event()
         self._stopping = False
         self._deadline = settings.stop_deadline
         self._cut: set[str] = set()
         self._taken_over_at = 0.0
         self._fetch_seconds = 1.0
+        self._settling_now: list[Job] = []
         self.pool = ThreadPool(source.fetch, settings.threads, self._wake)
 
     @property
     def jobs(self) -> list[Job]:
-        """The jobs in hand."""
-        return [job for held in self.held.values() for job in list(held.values())]
+        """The jobs in hand: to be fetched, and to be settled."""
+        return [job for held in self.held.values() for job in list(held.values())] + self._settling_now
 
     async def run(self) -> BaseException | None:
         """Work until :meth:`request_stop` or an error of the engine; wind up, and return the error."""
@@ -100,8 +104,8 @@ class Core:
             if self._room(delivery.name) > 0:
                 await self.patience.until_answered(partial(self._receive, delivery, BLOCK))
             else:
-                self._settled.clear()
-                await self._settled.wait()
+                self._moved.clear()
+                await self._moved.wait()
 
     async def _receive(self, delivery: Delivery, block: float) -> None:
         """One round; after an outage it begins with a new connection."""
@@ -111,8 +115,7 @@ class Core:
             if delivery.name in self._cut:
                 await delivery.open()
                 self._cut.discard(delivery.name)
-            held = self.held[delivery.name].keys()
-            jobs = await delivery.receive(self._room(delivery.name), held, block)
+            jobs = await delivery.receive(self._room(delivery.name), self._keys(delivery.name), block)
         except AWAY:
             self._cut.add(delivery.name)
             raise
@@ -127,10 +130,13 @@ class Core:
         ahead = min(self._settings.prefetch, int(threads * _WORK_AHEAD / self._fetch_seconds))
         return threads + ahead - len(self.held[delivery])
 
+    def _keys(self, delivery: str) -> set[str]:
+        return {job.key for job in self._settling_now if job.delivery == delivery} | self.held[delivery].keys()
+
     def _take(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self.held[job.delivery][job.key] = job
-        self.pool.submit(jobs)
+        self.pool.submit(jobs, at_once=max(1, min(_HANDFUL, int(_SHORT / self._fetch_seconds))))
 
     # ------------------------------------------------------------------- settling
 
@@ -148,12 +154,15 @@ class Core:
         results = self.pool.results()
         if not results:
             return
-        answers = await self.patience.until_answered(partial(self._settler.settle, results))
-        for result, answer in zip(results, answers, strict=True):
+        for result in results:
             self._fetch_seconds += 0.1 * (max(_SHORTEST, result.fetched_at - result.started_at) - self._fetch_seconds)
             self._let_go(result.job)
-            self.outcomes[answer] += 1
-        self._settled.set()
+        self._settling_now = [result.job for result in results]
+        self._moved.set()
+        answers = await self.patience.until_answered(partial(self._settler.settle, results))
+        self.outcomes.update(answers)
+        self._settling_now = []
+        self._moved.set()
 
     def _let_go(self, job: Job) -> None:
         self.held[job.delivery].pop(job.key, None)
@@ -183,7 +192,7 @@ class Core:
     async def _take_over(self, stream: StreamDelivery) -> None:
         room = self._room(stream.name)
         if room > 0 and not self._stopping and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
-            self._take(await stream.take_over(room, self.held[stream.name].keys(), self._settings.lease))
+            self._take(await stream.take_over(room, self._keys(stream.name), self._settings.lease))
             await self._upkeep.forget_the_dead()
             self._taken_over_at = time.monotonic()
 
@@ -194,7 +203,7 @@ class Core:
         ends_at = time.monotonic() + self._deadline
         self._stopping = True
         self.patience.end(self._deadline)
-        self._settled.set()
+        self._moved.set()
         await self._end_receiving(receivers)
         with contextlib.suppress(*AWAY):
             await self._hand_back(self.pool.withdraw())
@@ -225,10 +234,11 @@ class Core:
     async def _finish(self) -> None:
         """Wait until what the threads still bring is settled."""
         while self.jobs:
-            self._settled.clear()
-            await self._settled.wait()
+            self._moved.clear()
+            await self._moved.wait()
 
     async def _hand_back(self, jobs: Sequence[Job]) -> None:
         await self._upkeep.hand_back(jobs)
         for job in jobs:
             self._let_go(job)
+        self._settling_now = [job for job in self._settling_now if job not in jobs]

@@ -31,7 +31,7 @@ class ThreadPool:
     ) -> None:
         self._fetch = fetch
         self._wake = wake
-        self._queue: SimpleQueue[Job | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._results: deque[Result] = deque()
         self._woken = False
         self.busy: dict[str, Job] = {}
@@ -42,10 +42,10 @@ class ThreadPool:
         for thread in self._threads:
             thread.start()
 
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Queue jobs for the threads."""
-        for job in jobs:
-            self._queue.put(job)
+    def submit(self, jobs: Sequence[Job], at_once: int = 1) -> None:
+        """Queue jobs for the threads; a thread takes `at_once` of them together."""
+        for start in range(0, len(jobs), at_once):
+            self._queue.put(jobs[start : start + at_once])
 
     def results(self) -> list[Result]:
         """Take all results that are there."""
@@ -60,11 +60,9 @@ class ThreadPool:
         jobs: list[Job] = []
         while True:
             try:
-                job = self._queue.get_nowait()
+                jobs += self._queue.get_nowait() or ()
             except Empty:
                 return jobs
-            if job is not None:
-                jobs.append(job)
 
     def close(self) -> None:
         """Tell the threads to end once they are done with what they hold."""
@@ -80,21 +78,25 @@ class ThreadPool:
 
     def _work(self) -> None:
         name = threading.current_thread().name
-        while (job := self._queue.get()) is not None:
-            self.busy[name] = job
-            started = time.time()
-            quotes: Sequence[DailyQuote] = ()
-            error: BaseException | None = None
-            try:
-                if job.request is not None and not job.request.acked:
-                    quotes = _checked(job.request, self._fetch(job.request))
-            except BaseException as caught:  # noqa: BLE001 - a job's error, even SystemExit, never ends its thread
-                error = caught
-            self._results.append(Result(job, quotes, error, name, started, time.time()))
-            self.busy.pop(name, None)
-            if not self._woken:
-                self._woken = True
-                self._wake()
+        while (jobs := self._queue.get()) is not None:
+            for job in jobs:
+                self.busy[name] = job
+                self._results.append(self._result(job, name))
+                self.busy.pop(name, None)
+                if not self._woken:
+                    self._woken = True
+                    self._wake()
+
+    def _result(self, job: Job, thread: str) -> Result:
+        started = time.time()
+        quotes: Sequence[DailyQuote] = ()
+        error: BaseException | None = None
+        try:
+            if job.request is not None and not job.problem and not job.request.acked:
+                quotes = _checked(job.request, self._fetch(job.request))
+        except BaseException as caught:  # noqa: BLE001 - a job's error, even SystemExit, never ends its thread
+            error = caught
+        return Result(job, quotes, error, thread, started, time.time())
 
 
 def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[DailyQuote]:
