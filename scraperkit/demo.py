@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 import redis as redis_py
@@ -82,7 +83,7 @@ def table(prices: pd.DataFrame, names: Mapping[str, str]) -> str:
     summary = metrics.summary(prices)
     shown = pd.DataFrame(
         {
-            "fund": [names.get(str(cnpj), "")[:34] or format_cnpj(str(cnpj)) for cnpj in summary.index],
+            "fund": [shorten(names.get(str(cnpj), ""), 36, placeholder=" …") for cnpj in summary.index],
             "CNPJ": [format_cnpj(str(cnpj)) for cnpj in summary.index],
             "days": summary["days"].to_numpy(),
             "first R$": summary["first"].map("{:,.4f}".format).to_numpy(),
@@ -93,7 +94,8 @@ def table(prices: pd.DataFrame, names: Mapping[str, str]) -> str:
             "missing days": summary["missing_days"].to_numpy(),
         }
     )
-    return shown.to_string(index=False)
+    width = int(shown["fund"].str.len().max())
+    return shown.to_string(index=False, formatters={"fund": lambda name: str(name).ljust(width)})
 
 
 def _save_chart(prices: pd.DataFrame, names: Mapping[str, str], chart: Path) -> None:
