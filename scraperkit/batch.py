@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
-from scraperkit.engine.registry import live_workers
+from scraperkit.engine.registry import MISSED, live_workers
 from scraperkit.engine.running import raise_engine_error
 from scraperkit.errors import BatchNotFound, BatchTimeout
 from scraperkit.keys import Keys
@@ -223,6 +223,7 @@ class Batch:
     def _lost(self, states: Mapping[str, tuple[str, str, str, str]]) -> dict[str, str]:
         """Pub/Sub messages that are open though nobody alive has them or can still receive them, and why."""
         delivery, published_at = self._redis.hmget(self.keys.batch(self.id), ["delivery", "published_at"])
+        now = float(self._redis.time()[0])
         opened = {message: state[0] for message, state in states.items() if state[0] in ("pending", "running")}
         if delivery != "pubsub" or not opened:
             return {}
@@ -230,7 +231,8 @@ class Batch:
         instances = {worker.instance for worker in workers}
         published = float(published_at or 0)
         # A worker that listened in time may have messages unread, unless it has long been idle.
-        may_come = any(
+        heard = now < published + _GRACE and self._redis.pubsub_numsub(self.keys.channel)[0][1] > 0
+        may_come = heard or any(
             0 < worker.subscribed_at <= published + 1 and (worker.in_hand or worker.beat_at < published + _GRACE)
             for worker in workers
         )
@@ -240,11 +242,18 @@ class Batch:
             holder = holders[message]
             if holder in instances or holder == "finished":
                 continue
+            if holder is not None and self._renewed_lately(message):
+                continue  # its card may have gone with a restart of Redis, and come back with its next heartbeat
             if holder is not None or state == "running":
                 lost[message] = f"the worker {holder or ''}".rstrip() + " died with it"
             elif not may_come:
                 lost[message] = "no worker that received it is alive"
         return lost
+
+    def _renewed_lately(self, message: str) -> bool:
+        settings = Settings.load()
+        remaining = self._redis.pttl(self.keys.claim(message)) / 1000
+        return bool(remaining > settings.lease - MISSED * settings.heartbeat)
 
     def _show(self, bar: Any, status: BatchStatus) -> None:
         bar.update(status.published - status.pending - bar.n)

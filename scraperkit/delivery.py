@@ -6,25 +6,23 @@ import asyncio
 import contextlib
 import logging
 import time
-import uuid
 from collections.abc import Collection, Sequence
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.config import Settings
-from scraperkit.engine.jobs import DeliveryName, Job
+from scraperkit.engine.abandoned import Abandoned, make_group
+from scraperkit.engine.jobs import DeliveryName, Job, read_message
 from scraperkit.engine.registry import redis_time
 from scraperkit.engine.scripts import script
-from scraperkit.errors import BadMessage
 from scraperkit.keys import Keys
-from scraperkit.models import ScrapeRequest
 
 log = logging.getLogger(__name__)
 BLOCK = 1.0
-_RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
-_KEPT_OF_OVERSIZE = 1_000
+_SILENCE = 15.0
 
 
 class Delivery(Protocol):
@@ -56,24 +54,6 @@ class Delivery(Protocol):
         """Close the connection."""
 
 
-def read_message(
-    raw: str, delivery: DeliveryName, settings: Settings, entry_id: str = "", claiming: bool = False
-) -> Job:
-    """Return a job for a message as it came off the wire; one that does not validate becomes a job with a problem."""
-    now = time.time()
-    size = len(raw.encode("utf-8", "surrogateescape"))
-    try:
-        if size > settings.max_message_bytes:
-            raise BadMessage(f"the message has {size} bytes; at most {settings.max_message_bytes} are accepted")
-        request = ScrapeRequest.parse(raw)
-    except BadMessage as error:
-        kept = raw if size <= settings.max_message_bytes else raw[:_KEPT_OF_OVERSIZE]
-        readable = kept.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        message_id = str(uuid.uuid5(_RAW_IDS, repr(raw)))
-        return Job(readable, None, delivery, entry_id, message_id, claiming, now, f"BadMessage: {error}")
-    return Job(raw, request, delivery, entry_id, request.message_id, claiming, now)
-
-
 class StreamDelivery:
     """Messages from the job stream, by a consumer group: each reaches one worker and stays until acknowledged."""
 
@@ -84,27 +64,30 @@ class StreamDelivery:
         self._client = client
         self._reader: Any = Redis(connection_pool=client.connection_pool, single_connection_client=True)
         self._keys = keys
-        self._consumer = consumer
         self._settings = settings
+        self._consumer = consumer
+        self._abandoned = Abandoned(client, keys, consumer, settings)
         self._connection_id: int | None = None
-        self._own: str | None = "0"
+        self._recovering = False
 
     async def open(self) -> None:
-        """Make the group where it is missing; what this consumer already held is read before anything new."""
+        """Make the group where it is missing; what this consumer holds is looked for before anything new is read."""
         await make_group(self._client, self._keys)
         with contextlib.suppress(ResponseError):
             self._connection_id = await self._reader.client_id()
-        self._own = "0"
+        await self._abandoned.look_for_inherited()
+        self._recovering = True
 
     async def receive(self, room: int, held: Collection[str], block: float = BLOCK) -> list[Job]:
-        """Read this consumer's own pending entries first, then new ones."""
+        """Take what this consumer has pending without knowing it, then new entries."""
+        jobs = await self._recover(room, held) or await self._abandoned.inherited(room, held)
+        if jobs:
+            return jobs
+        milliseconds = max(1, int(block * 1000)) if block > 0 else None
+        stream = {self._keys.jobs: ">"}
         try:
             reply = await self._reader.xreadgroup(
-                self._keys.group,
-                self._consumer,
-                {self._keys.jobs: self._own or ">"},
-                count=room,
-                block=None if self._own or block <= 0 else max(1, int(block * 1000)),
+                self._keys.group, self._consumer, stream, count=room, block=milliseconds
             )
         except ResponseError as error:
             if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
@@ -114,47 +97,32 @@ class StreamDelivery:
                 await self.open()
             return []
         entries = [entry for part in reply.get(self._keys.jobs, []) for entry in part] if reply else []
-        if self._own:
-            self._own = entries[-1][0] if entries else None
-            if not entries:
-                return await self.receive(room, held, block)
-        return await self._read(entries, held)
+        return [self._job(entry_id, fields) for entry_id, fields in entries if entry_id not in held]
 
     async def take_over(self, room: int, held: Collection[str], idle: float) -> list[Job]:
         """Take entries that another consumer has let lie for `idle` seconds."""
-        try:
-            reply = await self._client.xautoclaim(
-                self._keys.jobs, self._keys.group, self._consumer, int(idle * 1000), "0-0", count=room
-            )
-        except ResponseError as error:
-            if str(error).startswith("NOGROUP"):
-                return []
-            raise
-        jobs = await self._read(reply[1], held)
-        if jobs:
-            log.info("took over %d jobs that lay idle for %.1f s", len(jobs), idle)
-        return [await self._unless_deadly(job) for job in jobs]
+        return await self._abandoned.of_others(room, held, idle)
 
-    async def _read(self, entries: Sequence[tuple[str, dict[str, str]]], held: Collection[str]) -> list[Job]:
-        vanished = [entry_id for entry_id, fields in entries if not fields]
+    async def _recover(self, room: int, held: Collection[str]) -> list[Job]:
+        """After a lost connection: entries whose reply never arrived here. Nobody died of them."""
+        if not self._recovering:
+            return []
+        mine = await self._abandoned.pending(consumername=self._consumer)
+        unknown = [row["message_id"] for row in mine if row["message_id"] not in {*held, *self._abandoned.waiting}]
+        if not unknown:
+            self._recovering = False
+            return []
+        async with self._client.pipeline(transaction=False) as pipeline:
+            for entry_id in unknown[:room]:
+                pipeline.xrange(self._keys.jobs, entry_id, entry_id)
+            found = await pipeline.execute()
+        vanished = [entry_id for entry_id, entries in zip(unknown, found, strict=False) if not entries]
         if vanished:
             await self._client.xack(self._keys.jobs, self._keys.group, *vanished)
-        return [
-            read_message(fields.get("message", ""), self.name, self._settings, entry_id)
-            for entry_id, fields in entries
-            if fields and entry_id not in held
-        ]
+        return [self._job(entry_id, fields) for entries in found for entry_id, fields in entries]
 
-    async def _unless_deadly(self, job: Job) -> Job:
-        """Give up on a message that has been handed out as often as a job may be attempted."""
-        found = await self._client.xpending_range(
-            self._keys.jobs, self._keys.group, job.entry_id, job.entry_id, 1, consumername=self._consumer
-        )
-        times = found[0]["times_delivered"] if found else 1
-        if times <= self._settings.max_attempts or job.problem:
-            return job
-        problem = f"WorkerDied: handed out {times} times, and each time the worker fell silent"
-        return Job(job.raw, job.request, job.delivery, job.entry_id, job.message_id, False, job.received_at, problem)
+    def _job(self, entry_id: str, fields: dict[str, str]) -> Job:
+        return read_message(fields.get("message", ""), self.name, self._settings, entry_id)
 
     async def interrupt(self) -> None:
         """Unblock the read on the server's side, so that no reply is lost on the way."""
@@ -171,15 +139,6 @@ class StreamDelivery:
         await self._reader.aclose()
 
 
-async def make_group(client: Any, keys: Keys) -> None:
-    """Make the job stream and its group, reading from the start, unless they are there."""
-    try:
-        await client.xgroup_create(keys.jobs, keys.group, id="0", mkstream=True)
-    except ResponseError as error:
-        if not str(error).startswith("BUSYGROUP"):
-            raise
-
-
 class PubSubDelivery:
     """Messages from the channel: every subscriber receives each, and nothing is kept."""
 
@@ -194,11 +153,13 @@ class PubSubDelivery:
         self._pubsub: Any = None
         self._claim = script(client, "claim")
         self._unclaimed: list[Job] = []
+        self._asked_at: float | None = None
         self.subscribed_at = 0.0
 
     async def open(self) -> None:
         """Subscribe, and wait for the server's word that it is so."""
         await self._drop()
+        self._asked_at = None
         subscribing_at = await redis_time(self._client)
         self._pubsub = self._client.pubsub()
         await self._pubsub.subscribe(self._keys.channel)
@@ -212,7 +173,11 @@ class PubSubDelivery:
         wait = 0.0 if self._unclaimed else block
         while len(self._unclaimed) < room:
             message = await self._pubsub.get_message(timeout=wait)
-            if message is None or message["type"] == "unsubscribe":
+            if message is None:
+                await self._ask_for_a_sign_of_life()
+                break
+            self._asked_at = None
+            if message["type"] == "unsubscribe":
                 break
             wait = 0.0
             if message["type"] == "message":
@@ -228,6 +193,22 @@ class PubSubDelivery:
         mine = await self._claim_all(jobs)
         self._unclaimed.clear()
         return mine
+
+    async def _ask_for_a_sign_of_life(self) -> None:
+        """A connection may be dead and silent: ask the server, and give it up if no answer comes in time.
+
+        Raises
+        ------
+        redis.exceptions.TimeoutError
+            If nothing has come for as long as a reply may take.
+        """
+        now = time.monotonic()
+        patience = self._client.connection_pool.connection_kwargs.get("socket_timeout") or _SILENCE
+        if self._asked_at is None:
+            self._asked_at = now
+            await self._pubsub.ping()
+        elif now - self._asked_at > patience:
+            raise RedisTimeoutError(f"nothing was heard on {self._keys.channel} for {patience:g} s")
 
     async def _claim_all(self, jobs: Sequence[Job]) -> list[Job]:
         if not jobs:

@@ -14,10 +14,11 @@ from scraperkit.connection import async_client, check_client, sibling
 from scraperkit.delivery import Delivery, PubSubDelivery, StreamDelivery
 from scraperkit.engine.core import Core
 from scraperkit.engine.jobs import Job
+from scraperkit.engine.outage import AWAY, Patience
 from scraperkit.engine.registry import NameTaken, Registry, WorkerCard
 from scraperkit.engine.settle import Settler
 from scraperkit.engine.upkeep import Upkeep
-from scraperkit.errors import ConfigError, WorkerError
+from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.sources.base import Source
 from scraperkit.sources.politeness import Politeness
@@ -84,6 +85,7 @@ class Worker:
         self._client: Any = None
         self._polite: redis_py.Redis | None = None
         self._core: Core | None = None
+        self._entering = Patience()
         self._stop_requested = False
 
     @property
@@ -106,14 +108,18 @@ class Worker:
 
         Raises
         ------
-        redis.exceptions.ConnectionError
+        RedisUnreachable
             If Redis is away now; once started, the worker waits for it instead.
         """
         self._stop_requested = False
+        self._entering = Patience()
         self._client = async_client(self._redis, encoding_errors="surrogateescape")
         try:
             await self._enter()
             self._share_politeness()
+        except AWAY as error:
+            await self._client.aclose()
+            raise RedisUnreachable(f"the worker could not start, Redis does not answer: {error}") from error
         except BaseException:
             await self._client.aclose()
             raise
@@ -153,7 +159,7 @@ class Worker:
         try:
             while isinstance(failed := await core.run(), NameTaken):
                 log.warning("%s; it goes on under another name", failed)
-                core = await self._enter()
+                core = await self._entering.until_answered(self._enter)
                 name = self.name
                 if self._stop_requested:
                     core.request_stop()
@@ -165,6 +171,7 @@ class Worker:
     def request_stop(self, deadline: float | None = None) -> None:
         """Ask :meth:`run` to end; may be called from any thread, any number of times."""
         self._stop_requested = True
+        self._entering.end(0)
         if self._core is not None:
             self._core.request_stop(deadline)
 

@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import redis as redis_py
 import typer
 
 from scraperkit.cli import dead_letters, embedded_redis
@@ -187,7 +188,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise SystemExit(130) from None
-    except (ScraperKitError, OSError) as error:
+    except (ScraperKitError, OSError, redis_py.RedisError) as error:
         if os.environ.get("SCRAPERKIT_DEBUG"):
             raise
         typer.echo(f"scraperkit: {error}", err=True)

@@ -109,7 +109,7 @@ class Core:
 
     async def _receive(self, delivery: Delivery, block: float) -> None:
         """One round; after an outage it begins with a new connection."""
-        if self._stopping:
+        if self._stopping or self._room(delivery.name) <= 0:
             return
         try:
             if delivery.name in self._cut:

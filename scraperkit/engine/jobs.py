@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import random
+import time
+import uuid
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from pydantic_core import to_json
 
-from scraperkit.errors import SourceError
+from scraperkit.config import Settings
+from scraperkit.errors import BadMessage, SourceError
 from scraperkit.keys import Keys
 from scraperkit.models import DailyQuote, ScrapeRequest
 
 DeliveryName = Literal["stream", "pubsub"]
 _ERROR_LENGTH = 2_000
+_RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+_KEPT_OF_OVERSIZE = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +55,24 @@ class Job:
     def key(self) -> str:
         """What tells it from the other jobs of its delivery."""
         return self.entry_id or self.message_id
+
+
+def read_message(
+    raw: str, delivery: DeliveryName, settings: Settings, entry_id: str = "", claiming: bool = False
+) -> Job:
+    """Return a job for a message as it came off the wire; one that does not validate becomes a job with a problem."""
+    now = time.time()
+    size = len(raw.encode("utf-8", "surrogateescape"))
+    try:
+        if size > settings.max_message_bytes:
+            raise BadMessage(f"the message has {size} bytes; at most {settings.max_message_bytes} are accepted")
+        request = ScrapeRequest.parse(raw)
+    except BadMessage as error:
+        kept = raw if size <= settings.max_message_bytes else raw[:_KEPT_OF_OVERSIZE]
+        readable = kept.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        message_id = str(uuid.uuid5(_RAW_IDS, repr(raw)))
+        return Job(readable, None, delivery, entry_id, message_id, claiming, now, f"BadMessage: {error}")
+    return Job(raw, request, delivery, entry_id, request.message_id, claiming, now)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

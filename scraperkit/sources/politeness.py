@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 LIVE_RATE = 2.0
 _LONGEST_NAP = 1.0
 _DAY = 86_400
+_TRY = -1
 
 
 class Politeness:
@@ -117,9 +118,9 @@ class Politeness:
     def succeeded(self) -> None:
         """Say that the site is well."""
         if self._troubled:
-            self._troubled = False
             self._alone = _Alone(self._settings)
-            self._tell("succeeded")
+            # What could not be told is told after the next fetch.
+            self._troubled = self._tell("succeeded") is None and bool(self._shared)
 
     def _seconds_to_wait(self) -> float:
         """How long to wait before asking again; 0 takes the turn."""
@@ -128,6 +129,9 @@ class Politeness:
             return turn
         who = f"{self._who}:{threading.get_ident()}"
         answer = self._tell("ask", str(int(self._settings.read_timeout * 1000)), who)
+        if answer == _TRY:
+            self._troubled = True
+            return 0.0
         return self._alone.remaining() if answer is None else answer / 1000
 
     def _wait_for_turn(self) -> float:

@@ -44,6 +44,7 @@ class Strings:
         deadly = self._folder / "deadly"
         if deadly.exists() and request.month_year in deadly.read_text().split():
             os._exit(DIED)
+        time.sleep(0.002)  # shorter fetches would go to one thread by the handful
         while (self._folder / "shut").exists():
             time.sleep(0.01)
         return one_quote(request)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Self
+from typing import IO, Self
 
 FOLDER = Path(__file__).parent
 WORK = (str(Path(sys.executable).parent / "scraperkit"), "work")
@@ -30,12 +30,19 @@ class Child:
         What it says, on either stream.
     """
 
-    def __init__(self, command: tuple[str, ...], environment: dict[str, str], log: Path) -> None:
+    def __init__(
+        self,
+        command: tuple[str, ...],
+        environment: dict[str, str],
+        log: Path,
+        *,
+        stdin: IO[str] | int = subprocess.DEVNULL,
+    ) -> None:
         self.log = log
         with log.open("ab") as sink:
             # A session of its own: Ctrl-C in the terminal is for the test, which then ends its children itself.
             self._process = subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink, start_new_session=True
+                command, env=environment, stdin=stdin, stdout=sink, stderr=sink, start_new_session=True
             )
 
     def __enter__(self) -> Self:
@@ -80,15 +87,19 @@ class Child:
 
     def pause(self) -> None:
         """SIGSTOP: it stands still and does not know."""
-        os.kill(self.pid, signal.SIGSTOP)
+        self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """SIGCONT."""
-        os.kill(self.pid, signal.SIGCONT)
+        self._signal(signal.SIGCONT)
 
     def ask_to_stop(self) -> None:
         """SIGTERM."""
-        self._process.terminate()
+        self._signal(signal.SIGTERM)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self.code is None:  # else its id may be another's by now
+            self._process.send_signal(number)
 
     def stop(self, seconds: float = 20.0) -> int:
         """SIGTERM, and wait for the end; return the exit code."""

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 import hiredis
 
 ADDRESS = "127.0.0.1"
+What = Literal["request", "reply"]
 _CHUNK = 65_536
 _NOTHING_YET = object()
 # In RESP3 these are answered by push messages alone, which belong to no request.
@@ -34,11 +35,12 @@ def _scripts() -> dict[bytes, str]:
 
 
 class Fault:
-    """One thing that is to go wrong, once: the reply to a command, or the command itself, is lost."""
+    """One thing that is to happen, once: the reply to a command, or the command itself, is lost, or is preceded."""
 
-    def __init__(self, kind: str, what: Literal["request", "reply"]) -> None:
+    def __init__(self, kind: str, what: What, action: Callable[[], object] | None = None) -> None:
         self.kind = kind
         self.what = what
+        self.action = action
         self._struck = threading.Event()
 
     def struck(self, seconds: float = 10.0) -> bool:
@@ -50,7 +52,7 @@ class Fault:
         self._struck.set()
 
     def __repr__(self) -> str:
-        return f"<{self.what} of {self.kind} {'lost' if self._struck.is_set() else 'not lost yet'}>"
+        return f"<{self.what} of {self.kind}: {'it has happened' if self._struck.is_set() else 'not yet'}>"
 
 
 class Proxy:
@@ -106,6 +108,10 @@ class Proxy:
     def lose_request(self, kind: str) -> Fault:
         """Cut the connection when the next such command comes, so that the server never sees it."""
         return self._arm(Fault(kind, "request"))
+
+    def before(self, kind: str, action: Callable[[], object]) -> Fault:
+        """Do something when the next such command comes, before the server sees it; nothing is lost."""
+        return self._arm(Fault(kind, "request", action))
 
     def _arm(self, fault: Fault) -> Fault:
         self._do(lambda: self._faults.append(fault))
@@ -182,14 +188,17 @@ class Proxy:
         sha = command[1] if name == "EVALSHA" else hashlib.sha1(command[1]).hexdigest().encode()
         return (name, self._scripts[sha]) if sha in self._scripts else (name,)
 
-    def loses(self, what: str, kinds: Sequence[str]) -> bool:
+    def loses(self, what: What, kinds: Sequence[str]) -> bool:
         """Decide whether this request or reply gets lost, and note it."""
         for fault in self._faults:
             if fault.what == what and fault.kind in kinds:
                 self._faults.remove(fault)
-                self.lost[fault.kind] += 1
+                if fault.action is not None:
+                    fault.action()
+                else:
+                    self.lost[fault.kind] += 1
                 fault.strike()
-                return True
+                return fault.action is None
         for kind in kinds if what == "reply" else ():
             if self._random.random() < self.chances.get(kind, 0.0):
                 self.lost[kind] += 1

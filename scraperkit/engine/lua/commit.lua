@@ -1,7 +1,8 @@
 -- Settle finished jobs: acknowledge, count, schedule a retry or write a dead letter, and log one event each.
 --
 -- Deleting the stream entry (or finding one's claim) is what makes an outcome count, so it counts once, whoever
--- else worked on the same message meanwhile.
+-- else worked on the same message meanwhile. Where the stream has vanished, what is done still counts, if its batch is
+-- waiting for it.
 --
 -- KEYS: 1 job stream, 2 events, 3 dead letters, 4 retries, 5 history
 -- ARGV: 1 group, 2 consumer, 3 worker instance, 4 events kept, 5 claim ttl in ms, 6 most attempts, 7 backoff in ms,
@@ -20,10 +21,15 @@ local function owned_by_another(entry)
   return pending.err == nil and pending[1] ~= nil and pending[1][2] ~= consumer
 end
 
-local function settle_entry(entry, outcome)
+local function is_open(batch, id)
+  local state = batch ~= '' and redis.call('HGET', batch, id)
+  return state and string.match(state, '^pending ') ~= nil
+end
+
+local function settle_entry(entry, outcome, batch, id)
   if outcome ~= 'done' and owned_by_another(entry) then return false end
   redis.pcall('XACK', jobs, group, entry)
-  return redis.call('XDEL', jobs, entry) == 1
+  return redis.call('XDEL', jobs, entry) == 1 or (outcome == 'done' and is_open(batch, id))
 end
 
 local function settle_claim(claim, claiming)
@@ -58,7 +64,7 @@ local answers = {}
 for i, job in ipairs(cjson.decode(ARGV[9])) do
   local entry, id, outcome, claiming, error, jitter, event, message, claim, batch, label = unpack(job, 1, 11)
   local mine
-  if entry ~= '' then mine = settle_entry(entry, outcome) else mine = settle_claim(claim, claiming) end
+  if entry ~= '' then mine = settle_entry(entry, outcome, batch, id) else mine = settle_claim(claim, claiming) end
 
   local attempt, answer = 1, 'superseded'
   if mine then

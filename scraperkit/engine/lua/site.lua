@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 the site's hash, 2 sites that are left alone, by the time until which they are
 -- ARGV: 1 site, then one of
---   ask <ms that a trial may take> <who>          returns ms to wait; 0 lets this one through
+--   ask <ms that a trial may take> <who>          returns ms to wait; 0: go on; -1: go on, and try it
 --   pause <ms> <reason>                           returns 0
 --   failed <how many make a pause> <ms of the first pause> <ms of the longest> <reason>
 --                                                 returns the ms of a pause that begins now, else 0
@@ -32,6 +32,7 @@ if word == 'ask' then
     local trial = number('trial') - now
     if trial > 0 and redis.call('HGET', site, 'trier') ~= ARGV[4] then return math.min(trial, 250) end
     redis.call('HSET', site, 'trial', string.format('%.0f', now + ARGV[3]), 'trier', ARGV[4])
+    return -1
   end
 elseif word == 'pause' then
   leave_alone(tonumber(ARGV[3]), ARGV[4])

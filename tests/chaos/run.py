@@ -1,0 +1,153 @@
+"""The chaos test: ``python tests/chaos/run.py --seconds 120 --workers 6 --publishers 5 --jobs 5000 --seed N``.
+
+Publishes jobs and does harm from a seed, then lets everything come to rest and compares what is there with what must
+be there. Ends with 0 if all is well.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import shutil
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from chaos.oracle import Record
+from chaos.storm import Storm
+from chaos.verify import Verdict, verify
+from chaos.world import Scale, World
+
+CALM_SECONDS = 180.0
+STANDSTILL_SECONDS = 45.0
+
+
+class Run:
+    """One run, from the first process to the last word.
+
+    Attributes
+    ----------
+    outcomes : collections.Counter
+        Events so far, by outcome.
+    problems : list of str
+        All that is not as it must be.
+    """
+
+    def __init__(self, folder: Path, scale: Scale, *, live: bool = False) -> None:
+        self.folder, self.scale, self.live = folder, scale, live
+        self.outcomes: Counter[str] = Counter()
+        self.told: list[str] = []
+        self.problems: list[str] = []
+        self.verdict = Verdict([])
+        self.seconds = 0.0
+        self.phases: list[str] = []
+        self._last_event = "0"
+
+    def go(self) -> list[str]:
+        """Do it all; return the problems."""
+        began = time.monotonic()
+        with World(self.folder, self.scale) as world:
+            self.world = world
+            storm = Storm(world)
+            self.told = storm.told
+            while storm.age < self.scale.seconds:
+                storm.step()
+                world.reap()
+                self._look()
+                time.sleep(0.05)
+            world.calm()
+            self._took("storm", began)
+            self._took("coming to rest", time.monotonic(), self._come_to_rest)
+            self._took("stopping workers", time.monotonic(), world.stop_workers)
+            record = Record.read(self.folder)
+            self.verdict = verify(world.redis, world.keys, record)
+            if len(record.good) + len(record.bad) != self.scale.jobs:
+                self.problems.append(f"{len(record.good) + len(record.bad)} jobs known to be published")
+        self.problems += world.problems + self.verdict.problems
+        self.seconds = time.monotonic() - began
+        return self.problems
+
+    def _took(self, what: str, began: float, action: Callable[[], None] = lambda: None) -> None:
+        action()
+        self.phases.append(f"{what} {time.monotonic() - began:.1f}")
+
+    def _come_to_rest(self) -> None:
+        """Wait until all is done, as long as something still happens."""
+        ends_at = time.monotonic() + CALM_SECONDS
+        moved_at, moved = time.monotonic(), self.outcomes.total()
+        while not (self.world.published and self.world.settled([*Record.read(self.folder).batches])):
+            self.world.reap()
+            self._look()
+            now = time.monotonic()
+            if self.outcomes.total() != moved:
+                moved_at, moved = now, self.outcomes.total()
+            if now > ends_at or now - moved_at > STANDSTILL_SECONDS:
+                self.problems.append("it does not come to rest")
+                return
+            time.sleep(0.2)
+
+    def _look(self) -> None:
+        if self.world.server.running:
+            self._last_event, outcomes = self.world.events(self._last_event)
+            self.outcomes.update(outcomes)
+        if self.live:
+            said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
+            happened = ", ".join(f"{count} {name}" for name, count in sorted(self.world.counts.items()))
+            line = f"{said} | {happened} | {self.world.proxy.lost.total()} lost"
+            width = shutil.get_terminal_size((160, 24)).columns - 1
+            print(f"\r{line[:width]:<{width}}" if sys.stdout.isatty() else "", end="", flush=True)
+
+    def table(self) -> str:
+        """Return what happened, as a table."""
+        counts, lost = self.world.counts, self.world.proxy.lost
+        rows = {
+            "seed": self.scale.seed,
+            "jobs published": self.verdict.published,
+            "done": self.verdict.done,
+            "dead (month not offered)": self.verdict.failed,
+            "dead (poison)": self.verdict.poison,
+            "retried": self.outcomes["retry"],
+            "superseded": self.outcomes["superseded"],
+            "figures compared": self.verdict.samples,
+            **{name: counts[name] for name in sorted(counts)},
+            "replies lost": f"{lost.total()} ({', '.join(f'{kind} {count}' for kind, count in sorted(lost.items()))})",
+            "seconds": f"{self.seconds:.0f} ({', '.join(self.phases)})",
+            "problems": len(self.problems),
+        }
+        return "\n".join(f"{name:<34}{value}" for name, value in rows.items())
+
+
+def main() -> int:
+    """Read the command line, run, and tell."""
+    parser = argparse.ArgumentParser(description="Do harm to everything at once, and see whether it comes out right.")
+    parser.add_argument("--seconds", type=float, default=120.0)
+    for name, default in (("workers", 6), ("publishers", 5), ("jobs", 5_000)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--keep", type=Path, help="a folder in which logs and data are to stay")
+    options = parser.parse_args()
+    scale = Scale(options.workers, options.publishers, options.jobs, options.seconds, options.seed)
+    print(f"seed {scale.seed}", flush=True)
+    folder = options.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Run(folder, scale, live=True)
+    problems = run.go()
+    print()
+    print(run.table())
+    for problem in problems[:50]:
+        print("PROBLEM", problem)
+    if problems:
+        print("\n".join(run.told))
+        print(f"logs are in {folder}")
+    elif not options.keep:
+        shutil.rmtree(folder)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,180 @@
+"""Whether all came out as it must: what is in Redis against what the oracle knows."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from chaos.oracle import Record, Sample
+
+from scraperkit.batch import Batch
+from scraperkit.keys import Keys
+from scraperkit.timeseries.commands import day_number
+
+# Every key that may be there in the end; those marked so must have an expiry.
+ALLOWED = {
+    "{ns}:jobs": False,
+    "{ns}:dead": False,
+    "{ns}:events": False,
+    "{ns}:batch:*": True,
+    "{ns}:{cnpj}:*": False,
+    "scraperkit:site:*": True,
+    "scraperkit:sites": True,
+    "scraperkit:robots:*": True,
+}
+
+
+@dataclass
+class Verdict:
+    """What was found.
+
+    Attributes
+    ----------
+    problems : list of str
+        What is not as it must be; empty if all is well.
+    published, done, failed, poison : int
+        Jobs published, done and failed by the word of their batches, and dead letters that are no jobs.
+    samples : int
+        Figures compared.
+    """
+
+    problems: list[str]
+    published: int = 0
+    done: int = 0
+    failed: int = 0
+    poison: int = 0
+    samples: int = 0
+
+
+def verify(redis: Any, keys: Keys, record: Record) -> Verdict:
+    """Compare everything, once all workers have ended."""
+    verdict = Verdict([])
+    verdict.problems += _batches(redis, keys, record, verdict)
+    verdict.problems += _dead_letters(redis, keys, record, verdict)
+    verdict.problems += _effects(redis, keys, record)
+    verdict.problems += _series(redis, keys, record, verdict)
+    verdict.problems += _stream(redis, keys)
+    verdict.problems += _keys_left(redis, keys)
+    return verdict
+
+
+def _batches(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterator[str]:
+    """Every message of every batch is done, or failed with its reason; the counts say the same."""
+    for batch_id, messages in record.batches.items():
+        batch = Batch(redis, batch_id, namespace=keys.namespace)
+        jobs, status = batch.jobs(), batch.status()
+        verdict.published += status.published
+        verdict.done += status.done
+        verdict.failed += status.failed
+        if set(jobs.index) != set(messages):
+            yield f"batch {batch_id}: holds other messages than were published"
+        for message, row in jobs.iterrows():
+            good = message in record.good
+            as_it_must = row["state"] == ("done" if good else "failed") and (row["error"] == "") == good
+            if not as_it_must or not (good or row["error"].startswith("MonthNotOffered: ")):
+                yield f"batch {batch_id}: {message} {row['month']} is {row['state']} {row['error']}"
+        counted = Counter(jobs["state"])
+        if (status.published, status.done, status.failed, status.pending) != (
+            len(messages),
+            counted["done"],
+            counted["failed"],
+            0,
+        ):
+            yield f"batch {batch_id}: counts {status}, but its messages are {dict(counted)}"
+
+
+def _dead_letters(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterator[str]:
+    """A letter for every month that is not offered and for every poison, and no other.
+
+    Two for one are right where the reply to its publishing was lost: to publish again what has failed meanwhile is
+    to try it again. For the same reason poison, sent with a bare XADD, may be there twice.
+    """
+    letters: Counter[str] = Counter()
+    for entry_id, fields in redis.xrange(keys.dead):
+        text, error = fields["message"], fields["error"]
+        message = "" if text in record.meant else _message_id(text)
+        expected = "BadMessage: " if text in record.meant else "MonthNotOffered: "
+        if not error.startswith(expected) or (message and message not in record.bad):
+            yield f"dead letter {entry_id}: {text[:200]}: {error}"
+        letters[message or text] += 1
+    verdict.poison = sum(count for text, count in letters.items() if text in record.meant)
+    for wanted in [*record.bad, *record.poison]:
+        if not letters[wanted]:
+            yield f"no dead letter: {wanted}"
+
+
+def _message_id(text: str) -> str:
+    try:
+        return str(json.loads(text)["message_id"])
+    except (ValueError, KeyError, TypeError):
+        return "not read"
+
+
+def _effects(redis: Any, keys: Keys, record: Record) -> Iterator[str]:
+    """Every good job has counted once, whoever else has worked on it."""
+    done: Counter[str] = Counter()
+    for _, fields in redis.xrange(keys.events):
+        if fields["outcome"] == "done":
+            done[json.loads(fields["event"])["message"]] += 1
+    for message in record.good:
+        if done[message] != 1:
+            yield f"{message} was done {done[message]} times"
+    if extra := set(done) - set(record.good):
+        yield f"{len(extra)} jobs done that nobody has published, such as {min(extra)}"
+
+
+def _series(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterator[str]:
+    """Every series holds the figures of the months that are done, to the last decimal, and no others."""
+    expected = Sample.read().series(set(record.good.values()))
+    for (cnpj, metric), days in expected.items():
+        wanted = {_milliseconds(day): figure for day, figure in days.items()}
+        found = redis.execute_command("TS.RANGE", keys.series(cnpj, metric), "-", "+")
+        stored = {timestamp: Decimal(repr(float(value))) for timestamp, value in found}
+        verdict.samples += len(stored)
+        if stored != wanted:
+            odd = sum(stored.get(day) != wanted.get(day) for day in stored.keys() | wanted.keys())
+            yield f"{cnpj} {metric}: {odd} of {len(wanted)} days are not as in the sample"
+    cnpjs = {cnpj for cnpj, _ in record.good.values()}
+    for cnpj in cnpjs:
+        if redis.hget(keys.fund(cnpj), "cnpj") != cnpj:
+            yield f"{cnpj}: no card"
+
+
+def _milliseconds(day: str) -> int:
+    import datetime as dt
+
+    return day_number(dt.date.fromisoformat(day)) * 86_400_000
+
+
+def _stream(redis: Any, keys: Keys) -> Iterator[str]:
+    """Nothing waits, nothing is in hand, nobody is there."""
+    if left := redis.xlen(keys.jobs):
+        yield f"{left} entries left in the stream"
+    if pending := redis.xpending(keys.jobs, keys.group)["pending"]:
+        yield f"{pending} entries pending"
+    if consumers := redis.xinfo_consumers(keys.jobs, keys.group):
+        yield f"consumers left: {', '.join(str(entry['name']) for entry in consumers)}"
+    others = [client for client in redis.client_list() if client["name"] and client["id"] != str(redis.client_id())]
+    if others:
+        yield f"connections left: {others}"
+
+
+def _keys_left(redis: Any, keys: Keys) -> Iterator[str]:
+    """No key is left that should be gone."""
+    expiries = {_pattern(text, keys.namespace): expires for text, expires in ALLOWED.items()}
+    for key in redis.scan_iter(count=1_000):
+        matching = [expires for pattern, expires in expiries.items() if pattern.fullmatch(key)]
+        if not matching:
+            yield f"key left: {key}"
+        elif matching[0] and redis.ttl(key) == -1:
+            yield f"key without an expiry: {key}"
+
+
+def _pattern(text: str, namespace: str) -> re.Pattern[str]:
+    words = text.replace("{ns}", namespace).replace("{cnpj}", "{??????????????}")
+    return re.compile(re.escape(words).replace(r"\*", ".+").replace(r"\?", "[0-9A-Z]"))
