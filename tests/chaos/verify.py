@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 from collections import Counter
@@ -14,7 +15,6 @@ from chaos.oracle import Record, Sample
 
 from scraperkit.batch import Batch
 from scraperkit.keys import Keys
-from scraperkit.timeseries.commands import day_number
 
 # Every key that may be there in the end; those marked so must have an expiry.
 ALLOWED = {
@@ -146,9 +146,7 @@ def _series(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterato
 
 
 def _milliseconds(day: str) -> int:
-    import datetime as dt
-
-    return day_number(dt.date.fromisoformat(day)) * 86_400_000
+    return (dt.date.fromisoformat(day) - dt.date(1970, 1, 1)).days * 86_400_000
 
 
 def _stream(redis: Any, keys: Keys) -> Iterator[str]:
