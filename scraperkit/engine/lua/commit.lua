@@ -21,15 +21,18 @@ local function owned_by_another(entry)
   return pending.err == nil and pending[1] ~= nil and pending[1][2] ~= consumer
 end
 
-local function is_open(batch, id)
+local function state_of(batch, id)
   local state = batch ~= '' and redis.call('HGET', batch, id)
-  return state and string.match(state, '^pending ') ~= nil
+  return state and string.match(state, '^%a+')
 end
 
 local function settle_entry(entry, outcome, batch, id)
   if outcome ~= 'done' and owned_by_another(entry) then return false end
   redis.pcall('XACK', jobs, group, entry)
-  return redis.call('XDEL', jobs, entry) == 1 or (outcome == 'done' and is_open(batch, id))
+  local deleted = redis.call('XDEL', jobs, entry) == 1
+  local state = state_of(batch, id)
+  if state == 'done' then return false end
+  return deleted or (outcome == 'done' and state == 'pending')
 end
 
 local function settle_claim(claim, claiming)
