@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from typing import Any, Literal
@@ -17,6 +18,7 @@ from scraperkit.engine.jobs import Job
 from scraperkit.engine.outage import AWAY, Patience
 from scraperkit.engine.registry import NameTaken, Registry, WorkerCard
 from scraperkit.engine.settle import Settler
+from scraperkit.engine.tasks import FAREWELL
 from scraperkit.engine.upkeep import Upkeep
 from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
 from scraperkit.keys import Keys
@@ -220,4 +222,6 @@ class Worker:
             self.source.politeness.unshare(self._polite)  # type: ignore[attr-defined]
             self._polite.close()
             self._polite = None
-        await asyncio.shield(self._client.aclose())
+        with contextlib.suppress(*AWAY):
+            async with asyncio.timeout(FAREWELL):
+                await self._client.aclose()

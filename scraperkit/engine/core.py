@@ -15,7 +15,7 @@ from scraperkit.engine.jobs import Job
 from scraperkit.engine.outage import AWAY, Patience
 from scraperkit.engine.pool import ThreadPool
 from scraperkit.engine.settle import Settler
-from scraperkit.engine.tasks import all_of, first_error
+from scraperkit.engine.tasks import FAREWELL, all_of, end, first_error
 from scraperkit.engine.upkeep import Upkeep
 from scraperkit.sources.base import Source
 
@@ -78,7 +78,7 @@ class Core:
             await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
             ending.cancel()
             failed = first_error(tasks)
-            await self.wind_up(receivers)
+            await self.wind_up(receivers, keepers)
             return failed or first_error(tasks)
 
     def request_stop(self, deadline: float | None = None) -> None:
@@ -198,7 +198,9 @@ class Core:
 
     # ------------------------------------------------------------------ winding up
 
-    async def wind_up(self, receivers: Sequence[asyncio.Task[None]] = ()) -> None:
+    async def wind_up(
+        self, receivers: Sequence[asyncio.Task[None]] = (), keepers: Sequence[asyncio.Task[None]] = ()
+    ) -> None:
         """Hand back what is not begun, wait for what is, hand back the rest, sign off."""
         ends_at = time.monotonic() + self._deadline
         self._stopping = True
@@ -212,13 +214,18 @@ class Core:
         with contextlib.suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
                 await self._finish()
+        # A sign of life after the farewell would make a ghost of this worker.
+        await end(keepers)
         with contextlib.suppress(*AWAY):
-            await self._hand_back(self.jobs)
-            await self._upkeep.leave()
+            async with asyncio.timeout(FAREWELL):
+                await self._hand_back(self.jobs)
+                await self._upkeep.leave()
         self.pool.close()
         self.pool.join(0.5 if self.pool.busy else 5.0)
         for delivery in self._deliveries:
-            await delivery.close()
+            with contextlib.suppress(*AWAY):
+                async with asyncio.timeout(FAREWELL):
+                    await delivery.close()
 
     async def _end_receiving(self, receivers: Sequence[asyncio.Task[None]]) -> None:
         """Wake the receivers until they have seen that it is over: a read may just be on its way to the server."""
@@ -228,8 +235,7 @@ class Core:
                 with contextlib.suppress(*AWAY):
                     await delivery.interrupt()
             await asyncio.wait(receivers, timeout=0.02)
-        for receiver in receivers:
-            receiver.cancel()
+        await end(receivers)
 
     async def _finish(self) -> None:
         """Wait until what the threads still bring is settled."""

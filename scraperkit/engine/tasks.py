@@ -7,6 +7,9 @@ import contextlib
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from typing import Any
 
+# Seconds given to what should take none, such as the closing of a connection.
+FAREWELL = 5.0
+
 
 @contextlib.asynccontextmanager
 async def all_of(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
@@ -15,9 +18,15 @@ async def all_of(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[list[a
     try:
         yield tasks
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks, and give them a moment to end: nothing may hold up a stop for ever."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=FAREWELL)
 
 
 def first_error(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
