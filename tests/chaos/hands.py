@@ -18,6 +18,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -66,13 +67,17 @@ def supervise(options: argparse.Namespace) -> int:
         child = os.fork()
         if child == 0:
             _live(options)
-        signal.signal(signal.SIGTERM, lambda number, _, child=child: os.kill(child, number))
+        signal.signal(signal.SIGTERM, partial(_pass_on, child))
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
         if code != DIED:
             return code
         print("DIED", life)
     return DIED
+
+
+def _pass_on(child: int, number: int, _: object) -> None:
+    os.kill(child, number)
 
 
 def _live(options: argparse.Namespace) -> NoReturn:

@@ -14,12 +14,13 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from importlib import resources
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
 
 ADDRESS = "127.0.0.1"
+Answer = TypeVar("Answer")
 What = Literal["request", "reply"]
 _CHUNK = 65_536
 _NOTHING_YET = object()
@@ -142,10 +143,10 @@ class Proxy:
 
     # ---------------------------------------------------------------- in the proxy's own thread
 
-    def _do(self, action: Callable[[], Any]) -> Any:
+    def _do(self, action: Callable[[], Answer]) -> Answer:
         """Do something in the proxy's thread and return what it returns."""
 
-        async def act() -> Any:
+        async def act() -> Answer:
             return action()
 
         return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)

@@ -11,6 +11,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,6 @@ from redis.exceptions import TimeoutError as Slow
 
 from scraperkit.connection import connect
 from scraperkit.errors import RedisUnreachable
-from scraperkit.keys import Keys
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher
 
@@ -36,7 +36,7 @@ def orders(number: int, jobs: int, seed: int) -> Iterator[list[list[str]]]:
     """Yield the batches of one publisher, the same for the same seed: of each message id, CNPJ, pk and month."""
     chance, months, left = random.Random(f"{seed}/{number}"), Sample.read().months, jobs
     while left:
-        order = []
+        order: list[list[str]] = []
         for _ in range(min(left, chance.randint(_AT_MOST // 6, _AT_MOST))):
             wanted = chance.choice(months)
             month = NOT_OFFERED if chance.random() < _NOT_OFFERED_SHARE else wanted.month
@@ -72,7 +72,7 @@ def publish(journal: Journal, redis: Any, number: int, order: int, requests: lis
     journal.note(order=order, batch=patiently(lambda: publisher.publish(messages)).id)
     for text in poison(number, order):
         journal.note(poison=text, sent=False)
-        patiently(lambda text=text: redis.xadd(Keys(publisher.keys.namespace).jobs, {"message": text}))
+        patiently(partial(redis.xadd, publisher.keys.jobs, {"message": text}))
         journal.note(poison=text, sent=True)
 
 

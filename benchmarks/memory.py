@@ -1,0 +1,120 @@
+"""Whether memory grows with the jobs done: a worker's after 5,000 and after 50,000 jobs, and that of Redis.
+
+    python benchmarks/memory.py [--quick] [--jobs 5000]
+
+Ten rounds of the same jobs, each with about 22 days of three figures, so that the same days are written again and the
+series themselves do not grow. A worker's memory is taken after a garbage collection, when it has nothing in hand; that
+of Redis when the batches are forgotten, as they are after a week. Events are capped at the jobs of one round, so that
+the cap is reached before the first look; all else is in the default settings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+import redis as redis_py
+from read_prices import made_up_cnpj
+
+from scraperkit import Fund, Publisher
+from scraperkit.keys import Keys
+
+MONTHS = ("1975-01", "2024-12")
+MONTHS_OF_A_FUND = 600
+ROUNDS = 10
+GOAL = 0.05
+SETTLING = 3.0  # seconds: the worker's heartbeats go on, and what a batch left behind is freed
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Look:
+    """Bytes at one moment: the worker's, those of Redis, and of each kind of key how many there are and their size."""
+
+    worker: int
+    redis: int
+    keys: Mapping[str, tuple[int, int]]
+
+
+def main() -> None:
+    options = common.arguments(__doc__, add_options)
+    jobs = 500 if options.quick else options.jobs
+    first, last = measure(jobs)
+    columns = [f"{count:,} jobs" for count in (jobs, jobs * ROUNDS)]
+    print("With nothing in hand, and the batches forgotten.\n")
+    rows = [("worker, resident", first.worker, last.worker), ("Redis, used_memory", first.redis, last.redis)]
+    print(common.table(["MB", *columns, "growth"], [grown(*row) for row in rows]))
+    print("\nWhat Redis holds then:\n")
+    kinds = sorted({*first.keys, *last.keys})
+    print(common.table(["", *columns], [[kind, held(first, kind), held(last, kind)] for kind in kinds]))
+    growth = last.worker / first.worker - 1
+    print("\n" + common.goal(f"a worker grows by no more than {GOAL:.0%}: {growth:+.1%}", growth <= GOAL))
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=5_000, help="jobs of one round; ten rounds are made")
+
+
+def measure(jobs: int) -> tuple[Look, Look]:
+    """Take a look after the first round, and after the last."""
+    looks = []
+    with common.private_redis() as (url, client), tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
+        path = Path(folder, "rss")
+        environment = {"REDIS_URL": url, "SCRAPERKIT_EVENTS_KEPT": str(jobs)}
+        command = [sys.executable, "workers.py", "memory", path]
+        with common.process(command, environment, stdout=subprocess.PIPE) as worker:
+            common.first_line(worker, "READY")
+            for number in range(ROUNDS):
+                one_round(client, jobs)
+                if number in (0, ROUNDS - 1):
+                    looks.append(look(worker, client, path))
+    return looks[0], looks[1]
+
+
+def one_round(client: redis_py.Redis, jobs: int) -> None:
+    """Have all jobs done, then forget the batch."""
+    funds = [Fund(made_up_cnpj(number), str(number + 1)) for number in range(jobs // MONTHS_OF_A_FUND + 1)]
+    requests = [request for fund in funds for request in fund.months(*MONTHS)][:jobs]
+    batch = Publisher(client).publish(requests, force=True)
+    status = batch.wait(600, progress=False)
+    if status.done != jobs:
+        raise common.BenchmarkError(f"not everything was done: {status}")
+    client.delete(Keys().batch(batch.id))
+
+
+def look(worker: subprocess.Popen[str], client: redis_py.Redis, path: Path) -> Look:
+    time.sleep(SETTLING)
+    worker.send_signal(signal.SIGUSR1)
+    common.wait_for(path.exists, 10, "the worker does not tell its memory")
+    weight = json.loads(path.read_text(encoding="utf-8"))
+    path.unlink()
+    keys: dict[str, tuple[int, int]] = {}
+    for key in client.scan_iter(count=1_000):
+        kind = re.sub(r"\{\w+\}", "{cnpj}", key.removeprefix("scraperkit:"))
+        kind = re.sub(r"^(batch|claim|worker):.*", r"\1:…", kind)
+        number, size = keys.get(kind, (0, 0))
+        keys[kind] = number + 1, size + (client.memory_usage(key, samples=0) or 0)
+    return Look(weight, client.info("memory")["used_memory"], keys)
+
+
+def grown(name: str, first: float, last: float) -> list[str]:
+    return [name, f"{first / MB:.2f}", f"{last / MB:.2f}", f"{last / first - 1:+.1%}"]
+
+
+def held(look: Look, kind: str) -> str:
+    number, size = look.keys.get(kind, (0, 0))
+    return f"{number} of {size / 1000:,.1f} KB" if number else "none"
+
+
+if __name__ == "__main__":
+    common.main(main)

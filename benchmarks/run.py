@@ -1,0 +1,134 @@
+"""Run every benchmark, show what they print, and write it all to ``results.md``.
+
+    python benchmarks/run.py [--quick] [--only queues,latency] [--out benchmarks/results.md]
+
+A quick run, or one of a few only, writes to no file unless told to.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+import psutil
+
+RESULTS = common.HERE / "results.md"
+PACKAGES = ("scraperkit", "redis", "hiredis", "pydantic", "requests", "lxml", "beautifulsoup4", "pandas", "numpy")
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One script, what it is about, and what makes it quick."""
+
+    name: str
+    title: str
+    quick: tuple[str, ...] = ("--quick",)
+
+    def command(self, quick: bool) -> list[str]:
+        return [f"benchmarks/{self.name}.py", *(self.quick if quick else ())]
+
+
+BENCHMARKS = [
+    Benchmark("queues", "Empty jobs, against other job queues"),
+    Benchmark("scraping", "Pages of a slow site"),
+    Benchmark("latency", "From being sent to being worked on"),
+    Benchmark("memory", "Memory, as jobs go by"),
+    Benchmark("read_prices", "Prices out of Redis", ("--funds", "20", "--days", "250", "--runs", "3")),
+    Benchmark("parse_page", "Parsing a page", ("--pages", "20")),
+]
+
+
+def main() -> None:
+    options = common.arguments(__doc__, add_options)
+    wanted = options.only.split(",") if options.only else [benchmark.name for benchmark in BENCHMARKS]
+    if unknown := set(wanted) - {benchmark.name for benchmark in BENCHMARKS}:
+        raise common.BenchmarkError(f"there is no {', '.join(sorted(unknown))}")
+    sections, failed = [heading()], []
+    for benchmark in BENCHMARKS:
+        if benchmark.name in wanted:
+            command = benchmark.command(options.quick)
+            print(f"\n== {benchmark.title}: python {' '.join(command)}\n", flush=True)
+            output = run(command)
+            if output is None:
+                failed.append(benchmark.name)
+            sections.append(section(benchmark, command, output))
+    out = options.out or (None if options.quick or options.only else RESULTS)
+    if out is not None:
+        out.write_text("\n".join(sections), encoding="utf-8")
+        print(f"\nwritten to {out}")
+    if failed:
+        raise common.BenchmarkError(f"did not work: {', '.join(failed)}")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--only", help="names, with commas between")
+    parser.add_argument("--out", type=Path, help="where to write the results")
+
+
+def run(command: Sequence[str]) -> str | None:
+    """Run a script, show what it prints, and return it; None if it failed."""
+    lines = []
+    # What a script finds by itself is an embedded server of this run alone.
+    with tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
+        environment = {"SCRAPERKIT_DATA": folder}
+        whole = [sys.executable, *command]
+        with common.process(whole, environment, common.ROOT, stdout=subprocess.PIPE) as running:
+            assert running.stdout is not None
+            for line in running.stdout:
+                print(line, end="", flush=True)
+                lines.append(line)
+            code = running.wait()
+    return None if code else "".join(lines)
+
+
+def heading() -> str:
+    """What was measured on, and with what."""
+    with common.private_redis() as (_, client):
+        server = client.info("server")["redis_version"]
+        modules = {module["name"]: module["ver"] for module in client.module_list()}
+    packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    memory = psutil.virtual_memory().total / 2**30
+    return f"""\
+# How fast it is
+
+Written by `make bench`; each script also runs alone, and says in its first lines what it measures and how.
+
+- Date: {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC
+- Machine: {cpu()}, {os.cpu_count()} cores, {memory:.0f} GB of memory, {platform.system()} {platform.release()}
+- Load of the machine before (1 minute): {os.getloadavg()[0]:.1f}
+- Python {platform.python_version()}; {packages}
+- Redis {server}, TimeSeries {modules.get("timeseries", "?")}, embedded, on the same machine
+"""
+
+
+def cpu() -> str:
+    """The processor's name, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def section(benchmark: Benchmark, command: Sequence[str], output: str | None) -> str:
+    if output is None:
+        found = "It did not work this time."
+    elif "|" in output:
+        found = output.strip()
+    else:
+        found = f"```text\n{output.strip()}\n```"
+    return f"## {benchmark.title}\n\n    .venv/bin/python {' '.join(command)}\n\n{found}\n"
+
+
+if __name__ == "__main__":
+    common.main(main)

@@ -1,0 +1,91 @@
+"""Workers as processes of their own, with sources made for measuring; for latency.py and memory.py.
+
+    python benchmarks/workers.py latency|memory FILE
+
+Prints READY once it listens, and works until SIGTERM in the default settings, as ``scraperkit work`` does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import calendar
+import datetime as dt
+import gc
+import json
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+from scraperkit import DailyQuote, ScrapeRequest, connect
+from scraperkit.sources.base import Source
+from scraperkit.worker import Worker
+
+
+class StopWatch:
+    """Notes how long each message was on its way; leaves the list in the file at the end."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seconds: list[float] = []
+
+    def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
+        now = time.time()
+        self.seconds.append(now - (request.published_at or now))
+        return []
+
+    def close(self) -> None:
+        write(self.path, self.seconds)
+
+
+class MadeUpQuotes:
+    """Gives every weekday of a month three figures, always the same; on SIGUSR1 leaves its memory in the file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
+        days = calendar.monthrange(request.year, request.month)[1]
+        dates = [dt.date(request.year, request.month, day + 1) for day in range(days)]
+        return [
+            DailyQuote(request.document, date, quota=1 + date.day / 100, net_worth=1e6 + date.day, holders=date.day)
+            for date in dates
+            if date.weekday() < 5
+        ]
+
+    def weigh(self) -> None:
+        gc.collect()
+        write(self.path, psutil.Process().memory_info().rss)
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+KINDS: dict[str, Callable[[Path], StopWatch | MadeUpQuotes]] = {"latency": StopWatch, "memory": MadeUpQuotes}
+
+
+def write(path: Path, found: object) -> None:
+    """Leave a finding in one piece."""
+    path.with_suffix(".new").write_text(json.dumps(found), encoding="utf-8")
+    path.with_suffix(".new").replace(path)
+
+
+async def work(source: Source) -> None:
+    with connect() as redis:
+        worker = Worker(redis, source)
+        await worker.start()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, worker.request_stop)
+        if isinstance(source, MadeUpQuotes):
+            loop.add_signal_handler(signal.SIGUSR1, source.weigh)
+        print("READY", worker.name, flush=True)
+        await worker.run()
+
+
+if __name__ == "__main__":
+    chosen = KINDS[sys.argv[1]](Path(sys.argv[2]))
+    asyncio.run(work(chosen))
+    chosen.close()
