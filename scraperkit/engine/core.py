@@ -109,13 +109,15 @@ class Core:
 
     async def _receive(self, delivery: Delivery, block: float) -> None:
         """One round; after an outage it begins with a new connection."""
-        if self._stopping or self._room(delivery.name) <= 0:
+        if self._stopping:
             return
         try:
             if delivery.name in self._cut:
                 await delivery.open()
                 self._cut.discard(delivery.name)
-            jobs = await delivery.receive(self._room(delivery.name), self._keys(delivery.name), block)
+            # A takeover may have filled the hand meanwhile.
+            room = self._room(delivery.name)
+            jobs = await delivery.receive(room, self._keys(delivery.name), block) if room > 0 else []
         except AWAY:
             self._cut.add(delivery.name)
             raise
