@@ -154,12 +154,13 @@ class PubSubDelivery:
         self._claim = script(client, "claim")
         self._unclaimed: list[Job] = []
         self._asked_at: float | None = None
+        self._heard_at = 0.0
         self.subscribed_at = 0.0
 
     async def open(self) -> None:
         """Subscribe, and wait for the server's word that it is so."""
         await self._drop()
-        self._asked_at = None
+        self._asked_at, self._heard_at = None, time.monotonic()
         subscribing_at = await redis_time(self._client)
         self._pubsub = self._client.pubsub()
         await self._pubsub.subscribe(self._keys.channel)
@@ -176,7 +177,7 @@ class PubSubDelivery:
             if message is None:
                 await self._ask_for_a_sign_of_life()
                 break
-            self._asked_at = None
+            self._asked_at, self._heard_at = None, time.monotonic()
             if message["type"] == "unsubscribe":
                 break
             wait = 0.0
@@ -205,8 +206,9 @@ class PubSubDelivery:
         now = time.monotonic()
         patience = self._client.connection_pool.connection_kwargs.get("socket_timeout") or _SILENCE
         if self._asked_at is None:
-            self._asked_at = now
-            await self._pubsub.ping()
+            if now - self._heard_at > patience / 3:
+                self._asked_at = now
+                await self._pubsub.ping()
         elif now - self._asked_at > patience:
             raise RedisTimeoutError(f"nothing was heard on {self._keys.channel} for {patience:g} s")
 

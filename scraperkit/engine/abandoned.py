@@ -69,6 +69,9 @@ class Abandoned:
         """Take up what an earlier life left, as far as there is room."""
         if not self.waiting:
             return []
+        # What waited its turn may have been taken over by another meanwhile.
+        mine = {row["message_id"] for row in await self.pending(consumername=self._consumer)}
+        self.waiting = {entry_id: times for entry_id, times in self.waiting.items() if entry_id in mine}
         chosen = self._choose(self.waiting, room, held)
         jobs = await self._claim(chosen, 0.0)
         for entry_id in chosen:

@@ -21,6 +21,7 @@ from typing import Any, Self
 import redis as redis_py
 from chaos.processes import FOLDER, WORK, Child, environment
 from chaos.proxy import Proxy
+from redis.exceptions import ResponseError
 
 from scraperkit.batch import Batch
 from scraperkit.connection import connect, sibling
@@ -201,7 +202,10 @@ class World:
         if self.redis.xlen(keys.jobs) or self.redis.exists(keys.retries):
             return False
         alive = {worker.name for worker in live_workers(self.redis, keys)}
-        known = {entry["name"] for entry in self.redis.xinfo_consumers(keys.jobs, keys.group)}
+        try:
+            known = {entry["name"] for entry in self.redis.xinfo_consumers(keys.jobs, keys.group)}
+        except ResponseError:  # the group was destroyed just now
+            return False
         known |= set(self.redis.zrange(keys.workers, 0, -1))
         if known != alive or len(alive) != self.scale.workers:
             return False
