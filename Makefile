@@ -21,7 +21,7 @@ FIND_PYTHON = found=; \
 SETUP = $(FIND_PYTHON); "$$found" tools/setup.py
 
 # Coverage is that of all tests, so it is not measured where ARGS choose some of them.
-TESTS = -n 2 $(if $(ARGS),$(ARGS),--cov=scraperkit)
+TESTS = -n 3 --dist worksteal $(if $(ARGS),$(ARGS),--cov=scraperkit)
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,7 +34,7 @@ lab: ## Open the lessons in JupyterLab
 	@$(SETUP) --extras lab
 	@cd notebooks && exec ../$(BIN)/jupyter-lab $(ARGS)
 
-test: ## Run the tests on two processes, at least 90 % covered; some of them: ARGS="-k parser"
+test: ## Run the tests on three processes, at least 90 % covered; some of them: ARGS="-k parser"
 	@$(SETUP) --extras lab,dev
 	@$(BIN)/pytest $(TESTS)
 
