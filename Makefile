@@ -20,8 +20,7 @@ FIND_PYTHON = found=; \
 	fi
 SETUP = $(FIND_PYTHON); "$$found" tools/setup.py
 
-# Coverage is that of all tests, so it is not measured where ARGS choose some of them.
-TESTS = -n 3 --dist worksteal $(if $(ARGS),$(ARGS),--cov=scraperkit)
+TESTS = -n 3 --dist worksteal
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,16 +33,16 @@ lab: ## Open the lessons in JupyterLab
 	@$(SETUP) --extras lab
 	@cd notebooks && exec ../$(BIN)/jupyter-lab $(ARGS)
 
-test: ## Run the tests on three processes, at least 90 % covered; some of them: ARGS="-k parser"
+test: ## Run the tests on three processes; some of them: ARGS="-k parser"
 	@$(SETUP) --extras lab,dev
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest $(TESTS) $(ARGS)
 
-check: ## Everything that must pass before a change goes in: ruff, mypy and the tests
+check: ## Everything that must pass before a change goes in: ruff, mypy, and the tests, at least 90 % covered
 	@$(SETUP) --extras lab,dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest $(TESTS)
+	@$(BIN)/pytest $(TESTS) --cov=scraperkit
 
 format: ## Put the code into shape with ruff
 	@$(SETUP) --extras lab,dev

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,31 +48,37 @@ def dramatiq_backlog(client: redis_py.Redis) -> int:
 class Contender:
     """One job queue, how its worker is started, and how to see that it is done."""
 
-    name: str
-    module: str
+    package: str
     jobs: int
     acknowledges: str
     worker: str
     left: Callable[[redis_py.Redis], int]
     environment: Mapping[str, str] = field(default_factory=dict)
+    variant: str = ""
+
+    @property
+    def module(self) -> str:
+        return f"{self.package}_jobs"
+
+    @property
+    def name(self) -> str:
+        return f"{self.package}, {self.variant}" if self.variant else self.package
 
     @property
     def python(self) -> Path | str:
-        return sys.executable if self.name == OURS else rivals.PYTHON
+        return sys.executable if self.package == OURS else rivals.PYTHON
 
     @property
-    def version(self) -> str:
-        return rivals.version(self.name, self.python)
+    def title(self) -> str:
+        version = rivals.version(self.package, self.python)
+        return self.name.replace(self.package, f"{self.package} {version}", 1)
 
 
-CONTENDERS = [
-    Contender(
-        OURS, "scraperkit_jobs", 60_000, "yes", "scraperkit_jobs.py", lambda client: client.xlen("scraperkit:jobs")
-    ),
+THREADED = [
+    Contender(OURS, 60_000, "yes", "scraperkit_jobs.py", lambda client: client.xlen("scraperkit:jobs")),
     Contender(
         "dramatiq",
-        "dramatiq_jobs",
-        8_000,
+        12_000,
         "yes",
         "-m dramatiq dramatiq_jobs --processes 1 --threads 8",
         dramatiq_backlog,
@@ -80,7 +86,6 @@ CONTENDERS = [
     ),
     Contender(
         "taskiq",
-        "taskiq_jobs",
         6_000,
         "yes",
         "-m taskiq worker taskiq_jobs:broker --workers 1 --max-threadpool-threads 8 --max-async-tasks 100 "
@@ -89,7 +94,6 @@ CONTENDERS = [
     ),
     Contender(
         "faststream",
-        "faststream_jobs",
         6_000,
         "yes",
         "-m faststream run faststream_jobs:app --log-level warning",
@@ -97,8 +101,7 @@ CONTENDERS = [
     ),
     Contender(
         "celery",
-        "celery_jobs",
-        4_000,
+        2_500,
         "yes",
         "-m celery --app celery_jobs worker --pool threads --concurrency 8 --loglevel ERROR "
         "--without-gossip --without-mingle --without-heartbeat",
@@ -106,20 +109,25 @@ CONTENDERS = [
     ),
     Contender(
         "rq",
-        "rq_jobs",
-        2_500,
+        1_000,
         "partly (1)",
         "-m rq.cli worker --worker-class rq.SimpleWorker --quiet --disable-job-desc-logging default",
         lambda client: client.llen("rq:queue:default") + client.zcard("rq:wip:default"),
     ),
     Contender(
         "huey",
-        "huey_jobs",
         12_000,
         "no (2)",
         "-m huey.bin.huey_consumer huey_jobs.huey --workers 8 --worker-type thread --no-periodic --quiet",
         lambda client: client.llen("huey.redis.bench"),
     ),
+]
+_named = {contender.package: contender for contender in THREADED}
+CONTENDERS = [
+    *THREADED,
+    replace(_named["dramatiq"], environment={}, variant="prefetch as it comes"),
+    replace(_named["taskiq"], acknowledges="yes (3)", environment={"BENCH_ASYNC": "1"}, variant="async job"),
+    replace(_named["faststream"], acknowledges="yes (3)", environment={"BENCH_ASYNC": "1"}, variant="async job"),
 ]
 HEADER = [
     "",
@@ -133,7 +141,8 @@ HEADER = [
 ]
 NOTES = """\
 (1) RQ has no threads, and a job whose worker died is only found when its time-out has passed; it then counts as failed.
-(2) huey takes a job off its list before it runs: a worker that dies loses it."""
+(2) huey takes a job off its list before it runs: a worker that dies loses it.
+(3) The job runs on the event loop, not in a thread: one that waits for a page as ours do would hold up all others."""
 
 
 @dataclass(frozen=True)
@@ -148,9 +157,12 @@ class Figures:
 
 def main() -> None:
     options = common.arguments(__doc__, add_options)
-    wanted = options.only.split(",") if options.only else [contender.name for contender in CONTENDERS]
-    contenders = [contender for contender in CONTENDERS if contender.name in wanted]
-    if any(contender.name != OURS for contender in contenders):
+    packages = {contender.package for contender in CONTENDERS}
+    wanted = set(options.only.split(",")) if options.only else packages
+    if unknown := wanted - packages:
+        raise common.BenchmarkError(f"there is no {', '.join(sorted(unknown))}")
+    contenders = [contender for contender in CONTENDERS if contender.package in wanted]
+    if wanted != {OURS}:
         rivals.install()
     figures: dict[str, list[Figures]] = {contender.name: [] for contender in contenders}
     share, rounds = (0.1, 1) if options.quick else (1.0, options.rounds)
@@ -231,7 +243,7 @@ def report(contenders: Sequence[Contender], figures: Mapping[str, Sequence[Figur
         done = sorted(each.done for each in figures[contender.name])
         rows.append(
             [
-                f"{contender.name} {contender.version}",
+                contender.title,
                 contender.acknowledges,
                 f"{found.done:,.0f}",
                 f"{done[0]:,.0f} to {done[-1]:,.0f}",
@@ -241,10 +253,10 @@ def report(contenders: Sequence[Contender], figures: Mapping[str, Sequence[Figur
                 f"{found.published:,.0f}",
             ]
         )
-    print(f"One worker process, 8 threads, empty jobs; {rounds} rounds in turn, medians.\n")
+    print(f"One worker process, 8 threads, empty jobs; medians, rounds in turn: {rounds}.\n")
     print(common.table(HEADER, rows))
     print(f"\n{NOTES}\n")
-    theirs = [middle[each.name].done for each in contenders if each.acknowledges == "yes" and each.name != OURS]
+    theirs = [middle[each.name].done for each in contenders if "yes" in each.acknowledges and each.name != OURS]
     if ours and theirs:
         times = ours.done / max(theirs)
         text = f"{GOAL_TIMES:g} times as fast as the fastest other that acknowledges: {times:.1f} times"

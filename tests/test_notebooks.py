@@ -18,6 +18,7 @@ def test_there_are_some():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs_twice(path, tmp_path, monkeypatch):
     monkeypatch.setenv("SCRAPERKIT_DATA", str(tmp_path / "data"))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # or the kernel would not draw into the notebook
     for _ in range(2):
         notebook = nbformat.read(path, as_version=4)
         nbclient.NotebookClient(

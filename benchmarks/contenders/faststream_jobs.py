@@ -1,6 +1,7 @@
 """FastStream: a stream subscriber with a group, eight handlers at once."""
 
 import asyncio
+import os
 
 from counting import THREADS, URL, job_done, payloads
 from faststream import FastStream
@@ -11,9 +12,15 @@ app = FastStream(broker, logger=None)
 jobs = StreamSub("jobs", group="workers", consumer="one", last_id="0", max_records=1_000)
 
 
-@broker.subscriber(stream=jobs, max_workers=THREADS)
 def noop(message: dict[str, str]) -> None:
     job_done(message)
+
+
+async def async_noop(message: dict[str, str]) -> None:
+    job_done(message)
+
+
+broker.subscriber(stream=jobs, max_workers=THREADS)(async_noop if os.environ.get("BENCH_ASYNC") else noop)
 
 
 def publish() -> None:

@@ -1,6 +1,7 @@
 """Taskiq: the stream broker, which acknowledges, with orjson and uvloop."""
 
 import asyncio
+import os
 
 from counting import URL, job_done, payloads
 from taskiq.serializers import ORJSONSerializer
@@ -20,7 +21,7 @@ async def async_noop(document: str, fund_pk: str, month_year: str) -> None:
 
 
 def publish() -> None:
-    asyncio.run(_publish(noop))
+    asyncio.run(_publish(async_noop if os.environ.get("BENCH_ASYNC") else noop))
 
 
 async def _publish(task) -> None:
