@@ -30,7 +30,7 @@ demo: ## Collect two years of prices from the offline site into the embedded Red
 	@$(BIN)/scraperkit demo --chart out/demo.png $(ARGS)
 
 lab: ## Open the lessons in JupyterLab
-	@$(SETUP) --extras lab
+	@$(SETUP) --extras lab,api
 	@cd notebooks && exec ../$(BIN)/jupyter-lab $(ARGS)
 
 test: ## Run the tests on three processes; some of them: ARGS="-k parser"
