@@ -236,6 +236,8 @@ class PubSubDelivery:
             return []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BLOCK):
+                if self._pubsub.subscribed:  # nobody has interrupted a worker that was stepped by hand
+                    await self._pubsub.unsubscribe()
                 while self._pubsub.subscribed:
                     message = await self._pubsub.get_message(timeout=BLOCK)
                     if message is not None and message["type"] == "message":

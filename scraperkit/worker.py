@@ -128,16 +128,28 @@ class Worker:
         log.info("%s listens (%s, %d threads)", self.name, self.delivery, self.settings.threads)
 
     async def _enter(self) -> Core:
+        """Take a name and listen under it; should another take that name meanwhile, take the next."""
+        while True:
+            try:
+                return await self._listen()
+            except NameTaken as taken:
+                log.warning("%s; it goes on under another name", taken)
+
+    async def _listen(self) -> Core:
         registry = Registry(self._client, self.keys, self.settings.heartbeat, self._wanted_name)
         card = await registry.enter(self.settings.threads, self.delivery)
         deliveries = self._deliveries(card)
-        for delivery in deliveries:
-            await delivery.open()
         upkeep = Upkeep(self._client, self.keys, self.settings, registry, card)
         settler = Settler(self._client, self.keys, self.settings, card)
         core = Core(self.source, self.settings, deliveries, upkeep, settler, self.outcomes)
+        try:
+            for delivery in deliveries:
+                await delivery.open()
+            await core.keep_up()
+        except BaseException:
+            await core.wind_up()  # or its threads would wait for ever
+            raise
         self.card, self._core = card, core
-        await core.keep_up()
         return core
 
     def _deliveries(self, card: WorkerCard) -> list[Delivery]:
