@@ -25,7 +25,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scraperkit import calendar, errors, metrics, plot
+    from scraperkit import calendar, errors, lessons, metrics, plot
     from scraperkit.batch import Batch, BatchStatus
     from scraperkit.config import Settings
     from scraperkit.connection import connect
@@ -108,6 +108,7 @@ __all__ = [
     "calendar",
     "connect",
     "errors",
+    "lessons",
     "metrics",
     "plot",
 ]
@@ -128,7 +129,7 @@ _NAMES = {
     "worker": ("Worker",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
-_MODULES = {"calendar", "errors", "metrics", "plot"}
+_MODULES = {"calendar", "errors", "lessons", "metrics", "plot"}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,6 +15,10 @@ class Running(Protocol):
     namespace: str
     error: BaseException | None
 
+    @property
+    def name(self) -> str:
+        """The consumer's name."""
+
     def request_stop(self, deadline: float | None = None) -> None:
         """Ask it to end, without waiting."""
 
@@ -43,6 +47,12 @@ def discard(subscriber: Running) -> None:
     """Forget a subscriber."""
     with _lock:
         _running.discard(subscriber)
+
+
+def subscribers_of(namespace: str) -> list[Running]:
+    """Return the subscribers of this process that work in a namespace and have not been stopped."""
+    with _lock:
+        return [each for each in _running if each.namespace == namespace]
 
 
 def raise_engine_error(namespace: str) -> None:

@@ -1,0 +1,19 @@
+"""What every notebook of ``notebooks/`` begins with, checks its exercises with, and ends with.
+
+A lesson has a namespace of its own, new for each run, so that two may run on one Redis::
+
+    import scraperkit as sk
+
+    lesson = sk.lessons.begin("01_publish_batches")
+    redis, source = lesson.redis, lesson.source
+    ...
+    lesson.check(1, answer)
+    lesson.end()
+
+The checks of a lesson's exercises are in a module of this package, named by :data:`LESSONS`: a function
+``check_<number>(lesson, answer)`` for each, which returns ``None`` if the answer is right, and a hint otherwise.
+"""
+
+from scraperkit.lessons.lesson import LESSONS, Lesson, Verdict, begin
+
+__all__ = ["LESSONS", "Lesson", "Verdict", "begin"]

@@ -1,0 +1,288 @@
+"""A lesson's life: a namespace of its own, a site, checks, and an end that leaves nothing."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from html import escape
+from typing import Any, TypeVar
+
+import redis as redis_py
+
+from scraperkit.connection import address_of, connect
+from scraperkit.engine.registry import live_workers
+from scraperkit.engine.running import subscribers_of
+from scraperkit.errors import ConfigError, ScraperKitError, WorkerError
+from scraperkit.keys import Keys
+from scraperkit.replica import Replica
+from scraperkit.sources import CvmPages
+
+# Each notebook, and the module of this package that checks its exercises.
+LESSONS = {
+    "00_tour": "tour",
+    "01_publish_batches": "publishing",
+    "02_subscribe_step_by_step": "subscribing",
+    "03_workers_in_the_background": "workers",
+    "04_fund_prices": "fund_prices",
+    "05_when_things_fail": "failures",
+    "06_bring_your_own_source": "own_source",
+}
+# The one CNPJ of the sample that is a real fund's too.
+_REAL_FUND = "18993924000100"
+_WHOLE_FROM = "2022-01"
+_VARIABLE = "SCRAPERKIT_NAMESPACE"
+_OUR_THREADS = ("scraper", "replica")
+_JOIN_SECONDS = 5.0
+_Resource = TypeVar("_Resource")
+_open: list[Lesson] = []
+
+
+def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Lesson:
+    """Begin a lesson: connect, and take a namespace that nobody else has.
+
+    Until :meth:`Lesson.end`, everything of this process that is given no namespace uses the lesson's. A lesson that
+    is still open in this process, because its first cell is run again, is closed first.
+
+    Parameters
+    ----------
+    name : str
+        The notebook's, without ``.ipynb``: a key of :data:`LESSONS`.
+    live : bool
+        Read the regulator's own site instead of the offline replica.
+    redis_url : str, optional
+        A Redis to share with others; left out, as for :func:`scraperkit.connect`.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such lesson.
+    RedisError
+        As :func:`scraperkit.connect` does.
+
+    Examples
+    --------
+    >>> lesson = begin("01_publish_batches")
+    >>> lesson.redis.ping()
+    True
+    >>> lesson.end()
+    The lesson is over: no worker failed. Its 0 keys in Redis are deleted, nothing is left running.
+    """
+    if name not in LESSONS:
+        raise ConfigError(f"name: there is no lesson {str(name)[:40]!r}; take one of {', '.join(LESSONS)}")
+    for lesson in list(_open):
+        lesson.close()
+    return Lesson(name, connect(redis_url), live=live)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a check says about an answer; a notebook shows it as a line of text."""
+
+    done: bool
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+    def _repr_html_(self) -> str:
+        mark, colour = ("✔", "#2a9d6f") if self.done else ("…", "#d98e04")
+        return (
+            f"<div style='border-left: 4px solid {colour}; padding: 0.2em 0.8em'>"
+            f"<b style='color: {colour}'>{mark}</b> {escape(self.text)}</div>"
+        )
+
+
+class Lesson:
+    """An open lesson. Get one from :func:`begin`.
+
+    Attributes
+    ----------
+    name : str
+        The notebook's.
+    namespace : str
+        The lesson's own: the start of every key that it writes.
+    keys : Keys
+        Every name in that namespace: ``lesson.keys.channel``, ``lesson.keys.jobs`` and so on.
+    redis : redis.Redis
+        A client for the lesson.
+    live : bool
+        Whether the site is the regulator's own.
+    """
+
+    def __init__(self, name: str, redis: redis_py.Redis, *, live: bool = False) -> None:
+        from tqdm import tqdm
+
+        tqdm.monitor_interval = 0  # or the first progress bar starts a thread that outlives the lesson
+        self.name = name
+        self.live = live
+        self.redis = redis
+        self.namespace = f"lesson-{name[:2]}-{uuid.uuid4().hex[:6]}"
+        self.keys = Keys(self.namespace)
+        self._threads_before = set(threading.enumerate())
+        self._outer_namespace = os.environ.get(_VARIABLE)
+        self._stack = ExitStack()
+        self._ended = False
+        os.environ[_VARIABLE] = self.namespace
+        # A kernel that is shut down in the middle still tidies up.
+        atexit.register(self.close)
+        _open.append(self)
+
+    @cached_property
+    def site(self) -> Replica | None:
+        """The offline site, started when it is first asked for; ``None`` in a live lesson."""
+        return None if self.live else self.enter(Replica.start())
+
+    @cached_property
+    def source(self) -> CvmPages:
+        """Where the lesson's prices come from: the offline site, or the regulator's own."""
+        return self.enter(CvmPages() if self.site is None else CvmPages(self.site.url))
+
+    @property
+    def cnpjs(self) -> list[str]:
+        """CNPJs of funds that the offline site shows for all of 2022 and 2023; a live lesson has one to begin with."""
+        if self.site is None:
+            return [_REAL_FUND]
+        whole = (fund for fund in self.site.funds if fund.active and fund.ended_on is None)
+        return list(dict.fromkeys(fund.cnpj for fund in whole if f"{fund.started_on:%Y-%m}" <= _WHOLE_FROM))
+
+    def enter(self, resource: AbstractContextManager[_Resource]) -> _Resource:
+        """Enter a context manager that the lesson's end leaves, the last one first."""
+        return self._stack.enter_context(resource)
+
+    def check(self, number: int, answer: Any) -> Verdict:
+        """Say whether an exercise is done, or give a hint; an answer that does not fit raises nothing.
+
+        Parameters
+        ----------
+        number : int
+            The exercise's.
+        answer : object
+            What the exercise asks for; ``...`` is no answer yet.
+
+        Raises
+        ------
+        ConfigError
+            If the lesson has no such exercise.
+        """
+        check = self._check_of(number)
+        if answer is ...:
+            return Verdict(False, f"Exercise {number}: put your answer in place of the dots, then run this again.")
+        try:
+            hint = check(self, answer)
+        except Exception as error:  # noqa: BLE001 - whatever an answer is, a beginner gets a sentence and no traceback
+            hint = f"this answer cannot be checked ({type(error).__name__}: {str(error)[:200]})."
+        return Verdict(hint is None, f"Exercise {number} is done." if hint is None else f"Exercise {number}: {hint}")
+
+    def end(self) -> Verdict:
+        """End the lesson: no worker of it may have failed or still run; its keys, and only those, are deleted.
+
+        The site is stopped, what was given to :meth:`enter` is left, connections are closed. Again is harmless.
+
+        Raises
+        ------
+        WorkerError
+            If the engine of a subscriber had failed, or a worker or a thread of the lesson still runs; says which.
+            Everything is tidied up all the same.
+        """
+        if self._ended:
+            return Verdict(True, "The lesson is over already; run its first cell to begin anew.")
+        deleted, problems = self._tidy_up()
+        if problems:
+            raise WorkerError(f"the lesson is over and tidied up, but {'; '.join(problems)}")
+        return Verdict(
+            True,
+            f"The lesson is over: no worker failed. Its {deleted} keys in Redis are deleted, nothing is left running.",
+        )
+
+    def close(self) -> None:
+        """End the lesson without a word, whatever has happened in it."""
+        if not self._ended:
+            with contextlib.suppress(Exception):
+                self._tidy_up()
+
+    def _check_of(self, number: int) -> Callable[[Lesson, Any], str | None]:
+        module = importlib.import_module(f"scraperkit.lessons.{LESSONS[self.name]}")
+        check: Callable[[Lesson, Any], str | None] | None = getattr(module, f"check_{number}", None)
+        if check is None:
+            raise ConfigError(f"number: lesson {self.name} has no exercise {str(number)[:20]}")
+        return check
+
+    def _tidy_up(self) -> tuple[int, list[str]]:
+        self._ended = True
+        atexit.unregister(self.close)
+        _open.remove(self)
+        deleted, problems = 0, []
+        try:
+            problems += self._stop_workers()
+            self._stack.close()
+            problems += self._still_at_work()
+            deleted = self._delete_keys()
+        except (redis_py.RedisError, OSError) as error:
+            problems.append(f"Redis does not answer, so the keys of {self.namespace} are still there: {error}")
+        finally:
+            self.redis.close()
+            if self._outer_namespace is None:
+                os.environ.pop(_VARIABLE, None)
+            else:
+                os.environ[_VARIABLE] = self._outer_namespace
+        return deleted, problems + self._threads_left()
+
+    def _stop_workers(self) -> list[str]:
+        problems = []
+        for subscriber in subscribers_of(self.namespace):
+            if subscriber.error is None:
+                problems.append(f"{subscriber.name} was still listening: end a subscriber with stop(), or use `with`")
+            try:
+                subscriber.stop()
+            except ScraperKitError as error:
+                problems.append(str(error))
+        return problems
+
+    def _still_at_work(self) -> list[str]:
+        left = [worker.name for worker in live_workers(self.redis, self.keys)]
+        if not left:
+            return []
+        ways_out = "a worker stepped by hand ends with `await worker.close()`, a process with terminate() and wait()"
+        return [f"still at work: {', '.join(left)} ({ways_out})"]
+
+    def _delete_keys(self) -> int:
+        keys = list(self.redis.scan_iter(self.keys.pattern, count=1000))
+        for start in range(0, len(keys), 1000):
+            self.redis.unlink(*keys[start : start + 1000])
+        return len(keys)
+
+    def _threads_left(self) -> list[str]:
+        left = [
+            thread
+            for thread in threading.enumerate()
+            if thread not in self._threads_before and thread.name.startswith(_OUR_THREADS)
+        ]
+        for thread in left:
+            thread.join(_JOIN_SECONDS)
+        names = sorted(thread.name for thread in left if thread.is_alive())
+        return [f"these threads still run: {', '.join(names)}"] if names else []
+
+    def __repr__(self) -> str:
+        if self._ended:
+            return f"<Lesson {self.name}: over>"
+        site = "the regulator's own site" if self.live else "an offline stand-in for the regulator's site"
+        return f"<Lesson {self.name}: {site}, Redis at {address_of(self.redis)}, namespace {self.namespace}>"
+
+    def _repr_html_(self) -> str:
+        if self._ended:
+            return f"<b>Lesson {escape(self.name)}</b> is over."
+        site = "the regulator's own (live)" if self.live else "an offline stand-in with invented funds"
+        rows = (("site", site), ("Redis", address_of(self.redis)), ("namespace", self.namespace))
+        lines = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(text)}</td></tr>"
+            for name, text in rows
+        )
+        return f"<b>Lesson {escape(self.name)}</b> is ready.<table>{lines}</table>"

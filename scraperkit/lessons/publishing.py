@@ -1,0 +1,1 @@
+"""Checks of the exercises of ``01_publish_batches``."""
