@@ -1,0 +1,24 @@
+"""Charts: each function takes a frame and a matplotlib ``ax``, draws on it and returns it.
+
+Without an `ax` a figure 10 inches wide is made. Units are on the axes; colours are told apart with any colour vision,
+and never say alone what a chart says. A frame with nothing to draw gives a chart that says so.
+"""
+
+from __future__ import annotations
+
+from scraperkit.plot.fund import net_worth_and_holders
+from scraperkit.plot.jobs import timeline
+from scraperkit.plot.lines import drawdown, prices
+from scraperkit.plot.speed import latency, throughput
+from scraperkit.plot.style import COLOURS, STYLES
+
+__all__ = [
+    "COLOURS",
+    "STYLES",
+    "drawdown",
+    "latency",
+    "net_worth_and_holders",
+    "prices",
+    "throughput",
+    "timeline",
+]

@@ -1,0 +1,135 @@
+"""A line for each fund over the days."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from scraperkit import metrics
+from scraperkit.plot.style import COLOURS, INK, STYLES, Names, dot, fund_label, new_axes, plain, say, with_prices
+
+
+def prices(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> Axes:
+    """Draw the prices of funds as indices that are 100 on the first day that all of them have.
+
+    Where no day is common to all, each fund is 100 on its own first day, and the axis says so.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`. Days that a fund lacks are bridged by its line.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure if left out.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ, such as ``reader.funds()["name"]``; the punctuated CNPJ where there is none.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A line for each fund with prices, named beside the chart in the order of their last values; a single fund is
+        named above it. Without any price, a chart that says so. On an `ax` of your own, make the figure with
+        ``layout="constrained"``, so that it leaves room for the names.
+
+    Raises
+    ------
+    ConfigError
+        If the frame's index is not one of dates.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.date_range("2022-01-03", periods=3, name="date")
+    >>> ax = prices(pd.DataFrame({"18993924000100": [2.0, 2.1, 2.2]}, index=days))
+    >>> ax.get_ylabel(), ax.get_lines()[0].get_ydata().round(6).tolist()
+    ('index, first day (3 Jan 2022) = 100', [100.0, 105.0, 110.0])
+    >>> plt.close(ax.figure)
+    """
+    ax = new_axes() if ax is None else ax
+    filled = with_prices(frame)
+    if filled.empty:
+        return say(ax, "no prices")
+    common = filled.dropna(axis="index", how="any")
+    if len(common):
+        which = "first day" if filled.shape[1] == 1 else "first common day"
+        label = f"index, {which} ({_long_date(common.index[0])}) = 100"
+        base = common.iloc[0]
+    else:
+        label = "index, each fund's own first day = 100"
+        base = filled.bfill().iloc[0]
+    _lines(ax, filled / base * 100, names)
+    ax.axhline(100, color=INK, linewidth=0.6, zorder=1)
+    ax.set_ylabel(label)
+    return ax
+
+
+def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> Axes:
+    """Draw how far each fund is below its highest price so far, in %.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure if left out.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        As :func:`prices` returns it; for a single fund the area is filled.
+
+    Raises
+    ------
+    ConfigError
+        If the frame's index is not one of dates.
+    """
+    ax = new_axes() if ax is None else ax
+    filled = with_prices(frame)
+    if filled.empty:
+        return say(ax, "no prices")
+    percent = metrics.drawdown(filled) * 100
+    _lines(ax, percent, names)
+    if percent.shape[1] == 1:
+        own = percent.iloc[:, 0].dropna()
+        ax.fill_between(own.index, own.to_numpy(), 0, color=COLOURS[0], alpha=0.15, linewidth=0)
+    ax.set_ylim(top=0)
+    ax.set_ylabel("below the highest price so far, %")
+    return ax
+
+
+def _lines(ax: Axes, table: pd.DataFrame, names: Names) -> None:
+    """Draw a line for each column, and name them beside the chart in the order in which they end."""
+    count = table.shape[1]
+    handles = []
+    for place, cnpj in enumerate(table.columns):
+        own = table.iloc[:, place].dropna()
+        handles += ax.plot(
+            own.index,
+            own.to_numpy(),
+            color=COLOURS[place % len(COLOURS)],
+            linestyle=STYLES[place // len(COLOURS) % len(STYLES)],
+            linewidth=1.4 if count <= len(COLOURS) else 1.1,
+            label=fund_label(str(cnpj), names, lines=2 if count <= 14 else 1),
+            **dot(own),
+        )
+    plain(ax, table.index)
+    if count == 1:
+        ax.set_title(fund_label(str(table.columns[0]), names, lines=1, width=90), loc="left", fontsize="medium")
+        return
+    order = np.argsort(-table.ffill().iloc[-1].to_numpy(), kind="stable")
+    ax.legend(
+        handles=[handles[place] for place in order],
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1.02),
+        borderaxespad=0,
+        frameon=False,
+        fontsize="small",
+        handlelength=2.6,
+        ncols=1 + (count - 1) // 28,
+    )
+
+
+def _long_date(day: pd.Timestamp) -> str:
+    return f"{day.day} {day:%b %Y}"

@@ -1,0 +1,94 @@
+"""What all charts share: colours, axes without a box, short dates, names that fit.
+
+Colours are those of Okabe and Ito (2008, Color Universal Design), told apart with any colour vision.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator
+
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.errors import ConfigError
+
+# Their eighth colour, yellow, is too faint for a line on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+STYLES = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
+INK, FAINT = "#333333", "#DDDDDD"
+Names: TypeAlias = "Mapping[str, str] | pd.Series[str] | None"
+
+
+def new_axes(height: float = 5.5) -> Axes:
+    """Return axes on a figure of their own, 10 inches wide."""
+    _, ax = plt.subplots(figsize=(10, height), layout="constrained")
+    return ax
+
+
+def say(ax: Axes, text: str) -> Axes:
+    """Leave a chart that only tells why it is empty."""
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=INK)
+    ax.set_axis_off()
+    return ax
+
+
+def with_prices(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the funds that have any price; refuse what is no wide frame."""
+    filled = frame.dropna(axis="columns", how="all")
+    if not filled.empty and not isinstance(frame.index, pd.DatetimeIndex):
+        raise ConfigError("frame: give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund")
+    return filled
+
+
+def dot(values: pd.Series[float]) -> dict[str, Any]:
+    """Make a single day visible, which is no line."""
+    return {"marker": "o", "markersize": 4} if len(values) == 1 else {}
+
+
+def fund_label(cnpj: str, names: Names, lines: int, width: int = 28) -> str:
+    """Return a fund's name in so many lines, or its CNPJ where it has none."""
+    name = str(names[cnpj]) if names is not None and cnpj in names else ""
+    if not name.strip():
+        try:
+            return format_cnpj(normalize_cnpj(cnpj))
+        except ConfigError:  # columns renamed before: take them as they are
+            name = cnpj
+    text = textwrap.fill(name, width, max_lines=lines, placeholder=" …")
+    # matplotlib leaves labels that start with an underscore out of the legend, and reads $ as mathematics.
+    return text.lstrip("_").replace("$", r"\$")
+
+
+def plain(ax: Axes, days: pd.Index[Any]) -> None:
+    """Take the box away, leave faint horizontal lines, and make the dates short."""
+    few = (days[-1] - days[0]).days < 7  # AutoDateLocator would mark hours, and prices have none
+    locator: Any = DayLocator() if few else AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
+    formatter: Any = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    # "05 Jan" under each tick and the year at the end: the default names only the month of the last tick.
+    formatter.formats[2] = formatter.zero_formats[2] = "%d %b"
+    formatter.offset_formats[2] = "%Y"
+    ax.xaxis.set_major_locator(locator)
+    ax.xaxis.set_major_formatter(formatter)
+    ax.grid(visible=True, axis="y", color=FAINT, linewidth=0.7)
+    ax.set_axisbelow(True)
+    unbox(ax)
+
+
+def unbox(ax: Axes) -> None:
+    """Take the box away; the baseline stays."""
+    ax.tick_params(axis="y", length=0)
+    ax.margins(x=0.01)
+    for side in ("top", "right", "left"):
+        ax.spines[side].set_visible(False)
+
+
+def decimals(ax: Axes) -> int:
+    """Return how many decimals the steps between the ticks of the y axis have."""
+    steps = np.diff(ax.yaxis.get_majorticklocs())
+    return max(0, math.ceil(-math.log10(steps[0]) - 1e-6)) if len(steps) else 0
