@@ -33,6 +33,9 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
         description="redis://, rediss:// or unix:// address; left out, the embedded server is used",
     )
+    redis_password_file: Path | None = Field(
+        None, description="a file that holds the password for a REDIS_URL that has none; read anew with each connection"
+    )
     namespace: str = Field(DEFAULT_NAMESPACE, description="the start of every key, and the name of the group")
     data: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("scraperkit", appauthor=False)),
@@ -45,7 +48,7 @@ class Settings(BaseSettings):
     cvm_url: str = Field(CVM_URL, description="where the regulator's pages are")
 
     threads: int = Field(8, ge=1, le=256, description="threads that scrape, for each worker")
-    prefetch: int = Field(64, ge=0, le=10_000, description="the most that a worker holds beyond one for each thread")
+    prefetch: int = Field(256, ge=0, le=10_000, description="the most that a worker holds beyond one for each thread")
     lease: float = Field(
         60.0, gt=0, description="seconds after which the job of a worker that fell silent is taken over"
     )
@@ -71,7 +74,21 @@ class Settings(BaseSettings):
     breaker_failures: int = Field(8, ge=1, description="failures in a row after which a site is left alone")
     breaker_pause: float = Field(15.0, gt=0, description="seconds that it is left alone; doubled each further time")
     breaker_limit: float = Field(600.0, gt=0, description="the longest that a site is left alone, in seconds")
+    site_patience: float | None = Field(
+        None, gt=0, description="the longest wait for a turn at the site, in seconds; as long as it takes if unset"
+    )
     max_page_bytes: int = Field(8_000_000, ge=10_000, description="a longer page is refused")
+
+    api_keys: SecretStr | None = Field(None, description="keys that the REST pricer accepts, with commas between")
+    api_keys_file: Path | None = Field(None, description="a file of such keys, one a line, read again when it changes")
+    api_hosts: str | None = Field(
+        None, description="names that callers may call the pricer by, with commas between; without keys its loopback ones"
+    )
+    api_rate: int = Field(600, ge=0, description="requests a minute for each key; 0 is without end")
+    api_threads: int = Field(16, ge=1, le=256, description="threads of the pricer that talk to Redis")
+    api_lookups: int = Field(8, ge=1, le=64, description="funds that the pricer looks up at the site at once")
+    api_queue: int = Field(512, ge=1, description="look-ups that may wait for their turn; further ones are refused")
+    api_max_body: int = Field(65_536, ge=256, description="a longer request body is refused, in bytes")
 
     @classmethod
     def load(cls, **given: Any) -> Self:

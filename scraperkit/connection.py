@@ -20,6 +20,7 @@ from redis.sentinel import SentinelConnectionPool
 from scraperkit import embedded
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
+from scraperkit.secret_files import PasswordFile
 
 CONNECT_TIMEOUT = 5.0
 SOCKET_TIMEOUT = 15.0
@@ -67,7 +68,8 @@ def connect(url: str | None = None) -> redis.Redis:
     ----------
     url : str, optional
         ``redis://``, ``rediss://`` (TLS; options such as ``?ssl_ca_certs=ca.pem``) or ``unix://``. Left out,
-        ``REDIS_URL`` decides, and without that the embedded server is used, and started where need be.
+        ``REDIS_URL`` decides, and without that the embedded server is used, and started where need be. A ``REDIS_URL``
+        without a password takes it from the file that ``SCRAPERKIT_REDIS_PASSWORD_FILE`` names.
 
     Returns
     -------
@@ -99,7 +101,10 @@ def connect(url: str | None = None) -> redis.Redis:
         with sibling(client, retry=tries) as once:
             _check_server(once, f"that is the embedded server: see {embedded.status(settings).log}")
         return client
-    client = _client(_options("REDIS_URL" if url is None else "url", settings.redis_url.get_secret_value()))
+    options = _options("REDIS_URL" if url is None else "url", settings.redis_url.get_secret_value())
+    if url is None and settings.redis_password_file and not options.get("password"):
+        options["credential_provider"] = PasswordFile(settings.redis_password_file, options.pop("username", None))
+    client = _client(options)
     # One try: to wait for a wrong address four times helps nobody.
     with sibling(client, retry=Retry(NoBackoff(), 0)) as once:
         _check_server(once, _WAYS_OUT)
@@ -229,17 +234,22 @@ def address_of(client: redis.Redis) -> str:
 
 
 def _why(client: redis.Redis, error: Exception, where: str) -> str:
-    password = client.get_connection_kwargs().get("password")
+    options = client.get_connection_kwargs()
+    password, file = options.get("password"), options.get("credential_provider")
     if isinstance(error, AuthenticationError):
+        if isinstance(file, PasswordFile):
+            return f"Redis at {where} refuses the password of {file!r}"
         refused = "refuses this user and password" if password else "asks for a password"
         return f"Redis at {where} {refused}; write it as in redis://:password@host:6379, special characters %-encoded"
     if isinstance(error, BusyLoadingError):
         return f"Redis at {where} is still loading its data; try again in a moment"
     if isinstance(error, ResponseError):
-        return f"Redis at {where} answers with an error: {_redacted(error, password)}"
-    return f"nobody answers at {where}: {_redacted(error, password)}"
+        return f"Redis at {where} answers with an error: {_redacted(error, password or file)}"
+    return f"nobody answers at {where}: {_redacted(error, password or file)}"
 
 
 def _redacted(error: Exception, password: Any) -> str:
     text = str(error).rstrip(".") or type(error).__name__
+    if isinstance(password, PasswordFile):
+        return password.redacted(text)
     return text.replace(str(password), "***") if password else text
