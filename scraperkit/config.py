@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     api_keys: SecretStr | None = Field(None, description="keys that the REST pricer accepts, with commas between")
     api_keys_file: Path | None = Field(None, description="a file of such keys, one a line, read again when it changes")
     api_hosts: str | None = Field(
-        None, description="names that callers may call the pricer by, with commas between; without keys its loopback ones"
+        None, description="host names that the pricer answers to, with commas between; without keys only loopback ones"
     )
     api_rate: int = Field(600, ge=0, description="requests a minute for each key; 0 is without end")
     api_threads: int = Field(16, ge=1, le=256, description="threads of the pricer that talk to Redis")

@@ -19,6 +19,7 @@ from limits.strategies import MovingWindowRateLimiter
 
 from scraperkit.config import Settings
 from scraperkit.engine.scripts import script
+from scraperkit.errors import SiteUnavailable
 from scraperkit.keys import RATES, Keys
 
 log = logging.getLogger(__name__)
@@ -68,11 +69,20 @@ class Politeness:
             self._limiters.pop(id(redis), None)
 
     def wait(self, closed: threading.Event) -> bool:
-        """Wait until the site may be asked; return whether that came before `closed` was set."""
+        """Wait until the site may be asked; return whether that came before `closed` was set.
+
+        Raises
+        ------
+        SiteUnavailable
+            If that takes longer than ``SCRAPERKIT_SITE_PATIENCE``; as soon as it is known.
+        """
+        deadline = time.monotonic() + (self._settings.site_patience or math.inf)
         while not closed.is_set():
             seconds = self._seconds_to_wait()
             if seconds <= 0:
                 return True
+            if time.monotonic() + seconds > deadline:
+                raise SiteUnavailable(f"{self.site} is busy, or asked for patience: try again in {seconds:.0f} s")
             closed.wait(min(seconds, _LONGEST_NAP))
         return False
 
