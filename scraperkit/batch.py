@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import pandas as pd
@@ -15,29 +14,17 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
+from scraperkit.engine.cancelling import Cancelling
 from scraperkit.engine.registry import MISSED, live_workers
 from scraperkit.engine.running import raise_engine_error
 from scraperkit.errors import BatchNotFound, BatchTimeout
+from scraperkit.events import events_of
 from scraperkit.keys import Keys
 
 _POLL = 0.1
 _LOOK_FOR_LOST = 1.0
 _SHOWN_FAILURES = 5
 _GRACE = 3.0
-_TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
-_EVENT_COLUMNS = {
-    "message": "str",
-    "cnpj": "str",
-    "month": "str",
-    "outcome": "str",
-    "attempt": "int64",
-    "delivery": "str",
-    "worker": "str",
-    "thread": "str",
-    **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
-    "quotes": "int64",
-    "error": "str",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +38,8 @@ class BatchStatus:
         whose worker died.
     pending : int
         The rest: waiting, being worked on, or waiting for another attempt.
+    cancelled : int
+        What :meth:`Batch.cancel` took back before anybody began it.
     """
 
     published: int
@@ -58,6 +47,7 @@ class BatchStatus:
     failed: int
     pending: int
     lost: int = 0
+    cancelled: int = 0
 
     @property
     def finished(self) -> bool:
@@ -66,7 +56,8 @@ class BatchStatus:
 
     def __str__(self) -> str:
         parts = [f"{self.published} published", f"{self.done} done"]
-        parts += [f"{count} {word}" for word, count in (("failed", self.failed), ("lost", self.lost)) if count]
+        rest = (("failed", self.failed), ("lost", self.lost), ("cancelled", self.cancelled))
+        parts += [f"{count} {word}" for word, count in rest if count]
         return ", ".join(parts + ([f"{self.pending} pending"] if self.pending else []))
 
 
@@ -159,7 +150,7 @@ class Batch:
         -------
         pandas.DataFrame
             Indexed by ``message`` (message id); columns ``cnpj``, ``month`` (MM/YYYY), ``state`` (pending, running,
-            done, failed, lost) and ``error``, all text; sorted by fund and month. Empty for an empty batch.
+            done, failed, lost, cancelled) and ``error``, all text; sorted by fund and month. Empty for an empty batch.
         """
         states = self._states()
         lost = self._lost(states)
@@ -176,6 +167,29 @@ class Batch:
         jobs = self.jobs()
         return jobs[jobs["state"].isin(["failed", "lost"])]
 
+    def cancel(self) -> int:
+        """Take back what nobody has begun; what is in a worker's hands is finished. Return how many were cancelled.
+
+        Publishing the same requests again publishes what was cancelled anew. Of Pub/Sub only what no worker has claimed
+        can be taken back, and nothing where every worker does it for itself (``claim=False``).
+
+        Raises
+        ------
+        BatchNotFound
+            If the batch has expired, or was deleted.
+
+        Examples
+        --------
+        >>> batch = Publisher(redis, namespace=namespace).publish(fund.months("2022-01", "2022-12"))
+        >>> batch.cancel(), str(batch.status())
+        (12, '12 published, 0 done, 12 cancelled')
+        """
+        _, delivery = self._counts()
+        cancelling = Cancelling(self._redis, self.keys, self.id, Settings.load().claim_ttl)
+        if delivery == "pubsub":
+            return cancelling.spoken(message for message, state in self._states().items() if state[0] == "pending")
+        return cancelling.waiting_again() + cancelling.in_stream()
+
     def events(self) -> pd.DataFrame:
         """Return what was done for this batch, one row for each attempt at a message, oldest first.
 
@@ -187,29 +201,22 @@ class Batch:
             ``received_at``, ``started_at``, ``fetched_at``, ``stored_at`` (UTC), ``quotes`` (days found) and
             ``error``. Redis keeps the newest 100,000 events of all batches, so those of an old one may be gone.
         """
-        rows = []
-        for _, fields in self._redis.xrange(self.keys.events):
-            event = json.loads(fields["event"]) if self.id in fields.get("event", "") else {}
-            if event.get("batch") == self.id:
-                rows.append({"error": ""} | event | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])})
-        frame = pd.DataFrame(rows, columns=list(_EVENT_COLUMNS))
-        for column in _TIMES:
-            frame[column] = pd.to_datetime(frame[column].astype("float64"), unit="s", utc=True)
-        return frame.astype(_EVENT_COLUMNS)
+        return events_of(self._redis, self.keys, self.id)
 
     def _counts(self) -> tuple[BatchStatus, str]:
-        names = ["published", "done", "failed", "lost", "delivery"]
+        names = ["published", "done", "failed", "lost", "cancelled", "delivery"]
         found = self._redis.hmget(self.keys.batch(self.id), names)
         if found[0] is None:
             raise BatchNotFound(
                 f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}: it has expired, or is another's"
             )
-        published, done, failed, lost = (int(value or 0) for value in found[:4])
-        return BatchStatus(published, done, failed, published - done - failed - lost, lost), str(found[4])
+        published, done, failed, lost, cancelled = (int(value or 0) for value in found[:5])
+        pending = published - done - failed - lost - cancelled
+        return BatchStatus(published, done, failed, pending, lost, cancelled), str(found[5])
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
         lost = len(self._lost(self._states()))
-        return BatchStatus(status.published, status.done, status.failed, status.pending - lost, status.lost + lost)
+        return replace(status, pending=status.pending - lost, lost=status.lost + lost)
 
     def _states(self) -> dict[str, tuple[str, str, str, str]]:
         """Message id to state, cnpj, month and error."""

@@ -14,7 +14,7 @@ from helpers import FUND, FakeSite, months, one_quote
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, MonthNotOffered, SiteUnavailable
 from scraperkit.keys import Keys
-from scraperkit.models import DailyQuote
+from scraperkit.models import DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.timeseries import SeriesStore, TimeSeriesReader
 from scraperkit.worker import Worker
@@ -87,6 +87,34 @@ class TestOneStep:
         assert step(make(FakeSite(), threads=2, prefetch=3)) == {"done": 2}
         assert step(make(FakeSite(), threads=2, prefetch=3), times=40)["done"] == 10
         assert redis.xlen(keys.jobs) == 0
+
+    def test_more_results_at_once_than_a_script_can_take_are_settled_in_parts(self, redis, keys, publisher, make):
+        wanted = [ScrapeRequest(document=FUND.cnpj, fund_pk=str(pk), month_year="01/2021") for pk in range(9_000)]
+        batch = publisher.publish(wanted)
+        worker = make(FakeSite(lambda _: []), threads=256, prefetch=10_000)
+        assert step(worker, times=60)["done"] == 9_000
+        assert batch.status().done == 9_000
+        assert redis.xlen(keys.jobs) == 0
+
+    def test_the_same_message_twice_at_once_counts_once(self, redis, keys, publisher, make):
+        """As after a reply to XADD that was lost on the way."""
+        batch = publisher.publish(months(1))
+        ((_, fields),) = redis.xrange(keys.jobs)
+        redis.xadd(keys.jobs, fields)
+        assert step(make(FakeSite(), threads=2)) == {"done": 1, "superseded": 1}
+        assert str(batch.status()) == "1 published, 1 done"
+
+    def test_a_message_that_fails_twice_at_once_has_both_attempts_in_its_history(self, redis, keys, publisher, make):
+        def fail(request):
+            raise SiteUnavailable("away")
+
+        publisher.publish(months(1))
+        ((_, fields),) = redis.xrange(keys.jobs)
+        redis.xadd(keys.jobs, fields)
+        assert step(make(FakeSite(fail), threads=2, max_attempts=2)) == {"retry": 1, "dead": 1}
+        ((_, letter),) = redis.xrange(keys.dead)
+        assert len(letter["history"].splitlines()) == 2
+        assert redis.hlen(keys.history) == 0
 
     def test_with_nothing_to_do_does_nothing(self, make):
         assert step(make(FakeSite())) == {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -113,4 +112,4 @@ class Abandoned:
         job = read_message(fields.get("message", ""), "stream", self._settings, entry_id)
         if times <= self._lives or job.problem:
             return job
-        return replace(job, problem=f"WorkerDied: handed out {times - 1} times, and each time the worker fell silent")
+        return job._replace(problem=f"WorkerDied: handed out {times - 1} times, and each time the worker fell silent")

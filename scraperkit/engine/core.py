@@ -6,12 +6,13 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from scraperkit.config import Settings
 from scraperkit.delivery import BLOCK, Delivery, StreamDelivery
 from scraperkit.engine.jobs import Job
+from scraperkit.engine.levers import Crashed, Levers, Rest
 from scraperkit.engine.outage import AWAY, Patience
 from scraperkit.engine.pool import ThreadPool
 from scraperkit.engine.settle import Settler
@@ -25,6 +26,8 @@ _SHORTEST = 1e-6
 # Fetches much shorter than a switch of threads are handed to a thread by the handful.
 _SHORT = 0.001
 _HANDFUL = 16
+# Redis does nothing else while it settles, and a Lua script hands on no more than some thousand words at once.
+_SETTLED_AT_ONCE = 500
 
 
 class Core:
@@ -44,10 +47,12 @@ class Core:
         upkeep: Upkeep,
         settler: Settler,
         outcomes: Counter[str],
+        levers: Levers,
     ) -> None:
         self.held: dict[str, dict[str, Job]] = {delivery.name: {} for delivery in deliveries}
         self.patience = Patience()
         self.outcomes = outcomes
+        self._levers = levers
         self._settings = settings
         self._deliveries = deliveries
         self._upkeep = upkeep
@@ -62,6 +67,7 @@ class Core:
         self._taken_over_at = 0.0
         self._fetch_seconds = 1.0
         self._settling_now: list[Job] = []
+        self._rest = Rest(levers, deliveries)
         self.pool = ThreadPool(source.fetch, settings.threads, self._wake)
 
     @property
@@ -78,6 +84,8 @@ class Core:
             await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
             ending.cancel()
             failed = first_error(tasks)
+            if isinstance(failed, Crashed):
+                return failed
             await self.wind_up(receivers, keepers)
             return failed or first_error(tasks)
 
@@ -85,17 +93,20 @@ class Core:
         """Ask :meth:`run` to end; from any thread."""
         if deadline is not None:
             self._deadline = deadline
-        with contextlib.suppress(RuntimeError):  # the loop has ended already
-            self._loop.call_soon_threadsafe(self._ending.set)
+        self._soon(self._ending.set)
 
     async def step(self, block: float) -> None:
         """Do one round, and wait for the threads to be done with it."""
         await self.keep_up()
         for delivery in self._deliveries:
             await self._receive(delivery, block)
-        while self.jobs:
+        while len(self.jobs) > len(self._rest.set_aside):
             await self._woken.wait()
             await self._settle_ready()
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended; a stuck thread may come back even then
+            self._loop.call_soon_threadsafe(call)
 
     # ------------------------------------------------------------------ receiving
 
@@ -115,9 +126,10 @@ class Core:
             if delivery.name in self._cut:
                 await delivery.open()
                 self._cut.discard(delivery.name)
-            # A takeover may have filled the hand meanwhile.
-            room = self._room(delivery.name)
-            jobs = await delivery.receive(room, self._keys(delivery.name), block) if room > 0 else []
+            with self._rest.reading(delivery.name):
+                # A takeover may have filled the hand meanwhile.
+                room = self._room(delivery.name)
+                jobs = await delivery.receive(room, self._keys(delivery.name), block) if room > 0 else []
         except AWAY:
             self._cut.add(delivery.name)
             raise
@@ -128,6 +140,8 @@ class Core:
 
         Where fetching is slow, a message waits for a thread in the stream, where any worker can take it.
         """
+        if self._levers.paused:
+            return 0
         threads = self._settings.threads
         ahead = min(self._settings.prefetch, int(threads * _WORK_AHEAD / self._fetch_seconds))
         return threads + ahead - len(self.held[delivery])
@@ -138,13 +152,18 @@ class Core:
     def _take(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self.held[job.delivery][job.key] = job
+        if self._levers.paused:
+            self._rest.set_aside += jobs
+        else:
+            self._begin(jobs)
+
+    def _begin(self, jobs: Sequence[Job]) -> None:
         self.pool.submit(jobs, at_once=max(1, min(_HANDFUL, int(_SHORT / self._fetch_seconds))))
 
     # ------------------------------------------------------------------- settling
 
     def _wake(self) -> None:
-        with contextlib.suppress(RuntimeError):  # a stuck thread may come back after the loop has ended
-            self._loop.call_soon_threadsafe(self._woken.set)
+        self._soon(self._woken.set)
 
     async def _settling(self) -> None:
         while True:
@@ -153,21 +172,54 @@ class Core:
 
     async def _settle_ready(self) -> None:
         self._woken.clear()
-        results = self.pool.results()
+        results = self.pool.results(_SETTLED_AT_ONCE)
         if not results:
             return
+        if any(result.job.received_at >= self._levers.crash_from for result in results):
+            raise Crashed
         for result in results:
             self._fetch_seconds += 0.1 * (max(_SHORTEST, result.fetched_at - result.started_at) - self._fetch_seconds)
             self._let_go(result.job)
         self._settling_now = [result.job for result in results]
         self._moved.set()
+        # What is received next goes ahead of what is settled now: threads have work while Redis settles.
+        await asyncio.sleep(0)
         answers = await self.patience.until_answered(partial(self._settler.settle, results))
         self.outcomes.update(answers)
         self._settling_now = []
         self._moved.set()
+        if len(results) == _SETTLED_AT_ONCE:
+            self._woken.set()
 
     def _let_go(self, job: Job) -> None:
         self.held[job.delivery].pop(job.key, None)
+
+    # --------------------------------------------------------------------- levers
+
+    def pause(self) -> None:
+        """Have the pause hold that the lever asks for; from any thread."""
+        self._soon(self._start_resting)
+
+    def resume(self) -> None:
+        """Go on; from any thread."""
+        self._soon(self._go_on)
+
+    def _start_resting(self) -> None:
+        self._rest.begin(self.pool.withdraw())
+        self._woken.set()
+
+    def _go_on(self) -> None:
+        self._begin(self._rest.end())
+        self._moved.set()
+
+    async def fall_silent(self) -> None:
+        """End as a killed process does: nobody is told, nothing is handed back, connections are dropped."""
+        self._stopping = True
+        self.pool.withdraw()
+        self.pool.close()
+        for delivery in self._deliveries:
+            with contextlib.suppress(*AWAY):
+                await delivery.close()
 
     # --------------------------------------------------------------------- upkeep
 
@@ -210,7 +262,7 @@ class Core:
         self._moved.set()
         await self._end_receiving(receivers)
         with contextlib.suppress(*AWAY):
-            await self._hand_back(self.pool.withdraw())
+            await self._hand_back(self.pool.withdraw() + self._rest.end())
             for delivery in self._deliveries:
                 await self._hand_back(await delivery.leftovers())
         with contextlib.suppress(TimeoutError, *AWAY):

@@ -6,8 +6,7 @@ import random
 import time
 import uuid
 from collections.abc import Container, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic_core import to_json
 
@@ -20,11 +19,11 @@ DeliveryName = Literal["stream", "pubsub"]
 _ERROR_LENGTH = 2_000
 _RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 _KEPT_OF_OVERSIZE = 1_000
+_LONGEST_CHARACTER = 4  # bytes in UTF-8
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Job:
-    """A message as a worker received it.
+class Job(NamedTuple):
+    """A message as a worker received it. A tuple, like `Result`: there is one for every job, and it is made quickest.
 
     Attributes
     ----------
@@ -62,21 +61,22 @@ def read_message(
 ) -> Job:
     """Return a job for a message as it came off the wire; one that does not validate becomes a job with a problem."""
     now = time.time()
-    size = len(raw.encode("utf-8", "surrogateescape"))
+    most = settings.max_message_bytes
+    fits = len(raw) * _LONGEST_CHARACTER <= most or len(raw.encode("utf-8", "surrogateescape")) <= most
     try:
-        if size > settings.max_message_bytes:
-            raise BadMessage(f"the message has {size} bytes; at most {settings.max_message_bytes} are accepted")
+        if not fits:
+            size = len(raw.encode("utf-8", "surrogateescape"))
+            raise BadMessage(f"the message has {size} bytes; at most {most} are accepted")
         request = ScrapeRequest.parse(raw)
     except BadMessage as error:
-        kept = raw if size <= settings.max_message_bytes else raw[:_KEPT_OF_OVERSIZE]
+        kept = raw if fits else raw[:_KEPT_OF_OVERSIZE]
         readable = kept.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         message_id = str(uuid.uuid5(_RAW_IDS, repr(raw)))
         return Job(readable, None, delivery, entry_id, message_id, claiming, now, f"BadMessage: {error}")
     return Job(raw, request, delivery, entry_id, request.message_id, claiming, now)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
+class Result(NamedTuple):
     """What a thread made of a job: quotes, or an error."""
 
     job: Job
@@ -107,22 +107,25 @@ def describe(error: BaseException | None) -> str:
     return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH] if text else type(error).__name__
 
 
-def commit_text(keys: Keys, results: Sequence[Result], stored_at: float, worker: str, known: Container[str]) -> str:
-    """Return the JSON that ``commit.lua`` takes: one argument for many jobs, since packing arguments is what costs.
+def commit_words(
+    keys: Keys, results: Sequence[Result], stored_at: float, worker: str, known: Container[str]
+) -> list[bytes]:
+    """Return what ``commit.lua`` takes: all jobs as one JSON array, since packing arguments costs, and their events.
 
     Funds whose CNPJ is `known` have a card for sure.
     """
-    return to_json([_row(keys, result, stored_at, worker, known) for result in results]).decode()
+    errors = [result.job.problem or describe(result.error) for result in results]
+    rows = [_row(keys, result, error, known) for result, error in zip(results, errors, strict=True)]
+    events = [_event(result, stored_at, worker, error) for result, error in zip(results, errors, strict=True)]
+    return [to_json(rows), *events]
 
 
-def _row(keys: Keys, result: Result, stored_at: float, worker: str, known: Container[str]) -> list[str | bool]:
+def _row(keys: Keys, result: Result, error: str, known: Container[str]) -> list[str | bool]:
     job, request, outcome = result.job, result.job.request, result.outcome
-    error = job.problem or describe(result.error)
     row: list[str | bool] = [
-        *(job.entry_id, job.message_id, outcome, job.claiming, error, f"{random.random():.3f}"),
-        _event(result, stored_at, worker, error),
-        "" if outcome in ("done", "ignored") else job.raw,
-        keys.claim(job.message_id),
+        *(job.entry_id, job.message_id, outcome, job.claiming, error),
+        *(("", "") if outcome in ("done", "ignored") else (f"{random.random():.3f}", job.raw)),
+        "" if job.entry_id else keys.claim(job.message_id),
     ]
     if request is None:
         return [*row, "", "- -", "", "", "", "", ""]
@@ -135,7 +138,7 @@ def _row(keys: Keys, result: Result, stored_at: float, worker: str, known: Conta
     ]
 
 
-def _event(result: Result, stored_at: float, worker: str, error: str) -> str:
+def _event(result: Result, stored_at: float, worker: str, error: str) -> bytes:
     job, request = result.job, result.job.request
     event = {
         "message": job.message_id,
@@ -157,4 +160,4 @@ def _event(result: Result, stored_at: float, worker: str, error: str) -> str:
         }
     if error:
         event["error"] = error
-    return to_json(event).decode()
+    return to_json(event)

@@ -22,8 +22,8 @@ class ThreadPool:
     threads : int
         How many.
     wake : callable
-        Called from a thread once there are results; not again until :meth:`results` has emptied the deque, so that
-        many results cost one wake-up.
+        Called from a thread once there are results; not again until :meth:`results` is called, so that many results
+        cost one wake-up.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class ThreadPool:
         for start in range(0, len(jobs), at_once):
             self._queue.put(jobs[start : start + at_once])
 
-    def results(self) -> list[Result]:
-        """Take all results that are there."""
+    def results(self, most: int) -> list[Result]:
+        """Take the results that are there, `most` of them at the most: then call again, for there may be more."""
         self._woken = False
-        taken = []
-        while self._results:
+        taken: list[Result] = []
+        while self._results and len(taken) < most:
             taken.append(self._results.popleft())
         return taken
 

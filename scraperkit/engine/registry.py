@@ -75,6 +75,11 @@ class NameTaken(WorkerError):
     """A worker fell silent for so long that another has taken its name."""
 
 
+def this_host() -> str:
+    """Return the name of this machine, as it stands on a card."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:80] or "worker"
+
+
 async def redis_time(client: Any) -> float:
     """Return the time of the server's clock, which all workers and publishers share."""
     seconds, microseconds = await client.time()
@@ -108,7 +113,7 @@ class Registry:
             If a name was asked for and a living worker has it, even after the time in which a dead one's would
             have become free.
         """
-        host = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:80] or "worker"
+        host = this_host()
         deadline = time.monotonic() + self._ttl / 1000 + 1
         number = 0
         while True:

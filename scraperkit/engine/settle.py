@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from scraperkit.config import Settings
-from scraperkit.engine.jobs import Result, commit_text, describe
+from scraperkit.engine.jobs import Result, commit_words, describe
 from scraperkit.engine.outage import is_away
 from scraperkit.engine.registry import WorkerCard
 from scraperkit.engine.scripts import script
@@ -59,7 +58,7 @@ class Settler:
                 settings.max_attempts,
                 int(settings.backoff * 1000),
                 int(settings.backoff_limit * 1000),
-                commit_text(keys, stored, time.time(), self._card.instance, self._known),
+                *commit_words(keys, stored, time.time(), self._card.instance, self._known),
             ],
         )
         for result, answer in zip(stored, answers, strict=True):
@@ -88,7 +87,7 @@ class Settler:
         try:
             await self._write([result])
         except (StoreError, ConfigError) as error:
-            return replace(result, quotes=(), error=error)
+            return result._replace(quotes=(), error=error)
         return result
 
     async def _write(self, results: Sequence[Result]) -> None:

@@ -14,7 +14,7 @@ for i = 4, #ARGV, 3 do
   local id, label, message = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local state = redis.call('HGET', batch, id)
   local word = state and string.match(state, '^%a+')
-  if not state or word == 'failed' or word == 'lost' then
+  if not state or word == 'failed' or word == 'lost' or word == 'cancelled' then
     if not state then
       redis.call('HINCRBY', batch, 'published', 1)
     else

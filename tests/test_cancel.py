@@ -1,0 +1,142 @@
+"""Cancelling a batch takes back what nobody has begun, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from conftest import wait_until
+from helpers import FUND, FakeSite, GatedSite, months, one_quote
+
+from scraperkit.batch import Batch
+from scraperkit.config import Settings
+from scraperkit.errors import BatchNotFound, SiteUnavailable
+from scraperkit.keys import Keys
+from scraperkit.models import ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.subscriber import Subscriber
+from scraperkit.worker import Worker
+
+
+@pytest.fixture
+def publisher(redis, namespace):
+    return Publisher(redis, namespace=namespace)
+
+
+@pytest.fixture
+def keys(namespace):
+    return Keys(namespace)
+
+
+class TestOfTheStream:
+    def test_what_waits_is_taken_back(self, redis, publisher, keys):
+        batch = publisher.publish(months(3))
+        assert batch.cancel() == 3
+        assert str(batch.status()) == "3 published, 0 done, 3 cancelled"
+        assert batch.status().finished
+        assert set(batch.jobs()["state"]) == {"cancelled"}
+        assert redis.xlen(keys.jobs) == 0
+
+    def test_nobody_scrapes_it(self, redis, publisher, namespace):
+        site = FakeSite()
+        publisher.publish(months(3)).cancel()
+        other = publisher.publish(months(1, year=2022))
+        with Subscriber(redis, site, threads=1, namespace=namespace):
+            other.wait(20)
+        assert set(site.asked) == {"01/2022"}
+
+    def test_what_a_worker_holds_is_finished(self, redis, publisher, namespace):
+        site = GatedSite()
+        settings = Settings.load(prefetch=0)
+        with Subscriber(redis, site, threads=2, namespace=namespace, settings=settings):
+            batch = publisher.publish(months(6))
+            assert site.inside.acquire(timeout=20)
+            assert site.inside.acquire(timeout=20)
+            assert batch.cancel() == 4
+            site.gate.set()
+            status = batch.wait(20)
+        assert str(status) == "6 published, 2 done, 4 cancelled"
+
+    def test_what_waits_for_another_attempt_is_taken_back(self, redis, publisher, keys, namespace):
+        def fail(request):
+            raise SiteUnavailable("away")
+
+        settings = Settings.load(backoff=3600.0, backoff_limit=3600.0)
+        with Subscriber(redis, FakeSite(fail), threads=2, namespace=namespace, settings=settings):
+            batch = publisher.publish(months(2))
+            assert wait_until(lambda: redis.zcard(keys.retries) == 2)
+            assert batch.cancel() == 2
+        assert str(batch.status()) == "2 published, 0 done, 2 cancelled"
+        assert redis.zcard(keys.retries) == 0
+        assert redis.hlen(keys.history) == 0
+
+    def test_other_batches_are_left_alone(self, publisher):
+        first, second = publisher.publish(months(3)), publisher.publish(months(3, year=2022))
+        assert first.cancel() == 3
+        assert second.status().pending == 3
+
+    def test_rubbish_in_the_stream_is_left_alone(self, redis, publisher, keys):
+        batch = publisher.publish(months(1))
+        redis.xadd(keys.jobs, {"message": f"no JSON, but it names {batch.id}"})
+        redis.xadd(keys.jobs, {"other": "field"})
+        assert batch.cancel() == 1
+        assert redis.xlen(keys.jobs) == 2
+
+    def test_a_long_stream_is_gone_through_to_its_end(self, publisher):
+        early = publisher.publish(
+            [ScrapeRequest(document=FUND.cnpj, fund_pk=str(pk), month_year="01/2021") for pk in range(1, 701)]
+        )
+        late = publisher.publish(months(3, year=2022))
+        assert late.cancel() == 3
+        assert early.cancel() == 700
+
+    def test_again_cancels_nothing_more(self, publisher):
+        batch = publisher.publish(months(2))
+        assert (batch.cancel(), batch.cancel()) == (2, 0)
+        assert batch.status().cancelled == 2
+
+    def test_what_is_done_stays_done(self, redis, publisher, namespace):
+        batch = publisher.publish(months(2))
+        with Subscriber(redis, FakeSite(), threads=2, namespace=namespace):
+            batch.wait(20)
+        assert batch.cancel() == 0
+        assert batch.status().done == 2
+
+    def test_published_again_it_is_done_after_all(self, redis, publisher, namespace):
+        batch = publisher.publish(months(2))
+        batch.cancel()
+        with Subscriber(redis, FakeSite(), threads=2, namespace=namespace):
+            status = publisher.publish(months(2)).wait(20)
+        assert str(status) == "2 published, 2 done"
+
+    def test_an_unknown_batch_is_an_error(self, redis, namespace):
+        with pytest.raises(BatchNotFound):
+            Batch(redis, "nothing-of-the-kind", namespace=namespace).cancel()
+
+
+class TestOfTheChannel:
+    def test_what_nobody_has_claimed_is_taken_back(self, redis, namespace):
+        """A worker that steps by hand has the message on its connection, and has not read it yet."""
+        site = FakeSite(one_quote)
+
+        async def scenario():
+            worker = Worker(redis, site, threads=1, delivery="pubsub", namespace=namespace)
+            await worker.start()
+            batch = Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(2))
+            assert batch.cancel() == 2
+            await worker.step(block=0.2)
+            await worker.close()
+            return batch
+
+        batch = asyncio.run(scenario())
+        assert not site.asked
+        assert str(batch.status()) == "2 published, 0 done, 2 cancelled"
+
+    def test_what_a_worker_has_claimed_is_finished(self, redis, namespace):
+        site = GatedSite()
+        with Subscriber(redis, site, threads=1, delivery="pubsub", namespace=namespace):
+            batch = Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(1))
+            assert site.inside.acquire(timeout=20)
+            assert batch.cancel() == 0
+            site.gate.set()
+            assert str(batch.wait(20)) == "1 published, 1 done"
