@@ -7,6 +7,7 @@ import contextlib
 import importlib
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -23,6 +24,7 @@ from scraperkit.engine.running import subscribers_of
 from scraperkit.errors import ConfigError, ScraperKitError, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.replica import Replica
+from scraperkit.sample import load_sample
 from scraperkit.sources import CvmPages
 
 # Each notebook, and the module of this package that checks its exercises.
@@ -148,9 +150,9 @@ class Lesson:
     @property
     def cnpjs(self) -> list[str]:
         """CNPJs of funds that the offline site shows for all of 2022 and 2023; a live lesson has one to begin with."""
-        if self.site is None:
+        if self.live:
             return [_REAL_FUND]
-        whole = (fund for fund in self.site.funds if fund.active and fund.ended_on is None)
+        whole = (fund for fund in load_sample().funds if fund.active and fund.ended_on is None)
         return list(dict.fromkeys(fund.cnpj for fund in whole if f"{fund.started_on:%Y-%m}" <= _WHOLE_FROM))
 
     def enter(self, resource: AbstractContextManager[_Resource]) -> _Resource:
@@ -180,6 +182,20 @@ class Lesson:
         except Exception as error:  # noqa: BLE001 - whatever an answer is, a beginner gets a sentence and no traceback
             hint = f"this answer cannot be checked ({type(error).__name__}: {str(error)[:200]})."
         return Verdict(hint is None, f"Exercise {number} is done." if hint is None else f"Exercise {number}: {hint}")
+
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Wait for a condition: never for a time, which is too long on one machine and too short on another.
+
+        Raises
+        ------
+        TimeoutError
+            If it has not come after so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"what this cell waits for has not come within {seconds:g} s; run it again")
+            time.sleep(0.01)
 
     def end(self) -> Verdict:
         """End the lesson: no worker of it may have failed or still run; its keys, and only those, are deleted.

@@ -1,0 +1,183 @@
+"""Executes the lessons, each in a fresh kernel and from top to bottom, into out/notebooks.
+
+::
+
+    python tools/notebooks.py             # each once, unsolved
+    python tools/notebooks.py --twice     # each twice, two at a time on one Redis: unsolved, and with its solutions
+    python tools/notebooks.py 01 02       # only those whose names begin so
+
+The notebooks themselves stay as they are, without outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "notebooks"
+OUT = ROOT / "out" / "notebooks"
+_SOLUTION = re.compile(r"<details><summary>Solution</summary>\s+```python\n(.*?)```", re.DOTALL)
+_CHECK = re.compile(r"^lesson\.check\((\d+), \w+\)$")
+_BEFORE = "import threading as _threading; _threads_before = set(_threading.enumerate())"
+_AFTER = """
+import json as _json, os as _os
+print(_json.dumps({
+    "namespace": lesson.namespace,
+    "pid": _os.getpid(),
+    "threads": sorted(t.name for t in set(_threading.enumerate()) - _threads_before),
+}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What came of one run of a notebook.
+
+    Attributes
+    ----------
+    notebook : nbformat.NotebookNode
+        With its outputs.
+    seconds : float
+        How long it took, the kernel's start included.
+    namespace : str
+        The lesson's.
+    threads : list of str
+        Names of the threads that were left at the end.
+    unsolved, solved : dict
+        What each exercise's check said before and after its solution was run; `solved` is empty for a plain run.
+    """
+
+    notebook: Any
+    seconds: float
+    namespace: str
+    threads: list[str]
+    unsolved: dict[int, str]
+    solved: dict[int, str]
+
+
+def lessons(names: Iterable[str] = ()) -> list[Path]:
+    """Return the notebooks whose names begin with one of `names`, all of them if there are none."""
+    beginnings = tuple(names) or ("",)
+    return sorted(path for path in FOLDER.glob("*.ipynb") if path.name.startswith(beginnings))
+
+
+def solutions(notebook: Any) -> dict[int, str]:
+    """Return the code of each exercise's folded solution, by the exercise's number."""
+    found: dict[int, str] = {}
+    number = 0
+    for cell in notebook.cells:
+        check = _CHECK.match(cell.source) if cell.cell_type == "code" else None
+        number = int(check[1]) if check else number
+        code = _SOLUTION.search(cell.source) if cell.cell_type == "markdown" else None
+        if code:
+            found[number] = code[1]
+    return found
+
+
+async def run(path: Path, *, solve: bool = False, folder: Path | None = None) -> Run:
+    """Execute a notebook in a kernel of its own.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The notebook; it is left as it is.
+    solve : bool
+        Run each exercise's solution after its check has seen the unsolved answer, and then the check once more.
+    folder : pathlib.Path, optional
+        Where the kernel works; the notebook's own folder if left out.
+
+    Raises
+    ------
+    nbclient.exceptions.CellExecutionError
+        If a cell raises.
+    """
+    started = time.monotonic()
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    answers = solutions(notebook) if solve else {}
+    unsolved: dict[int, str] = {}
+    solved: dict[int, str] = {}
+    resources = {"metadata": {"path": str(folder or path.parent)}}
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources)
+    async with client.async_setup_kernel():
+        await _aside(client, _BEFORE)
+        for index, cell in enumerate(notebook.cells):
+            await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
+            check = _CHECK.match(cell.source) if cell.cell_type == "code" else None
+            if check:
+                number = int(check[1])
+                unsolved[number] = _text(cell)
+                if number in answers:
+                    await _aside(client, answers[number])
+                    solved[number] = await _aside(client, cell.source)
+        left = json.loads(await _aside(client, _AFTER))
+        client.set_widgets_metadata()
+    return Run(notebook, time.monotonic() - started, left["namespace"], left["threads"], unsolved, solved)
+
+
+async def _aside(client: NotebookClient, code: str) -> str:
+    """Run code that is not in the notebook, and return what it shows."""
+    cell = nbformat.v4.new_code_cell(code)  # type: ignore[no-untyped-call]
+    return _text(await client.async_execute_cell(cell, 0, store_history=False))
+
+
+def _text(cell: Any) -> str:
+    """Everything that a cell shows, as text; the last thing if it shows several."""
+    shown = [str(output.get("text") or output.get("data", {}).get("text/plain", "")) for output in cell.outputs]
+    return shown[-1].strip() if shown else ""
+
+
+async def _all(paths: list[Path], *, twice: bool) -> int:
+    failed = 0
+    for path in paths:
+        jobs = [run(path), run(path, solve=True)] if twice else [run(path)]
+        for number, result in enumerate(await asyncio.gather(*jobs, return_exceptions=True)):
+            failed += not _tell(path, number, result)
+    return failed
+
+
+def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
+    """Say how a run went, and keep a plain one; return whether it went well."""
+    if not isinstance(result, Run):
+        why = result.traceback if isinstance(result, CellExecutionError) else repr(result)
+        print(f"FAILED  {path.stem}\n{why}", file=sys.stderr)
+        return False
+    wrong = [text for text in result.solved.values() if not text.endswith("is done.")]
+    if result.threads or wrong:
+        print(f"FAILED  {path.stem}: threads left: {result.threads}, solutions that fail: {wrong}", file=sys.stderr)
+        return False
+    if number == 0:
+        OUT.mkdir(parents=True, exist_ok=True)
+        nbformat.write(result.notebook, OUT / path.name)  # type: ignore[no-untyped-call]
+    how = f"{len(result.solved)} exercises solved" if result.solved else "unsolved"
+    print(f"ok      {path.stem}  {result.seconds:.1f} s, {how}")
+    return True
+
+
+def main() -> int:
+    """Execute the lessons that were asked for."""
+    parser = argparse.ArgumentParser(description="Execute the lessons into out/notebooks.")
+    parser.add_argument("names", nargs="*", help="beginnings of names, as in: 01 02; all of them if left out")
+    parser.add_argument("--twice", action="store_true", help="each twice, two at a time: unsolved and solved")
+    options = parser.parse_args()
+    paths = lessons(options.names)
+    if not paths:
+        print(f"no notebook in {FOLDER} begins with {' or '.join(options.names)}.", file=sys.stderr)
+        return 1
+    return 1 if asyncio.run(_all(paths, twice=options.twice)) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
