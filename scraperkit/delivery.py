@@ -47,6 +47,9 @@ class Delivery(Protocol):
     async def interrupt(self) -> None:
         """Make a ``receive`` that waits come back at once."""
 
+    async def nudge(self) -> None:
+        """Make a ``receive`` that waits come back at once; messages go on arriving here."""
+
     async def leftovers(self) -> list[Job]:
         """After an interruption, take what has arrived and nobody has read yet: it is for others now."""
 
@@ -129,6 +132,10 @@ class StreamDelivery:
         if self._connection_id is not None:
             with contextlib.suppress(ResponseError):
                 await self._client.client_unblock(self._connection_id)
+
+    async def nudge(self) -> None:
+        """Unblock the read."""
+        await self.interrupt()
 
     async def leftovers(self) -> list[Job]:
         """Nothing: what this consumer has not read waits in the stream."""
@@ -229,6 +236,11 @@ class PubSubDelivery:
         """Unsubscribe: the server's confirmation ends the wait."""
         if self._pubsub is not None:
             await self._pubsub.unsubscribe()
+
+    async def nudge(self) -> None:
+        """Have the server say something."""
+        if self._pubsub is not None:
+            await self._pubsub.ping()
 
     async def leftovers(self) -> list[Job]:
         """Read what the server had sent before it confirmed the end of the subscription, and claim it."""

@@ -19,6 +19,8 @@ from scraperkit.health import Health
 from scraperkit.sources.base import Source
 from scraperkit.worker import Listen, Worker
 
+_REST = 2.0
+
 
 class Subscriber:
     """A worker in the background of a notebook or a script.
@@ -79,8 +81,18 @@ class Subscriber:
 
     @property
     def running(self) -> bool:
-        """Whether it listens now."""
-        return self._thread is not None and self._thread.is_alive()
+        """Whether it works now, or rests."""
+        return self._thread is not None and self._thread.is_alive() and not self.crashed
+
+    @property
+    def paused(self) -> bool:
+        """Whether it rests."""
+        return self.running and self.worker.paused
+
+    @property
+    def crashed(self) -> bool:
+        """Whether it died because :meth:`crash_next` had asked for that."""
+        return bool(self.worker.crashed_as)
 
     @property
     def name(self) -> str:
@@ -135,9 +147,52 @@ class Subscriber:
         running.discard(self)
         self._raise()
 
+    def pause(self) -> None:
+        """Receive and begin nothing more, until :meth:`resume`; what is published from now on waits, or goes to others.
+
+        What threads are at is finished. What else is in hand is kept, and the heart beats, so nobody takes it over.
+        Returns once no message can arrive here any more. A stop ends the pause.
+        """
+        self.worker.pause()
+        self.worker.wait_until_resting(_REST)
+
+    def resume(self) -> None:
+        """End a pause."""
+        self.worker.resume()
+
+    def crash_next(self) -> None:
+        """Die of the next job that is received, as a killed process would: for lessons.
+
+        Once the page is fetched, and before anything of it is stored, connections are dropped and all falls silent:
+        nothing is acknowledged or handed back, nobody is told. Your own process goes on, and ``stop()`` raises
+        nothing. Another subscriber takes over what was in hand when its ``lease`` has run out (the stream); what came
+        by Pub/Sub is lost, and the batch says so once three heartbeats were missed.
+
+        Examples
+        --------
+        >>> hasty = Settings.load(namespace=namespace, lease=0.5, heartbeat=0.1)
+        >>> doomed = Subscriber(redis, source, threads=1, settings=hasty).start()
+        >>> doomed.crash_next()
+        >>> batch = Publisher(redis, namespace=namespace).publish(fund.months("2022-05", "2022-06"))
+        >>> with Subscriber(redis, source, threads=1, settings=hasty):
+        ...     print(batch.wait(60))
+        2 published, 2 done
+        >>> doomed.stop()
+        """
+        self.worker.crash_next()
+
     def health(self) -> Health:
         """Return how this subscriber's namespace is doing: workers, queue, failures."""
         return Health.read(self._redis, namespace=self.namespace)
+
+    @property
+    def state(self) -> str:
+        """What it does, in a few words."""
+        if self.crashed:
+            return f"{self.worker.crashed_as} crashed, as it was asked to"
+        if not self.running:
+            return "stopped"
+        return f"{self.name} is paused" if self.paused else f"{self.name} listens"
 
     def _host(self) -> None:
         try:
@@ -178,14 +233,13 @@ class Subscriber:
 
     def __repr__(self) -> str:
         settled = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items())) or "nothing yet"
-        state = f"{self.name} listens" if self.running else "stopped"
-        return f"<Subscriber {state}: {settled}>"
+        return f"<Subscriber {self.state}: {settled}>"
 
     def _repr_html_(self) -> str:
         rows = "".join(
             f"<tr><th style='text-align:left'>{escape(label)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
             for label, text in (
-                ("Subscriber", f"{self.name} listens" if self.running else "stopped"),
+                ("Subscriber", self.state),
                 ("threads", f"{len(self.worker.busy)} busy of {self.worker.settings.threads}"),
                 ("in hand", str(len(self.worker.held))),
                 *((outcome, str(count)) for outcome, count in sorted(self.outcomes.items())),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections import Counter
 from typing import Any, Literal
 
@@ -15,6 +16,7 @@ from scraperkit.connection import async_client, check_client, sibling
 from scraperkit.delivery import Delivery, PubSubDelivery, StreamDelivery
 from scraperkit.engine.core import Core
 from scraperkit.engine.jobs import Job
+from scraperkit.engine.levers import Crashed, Levers
 from scraperkit.engine.outage import AWAY, Patience
 from scraperkit.engine.registry import NameTaken, Registry, WorkerCard
 from scraperkit.engine.settle import Settler
@@ -55,6 +57,8 @@ class Worker:
     ----------
     outcomes : collections.Counter
         How many jobs came to which outcome so far: done, retry, failed, dead, ignored, superseded.
+    crashed_as : str
+        The name under which it died, if :meth:`crash_next` had asked for that; else empty.
     """
 
     def __init__(
@@ -82,6 +86,7 @@ class Worker:
         self.claim = claim
         self.outcomes: Counter[str] = Counter()
         self.card: WorkerCard | None = None
+        self.crashed_as = ""
         self._redis = redis
         self._wanted_name = name
         self._client: Any = None
@@ -89,6 +94,7 @@ class Worker:
         self._core: Core | None = None
         self._entering = Patience()
         self._stop_requested = False
+        self._levers = Levers()
 
     @property
     def name(self) -> str:
@@ -114,6 +120,7 @@ class Worker:
             If Redis is away now; once started, the worker waits for it instead.
         """
         self._stop_requested = False
+        self.crashed_as = ""
         self._entering = Patience()
         self._client = async_client(self._redis, encoding_errors="surrogateescape")
         try:
@@ -141,7 +148,7 @@ class Worker:
         deliveries = self._deliveries(card)
         upkeep = Upkeep(self._client, self.keys, self.settings, registry, card)
         settler = Settler(self._client, self.keys, self.settings, card)
-        core = Core(self.source, self.settings, deliveries, upkeep, settler, self.outcomes)
+        core = Core(self.source, self.settings, deliveries, upkeep, settler, self.outcomes, self._levers)
         try:
             for delivery in deliveries:
                 await delivery.open()
@@ -177,9 +184,11 @@ class Worker:
                 name = self.name
                 if self._stop_requested:
                     core.request_stop()
+            if isinstance(failed, Crashed):
+                await self._die(core)
         finally:
             await self._sign_off()
-        if failed is not None:
+        if failed is not None and not isinstance(failed, Crashed):
             raise WorkerError(f"the engine of {name} failed: {type(failed).__name__}: {failed}") from failed
 
     def request_stop(self, deadline: float | None = None) -> None:
@@ -204,8 +213,52 @@ class Worker:
         """
         core = await self._started()
         before = Counter(self.outcomes)
-        await core.step(block)
+        try:
+            await core.step(block)
+        except Crashed:
+            await self._die(core)
         return self.outcomes - before
+
+    @property
+    def paused(self) -> bool:
+        """Whether it rests."""
+        return self._levers.paused
+
+    def pause(self) -> None:
+        """Receive and begin nothing more; may be called from any thread.
+
+        What threads are at is finished. What else is in hand is kept, its leases are renewed, and the heart beats, so
+        nobody takes it over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause.
+        """
+        self._levers.paused = True
+        if self._core is not None:
+            self._core.pause()
+
+    def resume(self) -> None:
+        """End a pause; may be called from any thread."""
+        self._levers.paused = False
+        self._levers.resting.clear()
+        if self._core is not None:
+            self._core.resume()
+
+    def crash_next(self) -> None:
+        """Die of the next job that is received, as a killed process would: for lessons and tests.
+
+        Once its page is fetched, and before anything of it is stored, the worker drops its connections and falls
+        silent, with all that it has in hand: nothing is acknowledged or handed back, nobody is told. The process that
+        it runs in goes on. :meth:`run` and :meth:`step` return as ever; started again, it is a new worker.
+        """
+        self._levers.crash_from = time.time()
+
+    def wait_until_resting(self, timeout: float) -> bool:
+        """Wait until a pause holds for sure, from another thread than the worker's; tell whether it does."""
+        return self._core is None or self._levers.resting.wait(timeout)
+
+    async def _die(self, core: Core) -> None:
+        self.crashed_as = self.name
+        await core.fall_silent()
+        await self._sign_off()
+        core.pool.join(self.settings.stop_deadline)
 
     async def close(self) -> None:
         """End a worker that was stepped by hand: hand back what is in hand and close all connections."""
@@ -230,6 +283,7 @@ class Worker:
 
     async def _sign_off(self) -> None:
         self._core = self.card = None
+        self._levers = Levers()
         if self._polite is not None:
             self.source.politeness.unshare(self._polite)  # type: ignore[attr-defined]
             self._polite.close()
