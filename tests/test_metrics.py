@@ -136,6 +136,107 @@ def test_a_window_that_does_not_fit_is_refused(window):
         metrics.volatility(wide({A: [1.0, 2.0]}), window=window)
 
 
+def test_monthly_returns_by_hand():
+    days = pd.DatetimeIndex(["2022-01-20", "2022-01-31", "2022-02-01", "2022-02-28", "2022-04-01"], name="date")
+    found = metrics.monthly_returns(wide({A: [100.0, 110.0, 1.0, 99.0, 198.0], B: [NAN, 50.0, 75.0, NAN, NAN]}, days))
+    assert (found.index.name, found.index.astype(str).tolist()) == (
+        "month",
+        ["2022-01", "2022-02", "2022-03", "2022-04"],
+    )
+    # January counts from the first price; March has none, so April covers it too; a first price alone is no return.
+    assert found[A].tolist() == pytest.approx([0.1, -0.1, NAN, 1.0], nan_ok=True)
+    assert found[B].tolist() == pytest.approx([NAN, 0.5, NAN, NAN], nan_ok=True)
+
+
+@given(some_prices, st.integers(1, 40))
+def test_monthly_returns_make_the_total_return(prices, step):
+    """Whatever the months, and whatever is missing: one after the other they lead from the first price to the last."""
+    prices.index = pd.date_range("2021-11-15", periods=len(prices), freq=f"{step}D", name="date")
+    found = metrics.monthly_returns(prices)
+    assert found.index.equals(pd.period_range(prices.index[0], prices.index[-1], freq="M"))
+    total = metrics.summary(prices)["total_return"]
+    for cnpj in prices:
+        own = prices[cnpj].dropna()
+        expected = total[cnpj] if len(own) else 0.0
+        assert (1 + found[cnpj]).prod() - 1 == pytest.approx(expected, rel=1e-6, abs=1e-6)
+        months_with_prices = set(own.index.to_period("M"))
+        assert set(found.index[found[cnpj].notna()]) <= months_with_prices
+        assert len(months_with_prices) - found[cnpj].count() <= 1
+
+
+def test_a_tidy_frame_has_no_months():
+    with pytest.raises(ConfigError, match=r"^prices: give the wide frame"):
+        metrics.monthly_returns(pd.DataFrame({A: [1.0, 2.0]}))
+
+
+def test_correlation_by_hand():
+    prices = wide({A: [1.0, 2.0, 2.0, 4.0], B: [8.0, 4.0, 4.0, 2.0], C: [5.0] * 4})
+    found = metrics.correlation(prices)
+    assert found.index.equals(prices.columns)
+    assert found.columns.equals(prices.columns)
+    assert found.to_numpy()[:2, :2].tolist() == [pytest.approx([1, -1]), pytest.approx([-1, 1])]
+    assert found[C].isna().all()
+
+
+def test_a_pair_is_measured_over_the_days_that_both_have():
+    # Day by day B lacks what A has; over the common days both move alike.
+    found = metrics.correlation(wide({A: [1.0, 9.0, 2.0, 2.0, 6.0], B: [1.0, NAN, 2.0, 2.0, 6.0]}))
+    assert found.at[A, B] == pytest.approx(1)
+    alone = metrics.correlation(wide({A: [1.0, 2.0, NAN, NAN], B: [NAN, NAN, 3.0, 4.0]}))
+    assert alone.isna().all(axis=None)
+
+
+@given(some_prices)
+def test_correlation_against_pandas_pair_by_pair(prices):
+    found = metrics.correlation(prices)
+    assert np.array_equal(found, found.T, equal_nan=True)
+    for one in prices:
+        for other in prices:
+            daily = prices[list({one, other})].dropna().pct_change().dropna()
+            if math.isnan(found.at[one, other]):
+                assert len(daily) < 2 or daily.std().min() < 1e-9
+            else:
+                expected = daily.corr().iloc[0, -1]
+                assert found.at[one, other] == pytest.approx(expected, abs=1e-6)
+
+
+def test_sharpe_by_hand():
+    prices = wide({A: [100.0, 102.0, NAN, 102.0], B: [NAN, 5.0, 5.5, NAN], C: [NAN] * 4})
+    found = metrics.sharpe(prices, pd.Series([0.5, 0.01, 0.01, 0.01], index=prices.index))
+    assert (found.name, found.index.name, found.index.tolist()) == ("sharpe", "cnpj", [A, B, C])
+    # The first rate is for before there was a price; the second return covers two days of 1 %.
+    excess = [0.02 - 0.01, 0 - (1.01**2 - 1)]
+    assert found[A] == pytest.approx(sum(excess) / 2 / deviation(excess) * math.sqrt(252))
+    assert found[[B, C]].isna().all()
+
+
+def test_rates_of_days_without_prices_count_too():
+    days = pd.DatetimeIndex(["2022-01-03", "2022-01-05", "2022-01-06"])
+    rates = pd.Series(0.01, index=business_days("2022-01-03", "2022-01-06"))
+    excess = [0.1 - (1.01**2 - 1), 0.1 - 0.01]
+    expected = sum(excess) / 2 / deviation(excess) * math.sqrt(252)
+    assert metrics.sharpe(wide({A: [100.0, 110.0, 121.0]}, days), rates)[A] == pytest.approx(expected)
+
+
+def test_a_fund_that_is_the_rate_has_no_ratio():
+    prices = wide({A: [100.0, 100.04, NAN, 100.3, 100.31]})
+    assert math.isnan(metrics.sharpe(prices, metrics.returns(prices)[A].fillna(0.0))[A])
+
+
+def test_rates_that_do_not_fit_are_refused():
+    prices = wide({A: [1.0, 2.0, 3.0]})
+    rates = pd.Series(0.0, index=prices.index)
+    with pytest.raises(ConfigError, match=r"^risk_free: no rate for 1 of 2 days with a return, the first 2022-01-05"):
+        metrics.sharpe(prices, rates.iloc[:2])
+    with pytest.raises(ConfigError, match=r"^risk_free: 2022-01-03 is there twice"):
+        metrics.sharpe(prices, pd.concat([rates, rates]))
+    for unfit in (0.0, rates.reset_index(drop=True)):
+        with pytest.raises(ConfigError, match=r"^risk_free: give a Series"):
+            metrics.sharpe(prices, unfit)
+    # Without the first day's, whose return nobody knows, and in any order.
+    assert metrics.sharpe(prices, rates.iloc[:0:-1])[A] == pytest.approx(metrics.sharpe(prices, rates)[A])
+
+
 def test_summary_by_hand():
     days = pd.DatetimeIndex(["2022-02-24", "2022-02-25", "2022-03-01", "2022-03-03", "2022-03-05"], name="date")
     found = metrics.summary(wide({A: [100.0, 50.0, NAN, 110.0, NAN], B: [NAN, NAN, 2.0, NAN, NAN], C: [NAN] * 5}, days))
@@ -175,6 +276,11 @@ def test_empty_frames_work(prices):
         assert found.shape == prices.shape
         assert found.columns.equals(prices.columns)
     assert len(metrics.volatility(prices)) == prices.shape[1]
+    assert metrics.sharpe(prices, pd.Series(index=pd.DatetimeIndex([]), dtype="float64")).isna().all()
+    assert metrics.correlation(prices).shape == (prices.shape[1],) * 2
+    monthly = metrics.monthly_returns(prices)
+    assert isinstance(monthly.index, pd.PeriodIndex)
+    assert (monthly.index.name, monthly.shape) == ("month", (0, prices.shape[1]))
     summary = metrics.summary(prices)
     kinds = {"days": "int64", "missing_days": "int64"}
     assert summary.dtypes.astype(str).to_dict() == {name: kinds.get(name, "float64") for name in summary.columns}
@@ -187,5 +293,8 @@ def test_nothing_given_is_changed():
     before = prices.copy()
     metrics.summary(prices)
     metrics.volatility(prices, window=2)
+    metrics.monthly_returns(prices)
+    metrics.correlation(prices)
+    metrics.sharpe(prices, pd.Series(0.0, index=prices.index))
     pd.testing.assert_frame_equal(prices, before)
     assert np.isnan(prices.iloc[1, 0])

@@ -1,0 +1,23 @@
+"""Figures of price frames: plain pandas, nothing about Redis.
+
+Every function takes the wide frame of :meth:`scraperkit.TimeSeriesReader.prices`: index ``date``, a column for each
+fund, NaN where a fund has no price. A missing day breaks nothing: each fund is measured over the days that it has, so
+the return after a gap covers the whole gap.
+"""
+
+from __future__ import annotations
+
+from scraperkit.metrics.overview import summary
+from scraperkit.metrics.risk import TRADING_DAYS, correlation, sharpe, volatility
+from scraperkit.metrics.series import drawdown, monthly_returns, returns
+
+__all__ = [
+    "TRADING_DAYS",
+    "correlation",
+    "drawdown",
+    "monthly_returns",
+    "returns",
+    "sharpe",
+    "summary",
+    "volatility",
+]

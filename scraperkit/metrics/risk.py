@@ -1,0 +1,175 @@
+"""Volatility, correlation and Sharpe ratio."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scraperkit.errors import ConfigError
+from scraperkit.metrics.series import returns
+
+TRADING_DAYS = 252
+"""Business days of a year, by the convention of the Brazilian market."""
+
+# Prices have at most 8 decimals: what varies by less than this does so by rounding alone.
+_NO_SPREAD = 1e-12
+
+
+@overload
+def volatility(prices: pd.DataFrame, window: None = None) -> pd.Series[float]: ...
+@overload
+def volatility(prices: pd.DataFrame, window: int) -> pd.DataFrame: ...
+def volatility(prices: pd.DataFrame, window: int | None = None) -> pd.Series[float] | pd.DataFrame:
+    """Return the annualised volatility: the sample deviation of daily returns, times the root of 252.
+
+    Parameters
+    ----------
+    prices : pandas.DataFrame
+        Wide frame of prices.
+    window : int, optional
+        Number of returns, 2 or more, to look back on at each day; a fund's own days count, not the gaps. Left out, all
+        returns make one number for each fund.
+
+    Returns
+    -------
+    pandas.Series or pandas.DataFrame
+        Without `window`: one ``float64`` for each fund, index ``cnpj``, name ``volatility``. With it: same index and
+        columns as `prices`, NaN where there is no price or fewer returns than `window` so far. Both as a fraction a
+        year (0.2 is 20 %). Fewer than two returns give NaN, an empty frame an empty result.
+
+    Raises
+    ------
+    ConfigError
+        If `window` is not a whole number from 2 on.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2022-01-03", periods=4, name="date")
+    >>> prices = pd.DataFrame({"18993924000100": [100.0, 101.0, 99.99, 100.9899]}, index=days)
+    >>> volatility(prices).round(4).to_dict()
+    {'18993924000100': 0.1833}
+    >>> volatility(prices, window=2)["18993924000100"].round(4).tolist()
+    [nan, nan, 0.2245, 0.2245]
+    """
+    daily = returns(prices)
+    if window is None:
+        spread = daily.std(ddof=1).to_numpy(dtype=np.float64) * math.sqrt(TRADING_DAYS)
+        return pd.Series(spread, index=prices.columns, name="volatility")
+    if isinstance(window, bool) or not isinstance(window, int) or window < 2:
+        raise ConfigError(f"window: {window!r} does not fit; give a whole number of returns, 2 or more")
+    rolled = np.full(daily.shape, np.nan)
+    for place in range(daily.shape[1]):
+        own = daily.iloc[:, place]
+        rolled[own.notna(), place] = own.dropna().rolling(window).std(ddof=1)
+    return pd.DataFrame(rolled * math.sqrt(TRADING_DAYS), index=prices.index, columns=prices.columns)
+
+
+def correlation(prices: pd.DataFrame) -> pd.DataFrame:
+    """Return the correlation of the daily returns of each pair of funds.
+
+    Each pair is measured over the days on which both have a price, so that both returns cover the same days.
+
+    Parameters
+    ----------
+    prices : pandas.DataFrame
+        Wide frame of prices.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index and columns ``cnpj``, in the order of `prices`; symmetric, ``float64`` from -1 to 1. NaN for pairs with
+        fewer than two common returns, and for funds whose returns do not vary. A frame without columns gives none.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2022-01-03", periods=4, name="date")
+    >>> prices = pd.DataFrame({"a": [1.0, 2.0, 2.0, 4.0], "b": [8.0, 4.0, 4.0, 2.0]}, index=days)
+    >>> correlation(prices).round(4).to_dict("list")
+    {'a': [1.0, -1.0], 'b': [-1.0, 1.0]}
+    """
+    values = prices.to_numpy(dtype=np.float64)
+    count = values.shape[1]
+    found = np.full((count, count), np.nan)
+    for one in range(count):
+        for other in range(one + 1):
+            pair = values[:, [one, other]]
+            found[one, other] = found[other, one] = _correlation(pair[~np.isnan(pair).any(axis=1)])
+    return pd.DataFrame(found, index=prices.columns, columns=prices.columns)
+
+
+def _correlation(pair: npt.NDArray[np.float64]) -> float:
+    daily = pair[1:] / pair[:-1] - 1
+    if len(daily) < 2:
+        return math.nan
+    away = daily - daily.mean(axis=0)
+    spread = np.sqrt((away**2).mean(axis=0))
+    if (spread < _NO_SPREAD).any():
+        return math.nan
+    scaled = away / spread
+    return float(np.clip((scaled[:, 0] * scaled[:, 1]).mean(), -1, 1))
+
+
+def sharpe(prices: pd.DataFrame, risk_free: pd.Series[float]) -> pd.Series[float]:
+    """Return the annualised Sharpe ratio of each fund: mean over deviation of its daily excess returns.
+
+    The excess is a fund's simple return less what the risk-free rate gave over the same days: the rates of all days
+    after the fund's previous price, up to and with the day of the return, compounded. The ratio is the mean excess
+    over the sample deviation of the excess, times the root of 252; returns over gaps count as one day each.
+
+    Parameters
+    ----------
+    prices : pandas.DataFrame
+        Wide frame of prices.
+    risk_free : pandas.Series
+        The rate of each business day as a fraction a day (0.0004 is 0.04 %), indexed by date. A day that it does not
+        have earns nothing; each day on which a fund has a return must be there.
+
+    Returns
+    -------
+    pandas.Series
+        One ``float64`` for each fund, index ``cnpj``, name ``sharpe``, in 1 / root of a year. NaN for a fund with fewer
+        than two returns, or whose excess does not vary.
+
+    Raises
+    ------
+    ConfigError
+        If `risk_free` is not indexed by dates, each once, or has no rate for a day with a return.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2022-01-03", periods=4, name="date")
+    >>> prices = pd.DataFrame({"18993924000100": [100.0, 102.0, 102.0, 104.04]}, index=days)
+    >>> sharpe(prices, pd.Series(0.0, index=days)).round(2).to_dict()
+    {'18993924000100': 18.33}
+    """
+    daily = returns(prices)
+    rates = _rates(risk_free, on=daily.index[daily.notna().any(axis="columns")])
+    # What 1 R$ has grown to by each day. Over a fund's own days, its returns are the rates of the same spans.
+    bank = (1 + rates).cumprod().reindex(prices.index, method="ffill").fillna(1.0)
+    cash = pd.DataFrame(dict.fromkeys(range(prices.shape[1]), bank), index=prices.index).set_axis(
+        prices.columns, axis=1
+    )
+    excess = daily - returns(cash.where(prices.notna()))
+    spread = excess.std(ddof=1)
+    ratio = (excess.mean() / spread.where(spread > _NO_SPREAD)).to_numpy(dtype=np.float64) * math.sqrt(TRADING_DAYS)
+    return pd.Series(ratio, index=prices.columns, name="sharpe")
+
+
+def _rates(risk_free: pd.Series[float], on: pd.Index[Any]) -> pd.Series[float]:
+    """Return the rates in order, having checked that they are there on all those days."""
+    if not isinstance(risk_free, pd.Series) or not isinstance(risk_free.index, pd.DatetimeIndex):
+        raise ConfigError("risk_free: give a Series of daily rates with an index of dates")
+    rates = risk_free.dropna().sort_index()
+    if not rates.index.is_unique:
+        raise ConfigError(f"risk_free: {rates.index[rates.index.duplicated()][0]:%Y-%m-%d} is there twice; keep one")
+    missing = on.difference(rates.index)
+    if len(missing):
+        raise ConfigError(
+            f"risk_free: no rate for {len(missing):,} of {len(on):,} days with a return, the first "
+            f"{missing[0]:%Y-%m-%d}; give one for each business day, or leave those days out of prices"
+        )
+    return rates

@@ -1,0 +1,98 @@
+"""Returns and drawdowns: from a price frame to a frame over time."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from scraperkit.errors import ConfigError
+
+
+def returns(prices: pd.DataFrame) -> pd.DataFrame:
+    """Return the simple return of each fund since its previous price.
+
+    Parameters
+    ----------
+    prices : pandas.DataFrame
+        Wide frame of prices.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Same index and columns, ``float64``, as a fraction (0.01 is 1 %). NaN where there is no price, and on a fund's
+        first day. An empty frame gives an empty frame.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2022-01-03", periods=3, name="date")
+    >>> prices = pd.DataFrame({"18993924000100": [100.0, None, 110.0]}, index=days)
+    >>> returns(prices)["18993924000100"].round(4).tolist()
+    [nan, nan, 0.1]
+    """
+    return prices / prices.ffill().shift(1) - 1
+
+
+def monthly_returns(prices: pd.DataFrame) -> pd.DataFrame:
+    """Return the simple return of each fund in each month: its last price over its last price of the month before.
+
+    A fund's first month counts from its first price. So all months of a fund, one after the other, make the return
+    from its first price to its last. After months without a price, the next one covers them too.
+
+    Parameters
+    ----------
+    prices : pandas.DataFrame
+        Wide frame of prices.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``month``, a PeriodIndex of every month from the first to the last day of `prices`; same columns.
+        ``float64``, as a fraction (0.01 is 1 %). NaN where a fund has no price in a month, and where its only one is
+        the first that it has. An empty frame gives no rows, the same columns.
+
+    Raises
+    ------
+    ConfigError
+        If the frame's index is not one of dates.
+
+    Examples
+    --------
+    >>> days = pd.DatetimeIndex(["2022-01-03", "2022-01-31", "2022-02-01", "2022-02-25"], name="date")
+    >>> prices = pd.DataFrame({"18993924000100": [100.0, 110.0, 120.0, 99.0]}, index=days)
+    >>> monthly_returns(prices)["18993924000100"].round(4).to_dict()
+    {Period('2022-01', 'M'): 0.1, Period('2022-02', 'M'): -0.1}
+    """
+    if len(prices) and not isinstance(prices.index, pd.DatetimeIndex):
+        raise ConfigError(
+            "prices: give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund"
+        )
+    months = pd.DatetimeIndex(prices.index).to_period("M")
+    every = pd.period_range(months[0], months[-1], freq="M") if len(months) else months
+    by_month = prices.groupby(months)
+    last = by_month.last().reindex(every)
+    before = last.ffill().shift(1)
+    begins = before.isna() & (by_month.count().reindex(every) > 1)
+    base = before.where(~begins, by_month.first().reindex(every))
+    return (last / base - 1).rename_axis(index="month")
+
+
+def drawdown(prices: pd.DataFrame) -> pd.DataFrame:
+    """Return how far each fund is below its highest price so far.
+
+    Parameters
+    ----------
+    prices : pandas.DataFrame
+        Wide frame of prices.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Same index and columns, ``float64``, as a fraction from -1 to 0. NaN where there is no price. An empty frame
+        gives an empty frame.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2022-01-03", periods=4, name="date")
+    >>> drawdown(pd.DataFrame({"18993924000100": [100.0, 80.0, None, 120.0]}, index=days))["18993924000100"].tolist()
+    [0.0, -0.2, nan, 0.0]
+    """
+    return (prices - prices.cummax()) / prices.cummax()
