@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import os
-import signal
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import redis as redis_py
 import typer
 
-from scraperkit.cli import dead_letters, embedded_redis
+from scraperkit.cli import dead_letters, embedded_redis, work
 from scraperkit.errors import ConfigError, ScraperKitError
-
-if TYPE_CHECKING:
-    from scraperkit.worker import Worker
 
 app = typer.Typer(
     help="Collect and study the daily prices of Brazilian investment funds.",
@@ -27,19 +21,12 @@ app = typer.Typer(
 )
 app.add_typer(embedded_redis.app, name="redis")
 app.add_typer(dead_letters.app, name="dead")
+app.add_typer(work.app)
 
 
 class Delivery(StrEnum):
     """How a message travels."""
 
-    stream = "stream"
-    pubsub = "pubsub"
-
-
-class Listen(StrEnum):
-    """What a worker listens to."""
-
-    both = "both"
     stream = "stream"
     pubsub = "pubsub"
 
@@ -93,34 +80,6 @@ def publish(
             typer.echo(str(status))
             if status.failed or status.lost:
                 raise typer.Exit(1)
-
-
-@app.command()
-def work(
-    threads: Annotated[int | None, typer.Option(help="Pages fetched at once; SCRAPERKIT_THREADS if left out.")] = None,
-    delivery: Annotated[Listen, typer.Option(help="What to listen to.")] = Listen.both,
-    name: Annotated[str | None, typer.Option(help="The worker's name; the machine's and a number if left out.")] = None,
-    url: Url = None,
-    namespace: Namespace = None,
-) -> None:
-    """Work as a process of its own until SIGTERM or Ctrl-C; start as many as you like."""
-    from scraperkit.connection import connect
-    from scraperkit.sources import CvmPages
-    from scraperkit.worker import Worker
-
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with connect() as redis, CvmPages(url) as source:
-        worker = Worker(redis, source, threads=threads, delivery=delivery.value, name=name, namespace=namespace)
-        asyncio.run(_work(worker))
-
-
-async def _work(worker: Worker) -> None:
-    loop = asyncio.get_running_loop()
-    await worker.start()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, worker.request_stop)
-    typer.echo(f"READY {worker.name}")
-    await worker.run()
 
 
 @app.command()

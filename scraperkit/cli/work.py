@@ -1,0 +1,160 @@
+"""``scraperkit work`` and ``scraperkit health``: workers as processes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scraperkit.exits import EXIT_CODES, exit_codes
+
+if TYPE_CHECKING:
+    from scraperkit.worker import Worker
+
+app = typer.Typer()
+_ALIVE_EVERY = 1.0
+
+
+class Listen(StrEnum):
+    """What a worker listens to."""
+
+    both = "both"
+    stream = "stream"
+    pubsub = "pubsub"
+
+
+Namespace = Annotated[str | None, typer.Option(help="Where to work; SCRAPERKIT_NAMESPACE if left out.")]
+
+
+@app.command(epilog=EXIT_CODES)
+def work(
+    threads: Annotated[
+        int | None, typer.Option(help="Pages fetched at once, by each process; SCRAPERKIT_THREADS if left out.")
+    ] = None,
+    delivery: Annotated[Listen, typer.Option(help="What to listen to.")] = Listen.both,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes; one that dies is replaced.")] = 1,
+    name: Annotated[str | None, typer.Option(help="The worker's name; the machine's and a number if left out.")] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", help="The site; SCRAPERKIT_CVM_URL if left out, else the live one.")
+    ] = None,
+    namespace: Namespace = None,
+    supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
+) -> None:
+    """Work as a process of its own until SIGTERM or Ctrl-C; start as many as you like.
+
+    Says READY and the worker's name once it listens. At the end, what is in hand is finished or handed back.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    with exit_codes():
+        if processes > 1:
+            given = {"--threads": threads, "--delivery": delivery.value, "--url": url, "--namespace": namespace}
+            options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+            raise typer.Exit(_supervise(processes, options, name))
+        _work(threads, delivery, name, url, namespace, supervised)
+
+
+def _supervise(processes: int, options: list[str], name: str | None) -> int:
+    from scraperkit.config import Settings
+    from scraperkit.processes import Supervisor
+
+    settings = Settings.load()
+    # Unlike -m alone, -P never takes a module from the folder where this happens to run.
+    start = [sys.executable, "-P", "-m", "scraperkit", "work", "--supervised", *options]
+    commands = [[*start, *(["--name", f"{name}-{number + 1}"] if name else [])] for number in range(processes)]
+    supervisor = Supervisor(commands, stop_deadline=settings.stop_deadline, silence=settings.lease)
+    return supervisor.run()
+
+
+def _work(
+    threads: int | None, delivery: Listen, name: str | None, url: str | None, namespace: str | None, supervised: bool
+) -> None:
+    from scraperkit.connection import connect
+    from scraperkit.sources import CvmPages
+    from scraperkit.worker import Worker
+
+    with connect() as redis, CvmPages(url) as source:
+        worker = Worker(redis, source, threads=threads, delivery=delivery.value, name=name, namespace=namespace)
+        asyncio.run(_run(worker, supervised))
+
+
+async def _run(worker: Worker, supervised: bool) -> None:
+    from scraperkit.processes import notify
+
+    loop = asyncio.get_running_loop()
+    starting = asyncio.ensure_future(worker.start())
+
+    def stop() -> None:
+        starting.cancel()
+        worker.request_stop()
+        notify("STOPPING=1")
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await starting
+    except asyncio.CancelledError:
+        return
+    typer.echo(f"READY {worker.name}")
+    notify("READY=1")
+    if supervised:
+        loop.add_reader(sys.stdin.fileno(), _when_the_parent_is_gone, stop)
+    alive = asyncio.create_task(_say_alive(supervised))
+    try:
+        await worker.run()
+    finally:
+        alive.cancel()
+
+
+def _when_the_parent_is_gone(stop: Callable[[], None]) -> None:
+    if not os.read(sys.stdin.fileno(), 1024):
+        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+        stop()
+
+
+async def _say_alive(supervised: bool) -> None:
+    """Tell those who watch that this loop turns: the same loop does all the worker's talking to Redis."""
+    from scraperkit.processes import ALIVE, notify
+
+    while True:
+        notify("WATCHDOG=1")
+        if supervised:
+            with contextlib.suppress(OSError):
+                os.write(sys.stdout.fileno(), ALIVE)
+        await asyncio.sleep(_ALIVE_EVERY)
+
+
+@app.command()
+def health(
+    live: Annotated[
+        bool, typer.Option("--live", help="Good as well while Redis is away: starting anew would not help.")
+    ] = False,
+    namespace: Namespace = None,
+) -> None:
+    """Tell whether a worker on this machine, or in this container, is alive: exit code 0 if so, else 1.
+
+    69 if Redis cannot be reached. Meant for health checks: it starts nothing, and takes no notice of other machines.
+    """
+    from scraperkit.errors import RedisUnreachable
+    from scraperkit.processes import workers_here
+
+    with exit_codes():
+        try:
+            workers = workers_here(namespace)
+        except RedisUnreachable as error:
+            if not live:
+                raise
+            typer.echo(f"cannot tell, so let be: {error}")
+            return
+        for worker in workers:
+            typer.echo(f"{worker.name} is alive: {worker.threads} threads, {worker.in_hand} in hand")
+        if not workers:
+            typer.echo("no worker is alive here", err=True)
+            raise typer.Exit(1)
