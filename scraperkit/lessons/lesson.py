@@ -130,7 +130,7 @@ class Lesson:
         self.keys = Keys(self.namespace)
         self._threads_before = set(threading.enumerate())
         self._outer_namespace = os.environ.get(_VARIABLE)
-        self._stack = ExitStack()
+        self._stack, self._last = ExitStack(), ExitStack()
         self._ended = False
         os.environ[_VARIABLE] = self.namespace
         # A kernel that is shut down in the middle still tidies up.
@@ -155,9 +155,9 @@ class Lesson:
         whole = (fund for fund in load_sample().funds if fund.active and fund.ended_on is None)
         return list(dict.fromkeys(fund.cnpj for fund in whole if f"{fund.started_on:%Y-%m}" <= _WHOLE_FROM))
 
-    def enter(self, resource: AbstractContextManager[_Resource]) -> _Resource:
-        """Enter a context manager that the lesson's end leaves, the last one first."""
-        return self._stack.enter_context(resource)
+    def enter(self, resource: AbstractContextManager[_Resource], *, last: bool = False) -> _Resource:
+        """Enter a context manager that the lesson's end leaves, the last one first; its own Redis `last` of all."""
+        return (self._last if last else self._stack).enter_context(resource)
 
     def check(self, number: int, answer: Any) -> Verdict:
         """Say whether an exercise is done, or give a hint; an answer that does not fit raises nothing.
@@ -245,6 +245,7 @@ class Lesson:
             problems.append(f"Redis does not answer, so the keys of {self.namespace} are still there: {error}")
         finally:
             self.redis.close()
+            self._last.close()
             if self._outer_namespace is None:
                 os.environ.pop(_VARIABLE, None)
             else:
