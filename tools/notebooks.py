@@ -111,9 +111,10 @@ async def run(path: Path, *, solve: bool = False, folder: Path | None = None) ->
     solved: dict[int, str] = {}
     resources = {"metadata": {"path": str(folder or path.parent)}}
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources)
+    client.extra_arguments = ["--log-level=ERROR"]  # each kernel would warn that its sockets are not encrypted
     async with client.async_setup_kernel():
         await _aside(client, _BEFORE)
-        for index, cell in enumerate(notebook.cells):
+        for index, cell in enumerate(list(notebook.cells)):
             await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
             check = _CHECK.match(cell.source) if cell.cell_type == "code" else None
             if check:
@@ -129,8 +130,12 @@ async def run(path: Path, *, solve: bool = False, folder: Path | None = None) ->
 
 async def _aside(client: NotebookClient, code: str) -> str:
     """Run code that is not in the notebook, and return what it shows."""
-    cell = nbformat.v4.new_code_cell(code)  # type: ignore[no-untyped-call]
-    return _text(await client.async_execute_cell(cell, 0, store_history=False))
+    cells = client.nb.cells
+    cells.append(nbformat.v4.new_code_cell(code))  # type: ignore[no-untyped-call]
+    try:
+        return _text(await client.async_execute_cell(cells[-1], len(cells) - 1, store_history=False))
+    finally:
+        cells.pop()
 
 
 def _text(cell: Any) -> str:

@@ -1,1 +1,47 @@
 """Checks of the exercises of ``01_publish_batches``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scraperkit.batch import Batch
+from scraperkit.errors import BadMessage
+from scraperkit.lessons.answers import batch_of, unfinished
+from scraperkit.lessons.lesson import Lesson
+from scraperkit.models import ScrapeRequest
+
+_CNPJ, _PK = "18993924000100", "132922"
+_MISSING = {f"{month:02d}/2022" for month in range(7, 12)}
+
+
+def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a message written by hand: March 2023 of the lesson's fund."""
+    if not isinstance(answer, str):
+        return f"a message is text, in quotes; this is a {type(answer).__name__}."
+    try:
+        request = ScrapeRequest.parse(answer)
+    except BadMessage as error:
+        return f"a worker would put this among the dead letters: {error}."
+    if (request.document, request.fund_pk) != (_CNPJ, _PK):
+        return "a fine message, but for another fund: compare document and fund_pk with the one above."
+    if request.acked:
+        return "acked says that it is done elsewhere, so no worker would touch it."
+    return None if request.month_year == "03/2023" else f"a fine message, but it asks for {request.month_year}."
+
+
+def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a batch of six months that went over the channel and was done."""
+    batch, hint = batch_of(answer, {f"{month:02d}/2021" for month in range(1, 7)})
+    if batch is None:
+        return hint
+    if batch.receivers is None:
+        return "this went to the stream, where nothing gets lost anyway; the channel is delivery='pubsub'."
+    return unfinished(batch)
+
+
+def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a batch of the five months of 2022 that were missing."""
+    if isinstance(answer, Batch) and answer.status().published == 12:
+        return "this asks for all twelve months again; one argument of publish leaves out what is stored."
+    batch, hint = batch_of(answer, _MISSING)
+    return hint if batch is None else unfinished(batch)

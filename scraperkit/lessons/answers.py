@@ -1,0 +1,29 @@
+"""What the checks of several lessons ask of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Any
+
+from scraperkit.batch import Batch
+
+
+def batch_of(answer: Any, months: Set[str]) -> tuple[Batch, None] | tuple[None, str]:
+    """Return the answer if it is a batch of just these months (``MM/YYYY``), else a hint."""
+    if not isinstance(answer, Batch):
+        return None, f"the answer is the batch that publish() returns; this is a {type(answer).__name__}."
+    found = set(answer.jobs()["month"])
+    if found != months:
+        wrong = ", ".join(sorted(found ^ months, key=lambda month: (month[3:], month[:2]))[:6])
+        return None, f"these months are missing, or too many: {wrong}."
+    return answer, None
+
+
+def unfinished(batch: Batch) -> str | None:
+    """Return a hint unless all messages of a batch are done."""
+    status = batch.status()
+    if status.lost:
+        return f"{status.lost} are lost: nobody listened when they were published. What has to come first?"
+    if status.pending:
+        return f"{status.pending} are pending: has a worker listened, and did you wait for the batch while it did?"
+    return f"{status.failed} have failed; failures() says why." if status.failed else None
