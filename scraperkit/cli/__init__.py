@@ -10,7 +10,7 @@ from typing import Annotated
 import redis as redis_py
 import typer
 
-from scraperkit.cli import dead_letters, embedded_redis, work
+from scraperkit.cli import dead_letters, embedded_redis, service, work
 from scraperkit.errors import ConfigError, ScraperKitError
 
 app = typer.Typer(
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(embedded_redis.app, name="redis")
 app.add_typer(dead_letters.app, name="dead")
+app.command()(service.api)
 app.add_typer(work.app)
 
 

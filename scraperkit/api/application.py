@@ -1,0 +1,73 @@
+"""Puts the app together."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import AsyncIterator
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+import scraperkit
+from scraperkit.api import funds, problems, service
+from scraperkit.api.backend import Backend, FundSource
+from scraperkit.api.guard import BodyLimit, Guard
+from scraperkit.api.keyring import Keyring
+from scraperkit.api.metrics import Measured, Metrics
+from scraperkit.api.ratelimit import RateLimit
+from scraperkit.api.running import Running
+from scraperkit.config import Settings
+from scraperkit.errors import ScraperKitWarning
+
+
+def create_app(
+    settings: Settings | None = None, *, redis_url: str | None = None, source: FundSource | None = None
+) -> FastAPI:
+    """Make the pricer. It opens no connection before it is served; one app is served once.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        From the environment if left out.
+    redis_url : str, optional
+        As for :func:`scraperkit.connect`: ``REDIS_URL`` if left out, or the embedded server.
+    source : object with ``find_fund``, optional
+        Where funds are looked up; the regulator's site, or what ``SCRAPERKIT_CVM_URL`` says, if left out.
+
+    Raises
+    ------
+    ConfigError
+        If a setting does not fit, such as a file of API keys that cannot be read.
+    """
+    settings = settings or Settings.load()
+    backend = Backend(settings, redis_url, source)
+    keyring = Keyring(settings)
+    metrics = Metrics(backend)
+    limit = RateLimit(settings.api_rate, lambda: backend.connected, backend.keys.namespace)
+    # `receivers` tells the caller; the warning would only tell the log, and once.
+    warnings.filterwarnings("ignore", "nobody listens on", ScraperKitWarning, r"scraperkit\.api\.")
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.running = Running(settings, backend, metrics)
+        try:
+            yield
+        finally:
+            app.state.running.stopping.set()
+            await limit.close()
+            await anyio.to_thread.run_sync(backend.close)
+
+    app = FastAPI(
+        title="scraperkit pricer",
+        version=scraperkit.__version__,
+        lifespan=lifespan,
+    )
+    app.state.keyring = keyring
+    problems.install(app)
+    for part in (service, funds):
+        app.include_router(part.router)
+    app.add_middleware(BodyLimit, most=settings.api_max_body)
+    app.add_middleware(Guard, settings=settings, keyring=keyring, limit=limit)
+    app.add_middleware(Measured, metrics=metrics)
+    return app

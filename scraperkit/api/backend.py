@@ -1,0 +1,159 @@
+"""What the pricer works with: one client for Redis, one source, made when first needed and closed at the end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+import redis as redis_py
+from cachetools import TTLCache
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.retry import Retry
+
+from scraperkit.cnpj import format_cnpj
+from scraperkit.config import Settings
+from scraperkit.connection import connect, sibling
+from scraperkit.errors import RedisError, RedisUnreachable, TimeSeriesMissing
+from scraperkit.health import Health
+from scraperkit.keys import Keys
+from scraperkit.models import Fund
+from scraperkit.publisher import Publisher
+from scraperkit.sources import CvmPages
+
+log = logging.getLogger(__name__)
+SITE_PATIENCE = 20.0  # seconds: a caller waits on the other side
+READ_TIMEOUT = 15.0
+SOCKET_TIMEOUT = 5.0
+KNOWN_FUNDS = 4_096
+KNOWN_SECONDS = 600.0
+_TRY_AGAIN = 0.5
+
+
+class FundSource(Protocol):
+    """What the pricer asks of a source."""
+
+    def find_fund(self, cnpj: str) -> Fund:
+        """Look a fund up by its CNPJ."""
+        ...
+
+
+class Backend:
+    """Redis and the site, for the routes. Its methods block, and may be called from many threads.
+
+    Parameters
+    ----------
+    settings : Settings
+    redis_url : str, optional
+        As for :func:`scraperkit.connect`.
+    source : object with ``find_fund``, optional
+        Where funds are looked up; the regulator's site if left out.
+    """
+
+    def __init__(self, settings: Settings, redis_url: str | None = None, source: FundSource | None = None) -> None:
+        self.settings = settings
+        self.keys = Keys(settings.namespace)
+        # A caller waits for the answer, unlike a worker's job, which may be tried again later.
+        hasty = {
+            "site_patience": settings.site_patience or SITE_PATIENCE,
+            "read_timeout": min(settings.read_timeout, READ_TIMEOUT),
+            "http_retries": min(settings.http_retries, 1),
+        }
+        self._own_source = None if source else CvmPages(settings=settings.model_copy(update=hasty))
+        self._source: FundSource = source or self._own_source  # type: ignore[assignment]
+        self._redis_url = redis_url
+        self._client: redis_py.Redis | None = None
+        self._connecting = threading.Lock()
+        self._refused: tuple[float, RedisError] | None = None
+        self._funds: TTLCache[str, Fund] = TTLCache(KNOWN_FUNDS, KNOWN_SECONDS)
+        self._looking_up: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
+        self._guard = threading.Lock()
+
+    @property
+    def connected(self) -> redis_py.Redis | None:
+        """The client, if Redis has answered once."""
+        return self._client
+
+    @property
+    def redis(self) -> Any:
+        """The client, which comes back by itself when Redis does.
+
+        Raises
+        ------
+        RedisError
+            If Redis has never answered yet, and does not now.
+        """
+        with self._connecting:
+            if self._client is None:
+                if self._refused and time.monotonic() < self._refused[0]:
+                    raise type(self._refused[1])(str(self._refused[1]))
+                self._client = self._connect()
+            return self._client
+
+    def _connect(self) -> redis_py.Redis:
+        try:
+            with connect(self._redis_url) as first:
+                # Two tries more are safe: what is published twice counts once.
+                retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2)
+                client = sibling(first, socket_timeout=SOCKET_TIMEOUT, retry=retry)
+        except RedisError as error:
+            # All who wait for the lock are told the same, rather than each trying in turn.
+            self._refused = time.monotonic() + _TRY_AGAIN, error
+            raise
+        if self._own_source:
+            self._own_source.politeness.share(client)
+        return client
+
+    def publisher(self, delivery: Any) -> Publisher:
+        """Return a publisher to the stream or the channel."""
+        return Publisher(self.redis, delivery=delivery, namespace=self.keys.namespace, settings=self.settings)
+
+    def find_fund(self, cnpj: str, *, anew: bool = False) -> Fund:
+        """Look a fund up at the site, or among those looked up in the last ten minutes.
+
+        Raises
+        ------
+        SourceError
+            As the source does.
+        """
+        with self._guard:
+            lock = self._looking_up.setdefault(cnpj, threading.Lock())
+        # Many callers ask for the same fund at once: one asks the site, the others wait for what it gets.
+        with lock:
+            with self._guard:
+                fund = None if anew else self._funds.get(cnpj)
+            if fund is None:
+                fund = self._source.find_fund(format_cnpj(cnpj))
+                with self._guard:
+                    self._funds[cnpj] = fund
+            return fund
+
+    def missing(self) -> tuple[list[str], Health | None]:
+        """Return in words what is not there of what it takes to work, and what was seen if Redis answers."""
+        try:
+            self.redis.execute_command("TS.QUERYINDEX", "scraperkit.probe=1")
+            health = Health.read(self.redis, namespace=self.keys.namespace)
+        except TimeSeriesMissing:
+            return ["Redis has no TimeSeries"], None
+        except redis_py.ResponseError as error:
+            what = "has no TimeSeries" if "unknown command" in str(error).lower() else "answers with an error"
+            log.warning("not ready: Redis: %s", error)
+            return [f"Redis {what}"], None
+        except (RedisError, redis_py.RedisError, OSError) as error:
+            log.warning("not ready: Redis: %s", error)
+            return ["Redis does not answer"], None
+        return [] if health.alive else ["no worker is alive: start one with `scraperkit work`"], health
+
+    def close(self) -> None:
+        """Close all connections."""
+        if self._own_source:
+            self._own_source.close()
+        with self._connecting:
+            client, self._client = self._client, None
+            self._refused = (float("inf"), RedisUnreachable("the pricer is closed"))
+        if client is not None:
+            if self._own_source:
+                self._own_source.politeness.unshare(client)
+            client.close()

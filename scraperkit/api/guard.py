@@ -1,0 +1,167 @@
+"""Who may, how often, and how much at once: looked at before anything of a request is read."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scraperkit.api.keyring import Keyring
+from scraperkit.api.problems import ProblemError, refuse
+from scraperkit.api.ratelimit import RateLimit
+from scraperkit.config import Settings
+
+# Probes and the docs page come without a key; they tell nothing of what is stored.
+OPEN = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
+OPEN_BELOW = ("/static-offline-docs/",)
+_HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """ASGI middleware: host, key, rate.
+
+    Without keys the pricer is for this machine alone: it answers only on loopback addresses, and only to requests
+    that call it by a loopback name, so that no web page can reach it through a name of its own (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, keyring: Keyring, limit: RateLimit) -> None:
+        self._app = app
+        self._keyring = keyring
+        self._limit = limit
+        self._hosts = frozenset(name.strip().lower() for name in (settings.api_hosts or "").split(",") if name.strip())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request, or pass it on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._check(scope)
+        except ProblemError as error:
+            await refuse(error, scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _check(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        self._check_host(scope, headers)
+        _check_origin(scope, headers)
+        path = scope["path"]
+        if path in OPEN or path.startswith(OPEN_BELOW) or not self._keyring.configured:
+            return
+        owner = self._keyring.owner(_key_of(headers))
+        if owner is None:
+            raise ProblemError(
+                "no-key",
+                "send an API key of this pricer, as X-API-Key or as Authorization: Bearer",
+                field="X-API-Key",
+                headers={"WWW-Authenticate": 'Bearer realm="scraperkit"'},
+            )
+        await self._limit.count(owner)
+
+    def _check_host(self, scope: Scope, headers: Headers) -> None:
+        name = _host_of(headers.get("host", ""))
+        if name in self._hosts or (self._keyring.configured and not self._hosts):
+            return
+        if self._keyring.configured or self._hosts:
+            # A probe calls a container by its address, whatever its name.
+            if scope["path"] in ("/health", "/ready"):
+                return
+        elif is_loopback((scope.get("server") or ("localhost", None))[0]) and is_loopback(name):
+            return
+        raise ProblemError(
+            "not-allowed",
+            "without API keys the pricer answers to this machine alone, called 127.0.0.1 or localhost"
+            if not self._keyring.configured
+            else "the pricer is not called that; SCRAPERKIT_API_HOSTS lists its names",
+            field="Host",
+        )
+
+
+def _check_origin(scope: Scope, headers: Headers) -> None:
+    """A page of another site must not make a browser change anything here."""
+    if scope["method"] in _HARMLESS:
+        return
+    origin = headers.get("origin")
+    foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
+    if foreign or (origin is not None and urlsplit_host(origin) != headers.get("host", "").lower()):
+        raise ProblemError("not-allowed", "a web page of another site may not do this", field="Origin")
+
+
+def urlsplit_host(origin: str) -> str:
+    """Return host and port of an origin; empty if it is none.
+
+    Examples
+    --------
+    >>> urlsplit_host("http://127.0.0.1:8000"), urlsplit_host("null")
+    ('127.0.0.1:8000', '')
+    """
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return ""
+
+
+def _host_of(header: str) -> str:
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or an address is this machine's own, reachable from nowhere else.
+
+    Examples
+    --------
+    >>> is_loopback("localhost"), is_loopback("127.0.0.5"), is_loopback("0.0.0.0"), is_loopback("example.org")
+    (True, True, False, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        # uvicorn on a socket file gives its path for a host.
+        return host == "localhost" or host.startswith("/")
+
+
+def _key_of(headers: Headers) -> str:
+    key = headers.get("x-api-key")
+    if key is not None:
+        return key
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
+
+
+class BodyLimit:
+    """ASGI middleware: a body that is too long is refused, whether or not it says its length."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse the request, or pass it on; count what comes in chunks."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        too_long = ProblemError(
+            "too-long", f"the body has more than {self._most:,} bytes", headers={"Connection": "close"}
+        )
+        length = Headers(scope=scope).get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > self._most:
+            await refuse(too_long, scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                # The error handlers of the app, inside of which the body is read, answer with it.
+                raise too_long
+            return message
+
+        await self._app(scope, counted, send)

@@ -1,0 +1,93 @@
+"""The pricer's figures for Prometheus."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from scraperkit.api.backend import Backend
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class Metrics:
+    """The figures of one app, in a registry of its own."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._registry = CollectorRegistry()
+        self._registry.register(_Queue(backend))
+        self.requests = Counter(
+            "scraperkit_requests", "Requests answered", ["method", "route", "status"], registry=self._registry
+        )
+        self.seconds = Histogram(
+            "scraperkit_request_seconds", "Time to the end of the answer", ["route"], registry=self._registry
+        )
+
+    def text(self) -> bytes:
+        """Return all of them, as Prometheus reads them."""
+        return generate_latest(self._registry)
+
+
+class _Queue(Collector):
+    """Looks at the queue whenever somebody asks for the figures."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing beforehand, so that to register asks nobody."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        missing, health = self._backend.missing()
+        yield GaugeMetricFamily("scraperkit_up", "Whether Redis with TimeSeries answers", float(health is not None))
+        if health is None:
+            return
+        yield GaugeMetricFamily("scraperkit_ready", "Whether workers are alive, too", float(not missing))
+        figures = {
+            "workers": ("Workers alive", len(health.workers)),
+            "queue_lag": ("Messages that nobody has received yet", health.lag),
+            "queue_pending": ("Messages of the stream in some worker's hands", health.pending),
+            "queue_retries": ("Jobs that wait for their next attempt", health.retries),
+            "queue_oldest_seconds": ("Age of the oldest open job, 0 without any", health.oldest or 0.0),
+            "dead_letters": ("Jobs that failed for good", health.dead),
+            "sites_left_alone": ("Sites that nobody asks for a while", len(health.left_alone)),
+        }
+        for name, (help_text, value) in figures.items():
+            yield GaugeMetricFamily(f"scraperkit_{name}", help_text, float(value))
+
+
+class Measured:
+    """ASGI middleware: counts requests, and measures how long they take."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and look at what became of it."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        began = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            # The pattern, never the path: what a client makes up must not become a label.
+            route = getattr(scope.get("route"), "path_format", "none")
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            self._metrics.requests.labels(method, route, str(status)).inc()
+            self._metrics.seconds.labels(route).observe(time.perf_counter() - began)

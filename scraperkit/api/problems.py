@@ -1,0 +1,181 @@
+"""Errors as RFC 9457 problem documents: which error of the kit is which status, in words that name the field."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import redis as redis_py
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from scraperkit.errors import (
+    BatchNotFound,
+    ConfigError,
+    FundNotFound,
+    RedisError,
+    SiteUnavailable,
+    SourceError,
+    UnknownFund,
+)
+
+log = logging.getLogger(__name__)
+MEDIA_TYPE = "application/problem+json"
+# The type of each problem is a URN: a name to tell problems apart by, and no page that one could ask for.
+TYPE = "urn:scraperkit:problem:"
+TITLES = {
+    "bad-input": (422, "What was sent does not fit"),
+    "no-key": (401, "An API key is needed"),
+    "not-allowed": (403, "Not allowed from there"),
+    "unknown-fund": (404, "No such fund"),
+    "unknown-batch": (404, "No such batch"),
+    "unknown-dead-letter": (404, "No such dead letter"),
+    "no-quote": (404, "No quote for that day"),
+    "no-page": (404, "No such page"),
+    "wrong-method": (405, "Not with this method"),
+    "too-long": (413, "The body is too long"),
+    "too-many": (429, "Too many requests"),
+    "http": (400, "The request does not fit"),
+    "bug": (500, "An error of the pricer itself"),
+    "site": (502, "The regulator's site is down, or has changed"),
+    "redis-away": (503, "Redis does not answer"),
+    "not-ready": (503, "Not ready"),
+    "busy": (503, "Too much to do"),
+}
+_FIELD = re.compile(r"([a-z_]+): ")
+
+
+class FieldError(BaseModel):
+    """One thing that does not fit."""
+
+    field: str = Field(description="where: the name of the parameter, of the header or of the member of the body")
+    detail: str = Field(description="what is wrong with it")
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457)."""
+
+    type: str = Field(description="names the kind of problem", examples=["urn:scraperkit:problem:unknown-fund"])
+    title: str = Field(description="the kind of problem in words", examples=["No such fund"])
+    status: int = Field(description="the HTTP status", examples=[404])
+    detail: str = Field(description="what is wrong this time, and the way out")
+    errors: list[FieldError] = Field(default=[], description="the fields that do not fit, where it is about fields")
+
+
+class ProblemError(HTTPException):
+    """Raised by a route or while a body is read, and answered with its problem document."""
+
+    def __init__(
+        self, kind: str, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None, status: int = 0
+    ) -> None:
+        number, title = TITLES[kind]
+        super().__init__(status or number, detail, dict(headers or {}))
+        errors = [FieldError(field=field, detail=detail)] if field else []
+        self.problem = Problem(type=TYPE + kind, title=title, status=self.status_code, detail=detail, errors=errors)
+
+
+def problem_of(error: Exception) -> ProblemError:
+    """Return the problem that an error of the kit, or of Redis, is to a caller.
+
+    Examples
+    --------
+    >>> problem_of(UnknownFund("nothing is stored for 18.993.924/0001-00")).problem.status
+    404
+    """
+    match error:
+        case ProblemError():
+            return error
+        case UnknownFund() | FundNotFound():
+            return ProblemError("unknown-fund", str(error), field="document")
+        case BatchNotFound():
+            return ProblemError("unknown-batch", str(error), field="batch_id")
+        case SiteUnavailable():
+            return ProblemError("site", str(error), headers={"Retry-After": "10"})
+        case SourceError():
+            return ProblemError("site", str(error))
+        case ConfigError():
+            found = _FIELD.match(str(error))
+            return ProblemError("bad-input", str(error), field=found[1] if found else "")
+        case RedisError() | redis_py.RedisError():
+            # Where Redis is, and what it says, is for whoever runs the pricer.
+            log.warning("Redis: %s", error)
+            return ProblemError("redis-away", "Redis does not answer; try again in a moment", headers=_SOON)
+    return ProblemError("bug", "this is an error of the pricer; its log says more")
+
+
+_SOON = {"Retry-After": "2"}
+KNOWN: tuple[type[Exception], ...] = (
+    ProblemError,
+    UnknownFund,
+    BatchNotFound,
+    SourceError,
+    ConfigError,
+    RedisError,
+    redis_py.RedisError,
+)
+
+
+def answer(error: ProblemError) -> Response:
+    """Return the problem document as a response."""
+    return Response(error.problem.model_dump_json(), error.status_code, error.headers, MEDIA_TYPE)
+
+
+async def refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the problem, from a middleware."""
+    await answer(error)(scope, receive, send)
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of an app answered with a problem document."""
+
+    async def known(_: Request, error: Exception) -> Response:
+        return answer(problem_of(error))
+
+    async def bug(request: Request, error: Exception) -> Response:
+        log.error("%s %s failed", request.method, request.scope["path"].encode("unicode_escape").decode()[:200])
+        return answer(problem_of(error))
+
+    for kind in KNOWN:
+        app.add_exception_handler(kind, known)
+    app.add_exception_handler(RequestValidationError, _unfit)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, bug)
+
+
+async def _unfit(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    return answer(unfit(error.errors()))
+
+
+def unfit(errors: Sequence[Mapping[str, Any]], field: str = "") -> ProblemError:
+    """Return the problem that a validation's errors are; `field` names what was validated, if they do not."""
+    fields = [FieldError(field=field or _place(item["loc"]), detail=_words(item)) for item in errors[:20]]
+    found = ProblemError("bad-input", "; ".join(f"{item.field}: {item.detail}" for item in fields))
+    found.problem.errors = fields
+    return found
+
+
+def _place(location: tuple[Any, ...]) -> str:
+    """The name of a field, without where FastAPI found it and which of the two orders it took it for."""
+    steps = [str(step)[:60] for step in location[1:] if step not in ("one", "many")]
+    return ".".join(steps) or str(location[0])
+
+
+def _words(item: Mapping[str, Any]) -> str:
+    return str(item["msg"]).removeprefix("Value error, ")[:300]
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    kind = {404: "no-page", 405: "wrong-method", 413: "too-long"}.get(error.status_code, "http")
+    detail = {
+        "no-page": "there is nothing at this address; /docs lists what there is",
+        "wrong-method": "this address does not know the method; the header Allow names those it knows",
+    }.get(kind, str(error.detail))
+    return answer(ProblemError(kind, detail, status=error.status_code, headers=error.headers))

@@ -1,0 +1,68 @@
+"""What an app has while it runs, how routes come by it, and the threads that they may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, TypeVar
+
+import anyio
+import anyio.to_thread
+from fastapi import Depends, Request
+
+from scraperkit.api.backend import Backend
+from scraperkit.api.metrics import Metrics
+from scraperkit.api.problems import ProblemError
+from scraperkit.config import Settings
+
+T = TypeVar("T")
+PROBES = 4
+
+
+class Running:
+    """One app's state, made in its event loop; on ``app.state.running``.
+
+    The event loop only passes requests on: all that waits, for Redis or for the site, waits in a thread. Each kind of
+    work has threads of its own, so that a slow site keeps no read waiting, and no read a probe.
+
+    Attributes
+    ----------
+    stopping : anyio.Event
+        Set when the server begins to stop: streams that would go on for long end.
+    """
+
+    def __init__(self, settings: Settings, backend: Backend, metrics: Metrics) -> None:
+        self.settings = settings
+        self.backend = backend
+        self.metrics = metrics
+        self.stopping = anyio.Event()
+        self._reads = anyio.CapacityLimiter(settings.api_threads)
+        self._lookups = anyio.CapacityLimiter(settings.api_lookups)
+        self._probes = anyio.CapacityLimiter(PROBES)
+
+    async def read(self, work: Callable[[], T]) -> T:
+        """Do in a thread what asks Redis and is soon answered."""
+        return await anyio.to_thread.run_sync(work, limiter=self._reads)
+
+    async def probe(self, work: Callable[[], T]) -> T:
+        """Do in a thread what tells how the service is doing."""
+        return await anyio.to_thread.run_sync(work, limiter=self._probes)
+
+    async def look_up(self, work: Callable[[], T]) -> T:
+        """Do in a thread what asks the site.
+
+        Raises
+        ------
+        ProblemError
+            503, if too many wait for that already.
+        """
+        if self._lookups.statistics().tasks_waiting >= self.settings.api_queue:
+            raise ProblemError("busy", "too many funds are being looked up; try again", headers={"Retry-After": "5"})
+        return await anyio.to_thread.run_sync(work, limiter=self._lookups)
+
+
+async def _running(request: Request) -> Running:
+    running: Running = request.app.state.running
+    return running
+
+
+TheRunning = Annotated[Running, Depends(_running)]

@@ -1,0 +1,217 @@
+"""The bodies of requests and answers."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
+
+from scraperkit.api.fields import LONGEST_CNPJ, Delivery, Document, Month
+from scraperkit.api.problems import Problem
+
+MOST_DOCUMENTS = 100
+
+
+class _Order(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    from_date: Month | None = Field(None, description="first month, MM/YYYY; the fund's first if left out")
+    to_date: Month | None = Field(None, description="last month, MM/YYYY; this month if left out")
+    delivery: Delivery = Field("stream", description="kept until done, or heard by the workers that listen now")
+    force: StrictBool = Field(False, description="scrape again what is done already")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        first, last = iso_month(self.from_date), iso_month(self.to_date)
+        if first and last and last < first:
+            raise ValueError(f"to_date: {self.to_date} is before from_date, {self.from_date}")
+        return self
+
+
+class FundOrder(_Order):
+    """Have one fund's months scraped."""
+
+    document: Document
+
+
+class FundsOrder(_Order):
+    """Have several funds' months scraped, the same months of each."""
+
+    documents: list[Annotated[str, Field(max_length=LONGEST_CNPJ)]] = Field(
+        min_length=1,
+        max_length=MOST_DOCUMENTS,
+        description="CNPJs in any punctuation; each has a result of its own",
+        examples=[["18.993.924/0001-00", "12.ABC.345/01DE-35"]],
+    )
+
+    def each(self, document: str) -> FundOrder:
+        """Return the order for one of them; raises ValidationError if its CNPJ does not fit."""
+        return FundOrder(document=document, **self.model_dump(exclude={"documents"}))
+
+
+def _which(body: Any) -> str:
+    return "many" if isinstance(body, Mapping) and "documents" in body else "one"
+
+
+Order = Annotated[
+    Annotated[FundOrder, Tag("one")] | Annotated[FundsOrder, Tag("many")], Discriminator(_which), Field(title="Order")
+]
+
+
+def iso_month(month: str | None) -> str | None:
+    """Return MM/YYYY as YYYY-MM, which sorts by time.
+
+    Examples
+    --------
+    >>> iso_month("12/2022")
+    '2022-12'
+    """
+    return f"{month[3:]}-{month[:2]}" if month else None
+
+
+class FundCard(BaseModel):
+    """What is known and stored of a fund."""
+
+    document: str = Field(description="CNPJ, 14 characters", examples=["18993924000100"])
+    formatted: str = Field(description="CNPJ as it is written", examples=["18.993.924/0001-00"])
+    name: str = Field(description="as the regulator's site shows it; empty where not known")
+    pk: str = Field(description="CVM's PK_PARTIC", examples=["132922"])
+    status: str = Field(description="as the site shows it", examples=["EM FUNCIONAMENTO NORMAL"])
+    started_on: dt.date | None = Field(description="first day of the fund, where the site tells it")
+    first_day: dt.date | None = Field(description="day of the oldest quota stored")
+    last_day: dt.date | None = Field(description="day of the newest quota stored")
+    days: int = Field(description="how many quotas are stored", ge=0)
+
+
+class FundCards(BaseModel):
+    """A page of fund cards, by CNPJ."""
+
+    funds: list[FundCard]
+    next: str | None = Field(description="address of the next page; null on the last one")
+
+
+class Links(BaseModel):
+    """Where to look next; paths on this server."""
+
+    fund: str
+    prices: str
+    batch: str
+    events: str
+
+
+class Published(BaseModel):
+    """One fund's months have been published."""
+
+    fund: FundCard
+    batch_id: str = Field(description="names the batch; the same months are the same batch, unless `force`")
+    count: int = Field(description="messages in the batch, one a month", ge=0)
+    receivers: int | None = Field(description="Pub/Sub: how many workers heard it, 0 means that it is lost; else null")
+    links: Links
+
+
+class Result(BaseModel):
+    """What became of one of several documents: either `published` or `problem`."""
+
+    document: str = Field(description="as it was sent")
+    status: int = Field(description="the status that it alone would have been answered with", examples=[202, 404])
+    published: Published | None = None
+    problem: Problem | None = None
+
+
+class Results(BaseModel):
+    """A result for each document, in the order sent."""
+
+    results: list[Result]
+    published: int = Field(description="how many were published", ge=0)
+    failed: int = Field(description="how many were not", ge=0)
+
+
+class Failure(BaseModel):
+    """One message of a batch that failed, was lost or was cancelled."""
+
+    message_id: str
+    document: str
+    month: str = Field(examples=["12/2022"])
+    state: Literal["failed", "lost", "cancelled"]
+    error: str
+
+
+class Progress(BaseModel):
+    """How many messages of a batch are where."""
+
+    batch_id: str
+    published: int = Field(ge=0)
+    done: int = Field(ge=0)
+    failed: int = Field(ge=0)
+    lost: int = Field(ge=0)
+    cancelled: int = Field(ge=0)
+    pending: int = Field(ge=0, description="waiting, being worked on, or waiting for another attempt")
+    finished: bool = Field(description="whether nothing is pending")
+
+
+class BatchReport(Progress):
+    """How far a batch is, and what failed."""
+
+    failures: list[Failure] = Field(description="the first 100 messages that failed, were lost or were cancelled")
+
+
+class Cancelled(Progress):
+    """A batch after its cancellation."""
+
+    now_cancelled: int = Field(ge=0, description="how many messages this call has cancelled")
+
+
+class DeadLetter(BaseModel):
+    """A message that failed for good."""
+
+    id: str = Field(examples=["1700000000000-0"])
+    document: str = Field(description="empty if the message does not tell")
+    month: str = Field(description="MM/YYYY; empty if the message does not tell")
+    error: str
+    attempts: int = Field(ge=0)
+    worker: str
+    died_at: dt.datetime
+    message: str = Field(description="as it was published")
+
+
+class DeadLetterPage(BaseModel):
+    """A page of dead letters, the oldest first."""
+
+    dead: list[DeadLetter]
+    next: str | None = Field(description="address of the next page; null on the last one")
+
+
+class Retried(BaseModel):
+    """A dead letter is in the job stream again."""
+
+    retried: int = Field(description="1, or 0 if somebody else has put it back meanwhile", ge=0, le=1)
+
+
+class Quote(BaseModel):
+    """The quota of a day, and how many quotas an investment buys. All figures are exact decimals, as text."""
+
+    document: str
+    asked_for: dt.date = Field(description="the day asked for")
+    day: dt.date = Field(description="the day that the quota is of: the day asked for, or the last one before it")
+    is_day_asked_for: bool
+    quota: str = Field(description="price of one quota in reais", examples=["1.23456789"])
+    investment: str | None = Field(description="reais, as asked", examples=["1000.00"])
+    quotas: str | None = Field(description="how many that buys: 8 decimals, rounded down", examples=["810.00007"])
+    cash_left: str | None = Field(description="investment - quotas x quota, exactly", examples=["0.0000000035"])
+    rounding: str = Field(description="how `quotas` is rounded")
+
+
+class Alive(BaseModel):
+    """The process answers."""
+
+    status: Literal["alive"] = "alive"
+
+
+class Ready(BaseModel):
+    """Redis with TimeSeries is there, and so are workers."""
+
+    status: Literal["ready"] = "ready"
+    workers: int = Field(ge=1, description="workers alive")
+    waiting: int = Field(ge=0, description="messages that nobody has received yet")

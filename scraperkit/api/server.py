@@ -1,0 +1,91 @@
+"""Serves the pricer with uvicorn: one socket, one line when it listens, an orderly end."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+
+from scraperkit.api.guard import is_loopback
+from scraperkit.errors import ConfigError
+
+GRACE = 10  # seconds that answers in the making have when the server stops
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that tells its app when it begins to stop, so that endless streams end."""
+
+    def __init__(self, app: FastAPI, ready: Callable[[], None] = lambda: None) -> None:
+        config = uvicorn.Config(
+            app, log_config=None, server_header=False, ws="none", timeout_graceful_shutdown=GRACE, lifespan="on"
+        )
+        super().__init__(config)
+        self._app = app
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, and say so."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End the streams first; uvicorn would wait for them."""
+        self._app.state.running.stopping.set()
+        await super().shutdown(sockets)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound, or say in one sentence why not.
+
+    Raises
+    ------
+    ConfigError
+        If the name is not known, or the port is taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --host or --port"
+        ) from None
+
+
+def url_of(bound: socket.socket) -> str:
+    """Return the address of a bound socket, as a browser takes it."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is being answered, and return.
+
+    Parameters
+    ----------
+    ready : callable
+        Called with the address once it is served.
+
+    Raises
+    ------
+    ConfigError
+        If the address is not a loopback one and there are no API keys, or it cannot be listened on.
+    """
+    if not app.state.keyring.configured and not is_loopback(host):
+        raise ConfigError(
+            f"--host: without API keys only this machine may be served, not {host}; "
+            "set SCRAPERKIT_API_KEYS_FILE or SCRAPERKIT_API_KEYS, or leave --host out"
+        )
+    bound = listen(host, port)
+    url = url_of(bound)
+    # uvicorn raises the signal again once it is done; here that is the end asked for, and no failure.
+    previous = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        Server(app, lambda: ready(url)).run([bound])
+    finally:
+        bound.close()
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,34 @@
+"""``scraperkit api``: the REST pricer."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import typer
+
+from scraperkit.errors import ConfigError
+
+Namespace = Annotated[str | None, typer.Option(help="Where to work; SCRAPERKIT_NAMESPACE if left out.")]
+Url = Annotated[str | None, typer.Option("--url", help="The site; SCRAPERKIT_CVM_URL if left out, else the live one.")]
+
+
+def api(
+    host: Annotated[str, typer.Option(help="Where to listen; another address than loopback needs API keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    url: Url = None,
+    namespace: Namespace = None,
+) -> None:
+    """Serve the REST pricer until SIGTERM or Ctrl-C; its documentation is at /docs."""
+    try:
+        from scraperkit.api.application import create_app
+        from scraperkit.api.server import serve
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"the pricer needs {error.name}; install scraperkit[api]") from None
+    from scraperkit.config import Settings
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = Settings.load(cvm_url=url, namespace=namespace)
+    serve(create_app(settings), host, port, ready=lambda address: typer.echo(f"READY {address}"))
