@@ -11,23 +11,20 @@ from functools import partial
 
 from scraperkit.config import Settings
 from scraperkit.delivery import BLOCK, Delivery, StreamDelivery
-from scraperkit.engine.jobs import Job
+from scraperkit.engine.jobs import Job, Result
 from scraperkit.engine.levers import Crashed, Levers, Rest
 from scraperkit.engine.outage import AWAY, Patience
+from scraperkit.engine.pace import Pace
 from scraperkit.engine.pool import ThreadPool
 from scraperkit.engine.settle import Settler
 from scraperkit.engine.tasks import FAREWELL, all_of, end, first_error
 from scraperkit.engine.upkeep import Upkeep
 from scraperkit.sources.base import Source
 
-# A worker fetches ahead what its threads will have done within this many seconds, but never more than the prefetch.
-_WORK_AHEAD = 0.05
-_SHORTEST = 1e-6
-# Fetches much shorter than a switch of threads are handed to a thread by the handful.
-_SHORT = 0.001
-_HANDFUL = 16
 # Redis does nothing else while it settles, and a Lua script hands on no more than some thousand words at once.
 _SETTLED_AT_ONCE = 500
+# One to make ready what is to be settled next while Redis is at work for the other.
+_SETTLERS = 2
 
 
 class Core:
@@ -65,20 +62,22 @@ class Core:
         self._deadline = settings.stop_deadline
         self._cut: set[str] = set()
         self._taken_over_at = 0.0
-        self._fetch_seconds = 1.0
-        self._settling_now: list[Job] = []
+        self._pace = Pace(settings)
+        self._unsettled: list[list[Result]] = []
         self._rest = Rest(levers, deliveries)
         self.pool = ThreadPool(source.fetch, settings.threads, self._wake)
 
     @property
     def jobs(self) -> list[Job]:
         """The jobs in hand: to be fetched, and to be settled."""
-        return [job for held in self.held.values() for job in list(held.values())] + self._settling_now
+        fetching = [job for held in self.held.values() for job in list(held.values())]
+        return fetching + [result.job for results in self._unsettled for result in results]
 
     async def run(self) -> BaseException | None:
         """Work until :meth:`request_stop` or an error of the engine; wind up, and return the error."""
         receiving = [self._receiving(delivery) for delivery in self._deliveries]
-        async with all_of(*receiving) as receivers, all_of(self._settling(), self._keeping_up()) as keepers:
+        settling = [self._settling() for _ in range(_SETTLERS)]
+        async with all_of(*receiving) as receivers, all_of(*settling, self._keeping_up()) as keepers:
             tasks = [*receivers, *keepers]
             ending = asyncio.create_task(self._ending.wait())
             await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -136,18 +135,11 @@ class Core:
         self._take(jobs)
 
     def _room(self, delivery: str) -> int:
-        """How many more messages may be held: one for each thread, and what the threads will soon have done.
-
-        Where fetching is slow, a message waits for a thread in the stream, where any worker can take it.
-        """
-        if self._levers.paused:
-            return 0
-        threads = self._settings.threads
-        ahead = min(self._settings.prefetch, int(threads * _WORK_AHEAD / self._fetch_seconds))
-        return threads + ahead - len(self.held[delivery])
+        """How many more messages may be held."""
+        return 0 if self._levers.paused else self._pace.hold - len(self.held[delivery])
 
     def _keys(self, delivery: str) -> set[str]:
-        return {job.key for job in self._settling_now if job.delivery == delivery} | self.held[delivery].keys()
+        return {job.key for job in self.jobs if job.delivery == delivery}
 
     def _take(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -158,7 +150,7 @@ class Core:
             self._begin(jobs)
 
     def _begin(self, jobs: Sequence[Job]) -> None:
-        self.pool.submit(jobs, at_once=max(1, min(_HANDFUL, int(_SHORT / self._fetch_seconds))))
+        self.pool.submit(jobs, self._pace.handful)
 
     # ------------------------------------------------------------------- settling
 
@@ -177,19 +169,19 @@ class Core:
             return
         if any(result.job.received_at >= self._levers.crash_from for result in results):
             raise Crashed
+        self._pace.watch(results)
         for result in results:
-            self._fetch_seconds += 0.1 * (max(_SHORTEST, result.fetched_at - result.started_at) - self._fetch_seconds)
             self._let_go(result.job)
-        self._settling_now = [result.job for result in results]
+        self._unsettled.append(results)
         self._moved.set()
+        if len(results) == _SETTLED_AT_ONCE:
+            self._woken.set()
         # What is received next goes ahead of what is settled now: threads have work while Redis settles.
         await asyncio.sleep(0)
         answers = await self.patience.until_answered(partial(self._settler.settle, results))
         self.outcomes.update(answers)
-        self._settling_now = []
+        self._unsettled = [others for others in self._unsettled if others is not results]
         self._moved.set()
-        if len(results) == _SETTLED_AT_ONCE:
-            self._woken.set()
 
     def _let_go(self, job: Job) -> None:
         self.held[job.delivery].pop(job.key, None)
@@ -301,4 +293,3 @@ class Core:
         await self._upkeep.hand_back(jobs)
         for job in jobs:
             self._let_go(job)
-        self._settling_now = [job for job in self._settling_now if job not in jobs]
