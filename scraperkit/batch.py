@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
+from scraperkit.display import Shown, View, of_batch
 from scraperkit.engine.cancelling import Cancelling
 from scraperkit.engine.registry import MISSED, live_workers
 from scraperkit.engine.running import raise_engine_error
@@ -61,7 +62,7 @@ class BatchStatus:
         return ", ".join(parts + ([f"{self.pending} pending"] if self.pending else []))
 
 
-class Batch:
+class Batch(Shown):
     """A batch, found by its id. Made by :meth:`Publisher.publish` and :meth:`Publisher.batch`.
 
     Attributes
@@ -278,7 +279,14 @@ class Batch:
             tqdm.write(f"… and {more} more; batch.failures() has all of them", file=sys.stderr)
 
     def __repr__(self) -> str:
+        status = self._status_if_known()
+        return f"<Batch {self.id}: {status}>" if status else f"<Batch {self.id}>"
+
+    def _view(self) -> View:
+        return of_batch(self, self._status_if_known())
+
+    def _status_if_known(self) -> BatchStatus | None:
         try:
-            return f"<Batch {self.id}: {self.status()}>"
+            return self.status()
         except (BatchNotFound, redis_py.RedisError):
-            return f"<Batch {self.id}>"
+            return None

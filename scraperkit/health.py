@@ -10,12 +10,13 @@ from typing import Any, Self
 import redis as redis_py
 
 from scraperkit.config import Settings
+from scraperkit.display import Shown, View, of_health
 from scraperkit.engine.registry import WorkerCard, live_workers
 from scraperkit.keys import Keys
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class Health(Shown):
     """What is known of the workers and jobs of a namespace at one moment.
 
     Attributes
@@ -95,6 +96,9 @@ class Health:
         parts += [f"oldest: {self.oldest:.0f} s"] if self.oldest is not None else []
         parts += [f"{site} is left alone for {seconds:.0f} s" for site, seconds in self.left_alone.items()]
         return "; ".join([*parts, f"retries: {self.retries}", f"dead: {self.dead}"])
+
+    def _view(self) -> View:
+        return of_health(self)
 
 
 def _left_alone(client: Any) -> dict[str, float]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, NamedTuple, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
 from scraperkit.cnpj import normalize_cnpj
+from scraperkit.display import Shown, View, of_fund
 from scraperkit.errors import BadMessage, ConfigError
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -175,7 +176,7 @@ def _explain(error: ValidationError) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Fund:
+class Fund(Shown):
     """A fund as the regulator's site describes it.
 
     Attributes
@@ -238,6 +239,9 @@ class Fund:
     def _request(self, month_number: int) -> ScrapeRequest:
         year, month = divmod(month_number, 12)
         return ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=f"{month + 1:02d}/{year}", fund=self)
+
+    def _view(self) -> View:
+        return of_fund(self)
 
 
 def _month_number(field: str, month: str | dt.date | None) -> int:

@@ -14,6 +14,7 @@ import redis as redis_py
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.connection import check_client
+from scraperkit.display import Shown, View, of_publisher
 from scraperkit.engine.jobs import DeliveryName
 from scraperkit.engine.scripts import script
 from scraperkit.errors import ConfigError, ScraperKitWarning
@@ -25,7 +26,7 @@ _BATCH_IDS = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
 _AT_ONCE = 1_000
 
 
-class Publisher:
+class Publisher(Shown):
     """Publishes requests, to the stream (kept until done) or to the channel (heard by who listens now).
 
     Parameters
@@ -164,6 +165,9 @@ class Publisher:
 
     def __repr__(self) -> str:
         return f"<Publisher to the {self.delivery} of {self.keys.namespace!r}>"
+
+    def _view(self) -> View:
+        return of_publisher(self)
 
 
 def _over_at(first_day: dt.date) -> float:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from html import escape
 from types import TracebackType
 from typing import Self
 
 import redis as redis_py
 
 from scraperkit.config import Settings
+from scraperkit.display import Shown, View, of_subscriber
 from scraperkit.engine import running
 from scraperkit.engine.outage import AWAY
 from scraperkit.errors import RedisUnreachable, ScraperKitError, WorkerError
@@ -22,7 +22,7 @@ from scraperkit.worker import Listen, Worker
 _REST = 2.0
 
 
-class Subscriber:
+class Subscriber(Shown):
     """A worker in the background of a notebook or a script.
 
     Listens to the job stream and to the channel, has threads fetch the pages, and stores the quotes. It opens
@@ -200,6 +200,8 @@ class Subscriber:
         except BaseException as error:  # noqa: BLE001 - kept, and raised where the user can see it
             self.error = error
         finally:
+            if self.crashed:
+                running.discard(self)
             self._ready.set()
 
     async def _main(self) -> None:
@@ -235,14 +237,5 @@ class Subscriber:
         settled = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items())) or "nothing yet"
         return f"<Subscriber {self.state}: {settled}>"
 
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{escape(label)}</th><td style='text-align:left'>{escape(text)}</td></tr>"
-            for label, text in (
-                ("Subscriber", self.state),
-                ("threads", f"{len(self.worker.busy)} busy of {self.worker.settings.threads}"),
-                ("in hand", str(len(self.worker.held))),
-                *((outcome, str(count)) for outcome, count in sorted(self.outcomes.items())),
-            )
-        )
-        return f"<table>{rows}</table>"
+    def _view(self) -> View:
+        return of_subscriber(self)

@@ -14,12 +14,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from scraperkit.display import Shown, View, of_replica
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
 from scraperkit.replica.site import BASE_PATH, Answer, Site, default_site, kind_of
@@ -31,7 +31,7 @@ _LONGEST = 86_400.0  # seconds
 _log = logging.getLogger(__name__)
 
 
-class Replica:
+class Replica(Shown):
     """An offline stand-in for the regulator's site, on 127.0.0.1, filled with the sample's invented funds.
 
     Get one from :meth:`start`; leave it with :meth:`stop`, or use it in a ``with``. It behaves, and can be made to
@@ -173,13 +173,8 @@ class Replica:
     def __repr__(self) -> str:
         return f"<Replica {self.url} {'stopped' if self._stopping.is_set() else 'running'}>"
 
-    def _repr_html_(self) -> str:
-        counts = ", ".join(f"{kind} {count}" for kind, count in sorted(self.requests.items())) or "none"
-        state = "stopped" if self._stopping.is_set() else "running"
-        return (
-            f"<b>Replica</b> ({state}) <code>{escape(self.url)}</code><br>{len(self.funds)} funds, "
-            f"latency {self.latency:g} s, error rate {self.error_rate:g}<br>requests: {escape(counts)}"
-        )
+    def _view(self) -> View:
+        return of_replica(self, "stopped" if self._stopping.is_set() else "running")
 
     def _respond(self, method: str, target: str, body: bytes) -> tuple[Answer, dict[str, str]] | None:
         """Return the answer and its extra headers, or nothing if the replica stops meanwhile."""

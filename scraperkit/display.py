@@ -1,0 +1,271 @@
+"""How the kit's objects show themselves in a notebook: one view each, as HTML and as text that says the same.
+
+Colours are JupyterLab's own, so that views fit its light and its dark theme; elsewhere they take what surrounds them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from scraperkit.cnpj import format_cnpj
+
+if TYPE_CHECKING:
+    from scraperkit.batch import Batch, BatchStatus
+    from scraperkit.health import Health
+    from scraperkit.models import Fund
+    from scraperkit.publisher import Publisher
+    from scraperkit.replica import Replica
+    from scraperkit.subscriber import Subscriber
+
+_LINE = "1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.4))"
+_FAINT = "var(--jp-ui-font-color2, inherit)"
+COLOURS = {
+    "done": "var(--jp-brand-color1, #1976d2)",
+    "failed": "var(--jp-error-color1, #d32f2f)",
+    "lost": "var(--jp-warn-color1, #f57c00)",
+    "cancelled": "var(--jp-ui-font-color3, #9e9e9e)",
+}
+_REST = "rgba(128, 128, 128, 0.25)"
+_CELL = "text-align: left; vertical-align: top; padding: 0.15em 1.2em 0.15em 0"
+_LONGEST = 300
+_MOST_ROWS = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of text below their headings."""
+
+    headings: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+
+    def html(self) -> str:
+        """Return the table as HTML; every text is escaped."""
+        head = "".join(
+            f"<th style='{_CELL}; color: {_FAINT}; font-weight: normal'>{_safe(text)}</th>" for text in self.headings
+        )
+        lines = [
+            "<tr>" + "".join(f"<td style='{_CELL}'>{_safe(text)}</td>" for text in row) + "</tr>"
+            for row in self.rows[:_MOST_ROWS]
+        ]
+        if len(self.rows) > _MOST_ROWS:
+            more = f"… and {len(self.rows) - _MOST_ROWS} more"
+            lines.append(f"<tr><td style='{_CELL}' colspan='{len(self.headings)}'>{more}</td></tr>")
+        return (
+            "<table style='margin: 0.3em 0 0; border-collapse: collapse; color: inherit'>"
+            f"<thead><tr style='border-bottom: {_LINE}'>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+        )
+
+    def text(self) -> str:
+        """Return the table as text, its columns one below the other."""
+        lines = [list(self.headings), *([_short(text) for text in row] for row in self.rows[:_MOST_ROWS])]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.headings))]
+        shown = [
+            "  " + "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip()
+            for line in lines
+        ]
+        if len(self.rows) > _MOST_ROWS:
+            shown.append(f"  … and {len(self.rows) - _MOST_ROWS} more")
+        return "\n".join(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """Shares of a whole, side by side: what is done, what failed, what is left."""
+
+    whole: int
+    parts: dict[str, int]
+
+    def html(self) -> str:
+        """Return the bar as HTML; it is told in words to those who do not see it."""
+        told = f"{self.parts.get('done', 0)} of {self.whole} done"
+        parts = "".join(
+            f"<div style='width: {100 * count / max(1, self.whole):.4g}%; background: {COLOURS[name]}'></div>"
+            for name, count in self.parts.items()
+            if count
+        )
+        return (
+            f"<div role='img' aria-label='{told}' title='{told}' style='display: flex; height: 0.6em; max-width: 30em; "
+            f"margin: 0.4em 0; border-radius: 0.3em; overflow: hidden; background: {_REST}'>{parts}</div>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an object says of itself: a title, a few facts, perhaps a bar and tables."""
+
+    title: str
+    state: str
+    facts: tuple[tuple[str, str], ...] = ()
+    bar: Bar | None = None
+    tables: tuple[Table, ...] = ()
+
+    def html(self) -> str:
+        """Return the view as HTML; every text is escaped."""
+        facts = "".join(
+            f"<tr><th style='{_CELL}; color: {_FAINT}; font-weight: normal'>{_safe(label)}</th>"
+            f"<td style='{_CELL}'>{_safe(text)}</td></tr>"
+            for label, text in self.facts
+        )
+        return (
+            f"<div style='color: inherit'><div><b>{_safe(self.title)}</b> {_safe(self.state)}</div>"
+            + (self.bar.html() if self.bar else "")
+            + f"<table style='margin: 0; border-collapse: collapse; color: inherit'><tbody>{facts}</tbody></table>"
+            + "".join(table.html() for table in self.tables)
+            + "</div>"
+        )
+
+    def text(self) -> str:
+        """Return the view as text."""
+        width = max((len(label) for label, _ in self.facts), default=0)
+        facts = [f"  {_short(label).ljust(width)}  {_short(text)}" for label, text in self.facts]
+        return "\n".join([f"{self.title} {_short(self.state)}", *facts, *(table.text() for table in self.tables)])
+
+
+class Shown:
+    """Shows an object in a notebook by its view, where HTML can be shown, and by the same facts as text elsewhere."""
+
+    __slots__ = ()
+
+    def _view(self) -> View:
+        raise NotImplementedError
+
+    def _repr_html_(self) -> str:
+        return self._view().html()
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:  # noqa: ARG002
+        view = self._view()
+        return {"text/plain": view.text(), "text/html": view.html()}
+
+
+def of_fund(fund: Fund) -> View:
+    """Return the view of a fund."""
+    started = (("first day", f"{fund.started_on:%Y-%m-%d}"),) if fund.started_on else ()
+    facts = (("CNPJ", format_cnpj(fund.cnpj)), ("CVM's number", fund.pk), ("status", fund.status or "not told"))
+    return View("Fund", fund.name or "without a name", facts + started)
+
+
+def of_publisher(publisher: Publisher) -> View:
+    """Return the view of a publisher."""
+    if publisher.delivery == "stream":
+        where = ("stream", f"{publisher.keys.jobs}: a message waits until it is done")
+    else:
+        where = ("channel", f"{publisher.keys.channel}: who listens hears it, and nobody keeps it")
+    return View("Publisher", f"of namespace {publisher.keys.namespace}", (where,))
+
+
+def of_batch(batch: Batch, status: BatchStatus | None) -> View:
+    """Return the view of a batch; without a status, because it has expired or Redis is away, only its id."""
+    if status is None:
+        return View("Batch", f"{batch.id}: its counts cannot be read now")
+    facts = [(name, str(getattr(status, name))) for name in ("published", "done")]
+    rest = ("failed", "lost", "cancelled", "pending")
+    facts += [(name, str(count)) for name in rest if (count := getattr(status, name))]
+    tables: tuple[Table, ...] = ()
+    if status.failed or status.lost:
+        failures = batch.failures()
+        jobs = [f"{format_cnpj(cnpj)} {month}" for cnpj, month in zip(failures["cnpj"], failures["month"], strict=True)]
+        tables = (reasons(list(zip(jobs, failures["error"], strict=True))),)
+    state = "is finished" if status.finished else "goes on"
+    return View("Batch", f"{batch.id} {state}", tuple(facts), progress(status), tables)
+
+
+def of_subscriber(subscriber: Subscriber) -> View:
+    """Return the view of a subscriber."""
+    worker = subscriber.worker
+    facts = [("threads", f"{len(worker.busy)} busy of {worker.settings.threads}"), ("in hand", str(len(worker.held)))]
+    outcomes = [(outcome, str(count)) for outcome, count in sorted(subscriber.outcomes.items())]
+    return View("Subscriber", subscriber.state, (*facts, *(outcomes or [("settled", "nothing yet")])))
+
+
+def of_replica(replica: Replica, state: str) -> View:
+    """Return the view of a replica."""
+    counts = ", ".join(f"{kind} {count}" for kind, count in sorted(replica.requests.items())) or "none"
+    facts = (
+        ("address", replica.url),
+        ("funds", str(len(replica.funds))),
+        ("latency", f"{replica.latency:g} s"),
+        ("error rate", f"{replica.error_rate:g}"),
+        ("requests", counts),
+    )
+    return View("Replica", state, facts)
+
+
+def of_health(health: Health) -> View:
+    """Return the view of a namespace's health."""
+    facts = [
+        ("waiting", str(health.lag)),
+        ("in hand", str(health.in_hand)),
+        ("retries", str(health.retries)),
+        ("dead letters", str(health.dead)),
+    ]
+    facts += [("oldest job", duration(health.oldest))] if health.oldest is not None else []
+    facts += [("fell silent", ", ".join(health.stale))] if health.stale else []
+    facts += [("left alone", f"{site}, for {duration(seconds)}") for site, seconds in health.left_alone.items()]
+    rows = [
+        (card.name, str(card.threads), card.delivery, str(card.in_hand), str(card.settled), str(card.errors))
+        for card in health.workers
+    ]
+    workers = Table(("worker", "threads", "listens to", "in hand", "settled", "outages"), rows)
+    count = len(rows)
+    state = "no worker is alive" if not count else "1 worker is alive" if count == 1 else f"{count} workers are alive"
+    return View("Health", state, tuple(facts), tables=(workers,) if rows else ())
+
+
+def progress(status: BatchStatus) -> Bar:
+    """Return the bar of a batch."""
+    return Bar(status.published, {name: getattr(status, name) for name in COLOURS})
+
+
+def reasons(failures: Sequence[tuple[str, str]]) -> Table:
+    """Return what failed by reason, the most frequent first.
+
+    Parameters
+    ----------
+    failures : sequence of (str, str)
+        Which job, and the error's text.
+
+    Examples
+    --------
+    >>> print(reasons([("fund 01/2022", "OSError: reset"), ("fund 02/2022", "OSError: reset")]).text())
+      jobs  reason          for example
+      2     OSError: reset  fund 01/2022
+    """
+    groups: dict[str, list[str]] = {}
+    for job, error in failures:
+        groups.setdefault(_reason(error), []).append(job)
+    frequent = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return Table(("jobs", "reason", "for example"), [(str(len(jobs)), reason, jobs[0]) for reason, jobs in frequent])
+
+
+def duration(seconds: float) -> str:
+    """Return a short time as people say it.
+
+    Examples
+    --------
+    >>> duration(0.25), duration(5), duration(90), duration(7300)
+    ('0.2 s', '5.0 s', '1 min 30 s', '2 h 1 min')
+    """
+    seconds = max(0.0, seconds)
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min {int(seconds % 60)} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _reason(error: str) -> str:
+    """An error without what differs from page to page: its address, and the month and the numbers in it."""
+    return re.sub(r"\b(\d{2}/\d{4}|[0-9a-f]{8,})\b", "…", error.split(" [http")[0]).strip() or "no reason was given"
+
+
+def _short(text: str) -> str:
+    """One line of what can be printed, and not too long a one."""
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * _LONGEST]).split())
+    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
+
+
+def _safe(text: str) -> str:
+    return escape(_short(text))
