@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from scraperkit.subscriber import Subscriber
     from scraperkit.timeseries import SeriesStore, TimeSeriesReader
     from scraperkit.worker import Worker
+    from scraperkit.worker_process import WorkerProcess
 
 __version__ = "0.1.0"
 
@@ -103,6 +104,7 @@ __all__ = [
     "UnknownFund",
     "Worker",
     "WorkerError",
+    "WorkerProcess",
     "WrongFund",
     "WrongMonth",
     "calendar",
@@ -127,6 +129,7 @@ _NAMES = {
     "subscriber": ("Subscriber",),
     "timeseries": ("SeriesStore", "TimeSeriesReader"),
     "worker": ("Worker",),
+    "worker_process": ("WorkerProcess",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {"calendar", "errors", "lessons", "metrics", "plot"}

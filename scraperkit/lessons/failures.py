@@ -6,8 +6,7 @@ import atexit
 import contextlib
 import json
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,43 +15,43 @@ import pandas as pd
 from scraperkit.batch import Batch
 from scraperkit.deadletters import DeadLetters
 from scraperkit.embedded_server import EmbeddedServer
-from scraperkit.errors import BatchNotFound, ScraperKitError
-from scraperkit.keys import Keys
+from scraperkit.lessons.answers import unfinished
+from scraperkit.lessons.lesson import Lesson
 from scraperkit.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from scraperkit.lessons.lesson import Lesson
-
-_POLL = 0.02
-_TRIES = 200
-_servers: list[OwnRedis] = []
+_INK = "#D55E00"
+# Colours of scraperkit.plot, and a pattern where colour alone would say it.
+_LOOKS = {"done": ("#0072B2", ""), "failed": ("#E69F00", "//"), "lost": ("#D55E00", "xx"), "pending": ("#BBBBBB", "")}
+_open: list[OwnRedis] = []
 
 
 class OwnRedis(EmbeddedServer):
-    """A Redis in a temporary folder, which nobody else knows; :meth:`close` ends it and deletes the folder.
+    """A Redis in a temporary folder, which nobody else knows; leaving the block ends it and deletes the folder.
 
-    It keeps a log of what it was told (an append-only file), so that it can be killed and comes back with its data.
+    It keeps a log of every change that it was told (an append-only file): killed, it comes back as it was.
     """
 
     def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="scraperkit-lesson-")
         super().__init__(Path(self._temporary.name))
+        _open.append(self)
 
     def close(self) -> None:
         """End the server and delete all that it kept; again is harmless."""
         self.stop()
         self._temporary.cleanup()
-        if self in _servers:
-            _servers.remove(self)
+        if self in _open:
+            _open.remove(self)
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
 def own_redis() -> OwnRedis:
-    """Start a Redis that belongs to this lesson alone; one that an earlier run has left open is closed.
+    """Start a Redis that belongs to this lesson alone; one that an earlier run of it has left open is closed.
 
     Examples
     --------
@@ -60,102 +59,103 @@ def own_redis() -> OwnRedis:
     ...     server.running
     True
     """
-    for server in list(_servers):
-        server.close()
+    _close_all()
     server = OwnRedis()
-    _servers.append(server)
     server.start()
     return server
 
 
 @atexit.register
 def _close_all() -> None:
-    for server in list(_servers):
-        with contextlib.suppress(ScraperKitError, OSError):
+    for server in list(_open):
+        with contextlib.suppress(Exception):
             server.close()
 
 
-def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
-    """Wait until a condition holds; it is looked at fifty times a second.
-
-    Raises
-    ------
-    TimeoutError
-        If it does not hold within `seconds`.
-
-    Examples
-    --------
-    >>> until(lambda: 1 + 1 == 2)
-    """
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError(
-                f"waited {seconds:g} s for something that did not happen; is a worker running? "
-                "If a cell was left out, restart the kernel and run all cells from the top"
-            )
-        time.sleep(_POLL)
-
-
-def in_hand(batch: Batch, worker: str) -> list[str]:
-    """Return the months, as ``MM/YYYY``, of those messages of a batch that a worker holds now."""
-    redis: Any = batch.redis
-    jobs = batch.jobs()
-    jobs = jobs[jobs["state"].isin(["pending", "running"])]
-    claims = redis.mget([batch.keys.claim(message) for message in jobs.index]) if len(jobs) else []
-    spoken = [month for month, holder in zip(jobs["month"], claims, strict=True) if _name(holder) == worker]
-    return sorted({*spoken, *_pending_of(redis, batch, worker)}, key=lambda month: (month[3:], month))
-
-
-def _name(instance: str | None) -> str:
-    return (instance or "").partition("/")[0]
-
-
-def _pending_of(redis: Any, batch: Batch, worker: str) -> Iterable[str]:
-    """The months of stream entries that a consumer has received and not acknowledged."""
-    keys = batch.keys
-    if not redis.exists(keys.jobs):
-        return
-    for row in redis.xpending_range(keys.jobs, keys.group, "-", "+", 1000, consumername=worker):
-        for _, fields in redis.xrange(keys.jobs, row["message_id"], row["message_id"]):
-            message = json.loads(fields["message"])
-            if message.get("batch_id") == batch.id:
-                yield message["month_year"]
-
-
-def freeze_at_work(worker: WorkerProcess, batch: Batch, after: int = 6) -> pd.Timestamp:
+def freeze_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: int = 6) -> pd.Timestamp:
     """Freeze a worker process once `after` jobs of a batch are done and it holds some more; return when that was.
 
     Raises
     ------
     TimeoutError
-        If it never holds any.
+        If it does not come to that.
     """
-    until(lambda: batch.status().done >= after)
-    for _ in range(_TRIES):
-        worker.freeze()  # first: or it would be done by the time that one has looked
-        if in_hand(batch, worker.name):
-            return pd.Timestamp.now("UTC")
+
+    def caught() -> bool:
+        worker.freeze()  # first: by the time that one has looked, it would be done with what it held
+        if in_hand(lesson, worker, batch):
+            return True
         worker.thaw()
-        time.sleep(_POLL)
-    raise TimeoutError(f"{worker.name} never had a message of this batch in hand: {batch.status()}")
+        return False
+
+    lesson.wait_until(lambda: batch.status().done >= after)
+    lesson.wait_until(caught)
+    return pd.Timestamp.now("UTC")
 
 
-def kill_at_work(worker: WorkerProcess, batch: Batch, after: int = 6) -> pd.Timestamp:
-    """Kill a worker process once `after` jobs of a batch are done and it holds some more; return when that was.
+def kill_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: int = 6) -> pd.Timestamp:
+    """Kill a worker process (SIGKILL) once `after` jobs are done and it holds some more; return when that was.
 
     Raises
     ------
     TimeoutError
-        If it never holds any.
+        If it does not come to that.
     """
-    when = freeze_at_work(worker, batch, after)
+    when = freeze_at_work(lesson, worker, batch, after)
     worker.kill()
     return when
 
 
+def in_hand(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> list[str]:
+    """Return the months (``MM/YYYY``) of a batch that a worker has received and not yet settled."""
+    redis: Any = lesson.redis
+    jobs = batch.jobs()
+    jobs = jobs[jobs["state"].isin(["pending", "running"])]
+    claims = redis.mget([lesson.keys.claim(message) for message in jobs.index]) if len(jobs) else []
+    claimed = {
+        month
+        for month, holder in zip(jobs["month"], claims, strict=True)
+        if holder and holder.partition("/")[0] == worker.name
+    }
+    return sorted(claimed | set(_unacknowledged(lesson, worker, batch)), key=lambda month: (month[3:], month))
+
+
+def _unacknowledged(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> Iterable[str]:
+    redis, keys = lesson.redis, lesson.keys
+    rows: Any = (
+        redis.xpending_range(keys.jobs, keys.group, "-", "+", 1000, consumername=worker.name)
+        if redis.exists(keys.jobs)
+        else []
+    )
+    for row in rows:
+        entries: Any = redis.xrange(keys.jobs, row["message_id"], row["message_id"])
+        for _, fields in entries:
+            message = json.loads(fields["message"])
+            if message.get("batch_id") == batch.id:
+                yield message["month_year"]
+
+
+def pending(lesson: Lesson) -> pd.DataFrame:
+    """Return what Redis knows of messages in workers' hands: its list of entries that are not acknowledged.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each; columns ``worker``, ``month``, ``idle`` (seconds since it was handed out, or its lease was last
+        renewed) and ``handed out`` (how often).
+    """
+    redis, keys = lesson.redis, lesson.keys
+    rows: Any = redis.xpending_range(keys.jobs, keys.group, "-", "+", 1000) if redis.exists(keys.jobs) else []
+    table = []
+    for row in rows:
+        entries: Any = redis.xrange(keys.jobs, row["message_id"], row["message_id"])
+        month = json.loads(entries[0][1]["message"])["month_year"] if entries else ""
+        table.append((row["consumer"], month, row["time_since_delivered"] / 1000, row["times_delivered"]))
+    return pd.DataFrame(table, columns=["worker", "month", "idle", "handed out"])
+
+
 def mark(ax: Axes, batch: Batch, moments: Mapping[str, pd.Timestamp]) -> Axes:
-    """Mark moments on the timeline of a batch: a dashed line and what happened there.
+    """Mark moments on the timeline of a batch: a dashed line each, and what happened there.
 
     Parameters
     ----------
@@ -167,17 +167,17 @@ def mark(ax: Axes, batch: Batch, moments: Mapping[str, pd.Timestamp]) -> Axes:
         What happened, and when.
     """
     start = batch.events()["published_at"].min()
-    for text, moment in moments.items():
+    for number, (text, moment) in enumerate(moments.items()):
         second = (moment - start).total_seconds()
-        ax.axvline(second, color="#D55E00", linestyle="--", linewidth=1.5, zorder=5)
-        ax.annotate(
-            f" {text}", (second, 1.0), xycoords=("data", "axes fraction"), color="#D55E00", va="top", zorder=6
-        )  # fmt: skip
+        ax.axvline(second, color=_INK, linestyle="--", linewidth=1.5, zorder=5)
+        place = (second, 0.985 - 0.085 * number)
+        look: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+        ax.annotate(f" {text}", place, xycoords=("data", "axes fraction"), color=_INK, va="top", zorder=6, bbox=look)
     return ax
 
 
 def outcomes(batches: Mapping[str, Batch], ax: Axes | None = None) -> Axes:
-    """Draw what became of each batch: a bar for each, as long as it has messages.
+    """Draw what became of the messages of each batch, as a bar.
 
     Parameters
     ----------
@@ -188,25 +188,79 @@ def outcomes(batches: Mapping[str, Batch], ax: Axes | None = None) -> Axes:
     """
     from matplotlib import pyplot as plt
 
-    looks = {"done": ("#0072B2", ""), "failed": ("#E69F00", "//"), "lost": ("#D55E00", "xx"), "pending": ("#BBBBBB", "")}
     if ax is None:
-        _, ax = plt.subplots(figsize=(10, 0.8 + 0.6 * len(batches)), layout="constrained")
-    lefts = dict.fromkeys(batches, 0)
-    statuses = {name: batch.status() for name, batch in batches.items()}
-    for state, (colour, hatch) in looks.items():
-        counts = {name: getattr(status, state) for name, status in statuses.items()}
-        if not any(counts.values()):
-            continue
-        bars = ax.barh(
-            list(counts), list(counts.values()), left=list(lefts.values()), label=state,
-            color=colour, hatch=hatch, edgecolor="white",
-        )  # fmt: skip
-        ax.bar_label(bars, [str(count or "") for count in counts.values()], label_type="center", color="black",
-                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5, "alpha": 0.8})  # fmt: skip
-        lefts = {name: lefts[name] + count for name, count in counts.items()}
+        _, ax = plt.subplots(figsize=(10, 1 + 0.6 * len(batches)), layout="constrained")
+    names, left = list(batches), [0] * len(batches)
+    statuses = [batch.status() for batch in batches.values()]
+    for state, (colour, hatch) in _LOOKS.items():
+        counts = [getattr(status, state) for status in statuses]
+        if any(counts):
+            bars = ax.barh(names, counts, left=left, label=state, color=colour, hatch=hatch, edgecolor="white")
+            behind: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+            ax.bar_label(bars, [str(count or "") for count in counts], label_type="center", bbox=behind)
+            left = [done + count for done, count in zip(left, counts, strict=True)]
     ax.invert_yaxis()
     ax.set_xlabel("messages of the batch")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, frameon=False)
     return ax
+
+
+# --------------------------------------------------------------------------- the exercises
+
+
+def check_1(lesson: Lesson, answer: Any) -> str | None:
+    """The months that were fetched twice, from the event log of the batch with the frozen worker."""
+    try:
+        months = {str(month) for month in ([answer] if isinstance(answer, str) else answer)}
+    except TypeError:
+        return f"the answer is a list of months; this is a {type(answer).__name__}."
+    if not months:
+        return "the list is empty; look for messages that have more than one event."
+    twice = _superseded(lesson)
+    if months in twice.values():
+        return None
+    if any(months > each for each in twice.values() if each):
+        return "there are months too many in it; which of the messages have two events?"
+    return "these are not the months whose message has two events, in the batch that saw anna frozen."
+
+
+def _superseded(lesson: Lesson) -> dict[str, set[str]]:
+    """The months of each batch that came to the outcome that does not count."""
+    found: dict[str, set[str]] = {}
+    entries: Any = lesson.redis.xrange(lesson.keys.events)
+    for _, fields in entries:
+        if fields["outcome"] == "superseded":
+            event = json.loads(fields["event"])
+            found.setdefault(event.get("batch", ""), set()).add(event.get("month", ""))
+    return found
+
+
+def check_2(lesson: Lesson, answer: Any) -> str | None:
+    """What Pub/Sub lost, done after all, and nothing else done twice."""
+    if not isinstance(answer, Batch):
+        return f"the answer is the batch that publish() returns; this is a {type(answer).__name__}."
+    if lesson.redis.hget(lesson.keys.batch(answer.id), "delivery") != "pubsub":
+        return "the answer is the batch that went over the channel; this one went to the stream."
+    events = answer.events()
+    if events["worker"].nunique() < 2:
+        return "this is a new batch; publish the same months in the same way, and you get the old one back."
+    if events.loc[events["outcome"] == "done", "message"].duplicated().any():
+        return "some messages were done twice; do not force what is done already."
+    return unfinished(answer)
+
+
+def check_3(lesson: Lesson, answer: Any) -> str | None:
+    """A dead letter that a message with an impossible month has become."""
+    letters = DeadLetters(lesson.redis, namespace=lesson.namespace).list()
+    if not isinstance(answer, str):
+        return f"the answer is a dead letter's id, a text such as '1700000000000-0'; this is a {type(answer).__name__}."
+    if answer not in letters.index:
+        return "there is no dead letter of that id; list() shows those that there are."
+    error = str(letters.loc[answer, "error"])
+    if not error.startswith("BadMessage"):
+        return f"this one died of something else: {error[:100]}"
+    if "month_year" not in error:
+        return f"its error is about something else than the month: {error[:100]}"
+    return None

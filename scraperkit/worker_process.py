@@ -1,0 +1,164 @@
+"""A worker in a process of its own, for whoever wants to see one die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from typing import IO, Self
+
+from scraperkit.config import Settings
+from scraperkit.errors import WorkerError
+
+_START_SECONDS = 30.0
+_END_SECONDS = 15.0
+_POLL = 0.02
+
+
+class WorkerProcess:
+    """``scraperkit work`` as a child of this process: to be killed, frozen, or stopped in order.
+
+    It ends with the block, and with this process, however that ends.
+
+    Parameters
+    ----------
+    redis_url : str
+        The Redis to work for.
+    site_url : str, optional
+        The site to read, as for :class:`~scraperkit.CvmPages`; left out, as there.
+    name : str, optional
+        The worker's name.
+    namespace : str, optional
+        Where to work; default ``SCRAPERKIT_NAMESPACE``.
+    settings : Settings, optional
+        Those that were given a value hold for the process too, the others come from the environment.
+
+    Examples
+    --------
+    >>> with WorkerProcess(redis_url, site.url, name="anna") as anna:  # doctest: +SKIP
+    ...     anna.kill()
+    """
+
+    def __init__(
+        self,
+        redis_url: str,
+        site_url: str | None = None,
+        *,
+        name: str | None = None,
+        namespace: str | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        given = settings.model_dump(include=settings.model_fields_set - {"redis_url"}) if settings else {}
+        given |= {name: value for name, value in (("namespace", namespace), ("cvm_url", site_url)) if value}
+        chosen = {f"SCRAPERKIT_{name.upper()}": str(value) for name, value in given.items() if value is not None}
+        self.name = name or ""
+        self._environment = {**os.environ, **chosen, "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._log: IO[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        """Whether the process lives; one that is frozen does."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, or None."""
+        return self._process.pid if self._process is not None and self.running else None
+
+    def start(self) -> Self:
+        """Start the process, unless it runs; returns once the worker listens.
+
+        Raises
+        ------
+        WorkerError
+            If it does not within half a minute; tells its last words.
+        """
+        if self.running:
+            return self
+        self._end()
+        name = ["--name", self.name] if self.name else []
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
+        self._process = subprocess.Popen(  # noqa: S603
+            # Supervised, it ends when its input does: when this process is gone, whatever became of it.
+            [sys.executable, "-P", "-m", "scraperkit", "work", "--supervised", *name],
+            env=self._environment,
+            stdin=subprocess.PIPE,
+            stdout=self._log,
+            stderr=self._log,
+            # An interrupt is meant for the user's program; and the system ends what is frozen in an orphaned group.
+            process_group=0,
+        )
+        try:
+            self.name = self._ready()
+        except BaseException:
+            self.kill()
+            raise
+        return self
+
+    def kill(self) -> None:
+        """SIGKILL: it dies in the middle of what it does, and tells nobody. Harmless if it does not run."""
+        self._signal(signal.SIGKILL)
+        self._end()
+
+    def freeze(self) -> None:
+        """SIGSTOP: it stands still, as a laptop whose lid is closed, and does not know it."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT: it goes on where it stood, as if nothing had been."""
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        """SIGTERM: it finishes what it has in hand, hands the rest back, and ends. Harmless if it does not run."""
+        self._signal(signal.SIGTERM)
+        self._signal(signal.SIGCONT)
+        self._end()
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self.running:
+            self._process.send_signal(number)
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        log, self._log = self._log, None
+        if process is not None:
+            try:
+                process.wait(_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            process.communicate()
+        if log is not None:
+            log.close()
+
+    def _ready(self) -> str:
+        """Wait for the word that it listens; return the worker's name."""
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            ended = not self.running
+            said = self._said()
+            for line in said:
+                if line.startswith("READY "):
+                    return line.removeprefix("READY ")
+            if ended or time.monotonic() > deadline:
+                last = said[-1][:500] if said else "it said nothing"
+                raise WorkerError(f"the worker process did not start: {last}")
+            time.sleep(_POLL)
+
+    def _said(self) -> list[str]:
+        assert self._log is not None  # noqa: S101
+        # The process writes where the offset that it shares with this file stands.
+        text = os.pread(self._log.fileno(), 100_000, 0)
+        return text.decode(errors="replace").strip().splitlines()
+
+    def __repr__(self) -> str:
+        return f"<WorkerProcess {self.name}: {f'process {self.pid}' if self.running else 'does not run'}>"
