@@ -139,7 +139,8 @@ class Core:
         return 0 if self._levers.paused else self._pace.hold - len(self.held[delivery])
 
     def _keys(self, delivery: str) -> set[str]:
-        return {job.key for job in self.jobs if job.delivery == delivery}
+        unsettled = {result.job.key for results in self._unsettled for result in results}
+        return unsettled | self.held[delivery].keys()
 
     def _take(self, jobs: Sequence[Job]) -> None:
         for job in jobs:

@@ -110,14 +110,14 @@ def describe(error: BaseException | None) -> str:
 def commit_words(
     keys: Keys, results: Sequence[Result], stored_at: float, worker: str, known: Container[str]
 ) -> list[bytes]:
-    """Return what ``commit.lua`` takes: all jobs as one JSON array, since packing arguments costs, and their events.
+    """Return what ``commit.lua`` takes: the jobs as a JSON array, and their events as lines.
 
-    Funds whose CNPJ is `known` have a card for sure.
+    Two arguments for all, since packing arguments is what costs. Funds whose CNPJ is `known` have a card for sure.
     """
     errors = [result.job.problem or describe(result.error) for result in results]
     rows = [_row(keys, result, error, known) for result, error in zip(results, errors, strict=True)]
     events = [_event(result, stored_at, worker, error) for result, error in zip(results, errors, strict=True)]
-    return [to_json(rows), *events]
+    return [to_json(rows), b"\n".join(events)]
 
 
 def _row(keys: Keys, result: Result, error: str, known: Container[str]) -> list[str | bool]:

@@ -9,7 +9,7 @@
 --
 -- KEYS: 1 job stream, 2 events, 3 dead letters, 4 retries, 5 history
 -- ARGV: 1 group, 2 consumer, 3 worker instance, 4 events kept, 5 claim ttl in ms, 6 most attempts, 7 backoff in ms,
---       8 longest backoff in ms, 9 the jobs as JSON, then for each job its event as JSON. A job is an array of
+--       8 longest backoff in ms, 9 the jobs as JSON, 10 for each job its event as a line of JSON. A job is an array of
 --       1 stream entry id or '', 2 message_id, 3 outcome (done, failed, fatal, ignored), 4 whether claims are laid,
 --       5 error, 6 jitter from 0 to 1, 7 message ('' if done), 8 claim, 9 batch or '', 10 label,
 --       11 fund card, '' if it is there, 12 cnpj, 13 pk, 14 months of the fund, 15 month as YYYY-MM
@@ -19,6 +19,7 @@ local group, consumer, instance = ARGV[1], ARGV[2], ARGV[3]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local given = cjson.decode(ARGV[9])
+local event_of = string.gmatch(ARGV[10], '[^\n]+')
 
 -- One hash, read for many fields at once, and written to at once.
 local function hash(key)
@@ -114,7 +115,7 @@ end
 local answers = {}
 for i, job in ipairs(given) do
   local entry, id, outcome, claiming, error, jitter, message, claim, batch, label = unpack(job, 1, 10)
-  local event = ARGV[9 + i]
+  local event = event_of()
   local mine
   if entry ~= '' then mine = settle_entry(entry, outcome, state_of(batch, id)) else mine = settle_claim(claim, claiming) end
 
