@@ -1,0 +1,47 @@
+"""Checks of the exercises of ``02_subscribe_step_by_step``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scraperkit.lessons.answers import batch_of, unfinished
+from scraperkit.lessons.lesson import Lesson
+
+
+def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a number of rounds: seven messages, three threads."""
+    if isinstance(answer, bool) or not isinstance(answer, int):
+        return f"the answer is a whole number; this is a {type(answer).__name__}."
+    if answer == 4:
+        return "not quite: does the last of these rounds still find anything to do?"
+    return None if answer == 3 else "not quite: in a round, a worker takes one message for each of its threads."
+
+
+def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a batch of one message that three workers did."""
+    batch, hint = batch_of(answer, {"08/2021"})
+    if batch is None:
+        return hint
+    events = batch.events()
+    if (events["delivery"] == "stream").any():
+        return "from a stream each message goes to one worker only; which delivery reaches everybody?"
+    workers = events.loc[events["outcome"] == "done", "worker"].nunique()
+    if workers == 1 and batch.receivers and batch.receivers > 1:
+        return f"{batch.receivers} heard it, but one laid a claim on it and the others held back."
+    return None if workers == 3 else f"{workers} of three workers have done it."
+
+
+def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a batch of six messages that two workers shared, four to two."""
+    batch, hint = batch_of(answer, {f"{month:02d}/2022" for month in range(1, 7)})
+    if batch is None:
+        return hint
+    if hint := unfinished(batch):
+        return hint
+    events = batch.events()
+    if (events["delivery"] != "stream").any():
+        return "these went over the channel; the stream is what a group shares."
+    shares = sorted(events["worker"].value_counts(), reverse=True)
+    if shares == [4, 2]:
+        return None
+    return f"the shares are {' and '.join(map(str, shares))}. How many does a worker with two threads do in a round?"
