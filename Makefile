@@ -42,7 +42,7 @@ check: ## Everything that must pass before a change goes in: ruff, mypy, and the
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest $(TESTS) --cov=scraperkit
+	@$(MAKE) --no-print-directory test ARGS="--cov=scraperkit $(ARGS)"
 
 format: ## Put the code into shape with ruff
 	@$(SETUP) --extras lab,dev

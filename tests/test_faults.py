@@ -23,6 +23,7 @@ from scraperkit.embedded_server import EmbeddedServer
 from scraperkit.engine.registry import Registry
 from scraperkit.engine.tasks import all_of
 from scraperkit.errors import ScraperKitWarning
+from scraperkit.exits import UNAVAILABLE
 from scraperkit.keys import Keys
 from scraperkit.models import Fund, ScrapeRequest
 from scraperkit.publisher import Publisher
@@ -213,7 +214,7 @@ class TestARedisThatDies:
     def test_while_a_worker_starts_is_told_in_one_sentence(self, proxy, process):
         proxy.lose_request("XGROUP")
         worker = process(WORK, url=proxy.url)
-        assert worker.wait() == 1
+        assert worker.wait() == UNAVAILABLE
         assert worker.output.startswith("scraperkit: ")
         assert len(worker.output.splitlines()) == 1
 
