@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import Counter
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import redis as redis_py
 
@@ -18,6 +18,9 @@ from scraperkit.errors import RedisUnreachable, ScraperKitError, WorkerError
 from scraperkit.health import Health
 from scraperkit.sources.base import Source
 from scraperkit.worker import Listen, Worker
+
+if TYPE_CHECKING:
+    from scraperkit.dashboard import Dashboard
 
 _REST = 2.0
 
@@ -78,6 +81,7 @@ class Subscriber(Shown):
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
+        self._dashboards: list[Dashboard] = []
 
     @property
     def running(self) -> bool:
@@ -117,10 +121,12 @@ class Subscriber(Shown):
         self.error = None
         self._ready.clear()
         self._thread = threading.Thread(target=self._host, name="scraperkit-engine", daemon=True)
-        self._thread.start()
         running.add(self)
+        self._thread.start()
         self._ready.wait()
         self._raise()
+        for dashboard in self._dashboards:
+            dashboard.follow()
         return self
 
     def request_stop(self, deadline: float | None = None) -> None:
@@ -144,6 +150,8 @@ class Subscriber(Shown):
         if thread is not None and thread.is_alive():
             self.worker.request_stop(deadline)
             thread.join()
+        for dashboard in self._dashboards:
+            dashboard.rest()
         running.discard(self)
         self._raise()
 
@@ -181,6 +189,32 @@ class Subscriber(Shown):
         """
         self.worker.crash_next()
 
+    def dashboard(self, every: float = 0.5) -> Dashboard:
+        """Return a view for a notebook that refreshes by itself while this works: threads, queue, rate, failures.
+
+        It shows what each thread is at and since when, and has buttons to pause and to stop. It needs ipywidgets;
+        where that is missing, what is shown is how things stood at that moment.
+
+        Parameters
+        ----------
+        every : float
+            Seconds between two looks.
+
+        Examples
+        --------
+        >>> with Subscriber(redis, source, threads=2, namespace=namespace, name="anna") as subscriber:
+        ...     dashboard = subscriber.dashboard()
+        >>> dashboard
+        <Dashboard of a subscriber: stopped>
+        """
+        from scraperkit.dashboard import Dashboard
+
+        dashboard = Dashboard(self, self._redis, every)
+        self._dashboards = [each for each in self._dashboards if not each.closed] + [dashboard]
+        if self.running:
+            dashboard.follow()
+        return dashboard
+
     def health(self) -> Health:
         """Return how this subscriber's namespace is doing: workers, queue, failures."""
         return Health.read(self._redis, namespace=self.namespace)
@@ -199,9 +233,9 @@ class Subscriber(Shown):
             asyncio.run(self._main())
         except BaseException as error:  # noqa: BLE001 - kept, and raised where the user can see it
             self.error = error
+        else:
+            running.discard(self)
         finally:
-            if self.crashed:
-                running.discard(self)
             self._ready.set()
 
     async def _main(self) -> None:

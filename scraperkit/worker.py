@@ -111,6 +111,11 @@ class Worker:
         """What each thread is at, by the thread's name."""
         return dict(self._core.pool.busy) if self._core is not None else {}
 
+    @property
+    def begun_at(self) -> dict[str, float]:
+        """When each thread began what it did last, in seconds since 1970, by the thread's name."""
+        return dict(self._core.pool.begun_at) if self._core is not None else {}
+
     async def start(self) -> None:
         """Connect and listen: returns once the server has confirmed that messages will arrive here.
 

@@ -35,6 +35,7 @@ class ThreadPool:
         self._results: deque[Result] = deque()
         self._woken = False
         self.busy: dict[str, Job] = {}
+        self.begun_at: dict[str, float] = {}
         self._threads = [
             threading.Thread(target=self._work, name=f"scraper-{number}", daemon=True)
             for number in range(1, threads + 1)
@@ -88,7 +89,7 @@ class ThreadPool:
                     self._wake()
 
     def _result(self, job: Job, thread: str) -> Result:
-        started = time.time()
+        self.begun_at[thread] = started = time.time()
         quotes: Sequence[DailyQuote] = ()
         error: BaseException | None = None
         try:
