@@ -119,11 +119,12 @@ def replica(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
     error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers that are errors.")] = 0.0,
+    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
 ) -> None:
-    """Serve the offline replica of the regulator's site, on this machine only, until Ctrl-C."""
+    """Serve the offline replica of the regulator's site until Ctrl-C; on this machine only, unless told otherwise."""
     from scraperkit.replica import Replica
 
-    site = Replica.start(port, latency=latency, error_rate=error_rate)
+    site = Replica.start(port, latency=latency, error_rate=error_rate, host=host)
     typer.echo(f"READY {site.url}")
     typer.echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
     site.serve_forever()

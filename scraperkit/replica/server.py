@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Replica(Shown):
-    """An offline stand-in for the regulator's site, on 127.0.0.1, filled with the sample's invented funds.
+    """An offline stand-in for the regulator's site, on 127.0.0.1 unless told otherwise, filled with invented funds.
 
     Get one from :meth:`start`; leave it with :meth:`stop`, or use it in a ``with``. It behaves, and can be made to
     misbehave while it runs.
@@ -64,11 +64,13 @@ class Replica(Shown):
         self._outage_ends = -math.inf
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="replica", daemon=True)
-        self.url = f"http://{_HOST}:{server.server_port}{BASE_PATH}"
+        self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
         self.funds: tuple[SampleFund, ...] = site.sample.funds
 
     @classmethod
-    def start(cls, port: int = 0, latency: float = 0.0, error_rate: float = 0.0, *, seed: int = 0) -> Self:
+    def start(
+        cls, port: int = 0, latency: float = 0.0, error_rate: float = 0.0, *, seed: int = 0, host: str = _HOST
+    ) -> Self:
         """Start a replica and return it, ready to answer.
 
         Parameters
@@ -81,6 +83,8 @@ class Replica(Shown):
             Share of requests, 0 to 1, that get HTTP 500 or an HTML error page under status 200, by turns of chance.
         seed : int
             Makes those turns come out the same again.
+        host : str
+            The IPv4 address to listen on; ``0.0.0.0`` lets other machines in, as a network of containers needs it.
 
         Raises
         ------
@@ -91,7 +95,7 @@ class Replica(Shown):
         """
         site = default_site()
         try:
-            server = _Server(port)
+            server = _Server(host, port)
         except (OSError, OverflowError) as error:
             raise ConfigError(f"port: cannot listen on {port} ({error}); leave it out to take a free one") from None
         replica = cls(server, site, seed)
@@ -200,15 +204,16 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     respond: Callable[[str, str, bytes], tuple[Answer, dict[str, str]] | None]
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self._conversations: dict[threading.Thread, socket.socket] = {}
         self._conversations_lock = threading.Lock()
-        super().__init__((_HOST, port), _Handler)
+        super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
         # HTTPServer looks its own name up here, which takes seconds without a network.
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = _HOST, int(self.server_address[1])
+        host, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.server_name = _HOST if host == "0.0.0.0" else host  # noqa: S104
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
