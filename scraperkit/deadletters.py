@@ -42,8 +42,15 @@ class DeadLetters:
     def __len__(self) -> int:
         return int(self._redis.xlen(self.keys.dead))
 
-    def list(self) -> pd.DataFrame:
+    def list(self, *, after: str | None = None, count: int | None = None) -> pd.DataFrame:
         """Return all dead letters, oldest first.
+
+        Parameters
+        ----------
+        after : str, optional
+            Only those after this id.
+        count : int, optional
+            So many at the most.
 
         Returns
         -------
@@ -52,7 +59,8 @@ class DeadLetters:
             (empty if the message does not tell), ``error``, ``attempts`` (int64), ``worker``, ``died_at`` (UTC) and
             ``message``, the text as it was published.
         """
-        rows = [(entry_id, *_row(entry_id, fields)) for entry_id, fields in self._redis.xrange(self.keys.dead)]
+        found = self._redis.xrange(self.keys.dead, f"({after}" if after else "-", count=count)
+        rows = [(entry_id, *_row(entry_id, fields)) for entry_id, fields in found]
         frame = pd.DataFrame(rows, columns=["id", *_COLUMNS]).set_index("id")
         frame["died_at"] = pd.to_datetime(frame["died_at"].astype("int64"), unit="ms", utc=True)
         text = dict.fromkeys(["cnpj", "month", "error", "worker", "message"], "str")

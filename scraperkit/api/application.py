@@ -10,7 +10,7 @@ import anyio.to_thread
 from fastapi import FastAPI
 
 import scraperkit
-from scraperkit.api import funds, problems, service
+from scraperkit.api import batches, dead, funds, openapi, prices, problems, quotes, service
 from scraperkit.api.backend import Backend, FundSource
 from scraperkit.api.guard import BodyLimit, Guard
 from scraperkit.api.keyring import Keyring
@@ -62,12 +62,17 @@ def create_app(
         title="scraperkit pricer",
         version=scraperkit.__version__,
         lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
     )
-    app.state.keyring = keyring
+    app.state.keyring, app.state.backend = keyring, backend
     problems.install(app)
-    for part in (service, funds):
+    # Before the cards: a CNPJ in a path may hold a slash of its own.
+    for part in (prices, quotes, funds, batches, dead, service):
         app.include_router(part.router)
+    openapi.install(app, with_keys=keyring.configured)
     app.add_middleware(BodyLimit, most=settings.api_max_body)
     app.add_middleware(Guard, settings=settings, keyring=keyring, limit=limit)
+    app.add_middleware(openapi.CarefulHeaders)
     app.add_middleware(Measured, metrics=metrics)
     return app

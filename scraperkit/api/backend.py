@@ -16,7 +16,7 @@ from redis.retry import Retry
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
-from scraperkit.errors import RedisError, RedisUnreachable, TimeSeriesMissing
+from scraperkit.errors import ConfigError, RedisError, RedisUnreachable, TimeSeriesMissing
 from scraperkit.health import Health
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
@@ -89,8 +89,25 @@ class Backend:
             if self._client is None:
                 if self._refused and time.monotonic() < self._refused[0]:
                     raise type(self._refused[1])(str(self._refused[1]))
-                self._client = self._connect()
+                try:
+                    self._client = self._connect()
+                except ConfigError as error:  # a file of the address has gone: nothing that a caller could mend
+                    raise RedisUnreachable(str(error)) from None
             return self._client
+
+    def open(self) -> None:
+        """Connect now, if Redis is there; if it is not, that is told, and tried again when somebody asks.
+
+        Raises
+        ------
+        ConfigError
+            If the address cannot be one.
+        """
+        with self._connecting:
+            try:
+                self._client = self._client or self._connect()
+            except RedisError as error:
+                log.warning("starting without Redis: %s", error)
 
     def _connect(self) -> redis_py.Redis:
         try:

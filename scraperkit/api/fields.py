@@ -83,4 +83,5 @@ Money = Annotated[
 BatchId = Annotated[
     str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="as the answer to POST names it")
 ]
-LetterId = Annotated[str, Path(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$", description="as GET /v1/dead names it")]
+LETTER_ID = r"^[0-9]{1,18}-[0-9]{1,18}$"
+LetterId = Annotated[str, Path(pattern=LETTER_ID, description="as GET /v1/dead names it")]

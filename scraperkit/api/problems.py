@@ -49,6 +49,10 @@ TITLES = {
     "busy": (503, "Too much to do"),
 }
 _FIELD = re.compile(r"([a-z_]+): ")
+_ODD = {
+    "model_attributes_type": "must be a JSON object, sent as Content-Type: application/json",
+    "extra_forbidden": "there is no such field",
+}
 
 
 class FieldError(BaseModel):
@@ -155,20 +159,25 @@ async def _unfit(_: Request, error: Exception) -> Response:
 
 def unfit(errors: Sequence[Mapping[str, Any]], field: str = "") -> ProblemError:
     """Return the problem that a validation's errors are; `field` names what was validated, if they do not."""
-    fields = [FieldError(field=field or _place(item["loc"]), detail=_words(item)) for item in errors[:20]]
+    fields = [_field_error(item, field) for item in errors[:20]]
     found = ProblemError("bad-input", "; ".join(f"{item.field}: {item.detail}" for item in fields))
     found.problem.errors = fields
     return found
+
+
+def _field_error(item: Mapping[str, Any], field: str) -> FieldError:
+    detail = str(item["msg"]).removeprefix("Value error, ")[:300]
+    if item["type"] in _ODD:
+        detail = _ODD[item["type"]]
+    elif named := _FIELD.match(detail):  # what is wrong between two fields says itself which is to change
+        return FieldError(field=named[1], detail=detail[named.end() :])
+    return FieldError(field=field or _place(item["loc"]), detail=detail)
 
 
 def _place(location: tuple[Any, ...]) -> str:
     """The name of a field, without where FastAPI found it and which of the two orders it took it for."""
     steps = [str(step)[:60] for step in location[1:] if step not in ("one", "many")]
     return ".".join(steps) or str(location[0])
-
-
-def _words(item: Mapping[str, Any]) -> str:
-    return str(item["msg"]).removeprefix("Value error, ")[:300]
 
 
 async def _http(_: Request, error: Exception) -> Response:

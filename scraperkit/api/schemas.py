@@ -129,12 +129,12 @@ class Results(BaseModel):
 
 
 class Failure(BaseModel):
-    """One message of a batch that failed, was lost or was cancelled."""
+    """One message of a batch that failed or was lost."""
 
     message_id: str
     document: str
     month: str = Field(examples=["12/2022"])
-    state: Literal["failed", "lost", "cancelled"]
+    state: Literal["failed", "lost"]
     error: str
 
 
@@ -154,7 +154,7 @@ class Progress(BaseModel):
 class BatchReport(Progress):
     """How far a batch is, and what failed."""
 
-    failures: list[Failure] = Field(description="the first 100 messages that failed, were lost or were cancelled")
+    failures: list[Failure] = Field(description="the first 100 messages that failed or were lost")
 
 
 class Cancelled(Progress):

@@ -72,13 +72,15 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
     Raises
     ------
     ConfigError
-        If the address is not a loopback one and there are no API keys, or it cannot be listened on.
+        If the address is not a loopback one and there are no API keys, or it cannot be listened on, or that of Redis
+        cannot be one.
     """
     if not app.state.keyring.configured and not is_loopback(host):
         raise ConfigError(
             f"--host: without API keys only this machine may be served, not {host}; "
             "set SCRAPERKIT_API_KEYS_FILE or SCRAPERKIT_API_KEYS, or leave --host out"
         )
+    app.state.backend.open()
     bound = listen(host, port)
     url = url_of(bound)
     # uvicorn raises the signal again once it is done; here that is the end asked for, and no failure.

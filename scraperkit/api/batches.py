@@ -1,0 +1,129 @@
+"""``/v1/batches``: how far a batch is, as it goes on, and to take back what has not begun."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+import anyio
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
+
+from scraperkit.api.backend import Backend
+from scraperkit.api.fields import BatchId
+from scraperkit.api.problems import KNOWN, problem_of
+from scraperkit.api.running import Running, TheRunning
+from scraperkit.api.schemas import BatchReport, Cancelled, Failure, Progress
+from scraperkit.batch import Batch, BatchStatus
+
+router = APIRouter(prefix="/v1/batches", tags=["batches"])
+SHOWN_FAILURES = 100
+POLL = 0.25  # seconds between looks at a batch that somebody watches
+HEARTBEAT = 15.0  # seconds after which a line goes out though nothing happened, so that no proxy hangs up
+_EVENTS = """event: progress
+data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":4,"failed":0,"lost":0,"cancelled":0,\
+"pending":8,"finished":false}
+
+event: finished
+data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":12,"failed":0,"lost":0,"cancelled":0,\
+"pending":0,"finished":true}
+
+"""
+
+
+@router.get("/{batch_id}", summary="How far a batch is, and what failed")
+async def report(batch_id: BatchId, running: TheRunning) -> BatchReport:
+    """Return how many messages are where, and the first 100 that failed or were lost, each with its reason."""
+    return await running.read(lambda: _report(running.backend, batch_id))
+
+
+def _report(backend: Backend, batch_id: str) -> BatchReport:
+    batch = _find(backend, batch_id)
+    status = batch.status()
+    failures = batch.failures().head(SHOWN_FAILURES).itertuples() if status.failed or status.lost else ()
+    return BatchReport(
+        **_figures(batch_id, status),
+        failures=[
+            Failure(message_id=str(row.Index), document=row.cnpj, month=row.month, state=row.state, error=row.error)
+            for row in failures
+        ],
+    )
+
+
+@router.delete("/{batch_id}", summary="Cancel what has not begun")
+async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
+    """Take back the messages that no worker has begun; what is being worked on is finished. Safe to repeat."""
+
+    def work() -> Cancelled:
+        batch = _find(running.backend, batch_id)
+        cancelled = batch.cancel()
+        return Cancelled(**_figures(batch_id, batch.status()), now_cancelled=cancelled)
+
+    return await running.read(work)
+
+
+@router.get(
+    "/{batch_id}/events",
+    summary="A batch's progress as server-sent events",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS}},
+            "description": "Events `progress`, and at the end `finished`; the data of each are a Progress, in JSON",
+        }
+    },
+)
+async def events(batch_id: BatchId, running: TheRunning) -> StreamingResponse:
+    """Send an event when a figure changes, until nothing is pending; a comment line in between keeps it alive.
+
+    An event `error` holds a problem document, and is the last one. If the stream ends without `finished` or `error`,
+    the pricer is being stopped: ask again.
+    """
+    first = await running.read(lambda: _progress(running.backend, batch_id))
+    headers = {"X-Accel-Buffering": "no"}
+    return StreamingResponse(_stream(running, first), media_type="text/event-stream", headers=headers)
+
+
+async def _stream(running: Running, progress: Progress) -> AsyncIterator[str]:
+    yield _event_of(progress)
+    sent_at = time.monotonic()
+    while not progress.finished:
+        with anyio.move_on_after(POLL):
+            await running.stopping.wait()
+            return
+        try:
+            now = await running.read(partial(_progress, running.backend, progress.batch_id))
+        except KNOWN as error:
+            yield _event("error", problem_of(error).problem.model_dump_json())
+            return
+        if now != progress:
+            yield _event_of(now)
+        elif time.monotonic() - sent_at > HEARTBEAT:
+            yield ": nothing new\n\n"
+        else:
+            continue
+        progress, sent_at = now, time.monotonic()
+
+
+def _event_of(progress: Progress) -> str:
+    return _event("finished" if progress.finished else "progress", progress.model_dump_json())
+
+
+def _event(name: str, data: str) -> str:
+    return f"event: {name}\ndata: {data}\n\n"
+
+
+def _find(backend: Backend, batch_id: str) -> Batch:
+    return Batch.find(backend.redis, batch_id, namespace=backend.keys.namespace)
+
+
+def _progress(backend: Backend, batch_id: str) -> Progress:
+    batch = Batch(backend.redis, batch_id, namespace=backend.keys.namespace)
+    return Progress(**_figures(batch_id, batch.status()))
+
+
+def _figures(batch_id: str, status: BatchStatus) -> dict[str, Any]:
+    return {"batch_id": batch_id, "finished": status.finished, **asdict(status)}

@@ -1,0 +1,117 @@
+"""``/v1/funds/quotes/{document}``: the quota of a day, and how many of them an investment buys."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import ROUND_DOWN, Context, Decimal
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+from redis.exceptions import ResponseError
+
+from scraperkit.api.backend import Backend
+from scraperkit.api.fields import BrazilianDate, DocumentInPath, Money
+from scraperkit.api.funds import day_of, unknown
+from scraperkit.api.problems import ProblemError
+from scraperkit.api.running import TheRunning
+from scraperkit.api.schemas import Quote
+from scraperkit.timeseries.commands import DAY_MS, day_number
+
+router = APIRouter(prefix="/v1/funds", tags=["prices"])
+ROUNDING = "quotas: 8 decimals, rounded down; nothing else is rounded"
+_PLACES = Decimal("1e-8")
+# More digits than any product or difference of such figures has, so that nothing is rounded unsaid.
+_EXACT = Context(prec=400, rounding=ROUND_DOWN)
+_BRAZIL = dt.timezone(dt.timedelta(hours=-3))
+
+
+class Asked(BaseModel):
+    """Which day, and how much is to be invested."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    date: BrazilianDate | None = Field(None, description="DD/MM/YYYY; today in Brazil if left out")
+    investment: Money | None = Field(None, description="reais, with a point: 1000.50")
+
+
+@router.get("/quotes/{document:cnpj}", summary="The quota of a day, and how many an investment buys")
+async def quote(document: DocumentInPath, asked: Annotated[Asked, Query()], running: TheRunning) -> Quote:
+    """Return the quota of that day, or the last one before it, and say which.
+
+    All figures are exact decimals: the quota is the shortest text of the number stored; how many quotas the investment
+    buys has 8 decimals, rounded down; what is left of the investment is exact.
+    """
+    # The fields are checked as text and kept as what they say.
+    day = cast("dt.date | None", asked.date) or dt.datetime.now(_BRAZIL).date()
+    money = cast("Decimal | None", asked.investment)
+    timestamp, quota = await running.read(lambda: _last_quota(running.backend, document, day))
+    quotas = left = None
+    if money is not None:
+        if quota <= 0:
+            raise ProblemError("bad-input", "the quota of that day is not above 0: nothing buys it", field="investment")
+        quotas, left = buys(money, quota)
+    return Quote(
+        document=document,
+        asked_for=day,
+        day=day_of(timestamp),
+        is_day_asked_for=day_of(timestamp) == day,
+        quota=plain(quota),
+        investment=plain(money) if money is not None else None,
+        quotas=plain(quotas) if quotas is not None else None,
+        cash_left=plain(left) if left is not None else None,
+        rounding=ROUNDING,
+    )
+
+
+def _last_quota(backend: Backend, document: str, day: dt.date) -> tuple[int, Decimal]:
+    """Return time and value of the newest quota that is not after `day`."""
+    series = backend.keys.series(document, "quota")
+    until = day_number(day) * DAY_MS
+    with backend.redis.pipeline(transaction=False) as pipeline:
+        pipeline.exists(series)
+        pipeline.exists(backend.keys.fund(document))
+        pipeline.execute_command("TS.REVRANGE", series, 0, max(until, 0), "COUNT", 1)
+        is_there, is_known, found = pipeline.execute(raise_on_error=False)
+    if is_there == 0 and is_known == 0:
+        raise unknown(document)
+    if is_there and isinstance(found, ResponseError):
+        raise found
+    if not is_there or not found or until < 0:
+        raise ProblemError("no-quote", f"no quota of {day:%d/%m/%Y} or before it is stored", field="date")
+    timestamp, value = found[0]
+    return int(timestamp), exact(value)
+
+
+def exact(value: Any) -> Decimal:
+    """Return a stored number as the decimal that its shortest text is.
+
+    Examples
+    --------
+    >>> exact(0.1), exact(1e-05)
+    (Decimal('0.1'), Decimal('0.00001'))
+    """
+    return Decimal(format(Decimal(repr(float(value))), "f"))
+
+
+def buys(money: Decimal, quota: Decimal) -> tuple[Decimal, Decimal]:
+    """Return how many quotas the money buys, 8 decimals rounded down, and what is left of it, exactly.
+
+    Examples
+    --------
+    >>> buys(Decimal("1000"), Decimal("3"))
+    (Decimal('333.33333333'), Decimal('0.00000001'))
+    """
+    quotas = _EXACT.quantize(_EXACT.divide(money, quota), _PLACES)
+    return quotas, _EXACT.subtract(money, _EXACT.multiply(quotas, quota))
+
+
+def plain(number: Decimal) -> str:
+    """Return a decimal as digits, never as a power of ten.
+
+    Examples
+    --------
+    >>> plain(Decimal("1e-9"))
+    '0.000000001'
+    """
+    return format(number, "f")
