@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -229,26 +230,38 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:
 def _superseded(lesson: Lesson) -> dict[str, set[str]]:
     """The months of each batch that came to the outcome that does not count."""
     found: dict[str, set[str]] = {}
-    entries: Any = lesson.redis.xrange(lesson.keys.events)
-    for _, fields in entries:
-        if fields["outcome"] == "superseded":
-            event = json.loads(fields["event"])
-            found.setdefault(event.get("batch", ""), set()).add(event.get("month", ""))
+    for event in _events(lesson):
+        if event["outcome"] == "superseded":
+            found.setdefault(event.get("batch") or "", set()).add(event.get("month", ""))
     return found
 
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:
-    """What Pub/Sub lost, done after all, and nothing else done twice."""
+    """What a channel lost, done after all, and only that."""
     if not isinstance(answer, Batch):
         return f"the answer is the batch that publish() returns; this is a {type(answer).__name__}."
-    if lesson.redis.hget(lesson.keys.batch(answer.id), "delivery") != "pubsub":
-        return "the answer is the batch that went over the channel; this one went to the stream."
-    events = answer.events()
-    if events["worker"].nunique() < 2:
-        return "this is a new batch; publish the same months in the same way, and you get the old one back."
-    if events.loc[events["outcome"] == "done", "message"].duplicated().any():
-        return "some messages were done twice; do not force what is done already."
-    return unfinished(answer)
+    if hint := unfinished(answer):
+        return hint
+    jobs = answer.jobs()
+    done = [event for event in _events(lesson) if event["outcome"] == "done" and event.get("cnpj") in set(jobs["cnpj"])]
+    spoken = {event["batch"] for event in done if event["delivery"] == "pubsub" and event.get("batch")}
+    if not spoken:
+        return "that batch is of another fund than the one whose months a channel lost."
+    counts = Counter(event["month"] for event in done)
+    again = [month for month in jobs["month"] if counts[month] > 1]
+    if again:
+        return f"{len(again)} of these months were done before, {again[0]} for one; only the lost ones are wanted."
+    wanted = {
+        month for batch in spoken for month in Batch(lesson.redis, batch, namespace=lesson.namespace).jobs()["month"]
+    }
+    left = sorted(wanted - counts.keys(), key=lambda month: (month[3:], month))
+    return f"still missing: {', '.join(left)}." if left else None
+
+
+def _events(lesson: Lesson) -> list[dict[str, Any]]:
+    """All events of the lesson, oldest first."""
+    entries: Any = lesson.redis.xrange(lesson.keys.events)
+    return [json.loads(fields["event"]) | {"outcome": fields["outcome"]} for _, fields in entries]
 
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:
