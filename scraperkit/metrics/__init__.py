@@ -7,13 +7,16 @@ the return after a gap covers the whole gap.
 
 from __future__ import annotations
 
-from scraperkit.metrics.overview import summary
+from scraperkit.metrics.overview import Calendar, Starts, coverage, summary
 from scraperkit.metrics.risk import TRADING_DAYS, correlation, sharpe, volatility
 from scraperkit.metrics.series import drawdown, monthly_returns, returns
 
 __all__ = [
     "TRADING_DAYS",
+    "Calendar",
+    "Starts",
     "correlation",
+    "coverage",
     "drawdown",
     "monthly_returns",
     "returns",

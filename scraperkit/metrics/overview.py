@@ -1,17 +1,20 @@
-"""One row of figures for each fund."""
+"""One row of figures for each fund, and how much of the calendar is there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from scraperkit.calendar import business_days
 from scraperkit.metrics.risk import volatility
-from scraperkit.metrics.series import drawdown
+from scraperkit.metrics.series import drawdown, months_of
 
 Calendar = Callable[[pd.Timestamp, pd.Timestamp], pd.DatetimeIndex]
+Starts: TypeAlias = "Mapping[str, str | dt.date] | pd.Series[pd.Timestamp] | None"
 
 
 def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.DataFrame:
@@ -61,6 +64,63 @@ def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.Data
     )
     frame.insert(3, "total_return", frame["last"] / frame["first"] - 1)
     return frame.rename_axis(index="cnpj")
+
+
+def coverage(prices: pd.DataFrame, started_on: Starts = None, calendar: Calendar = business_days) -> pd.DataFrame:
+    """Return the share of each month's business days on which a fund has a price.
+
+    Days count from the fund's start to the last day of `prices`.
+
+    Parameters
+    ----------
+    prices : pandas.DataFrame
+        Wide frame of prices.
+    started_on : mapping of str to date, or pandas.Series, optional
+        The first day of each fund, as in ``reader.funds()["started_on"]``. Where it is not known, the fund's first
+        price, or the first day of `prices` for a fund without any.
+    calendar : callable, optional
+        ``calendar(start, end)`` gives the business days from `start` to `end`, both included, as a DatetimeIndex;
+        :func:`scraperkit.calendar.business_days` if left out.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Index ``month``, a PeriodIndex of every month from the first to the last day of `prices`; same columns.
+        ``float64``, 0 to 1; NaN for months before a fund's start, and where no business day is left of a month. An
+        empty frame gives no rows, the same columns.
+
+    Raises
+    ------
+    ConfigError
+        If the frame's index is not one of dates.
+
+    Examples
+    --------
+    >>> days = pd.DatetimeIndex(["2022-01-03", "2022-02-24", "2022-02-25", "2022-03-02"], name="date")
+    >>> prices = pd.DataFrame({"a": [None, 1.0, 1.0, 1.0]}, index=days)
+    >>> coverage(prices)["a"].tolist()
+    [nan, 1.0, 1.0]
+    >>> coverage(prices, started_on={"a": "2022-01-27"})["a"].round(3).tolist()
+    [0.0, 0.105, 1.0]
+    """
+    every = months_of(prices)
+    if not len(every):
+        return pd.DataFrame(index=every, columns=prices.columns, dtype="float64")
+    business = calendar(prices.index[0], prices.index[-1])
+    starts = pd.DatetimeIndex([_start(prices.iloc[:, place], started_on) for place in range(prices.shape[1])])
+    since = business.to_numpy()[:, None] >= starts.to_numpy()[None, :]
+    expected = pd.DataFrame(since, index=business, columns=prices.columns)
+    there = prices.notna().reindex(business, fill_value=False) & expected
+    by_month = business.to_period("M")
+    counts = expected.groupby(by_month).sum().reindex(every, fill_value=0)
+    return (there.groupby(by_month).sum().reindex(every, fill_value=0) / counts).rename_axis(index="month")
+
+
+def _start(own: pd.Series[float], started_on: Starts) -> pd.Timestamp:
+    first: Any = started_on.get(str(own.name)) if started_on is not None else None
+    if first is None or pd.isna(first):
+        first = own.first_valid_index()
+    return pd.Timestamp(own.index[0] if first is None else first)
 
 
 def _only_row(row: pd.DataFrame, prices: pd.DataFrame) -> pd.Series[float]:

@@ -61,13 +61,8 @@ def monthly_returns(prices: pd.DataFrame) -> pd.DataFrame:
     >>> monthly_returns(prices)["18993924000100"].round(4).to_dict()
     {Period('2022-01', 'M'): 0.1, Period('2022-02', 'M'): -0.1}
     """
-    if len(prices) and not isinstance(prices.index, pd.DatetimeIndex):
-        raise ConfigError(
-            "prices: give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund"
-        )
-    months = pd.DatetimeIndex(prices.index).to_period("M")
-    every = pd.period_range(months[0], months[-1], freq="M") if len(months) else months
-    by_month = prices.groupby(months)
+    every = months_of(prices)
+    by_month = prices.groupby(pd.DatetimeIndex(prices.index).to_period("M"))
     last = by_month.last().reindex(every)
     before = last.ffill().shift(1)
     begins = before.isna() & (by_month.count().reindex(every) > 1)
@@ -96,3 +91,13 @@ def drawdown(prices: pd.DataFrame) -> pd.DataFrame:
     [0.0, -0.2, nan, 0.0]
     """
     return (prices - prices.cummax()) / prices.cummax()
+
+
+def months_of(prices: pd.DataFrame) -> pd.PeriodIndex:
+    """Return every month from the first to the last day of a frame, named ``month``; refuse what is no wide frame."""
+    if len(prices) and not isinstance(prices.index, pd.DatetimeIndex):
+        raise ConfigError(
+            "prices: give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund"
+        )
+    months = pd.DatetimeIndex(prices.index).to_period("M")
+    return pd.period_range(months[0], months[-1], freq="M", name="month") if len(months) else months.rename("month")

@@ -6,19 +6,25 @@ and never say alone what a chart says. A frame with nothing to draw gives a char
 
 from __future__ import annotations
 
-from scraperkit.plot.fund import net_worth_and_holders
+from scraperkit.plot.fund import flows_and_holders, net_worth_and_holders
+from scraperkit.plot.heatmaps import correlation, coverage, monthly_returns
 from scraperkit.plot.jobs import timeline
-from scraperkit.plot.lines import drawdown, prices
+from scraperkit.plot.lines import drawdown, prices, rolling_volatility
 from scraperkit.plot.speed import latency, throughput
 from scraperkit.plot.style import COLOURS, STYLES
 
 __all__ = [
     "COLOURS",
     "STYLES",
+    "correlation",
+    "coverage",
     "drawdown",
+    "flows_and_holders",
     "latency",
+    "monthly_returns",
     "net_worth_and_holders",
     "prices",
+    "rolling_volatility",
     "throughput",
     "timeline",
 ]

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 
-from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
-from scraperkit.plot.style import COLOURS, decimals, dot, new_axes, plain, say, unbox
+from scraperkit.plot.style import COLOURS, INK, Names, decimals, dot, fund_label, new_axes, plain, say, unbox
+
+_UNITS = ((1e9, "R$ billion"), (1e6, "R$ million"), (1e3, "R$ thousand"), (1.0, "R$"))
+_HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
+_AROUND = pd.Timedelta(days=1.5)  # or a single day would be told by its hours
+_MOST_DAYS = 70  # more bars than these are no longer seen apart
 
 
-def net_worth_and_holders(quotes: pd.DataFrame, cnpj: str | None = None, ax: Axes | None = None) -> Axes:
+def net_worth_and_holders(
+    quotes: pd.DataFrame, ax: Axes | None = None, cnpj: str | None = None, names: Names = None
+) -> Axes:
     """Draw the net worth of one fund and, on an axis at the right, its number of holders.
 
     Parameters
     ----------
     quotes : pandas.DataFrame
         Tidy frame of :meth:`scraperkit.TimeSeriesReader.quotes`.
-    cnpj : str, optional
-        Which fund, if the frame has several.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
+    cnpj : str, optional
+        Which fund, if the frame has several.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
 
     Returns
     -------
@@ -33,15 +46,8 @@ def net_worth_and_holders(quotes: pd.DataFrame, cnpj: str | None = None, ax: Axe
     ConfigError
         If the frame has several funds and `cnpj` does not say which, `cnpj` is none, or the frame is not a tidy one.
     """
-    missing = [column for column in ("cnpj", "date", "net_worth", "holders") if column not in quotes]
-    if missing:
-        raise ConfigError(f"quotes: no column {', '.join(missing)}; give the tidy frame of TimeSeriesReader.quotes()")
-    if cnpj is not None:
-        quotes = quotes[quotes["cnpj"] == normalize_cnpj(cnpj)]
-    elif quotes["cnpj"].nunique() > 1:
-        raise ConfigError(f"cnpj: the frame has {quotes['cnpj'].nunique()} funds; say which to draw")
+    dated, title = _of_fund(quotes, cnpj, names, ["net_worth", "holders"])
     ax = new_axes() if ax is None else ax
-    dated = quotes.set_index("date")[["net_worth", "holders"]].astype("float64").dropna(how="all")
     if dated.empty:
         return say(ax, "no figures")
     right = ax.twinx()
@@ -49,8 +55,90 @@ def net_worth_and_holders(quotes: pd.DataFrame, cnpj: str | None = None, ax: Axe
     unbox(right)
     _side(ax, (dated["net_worth"] / 1e6).dropna(), COLOURS[0], "net worth, R$ million")
     _side(right, dated["holders"].dropna(), COLOURS[1], "holders, people")
-    ax.set_title(format_cnpj(str(quotes["cnpj"].iloc[0])), loc="left", fontsize="medium")
+    ax.set_title(title, loc="left", fontsize="medium")
     return ax
+
+
+def flows_and_holders(
+    quotes: pd.DataFrame, ax: Axes | None = None, cnpj: str | None = None, names: Names = None
+) -> Axes:
+    """Draw the money that came into one fund and went out of it, and, on an axis at the right, its number of holders.
+
+    Parameters
+    ----------
+    quotes : pandas.DataFrame
+        Tidy frame of :meth:`scraperkit.TimeSeriesReader.quotes`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure if left out.
+    cnpj : str, optional
+        Which fund, if the frame has several.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Bars up for inflow and down for outflow, a line for the net of both: by day, or by month where there are more
+        than 70 days, in R$ or thousands, millions or billions of them, as the axis says. Without any figure, a chart
+        that says so.
+
+    Raises
+    ------
+    ConfigError
+        If the frame has several funds and `cnpj` does not say which, `cnpj` is none, or the frame is not a tidy one.
+    """
+    dated, title = _of_fund(quotes, cnpj, names, ["inflow", "outflow", "holders"])
+    ax = new_axes() if ax is None else ax
+    if dated.empty:
+        return say(ax, "no figures")
+    daily = len(dated) <= _MOST_DAYS
+    flows, holders = dated[["inflow", "outflow"]], dated["holders"].dropna()
+    if not daily:
+        flows = flows.resample("MS").sum(min_count=1)
+        flows.index += pd.Timedelta(days=15)  # the middle of the month
+    most = float(np.nanmax(flows.to_numpy(), initial=0.0))
+    size, unit = next(((size, unit) for size, unit in _UNITS if most >= size), _UNITS[-1])
+    _bars(ax, flows / size, width=0.8 if daily else 24, line=0.0 if daily else 1.2)
+    if not most:
+        ax.set_ylim(-1, 1)  # nothing came or went: matplotlib would number hundredths
+    right = ax.twinx()
+    plain(ax, dated.index)
+    unbox(right)
+    _side(right, holders, COLOURS[2], "holders, people")
+    right.get_lines()[0].set_path_effects(_HALO)
+    ax.axhline(0, color=INK, linewidth=0.6)
+    if daily:
+        ax.set_xlim(dated.index[0] - _AROUND, dated.index[-1] + _AROUND)
+    ax.set_ylabel(f"{unit} a {'day' if daily else 'month'}")
+    _number_ticks(ax)
+    ax.set_title(title, loc="left", fontsize="medium", pad=28)
+    handles = {handle.get_label(): handle for handle in ax.get_legend_handles_labels()[0]}
+    shown = [*(handles[name] for name in ("inflow", "outflow", "net")), right.get_lines()[0]]
+    ax.legend(handles=shown, loc="lower left", bbox_to_anchor=(0, 1.005), ncols=4, frameon=False, borderaxespad=0)
+    return ax
+
+
+def _bars(ax: Axes, flows: pd.DataFrame, width: float, line: float) -> None:
+    """Draw inflow up, outflow down, and between them the net of both."""
+    inflow, outflow = flows["inflow"], -flows["outflow"]
+    ax.bar(flows.index, inflow, width, color=COLOURS[5], label="inflow")
+    ax.bar(flows.index, outflow, width, color=COLOURS[4], hatch="///", edgecolor="white", linewidth=0, label="outflow")
+    net = (inflow.fillna(0) + outflow.fillna(0)).where(flows.notna().any(axis="columns"))
+    marks: dict[str, Any] = {"marker": "D", "markersize": 4, "markeredgecolor": "white", "markeredgewidth": 0.5}
+    ax.plot(flows.index, net, color="black", linewidth=line, label="net", path_effects=_HALO if line else None, **marks)
+
+
+def _of_fund(quotes: pd.DataFrame, cnpj: str | None, names: Names, columns: list[str]) -> tuple[pd.DataFrame, str]:
+    """Return the figures of one fund by day, without days that have none, and the title for it."""
+    missing = [column for column in ("cnpj", "date", *columns) if column not in quotes]
+    if missing:
+        raise ConfigError(f"quotes: no column {', '.join(missing)}; give the tidy frame of TimeSeriesReader.quotes()")
+    if cnpj is not None:
+        quotes = quotes[quotes["cnpj"] == normalize_cnpj(cnpj)]
+    elif quotes["cnpj"].nunique() > 1:
+        raise ConfigError(f"cnpj: the frame has {quotes['cnpj'].nunique()} funds; say which to draw")
+    dated = quotes.set_index("date")[columns].astype("float64").dropna(how="all")
+    return dated, "" if dated.empty else fund_label(str(quotes["cnpj"].iloc[0]), names, lines=1, width=90)
 
 
 def _side(ax: Axes, values: pd.Series[float], colour: str, label: str) -> None:
@@ -58,6 +146,9 @@ def _side(ax: Axes, values: pd.Series[float], colour: str, label: str) -> None:
     ax.plot(values.index, values.to_numpy(), color=colour, linewidth=1.4, label=label, **dot(values))
     ax.set_ylabel(label, color=colour)
     ax.tick_params(axis="y", colors=colour)
-    people = label.startswith("holders")
-    ax.yaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10], integer=people, min_n_ticks=1))
-    ax.yaxis.set_major_formatter(lambda value, _place: f"{value:,.{decimals(ax)}f}")
+    _number_ticks(ax, whole=label.startswith("holders"))
+
+
+def _number_ticks(ax: Axes, whole: bool = False) -> None:
+    ax.yaxis.set_major_locator(MaxNLocator(9, steps=[1, 2, 5, 10], integer=whole, min_n_ticks=1))
+    ax.yaxis.set_major_formatter(lambda value, _place: f"{value:,.{decimals(ax)}f}".replace("-", "−"))

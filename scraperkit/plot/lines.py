@@ -99,6 +99,42 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     return ax
 
 
+def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None, window: int = 21) -> Axes:
+    """Draw the annualised volatility of each fund over its last returns, in % a year.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure if left out.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
+    window : int
+        Number of returns to look back on, 2 or more; 21 are about a month.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        As :func:`prices` returns it, a line for each fund with more prices than `window`. Without any, a chart that
+        says so.
+
+    Raises
+    ------
+    ConfigError
+        If `window` is not a whole number from 2 on, or the frame's index is not one of dates.
+    """
+    ax = new_axes() if ax is None else ax
+    filled = with_prices(frame)
+    rolled = metrics.volatility(filled, window=window).dropna(axis="columns", how="all") * 100
+    if rolled.empty:
+        return say(ax, "no prices" if filled.empty else f"no fund with {window} returns")
+    _lines(ax, rolled.dropna(axis="index", how="all"), names)
+    ax.set_ylim(bottom=0)
+    ax.set_ylabel(f"volatility of the last {window} returns, % a year")
+    return ax
+
+
 def _lines(ax: Axes, table: pd.DataFrame, names: Names) -> None:
     """Draw a line for each column, and name them beside the chart in the order in which they end."""
     count = table.shape[1]

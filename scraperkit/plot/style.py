@@ -47,6 +47,19 @@ def with_prices(frame: pd.DataFrame) -> pd.DataFrame:
     return filled
 
 
+def one_fund(frame: pd.DataFrame, cnpj: str | None) -> pd.DataFrame:
+    """Return the one column of a wide frame that is to be drawn; none if there is nothing in it."""
+    with_prices(frame)
+    if cnpj is not None:
+        wanted = normalize_cnpj(cnpj)
+        if wanted not in frame:
+            raise ConfigError(f"cnpj: the frame has no fund {format_cnpj(wanted)}")
+        frame = frame[[wanted]]
+    elif frame.shape[1] > 1:
+        raise ConfigError(f"cnpj: the frame has {frame.shape[1]} funds; say which to draw")
+    return with_prices(frame)
+
+
 def dot(values: pd.Series[float]) -> dict[str, Any]:
     """Make a single day visible, which is no line."""
     return {"marker": "o", "markersize": 4} if len(values) == 1 else {}

@@ -1,0 +1,236 @@
+"""Tables told by colour: months of a fund, correlations, what is there of the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Patch, Rectangle
+
+from scraperkit import metrics
+from scraperkit.plot.style import COLOURS, INK, Names, fund_label, new_axes, one_fund, say, with_prices
+
+# From vermilion over a grey, paler than any, to blue: the ends are told apart with any colour vision.
+DIVERGING = LinearSegmentedColormap.from_list("scraperkit", [COLOURS[1], "#F6C9AE", "#F3F3F3", "#AFD3EA", COLOURS[0]])
+# One day that is missing has to be seen: the blue pales at once below 100 %.
+_SHARES = LinearSegmentedColormap.from_list(
+    "scraperkit_shares", [(0.0, COLOURS[1]), (0.5, "#F6C9AE"), (0.9, "#CFE3F1"), (1.0, COLOURS[0])]
+)
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_HATCH = "#BBBBBB"
+_Table = npt.NDArray[np.float64]
+
+
+def monthly_returns(frame: pd.DataFrame, ax: Axes | None = None, cnpj: str | None = None, names: Names = None) -> Axes:
+    """Draw the returns of one fund by year and month, and of each year, in %.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure, as high as its years need, if left out.
+    cnpj : str, optional
+        Which fund, if the frame has several.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A row for each year, a column for each month and one for the year: :func:`scraperkit.metrics.monthly_returns`,
+        compounded. Blue is a gain, orange a loss, white is 0, hatched is no price. Without any return, a chart that
+        says so.
+
+    Raises
+    ------
+    ConfigError
+        If the frame has several funds and `cnpj` does not say which, has not that one, or its index is not of dates.
+    """
+    own = one_fund(frame, cnpj)
+    returns = metrics.monthly_returns(own).dropna(how="all")
+    months = pd.PeriodIndex(returns.index, freq="M")
+    years = sorted(set(months.year)) if own.shape[1] else []
+    ax = new_axes(1.3 + 0.42 * max(len(years), 2)) if ax is None else ax
+    if not years:
+        return say(ax, "no returns")
+    table = np.full((years[-1] - years[0] + 1, 12), np.nan)
+    table[months.year - years[0], months.month - 1] = returns.to_numpy()[:, 0] * 100
+    _cells(ax, table, DIVERGING, float(np.nanmax(np.abs(table))), lambda value: _signed(value, 1))
+    for row, of_year in enumerate(table):
+        known = of_year[~np.isnan(of_year)] / 100
+        total = _signed((np.prod(1 + known) - 1) * 100, 1) if len(known) else ""
+        ax.text(13, row + 0.5, total, ha="center", va="center", color=INK, weight="bold", fontsize="small")
+    ax.set_xlim(0, 13.6)
+    ax.set_xticks([*(np.arange(12) + 0.5), 13], [*_MONTHS, "year"])
+    ax.set_yticks(np.arange(len(table)) + 0.5, [str(years[0] + row) for row in range(len(table))])
+    ax.set_ylabel("return, %")
+    ax.set_title(fund_label(str(own.columns[0]), names, lines=1, width=90), loc="left", fontsize="medium")
+    return ax
+
+
+def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> Axes:
+    """Draw how alike the daily returns of each pair of funds move: 1 is alike, 0 unrelated, -1 opposite.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure if left out.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        Each pair once, as :func:`scraperkit.metrics.correlation` has it; the columns are numbered as the names at the
+        rows are. Hatched are pairs with too few common days. With fewer than two funds, a chart that says so.
+
+    Raises
+    ------
+    ConfigError
+        If the frame's index is not one of dates.
+    """
+    filled = with_prices(frame)
+    count = filled.shape[1]
+    ax = new_axes(2.0 + 0.34 * max(count, 5)) if ax is None else ax
+    if count < 2:
+        return say(ax, "one fund: no pair to correlate" if count else "no prices")
+    table = metrics.correlation(filled).to_numpy(dtype=np.float64)
+    below = np.tril(np.ones((count, count), dtype=bool), k=-1)
+    write = (lambda value: _signed(value, 2)) if count <= 14 else _nothing
+    mesh = _cells(ax, np.where(below, table, np.nan), DIVERGING, 1.0, write, hatch=below)
+    ax.set_xticks(np.arange(count - 1) + 0.5, [str(number) for number in range(1, count)])
+    labels = [fund_label(str(cnpj), names, lines=1, width=44) for cnpj in filled.columns]
+    ax.set_yticks(np.arange(count) + 0.5, [f"{label}   {number}" for number, label in enumerate(labels, 1)])
+    ax.set_xlim(0, count - 1)
+    _bar(ax, mesh, "correlation of daily returns")
+    return ax
+
+
+def coverage(
+    frame: pd.DataFrame, ax: Axes | None = None, names: Names = None, started_on: metrics.Starts = None
+) -> Axes:
+    """Draw for each fund and month the share of business days that have a price.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure, as high as its funds need, if left out.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
+    started_on : mapping of str to date, or pandas.Series, optional
+        The first day of each fund, as in ``reader.funds()["started_on"]``; its first price where that is not known.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        :func:`scraperkit.metrics.coverage` in %. Blue is whole, and without a number; the paler, and at last the more
+        orange, the more is missing. Hatched are months before a fund's start. Without days, a chart that says so.
+
+    Raises
+    ------
+    ConfigError
+        If the frame's index is not one of dates.
+    """
+    table = metrics.coverage(frame, started_on).T * 100
+    ax = new_axes(1.5 + 0.3 * max(len(table), 3)) if ax is None else ax
+    if table.empty:
+        return say(ax, "no prices")
+    values = table.to_numpy(dtype=np.float64)
+    months = list(table.columns)
+    write = _unless_whole if len(months) <= 30 and len(table) <= 30 else _nothing
+    _cells(ax, values, _SHARES, 100.0, write, low=0.0)
+    ticks = _month_ticks(months)
+    ax.set_xticks([place + 0.5 for place, _ in ticks], [text for _, text in ticks])
+    labels = [fund_label(str(cnpj), names, lines=1, width=44) for cnpj in table.index]
+    ax.set_yticks(np.arange(len(labels)) + 0.5, labels, fontsize="small" if len(labels) <= 25 else "xx-small")
+    shares = [Patch(color=_SHARES(share / 100), label=f"{share} %") for share in (100, 90, 50, 0)]
+    before = Patch(facecolor="white", edgecolor=_HATCH, hatch="////", label="before the fund's start")
+    ax.legend(
+        handles=[Patch(alpha=0, label="business days with a price:"), *shares, before],
+        loc="lower left",
+        bbox_to_anchor=(0, 1.0),
+        ncols=6,
+        frameon=False,
+        fontsize="small",
+        handlelength=1.2,
+        columnspacing=1.2,
+    )
+    return ax
+
+
+def _cells(
+    ax: Axes,
+    table: _Table,
+    colours: LinearSegmentedColormap,
+    most: float,
+    write: Callable[[float], str],
+    *,
+    low: float | None = None,
+    hatch: npt.NDArray[np.bool_] | None = None,
+) -> QuadMesh:
+    """Draw a cell for each value, from the top; hatch NaN, and write into each cell what is to be written."""
+    rows, columns = table.shape
+    low = -most if low is None else low
+    mesh = ax.pcolormesh(table, cmap=colours, vmin=low, vmax=most or 1e-9, edgecolors="white", linewidth=1)
+    for row, column in np.ndindex(rows, columns):
+        value = float(table[row, column])
+        if np.isnan(value):
+            if hatch is None or hatch[row, column]:
+                ax.add_patch(
+                    Rectangle((column, row), 1, 1, hatch="////", facecolor="none", edgecolor=_HATCH, linewidth=0)
+                )
+        elif text := write(value):
+            dark = np.dot(mesh.to_rgba(np.array([value]))[0, :3], (0.299, 0.587, 0.114)) < 0.55
+            colour = "white" if dark else INK
+            ax.text(column + 0.5, row + 0.5, text, ha="center", va="center", color=colour, fontsize="small")
+    ax.set_ylim(rows, 0)
+    ax.tick_params(length=0)
+    for side in ax.spines.values():
+        side.set_visible(False)
+    return mesh
+
+
+def _signed(value: float, places: int) -> str:
+    return f"{round(value, places) + 0.0:+.{places}f}".replace("-", "−")  # + 0.0: there is no minus zero
+
+
+def _unless_whole(percent: float) -> str:
+    return "" if percent == 100 else f"{percent:.0f}"
+
+
+def _nothing(_: float) -> str:
+    return ""
+
+
+def _bar(ax: Axes, mesh: QuadMesh, label: str) -> None:
+    bar = ax.figure.colorbar(mesh, ax=ax, pad=0.02, fraction=0.04, aspect=30)
+    bar.outline.set_visible(False)
+    bar.set_label(label)
+    bar.ax.tick_params(length=0)
+
+
+def _month_ticks(months: Sequence[Any]) -> list[tuple[int, str]]:
+    """Return places and texts for the months: the year stands below its first."""
+    step = next((step for step in (1, 3, 6) if len(months) / step <= 14), 12)
+    ticks: list[tuple[int, str]] = []
+    year = None
+    for place, month in enumerate(months):
+        if place and (month.month - 1) % step:
+            continue
+        if ticks and place - ticks[-1][0] < step and place < len(months):
+            ticks.pop()  # a first month off the rhythm gives way
+            year = None
+        ticks.append((place, _MONTHS[month.month - 1] + (f"\n{month.year}" if month.year != year else "")))
+        year = month.year
+    return ticks
