@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     )
     from scraperkit.health import Health
     from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest
+    from scraperkit.monitoring import monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
     from scraperkit.sources import CvmPages, Source
@@ -112,6 +113,7 @@ __all__ = [
     "errors",
     "lessons",
     "metrics",
+    "monitor",
     "plot",
 ]
 
@@ -123,6 +125,7 @@ _NAMES = {
     "deadletters": ("DeadLetters",),
     "health": ("Health",),
     "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest"),
+    "monitoring": ("monitor",),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
     "sources": ("CvmPages", "Source"),

@@ -1,0 +1,266 @@
+"""What Redis is asked, as its MONITOR command tells it: only what concerns one namespace, as a table."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import threading
+import time
+import uuid
+import warnings
+from collections import deque
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
+
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.connection import check_client, sibling
+from scraperkit.display import Shown, Table, View
+from scraperkit.errors import ConfigError, RedisError, RedisUnreachable, ScraperKitWarning
+from scraperkit.keys import Keys
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_LONGEST = 600.0  # seconds
+_MOST = 10_000
+_POLL = 0.1
+_LAST_WORD = 2.0
+_LINE = re.compile(r'([0-9.]+) \[[0-9]+ (.*?)\] (".*)', re.DOTALL)
+_WORD = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
+_ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
+_PLAIN = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b"}
+# These carry passwords. Redis leaves most of them out itself, but not in every version.
+_SECRET = frozenset({"AUTH", "HELLO", "ACL", "CONFIG", "MIGRATE"})
+_WORD_LENGTH = 40
+_TEXT_LENGTH = 160
+
+
+class Command(NamedTuple):
+    """One command that Redis got."""
+
+    time: float
+    client: str
+    command: str
+    key: str
+    arguments: str
+
+
+@overload
+def monitor(redis: redis_py.Redis, *, seconds: float, namespace: str | None = None) -> pd.DataFrame: ...
+
+
+@overload
+def monitor(redis: redis_py.Redis, *, seconds: None = None, namespace: str | None = None) -> Monitor: ...
+
+
+def monitor(
+    redis: redis_py.Redis, *, seconds: float | None = None, namespace: str | None = None
+) -> pd.DataFrame | Monitor:
+    """Show the commands that Redis gets about a namespace, from whomever they come.
+
+    For lessons, and for questions about one's own machine: while it looks, Redis is markedly slower for all.
+
+    Parameters
+    ----------
+    redis : redis.Redis
+        From :func:`scraperkit.connect`; the monitor opens a connection of its own.
+    seconds : float, optional
+        Look for so long, and return the table. Left out, what is returned looks on while a ``with`` block runs.
+    namespace : str, optional
+        Whose keys and channel; default ``SCRAPERKIT_NAMESPACE``.
+
+    Returns
+    -------
+    pandas.DataFrame or Monitor
+        Columns as :meth:`Monitor.table` tells.
+
+    Raises
+    ------
+    ConfigError
+        If an argument does not fit.
+    RedisUnreachable
+        If Redis is away when the looking begins.
+    RedisError
+        If this user may not use MONITOR.
+
+    Examples
+    --------
+    >>> with monitor(redis, namespace=namespace) as seen:
+    ...     batch = Publisher(redis, namespace=namespace).publish(fund.months("2022-01", "2022-02"))
+    >>> table = seen.table()
+    >>> list(table["command"][table["client"] == "lua"]).count("XADD")
+    2
+    """
+    seen = Monitor(redis, namespace=namespace)
+    if seconds is None:
+        return seen
+    if not 0 < seconds <= _LONGEST:
+        raise ConfigError(f"seconds: {seconds!r} does not fit; give more than 0 and at most {_LONGEST:g}")
+    with seen:
+        seen.wait(seconds)
+    return seen.table()
+
+
+class Monitor(Shown):
+    """What Redis was asked about a namespace while a ``with`` block ran. Get one from :func:`monitor`.
+
+    It keeps the newest 10,000 commands, and ends after ten minutes even if the block does not.
+
+    Attributes
+    ----------
+    dropped : int
+        How many commands were seen and not kept.
+    """
+
+    def __init__(self, redis: redis_py.Redis, *, namespace: str | None = None, most: int = _MOST) -> None:
+        self.keys = Keys(namespace or Settings.load().namespace)
+        self.dropped = 0
+        self._redis = sibling(check_client(redis))
+        self._seen: deque[Command] = deque(maxlen=most)
+        self._thread: threading.Thread | None = None
+        self._ends_at = 0.0
+        self._last_word = ""
+        self._broken: Exception | None = None
+
+    def table(self) -> pd.DataFrame:
+        """Return what was seen so far, oldest first.
+
+        Returns
+        -------
+        pandas.DataFrame
+            RangeIndex; ``time`` (UTC, microseconds), and as text ``client`` (its address, or ``lua`` for what a script
+            of the server did), ``command``, ``key`` (the first one of the namespace) and ``arguments`` (the others,
+            shortened). Empty if nothing was.
+        """
+        import pandas as pd
+
+        frame = pd.DataFrame(list(self._seen), columns=list(Command._fields))
+        text = dict.fromkeys(("client", "command", "key", "arguments"), "str")
+        frame["time"] = pd.to_datetime(frame["time"].astype("float64"), unit="s", utc=True)
+        return frame.astype({"time": "datetime64[us, UTC]", **text})
+
+    def wait(self, seconds: float) -> None:
+        """Wait, while the looking goes on; shorter if it ends before."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise ConfigError("monitor: it looks already; call sk.monitor(redis) again for another look")
+        try:
+            connection = self._redis.connection_pool.get_connection()
+            connection.send_command("MONITOR")  # type: ignore[no-untyped-call]
+            connection.read_response()
+        except (redis_py.ConnectionError, redis_py.TimeoutError) as error:
+            self._redis.close()
+            raise RedisUnreachable(f"monitor: Redis does not answer: {error}") from None
+        except redis_py.ResponseError as error:
+            self._redis.close()
+            raise RedisError(f"monitor: Redis refuses it: {error}") from None
+        self._last_word = uuid.uuid4().hex
+        self._ends_at = time.monotonic() + _LONGEST
+        self._thread = threading.Thread(target=self._look, args=(connection,), name="scraperkit-monitor", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        # Redis tells commands in their order: once this one has come, so has all that the block had asked.
+        with contextlib.suppress(redis_py.RedisError, OSError):
+            self._redis.echo(self._last_word)
+        self._ends_at = time.monotonic() + _LAST_WORD
+        thread.join()
+        self._redis.close()
+        if self._broken is not None:
+            warnings.warn(
+                f"the monitor's connection broke, what came later is missing: {self._broken}",
+                ScraperKitWarning,
+                stacklevel=2,
+            )
+
+    def _look(self, connection: Any) -> None:
+        try:
+            while time.monotonic() < self._ends_at:
+                if not connection.can_read(timeout=_POLL):
+                    continue
+                line = connection.read_response()
+                if self._last_word in line:
+                    return
+                command = read_line(line, self.keys)
+                if command is not None:
+                    self.dropped += len(self._seen) == self._seen.maxlen
+                    self._seen.append(command)
+        except (redis_py.RedisError, OSError) as error:
+            self._broken = error
+        finally:
+            connection.disconnect()
+            self._redis.connection_pool.release(connection)
+
+    def _view(self) -> View:
+        rows = [(row.client, row.command, row.key, row.arguments) for row in list(self._seen)]
+        table = Table(("client", "command", "key", "arguments"), rows)
+        return View("Monitor", f"{self!r}".strip("<>").partition(" ")[2], tables=(table,) if rows else ())
+
+    def __repr__(self) -> str:
+        dropped = f", {self.dropped} older ones not kept" if self.dropped else ""
+        looking = "looks on" if self._thread is not None else "does not look now"
+        return f"<Monitor of {self.keys.namespace}: {len(self._seen)} commands{dropped}; {looking}>"
+
+
+def read_line(line: str, keys: Keys) -> Command | None:
+    r"""Read a line of MONITOR; ``None`` if it does not concern the namespace, or carries a password.
+
+    Examples
+    --------
+    >>> line = '1700000000.123456 [0 127.0.0.1:5000] "XADD" "lesson:jobs" "*" "message" "{\\"a\\": 1}"'
+    >>> read_line(line, Keys("lesson"))
+    Command(time=1700000000.123456, client='127.0.0.1:5000', command='XADD', key='lesson:jobs',
+            arguments='* message {"a": 1}')
+    >>> read_line(line, Keys("another"))
+    """
+    match = _LINE.fullmatch(line)
+    if match is None:
+        return None
+    words = [_unescaped(word) for word in _WORD.findall(match[3])]
+    name, arguments = words[0].upper(), words[1:]
+    key = next((word for word in arguments if word == keys.channel or word.startswith(f"{keys.namespace}:")), None)
+    if key is None or name in _SECRET:
+        return None
+    arguments.remove(key)
+    if name == "EVALSHA" and arguments:
+        arguments[0] = _scripts().get(arguments[0], arguments[0])
+    return Command(float(match[1]), match[2], name, key, _shortened(arguments))
+
+
+def _unescaped(word: str) -> str:
+    plain = _ESCAPE.sub(
+        lambda escape: chr(int(escape[1][1:], 16)) if len(escape[1]) == 3 else _PLAIN.get(escape[1], escape[1]), word
+    )
+    with contextlib.suppress(UnicodeError):  # Redis writes UTF-8 byte by byte
+        return plain.encode("latin-1").decode()
+    return plain
+
+
+def _shortened(words: Sequence[str]) -> str:
+    short = [word if len(word) <= _WORD_LENGTH else word[: _WORD_LENGTH - 1] + "…" for word in words]
+    text = " ".join(short)
+    return text if len(text) <= _TEXT_LENGTH else text[: _TEXT_LENGTH - 1] + "…"
+
+
+@cache
+def _scripts() -> dict[str, str]:
+    """The names of the kit's scripts by their SHA-1, by which Redis is asked to run them."""
+    files = [
+        file for file in resources.files("scraperkit.engine").joinpath("lua").iterdir() if file.name[-4:] == ".lua"
+    ]
+    return {hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest(): file.name for file in files}
