@@ -53,6 +53,8 @@ def work(
     Says READY and the worker's name once it listens. At the end, what is in hand is finished or handed back.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    # Until the worker listens for it itself: there is nothing to finish yet.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with exit_codes():
         if processes > 1:
             given = {"--threads": threads, "--delivery": delivery.value, "--url": url, "--namespace": namespace}
