@@ -13,8 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from test_display import EVIL, shown
 from test_subscriber import subscriber
 
