@@ -205,6 +205,14 @@ class TestRetryAfter:
         assert len(site.asked) == 3
         assert min(at - site.asked[0] for at in site.asked[1:]) > 0.9
 
+    @pytest.mark.parametrize("retries", [0, 1])
+    def test_is_heeded_though_no_retry_is_left(self, site, make, retries):
+        answers = iter([(503, {})] * retries + [(503, {"Retry-After": "5"})])
+        site.answer = lambda: next(answers, (200, {}))
+        with pytest.raises(SiteUnavailable):
+            make(http_retries=retries).get(site.url)
+        assert 4 < make()._politeness._seconds_to_wait() <= 5
+
 
 class TestASiteThatKeepsFailing:
     def ill(self, make, site, redis, caplog):

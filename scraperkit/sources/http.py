@@ -157,6 +157,9 @@ class HttpClient:
     def _answer(self, response: requests.Response) -> Answer:
         url = without_credentials(response.url)
         if response.status_code in _RETRIED:
+            # No try is left here, but what the site asks for holds for everybody.
+            if asked := _asked_for(response.raw):
+                self._politeness.pause(asked)
             raise SiteUnavailable(f"the site answers {response.status_code}, whatever the retries", url)
         if response.status_code != requests.codes.ok:
             raise NotACvmPage(f"the site answers {response.status_code}", url)
@@ -222,7 +225,7 @@ class _PatientRetry(Retry):
         return super().new(closed=self._closed, politeness=self._politeness, **changed)
 
     def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        asked = self._asked_for(response)
+        asked = _asked_for(response)
         if asked:
             # Everybody is to wait, not just this thread.
             self._politeness.pause(asked)
@@ -231,11 +234,13 @@ class _PatientRetry(Retry):
         if not self._politeness.wait(self._closed):
             raise _ClosedHereError
 
-    def _asked_for(self, response: BaseHTTPResponse | None) -> float | None:
-        try:
-            return self.get_retry_after(response) if response is not None else None
-        except (InvalidHeader, ValueError, OverflowError):
-            return None
+
+def _asked_for(response: BaseHTTPResponse | None) -> float | None:
+    """Seconds to stay away, if an answer says so."""
+    try:
+        return Retry().get_retry_after(response) if response is not None else None
+    except (InvalidHeader, ValueError, OverflowError):
+        return None
 
 
 def without_credentials(url: str) -> str:
