@@ -165,8 +165,9 @@ def test_monthly_returns_make_the_total_return(prices, step):
 
 
 def test_a_tidy_frame_has_no_months():
-    with pytest.raises(ConfigError, match=r"^prices: give the wide frame"):
-        metrics.monthly_returns(pd.DataFrame({A: [1.0, 2.0]}))
+    for function in (metrics.monthly_returns, metrics.coverage):
+        with pytest.raises(ConfigError, match=r"^prices: give the wide frame"):
+            function(pd.DataFrame({A: [1.0, 2.0]}))
 
 
 def test_correlation_by_hand():
@@ -269,6 +270,38 @@ def test_missing_days_against_a_loop(prices):
         assert found[cnpj] == len(expected)
 
 
+def test_coverage_by_hand():
+    days = business_days("2022-01-03", "2022-03-15")
+    prices = wide({A: [1.0] * len(days), B: [NAN] * len(days), C: [NAN] * len(days)}, days)
+    prices.loc["2022-02-01":"2022-02-10", A] = NAN
+    prices.loc["2022-03-14":, B] = 1.0
+    found = metrics.coverage(prices)
+    assert (found.index.name, found.index.astype(str).tolist()) == ("month", ["2022-01", "2022-02", "2022-03"])
+    assert found.columns.equals(prices.columns)
+    # February 2022 has 19 business days, March 10 up to the 15th: 28 February and 1 March are Carnival.
+    assert found[A].tolist() == pytest.approx([1, 11 / 19, 1])
+    assert found[B].tolist() == pytest.approx([NAN, NAN, 1], nan_ok=True)
+    assert found[C].tolist() == [0, 0, 0]
+    told = metrics.coverage(prices, started_on={B: "2022-02-24", C: pd.Timestamp("2022-03-01"), "other": "2022-01-01"})
+    assert told[B].tolist() == pytest.approx([NAN, 0, 0.2], nan_ok=True)
+    assert told[C].tolist() == pytest.approx([NAN, NAN, 0], nan_ok=True)
+    unknown = metrics.coverage(prices, started_on=pd.Series({A: pd.NaT, B: pd.NaT}))
+    pd.testing.assert_frame_equal(unknown, found)
+
+
+@given(some_prices, st.integers(1, 40))
+def test_coverage_against_a_loop(prices, step):
+    prices.index = pd.date_range("2021-11-15", periods=len(prices), freq=f"{step}D", name="date")
+    found = metrics.coverage(prices)
+    for cnpj in prices:
+        own = prices[cnpj].dropna().index
+        expected = list(business_days(own[0] if len(own) else prices.index[0], prices.index[-1]))
+        for month in found.index:
+            of_month = [day for day in expected if day.to_period("M") == month]
+            share = len([day for day in of_month if day in own]) / len(of_month) if of_month else NAN
+            assert found.at[month, cnpj] == pytest.approx(share, nan_ok=True)
+
+
 @pytest.mark.parametrize("prices", EMPTY.values(), ids=EMPTY)
 def test_empty_frames_work(prices):
     for function in (metrics.returns, metrics.drawdown, lambda frame: metrics.volatility(frame, window=2)):
@@ -278,9 +311,9 @@ def test_empty_frames_work(prices):
     assert len(metrics.volatility(prices)) == prices.shape[1]
     assert metrics.sharpe(prices, pd.Series(index=pd.DatetimeIndex([]), dtype="float64")).isna().all()
     assert metrics.correlation(prices).shape == (prices.shape[1],) * 2
-    monthly = metrics.monthly_returns(prices)
-    assert isinstance(monthly.index, pd.PeriodIndex)
-    assert (monthly.index.name, monthly.shape) == ("month", (0, prices.shape[1]))
+    for by_month in (metrics.monthly_returns(prices), metrics.coverage(prices)):
+        assert isinstance(by_month.index, pd.PeriodIndex)
+        assert (by_month.index.name, by_month.shape) == ("month", (0, prices.shape[1]))
     summary = metrics.summary(prices)
     kinds = {"days": "int64", "missing_days": "int64"}
     assert summary.dtypes.astype(str).to_dict() == {name: kinds.get(name, "float64") for name in summary.columns}
