@@ -171,7 +171,7 @@ def _field_error(item: Mapping[str, Any], field: str) -> FieldError:
         detail = _ODD[item["type"]]
     elif named := _FIELD.match(detail):  # what is wrong between two fields says itself which is to change
         return FieldError(field=named[1], detail=detail[named.end() :])
-    return FieldError(field=field or _place(item["loc"]), detail=detail)
+    return FieldError(field=field or ("body" if item["type"] == "json_invalid" else _place(item["loc"])), detail=detail)
 
 
 def _place(location: tuple[Any, ...]) -> str:

@@ -1,0 +1,150 @@
+"""A pricer that a test can talk to: as a process of its own, or in a thread, where the test holds its source."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from scraperkit.api import create_app
+from scraperkit.api.server import Server, listen, url_of
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.errors import FundNotFound
+from scraperkit.keys import Keys
+from scraperkit.models import Fund
+from scraperkit.timeseries import SeriesStore
+
+COMMAND = str(Path(sys.executable).parent / "scraperkit")
+CNPJ = "18993924000100"
+FORMATTED = "18.993.924/0001-00"
+STRANGER = "11.222.333/0001-81"  # a CNPJ that the replica does not know
+LETTERS = "EXEMPL0A000100"
+
+
+@dataclass
+class FakeSearch:
+    """A source that knows the funds that a test gives it, or fails as the test says."""
+
+    funds: dict[str, Fund] = field(default_factory=lambda: {CNPJ: Fund(CNPJ, "132922", "Fundo Exemplo")})
+    error: Exception | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def find_fund(self, cnpj: str) -> Fund:
+        self.asked.append(cnpj)
+        if self.error is not None:
+            raise self.error
+        found = self.funds.get("".join(character for character in cnpj if character.isalnum()))
+        if found is None:
+            raise FundNotFound("the site knows no such fund", "http://site.example/search")
+        return found
+
+
+@dataclass
+class GatedSearch(FakeSearch):
+    """A site whose answers wait until the test opens the gate."""
+
+    gate: threading.Event = field(default_factory=threading.Event)
+    inside: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def find_fund(self, cnpj: str) -> Fund:
+        self.inside.release()
+        assert self.gate.wait(60), "the test never opened the gate"
+        return super().find_fund(cnpj)
+
+
+@contextlib.contextmanager
+def pricer(redis_url: str, namespace: str, source=None, **settings) -> Iterator[httpx.Client]:
+    """Serve the pricer in a thread; yield a client for it. All is closed in the end."""
+    with served(redis_url, namespace, source, **settings) as (url, _), httpx.Client(base_url=url, timeout=20) as client:
+        yield client
+
+
+@contextlib.contextmanager
+def served(redis_url: str, namespace: str, source=None, **settings) -> Iterator[tuple[str, Server]]:
+    """Serve the pricer in a thread; yield its address, and the server, to stop it."""
+    ready = threading.Event()
+    app = create_app(Settings.load(namespace=namespace, **settings), redis_url=redis_url, source=source or FakeSearch())
+    server = Server(app, ready.set)
+    bound = listen("127.0.0.1", 0)
+    url = url_of(bound)
+    thread = threading.Thread(target=server.run, args=([bound],), name="pricer")
+    thread.start()
+    try:
+        assert ready.wait(20)
+        yield url, server
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive(), "the pricer did not stop"
+
+
+@dataclass(frozen=True)
+class Service:
+    """A pricer and the offline site, each a process, and what a test may need beside."""
+
+    client: httpx.Client
+    namespace: str
+    redis_url: str
+    site_url: str
+    process: subprocess.Popen[str]
+
+
+@contextlib.contextmanager
+def service(redis_url: str, **environment: str) -> Iterator[Service]:
+    """Run the offline site and a pricer as processes, with a namespace of their own."""
+    namespace = f"test-{uuid.uuid4().hex[:12]}"
+    given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
+    with (
+        command("replica", "--port", "0", environment=given) as (site, site_url),
+        command("api", "--port", "0", "--url", site_url, environment=given | environment) as (process, url),
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        yield Service(client, namespace, redis_url, site_url, process)
+    assert (site.returncode, process.returncode) == (0, 0)
+    with connect(redis_url) as redis:
+        for key in redis.scan_iter(Keys(namespace).pattern, count=1000):
+            redis.unlink(key)
+
+
+@contextlib.contextmanager
+def command(*words: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a command until the block ends; yield its process, and what it says after READY."""
+    with subprocess.Popen(
+        [COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        line = process.stdout.readline()
+        assert line.startswith("READY "), process.communicate()[1]
+        try:
+            yield process, line.split()[1]
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, log = process.communicate(timeout=30)
+            assert "Traceback" not in log, log
+
+
+def store(redis, namespace: str, quotes, fund: Fund | None = None) -> None:
+    """Store quotes and a card, as a worker would."""
+    writer = SeriesStore(redis, namespace)
+    writer.save_fund(fund or Fund(CNPJ, "132922", "Fundo Exemplo"))
+    writer.write(quotes)
+
+
+def fields(response: httpx.Response) -> list[str]:
+    """Return the fields that a problem document names."""
+    assert response.headers["Content-Type"] == "application/problem+json", response.text
+    problem = response.json()
+    assert problem["status"] == response.status_code
+    assert problem["type"].startswith("urn:scraperkit:problem:")
+    assert problem["title"]
+    assert problem["detail"]
+    return [error["field"] for error in problem["errors"]]
