@@ -2,7 +2,7 @@
 # when nothing changed. `make <target> PYTHON=/path/to/python3.12` chooses the Python, ARGS="…" goes to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab test check chaos bench format lock sample wheel clean
+.PHONY: help demo lab notebooks notebooks-twice site test check chaos bench format lock sample wheel clean
 
 BIN := .venv/bin
 
@@ -23,7 +23,7 @@ SETUP = $(FIND_PYTHON); "$$found" tools/setup.py
 TESTS = -n 3 --dist worksteal
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## Collect two years of prices from the offline site into the embedded Redis, and chart it
 	@$(SETUP)
@@ -32,6 +32,17 @@ demo: ## Collect two years of prices from the offline site into the embedded Red
 lab: ## Open the lessons in JupyterLab
 	@$(SETUP) --extras lab,api
 	@cd notebooks && exec ../$(BIN)/jupyter-lab $(ARGS)
+
+notebooks: ## Run all lessons afresh, with their outputs into out/notebooks (some of them: ARGS="01 02")
+	@$(SETUP) --extras lab,dev
+	@$(BIN)/python tools/notebooks.py $(ARGS)
+
+notebooks-twice: ## Run each lesson twice, two at a time on one Redis: unsolved, and with its solutions
+	@$(SETUP) --extras lab,dev
+	@$(BIN)/python tools/notebooks.py --twice $(ARGS)
+
+site: notebooks ## Render the lessons with their outputs as web pages, to read offline: out/site/index.html
+	@$(BIN)/python tools/site/render.py
 
 test: ## Run the tests on three processes; some of them: ARGS="-k parser"
 	@$(SETUP) --extras lab,dev
