@@ -268,11 +268,11 @@ class TestASiteThatKeepsFailing:
         )
         with Replica.start() as replica, CvmPages(replica.url, settings=settings) as source:
             months = Fund("18993924000100", "132922").months("2021-01", "2023-12")
-            replica.outage(600)
+            replica.error_rate = 1  # an outage would say for how long to stay away
             with Subscriber(redis, source, settings=settings):
                 batch = Publisher(redis, namespace=namespace).publish(months)
                 assert wait_until(lambda: len(batch.events()) >= 6, 30)
-                replica.outage(0)
+                replica.error_rate = 0
                 status = batch.wait(60)
             redis.delete(Keys.site(replica.url.split("/")[2]), Keys.sites())
         assert status.done == 36
