@@ -118,7 +118,7 @@ def service(redis_url: str, **environment: str) -> Iterator[Service]:
 
 @contextlib.contextmanager
 def command(*words: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a command until the block ends; yield its process, and what it says after READY."""
+    """Run a command until the block ends; yield its process, whose log is `said` then, and what READY tells."""
     with subprocess.Popen(
         [COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -128,8 +128,8 @@ def command(*words: str, environment: dict[str, str]) -> Iterator[tuple[subproce
             yield process, line.split()[1]
         finally:
             process.send_signal(signal.SIGTERM)
-            _, log = process.communicate(timeout=30)
-            assert "Traceback" not in log, log
+            _, process.said = process.communicate(timeout=30)
+            assert "Traceback" not in process.said, process.said
 
 
 def store(redis, namespace: str, quotes, fund: Fund | None = None) -> None:
