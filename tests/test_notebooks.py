@@ -1,37 +1,216 @@
-"""Every notebook runs offline from top to bottom, twice, and is kept without outputs."""
+"""Every lesson reads as the template says, and runs offline: solved and unsolved, side by side, leaving nothing."""
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
+import itertools
+import re
+import sys
+import uuid
 from pathlib import Path
+from types import ModuleType
+from xml.etree import ElementTree
 
-import nbclient
 import nbformat
+import psutil
 import pytest
+from conftest import wait_until
 
-NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+from scraperkit.keys import Keys
+from scraperkit.lessons import LESSONS
 
-
-def test_there_are_some():
-    assert NOTEBOOKS
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs_twice(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("SCRAPERKIT_DATA", str(tmp_path / "data"))
-    monkeypatch.delenv("MPLBACKEND", raising=False)  # or the kernel would not draw into the notebook
-    for _ in range(2):
-        notebook = nbformat.read(path, as_version=4)
-        nbclient.NotebookClient(
-            notebook, timeout=60, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-        ).execute()
-        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-        assert any("image/png" in output.get("data", {}) for output in outputs)
-        assert not [output for output in outputs if output.output_type == "error"]
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+OVERVIEW = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
+EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+VERBS = {"Break", "Bring", "Collect", "Kill", "Make", "Publish", "Read", "Run", "Study", "Subscribe", "Tour", "Watch"}
+LAST = ["Exercises", "Summary", "Next", "Clean up"]
+CHECK = re.compile(r"lesson\.check\((\d), answer_\1\)")
+SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n.+?\n```\n.*</details>", re.DOTALL)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("notebooks_tool", ROOT / "tools" / "notebooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["notebooks_tool"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def cells(path: Path, kind: str | None = None) -> list:
+    notebook = nbformat.read(path, as_version=4)
+    return [cell for cell in notebook.cells if kind in (None, cell.cell_type)]
+
+
+def texts(path: Path) -> list[str]:
+    return [cell.source for cell in cells(path, "markdown")]
+
+
+def minutes(path: Path) -> int:
+    found = re.search(r"^- \*\*Time:\*\* (\d+) minutes", texts(path)[0], re.MULTILINE)
+    assert found, "the first cell tells the minutes"
+    return int(found[1])
+
+
+# ------------------------------------------------------------------------ they run
+
+
+@EACH
+@pytest.mark.timeout(240)
+def test_it_runs_solved_and_unsolved_side_by_side(tool, path, redis, redis_url, tmp_path, monkeypatch):
+    mark = uuid.uuid4().hex
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("RUN_OF_A_LESSON", mark)
+
+    async def both():
+        return await asyncio.gather(tool.run(path, folder=tmp_path), tool.run(path, solve=True, folder=tmp_path))
+
+    plain, solved = asyncio.run(both())
+    exercises = set(tool.solutions(nbformat.read(path, as_version=4)))
+    assert plain.unsolved.keys() == solved.solved.keys() == exercises
+    assert not [text for text in plain.unsolved.values() if text.endswith("is done.")]
+    assert solved.solved == {number: f"Exercise {number} is done." for number in exercises}
+    assert plain.namespace != solved.namespace
+    for run in (plain, solved):
+        assert run.threads == []
+        assert list(redis.scan_iter(Keys(run.namespace).pattern, count=1000)) == []
+    assert wait_until(lambda: not processes_of(mark)), processes_of(mark)
+
+
+@EACH
+def test_what_it_draws_is_in_the_notebook(path):
+    drawing = [cell.source for cell in cells(path, "code") if "sk.plot." in cell.source]
+    assert all(re.search(r"^\w+ = sk\.plot\.|^ *sk\.plot\.\w+\(.*ax=", source, re.MULTILINE) for source in drawing), (
+        "ax = sk.plot…, or the Axes is printed below its picture"
+    )
+
+
+def processes_of(mark: str) -> list[str]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("RUN_OF_A_LESSON") == mark and process.pid != psutil.Process().pid:
+                found.append(f"{process.pid} {' '.join(process.cmdline())}")
+        except psutil.Error:
+            continue
+    return found
+
+
+# ----------------------------------------------------------------------- they read
+
+
+def test_they_are_those_of_the_package():
+    assert [path.stem for path in NOTEBOOKS] == list(LESSONS)
+
+
+def test_the_map_tells_the_minutes_of_each():
+    rows = dict(re.findall(r"^\| \[(\w+)\]\(\1\.ipynb\) \|.*\| (\d+) \|[^|]+\|$", OVERVIEW, re.MULTILINE))
+    assert list(rows) == list(LESSONS)
+    assert {path.stem: minutes(path) for path in NOTEBOOKS} == {name: int(rows[name]) for name in rows}
+    assert sum(int(rows[name]) for name in list(rows)[:5]) == 90
+
+
+@EACH
+def test_it_begins_with_what_you_will_do_and_need(path):
+    first = texts(path)[0]
+    titles = [line for text in texts(path) for line in text.splitlines() if line.startswith("# ")]
+    assert [first.splitlines()[0]] == [title for title in titles if "```" not in title]
+    assert first.removeprefix("# ").split()[0].strip(",:") in VERBS
+    for beginning in ("- **You will** ", "- **You need** ", "- **Time:** "):
+        assert f"\n{beginning}" in first
+    assert 5 <= minutes(path) <= 30
+
+
+@EACH
+def test_a_diagram_shows_who_talks_to_whom(path):
+    found = re.search(r"!\[([^\]]{40,})\]\((images/(\d\d)_\w+\.svg)\)", "\n".join(texts(path)[:3]))
+    assert found, "an SVG with alt text, in one of the first text cells"
+    picture = path.parent / found[2]
+    assert found[3] == path.stem[:2]
+    root = ElementTree.fromstring(picture.read_text(encoding="utf-8"))
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.findtext(f"{space}title")
+    width, height = root.get("viewBox").split()[2:]
+    background = next(iter(root.iter(f"{space}rect")))
+    assert (background.get("width"), background.get("height")) == (width, height), "it paints its own background"
+    assert not list(root.iter(f"{space}script"))
+    assert not [value for part in root.iter() for name, value in part.items() if "href" in name and value[0] != "#"]
+
+
+@EACH
+def test_the_first_code_cell_has_the_two_variables(path):
+    first = cells(path, "code")[0].source
+    assert re.match(r"LIVE = False  # .+\nREDIS_URL = None  # .+\n", first)
+    assert f'lesson = sk.lessons.begin("{path.stem}", live=LIVE, redis_url=' in first
+
+
+@EACH
+def test_text_comes_before_code_and_code_is_short(path):
+    before = None
+    for cell in cells(path):
+        if cell.cell_type == "code":
+            assert len(cell.source.splitlines()) <= 10, cell.source
+            assert before == "markdown" or CHECK.fullmatch(cell.source), f"no text before: {cell.source}"
+        before = cell.cell_type
+
+
+@EACH
+def test_nothing_sleeps_and_nothing_leaves_python(path):
+    for cell in cells(path, "code"):
+        assert not re.search(r"\bsleep\(|^\s*[!%]|__import__|getattr\(", cell.source, re.MULTILINE), cell.source
+
+
+@EACH
+def test_a_question_comes_before_a_surprise_and_the_reading_after_it(path):
+    all_cells = cells(path)
+    exercises = next(n for n, cell in enumerate(all_cells) if cell.source.startswith("## Exercises"))
+    asked = [n for n, cell in enumerate(all_cells) if cell.cell_type == "markdown" and "**Predict.**" in cell.source]
+    assert asked
+    for number, end in itertools.pairwise([*asked, exercises]):
+        assert all_cells[number].source.split("**Predict.**")[1].strip().endswith("?")
+        assert all_cells[number + 1].cell_type == "code"
+        readings = [cell for cell in all_cells[number + 2 : end] if cell.source.startswith("**What happened.**")]
+        assert len(readings) == 1, all_cells[number].source
+
+
+@EACH
+def test_it_ends_with_exercises_summary_next_and_clean_up(path):
+    headings = re.findall(r"^## (.+)$", "\n".join(texts(path)), re.MULTILINE)
+    assert headings[-4:] == LAST
+    assert cells(path)[-1].source.splitlines()[-1] == "lesson.end()"
+
+
+@EACH
+def test_each_exercise_has_a_check_and_a_folded_solution(path):
+    all_cells = cells(path)
+    beginnings = [n for n, cell in enumerate(all_cells) if cell.source.startswith("### Exercise ")]
+    assert 2 <= len(beginnings) <= 3
+    for number, first in enumerate(beginnings, 1):
+        text, answer, check, solution = all_cells[first : first + 4]
+        assert text.source.startswith(f"### Exercise {number}: ")
+        assert answer.source.endswith(f"answer_{number} = ...")
+        assert check.source == f"lesson.check({number}, answer_{number})"
+        assert solution.cell_type == "markdown"
+        assert SOLUTION.fullmatch(solution.source)
+
+
+@EACH
+def test_its_links_lead_somewhere(path):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", "\n".join(texts(path))):
+        known = (
+            target.removesuffix(".ipynb") in LESSONS if target.endswith(".ipynb") else (path.parent / target).exists()
+        )
+        assert known, target
+
+
+@EACH
 def test_it_is_kept_without_outputs(path):
     notebook = nbformat.read(path, as_version=4)
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(not cell.outputs and cell.execution_count is None for cell in code)
-    assert all(len(cell.source.splitlines()) <= 10 for cell in code)
+    nbformat.validate(notebook)
+    assert all(not cell.outputs and cell.execution_count is None for cell in cells(path, "code"))
+    assert all(not cell.metadata for cell in notebook.cells)
+    assert set(notebook.metadata) <= {"kernelspec", "language_info"}

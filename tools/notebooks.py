@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import os
 import re
 import sys
 import time
@@ -29,6 +30,7 @@ from nbclient.exceptions import CellExecutionError
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 OUT = ROOT / "out" / "notebooks"
+LONGEST = 60  # seconds
 _SOLUTION = re.compile(r"<details><summary>Solution</summary>\s+```python\n(.*?)```", re.DOTALL)
 _CHECK = re.compile(r"^lesson\.check\((\d+), \w+\)$")
 _BEFORE = "import threading as _threading; _threads_before = set(_threading.enumerate())"
@@ -110,7 +112,9 @@ async def run(path: Path, *, solve: bool = False, folder: Path | None = None) ->
     resources = {"metadata": {"path": str(folder or path.parent)}}
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources)
     client.extra_arguments = ["--log-level=ERROR"]  # each kernel would warn that its sockets are not encrypted
-    async with client.async_setup_kernel():
+    # What draws into a file would not draw into the notebook.
+    environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+    async with client.async_setup_kernel(env=environment):
         await _aside(client, _BEFORE)
         for index, cell in enumerate(list(notebook.cells)):
             await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
@@ -158,8 +162,12 @@ def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
         print(f"FAILED  {path.stem}\n{why}", file=sys.stderr)
         return False
     wrong = [text for text in result.solved.values() if not text.endswith("is done.")]
-    if result.threads or wrong:
-        print(f"FAILED  {path.stem}: threads left: {result.threads}, solutions that fail: {wrong}", file=sys.stderr)
+    if result.threads or wrong or result.seconds > LONGEST:
+        print(
+            f"FAILED  {path.stem}: {result.seconds:.1f} s of at most {LONGEST}; "
+            f"threads left: {result.threads}; solutions that fail: {wrong}",
+            file=sys.stderr,
+        )
         return False
     if number == 0:
         OUT.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,7 @@ _REAL_FUND = "18993924000100"
 _WHOLE_FROM = "2022-01"
 _VARIABLE = "SCRAPERKIT_NAMESPACE"
 _OUR_THREADS = ("scraper", "replica")
-_JOIN_SECONDS = 5.0
+_JOIN_SECONDS = 2.0
 _Resource = TypeVar("_Resource")
 _open: list[Lesson] = []
 
@@ -282,8 +282,9 @@ class Lesson:
             for thread in threading.enumerate()
             if thread not in self._threads_before and thread.name.startswith(_OUR_THREADS)
         ]
+        deadline = time.monotonic() + _JOIN_SECONDS
         for thread in left:
-            thread.join(_JOIN_SECONDS)
+            thread.join(max(0.0, deadline - time.monotonic()))
         names = sorted(thread.name for thread in left if thread.is_alive())
         return [f"these threads still run: {', '.join(names)}"] if names else []
 
