@@ -81,10 +81,15 @@ def freeze_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: i
     TimeoutError
         If it does not come to that.
     """
+    seen: list[str] = []
 
     def caught() -> bool:
-        worker.freeze()  # first: by the time that one has looked, it would be done with what it held
-        if in_hand(lesson, worker, batch):
+        held, before = in_hand(lesson, worker, batch), seen.copy()
+        seen[:] = held
+        if not held or held != before:  # not yet in the middle of a page
+            return False
+        worker.freeze()
+        if in_hand(lesson, worker, batch) == held:
             return True
         worker.thaw()
         return False
@@ -168,13 +173,41 @@ def mark(ax: Axes, batch: Batch, moments: Mapping[str, pd.Timestamp]) -> Axes:
         What happened, and when.
     """
     start = batch.events()["published_at"].min()
+    behind: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
     for number, (text, moment) in enumerate(moments.items()):
         second = (moment - start).total_seconds()
+        ax.set_xlim(right=max(ax.get_xlim()[1], second * 1.02))
+        late = second > 0.8 * ax.get_xlim()[1]
         ax.axvline(second, color=_INK, linestyle="--", linewidth=1.5, zorder=5)
-        place = (second, 0.985 - 0.085 * number)
-        look: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
-        ax.annotate(f" {text}", place, xycoords=("data", "axes fraction"), color=_INK, va="top", zorder=6, bbox=look)
+        ax.annotate(
+            text, (second, 1 - 0.09 * number), (-5 if late else 5, 0), xycoords=("data", "axes fraction"),
+            textcoords="offset points", ha="right" if late else "left", va="top", color=_INK, bbox=behind, zorder=6,
+        )  # fmt: skip
     return ax
+
+
+def deaths(batches: Mapping[str, tuple[Batch, pd.Timestamp]]) -> Axes:
+    """Draw the timelines of batches in which a worker was killed, one below the other, on one scale; return the last.
+
+    Parameters
+    ----------
+    batches : mapping of str to (Batch, pandas.Timestamp)
+        What to call each, and when the worker was killed.
+    """
+    from matplotlib import pyplot as plt
+
+    from scraperkit import plot
+
+    figure, places = plt.subplots(
+        len(batches), 1, figsize=(10, 3.4 * len(batches)), layout="constrained", squeeze=False
+    )
+    for ax, (name, (batch, died)) in zip(places.flat, batches.items(), strict=True):
+        mark(plot.timeline(batch.events(), ax), batch, {"killed": died})
+        ax.set_title(f"{name}: {batch.status()}", loc="right", fontsize="medium")
+    longest = max(ax.get_xlim()[1] for ax in figure.axes)
+    for ax in figure.axes:
+        ax.set_xlim(right=longest)
+    return figure.axes[-1]
 
 
 def outcomes(batches: Mapping[str, Batch], ax: Axes | None = None) -> Axes:
