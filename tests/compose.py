@@ -46,14 +46,23 @@ def services(**variables: str) -> dict[str, Any]:
 class Stack:
     """The services as processes below a folder; all of them are ended on leaving the block.
 
+    Parameters
+    ----------
+    lease : float
+        Seconds after which a killed worker's jobs are taken over: the one setting that is not as in the file, where it
+        is a minute.
+    **variables
+        What somebody sets before `docker-compose up`.
+
     Attributes
     ----------
     ports : dict
         The port of each service on this machine.
     """
 
-    def __init__(self, folder: Path, **variables: str) -> None:
+    def __init__(self, folder: Path, *, lease: float = 2.0, **variables: str) -> None:
         self.folder = folder
+        self._lease = lease
         self.ports = {service: free_port(0) for service in PORTS}
         self.services = services(**variables)
         self._running: dict[str, list[Child]] = {name: [] for name in self.services}
@@ -117,6 +126,7 @@ class Stack:
             "HOME": str(self.folder / "home"),
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONUNBUFFERED": "1",
+            "SCRAPERKIT_LEASE": str(self._lease),
             **{name: self.here(str(value)) for name, value in given.items()},
         }
 
@@ -126,6 +136,8 @@ class Stack:
         if words[0] == "redis-server":
             # The image's entry point adds its modules; and without a network of containers, it is this machine only.
             words += ["--port", str(self.ports["redis"]), "--bind", "127.0.0.1", *self._modules]
+        if words[0] == "jupyter" and os.geteuid() == 0:
+            words.append("--allow-root")  # in the container, nobody is
         return words
 
     # ------------------------------------------------------------------ docker-compose up, exec
@@ -191,6 +203,11 @@ class Stack:
     def logs(self, name: str) -> str:
         """Return what all processes of a service have said."""
         return "".join(path.read_text(errors="replace") for path in sorted(self.folder.glob(f"logs/{name}-*")))
+
+    def redis_url(self, user: str = "scraperkit") -> str:
+        """Return the address of Redis for one of its users."""
+        name = {"scraperkit": "redis-password", "lab": "lab-password", "default": "redis-admin-password"}[user]
+        return f"redis://{user}:{self.secrets()[name]}@127.0.0.1:{self.ports['redis']}"
 
     def secrets(self) -> dict[str, str]:
         """Return each secret by the name of its file."""

@@ -299,12 +299,6 @@ class TestFiles:
         newest = re.findall(r"^## \[?(\d[^\] ]*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
         assert newest == scraperkit.__version__
 
-    def test_the_shared_redis_is_for_this_machine_and_has_a_password(self):
-        redis = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["redis"]
-        assert redis["command"][0] == "redis-server"
-        assert redis["command"][redis["command"].index("--requirepass") + 1].startswith("${REDIS_PASSWORD:?")
-        assert all(port.startswith("127.0.0.1:") for port in redis["ports"])
-
     def test_the_check_for_machines(self):
         assert os.access(ROOT / ".ci" / "run", os.X_OK)
         assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"]).returncode == 0
