@@ -22,6 +22,7 @@ Importing this opens no connection and starts nothing.
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -66,6 +67,9 @@ if TYPE_CHECKING:
     from scraperkit.worker_process import WorkerProcess
 
 __version__ = "0.1.0"
+
+# Whoever wants the log sets it up. Else Python would print its warnings from a worker's thread, below any cell.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "COLUMNS",

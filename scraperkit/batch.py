@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
-from scraperkit.display import Shown, View, of_batch
+from scraperkit.display import Shown, View, of_batch, of_status
 from scraperkit.engine.cancelling import Cancelling
 from scraperkit.engine.registry import MISSED, live_workers
 from scraperkit.engine.running import raise_engine_error
@@ -29,7 +29,7 @@ _GRACE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class BatchStatus:
+class BatchStatus(Shown):
     """How many messages of a batch are where.
 
     Attributes
@@ -60,6 +60,9 @@ class BatchStatus:
         rest = (("failed", self.failed), ("lost", self.lost), ("cancelled", self.cancelled))
         parts += [f"{count} {word}" for word, count in rest if count]
         return ", ".join(parts + ([f"{self.pending} pending"] if self.pending else []))
+
+    def _view(self) -> View:
+        return of_status(self)
 
 
 class Batch(Shown):

@@ -173,6 +173,11 @@ def of_batch(batch: Batch, status: BatchStatus | None) -> View:
     return View("Batch", f"{batch.id} {state}", tuple(facts), progress(status), tables)
 
 
+def of_status(status: BatchStatus) -> View:
+    """Return the view of a batch's counts."""
+    return View("Finished:" if status.finished else "Goes on:", str(status), bar=progress(status))
+
+
 def of_subscriber(subscriber: Subscriber) -> View:
     """Return the view of a subscriber."""
     worker = subscriber.worker

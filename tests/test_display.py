@@ -84,6 +84,9 @@ class TestABatch:
         assert "goes on" in text
         assert re.search(r"pending +3", text)
 
+    def test_whose_status_is_shown_alone(self, failing_batch):
+        assert shown(failing_batch.status())[0] == "Finished: 5 published, 1 done, 4 failed"
+
     def test_of_nothing_is_finished(self, redis, namespace):
         text, _ = shown(Publisher(redis, namespace=namespace).publish([]))
         assert "is finished" in text

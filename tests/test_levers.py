@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 import threading
 
 import pytest
@@ -193,3 +196,20 @@ class TestACrash:
                 assert batch.wait(20).done == 1
 
         asyncio.run(lesson())
+
+
+def test_nothing_is_printed_from_a_workers_thread(redis_url, namespace):
+    """A notebook would show it below any cell; what failed is told by ``wait``, in the cell that asks."""
+    code = textwrap.dedent(f"""
+        import scraperkit as sk
+        class Site:
+            def fetch(self, request): raise OSError("reset")
+        redis = sk.connect({redis_url!r})
+        settings = sk.Settings.load(namespace={namespace!r}, max_attempts=1)
+        with sk.Subscriber(redis, Site(), settings=settings):
+            months = sk.Fund("18993924000100", "132922").months("2021-01", "2021-02")
+            batch = sk.Publisher(redis, namespace={namespace!r}).publish(months)
+            print(batch.wait(60, progress=False))
+    """)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("2 published, 0 done, 2 failed\n", "")

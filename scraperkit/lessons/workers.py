@@ -1,0 +1,55 @@
+"""Checks of the exercises of ``03_workers_in_the_background``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scraperkit.batch import Batch
+from scraperkit.lessons.answers import batch_of, unfinished
+from scraperkit.lessons.lesson import Lesson
+
+_TWO_YEARS = {f"{month:02d}/{year}" for year in (2021, 2022) for month in range(1, 13)}
+_THREADS = 6
+_ATTEMPTS = 3
+
+
+def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a batch that one subscriber began and another finished."""
+    batch, hint = batch_of(answer, _TWO_YEARS)
+    if batch is None:
+        return hint
+    if hint := unfinished(batch):
+        return hint
+    workers = batch.events()["worker"].nunique()
+    return None if workers >= 2 else "one subscriber has done it all: it has to stop earlier. Is the site slow enough?"
+
+
+def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a batch that six threads of one subscriber have done."""
+    if not isinstance(answer, Batch):
+        return f"the answer is the batch that publish() returns; this is a {type(answer).__name__}."
+    if hint := unfinished(answer):
+        return hint
+    events = answer.events()
+    if events.empty:
+        return "nothing was done for this batch now: force=True has what is stored fetched again."
+    if events["worker"].nunique() > 1:
+        return "more than one subscriber took part."
+    threads = events["thread"].nunique()
+    return None if threads == _THREADS else f"{threads} threads took part."
+
+
+def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
+    """Check a batch of one job that was tried three times and is a dead letter."""
+    if not isinstance(answer, Batch):
+        return f"the answer is the batch that publish() returns; this is a {type(answer).__name__}."
+    status = answer.status()
+    if status.published != 1:
+        return f"one job is enough; this batch has {status.published}."
+    if status.pending:
+        return "the job is still pending: wait for the batch while a subscriber works."
+    events = answer.events()
+    if list(events["outcome"]).count("dead") != 1:
+        return "the job is no dead letter."
+    attempts = len(events)
+    return None if attempts == _ATTEMPTS else f"it was tried {attempts} times. Which setting says how often?"
