@@ -167,13 +167,13 @@ def test_nothing_sleeps_and_nothing_leaves_python(path):
 @EACH
 def test_a_question_comes_before_a_surprise_and_the_reading_after_it(path):
     all_cells = cells(path)
-    exercises = next(n for n, cell in enumerate(all_cells) if cell.source.startswith("## Exercises"))
+    exercises = next(n for n, cell in enumerate(all_cells) if "## Exercises" in cell.source)
     asked = [n for n, cell in enumerate(all_cells) if cell.cell_type == "markdown" and "**Predict.**" in cell.source]
     assert asked
     for number, end in itertools.pairwise([*asked, exercises]):
         assert all_cells[number].source.split("**Predict.**")[1].strip().endswith("?")
         assert all_cells[number + 1].cell_type == "code"
-        readings = [cell for cell in all_cells[number + 2 : end] if cell.source.startswith("**What happened.**")]
+        readings = [cell for cell in all_cells[number + 2 : end + 1] if cell.source.startswith("**What happened.**")]
         assert len(readings) == 1, all_cells[number].source
 
 
