@@ -1,0 +1,77 @@
+"""Checks of the exercises of ``04_fund_prices``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from scraperkit import metrics
+from scraperkit.calendar import business_days
+from scraperkit.lessons.lesson import Lesson
+from scraperkit.timeseries import TimeSeriesReader
+
+# The funds of the lesson that its exercises are about.
+STOCKS, PATCHY, LOANS = "18993924000100", "99101016000158", "99101018000147"
+_FIRST, _LAST = "2022-01-01", "2023-12-31"
+_BIG_FALL = -0.05
+
+
+def _prices(lesson: Lesson, cnpj: str) -> pd.Series[float]:
+    prices = TimeSeriesReader(lesson.redis, namespace=lesson.namespace).prices(cnpj, start=_FIRST, end=_LAST)
+    return prices[cnpj].dropna()
+
+
+def check_1(lesson: Lesson, answer: Any) -> str | None:
+    """Check the month in which the fund of stocks lost most."""
+    try:
+        month = pd.Period(answer, freq="M")
+    except (ValueError, TypeError):
+        return "the answer is a month, as the index of the monthly returns has it, or as text: '2022-01'."
+    of_month: dict[Any, float] = metrics.monthly_returns(_prices(lesson, STOCKS).to_frame())[STOCKS].to_dict()
+    if month not in of_month:
+        return f"there are no prices of {month}."
+    if month == max(of_month, key=of_month.__getitem__):
+        return "that is the best month. Which end of the list do you want?"
+    worst = min(of_month, key=of_month.__getitem__)
+    return None if month == worst else f"{month} brought {of_month[month]:+.1%}; another month was worse."
+
+
+def check_2(lesson: Lesson, answer: Any) -> str | None:
+    """Check an index of the fund of loans in which the two amortisations are no losses."""
+    if isinstance(answer, pd.DataFrame) and answer.shape[1] == 1:
+        answer = answer.iloc[:, 0]
+    if not isinstance(answer, pd.Series):
+        return f"the answer is a Series with a value for each day; this is a {type(answer).__name__}."
+    own = _prices(lesson, LOANS)
+    if not answer.index.equals(own.index):
+        return f"it should have the {len(own)} days of the fund's prices; it has {len(answer)}."
+    if answer.isna().any():
+        return (
+            f"{int(answer.isna().sum())} of its days are NaN. A first day has no return: what has it grown by so far?"
+        )
+    pair = pd.DataFrame({"told": own, "answer": answer})
+    daily = metrics.returns(pair).iloc[1:]
+    if (daily["answer"] < _BIG_FALL).any():
+        return f"on {daily['answer'].idxmin():%d %B %Y} it still falls by {-daily['answer'].min():.0%}."
+    paid_back = daily["told"] < _BIG_FALL
+    if (daily["answer"] - daily["told"])[~paid_back].abs().max() > 1e-9:
+        return "the two falls are gone, but the returns of other days changed too; leave those as they are."
+    far = daily.loc[paid_back, "answer"].abs().max() > -_BIG_FALL
+    return "on the two days it jumps now; on a usual day this fund moves by far less than 1 %." if far else None
+
+
+def check_3(lesson: Lesson, answer: Any) -> str | None:
+    """Check the business days on which the patchy fund has no price."""
+    try:
+        days = pd.DatetimeIndex(answer).normalize().unique()
+    except (ValueError, TypeError):
+        return "the answer holds days, such as the index of a frame, or a list of dates."
+    business, priced = business_days(_FIRST, _LAST), pd.DatetimeIndex(_prices(lesson, PATCHY).index)
+    closed, there = days.difference(business), days.intersection(priced)
+    if len(closed):
+        return f"{closed[0]:%d %B %Y} is a weekend, a holiday or out of the two years: nobody was to give a price."
+    if len(there):
+        return f"there is a price on {there[0]:%d %B %Y}."
+    missing = len(business.difference(priced)) - len(days)
+    return f"these are missing, but so {'is 1 more' if missing == 1 else f'are {missing} more'}." if missing else None
