@@ -66,7 +66,8 @@ class Health(Shown):
         return cls(
             workers=tuple(workers),
             stale=tuple(sorted(known - {worker.name for worker in workers})),
-            lag=client.xlen(keys.jobs) - pending,
+            # Counted a moment apart: some of what was pending may be done by now.
+            lag=max(0, client.xlen(keys.jobs) - pending),
             pending=pending,
             oldest=max(0.0, time.time() - int(first[0][0].split("-")[0]) / 1000) if first else None,
             retries=client.zcard(keys.retries),

@@ -38,6 +38,7 @@ class Running:
         self._reads = anyio.CapacityLimiter(settings.api_threads)
         self._lookups = anyio.CapacityLimiter(settings.api_lookups)
         self._probes = anyio.CapacityLimiter(PROBES)
+        self._asking = 0
 
     async def read(self, work: Callable[[], T]) -> T:
         """Do in a thread what asks Redis and is soon answered."""
@@ -55,9 +56,13 @@ class Running:
         ProblemError
             503, if too many wait for that already.
         """
-        if self._lookups.statistics().tasks_waiting >= self.settings.api_queue:
+        if self._asking >= self.settings.api_lookups + self.settings.api_queue:
             raise ProblemError("busy", "too many funds are being looked up; try again", headers={"Retry-After": "5"})
-        return await anyio.to_thread.run_sync(work, limiter=self._lookups)
+        self._asking += 1
+        try:
+            return await anyio.to_thread.run_sync(work, limiter=self._lookups)
+        finally:
+            self._asking -= 1
 
 
 async def _running(request: Request) -> Running:
