@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
+import math
 from collections import Counter
+from functools import partial
 
 import pytest
 from conftest import wait_until
-from helpers import FakeSite, months
+from helpers import FakeSite, months, one_quote
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_subscriber import subscriber
@@ -17,10 +20,12 @@ from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.engine.registry import WorkerCard, live_workers
 from scraperkit.keys import Keys
+from scraperkit.models import DailyQuote
 from scraperkit.publisher import Publisher
 from scraperkit.worker import Worker
 
 GOOD = {"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022"}
+QUOTE = partial(DailyQuote, cnpj="18993924000100", date=dt.date(2021, 1, 4))
 MEGABYTE = 1_000_000
 NASTY = [
     b"",
@@ -99,6 +104,49 @@ def test_any_message_is_settled(redis, namespace, keys, messages):
     assert outcomes.total() == len(messages)
     assert set(outcomes) <= {"done", "dead", "ignored"}
     assert redis.xlen(keys.jobs) == 0
+
+
+class TestASourceThatReturnsRubbish:
+    """What a class of one's own may get wrong: only that job fails, and its error says what is wrong."""
+
+    @pytest.mark.parametrize(
+        ("answer", "says"),
+        [
+            (None, "the source returned NoneType, not a list"),
+            ([("18993924000100", 1.0)], "a list with tuple in it"),
+            ([{"cnpj": "99101018000147"}], "quotes of '99101018000147' for 18993924000100"),
+            ([{"date": "2021-01-04"}], "'2021-01-04' for a day, not a datetime.date"),
+            ([{"date": None}], "'None' for a day, not a datetime.date"),
+            ([{"date": dt.date(2021, 2, 1)}], "returned 2021-02-01 for 01/2021"),
+            ([{"quota": "12,34"}], "quota on 2021-01-04: '12,34' is text"),
+            ([{"holders": math.nan}], "holders on 2021-01-04: nan is no value to keep"),
+        ],
+    )
+    def test_is_told_what_is_wrong(self, redis, namespace, answer, says):
+        def fetch(request):
+            if request.month == 2:
+                return one_quote(request)
+            return answer and [QUOTE(**each) if isinstance(each, dict) else each for each in answer]
+
+        with subscriber(redis, namespace, FakeSite(fetch), threads=2, max_attempts=1):
+            batch = Publisher(redis, namespace=namespace).publish(months(2))
+            assert str(batch.wait(30)) == "2 published, 1 done, 1 failed"
+        assert says in batch.failures()["error"].item()
+
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(st.builds(DailyQuote, *[st.none() | st.integers() | st.text(max_size=9) | st.floats()] * 8)))
+    def test_kills_no_worker(self, redis, namespace, quotes):
+        async def go() -> Counter[str]:
+            given = Settings.load(namespace=namespace, threads=1, max_attempts=1)
+            worker = Worker(redis, FakeSite(lambda _: quotes), delivery="stream", settings=given)
+            await worker.start()
+            Publisher(redis, namespace=namespace).publish(months(1), force=True)
+            try:
+                return await worker.step()
+            finally:
+                await worker.close()
+
+        assert asyncio.run(go()) == {"dead" if quotes else "done": 1}
 
 
 class TestRubbishInTheKitsOwnKeys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import math
 import re
@@ -172,7 +173,7 @@ def test_more_than_one_pipeline_and_more_than_one_read(store, reader, monkeypatc
 # ---------------------------------------------------------------- what cannot be written
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "12,34", "1.5"])
 def test_a_value_that_is_no_number_is_refused_before_anything_is_written(store, reader, namespace, value):
     bad = quote(A, "2022-01-05", None, net_worth=value)
     with pytest.raises(StoreError, match=re.escape(f"{namespace}:{{{A}}}:net_worth on 2022-01-05")):
@@ -183,6 +184,11 @@ def test_a_value_that_is_no_number_is_refused_before_anything_is_written(store, 
 def test_a_day_before_1970_is_refused(store):
     with pytest.raises(StoreError, match=r":quota on 1969-12-31.*1970"):
         store.write([quote(A, "1969-12-31")])
+
+
+def test_a_day_that_is_text_is_refused(store):
+    with pytest.raises(StoreError, match=r"'2022-01-03' is no datetime.date"):
+        store.write([dataclasses.replace(quote(A, "2022-01-03"), date="2022-01-03")])
 
 
 def test_a_cnpj_that_is_none_is_refused(store):

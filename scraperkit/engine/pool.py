@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import threading
 import time
 from collections import deque
@@ -106,9 +107,14 @@ def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[Daily
         quotes = list(answer)
     except TypeError:
         raise TypeError(f"the source returned {type(answer).__name__}, not a list of DailyQuote") from None
+    year, month = request.year, request.month
     for quote in quotes:
         if not isinstance(quote, DailyQuote):
             raise TypeError(f"the source returned a list with {type(quote).__name__} in it, not DailyQuote")
         if quote.cnpj != request.document:
             raise ValueError(f"the source returned quotes of {str(quote.cnpj)[:40]!r} for {request.document}")
+        if not isinstance(quote.date, dt.date):
+            raise TypeError(f"the source returned {str(quote.date)[:40]!r} for a day, not a datetime.date")
+        if quote.date.month != month or quote.date.year != year:
+            raise ValueError(f"the source returned {quote.date} for {request.month_year}")
     return quotes

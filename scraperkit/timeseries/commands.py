@@ -96,7 +96,7 @@ def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[Command]:
     Raises
     ------
     StoreError
-        If a value is NaN or infinite, or a day is before 1970; names series and day.
+        If a value is no number, NaN or infinite, or a day is none or before 1970; names series and day.
     ConfigError
         If a quote's CNPJ is none.
 
@@ -121,7 +121,10 @@ def _sample_words(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> list[s
     series = {metric: keys.series(cnpj, metric) for metric in METRICS}
     words: list[str | int] = []
     for quote in quotes:
-        timestamp = day_number(quote.date) * DAY_MS
+        try:
+            timestamp = day_number(quote.date) * DAY_MS
+        except AttributeError:
+            raise StoreError(f"{series['quota']}: {str(quote.date)[:30]!r} is no datetime.date") from None
         for metric, value in quote.metrics():
             if timestamp < 0 or not _is_finite(value):
                 raise _unfit(series[metric], quote.date, value)
@@ -132,13 +135,15 @@ def _sample_words(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> list[s
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except OverflowError:  # an int beyond every float
+    except (OverflowError, TypeError, ValueError):  # an int beyond every float, or text
         return False
 
 
-def _unfit(series: str, date: dt.date, value: float) -> StoreError:
+def _unfit(series: str, date: dt.date, value: object) -> StoreError:
     if date.year < 1970:
         return StoreError(f"{series} on {date}: Redis keeps no day before 1970-01-01")
+    if isinstance(value, str):
+        return StoreError(f"{series} on {date}: {value[:30]!r} is text; make a number of it")
     return StoreError(f"{series} on {date}: {str(value)[:30]} is no value to keep; leave it out of the quote (None)")
 
 
