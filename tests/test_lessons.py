@@ -228,7 +228,7 @@ def test_waiting_ends_with_a_sentence(begin):
 def test_dots_are_no_answer_yet(begin):
     verdict = begin().check(1, ...)
     assert not verdict.done
-    assert verdict.text == "Exercise 1: put your answer in place of the dots, then run this again."
+    assert verdict.text == "Exercise 1: put your answer in place of the dots, run that cell, then this one."
 
 
 def test_an_answer_that_breaks_the_check_gets_a_sentence(begin):

@@ -176,7 +176,8 @@ class Lesson:
         """
         check = self._check_of(number)
         if answer is ...:
-            return Verdict(False, f"Exercise {number}: put your answer in place of the dots, then run this again.")
+            what_to_do = "put your answer in place of the dots, run that cell, then this one."
+            return Verdict(False, f"Exercise {number}: {what_to_do}")
         try:
             hint = check(self, answer)
         except Exception as error:  # noqa: BLE001 - whatever an answer is, a beginner gets a sentence and no traceback
