@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pandas as pd
 
 from scraperkit import metrics
 from scraperkit.calendar import business_days
+from scraperkit.errors import UnknownFund
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.timeseries import TimeSeriesReader
 
@@ -17,18 +19,30 @@ _FIRST, _LAST = "2022-01-01", "2023-12-31"
 _BIG_FALL = -0.05
 
 
-def _prices(lesson: Lesson, cnpj: str) -> pd.Series[float]:
-    prices = TimeSeriesReader(lesson.redis, namespace=lesson.namespace).prices(cnpj, start=_FIRST, end=_LAST)
-    return prices[cnpj].dropna()
+_NOTHING_YET = "the prices are not there yet: run the cells above from the top."
+
+
+def _prices(lesson: Lesson, cnpj: str) -> pd.Series[float] | None:
+    """Return the prices of one of the funds, unless they have not been collected."""
+    reader = TimeSeriesReader(lesson.redis, namespace=lesson.namespace)
+    try:
+        return reader.prices(cnpj, start=_FIRST, end=_LAST)[cnpj].dropna()
+    except UnknownFund:
+        return None
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:
     """Check the month in which the fund of stocks lost most."""
-    try:
-        month = pd.Period(answer, freq="M")
-    except (ValueError, TypeError):
+    month: Any = None
+    if isinstance(answer, (pd.Period, pd.Timestamp, str)):
+        with contextlib.suppress(ValueError):
+            month = pd.Period(answer, freq="M")
+    if pd.isna(month):
         return "the answer is a month, as the index of the monthly returns has it, or as text: '2022-01'."
-    of_month: dict[Any, float] = metrics.monthly_returns(_prices(lesson, STOCKS).to_frame())[STOCKS].to_dict()
+    own = _prices(lesson, STOCKS)
+    if own is None:
+        return _NOTHING_YET
+    of_month: dict[Any, float] = metrics.monthly_returns(own.to_frame())[STOCKS].to_dict()
     if month not in of_month:
         return f"there are no prices of {month}."
     if month == max(of_month, key=of_month.__getitem__):
@@ -44,6 +58,8 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
     if not isinstance(answer, pd.Series):
         return f"the answer is a Series with a value for each day; this is a {type(answer).__name__}."
     own = _prices(lesson, LOANS)
+    if own is None:
+        return _NOTHING_YET
     if not answer.index.equals(own.index):
         return f"it should have the {len(own)} days of the fund's prices; it has {len(answer)}."
     if answer.isna().any():
@@ -64,14 +80,19 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
 def check_3(lesson: Lesson, answer: Any) -> str | None:
     """Check the business days on which the patchy fund has no price."""
     try:
-        days = pd.DatetimeIndex(answer).normalize().unique()
+        days = pd.DatetimeIndex(list(answer)).normalize().unique()
     except (ValueError, TypeError):
         return "the answer holds days, such as the index of a frame, or a list of dates."
-    business, priced = business_days(_FIRST, _LAST), pd.DatetimeIndex(_prices(lesson, PATCHY).index)
+    own = _prices(lesson, PATCHY)
+    if own is None:
+        return _NOTHING_YET
+    business, priced = business_days(_FIRST, _LAST), pd.DatetimeIndex(own.index)
     closed, there = days.difference(business), days.intersection(priced)
     if len(closed):
         return f"{closed[0]:%d %B %Y} is a weekend, a holiday or out of the two years: nobody was to give a price."
     if len(there):
         return f"there is a price on {there[0]:%d %B %Y}."
-    missing = len(business.difference(priced)) - len(days)
-    return f"these are missing, but so {'is 1 more' if missing == 1 else f'are {missing} more'}." if missing else None
+    more = len(business.difference(priced)) - len(days)
+    if not more:
+        return None
+    return f"of the days that are missing, {more} {'is' if more == 1 else 'are'} not in your answer."
