@@ -300,7 +300,12 @@ def test_a_channel_that_loses_nothing(begin):
     assert "these months are missing, or too many: 06/2021" in publishing.check_2(
         lesson, stream(lesson, half_a_year[:5])
     )
-    assert "went to the stream" in publishing.check_2(lesson, stream(lesson, half_a_year))
+    kept = stream(lesson, half_a_year)
+    assert "went to the stream" in publishing.check_2(lesson, kept)
+    with Subscriber(lesson.redis, FakeSite(), threads=2):
+        kept.wait(30)
+    said_once_more = channel.publish(half_a_year)
+    assert "Publish with force=True when you try again" in publishing.check_2(lesson, said_once_more)
     with pytest.warns(UserWarning, match="nobody listens"):
         lost = channel.publish(half_a_year, force=True)
     assert "6 are lost" in publishing.check_2(lesson, lost)
@@ -313,12 +318,18 @@ def test_a_channel_that_loses_nothing(begin):
 def test_only_what_is_missing(begin):
     lesson = begin()
     year = FUND.months("2022-01", "2022-12")
-    assert "all twelve months" in publishing.check_3(lesson, stream(lesson, year))
-    missing = stream(lesson, year[6:11])
+    early = stream(lesson, year[:7])
+    with Subscriber(lesson.redis, FakeSite(), threads=2):
+        early.wait(30)
+    assert "2022-08 is not stored yet" in publishing.check_3(lesson, early)
+    missing = Publisher(lesson.redis).publish(year, only_missing=True)
     assert "5 are pending" in publishing.check_3(lesson, missing)
     with Subscriber(lesson.redis, FakeSite(), threads=2):
         missing.wait(30)
     assert publishing.check_3(lesson, missing) is None
+    assert "all twelve months" in publishing.check_3(lesson, stream(lesson, year))
+    nothing = Publisher(lesson.redis).publish(year, only_missing=True)
+    assert "nothing was missing" in publishing.check_3(lesson, nothing)
 
 
 def test_rounds_are_counted(begin):
@@ -334,7 +345,7 @@ def test_rounds_are_counted(begin):
     ("delivery", "claim", "workers", "hint"),
     [
         ("pubsub", False, 3, None),
-        ("pubsub", False, 2, "2 of three workers have done it."),
+        ("pubsub", False, 2, "2 of three workers have done it. Publish with force=True"),
         ("pubsub", True, 3, "3 heard it, but one laid a claim on it"),
         ("stream", True, 3, "from a stream each message goes to one worker only"),
     ],

@@ -7,6 +7,9 @@ from typing import Any
 
 from scraperkit.batch import Batch
 
+# A learner who tries again must not be stuck with what the first try has done.
+AGAIN = "Publish with force=True when you try again: the same months without it are the same batch, and done already."
+
 
 def batch_of(answer: Any, months: Set[str]) -> tuple[Batch, None] | tuple[None, str]:
     """Return the answer if it is a batch of just these months (``MM/YYYY``), else a hint."""

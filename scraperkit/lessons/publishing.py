@@ -6,12 +6,11 @@ from typing import Any
 
 from scraperkit.batch import Batch
 from scraperkit.errors import BadMessage
-from scraperkit.lessons.answers import batch_of, unfinished
+from scraperkit.lessons.answers import AGAIN, batch_of, unfinished
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.models import ScrapeRequest
 
 _CNPJ, _PK = "18993924000100", "132922"
-_MISSING = {f"{month:02d}/2022" for month in range(7, 12)}
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
@@ -34,14 +33,26 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
     batch, hint = batch_of(answer, {f"{month:02d}/2021" for month in range(1, 7)})
     if batch is None:
         return hint
-    if batch.receivers is None:
-        return "this went to the stream, where nothing gets lost anyway; the channel is delivery='pubsub'."
+    kept = batch.receivers is None and batch.status().pending
+    if kept or (batch.events()["delivery"] == "stream").any():
+        return f"these went to the stream, where nothing gets lost anyway; the channel is delivery='pubsub'. {AGAIN}"
     return unfinished(batch)
 
 
-def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
-    """Check a batch of the five months of 2022 that were missing."""
-    if isinstance(answer, Batch) and answer.status().published == 12:
+def check_3(lesson: Lesson, answer: Any) -> str | None:
+    """Check a batch of those months of a year that were missing: all of the year is stored now."""
+    if not isinstance(answer, Batch):
+        return batch_of(answer, set())[1]
+    months = set(answer.jobs()["month"])
+    if not months:
+        return "nothing was missing: the whole year is stored by now. Take 2023, after you have collected a part of it."
+    if len(months) == 12:
         return "this asks for all twelve months again; one argument of publish leaves out what is stored."
-    batch, hint = batch_of(answer, _MISSING)
-    return hint if batch is None else unfinished(batch)
+    if hint := unfinished(answer):
+        return hint
+    years = {month[3:] for month in months}
+    stored = set(lesson.redis.hkeys(lesson.keys.months(_CNPJ)))
+    missing = {f"{year}-{month:02d}" for year in years for month in range(1, 13)} - stored
+    if missing:
+        return f"{min(missing)} is not stored yet, though the whole year was asked for."
+    return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from scraperkit.lessons.answers import batch_of, unfinished
+from scraperkit.lessons.answers import AGAIN, batch_of, unfinished
 from scraperkit.lessons.lesson import Lesson
 
 
@@ -24,11 +24,11 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         return hint
     events = batch.events()
     if (events["delivery"] == "stream").any():
-        return "from a stream each message goes to one worker only; which delivery reaches everybody?"
+        return f"from a stream each message goes to one worker only; which delivery reaches everybody? {AGAIN}"
     workers = events.loc[events["outcome"] == "done", "worker"].nunique()
     if workers == 1 and batch.receivers and batch.receivers > 1:
-        return f"{batch.receivers} heard it, but one laid a claim on it and the others held back."
-    return None if workers == 3 else f"{workers} of three workers have done it."
+        return f"{batch.receivers} heard it, but one laid a claim on it and the others held back. {AGAIN}"
+    return None if workers == 3 else f"{workers} of three workers have done it. {AGAIN}"
 
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
@@ -40,8 +40,9 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         return hint
     events = batch.events()
     if (events["delivery"] != "stream").any():
-        return "these went over the channel; the stream is what a group shares."
+        return f"these went over the channel; the stream is what a group shares. {AGAIN}"
     shares = sorted(events["worker"].value_counts(), reverse=True)
     if shares == [4, 2]:
         return None
-    return f"the shares are {' and '.join(map(str, shares))}. How many does a worker with two threads do in a round?"
+    told = " and ".join(map(str, shares))
+    return f"the shares are {told}. How many does a worker with two threads do in a round? {AGAIN}"
