@@ -2,75 +2,40 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from scraperkit.batch import Batch
 from scraperkit.deadletters import DeadLetters
-from scraperkit.embedded_server import EmbeddedServer
 from scraperkit.lessons.answers import unfinished
 from scraperkit.lessons.lesson import Lesson
+from scraperkit.lessons.own_redis import own_redis
 from scraperkit.worker_process import WorkerProcess
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+__all__ = [
+    "check_1",
+    "check_2",
+    "check_3",
+    "deaths",
+    "freeze_at_work",
+    "in_hand",
+    "kill_at_work",
+    "mark",
+    "outcomes",
+    "own_redis",
+    "pending",
+]
+
 _INK = "#D55E00"
 # Colours of scraperkit.plot, and a pattern where colour alone would say it.
 _LOOKS = {"done": ("#0072B2", ""), "failed": ("#E69F00", "//"), "lost": ("#D55E00", "xx"), "pending": ("#BBBBBB", "")}
-_open: list[OwnRedis] = []
-
-
-class OwnRedis(EmbeddedServer):
-    """A Redis in a temporary folder, which nobody else knows; leaving the block ends it and deletes the folder.
-
-    It keeps a log of every change that it was told (an append-only file): killed, it comes back as it was.
-    """
-
-    def __init__(self) -> None:
-        self._temporary = tempfile.TemporaryDirectory(prefix="scraperkit-lesson-")
-        super().__init__(Path(self._temporary.name))
-        _open.append(self)
-
-    def close(self) -> None:
-        """End the server and delete all that it kept; again is harmless."""
-        self.stop()
-        self._temporary.cleanup()
-        if self in _open:
-            _open.remove(self)
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def own_redis() -> OwnRedis:
-    """Start a Redis that belongs to this lesson alone; one that an earlier run of it has left open is closed.
-
-    Examples
-    --------
-    >>> with own_redis() as server:
-    ...     server.running
-    True
-    """
-    _close_all()
-    server = OwnRedis()
-    server.start()
-    return server
-
-
-@atexit.register
-def _close_all() -> None:
-    for server in list(_open):
-        with contextlib.suppress(Exception):
-            server.close()
 
 
 def freeze_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: int = 6) -> pd.Timestamp:
