@@ -8,16 +8,18 @@ import re
 import socketserver
 import threading
 import time
-from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from scraperkit.errors import MonthNotOffered, SourceError
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.models import DailyQuote, ScrapeRequest
 from scraperkit.sample import Sample, load_sample
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _HOST = "127.0.0.1"
 _BASE = "/prices/"
@@ -147,15 +149,32 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def busiest_second(moments: Sequence[float]) -> int:
-    """Return how many of these moments, in seconds and in order, fall into the second that has most of them.
+def arrivals(moments: Mapping[str, Sequence[float]], ax: Axes | None = None) -> Axes:
+    """Draw how many requests a site had seen by when, as steps.
 
-    Examples
-    --------
-    >>> busiest_second([0.0, 0.9, 1.5, 1.6, 1.8])
-    4
+    Parameters
+    ----------
+    moments : mapping of str to sequence of float
+        What to call each run, and when its requests came: a part of :attr:`PriceSite.asked`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure if left out.
     """
-    return max((index + 1 - bisect_left(moments, moment - 1) for index, moment in enumerate(moments)), default=0)
+    from scraperkit.plot.style import COLOURS, FAINT, STYLES, new_axes, unbox
+
+    ax = new_axes(3.5) if ax is None else ax
+    longest = max((run[-1] - run[0] for run in moments.values() if run), default=0.0) + 0.3
+    for (name, run), colour, style in zip(moments.items(), COLOURS, STYLES, strict=False):
+        seconds = [moment - run[0] for moment in run]
+        counts = range(1, len(run) + 1)
+        ax.step([*seconds, longest], [*counts, len(run)], where="post", label=name, color=colour, linestyle=style)
+        ax.plot(seconds, counts, ".", color=colour)
+    ax.set_xlabel("seconds since the first request")
+    ax.set_ylabel("requests so far")
+    ax.set_ylim(bottom=0)
+    ax.grid(visible=True, color=FAINT, linewidth=0.7)
+    ax.legend(loc="lower right", frameon=False)
+    unbox(ax)
+    return ax
 
 
 # --------------------------------------------------------------------------- the exercises
