@@ -1,4 +1,4 @@
-"""Every lesson reads as the template says, and runs offline: solved and unsolved, side by side, leaving nothing."""
+"""Every lesson reads as the template says, and runs twice side by side, solved and unsolved, leaving nothing."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import itertools
 import re
 import sys
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
@@ -19,11 +20,14 @@ from conftest import wait_until
 
 from scraperkit.keys import Keys
 from scraperkit.lessons import LESSONS
+from scraperkit.replica import Replica
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 OVERVIEW = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# It breaks its site and its Redis, so it takes neither from others.
+ALWAYS_OFFLINE = {"05_when_things_fail"}
 VERBS = {"Break", "Bring", "Collect", "Kill", "Make", "Publish", "Read", "Run", "Study", "Subscribe", "Tour", "Watch"}
 LAST = ["Exercises", "Summary", "Next", "Clean up"]
 CHECK = re.compile(r"lesson\.check\((\d), answer_\1\)")
@@ -59,17 +63,33 @@ def minutes(path: Path) -> int:
 # ------------------------------------------------------------------------ they run
 
 
+@pytest.fixture(scope="module")
+def regulator() -> Iterator[Replica]:
+    """What a live lesson takes for the regulator's own site."""
+    with Replica.start() as site:
+        yield site
+
+
 @EACH
 @pytest.mark.timeout(240)
-def test_it_runs_solved_and_unsolved_side_by_side(tool, path, redis, redis_url, tmp_path, monkeypatch):
+def test_it_runs_solved_and_unsolved_offline_and_live_side_by_side(
+    tool, path, regulator, redis, redis_url, tmp_path, monkeypatch
+):
     mark = uuid.uuid4().hex
-    monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("RUN_OF_A_LESSON", mark)
+    monkeypatch.setenv("SCRAPERKIT_CVM_URL", regulator.url)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    asked = regulator.requests.total()
+    live = path.stem not in ALWAYS_OFFLINE
 
     async def both():
-        return await asyncio.gather(tool.run(path, folder=tmp_path), tool.run(path, solve=True, folder=tmp_path))
+        return await asyncio.gather(
+            tool.run(path, live=live, redis_url=redis_url, folder=tmp_path),
+            tool.run(path, solve=True, folder=tmp_path),
+        )
 
     plain, solved = asyncio.run(both())
+    assert (regulator.requests.total() > asked) == live
     exercises = set(tool.solutions(nbformat.read(path, as_version=4)))
     assert plain.unsolved.keys() == solved.solved.keys() == exercises
     assert not [text for text in plain.unsolved.values() if text.endswith("is done.")]
@@ -171,7 +191,7 @@ def test_a_question_comes_before_a_surprise_and_the_reading_after_it(path):
     asked = [n for n, cell in enumerate(all_cells) if cell.cell_type == "markdown" and "**Predict.**" in cell.source]
     assert asked
     for number, end in itertools.pairwise([*asked, exercises]):
-        assert all_cells[number].source.split("**Predict.**")[1].strip().endswith("?")
+        assert "?" in all_cells[number].source.split("**Predict.**")[1]
         assert all_cells[number + 1].cell_type == "code"
         readings = [cell for cell in all_cells[number + 2 : end + 1] if cell.source.startswith("**What happened.**")]
         assert len(readings) == 1, all_cells[number].source

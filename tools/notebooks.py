@@ -87,7 +87,14 @@ def solutions(notebook: Any) -> dict[int, str]:
     return found
 
 
-async def run(path: Path, *, solve: bool = False, folder: Path | None = None) -> Run:
+async def run(
+    path: Path,
+    *,
+    solve: bool = False,
+    live: bool = False,
+    redis_url: str | None = None,
+    folder: Path | None = None,
+) -> Run:
     """Execute a notebook in a kernel of its own.
 
     Parameters
@@ -96,6 +103,8 @@ async def run(path: Path, *, solve: bool = False, folder: Path | None = None) ->
         The notebook; it is left as it is.
     solve : bool
         Run each exercise's solution after its check has seen the unsolved answer, and then the check once more.
+    live, redis_url
+        What the two variables in the first cell are set to.
     folder : pathlib.Path, optional
         Where the kernel works; the notebook's own folder if left out.
 
@@ -106,6 +115,9 @@ async def run(path: Path, *, solve: bool = False, folder: Path | None = None) ->
     """
     started = time.monotonic()
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = first.source.replace("LIVE = False", f"LIVE = {live}", 1)
+    first.source = first.source.replace("REDIS_URL = None", f"REDIS_URL = {redis_url!r}", 1)
     answers = solutions(notebook) if solve else {}
     unsolved: dict[int, str] = {}
     solved: dict[int, str] = {}
