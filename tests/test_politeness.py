@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import pytest
 from conftest import wait_until
+from limits.strategies import MovingWindowRateLimiter
 
 from scraperkit.config import Settings
 from scraperkit.connection import connect
@@ -120,6 +121,12 @@ def most_in(seconds: float, times: list[float]) -> int:
 
 
 class TestTheRate:
+    def test_has_nobody_wait_for_a_window_that_has_emptied_meanwhile(self, make, monkeypatch):
+        """Refused at the end of one window, told of the next: then there is a turn to be had at once."""
+        politeness = make(rate=2)._politeness
+        monkeypatch.setattr(MovingWindowRateLimiter, "hit", lambda *_: False)
+        assert politeness._seconds_to_wait() < 0.1
+
     def test_is_one_for_all_who_share_a_redis(self, site, make):
         together(make(rate=10), make(rate=10), site=site, times=11)
         # The server sees each request a little after it was granted, so a window is taken a little shorter.

@@ -25,6 +25,7 @@ from scraperkit.keys import RATES, Keys
 log = logging.getLogger(__name__)
 LIVE_RATE = 2.0
 _LONGEST_NAP = 1.0
+_SHORTEST_NAP = 0.01
 _DAY = 86_400
 _TRY = -1
 
@@ -157,8 +158,9 @@ class Politeness:
         try:
             if limiter.hit(item, self.site):
                 return 0.0
-            reset_at: float = limiter.get_window_stats(item, self.site).reset_time
-            return max(0.01, reset_at - time.time())
+            window = limiter.get_window_stats(item, self.site)
+            # It may have emptied since: then the end of the next one is nothing to wait for.
+            return _SHORTEST_NAP if window.remaining else max(_SHORTEST_NAP, window.reset_time - time.time())
         except redis_py.RedisError:
             return _LONGEST_NAP
 
