@@ -216,11 +216,11 @@ class Stack:
 
 
 def main(folder: Path, words: Sequence[str]) -> int:
-    """Do what `docker-compose exec` and `docker-compose logs` do."""
+    """Do what `docker-compose` does with exec, run and logs."""
     state = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
     command, *rest = [word for word in words if word not in ("-T", "-f")]
-    if command == "exec":
-        service, *words = rest
+    if command in ("exec", "run"):
+        service, *words = [word for word in rest if word != "--rm"]
         environment = state[service]["environment"]
         words = [word.replace("/run/secrets", str(folder / "secrets")) for word in words]
         os.execvpe(shutil.which(words[0], path=environment["PATH"]) or words[0], words, environment)
