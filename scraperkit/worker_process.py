@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -58,6 +59,7 @@ class WorkerProcess:
         self._environment = {**os.environ, **chosen, "REDIS_URL": redis_url, "PYTHONUNBUFFERED": "1"}
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
+        self._frozen = False
 
     def __enter__(self) -> Self:
         return self.start()
@@ -111,11 +113,16 @@ class WorkerProcess:
         self._end()
 
     def freeze(self) -> None:
-        """SIGSTOP: it stands still, as a laptop whose lid is closed, and does not know it."""
-        self._signal(signal.SIGSTOP)
+        """SIGSTOP: it stands still, as a laptop whose lid is closed, and does not know it. Returns once it does."""
+        if (pid := self.pid) is not None and not self._frozen:
+            self._frozen = True
+            self._signal(signal.SIGSTOP)
+            with contextlib.suppress(ChildProcessError):  # it has ended instead
+                os.waitpid(pid, os.WUNTRACED)
 
     def thaw(self) -> None:
         """SIGCONT: it goes on where it stood, as if nothing had been."""
+        self._frozen = False
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
@@ -129,6 +136,7 @@ class WorkerProcess:
             self._process.send_signal(number)
 
     def _end(self) -> None:
+        self._frozen = False
         process, self._process = self._process, None
         log, self._log = self._log, None
         if process is not None:
