@@ -210,9 +210,10 @@ def test_what_was_entered_is_left_the_last_one_first(begin):
             left.append(self.name)
 
     assert lesson.enter(Resource("first")).name == "first"
+    lesson.enter(Resource("last of all"), last=True)
     lesson.enter(Resource("second"))
     lesson.end()
-    assert left == ["second", "first"]
+    assert left == ["second", "first", "last of all"]
 
 
 def test_waiting_ends_with_a_sentence(begin):

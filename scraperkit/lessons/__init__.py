@@ -14,6 +14,7 @@ The checks of a lesson's exercises are in a module of this package, named by :da
 ``check_<number>(lesson, answer)`` for each, which returns ``None`` if the answer is right, and a hint otherwise.
 """
 
-from scraperkit.lessons.lesson import LESSONS, Lesson, Verdict, begin
+from scraperkit.lessons.lesson import LESSONS, Lesson, begin
+from scraperkit.lessons.verdict import Verdict
 
 __all__ = ["LESSONS", "Lesson", "Verdict", "begin"]

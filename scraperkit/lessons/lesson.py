@@ -11,7 +11,6 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
 from functools import cached_property
 from html import escape
 from typing import Any, TypeVar
@@ -23,6 +22,7 @@ from scraperkit.engine.registry import live_workers
 from scraperkit.engine.running import subscribers_of
 from scraperkit.errors import ConfigError, ScraperKitError, WorkerError
 from scraperkit.keys import Keys
+from scraperkit.lessons.verdict import Verdict
 from scraperkit.replica import Replica
 from scraperkit.sample import load_sample
 from scraperkit.sources import CvmPages
@@ -82,24 +82,6 @@ def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Les
     for lesson in list(_open):
         lesson.close()
     return Lesson(name, connect(redis_url), live=live)
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a check says about an answer; a notebook shows it as a line of text."""
-
-    done: bool
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        mark, colour = ("✔", "#2a9d6f") if self.done else ("…", "#d98e04")
-        return (
-            f"<div style='border-left: 4px solid {colour}; padding: 0.2em 0.8em'>"
-            f"<b style='color: {colour}'>{mark}</b> {escape(self.text)}</div>"
-        )
 
 
 class Lesson:
