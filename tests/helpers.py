@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import importlib.util
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
 
 from scraperkit.models import DailyQuote, Fund, ScrapeRequest
 
@@ -52,3 +56,15 @@ def months(count: int, *, year: int = 2021) -> list[ScrapeRequest]:
     """Requests for the first `count` months from January of `year` on."""
     last = year * 12 + count - 1
     return FUND.months(f"{year}-01", f"{last // 12}-{last % 12 + 1:02d}")
+
+
+def load_tool(name: str) -> ModuleType:
+    """Import a script of the folder ``tools``, which is no package."""
+    path = Path(__file__).resolve().parent.parent / "tools" / name
+    spec = importlib.util.spec_from_file_location(f"tool_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module

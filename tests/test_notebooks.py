@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import itertools
 import re
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ import nbformat
 import psutil
 import pytest
 from conftest import wait_until
+from helpers import load_tool
 
 from scraperkit.keys import Keys
 from scraperkit.lessons import LESSONS
@@ -36,13 +35,7 @@ SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n.+?\n
 
 @pytest.fixture(scope="module")
 def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("notebooks_tool", ROOT / "tools" / "notebooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["notebooks_tool"] = module
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("notebooks.py")
 
 
 def cells(path: Path, kind: str | None = None) -> list:
