@@ -23,6 +23,15 @@ router = APIRouter(prefix="/v1/batches", tags=["batches"])
 SHOWN_FAILURES = 100
 POLL = 0.25  # seconds between looks at a batch that somebody watches
 HEARTBEAT = 15.0  # seconds after which a line goes out though nothing happened, so that no proxy hangs up
+_EVENT = {
+    "type": "object",
+    "description": "One event of the stream",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": ["progress", "finished", "error"]},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+    },
+}
 _EVENTS = """event: progress
 data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":4,"failed":0,"lost":0,"cancelled":0,\
 "pending":8,"finished":false}
@@ -71,7 +80,7 @@ async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
     response_class=StreamingResponse,
     responses={
         200: {
-            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENTS}},
+            "content": {"text/event-stream": {"schema": _EVENT, "example": _EVENTS}},
             "description": "Events `progress`, and at the end `finished`; the data of each are a Progress, in JSON",
         }
     },

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from scraperkit.errors import (
@@ -180,11 +181,27 @@ def _place(location: tuple[Any, ...]) -> str:
     return ".".join(steps) or str(location[0])
 
 
-async def _http(_: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    kind = {404: "no-page", 405: "wrong-method", 413: "too-long"}.get(error.status_code, "http")
-    detail = {
-        "no-page": "there is nothing at this address; /docs lists what there is",
-        "wrong-method": "this address does not know the method; the header Allow names those it knows",
-    }.get(kind, str(error.detail))
-    return answer(ProblemError(kind, detail, status=error.status_code, headers=error.headers))
+    match error.status_code:
+        case 404:
+            found = ProblemError("no-page", "there is nothing at this address; /docs lists what there is")
+        case 405:
+            allowed = ", ".join(_allowed(request))
+            found = ProblemError("wrong-method", f"this address knows {allowed}", headers={"Allow": allowed})
+        case 400:  # what the framework makes of a body that it cannot even decode
+            found = ProblemError("bad-input", "body: must be JSON in UTF-8", field="body")
+        case status:
+            found = ProblemError("http", str(error.detail), status=status, headers=error.headers)
+    return answer(found)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that an address knows; Starlette tells only those of its first route."""
+    routes: list[BaseRoute] = request.app.routes
+    methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+    return [
+        method
+        for method in methods
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
