@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from scraperkit.config import Settings
@@ -44,7 +44,6 @@ class _Child:
     start_at: float = 0.0
     deaths: int = 0
     unread: bytes = b""
-    codes: list[int] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
@@ -172,7 +171,7 @@ class Supervisor:
     def _end_all(self) -> bool:
         """Ask all to stop, and wait; return whether each ended by itself, in order."""
         ends_at = time.monotonic() + self._stop_within
-        codes = []
+        clean = True
         for child in self._children:
             if child.process is not None:
                 child.process.terminate()
@@ -183,12 +182,12 @@ class Supervisor:
             for child in running:
                 assert child.process is not None  # noqa: S101
                 if (code := child.process.poll()) is not None:
-                    codes.append(code)
+                    # One that was not ready yet had nothing in hand, however it ended.
+                    clean &= code in (0, UNAVAILABLE) or not child.ready
                     self._close(child)
         for child in running:
             log.error("%s did not end within %.0f s and is killed", child.name, self._stop_within)
-        # One that had not even begun is ended by the signal itself.
-        return not running and all(code in (0, -signal.SIGTERM, -signal.SIGINT) for code in codes)
+        return clean and not running
 
     def _kill_all(self) -> None:
         for child in self._children:

@@ -161,7 +161,8 @@ class TestSupervisor:
         monkeypatch.setattr(processes, "_TICK", 0.02)
 
     def child(self, script: str) -> list[str]:
-        return [sys.executable, "-S", "-c", "import os, signal, sys, time\n" + textwrap.dedent(script)]
+        start = "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        return [sys.executable, "-S", "-c", start + textwrap.dedent(script)]
 
     def run(self, *scripts: str, until=lambda: False, stop_deadline: float = 10.0, silence: float = 30.0) -> int:
         """Run a supervisor here; once `until` holds, this process gets a SIGTERM."""
@@ -200,8 +201,9 @@ class TestSupervisor:
             lives = {str(lives)!r}
             print("READY x", flush=True)
             time.sleep(0.1)
-            open(lives, "a").write("x")
-            sys.exit(69)
+            with open(lives, "a") as file:
+                file.write("x")
+            os._exit(69)  # at once: while Python ends, it heeds no signal any more
             """
         assert self.run(script, until=lambda: told(lives) > 5) == 0
 
@@ -251,6 +253,15 @@ class TestSupervisor:
             """
         assert self.run(script, until=(tmp_path / "there").exists, stop_deadline=0.0) == SOFTWARE
         assert "deaf did not end within" in caplog.text
+
+    def test_one_that_ends_badly_when_it_is_asked_to_stop_is_told_by_the_exit_code(self, tmp_path):
+        script = f"""
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(70))
+            print("READY bad", flush=True)
+            open({str(tmp_path / "there")!r}, "w").close()
+            time.sleep(60)
+            """
+        assert self.run(script, until=(tmp_path / "there").exists) == SOFTWARE
 
     def test_systemd_is_told(self, tmp_path, monkeypatch, capsys):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
