@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -142,6 +143,14 @@ class TestFiles:
             service["build"]["target"] for service in SERVICES.values() if "build" in service
         ]:
             assert f" AS {stage}\n" in DOCKERFILE
+
+    def test_the_wheel_is_built_from_all_that_pyproject_names(self):
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        stage = DOCKERFILE.partition(" AS wheel\n")[2].partition("\nFROM")[0]
+        copied = {word for line in re.findall(r"^COPY (.*)", stage, re.MULTILINE) for word in line.split()}
+        wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+        needed = [project["project"]["readme"], *project["project"]["license-files"], *wheel["packages"]]
+        assert {*needed, *wheel["force-include"]} <= copied
 
     @pytest.mark.parametrize("extra", ["api", "lab"])
     def test_the_requirements_of_the_images(self, extra):
@@ -339,6 +348,15 @@ class TestService:
         stack.down()
         assert not [process for process in running if process.is_running()]
         assert "goodbye" in stack.logs("redis") or "bye bye" in stack.logs("redis")
+
+
+def test_the_replica_listens_where_it_is_told_to():
+    with sk.Replica.start(host="127.0.0.1") as replica:
+        assert replica.url.startswith("http://127.0.0.1:")
+    if sys.platform == "linux":  # where all of 127.0.0.0/8 is this machine
+        with sk.Replica.start(host="127.0.0.2") as replica, urllib.request.urlopen(replica.url, timeout=10) as answer:
+            assert replica.url.startswith("http://127.0.0.2:")
+            assert answer.status == 200
 
 
 def test_the_wire_example_is_a_message():

@@ -97,6 +97,16 @@ class TestTheCommand:
         for code in (CONFIG, UNAVAILABLE, SOFTWARE):
             assert str(code) in told
 
+    def test_a_stop_while_it_still_starts_is_a_clean_one(self, around, tmp_path):
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # a Redis that takes the connection and says nothing
+            url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+            with Child(WORK, around | {"REDIS_URL": url}, tmp_path / "log") as worker:
+                silent.settimeout(30)
+                connection, _ = silent.accept()
+                with connection:
+                    assert worker.stop() == 0
+        assert "Traceback" not in worker.output
+
     def test_workers_stop_when_their_parent_is_gone(self, around, redis, namespace, tmp_path):
         with Child((*WORK, "--processes", "2", "--name", "orphan"), around, tmp_path / "log") as parent:
             parent.ready()
