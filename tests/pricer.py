@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -119,16 +120,20 @@ def service(redis_url: str, **environment: str) -> Iterator[Service]:
 @contextlib.contextmanager
 def command(*words: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Run a command until the block ends; yield its process, whose log is `said` then, and what READY tells."""
-    with subprocess.Popen(
-        [COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    # A file, since a pipe that nobody reads is full one day, and whoever writes to it stands still.
+    with (
+        tempfile.TemporaryFile("w+") as log,
+        subprocess.Popen([COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         line = process.stdout.readline()
-        assert line.startswith("READY "), process.communicate()[1]
         try:
-            yield process, line.split()[1]
+            yield process, line.removeprefix("READY ").strip()
         finally:
             process.send_signal(signal.SIGTERM)
-            _, process.said = process.communicate(timeout=30)
+            process.wait(30)
+            log.seek(0)
+            process.said = log.read()
+            assert line.startswith("READY "), process.said
             assert "Traceback" not in process.said, process.said
 
 
