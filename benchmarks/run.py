@@ -45,6 +45,7 @@ BENCHMARKS = [
     Benchmark("memory", "Memory, as jobs go by"),
     Benchmark("read_prices", "Prices out of Redis", ("--funds", "20", "--days", "250", "--runs", "3")),
     Benchmark("parse_page", "Parsing a page", ("--pages", "20")),
+    Benchmark("api", "The REST pricer, with 200 clients at once"),
 ]
 
 
