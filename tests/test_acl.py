@@ -19,6 +19,7 @@ import scraperkit as sk
 from scraperkit.config import Settings
 from scraperkit.connection import async_client, sibling
 from scraperkit.errors import ConfigError, RedisUnreachable, SiteUnavailable
+from scraperkit.exits import SOFTWARE
 from scraperkit.health import Health
 from scraperkit.sources.politeness import Politeness
 from scraperkit.worker import Worker
@@ -134,6 +135,18 @@ class TestScraperkit:
                 )
                 assert told.returncode == 0, told.stdout + told.stderr
         assert refused(admin) == []
+
+    def test_a_worker_that_lacks_a_right_fails_with_a_code_of_its_own(self, stack, admin):
+        secret = stack.secrets()["redis-password"]
+        admin.execute_command("ACL", "SETUSER", "crippled", "on", f">{secret}", "~*", "&*", "+@all", "-xreadgroup")
+        around = stack.environment("queue")
+        around["REDIS_URL"] = around["REDIS_URL"].replace("scraperkit@", "crippled@")
+        told = subprocess.run(
+            [Path(sys.executable).parent / "scraperkit", "work"], env=around, capture_output=True, text=True, timeout=30
+        )
+        assert told.returncode == SOFTWARE
+        assert "xreadgroup" in told.stderr.splitlines()[-1]
+        assert secret not in told.stderr
 
     @pytest.mark.parametrize(
         "command",

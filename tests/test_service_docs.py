@@ -127,6 +127,7 @@ def test_every_command_works_and_shows_what_is_shown(reader):
     assert wait_until(lambda: reader.types(asked) == "401")
     reader.types("KEY=$(docker-compose exec -T pricer cat /run/secrets/api-keys)")
     assert reader.types(asked) == "200"
+    assert not reader.types("docker-compose exec redis redis-cli ACL LOG").strip(), "Redis has refused nothing"
 
 
 def test_what_the_readme_shows_of_the_service(reader):
