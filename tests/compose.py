@@ -1,9 +1,8 @@
 """docker-compose.yml as plain processes: the very commands, environment and health checks, without a Docker engine.
 
 What an engine would do is done by hand: host names, ports and the paths of volumes lead to this machine, and the
-server, which the image redis:8 has, is the embedded one. As a program, this is `docker-compose` for one such stack::
-
-    python compose.py FOLDER exec redis redis-cli PING
+server, which the image redis:8 has, is the embedded one. In its `bin`, each stack has a `docker-compose` of its own,
+which does what compose_exec.py can do.
 """
 
 from __future__ import annotations
@@ -11,11 +10,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,6 +26,7 @@ from scraperkit.embedded_keeper import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docker-compose.yml"
+EXEC = Path(__file__).with_name("compose_exec.py")
 PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765}
 REPLICA = "http://replica:8765/SWB/Sistemas/SCW/CPublica/"
 
@@ -80,13 +78,13 @@ class Stack:
         commands = {
             "redis-server": f'#!/bin/sh\nexec {home}/bin/redis-server "$@"\n',
             "redis-cli": self.here(wrapper.replace("/usr/local/bin/redis-cli", real)),
-            "docker-compose": f'#!/bin/sh\nexec {sys.executable} {__file__} {self.folder} "$@"\n',
+            "docker-compose": f'#!/bin/sh\nexec {sys.executable} -I -S {EXEC} {self.folder} "$@"\n',
         }
         for name, text in commands.items():
             path = self.folder / "bin" / name
             path.write_text(text, encoding="utf-8")
             path.chmod(0o755)
-        state = {name: {"environment": self.environment(name)} for name in self.services}
+        state = {name: self.environment(name) for name in self.services}
         (self.folder / "stack.json").write_text(json.dumps(state), encoding="utf-8")
 
     def __enter__(self) -> Self:
@@ -213,28 +211,3 @@ class Stack:
         """Return each secret by the name of its file."""
         files = [path for path in (self.folder / "secrets").iterdir() if path.name != "users.acl"]
         return {path.name: path.read_text().strip() for path in files}
-
-
-def main(folder: Path, words: Sequence[str]) -> int:
-    """Do what `docker-compose` does with exec, run and logs."""
-    state = json.loads((folder / "stack.json").read_text(encoding="utf-8"))
-    command, *rest = [word for word in words if word not in ("-T", "-f")]
-    if command in ("exec", "run"):
-        service, *words = [word for word in rest if word != "--rm"]
-        environment = state[service]["environment"]
-        words = [word.replace("/run/secrets", str(folder / "secrets")) for word in words]
-        os.execvpe(shutil.which(words[0], path=environment["PATH"]) or words[0], words, environment)
-    if command == "logs":
-        (service,) = rest
-        for path in sorted(folder.glob(f"logs/{service}-*")):
-            for line in path.read_text(errors="replace").splitlines():
-                print(f"{path.name}  | {line}")
-        if "-f" in words:
-            sys.stdout.flush()
-            time.sleep(60)
-        return 0
-    raise SystemExit(f"compose.py: {command} is not done here")
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2:]))

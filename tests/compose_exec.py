@@ -1,0 +1,46 @@
+"""What `docker-compose` does with exec, run and logs, for a stack of processes: `compose_exec.py FOLDER exec …`.
+
+Quick to start, so that a test may type many commands; compose.py starts and ends the services themselves.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+
+
+def execute(folder: Path, service: str, words: list[str]) -> NoReturn:
+    """Become a command with the environment of a service."""
+    environment = json.loads((folder / "stack.json").read_text(encoding="utf-8"))[service]
+    words = [word.replace("/run/secrets", str(folder / "secrets")) for word in words]
+    os.execvpe(shutil.which(words[0], path=environment["PATH"]) or words[0], words, environment)
+
+
+def logs(folder: Path, service: str, follow: bool) -> None:
+    """Print what the processes of a service have said."""
+    for path in sorted(folder.glob(f"logs/{service}-*")):
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            print(f"{path.name}  | {line}", flush=True)
+    while follow:
+        time.sleep(1)
+
+
+def main(folder: Path, command: str, words: list[str]) -> None:
+    """Do what the words say."""
+    options = {word for word in words if word in ("-T", "-f", "--rm")}
+    service, *rest = [word for word in words if word not in options]
+    if command in ("exec", "run"):
+        execute(folder, service, rest)
+    elif command == "logs":
+        logs(folder, service, "-f" in options)
+    else:
+        sys.exit(f"compose_exec.py: {command} is not done here")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])
