@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 import redis as redis_py
 from conftest import wait_until
@@ -216,6 +217,16 @@ class TestStreams:
                 assert wait_until(lambda: len(looks) > 3)
             assert wait_until(lambda: _still(looks))
 
+    def test_only_so_many_may_watch_at_once(self, redis_url, namespace, monkeypatch):
+        monkeypatch.setattr(batches, "WATCHERS", 1)
+        with pricer(redis_url, namespace) as api:
+            path = f"/v1/batches/{api.post('/v1/funds', json=QUARTER).json()['batch_id']}/events"
+            with api.stream("GET", path) as answer:
+                lines = answer.iter_lines()
+                assert next(lines) == "event: progress"
+                assert api.get(path).status_code == 503
+            assert wait_until(lambda: _status_of(api, path) == 200)
+
     def test_end_when_the_server_stops(self, redis_url, namespace):
         with served(redis_url, namespace) as (url, server), httpx.Client(base_url=url, timeout=20) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]
@@ -229,10 +240,21 @@ class TestStreams:
         assert not any(line.startswith("event: finished") for line in rest)
 
 
+def _status_of(api, path: str) -> int:
+    with api.stream("GET", path) as answer:
+        return answer.status_code
+
+
 def _still(looks: list) -> bool:
     seen = len(looks)
     time.sleep(0.1)  # ten times as long as one look takes to come
     return len(looks) == seen
+
+
+def _connections(url: str) -> bool:
+    """Whether anybody is connected to a server on this machine."""
+    port = int(url.split(":")[2].partition("/")[0])
+    return any(found.raddr and found.raddr.port == port for found in psutil.net_connections("tcp4"))
 
 
 class TestCommand:
@@ -255,6 +277,19 @@ class TestCommand:
         password = environment["REDIS_URL"].split("@")[0].rpartition(":")[2]
         assert "GET /v1/batches" in process.said
         assert password not in process.said
+
+    def test_ends_with_0_although_the_site_does_not_answer(self, environment):
+        impatient = {"SCRAPERKIT_READ_TIMEOUT": "1", "SCRAPERKIT_CONNECT_TIMEOUT": "1"}
+        with (
+            command("replica", "--port", "0", "--latency", "60", environment=environment) as (_, site),
+            command("api", "--port", "0", "--url", site, environment=environment | impatient) as (process, url),
+            ThreadPoolExecutor(1) as clients,
+        ):
+            asked = clients.submit(httpx.post, f"{url}/v1/funds", json=QUARTER, timeout=30)
+            assert wait_until(lambda: _connections(site))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == 0
+            assert asked.result().status_code == 503
 
     def test_a_port_that_is_taken_is_one_sentence_and_1(self, environment):
         with socket.create_server(("127.0.0.1", 0)) as taken:

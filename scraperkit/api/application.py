@@ -54,7 +54,7 @@ def create_app(
         try:
             yield
         finally:
-            app.state.running.stopping.set()
+            app.state.running.stop()
             await limit.close()
             await anyio.to_thread.run_sync(backend.close)
 

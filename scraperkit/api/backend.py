@@ -25,8 +25,8 @@ from scraperkit.sources import CvmPages
 
 log = logging.getLogger(__name__)
 SITE_PATIENCE = 20.0  # seconds: a caller waits on the other side
-READ_TIMEOUT = 15.0
-SOCKET_TIMEOUT = 5.0
+READ_TIMEOUT = 10.0
+SOCKET_TIMEOUT = 3.0
 KNOWN_FUNDS = 4_096
 KNOWN_SECONDS = 600.0
 _TRY_AGAIN = 0.5

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 
 from scraperkit.api.backend import Backend
 from scraperkit.api.fields import BatchId
-from scraperkit.api.problems import KNOWN, problem_of
+from scraperkit.api.problems import KNOWN, ProblemError, problem_of
 from scraperkit.api.running import Running, TheRunning
 from scraperkit.api.schemas import BatchReport, Cancelled, Failure, Progress
 from scraperkit.batch import Batch, BatchStatus
@@ -22,7 +22,9 @@ from scraperkit.batch import Batch, BatchStatus
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 SHOWN_FAILURES = 100
 POLL = 0.25  # seconds between looks at a batch that somebody watches
+WATCHERS = 100  # each of them asks Redis several times a second
 HEARTBEAT = 15.0  # seconds after which a line goes out though nothing happened, so that no proxy hangs up
+_LATER = {"Retry-After": "10"}
 _EVENT = {
     "type": "object",
     "description": "One event of the stream",
@@ -91,12 +93,23 @@ async def events(batch_id: BatchId, running: TheRunning) -> StreamingResponse:
     An event `error` holds a problem document, and is the last one. If the stream ends without `finished` or `error`,
     the pricer is being stopped: ask again.
     """
+    if running.watchers >= WATCHERS:
+        raise ProblemError("busy", "too many watch batches already; ask for the batch itself", headers=_LATER)
     first = await running.read(lambda: _progress(running.backend, batch_id))
     headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(_stream(running, first), media_type="text/event-stream", headers=headers)
 
 
 async def _stream(running: Running, progress: Progress) -> AsyncIterator[str]:
+    running.watchers += 1
+    try:
+        async for event in _watch(running, progress):
+            yield event
+    finally:
+        running.watchers -= 1
+
+
+async def _watch(running: Running, progress: Progress) -> AsyncIterator[str]:
     yield _event_of(progress)
     sent_at = time.monotonic()
     while not progress.finished:

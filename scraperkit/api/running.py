@@ -28,6 +28,8 @@ class Running:
     ----------
     stopping : anyio.Event
         Set when the server begins to stop: streams that would go on for long end.
+    watchers : int
+        How many such streams there are.
     """
 
     def __init__(self, settings: Settings, backend: Backend, metrics: Metrics) -> None:
@@ -38,7 +40,9 @@ class Running:
         self._reads = anyio.CapacityLimiter(settings.api_threads)
         self._lookups = anyio.CapacityLimiter(settings.api_lookups)
         self._probes = anyio.CapacityLimiter(PROBES)
+        self.watchers = 0
         self._asking = 0
+        self._scopes: set[anyio.CancelScope] = set()
 
     async def read(self, work: Callable[[], T]) -> T:
         """Do in a thread what asks Redis and is soon answered."""
@@ -54,15 +58,25 @@ class Running:
         Raises
         ------
         ProblemError
-            503, if too many wait for that already.
+            503, if too many wait for that already, or the server stops meanwhile.
         """
         if self._asking >= self.settings.api_lookups + self.settings.api_queue:
             raise ProblemError("busy", "too many funds are being looked up; try again", headers={"Retry-After": "5"})
         self._asking += 1
-        try:
-            return await anyio.to_thread.run_sync(work, limiter=self._lookups)
-        finally:
-            self._asking -= 1
+        with anyio.CancelScope() as scope:
+            self._scopes.add(scope)
+            try:
+                return await anyio.to_thread.run_sync(work, limiter=self._lookups, abandon_on_cancel=True)
+            finally:
+                self._scopes.remove(scope)
+                self._asking -= 1
+        raise ProblemError("busy", "the pricer is being stopped", headers={"Retry-After": "10"})
+
+    def stop(self) -> None:
+        """End what would keep a server that stops waiting: streams, and look-ups that wait for the site."""
+        self.stopping.set()
+        for scope in self._scopes:
+            scope.cancel()
 
 
 async def _running(request: Request) -> Running:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from scraperkit.api.guard import is_loopback
 from scraperkit.errors import ConfigError
 
-GRACE = 10  # seconds that answers in the making have when the server stops
+GRACE = 5  # seconds that answers in the making have when the server stops
 
 
 class Server(uvicorn.Server):
@@ -33,8 +33,8 @@ class Server(uvicorn.Server):
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the streams first; uvicorn would wait for them."""
-        self._app.state.running.stopping.set()
+        """End first what uvicorn would wait for."""
+        self._app.state.running.stop()
         await super().shutdown(sockets)
 
 
