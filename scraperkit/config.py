@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any, Self
 
@@ -97,8 +98,12 @@ class Settings(BaseSettings):
         Raises
         ------
         ConfigError
-            If a value does not fit; names the variable, never its value.
+            If a value does not fit, or there is no such setting; names the variable, never its value.
         """
+        unknown = sorted(set(given) - set(cls.model_fields))
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], cls.model_fields, 1) or sorted(cls.model_fields)
+            raise ConfigError(f"there is no setting {unknown[0][:40]!r}; did you mean {', '.join(near)}?")
         try:
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
@@ -108,3 +113,16 @@ class Settings(BaseSettings):
                 variable = name if name.isupper() else f"SCRAPERKIT_{name.upper()}"
                 parts.append(f"{variable}: {item['msg'][0].lower()}{item['msg'][1:]}")
             raise ConfigError("; ".join(parts)) from None
+
+
+def given_by(settings: Settings | None) -> dict[str, Any]:
+    """Return settings as arguments of :meth:`Settings.load`: none, if there are no settings.
+
+    Raises
+    ------
+    ConfigError
+        If they are of another type.
+    """
+    if settings is not None and not isinstance(settings, Settings):
+        raise ConfigError(f"settings: {type(settings).__name__} is no Settings; make them with Settings.load(...)")
+    return settings.model_dump() if settings is not None else {}

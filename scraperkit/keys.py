@@ -31,9 +31,9 @@ class Keys:
     namespace: str = DEFAULT_NAMESPACE
 
     def __post_init__(self) -> None:
-        if not _NAMESPACE.fullmatch(self.namespace):
+        if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):
             raise ConfigError(
-                f"namespace {self.namespace[:40]!r} does not fit: 1 to 100 letters, digits and _ . - "
+                f"namespace {str(self.namespace)[:40]!r} does not fit: 1 to 100 letters, digits and _ . - "
                 "(it becomes the start of every key and a label in Redis)"
             )
 

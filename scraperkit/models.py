@@ -229,6 +229,10 @@ class Fund(Shown):
             raise ConfigError(f"start: the site does not tell when {self.cnpj} started; say it, as in '2022-01'")
         first = _month_number("start", start if start is not None else self.started_on)
         last = _month_number("end", end if end is not None else dt.date.today())
+        if last < first and end is None:
+            raise ConfigError(
+                f"start: {start or self.started_on} is after the current month; the site has no page for it yet"
+            )
         if last < first:
             raise ConfigError(f"end: {end} is before start {start or self.started_on}")
         if self.started_on is not None:

@@ -81,6 +81,7 @@ class Subscriber(Shown):
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
+        self._given_up = False
         self._dashboards: list[Dashboard] = []
 
     @property
@@ -119,11 +120,18 @@ class Subscriber(Shown):
         if self.running:
             return self
         self.error = None
+        self._given_up = False
         self._ready.clear()
         self._thread = threading.Thread(target=self._host, name="scraperkit-engine", daemon=True)
         running.add(self)
         self._thread.start()
-        self._ready.wait()
+        try:
+            self._ready.wait()
+        except BaseException:
+            # Else it would begin to work once Redis answers, and nobody would know.
+            self._given_up = True
+            self.worker.request_stop(0)
+            raise
         self._raise()
         for dashboard in self._dashboards:
             dashboard.follow()
@@ -146,10 +154,11 @@ class Subscriber(Shown):
         WorkerError
             If the engine had failed.
         """
-        thread, self._thread = self._thread, None
+        thread = self._thread
         if thread is not None and thread.is_alive():
             self.worker.request_stop(deadline)
-            thread.join()
+            thread.join()  # interrupted here, it can be stopped once more
+        self._thread = None
         for dashboard in self._dashboards:
             dashboard.rest()
         running.discard(self)
@@ -240,6 +249,8 @@ class Subscriber(Shown):
 
     async def _main(self) -> None:
         await self.worker.start()
+        if self._given_up:
+            self.worker.request_stop(0)
         self._ready.set()
         await self.worker.run()
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import redis as redis_py
 
-from scraperkit.config import Settings
+from scraperkit.config import Settings, given_by
 from scraperkit.connection import async_client, check_client, sibling
 from scraperkit.delivery import Delivery, PubSubDelivery, StreamDelivery
 from scraperkit.engine.core import Core
@@ -24,7 +24,7 @@ from scraperkit.engine.tasks import FAREWELL
 from scraperkit.engine.upkeep import Upkeep
 from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
 from scraperkit.keys import Keys
-from scraperkit.sources.base import Source
+from scraperkit.sources.base import Source, check_source
 from scraperkit.sources.politeness import Politeness
 
 log = logging.getLogger(__name__)
@@ -73,12 +73,11 @@ class Worker:
         name: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        if not callable(getattr(source, "fetch", None)):
-            raise ConfigError(f"source: {type(source).__name__} has no fetch(request) method")
+        check_source(source)
         if delivery not in ("both", "stream", "pubsub"):
             raise ConfigError(f"delivery: {delivery!r} is not one of 'both', 'stream', 'pubsub'")
         check_client(redis)
-        base = settings.model_dump() if settings else {}
+        base = given_by(settings)
         self.settings = Settings.load(**base | {"threads": threads or base.get("threads", threads)})
         self.keys = Keys(namespace or self.settings.namespace)
         self.source = source

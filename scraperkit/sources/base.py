@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
+from scraperkit.errors import ConfigError
 from scraperkit.models import DailyQuote, ScrapeRequest
 
 
@@ -26,3 +27,17 @@ class Source(Protocol):
             exception also fails the job only, and counts as retryable.
         """
         ...
+
+
+def check_source(source: object) -> None:
+    """Refuse what is no source.
+
+    Raises
+    ------
+    ConfigError
+        If it has no ``fetch``, or is a class; says what to give instead.
+    """
+    if isinstance(source, type):
+        raise ConfigError(f"source: {source.__name__} is a class; give an object made of it: {source.__name__}(...)")
+    if not callable(getattr(source, "fetch", None)):
+        raise ConfigError(f"source: {type(source).__name__} has no fetch(request) method")

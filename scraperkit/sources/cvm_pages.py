@@ -89,7 +89,8 @@ class CvmPages:
 
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.load()
-        self.url = _base(url or settings.cvm_url)
+        # An empty address must not mean the live site.
+        self.url = _base(settings.cvm_url if url is None else url)
         self.politeness = Politeness(self.url, settings)
         self._http = HttpClient(settings, self.politeness)
         self._first_pages: TTLCache[str, _FirstPage] = TTLCache(maxsize=CACHED_FUNDS, ttl=CACHED_SECONDS)
@@ -272,11 +273,11 @@ def _base(url: str) -> str:
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
+    except (ValueError, AttributeError):
         fits = False
     if not fits:
         raise ConfigError(
-            f"url: {without_credentials(url)[:100]!r} is no http:// or https:// address; give the one of the CVM's "
+            f"url: {without_credentials(str(url))[:100]!r} is no http:// or https:// address; give that of the CVM's "
             "pages or of a replica, or set SCRAPERKIT_CVM_URL"
         )
     return url.rstrip("/") + "/"

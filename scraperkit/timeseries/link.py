@@ -56,7 +56,9 @@ def _kit_errors() -> Iterator[None]:
     try:
         yield
     except (redis_py.ConnectionError, redis_py.TimeoutError) as error:
-        raise RedisUnreachable(f"Redis went away: {error}. Check that it runs, then do this again") from error
+        raise RedisUnreachable(
+            f"Redis went away: {str(error).rstrip('.')}; check that it runs, then do this again"
+        ) from error
     except redis_py.ResponseError as error:
         raise StoreError(f"Redis refused: {error}") from error
 

@@ -1,0 +1,83 @@
+"""What somebody does who has read nothing: a mistake gets a sentence, and an interrupt leaves nothing behind."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+
+import pytest
+from conftest import wait_until
+from helpers import FUND, FakeSite, GatedSite, months
+
+from scraperkit.config import Settings
+from scraperkit.engine.registry import live_workers
+from scraperkit.errors import ConfigError
+from scraperkit.keys import Keys
+from scraperkit.publisher import Publisher
+from scraperkit.sources import CvmPages
+from scraperkit.subscriber import Subscriber
+
+
+class TestArguments:
+    @pytest.mark.parametrize("url", ["", 5, "foo", "http://", "javascript:alert(1)"])
+    def test_an_address_that_is_none_does_not_mean_the_live_site(self, url):
+        with pytest.raises(ConfigError, match=r"^url: '.*' is no http:// or https:// address"):
+            CvmPages(url)
+
+    def test_a_class_for_a_source(self, redis):
+        with pytest.raises(ConfigError, match=r"CvmPages is a class; give an object made of it: CvmPages\(...\)"):
+            Subscriber(redis, CvmPages)
+
+    def test_a_dictionary_for_settings(self, redis):
+        with pytest.raises(ConfigError, match="settings: dict is no Settings"):
+            Subscriber(redis, FakeSite(), settings={"threads": 2})
+
+    def test_a_setting_with_a_slip_of_the_pen(self):
+        with pytest.raises(ConfigError, match="there is no setting 'thread'; did you mean threads?"):
+            Settings.load(thread=2)
+        with pytest.raises(ConfigError, match="there is no setting 'zzz'; did you mean .*backoff, "):
+            Settings.load(zzz=2)
+
+    @pytest.mark.parametrize("namespace", [5, "", "a b", "a:b", "ü", "*", "x\n"])
+    def test_an_odd_namespace(self, namespace):
+        with pytest.raises(ConfigError, match="^namespace '.*' does not fit"):
+            Keys(namespace)
+
+    def test_months_that_have_not_come(self):
+        start = f"{dt.date.today().year + 1}-01"
+        with pytest.raises(ConfigError, match=f"^start: {start} is after the current month"):
+            FUND.months(start)
+
+
+class _Interrupted(threading.Event):
+    """Ctrl-C comes while somebody waits for this."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        raise KeyboardInterrupt
+
+
+class TestCtrlC:
+    def test_in_a_start_leaves_no_worker_that_begins_later(self, redis, namespace):
+        one = Subscriber(redis, FakeSite(), threads=2, namespace=namespace)
+        one._ready = _Interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            one.start()
+        assert wait_until(lambda: not one.running)
+        assert live_workers(redis, Keys(namespace)) == []
+        one._ready = threading.Event()
+        with one:
+            assert Publisher(redis, namespace=namespace).publish(months(1)).wait(30).done == 1
+
+    def test_in_a_stop_can_be_made_up_for_by_another(self, redis, namespace, monkeypatch):
+        site = GatedSite()
+        one = Subscriber(redis, site, threads=1, namespace=namespace).start()
+        batch = Publisher(redis, namespace=namespace).publish(months(1))
+        assert site.inside.acquire(timeout=10)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(one._thread, "join", _Interrupted().wait)
+            one.stop()
+        assert one.running
+        site.gate.set()
+        one.stop()
+        assert not one.running
+        assert batch.status().done == 1
