@@ -17,6 +17,7 @@ import json
 import os
 import re
 import sys
+import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
@@ -38,7 +40,7 @@ _BEFORE = "import threading as _threading; _threads_before = set(_threading.enum
 _AFTER = """
 import json as _json
 _left = [t for t in set(_threading.enumerate()) - _threads_before if not type(t).__module__.startswith("zmq")]
-print(_json.dumps({"namespace": lesson.namespace, "threads": sorted(t.name for t in _left)}))
+print("LEFT", _json.dumps({"namespace": lesson.namespace, "threads": sorted(t.name for t in _left)}))
 """
 
 
@@ -121,25 +123,31 @@ async def run(
     answers = solutions(notebook) if solve else {}
     unsolved: dict[int, str] = {}
     solved: dict[int, str] = {}
-    resources = {"metadata": {"path": str(folder or path.parent)}}
-    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources)
-    client.extra_arguments = ["--log-level=ERROR"]  # each kernel would warn that its sockets are not encrypted
     # What draws into a file would not draw into the notebook.
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    async with client.async_setup_kernel(env=environment):
-        await _aside(client, _BEFORE)
-        for index, cell in enumerate(list(notebook.cells)):
-            await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
-            check = _CHECK.match(cell.source) if cell.cell_type == "code" else None
-            if check:
-                number = int(check[1])
-                unsolved[number] = _text(cell)
-                if number in answers:
-                    await _aside(client, answers[number])
-                    solved[number] = await _aside(client, cell.source)
-        left = json.loads(await _aside(client, _AFTER))
-        client.set_widgets_metadata()
+    with tempfile.TemporaryDirectory(prefix="lesson-") as sockets:
+        client = _client(notebook, folder or path.parent, Path(sockets))
+        async with client.async_setup_kernel(env=environment):
+            await _aside(client, _BEFORE)
+            for index, cell in enumerate(list(notebook.cells)):
+                await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
+                check = _CHECK.match(cell.source) if cell.cell_type == "code" else None
+                if check:
+                    number = int(check[1])
+                    unsolved[number] = _text(cell)
+                    if number in answers:
+                        await _aside(client, answers[number])
+                        solved[number] = await _aside(client, cell.source)
+            left = _read(await _aside(client, _AFTER))
+            client.set_widgets_metadata()
     return Run(notebook, time.monotonic() - started, left["namespace"], left["threads"], unsolved, solved)
+
+
+def _client(notebook: Any, folder: Path, sockets: Path) -> NotebookClient:
+    """A client whose kernel talks over sockets in a folder: TCP ports may be taken by another kernel meanwhile."""
+    config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})
+    resources = {"metadata": {"path": str(folder)}}
+    return NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources, config=config)
 
 
 async def _aside(client: NotebookClient, code: str) -> str:
@@ -152,10 +160,18 @@ async def _aside(client: NotebookClient, code: str) -> str:
         cells.pop()
 
 
+def _read(shown: str) -> dict[str, Any]:
+    """Read what the last lines of code have printed; a kernel may have had something else to say besides."""
+    found = re.search(r"^LEFT (.*)$", shown, re.MULTILINE)
+    if found is None:
+        raise RuntimeError(f"the kernel does not tell what is left, but: {shown[:2000]!r}")
+    return dict(json.loads(found[1]))
+
+
 def _text(cell: Any) -> str:
-    """Everything that a cell shows, as text; the last thing if it shows several."""
+    """Everything that a cell shows, as text."""
     shown = [str(output.get("text") or output.get("data", {}).get("text/plain", "")) for output in cell.outputs]
-    return shown[-1].strip() if shown else ""
+    return "\n".join(shown).strip()
 
 
 async def _all(paths: list[Path], *, twice: bool) -> int:
