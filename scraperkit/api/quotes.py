@@ -99,8 +99,8 @@ def buys(money: Decimal, quota: Decimal) -> tuple[Decimal, Decimal]:
 
     Examples
     --------
-    >>> buys(Decimal("1000"), Decimal("3"))
-    (Decimal('333.33333333'), Decimal('0.00000001'))
+    >>> [plain(figure) for figure in buys(Decimal("1000"), Decimal("3"))]
+    ['333.33333333', '0.00000001']
     """
     quotas = _EXACT.quantize(_EXACT.divide(money, quota), _PLACES)
     return quotas, _EXACT.subtract(money, _EXACT.multiply(quotas, quota))
