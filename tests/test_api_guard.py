@@ -21,6 +21,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.embedded_server import EmbeddedServer
 from scraperkit.errors import ConfigError
+from scraperkit.exits import CONFIG
 
 KEY, OTHER = "first-key-correct-horse", "second-key-battery-staple"
 WITH_KEY = {"X-API-Key": KEY}
@@ -319,7 +320,7 @@ def _refusal(*words: str, **changes: str) -> str:
         timeout=60,
         check=False,
     )
-    assert ended.returncode == 1, ended.stderr
+    assert ended.returncode == CONFIG, ended.stderr
     assert "Traceback" not in ended.stderr
     assert "s3cret" not in ended.stderr
     assert ended.stdout == ""

@@ -92,6 +92,11 @@ class TestTheCommand:
         assert "127.0.0.1:9" in away.stderr
         assert "hunter2" not in away.stderr
 
+    def test_the_pricer_has_the_same_ones(self, around):
+        refused = ended((WORK[0], "api", "--host", "0.0.0.0"), around)
+        assert refused.returncode == CONFIG
+        assert "without API keys" in refused.stderr
+
     def test_the_help_tells_the_exit_codes(self, around):
         told = ended((*WORK, "--help"), around, COLUMNS="300").stdout
         for code in (CONFIG, UNAVAILABLE, SOFTWARE):

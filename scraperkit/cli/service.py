@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from scraperkit.errors import ConfigError
+from scraperkit.exits import exit_codes
 
 Namespace = Annotated[str | None, typer.Option(help="Where to work; SCRAPERKIT_NAMESPACE if left out.")]
 Url = Annotated[str | None, typer.Option("--url", help="The site; SCRAPERKIT_CVM_URL if left out, else the live one.")]
@@ -22,13 +23,14 @@ def api(
     namespace: Namespace = None,
 ) -> None:
     """Serve the REST pricer until SIGTERM or Ctrl-C; its documentation is at /docs."""
-    try:
-        from scraperkit.api.application import create_app
-        from scraperkit.api.server import serve
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"the pricer needs {error.name}; install scraperkit[api]") from None
-    from scraperkit.config import Settings
+    with exit_codes():
+        try:
+            from scraperkit.api.application import create_app
+            from scraperkit.api.server import serve
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"the pricer needs {error.name}; install scraperkit[api]") from None
+        from scraperkit.config import Settings
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    settings = Settings.load(cvm_url=url, namespace=namespace)
-    serve(create_app(settings), host, port, ready=lambda address: typer.echo(f"READY {address}"))
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        settings = Settings.load(cvm_url=url, namespace=namespace)
+        serve(create_app(settings), host, port, ready=lambda address: typer.echo(f"READY {address}"))
