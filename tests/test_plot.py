@@ -216,7 +216,7 @@ def test_one_fund_of_several_has_to_be_named():
     with pytest.raises(ConfigError, match="not a CNPJ"):
         plot.net_worth_and_holders(both, cnpj="123")
     _, ax = plt.subplots()
-    assert plot.net_worth_and_holders(both, ax, "12.abc.345/01de-35") is ax
+    assert plot.net_worth_and_holders(both, ax, cnpj="12.abc.345/01de-35") is ax
     assert lines(ax)["net worth, R$ million"] == [2.0]
 
 

@@ -21,7 +21,7 @@ _MOST_DAYS = 70  # more bars than these are no longer seen apart
 
 
 def net_worth_and_holders(
-    quotes: pd.DataFrame, ax: Axes | None = None, cnpj: str | None = None, names: Names = None
+    quotes: pd.DataFrame, ax: Axes | None = None, *, cnpj: str | None = None, names: Names = None
 ) -> Axes:
     """Draw the net worth of one fund and, on an axis at the right, its number of holders.
 
@@ -45,6 +45,16 @@ def net_worth_and_holders(
     ------
     ConfigError
         If the frame has several funds and `cnpj` does not say which, `cnpj` is none, or the frame is not a tidy one.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.date_range("2022-01-03", periods=2, name="date")
+    >>> quotes = pd.DataFrame({"cnpj": "18993924000100", "date": days, "net_worth": [1e6, 2e6], "holders": [10, 11]})
+    >>> ax = net_worth_and_holders(quotes)
+    >>> ax.get_ylabel(), ax.get_lines()[0].get_ydata().tolist()
+    ('net worth, R$ million', [1.0, 2.0])
+    >>> plt.close(ax.figure)
     """
     dated, title = _of_fund(quotes, cnpj, names, ["net_worth", "holders"])
     ax = new_axes() if ax is None else ax
@@ -60,7 +70,7 @@ def net_worth_and_holders(
 
 
 def flows_and_holders(
-    quotes: pd.DataFrame, ax: Axes | None = None, cnpj: str | None = None, names: Names = None
+    quotes: pd.DataFrame, ax: Axes | None = None, *, cnpj: str | None = None, names: Names = None
 ) -> Axes:
     """Draw the money that came into one fund and went out of it, and, on an axis at the right, its number of holders.
 
@@ -86,6 +96,16 @@ def flows_and_holders(
     ------
     ConfigError
         If the frame has several funds and `cnpj` does not say which, `cnpj` is none, or the frame is not a tidy one.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.date_range("2022-01-03", periods=2, name="date")
+    >>> money = {"inflow": [5e3, 0.0], "outflow": [1e3, 2e3], "holders": [10, 11]}
+    >>> ax = flows_and_holders(pd.DataFrame({"cnpj": "18993924000100", "date": days} | money))
+    >>> ax.get_ylabel(), [float(bar.get_height()) for bar in ax.patches]
+    ('R$ thousand a day', [5.0, 0.0, -1.0, -2.0])
+    >>> plt.close(ax.figure)
     """
     dated, title = _of_fund(quotes, cnpj, names, ["inflow", "outflow", "holders"])
     ax = new_axes() if ax is None else ax

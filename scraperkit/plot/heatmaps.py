@@ -27,7 +27,9 @@ _HATCH = "#BBBBBB"
 _Table = npt.NDArray[np.float64]
 
 
-def monthly_returns(frame: pd.DataFrame, ax: Axes | None = None, cnpj: str | None = None, names: Names = None) -> Axes:
+def monthly_returns(
+    frame: pd.DataFrame, ax: Axes | None = None, *, cnpj: str | None = None, names: Names = None
+) -> Axes:
     """Draw the returns of one fund by year and month, and of each year, in %.
 
     Parameters
@@ -52,6 +54,15 @@ def monthly_returns(frame: pd.DataFrame, ax: Axes | None = None, cnpj: str | Non
     ------
     ConfigError
         If the frame has several funds and `cnpj` does not say which, has not that one, or its index is not of dates.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.DatetimeIndex(["2022-01-03", "2022-01-31", "2022-02-25"], name="date")
+    >>> ax = monthly_returns(pd.DataFrame({"18993924000100": [100.0, 110.0, 99.0]}, index=days))
+    >>> [text.get_text() for text in ax.texts]  # January, February, the year
+    ['+10.0', '−10.0', '−1.0']
+    >>> plt.close(ax.figure)
     """
     own = one_fund(frame, cnpj)
     returns = metrics.monthly_returns(own).dropna(how="all")
@@ -97,6 +108,15 @@ def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None
     ------
     ConfigError
         If the frame's index is not one of dates.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.date_range("2022-01-03", periods=4, name="date")
+    >>> ax = correlation(pd.DataFrame({"one": [1.0, 2.0, 2.0, 4.0], "two": [8.0, 4.0, 4.0, 2.0]}, index=days))
+    >>> [label.get_text() for label in ax.get_yticklabels()], ax.texts[0].get_text()
+    (['one   1', 'two   2'], '−1.00')
+    >>> plt.close(ax.figure)
     """
     filled = with_prices(frame)
     count = filled.shape[1]
@@ -141,6 +161,15 @@ def coverage(
     ------
     ConfigError
         If the frame's index is not one of dates.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.DatetimeIndex(["2022-01-03", "2022-01-04", "2022-01-07"], name="date")  # a Monday to a Friday
+    >>> ax = coverage(pd.DataFrame({"18993924000100": [1.0, 1.0, 1.0]}, index=days))
+    >>> ax.texts[0].get_text()
+    '60'
+    >>> plt.close(ax.figure)
     """
     table = metrics.coverage(frame, started_on).T * 100
     ax = new_axes(1.5 + 0.3 * max(len(table), 3)) if ax is None else ax

@@ -50,9 +50,9 @@ def timeline(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib.axes.Axes
-        The x axis counts seconds since the first message was published. On top, grey, how many messages wait. A bar
-        reaches from the start of a fetch to its end; its colour, and a marker at its end unless it is done, tell what
-        came of it. Without events, a chart that says so.
+        The x axis counts seconds since the first message was published. On top, grey, how many messages are published
+        and not yet begun. A bar reaches from the start of a fetch to its end; its colour, and a marker at its end
+        unless it is done, tell what came of it. Without events, a chart that says so.
 
     Raises
     ------

@@ -84,6 +84,15 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     ------
     ConfigError
         If the frame's index is not one of dates.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.date_range("2022-01-03", periods=3, name="date")
+    >>> ax = drawdown(pd.DataFrame({"18993924000100": [100.0, 80.0, 120.0]}, index=days))
+    >>> ax.get_ylabel(), ax.get_lines()[0].get_ydata().tolist()
+    ('below the highest price so far, %', [0.0, -20.0, 0.0])
+    >>> plt.close(ax.figure)
     """
     ax = new_axes() if ax is None else ax
     filled = with_prices(frame)
@@ -123,6 +132,16 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     ------
     ConfigError
         If `window` is not a whole number from 2 on, or the frame's index is not one of dates.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.date_range("2022-01-03", periods=4, name="date")
+    >>> prices = pd.DataFrame({"18993924000100": [100.0, 101.0, 99.99, 100.9899]}, index=days)
+    >>> ax = rolling_volatility(prices, window=2)
+    >>> ax.get_ylabel(), ax.get_lines()[0].get_ydata().round(2).tolist()
+    ('volatility of the last 2 returns, % a year', [22.45, 22.45])
+    >>> plt.close(ax.figure)
     """
     ax = new_axes() if ax is None else ax
     filled = with_prices(frame)

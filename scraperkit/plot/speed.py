@@ -35,6 +35,17 @@ def latency(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ------
     ConfigError
         If the frame is not one of events.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> second = pd.to_datetime([0.0, 0.1, 0.4, 0.42], unit="s", utc=True)
+    >>> times = dict(zip(["published_at", "started_at", "fetched_at", "stored_at"], second))
+    >>> event = {"message": "a", "outcome": "done", "attempt": 1, "worker": "lab-1/5", "thread": "scraper-1"}
+    >>> ax = latency(pd.DataFrame([event | times]))
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['waited, median 100 ms', 'fetched, median 300 ms', 'stored, median 20 ms']
+    >>> plt.close(ax.figure)
     """
     drawn = since_publish(events)
     ax = new_axes() if ax is None else ax
