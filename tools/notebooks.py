@@ -146,6 +146,7 @@ async def run(
 def _client(notebook: Any, folder: Path, sockets: Path) -> NotebookClient:
     """A client whose kernel talks over sockets in a folder: TCP ports may be taken by another kernel meanwhile."""
     config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})
+    config.NotebookClient.coalesce_streams = True  # what is printed may come in pieces
     resources = {"metadata": {"path": str(folder)}}
     return NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources, config=config)
 
