@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 import yaml
 from chaos.processes import Child
 from conftest import wait_until
@@ -59,6 +61,9 @@ class Stack:
     """
 
     def __init__(self, folder: Path, *, lease: float = 2.0, **variables: str) -> None:
+        for tool in ("bash", "curl", "od", "sha256sum"):
+            if shutil.which(tool) is None:
+                pytest.skip(f"{tool} is not installed here")
         self.folder = folder
         self._lease = lease
         self.ports = {service: free_port(0) for service in PORTS}

@@ -187,6 +187,10 @@ class TestSecrets:
         assert all(re.fullmatch("[0-9a-f]{64}", text) for text in secret.values())
         assert self.make(tmp_path) == made
         assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o440}
+        if os.geteuid() == 0:
+            of_redis = {path.name for path in tmp_path.iterdir() if path.stat().st_gid == 999}
+            assert of_redis == {"redis-admin-password", "users.acl"}
+            assert {path.stat().st_gid for path in tmp_path.iterdir()} == {999, 10001}
 
     def test_users_get_hashes_only_and_follow_a_new_password(self, tmp_path):
         made = self.make(tmp_path)

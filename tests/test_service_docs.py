@@ -122,12 +122,19 @@ def test_every_command_works_and_shows_what_is_shown(reader):
             assert said, command
         run += 1
     assert run >= 25
-    # Among them, the API key was made anew: the one read in the beginning does not fit any more, without a restart.
+    # Among them, a key and a password were made anew: the key read in the beginning does not fit any more, the new
+    # password does, and everybody still works. Nothing was restarted.
     asked = 'curl -s -o /dev/null -w "%{http_code}" -H "X-API-Key: $KEY" http://127.0.0.1:8000/v1/funds'
     assert wait_until(lambda: reader.types(asked) == "401")
     reader.types("KEY=$(docker-compose exec -T pricer cat /run/secrets/api-keys)")
-    assert reader.types(asked) == "200"
-    assert not reader.types("docker-compose exec redis redis-cli ACL LOG").strip(), "Redis has refused nothing"
+    assert wait_until(lambda: reader.types(asked) == "200")
+    sk.connect(reader.stack.redis_url()).close()
+    listening = "docker-compose exec redis redis-cli PUBSUB NUMSUB fund_parser"
+    assert wait_until(lambda: reader.types(listening).split() == ["fund_parser", "5"]), (
+        "three queues, and two beside them"
+    )
+    said = reader.types("docker-compose exec redis redis-cli ACL LOG")
+    assert "command" not in said, f"Redis has refused something: {said}"
 
 
 def test_what_the_readme_shows_of_the_service(reader):
