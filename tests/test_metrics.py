@@ -219,6 +219,15 @@ def test_rates_of_days_without_prices_count_too():
     assert metrics.sharpe(wide({A: [100.0, 110.0, 121.0]}, days), rates)[A] == pytest.approx(expected)
 
 
+def test_a_first_price_on_a_day_without_a_rate():
+    # A Saturday: what the rates of the week before it gave is not taken off its first return.
+    days = pd.DatetimeIndex(["2022-01-08", "2022-01-10", "2022-01-11"])
+    rates = pd.Series(0.01, index=business_days("2022-01-03", "2022-01-11"))
+    excess = [0.1 - 0.01, 0.2 - 0.01]
+    expected = sum(excess) / 2 / deviation(excess) * math.sqrt(252)
+    assert metrics.sharpe(wide({A: [100.0, 110.0, 132.0]}, days), rates)[A] == pytest.approx(expected)
+
+
 def test_a_fund_that_is_the_rate_has_no_ratio():
     prices = wide({A: [100.0, 100.04, NAN, 100.3, 100.31]})
     assert math.isnan(metrics.sharpe(prices, metrics.returns(prices)[A].fillna(0.0))[A])
