@@ -137,6 +137,7 @@ def test_drawdown_is_in_percent():
     assert drawn["12.ABC.345/01DE-35"] == pytest.approx([0, 0, -50, -75])
     assert ax.get_ylabel().endswith("%")
     assert ax.get_ylim()[1] == 0
+    assert plot.drawdown(wide({A: [1.0, 2.0, 1.9999]})).get_ylim() == (-1, 0)
 
 
 def test_the_legend_is_in_the_order_in_which_lines_end():

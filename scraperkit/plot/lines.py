@@ -103,7 +103,8 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     if percent.shape[1] == 1:
         own = percent.iloc[:, 0].dropna()
         ax.fill_between(own.index, own.to_numpy(), 0, color=COLOURS[0], alpha=0.15, linewidth=0)
-    ax.set_ylim(top=0)
+    # A fund that hardly ever falls is not to look as if it did.
+    ax.set_ylim(min(ax.get_ylim()[0], -1), 0)
     ax.set_ylabel("below the highest price so far, %")
     return ax
 
