@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -225,6 +227,23 @@ def _check_server(client: redis.Redis, ways_out: str) -> None:
         raise TimeSeriesMissing(
             f"Redis at {where} has no TimeSeries; use Redis 8 or redis-stack there, {ways_out}"
         ) from None
+
+
+@contextmanager
+def redis_needed() -> Iterator[None]:
+    """Turn the errors of a Redis that is away into one of the kit's; a context, or a decorator.
+
+    Raises
+    ------
+    RedisUnreachable
+        If Redis does not answer.
+    """
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise RedisUnreachable(
+            f"Redis went away: {str(error).rstrip('.')}; check that it runs, then do this again"
+        ) from error
 
 
 def address_of(client: redis.Redis) -> str:

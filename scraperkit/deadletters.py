@@ -9,7 +9,7 @@ import pandas as pd
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.connection import check_client
+from scraperkit.connection import check_client, redis_needed
 from scraperkit.engine.scripts import script
 from scraperkit.errors import BadMessage, ConfigError
 from scraperkit.keys import Keys
@@ -39,9 +39,11 @@ class DeadLetters:
         self.keys = Keys(namespace or Settings.load().namespace)
         self._redis: Any = redis
 
+    @redis_needed()
     def __len__(self) -> int:
         return int(self._redis.xlen(self.keys.dead))
 
+    @redis_needed()
     def list(self, *, after: str | None = None, count: int | None = None) -> pd.DataFrame:
         """Return all dead letters, oldest first.
 
@@ -66,6 +68,7 @@ class DeadLetters:
         text = dict.fromkeys(["cnpj", "month", "error", "worker", "message"], "str")
         return frame.astype({**text, "attempts": "int64"})
 
+    @redis_needed()
     def history(self, letter_id: str) -> Sequence[str]:
         """Return what happened at each attempt, oldest first, as JSON.
 
@@ -76,6 +79,7 @@ class DeadLetters:
         """
         return str(self._one(letter_id).get("history", "")).splitlines()
 
+    @redis_needed()
     def retry(self, ids: Iterable[str] | str | None = None) -> int:
         """Put dead letters back into the job stream, all of them if no ids are given; return how many.
 
@@ -92,6 +96,7 @@ class DeadLetters:
             back += int(put_back(keys=self._places(fields), args=[entry_id, self.keys.group, _message_id(fields)]))
         return back
 
+    @redis_needed()
     def drop(self, ids: Iterable[str] | str | None = None) -> int:
         """Forget dead letters, all of them if no ids are given; return how many.
 

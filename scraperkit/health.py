@@ -10,6 +10,7 @@ from typing import Any, Self
 import redis as redis_py
 
 from scraperkit.config import Settings
+from scraperkit.connection import redis_needed
 from scraperkit.display import Shown, View, of_health
 from scraperkit.engine.registry import WorkerCard, live_workers
 from scraperkit.keys import Keys
@@ -49,6 +50,7 @@ class Health(Shown):
     left_alone: Mapping[str, float]
 
     @classmethod
+    @redis_needed()
     def read(cls, redis: redis_py.Redis, *, namespace: str | None = None) -> Self:
         """Look at the workers and jobs of a namespace, from any process.
 

@@ -6,16 +6,21 @@ import datetime as dt
 import threading
 
 import pytest
+from chaos.proxy import Proxy
 from conftest import wait_until
 from helpers import FUND, FakeSite, GatedSite, months
 
 from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.deadletters import DeadLetters
 from scraperkit.engine.registry import live_workers
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, RedisUnreachable
+from scraperkit.health import Health
 from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 from scraperkit.sources import CvmPages
 from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries import TimeSeriesReader
 
 
 class TestArguments:
@@ -81,3 +86,25 @@ class TestCtrlC:
         one.stop()
         assert not one.running
         assert batch.status().done == 1
+
+
+class TestARedisThatHasGone:
+    """A proxy that lets nothing pass any more, under a client that was well before."""
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            Health.read,
+            lambda redis: DeadLetters(redis).list(),
+            lambda redis: DeadLetters(redis).retry(),
+            lambda redis: len(DeadLetters(redis)),
+            lambda redis: TimeSeriesReader(redis).prices(),
+            lambda redis: Subscriber(redis, FakeSite()).start(),
+        ],
+    )
+    def test_is_told_in_a_sentence(self, redis_url, namespace, monkeypatch, call):
+        monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
+        with Proxy(redis_url) as proxy, connect(proxy.url) as client:
+            proxy.shut()
+            with pytest.raises(RedisUnreachable, match="Redis (went away|does not answer): .*[^.]$"):
+                call(client)

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.errors import ConfigError, RedisUnreachable, StoreError
+from scraperkit.connection import redis_needed
+from scraperkit.errors import ConfigError, StoreError
 from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import Command
 
@@ -54,11 +55,8 @@ class Link:
 @contextmanager
 def _kit_errors() -> Iterator[None]:
     try:
-        yield
-    except (redis_py.ConnectionError, redis_py.TimeoutError) as error:
-        raise RedisUnreachable(
-            f"Redis went away: {str(error).rstrip('.')}; check that it runs, then do this again"
-        ) from error
+        with redis_needed():
+            yield
     except redis_py.ResponseError as error:
         raise StoreError(f"Redis refused: {error}") from error
 
