@@ -29,9 +29,9 @@ demo: ## Collect two years of prices from the offline site into the embedded Red
 	@$(SETUP)
 	@$(BIN)/scraperkit demo --chart out/demo.png $(ARGS)
 
-lab: ## Open the lessons in JupyterLab
+lab: ## Open the lessons in JupyterLab, with a Redis that runs as long as it does
 	@$(SETUP) --extras lab,api
-	@cd notebooks && exec ../$(BIN)/jupyter-lab $(ARGS)
+	@exec $(BIN)/python tools/lab.py $(ARGS)
 
 notebooks: ## Run all lessons afresh, with their outputs into out/notebooks (some of them: ARGS="01 02")
 	@$(SETUP) --extras lab,dev
