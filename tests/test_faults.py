@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import threading
 import time
@@ -21,7 +22,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
 from scraperkit.embedded_server import EmbeddedServer
 from scraperkit.engine.registry import Registry
-from scraperkit.engine.tasks import all_of
+from scraperkit.engine.tasks import all_of, first_error
 from scraperkit.errors import ScraperKitWarning
 from scraperkit.exits import UNAVAILABLE
 from scraperkit.keys import Keys
@@ -639,6 +640,24 @@ class TestStopping:
         name = one.name
         one.stop()
         assert not redis.exists(keys.worker(name), keys.workers)
+
+
+def test_errors_of_several_tasks_at_once_are_told_once_and_leave_no_traceback_in_the_log():
+    told: list[object] = []
+
+    async def fail() -> None:
+        raise ConnectionError("Redis is away")
+
+    async def go() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        async with all_of(fail(), fail()) as tasks:
+            await asyncio.wait(tasks)
+            assert isinstance(first_error(tasks), ConnectionError)
+        del tasks
+        gc.collect()
+
+    asyncio.run(go())
+    assert told == []
 
 
 class TestASiteThatIsWellAgain:

@@ -34,15 +34,21 @@ def worker(lesson, answer=None, **settings) -> Subscriber:
 
 
 class TestARedisOfItsOwn:
-    def test_is_closed_when_the_next_begins_and_leaves_no_folder(self):
+    def test_leaves_no_folder(self):
+        with own_redis() as server:
+            assert server.running
+        assert not server.running
+        assert not server.folder.exists()
+        server.close()
+
+    def test_is_closed_with_its_lesson_when_the_first_cell_is_run_again(self):
         first = own_redis()
-        second = own_redis()
-        assert not first.running
-        assert not first.folder.exists()
-        assert second.running
-        second.close()
-        second.close()
-        assert not second.folder.exists()
+        lessons.begin("05_when_things_fail", redis_url=first.url).enter(first, last=True)
+        with own_redis() as second:
+            lesson = lessons.begin("05_when_things_fail", redis_url=second.url)
+            assert not first.running
+            assert not first.folder.exists()
+            assert lesson.end().done
 
     def test_keeps_what_it_was_told_and_ends_after_the_lesson_s_keys(self):
         server = own_redis()

@@ -33,6 +33,9 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
         for task in running:
             task.cancel()
         await asyncio.wait(running, timeout=0.1)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # looked at, or asyncio writes the whole traceback to the log
 
 
 def first_error(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:

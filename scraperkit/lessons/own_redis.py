@@ -35,7 +35,7 @@ class OwnRedis(EmbeddedServer):
 
 
 def own_redis() -> OwnRedis:
-    """Start a Redis that belongs to this lesson alone; one that an earlier run of it has left open is closed.
+    """Start a Redis that belongs to one lesson alone, which leaves it last: ``lesson.enter(server, last=True)``.
 
     Examples
     --------
@@ -43,7 +43,6 @@ def own_redis() -> OwnRedis:
     ...     server.running
     True
     """
-    _close_all()
     server = OwnRedis()
     server.start()
     return server
