@@ -314,6 +314,14 @@ class TestService:
             ask(stack, "/v1/funds", **{"X-API-Key": "wrong-wrong-wrong-wrong"})
         assert refused.value.code == 401
 
+    def test_prometheus_sends_its_key_as_a_bearer(self, stack):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{stack.ports['pricer']}/metrics",
+            headers={"Authorization": f"Bearer {stack.secrets()['api-keys']}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert b"\nscraperkit_queue_lag " in answer.read()
+
     def test_no_secret_is_to_be_seen(self, stack):
         secrets = stack.secrets()
         seen = "".join(stack.logs(name) for name in LASTING)
