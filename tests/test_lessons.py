@@ -117,6 +117,11 @@ def test_an_unknown_lesson_is_refused():
         lessons.begin("07_nothing")
 
 
+def test_the_lesson_that_breaks_its_site_refuses_the_regulator_s(redis_url):
+    with pytest.raises(ConfigError, match="^live: .* leave LIVE = False"):
+        lessons.begin("05_when_things_fail", live=True, redis_url=redis_url)
+
+
 def test_a_live_lesson_has_no_site_of_its_own(begin):
     lesson = begin(live=True)
     assert lesson.site is None

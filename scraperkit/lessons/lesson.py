@@ -39,6 +39,7 @@ LESSONS = {
 }
 # The one CNPJ of the sample that is a real fund's too.
 _REAL_FUND = "18993924000100"
+_BREAKS_ITS_SITE = "05_when_things_fail"
 _WHOLE_FROM = "2022-01"
 _VARIABLE = "SCRAPERKIT_NAMESPACE"
 _OUR_THREADS = ("scraper", "replica")
@@ -65,7 +66,7 @@ def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Les
     Raises
     ------
     ConfigError
-        If there is no such lesson.
+        If there is no such lesson, or `live` is asked of the one that breaks its site.
     RedisError
         As :func:`scraperkit.connect` does.
 
@@ -79,6 +80,8 @@ def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Les
     """
     if name not in LESSONS:
         raise ConfigError(f"name: there is no lesson {str(name)[:40]!r}; take one of {', '.join(LESSONS)}")
+    if live and name == _BREAKS_ITS_SITE:
+        raise ConfigError("live: this lesson breaks its site, so it takes the offline one; leave LIVE = False")
     for lesson in list(_open):
         lesson.close()
     return Lesson(name, connect(redis_url), live=live)
