@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 import textwrap
 
 import pytest
 from conftest import wait_until
 from helpers import FakeSite
-from jupyter_client.manager import start_new_kernel
+from jupyter_client.manager import KernelManager
 from test_subscriber import subscriber
 
 from scraperkit.batch import Batch
@@ -44,11 +45,18 @@ def kernel(redis_url, namespace, monkeypatch):
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
     monkeypatch.setenv("SCRAPERKIT_STOP_DEADLINE", "0.5")
-    manager, client = start_new_kernel(kernel_name="python3")
+    # Sockets of its own: a port that is free now may be another kernel's in a moment. Their paths must be short.
+    sockets = tempfile.TemporaryDirectory(prefix="kernel-")
+    manager = KernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets.name}/k")
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
     yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)
     manager.cleanup_resources()
+    sockets.cleanup()
 
 
 def printed(client) -> str:
