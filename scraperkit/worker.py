@@ -150,7 +150,7 @@ class Worker:
         registry = Registry(self._client, self.keys, self.settings.heartbeat, self._wanted_name)
         card = await registry.enter(self.settings.threads, self.delivery)
         deliveries = self._deliveries(card)
-        upkeep = Upkeep(self._client, self.keys, self.settings, registry, card)
+        upkeep = Upkeep(self._client, self.keys, self.settings, registry, card, self.outcomes)
         settler = Settler(self._client, self.keys, self.settings, card)
         core = Core(self.source, self.settings, deliveries, upkeep, settler, self.outcomes, self._levers)
         try:

@@ -259,3 +259,13 @@ class TestItShowsItself:
         password = redis_url.split(":")[2].split("@")[0]
         with connect(redis_url) as client, subscriber(client, namespace, FakeSite()) as one:
             assert password not in repr(one) + one._repr_html_() + repr(one.__dict__) + repr(one.worker.__dict__)
+
+
+def test_the_log_tells_what_has_been_settled_each_once(redis, namespace, caplog):
+    caplog.set_level("INFO", logger="scraperkit.engine.upkeep")
+    engine = subscriber(redis, namespace, FakeSite(), name="anna")
+    for year in (2021, 2022):
+        with engine:
+            Publisher(redis, namespace=namespace).publish(months(3, year=year)).wait(20)
+    told = [record.getMessage() for record in caplog.records if record.getMessage().startswith("anna: ")]
+    assert sum(int(text.removeprefix("anna: ").removesuffix(" done")) for text in told) == 6

@@ -227,9 +227,9 @@ class Core:
         await self._upkeep.beat(
             subscribed_at=max(delivery.subscribed_at for delivery in self._deliveries),
             in_hand=len(self.jobs),
-            settled=sum(self.outcomes.values()),
             errors=self.patience.outages,
         )
+        self._upkeep.tell()
         await self._upkeep.renew(self.jobs)
         for delivery in self._deliveries:
             if isinstance(delivery, StreamDelivery):
@@ -266,6 +266,7 @@ class Core:
         with contextlib.suppress(*AWAY):
             async with asyncio.timeout(FAREWELL):
                 await self._hand_back(self.jobs)
+                self._upkeep.tell()
                 await self._upkeep.leave()
         self.pool.close()
         self.pool.join(0.5 if self.pool.busy else 5.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,7 +21,15 @@ _DUE_AT_ONCE = 500
 class Upkeep:
     """One worker's standing with Redis. Every call is safe to repeat."""
 
-    def __init__(self, client: Any, keys: Keys, settings: Settings, registry: Registry, card: WorkerCard) -> None:
+    def __init__(
+        self,
+        client: Any,
+        keys: Keys,
+        settings: Settings,
+        registry: Registry,
+        card: WorkerCard,
+        outcomes: Counter[str],
+    ) -> None:
         self._keys = keys
         self._lease_ms = int(settings.lease * 1000)
         self._registry = registry
@@ -31,8 +40,10 @@ class Upkeep:
         self._forget = script(client, "forget")
         self._client = client
         self._silence = settings.lease + settings.heartbeat * MISSED
+        self._outcomes = outcomes
+        self._told = Counter(outcomes)
 
-    async def beat(self, *, subscribed_at: float, in_hand: int, settled: int, errors: int) -> None:
+    async def beat(self, *, subscribed_at: float, in_hand: int, errors: int) -> None:
         """Give a sign of life.
 
         Raises
@@ -44,11 +55,18 @@ class Upkeep:
             self._card,
             subscribed_at=subscribed_at,
             in_hand=in_hand,
-            settled=settled,
+            settled=self._outcomes.total(),
             errors=errors,
         )
         if not await self._registry.beat(card):
             raise NameTaken(f"another worker is called {card.name!r} now; this one fell silent for too long")
+
+    def tell(self) -> None:
+        """Write to the log what has been settled since the last time: a line for each job would be too many."""
+        news = self._outcomes - self._told
+        if news:
+            log.info("%s: %s", self._card.name, ", ".join(f"{count} {outcome}" for outcome, count in news.items()))
+            self._told = Counter(self._outcomes)
 
     async def leave(self) -> None:
         """Give the name back."""
