@@ -81,6 +81,7 @@ class Subscriber(Shown):
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._ready = threading.Event()
+        self._ended = threading.Event()
         self._given_up = False
         self._dashboards: list[Dashboard] = []
 
@@ -122,6 +123,7 @@ class Subscriber(Shown):
         self.error = None
         self._given_up = False
         self._ready.clear()
+        self._ended.clear()
         self._thread = threading.Thread(target=self._host, name="scraperkit-engine", daemon=True)
         running.add(self)
         self._thread.start()
@@ -157,7 +159,9 @@ class Subscriber(Shown):
         thread = self._thread
         if thread is not None and thread.is_alive():
             self.worker.request_stop(deadline)
-            thread.join()  # interrupted here, it can be stopped once more
+            # Interrupted here, it can be stopped once more; after an interrupted join, Python 3.11 takes it for ended.
+            self._ended.wait()
+            thread.join()
         self._thread = None
         for dashboard in self._dashboards:
             dashboard.rest()
@@ -246,6 +250,7 @@ class Subscriber(Shown):
             running.discard(self)
         finally:
             self._ready.set()
+            self._ended.set()
 
     async def _main(self) -> None:
         await self.worker.start()

@@ -79,7 +79,7 @@ class TestCtrlC:
         batch = Publisher(redis, namespace=namespace).publish(months(1))
         assert site.inside.acquire(timeout=10)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(one._thread, "join", _Interrupted().wait)
+            patch.setattr(one, "_ended", _Interrupted())
             one.stop()
         assert one.running
         site.gate.set()
