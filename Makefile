@@ -2,7 +2,7 @@
 # when nothing changed. `make <target> PYTHON=/path/to/python3.12` chooses the Python, ARGS="…" goes to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab notebooks notebooks-twice site test check chaos bench format lock sample wheel clean
+.PHONY: help demo lab notebooks notebooks-twice site test check chaos bench format lock screenshots sample wheel clean
 
 BIN := .venv/bin
 
@@ -65,6 +65,10 @@ lock: ## Write constraints.txt from pyproject.toml again; UPGRADE=1 takes the ne
 		.setup/bin/python -m pip install --quiet --disable-pip-version-check uv; }
 	@.setup/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url \
 		--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) --output-file constraints.txt pyproject.toml
+
+screenshots: ## Take the picture of the dashboard again, in JupyterLab: docs/dashboard.png (needs chromium)
+	@$(SETUP) --extras lab,dev
+	@$(BIN)/python tools/screenshots.py $(ARGS)
 
 sample: ## Write the sample that the offline site shows again
 	@$(SETUP)

@@ -151,7 +151,8 @@ class Speed:
 
 
 def _view(subscriber: Subscriber, health: Health | None, speed: float, names: dict[str, str], now: float) -> View:
-    facts = [("speed", f"{speed:.1f} jobs a second"), ("in hand", str(len(subscriber.worker.held)))]
+    facts = [("speed", f"{speed:.1f} jobs a second")] if subscriber.running else []
+    facts.append(("in hand", str(len(subscriber.worker.held))))
     if health is None:
         facts.append(("queue", "Redis does not answer"))
     else:

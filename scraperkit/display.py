@@ -32,6 +32,7 @@ COLOURS = {
 _REST = "rgba(128, 128, 128, 0.25)"
 _CELL = "text-align: left; vertical-align: top; padding: 0.15em 1.2em 0.15em 0"
 _LONGEST = 300
+_SHORT = 40
 _MOST_ROWS = 30
 
 
@@ -48,7 +49,7 @@ class Table:
             f"<th style='{_CELL}; color: {_FAINT}; font-weight: normal'>{_safe(text)}</th>" for text in self.headings
         )
         lines = [
-            "<tr>" + "".join(f"<td style='{_CELL}'>{_safe(text)}</td>" for text in row) + "</tr>"
+            "<tr>" + "".join(f"<td style='{_cell(text)}'>{_safe(text)}</td>" for text in row) + "</tr>"
             for row in self.rows[:_MOST_ROWS]
         ]
         if len(self.rows) > _MOST_ROWS:
@@ -111,7 +112,7 @@ class View:
             for label, text in self.facts
         )
         return (
-            f"<div style='color: inherit'><div><b>{_safe(self.title)}</b> {_safe(self.state)}</div>"
+            f"<div style='color: inherit; line-height: 1.5'><div><b>{_safe(self.title)}</b> {_safe(self.state)}</div>"
             + (self.bar.html() if self.bar else "")
             + f"<table style='margin: 0; border-collapse: collapse; color: inherit'><tbody>{facts}</tbody></table>"
             + "".join(table.html() for table in self.tables)
@@ -270,6 +271,11 @@ def _short(text: str) -> str:
     """One line of what can be printed, and not too long a one."""
     line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * _LONGEST]).split())
     return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
+
+
+def _cell(text: str) -> str:
+    """The style of a cell: what is short stays on one line."""
+    return f"{_CELL}; white-space: nowrap" if len(text) <= _SHORT else _CELL
 
 
 def _safe(text: str) -> str:

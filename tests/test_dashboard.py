@@ -48,6 +48,7 @@ class TestWhatItShows:
             assert wait_until(lambda: "18.993.924/0001-00 Fundo Exemplo 02/2021 0." in text_of(dashboard))
             assert "Subscriber anna listens" in text_of(dashboard)
             assert "in hand 2" in text_of(dashboard)
+            assert "jobs a second" in text_of(dashboard)
             site.gate.set()
             assert wait_until(lambda: "settled 2 done" in text_of(dashboard))
 
@@ -112,6 +113,7 @@ class TestItsLife:
                 publisher.publish(months(4, year=year)).wait(30)
             assert not dashboard.live
         assert "settled 8 done" in text_of(dashboard)
+        assert "jobs a second" not in text_of(dashboard)
         assert "Subscriber stopped" in text_of(dashboard)
 
     def test_ends_with_a_crash(self, redis, namespace, publisher):

@@ -176,6 +176,10 @@ class Notebook:
         self.page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
         self.page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
 
+    def run_next(self) -> None:
+        """Run the selected cell and select the one below, as Shift+Enter does."""
+        self.page.keyboard.press("Shift+Enter")
+
     def output_of(self, number: int) -> Any:
         """Return what code cell `number` shows; -1 is the last."""
         return self.code.nth(number).locator(".jp-Cell-outputArea")

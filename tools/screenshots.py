@@ -1,0 +1,98 @@
+"""Takes the picture of the dashboard that README.md shows: ``make screenshots`` writes docs/dashboard.png.
+
+A small notebook is run in JupyterLab, in Debian's Chromium, and the picture is taken in the middle of the work.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import tempfile
+import textwrap
+import uuid
+from pathlib import Path
+from typing import Any
+
+import lab
+import nbformat
+
+from scraperkit import Replica, connect
+from scraperkit.keys import Keys
+
+CELLS = (
+    """
+    subscriber = sk.Subscriber(redis, source, threads=6, name="lab-1").start()
+    subscriber.dashboard()
+    """,
+    """
+    funds = [source.find_fund(fund.cnpj) for fund in site_funds]
+    requests = [request for fund in funds for request in fund.months("2022-01", "2023-12")]
+    random.shuffle(requests)
+    batch = sk.Publisher(redis).publish(requests, force=True)
+    batch.wait()
+    """,
+)
+SETUP = """
+import random, threading, time
+import scraperkit as sk
+from scraperkit.sample import load_sample
+
+class Moody(sk.CvmPages):
+    "A site of which no two answers take the same time, as in life; a few are errors."
+    luck = random.Random(7)
+    def fetch(self, request):
+        time.sleep(self.luck.uniform(0.3, 2.2))
+        if self.luck.random() < 0.06:
+            raise sk.SiteUnavailable("it answered 503, and again after each pause", self.url)
+        return super().fetch(request)
+
+redis, source = sk.connect(), Moody({address!r})
+site_funds = [fund for fund in load_sample().funds if fund.active and fund.ended_on is None][:8]
+"""
+
+
+def notebook(address: str) -> Any:
+    """Return the notebook; its first cell is out of the picture."""
+    sources = [SETUP.format(address=address).strip(), *(textwrap.dedent(cell).strip() for cell in CELLS)]
+    made = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
+        cells=[nbformat.v4.new_code_cell(source) for source in sources]  # type: ignore[no-untyped-call]
+    )
+    made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return made
+
+
+def main() -> int:
+    """Take the picture."""
+    parser = argparse.ArgumentParser(description="Write docs/dashboard.png.")
+    parser.add_argument("--out", type=Path, default=lab.ROOT / "docs" / "dashboard.png")
+    parser.add_argument("--dark", action="store_true", help="in JupyterLab's dark theme")
+    options = parser.parse_args()
+    theme = "JupyterLab Dark" if options.dark else "JupyterLab Light"
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scraperkit-picture-")))
+        namespace = f"picture-{uuid.uuid4().hex[:8]}"
+        redis = stack.enter_context(connect())  # the kernel finds its Redis running
+        stack.callback(lambda: redis.unlink(*redis.scan_iter(Keys(namespace).pattern)))
+        site = stack.enter_context(Replica.start())
+        nbformat.write(notebook(site.url), folder / "prices.ipynb")  # type: ignore[no-untyped-call]
+        address = stack.enter_context(lab.serve(folder, {"SCRAPERKIT_NAMESPACE": namespace}, theme=theme))
+        page = stack.enter_context(lab.browser(1000, 760))
+        book = lab.Notebook(page, address, "prices.ipynb")
+        book.hide_sidebar()
+        for _ in range(3):
+            book.run_next()
+        shown = book.output_of(1)
+        shown.get_by_text("retry").wait_for(timeout=60_000)
+        page.wait_for_function("document.body.innerText.match(/(2[5-9]|[3-9][0-9])%/)", timeout=60_000)
+        book.code.nth(1).evaluate("cell => cell.scrollIntoView({block: 'start'})")
+        until = book.code.nth(2).bounding_box()
+        page.screenshot(
+            path=options.out, clip={"x": 0, "y": 0, "width": 1000, "height": until["y"] + until["height"] + 4}
+        )
+    print(f"written: {options.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
