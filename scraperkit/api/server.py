@@ -10,7 +10,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from scraperkit.api.guard import is_loopback
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, ScraperKitError
 
 GRACE = 5  # seconds that answers in the making have when the server stops
 
@@ -43,14 +43,14 @@ def listen(host: str, port: int) -> socket.socket:
 
     Raises
     ------
-    ConfigError
-        If the name is not known, or the port is taken.
+    ScraperKitError
+        If the name is not known, or the port is taken. No error of the settings: the port may be free in a moment.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
-        raise ConfigError(
+        raise ScraperKitError(
             f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --host or --port"
         ) from None
 
@@ -72,8 +72,9 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
     Raises
     ------
     ConfigError
-        If the address is not a loopback one and there are no API keys, or it cannot be listened on, or that of Redis
-        cannot be one.
+        If the address is not a loopback one and there are no API keys, or that of Redis cannot be one.
+    ScraperKitError
+        If the address cannot be listened on.
     """
     if not app.state.keyring.configured and not is_loopback(host):
         raise ConfigError(
