@@ -205,8 +205,9 @@ class Subscriber(Shown):
     def dashboard(self, every: float = 0.5) -> Dashboard:
         """Return a view for a notebook that refreshes by itself while this works: threads, queue, rate, failures.
 
-        It shows what each thread is at and since when, and has buttons to pause and to stop. It needs ipywidgets;
-        where that is missing, what is shown is how things stood at that moment.
+        It shows what each thread is at and since when, also while a cell waits for a batch, and has buttons to pause
+        and to stop. The kernel hears a click once no cell runs; interrupt it to end a wait. It needs ipywidgets: where
+        that is missing, what is shown is how things stood at that moment.
 
         Parameters
         ----------
