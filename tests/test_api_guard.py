@@ -143,6 +143,8 @@ class TestThisMachineAlone:
         app = create_app(Settings.load(namespace=namespace), redis_url=redis_url, source=FakeSearch())
         for server, status in ((("127.0.0.1", 80), 200), (("::1", 80), 200), (("10.0.0.1", 80), 403)):
             assert asyncio.run(_status(app, server)) == status
+        named = Settings.load(namespace=namespace, api_hosts="localhost")
+        assert asyncio.run(_status(create_app(named, redis_url=redis_url), ("10.0.0.1", 80))) == 403
 
     def test_names_can_be_given(self, redis_url, namespace, keys_file):
         with pricer(redis_url, namespace, api_keys_file=keys_file, api_hosts="pricer.example, pricer") as client:

@@ -63,21 +63,14 @@ class Guard:
 
     def _check_host(self, scope: Scope, headers: Headers) -> None:
         name = _host_of(headers.get("host", ""))
-        if name in self._hosts or (self._keyring.configured and not self._hosts):
-            return
-        if self._keyring.configured or self._hosts:
-            # A probe calls a container by its address, whatever its name.
-            if scope["path"] in ("/health", "/ready"):
-                return
-        elif is_loopback((scope.get("server") or ("localhost", None))[0]) and is_loopback(name):
-            return
-        raise ProblemError(
-            "not-allowed",
-            "without API keys the pricer answers to this machine alone, called 127.0.0.1 or localhost"
-            if not self._keyring.configured
-            else "the pricer is not called that; SCRAPERKIT_API_HOSTS lists its names",
-            field="Host",
-        )
+        here = is_loopback((scope.get("server") or ("localhost", None))[0])
+        if not self._keyring.configured and not (here and (self._hosts or is_loopback(name))):
+            why = "without API keys the pricer answers to this machine alone, called 127.0.0.1 or localhost"
+            raise ProblemError("not-allowed", why, field="Host")
+        # A probe calls a container by its address, whatever its name.
+        if self._hosts and name not in self._hosts and scope["path"] not in ("/health", "/ready"):
+            why = "the pricer is not called that; SCRAPERKIT_API_HOSTS lists its names"
+            raise ProblemError("not-allowed", why, field="Host")
 
 
 def _check_origin(scope: Scope, headers: Headers) -> None:
