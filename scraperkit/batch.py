@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -16,16 +15,16 @@ from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.display import Shown, View, of_batch, of_status
 from scraperkit.engine.cancelling import Cancelling
-from scraperkit.engine.registry import MISSED, live_workers
+from scraperkit.engine.registry import live_workers
 from scraperkit.engine.running import raise_engine_error
 from scraperkit.errors import BatchNotFound, BatchTimeout
 from scraperkit.events import events_of
 from scraperkit.keys import Keys
+from scraperkit.lost import GRACE, State, find_lost, states_of
 
 _POLL = 0.1
 _LOOK_FOR_LOST = 1.0
 _SHOWN_FAILURES = 5
-_GRACE = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +156,7 @@ class Batch(Shown):
             done, failed, lost, cancelled) and ``error``, all text; sorted by fund and month. Empty for an empty batch.
         """
         states = self._states()
-        lost = self._lost(states)
+        lost = find_lost(self._redis, self.keys, self.id, states)
         rows = []
         for message, (state, cnpj, month, error) in states.items():
             found_lost = message in lost
@@ -219,57 +218,16 @@ class Batch(Shown):
         return BatchStatus(published, done, failed, pending, lost, cancelled), str(found[5])
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
-        lost = len(self._lost(self._states()))
+        lost = len(find_lost(self._redis, self.keys, self.id, self._states()))
         return replace(status, pending=status.pending - lost, lost=status.lost + lost)
 
-    def _states(self) -> dict[str, tuple[str, str, str, str]]:
-        """Message id to state, cnpj, month and error."""
-        states = {}
-        for field, text in self._redis.hgetall(self.keys.batch(self.id)).items():
-            if "-" in field:
-                state, cnpj, month, error = [*text.split(" ", 3), "", "", ""][:4]
-                states[field] = (state, cnpj, month, error)
-        return states
-
-    def _lost(self, states: Mapping[str, tuple[str, str, str, str]]) -> dict[str, str]:
-        """Pub/Sub messages that are open though nobody alive has them or can still receive them, and why."""
-        delivery, published_at = self._redis.hmget(self.keys.batch(self.id), ["delivery", "published_at"])
-        now = float(self._redis.time()[0])
-        opened = {message: state[0] for message, state in states.items() if state[0] in ("pending", "running")}
-        if delivery != "pubsub" or not opened:
-            return {}
-        workers = live_workers(self._redis, self.keys)
-        instances = {worker.instance for worker in workers}
-        published = float(published_at or 0)
-        # A worker that listened in time may have messages unread, unless it has long been idle.
-        heard = now < published + _GRACE and self._redis.pubsub_numsub(self.keys.channel)[0][1] > 0
-        may_come = heard or any(
-            0 < worker.subscribed_at <= published + 1 and (worker.in_hand or worker.beat_at < published + _GRACE)
-            for worker in workers
-        )
-        holders = dict(zip(opened, self._redis.mget([self.keys.claim(message) for message in opened]), strict=True))
-        lost = {}
-        for message, state in opened.items():
-            holder = holders[message]
-            if holder in instances or holder == "finished":
-                continue
-            if holder is not None and self._renewed_lately(message):
-                continue  # its card may have gone with a restart of Redis, and come back with its next heartbeat
-            if holder is not None or state == "running":
-                lost[message] = f"the worker {holder or ''}".rstrip() + " died with it"
-            elif not may_come:
-                lost[message] = "no worker that received it is alive"
-        return lost
-
-    def _renewed_lately(self, message: str) -> bool:
-        settings = Settings.load()
-        remaining = self._redis.pttl(self.keys.claim(message)) / 1000
-        return bool(remaining > settings.lease - MISSED * settings.heartbeat)
+    def _states(self) -> dict[str, State]:
+        return states_of(self._redis, self.keys, self.id)
 
     def _show(self, bar: Any, status: BatchStatus) -> None:
         bar.update(status.published - status.pending - bar.n)
         notes = [f"{count} {word}" for word, count in (("failed", status.failed), ("lost", status.lost)) if count]
-        if status.pending and bar.format_dict["elapsed"] > _GRACE and not live_workers(self._redis, self.keys):
+        if status.pending and bar.format_dict["elapsed"] > GRACE and not live_workers(self._redis, self.keys):
             notes.append("no worker listens: start a Subscriber, or `scraperkit work`")
         bar.set_postfix_str(", ".join(notes), refresh=False)
 

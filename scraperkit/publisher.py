@@ -19,6 +19,7 @@ from scraperkit.engine.jobs import DeliveryName
 from scraperkit.engine.scripts import script
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import Keys
+from scraperkit.lost import note_lost
 from scraperkit.models import ScrapeRequest
 from scraperkit.timeseries.commands import card_command, first_card_commands
 
@@ -94,13 +95,15 @@ class Publisher(Shown):
         ScraperKitWarning
             If nobody listened (Pub/Sub): the messages are lost, and ``batch.receivers`` is 0.
         """
-        wanted = _unique([requests] if isinstance(requests, ScrapeRequest) else requests, fresh=force)
+        wanted = _unique(_listed(requests), fresh=force)
         if only_missing:
             wanted = self._missing(wanted)
         batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, dt.date.today()))
         now = time.time()
         messages = [request.model_copy(update={"batch_id": batch_id, "published_at": now}) for request in wanted]
         self._save_cards(wanted)
+        if not force:
+            note_lost(self._redis, self.keys, batch_id)
         receivers = self._send(batch_id, messages)
         if receivers == 0:
             warnings.warn(
@@ -174,6 +177,17 @@ def _over_at(first_day: dt.date) -> float:
     """When a month is over everywhere in Brazil, in seconds since 1970."""
     following = (first_day + dt.timedelta(days=32)).replace(day=1)
     return dt.datetime(following.year, following.month, 1, 6, tzinfo=dt.UTC).timestamp()
+
+
+def _listed(requests: Iterable[ScrapeRequest] | ScrapeRequest) -> Iterable[ScrapeRequest]:
+    if isinstance(requests, ScrapeRequest):
+        return [requests]
+    if not isinstance(requests, Iterable):
+        raise ConfigError(
+            f"requests: {type(requests).__name__} is no list of ScrapeRequest; "
+            "make one with fund.months('2022-01', '2022-12')"
+        )
+    return requests
 
 
 def _unique(requests: Iterable[ScrapeRequest], *, fresh: bool) -> list[ScrapeRequest]:

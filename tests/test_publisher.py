@@ -7,13 +7,15 @@ import json
 import time
 
 import pytest
-from helpers import FUND, months
+from conftest import wait_until
+from helpers import FUND, FakeSite, GatedSite, months
 
 from scraperkit.batch import Batch
 from scraperkit.errors import BatchNotFound, BatchTimeout, ConfigError, ScraperKitWarning
 from scraperkit.keys import Keys
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher, batch_id_of
+from scraperkit.subscriber import Subscriber
 
 
 @pytest.fixture
@@ -136,6 +138,48 @@ class TestToTheChannel:
             assert batch.receivers == 1
             status = batch._counts()[0]
         assert (status.published, status.lost, status.pending) == (2, 0, 2)
+
+    @pytest.mark.parametrize("delivery", ["pubsub", "stream"])
+    def test_what_died_with_its_worker_is_published_again(self, redis, namespace, monkeypatch, delivery):
+        monkeypatch.setenv("SCRAPERKIT_HEARTBEAT", "0.1")
+        doomed = Subscriber(redis, FakeSite(), threads=1, namespace=namespace).start()
+        doomed.crash_next()
+        batch = Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(3))
+        assert str(batch.wait(30, progress=False)) == "3 published, 0 done, 3 lost"
+        doomed.stop()
+        with Subscriber(redis, FakeSite(), namespace=namespace):
+            # For some seconds, a listener may be one that has heard the first time.
+            assert wait_until(lambda: batch.status().lost == 3)
+            again = Publisher(redis, delivery=delivery, namespace=namespace).publish(months(3))
+            assert again.id == batch.id
+            assert str(again.wait(30)) == "3 published, 3 done"
+
+    def test_what_may_be_lost_goes_to_the_stream_as_well(self, redis, namespace, keys):
+        with redis.pubsub() as deaf:
+            deaf.subscribe(keys.channel)
+            assert deaf.get_message(timeout=5)["type"] == "subscribe"
+            Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(2))
+        batch = Publisher(redis, namespace=namespace).publish(months(2))
+        assert redis.xlen(keys.jobs) == 2
+        with Subscriber(redis, FakeSite(), namespace=namespace):
+            assert str(batch.wait(30)) == "2 published, 2 done"
+
+    def test_what_another_worker_has_by_now_is_not_lost(self, redis, namespace, monkeypatch, keys):
+        monkeypatch.setenv("SCRAPERKIT_HEARTBEAT", "0.1")
+        site = GatedSite()
+        publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
+        with Subscriber(redis, site, threads=2, namespace=namespace):
+            batch = publisher.publish(months(2))
+            assert site.inside.acquire(timeout=10)
+            assert publisher.publish(months(2)).status().lost == 0
+            site.gate.set()
+            assert str(batch.wait(30)) == "2 published, 2 done"
+        assert site.asked.total() == 2
+
+    @pytest.mark.parametrize("what", [None, 5, FUND, FUND.months])
+    def test_what_is_no_list_of_requests_is_refused(self, redis, namespace, what):
+        with pytest.raises(ConfigError, match="^requests: .* is no list of ScrapeRequest; make one with fund.months"):
+            Publisher(redis, namespace=namespace).publish(what)
 
     def test_another_delivery_is_refused(self, redis):
         with pytest.raises(ConfigError, match="^delivery: "):

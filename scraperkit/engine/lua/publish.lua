@@ -5,6 +5,8 @@
 -- Returns {messages sent, smallest number of receivers or -1}.
 local batch, target, delivery = KEYS[1], KEYS[2], ARGV[1]
 local sent, fewest = 0, -1
+-- What was said on the channel and is open may be lost; that it is added to the stream as well does no harm.
+local moved = delivery == 'stream' and redis.call('HGET', batch, 'delivery') == 'pubsub'
 redis.call('HINCRBY', batch, 'published', 0)
 if delivery == 'stream' then
   redis.pcall('XGROUP', 'CREATE', target, ARGV[3], '0', 'MKSTREAM') -- an error says that it is there
@@ -14,10 +16,11 @@ for i = 4, #ARGV, 3 do
   local id, label, message = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local state = redis.call('HGET', batch, id)
   local word = state and string.match(state, '^%a+')
-  if not state or word == 'failed' or word == 'lost' or word == 'cancelled' then
+  local over = word == 'failed' or word == 'lost' or word == 'cancelled'
+  if not state or over or (moved and word ~= 'done') then
     if not state then
       redis.call('HINCRBY', batch, 'published', 1)
-    else
+    elseif over then
       redis.call('HINCRBY', batch, word, -1)
     end
     if delivery == 'stream' then
