@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -15,6 +17,7 @@ from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.display import Shown, View, of_batch, of_status
 from scraperkit.engine.cancelling import Cancelling
+from scraperkit.engine.outage import is_away
 from scraperkit.engine.registry import live_workers
 from scraperkit.engine.running import raise_engine_error
 from scraperkit.errors import BatchNotFound, BatchTimeout
@@ -110,6 +113,8 @@ class Batch(Shown):
     def wait(self, timeout: float | None = None, *, progress: bool | None = None) -> BatchStatus:
         """Wait until nothing is pending or can come, under a progress bar; then tell what failed, and why.
 
+        If Redis goes away meanwhile, this waits for it, as the workers do.
+
         Parameters
         ----------
         timeout : float, optional
@@ -130,17 +135,18 @@ class Batch(Shown):
         disable = None if progress is None else not progress
         with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
             while True:
-                if status.pending and delivery == "pubsub" and time.monotonic() >= look_for_lost_at:
-                    status = self._with_lost(status)
-                    look_for_lost_at = time.monotonic() + _LOOK_FOR_LOST
-                self._show(bar, status)
-                if status.finished:
-                    break
+                with _while_redis_is_away(bar):
+                    status, delivery = self._counts()
+                    if status.pending and delivery == "pubsub" and time.monotonic() >= look_for_lost_at:
+                        status = self._with_lost(status)
+                        look_for_lost_at = time.monotonic() + _LOOK_FOR_LOST
+                    self._show(bar, status)
+                    if status.finished:
+                        break
                 raise_engine_error(self.keys.namespace)
                 if deadline is not None and time.monotonic() > deadline:
                     raise BatchTimeout(f"after {timeout:g} s: {status}; the work goes on, wait() can be called again")
                 time.sleep(_POLL)
-                status, delivery = self._counts()
             shown = not bar.disable
         if shown and (status.failed or status.lost):
             self._tell_failures()
@@ -251,3 +257,14 @@ class Batch(Shown):
             return self.status()
         except (BatchNotFound, redis_py.RedisError):
             return None
+
+
+@contextmanager
+def _while_redis_is_away(bar: Any) -> Iterator[None]:
+    """Say so under the bar, and go on."""
+    try:
+        yield
+    except Exception as error:
+        if not is_away(error):
+            raise
+        bar.set_postfix_str("Redis is away; waiting for it")

@@ -245,6 +245,24 @@ class TestARedisThatDies:
             assert all(one.running for one in subscribers)
         assert set(site.asked.values()) == {1}
 
+    def test_is_waited_for_by_who_waits_for_a_batch(self, own_server, namespace):
+        site = GatedSite()
+        with connect(own_server.url) as redis:
+            settings = Settings.load(namespace=namespace, **QUICK)
+            with Subscriber(redis, site, settings=settings):
+                batch = Publisher(redis, namespace=namespace).publish(FUND.months("2021-01", "2021-03"))
+                found = []
+                waiting = threading.Thread(target=lambda: found.append(batch.wait(60)))
+                waiting.start()
+                assert site.inside.acquire(timeout=10)
+                own_server.kill()
+                waiting.join(3)
+                assert waiting.is_alive()
+                own_server.start()
+                site.gate.set()
+                waiting.join(30)
+        assert str(found[0]) == "3 published, 3 done"
+
     def test_leaves_a_subscriber_that_hears_again_and_tells_what_it_missed(self, own_server, namespace, keys):
         settings = Settings.load(namespace=namespace, **QUICK)
         with Proxy(own_server.url) as proxy, connect(own_server.url) as redis, connect(proxy.url) as behind:
