@@ -15,12 +15,13 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
+from scraperkit.connection import redis_needed
 from scraperkit.display import Shown, View, of_batch, of_status
 from scraperkit.engine.cancelling import Cancelling
 from scraperkit.engine.outage import is_away
 from scraperkit.engine.registry import live_workers
 from scraperkit.engine.running import raise_engine_error
-from scraperkit.errors import BatchNotFound, BatchTimeout
+from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.events import events_of
 from scraperkit.keys import Keys
 from scraperkit.lost import GRACE, State, find_lost, states_of
@@ -99,6 +100,7 @@ class Batch(Shown):
         batch.status()
         return batch
 
+    @redis_needed()
     def status(self) -> BatchStatus:
         """Return the counts of this moment.
 
@@ -131,7 +133,8 @@ class Batch(Shown):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         look_for_lost_at = 0.0
-        status, delivery = self._counts()
+        with redis_needed():
+            status, delivery = self._counts()
         disable = None if progress is None else not progress
         with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
             while True:
@@ -152,6 +155,7 @@ class Batch(Shown):
             self._tell_failures()
         return status
 
+    @redis_needed()
     def jobs(self) -> pd.DataFrame:
         """Return the state of every message.
 
@@ -176,6 +180,7 @@ class Batch(Shown):
         jobs = self.jobs()
         return jobs[jobs["state"].isin(["failed", "lost"])]
 
+    @redis_needed()
     def cancel(self) -> int:
         """Take back what nobody has begun; what is in a worker's hands is finished. Return how many were cancelled.
 
@@ -199,6 +204,7 @@ class Batch(Shown):
             return cancelling.spoken(message for message, state in self._states().items() if state[0] == "pending")
         return cancelling.waiting_again() + cancelling.in_stream()
 
+    @redis_needed()
     def events(self) -> pd.DataFrame:
         """Return what was done for this batch, one row for each attempt at a message, oldest first.
 
@@ -255,7 +261,7 @@ class Batch(Shown):
     def _status_if_known(self) -> BatchStatus | None:
         try:
             return self.status()
-        except (BatchNotFound, redis_py.RedisError):
+        except (BatchNotFound, RedisError, redis_py.RedisError):
             return None
 
 

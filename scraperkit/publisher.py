@@ -13,7 +13,7 @@ import redis as redis_py
 
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
-from scraperkit.connection import check_client
+from scraperkit.connection import check_client, redis_needed
 from scraperkit.display import Shown, View, of_publisher
 from scraperkit.engine.jobs import DeliveryName
 from scraperkit.engine.scripts import script
@@ -63,6 +63,7 @@ class Publisher(Shown):
         self.delivery: DeliveryName = delivery
         self._redis: Any = redis
 
+    @redis_needed()
     def publish(
         self, requests: Iterable[ScrapeRequest] | ScrapeRequest, *, force: bool = False, only_missing: bool = False
     ) -> Batch:
@@ -110,7 +111,7 @@ class Publisher(Shown):
                 f"nobody listens on {self.keys.channel}: what is published there now is lost. Start a Subscriber "
                 "first, or use Publisher(redis, delivery='stream'), which keeps messages until they are done",
                 ScraperKitWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return Batch(self._redis, batch_id, namespace=self.keys.namespace, receivers=receivers)
 

@@ -245,19 +245,21 @@ class TestARedisThatDies:
             assert all(one.running for one in subscribers)
         assert set(site.asked.values()) == {1}
 
-    def test_is_waited_for_by_who_waits_for_a_batch(self, own_server, namespace):
-        site = GatedSite()
-        with connect(own_server.url) as redis:
-            settings = Settings.load(namespace=namespace, **QUICK)
-            with Subscriber(redis, site, settings=settings):
-                batch = Publisher(redis, namespace=namespace).publish(FUND.months("2021-01", "2021-03"))
-                found = []
-                waiting = threading.Thread(target=lambda: found.append(batch.wait(60)))
-                waiting.start()
+    def test_is_waited_for_by_who_waits_for_a_batch(self, own_server, namespace, monkeypatch):
+        site, shown, found = GatedSite(), threading.Event(), []
+        settings = Settings.load(namespace=namespace, **QUICK)
+        with connect(own_server.url) as redis, Subscriber(redis, site, settings=settings):
+            batch = Publisher(redis, namespace=namespace).publish(FUND.months("2021-01", "2021-03"))
+            monkeypatch.setattr(batch, "_show", lambda *_: shown.set())
+            waiting = threading.Thread(target=lambda: found.append(batch.wait(60)))
+            waiting.start()
+            try:
                 assert site.inside.acquire(timeout=10)
+                assert shown.wait(10)
                 own_server.kill()
                 waiting.join(3)
                 assert waiting.is_alive()
+            finally:
                 own_server.start()
                 site.gate.set()
                 waiting.join(30)

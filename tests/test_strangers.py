@@ -10,6 +10,7 @@ from chaos.proxy import Proxy
 from conftest import wait_until
 from helpers import FUND, FakeSite, GatedSite, months
 
+from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.deadletters import DeadLetters
@@ -99,6 +100,12 @@ class TestARedisThatHasGone:
             lambda redis: DeadLetters(redis).retry(),
             lambda redis: len(DeadLetters(redis)),
             lambda redis: TimeSeriesReader(redis).prices(),
+            lambda redis: Publisher(redis).publish(months(2)),
+            lambda redis: Batch(redis, "some").status(),
+            lambda redis: Batch(redis, "some").wait(5),
+            lambda redis: Batch(redis, "some").failures(),
+            lambda redis: Batch(redis, "some").events(),
+            lambda redis: Batch(redis, "some").cancel(),
             lambda redis: Subscriber(redis, FakeSite()).start(),
         ],
     )
