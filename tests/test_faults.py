@@ -257,7 +257,7 @@ class TestARedisThatDies:
                 assert site.inside.acquire(timeout=10)
                 assert shown.wait(10)
                 own_server.kill()
-                waiting.join(3)
+                waiting.join(1)
                 assert waiting.is_alive()
             finally:
                 own_server.start()
