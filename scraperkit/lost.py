@@ -48,11 +48,14 @@ def find_lost(redis: Any, keys: Keys, batch_id: str, states: Mapping[str, State]
         for worker in workers
     )
     holders = dict(zip(opened, redis.mget([keys.claim(message) for message in opened]), strict=True))
+    finished = "finished "  # and for which batch
     lost = {}
     for message, word in opened.items():
         holder = holders[message]
-        if holder in instances or holder == "finished":
+        if holder in instances or holder == finished + keys.batch(batch_id):
             continue
+        if holder is not None and holder.startswith(finished):
+            holder = None
         if holder is not None and _renewed_lately(redis, keys, message):
             continue  # its card may have gone with a restart of Redis, and come back with its next heartbeat
         if holder is not None or word == "running":

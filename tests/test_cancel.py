@@ -132,6 +132,17 @@ class TestOfTheChannel:
         assert not site.asked
         assert str(batch.status()) == "2 published, 0 done, 2 cancelled"
 
+    def test_what_was_done_for_another_batch_is_taken_back_for_this_one(self, redis, namespace):
+        publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
+        with Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
+            publisher.publish(months(1)).wait(20)
+        with redis.pubsub() as deaf:
+            deaf.subscribe(Keys(namespace).channel)
+            assert deaf.get_message(timeout=5)["type"] == "subscribe"
+            batch = publisher.publish(months(2))
+        assert (batch.cancel(), batch.cancel()) == (2, 0)
+        assert batch.status().cancelled == 2
+
     def test_what_a_worker_has_claimed_is_finished(self, redis, namespace):
         site = GatedSite()
         with Subscriber(redis, site, threads=1, delivery="pubsub", namespace=namespace):

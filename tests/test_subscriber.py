@@ -261,6 +261,28 @@ class TestItShowsItself:
             assert password not in repr(one) + one._repr_html_() + repr(one.__dict__) + repr(one.worker.__dict__)
 
 
+def test_batches_on_the_channel_that_overlap_are_both_done(redis, namespace):
+    """The same job in another batch is claimed anew, though it was done a moment ago."""
+    site = FakeSite()
+    publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
+    with subscriber(redis, namespace, site), subscriber(redis, namespace, site):
+        assert str(publisher.publish(months(2)).wait(20)) == "2 published, 2 done"
+        assert str(publisher.publish(months(3)).wait(20)) == "3 published, 3 done"
+    assert site.asked == {"01/2021": 2, "02/2021": 2, "03/2021": 1}
+
+
+def test_what_was_done_for_another_batch_and_lost_for_this_one_is_told(redis, namespace, monkeypatch):
+    monkeypatch.setattr("scraperkit.lost.GRACE", 0.0)
+    publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
+    with subscriber(redis, namespace, FakeSite()):
+        publisher.publish(months(2)).wait(20)
+    with redis.pubsub() as deaf:
+        deaf.subscribe(Keys(namespace).channel)
+        assert deaf.get_message(timeout=5)["type"] == "subscribe"
+        batch = publisher.publish(months(3))
+    assert str(batch.wait(20)) == "3 published, 0 done, 3 lost"
+
+
 def test_the_log_tells_what_has_been_settled_each_once(redis, namespace, caplog):
     caplog.set_level("INFO", logger="scraperkit.engine.upkeep")
     engine = subscriber(redis, namespace, FakeSite(), name="anna")

@@ -8,7 +8,13 @@ local batch, jobs, retries, history = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local function withdraw(where, handle, claim)
   if where == 'retries' then return redis.call('ZREM', retries, handle) == 1 end
-  if where == 'pubsub' then return redis.call('SET', claim, 'finished', 'NX', 'PX', ARGV[3]) and true end
+  if where == 'pubsub' then
+    local holder = redis.call('GET', claim)
+    local over = holder and string.match(holder, '^finished (.*)')
+    if holder and (not over or over == batch) then return false end
+    redis.call('SET', claim, 'finished ' .. batch, 'PX', ARGV[3])
+    return true
+  end
   local pending = redis.pcall('XPENDING', jobs, ARGV[2], handle, handle, 1)
   if pending.err == nil and pending[1] then return false end
   return redis.call('XDEL', jobs, handle) == 1

@@ -7,12 +7,12 @@ local mine = {}
 for i = 1, #KEYS / 2 do
   local claim, batch, id = KEYS[2 * i - 1], KEYS[2 * i], ARGV[3 + i]
   local won
-  if ARGV[3] == '1' then
-    won = redis.call('SET', claim, ARGV[1], 'NX', 'PX', ARGV[2]) or redis.call('GET', claim) == ARGV[1]
-  else
-    redis.call('SET', claim, ARGV[1], 'PX', ARGV[2])
-    won = true
-  end
+  local holder = redis.call('GET', claim)
+  -- The same job in another batch is to be done for that one, too.
+  local over = holder and string.match(holder, '^finished (.*)')
+  local free = not holder or (over and over ~= batch)
+  if ARGV[3] ~= '1' or free then redis.call('SET', claim, ARGV[1], 'PX', ARGV[2]) end
+  won = ARGV[3] ~= '1' or free or holder == ARGV[1]
   if won and batch ~= '' then
     local state = redis.call('HGET', batch, id)
     local label = state and string.match(state, '^pending (.*)')

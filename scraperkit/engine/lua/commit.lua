@@ -86,12 +86,12 @@ local function settle_entry(entry, outcome, state)
   return deleted or (outcome == 'done' and state == 'pending')
 end
 
-local function settle_claim(claim, claiming)
+local function settle_claim(claim, claiming, batch)
   if claiming then
     local holder = redis.call('GET', claim)
     if holder and holder ~= instance then return false end
   end
-  redis.call('SET', claim, 'finished', 'PX', ARGV[5])
+  redis.call('SET', claim, 'finished ' .. batch, 'PX', ARGV[5])
   return true
 end
 
@@ -117,7 +117,7 @@ for i, job in ipairs(given) do
   local entry, id, outcome, claiming, error, jitter, message, claim, batch, label = unpack(job, 1, 10)
   local event = event_of()
   local mine
-  if entry ~= '' then mine = settle_entry(entry, outcome, state_of(batch, id)) else mine = settle_claim(claim, claiming) end
+  if entry ~= '' then mine = settle_entry(entry, outcome, state_of(batch, id)) else mine = settle_claim(claim, claiming, batch) end
 
   local attempt, answer = 1, 'superseded'
   if mine then
