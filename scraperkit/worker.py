@@ -132,7 +132,9 @@ class Worker:
             self._share_politeness()
         except AWAY as error:
             await self._client.aclose()
-            raise RedisUnreachable(f"the worker could not start, Redis does not answer: {error}") from error
+            raise RedisUnreachable(
+                f"the worker could not start, Redis does not answer: {str(error).rstrip('.')}"
+            ) from error
         except BaseException:
             await self._client.aclose()
             raise

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import time
 
 from counting import THREADS, URL, job_done, payloads
 
 from scraperkit import DailyQuote, Publisher, ScrapeRequest, connect
+from scraperkit.cli.work import run_worker
 from scraperkit.worker import Worker
 
 
@@ -28,13 +28,10 @@ def publish() -> float:
         return time.perf_counter() - began
 
 
-async def work() -> None:
+def work() -> None:
     with connect(URL) as redis:
-        worker = Worker(redis, Nothing(), threads=THREADS)
-        await worker.start()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.request_stop)
-        await worker.run()
+        asyncio.run(run_worker(Worker(redis, Nothing(), threads=THREADS)))
 
 
 if __name__ == "__main__":
-    asyncio.run(work())
+    work()

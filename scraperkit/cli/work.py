@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _ALIVE_EVERY = 1.0
+_OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
 class Listen(StrEnum):
@@ -84,12 +86,14 @@ def _work(
 
     with connect() as redis, CvmPages(url) as source:
         worker = Worker(redis, source, threads=threads, delivery=delivery.value, name=name, namespace=namespace)
-        asyncio.run(_run(worker, supervised))
+        asyncio.run(run_worker(worker, supervised))
 
 
-async def _run(worker: Worker, supervised: bool) -> None:
+async def run_worker(worker: Worker, supervised: bool = False) -> None:
+    """Run a worker as this process's only task, until SIGTERM or SIGINT."""
     from scraperkit.processes import notify
 
+    _look_for_garbage_less_often()
     loop = asyncio.get_running_loop()
     starting = asyncio.ensure_future(worker.start())
 
@@ -113,6 +117,13 @@ async def _run(worker: Worker, supervised: bool) -> None:
         await worker.run()
     finally:
         alive.cancel()
+
+
+def _look_for_garbage_less_often() -> None:
+    """What is loaded by now stays; and jobs leave no cycles, so that looking for some is a quarter of a job's cost."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
 
 
 def _when_the_parent_is_gone(stop: Callable[[], None]) -> None:

@@ -168,7 +168,7 @@ class Core:
         results = self.pool.results(_SETTLED_AT_ONCE)
         if not results:
             return
-        if any(result.job.received_at >= self._levers.crash_from for result in results):
+        if self._levers.strike(result.job for result in results):
             raise Crashed
         self._pace.watch(results)
         for result in results:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from scraperkit.delivery import Delivery
@@ -35,6 +35,10 @@ class Levers:
     paused: bool = False
     resting: threading.Event = field(default_factory=threading.Event)
     crash_from: float = math.inf
+
+    def strike(self, jobs: Iterable[Job]) -> bool:
+        """Tell whether the worker dies of one of these jobs."""
+        return self.crash_from < math.inf and any(job.received_at >= self.crash_from for job in jobs)
 
 
 class Rest:

@@ -107,6 +107,8 @@ def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[Daily
         quotes = list(answer)
     except TypeError:
         raise TypeError(f"the source returned {type(answer).__name__}, not a list of DailyQuote") from None
+    if not quotes:
+        return quotes
     year, month = request.year, request.month
     for quote in quotes:
         if not isinstance(quote, DailyQuote):
