@@ -43,6 +43,7 @@ def picture(page, locator, name: str) -> None:
     page.screenshot(path=OUT / f"{name}.png")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_lessons_run_in_jupyterlab(tool, redis_url, tmp_path):
     OUT.mkdir(parents=True, exist_ok=True)

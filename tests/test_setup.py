@@ -121,6 +121,7 @@ def files(folder: Path) -> dict[Path, int]:
 
 
 class TestFirstContact:
+    @pytest.mark.long
     def test_make_demo_in_a_fresh_clone(self, clone, run, tmp_path):
         first = run(MAKE, "demo", cwd=clone)
         assert first.returncode == 0, first.stdout + first.stderr
@@ -136,6 +137,7 @@ class TestFirstContact:
         assert all(path.is_relative_to(clone / "out") for path in changed), changed
         assert wait_until(lambda: not left_running(tmp_path)), left_running(tmp_path)
 
+    @pytest.mark.long
     def test_the_wheel_works_alone(self, clone, run, tmp_path):
         pip = (sys.executable, "-m", "pip", "--disable-pip-version-check")
         built = run(*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, ".", cwd=clone)
