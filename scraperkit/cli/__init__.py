@@ -10,7 +10,7 @@ from typing import Annotated
 import redis as redis_py
 import typer
 
-from scraperkit.cli import dead_letters, embedded_redis, service, work
+from scraperkit.cli import batches, dead_letters, embedded_redis, service, work
 from scraperkit.errors import ConfigError, ScraperKitError
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(embedded_redis.app, name="redis")
+app.add_typer(batches.app, name="batch")
 app.add_typer(dead_letters.app, name="dead")
 app.command()(service.api)
 app.add_typer(work.app)
@@ -77,10 +78,7 @@ def publish(
         )
         typer.echo(f"batch {batch.id}: {batch.status()}")
         if wait:
-            status = batch.wait()
-            typer.echo(str(status))
-            if status.failed or status.lost:
-                raise typer.Exit(1)
+            batches.report(batch.wait())
 
 
 @app.command()
