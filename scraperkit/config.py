@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     cvm_url: str = Field(CVM_URL, description="where the regulator's pages are")
 
     threads: int = Field(8, ge=1, le=256, description="threads that scrape, for each worker")
-    prefetch: int = Field(256, ge=0, le=10_000, description="the most that a worker holds beyond one for each thread")
+    prefetch: int = Field(384, ge=0, le=10_000, description="the most that a worker holds beyond one for each thread")
     lease: float = Field(
         60.0, gt=0, description="seconds after which the job of a worker that fell silent is taken over"
     )

@@ -127,7 +127,7 @@ class Core:
                 self._cut.discard(delivery.name)
             with self._rest.reading(delivery.name):
                 # A takeover may have filled the hand meanwhile.
-                room = self._room(delivery.name)
+                room = min(self._room(delivery.name), self._pace.read_at_once)
                 jobs = await delivery.receive(room, self._keys(delivery.name), block) if room > 0 else []
         except AWAY:
             self._cut.add(delivery.name)

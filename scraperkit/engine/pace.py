@@ -39,6 +39,11 @@ class Pace:
         return self._threads + min(self._prefetch, int(self._threads * _WORK_AHEAD / self._fetch_seconds))
 
     @property
+    def read_at_once(self) -> int:
+        """How many messages one read takes: where many may be held, half of them, so that reads and work alternate."""
+        return max(self._threads, self.hold // 2)
+
+    @property
     def handful(self) -> int:
         """How many jobs a thread takes at once."""
         return max(1, min(_HANDFUL, int(_SHORT / self._fetch_seconds)))
