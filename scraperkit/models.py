@@ -169,6 +169,8 @@ class ScrapeRequest(BaseModel):
 def _explain(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
+        if item["type"] == "default_factory_not_called":
+            continue  # the id would follow from the fields that do not fit
         field = ".".join(str(step) for step in item["loc"])
         text = item["msg"].removeprefix("Value error, ")
         parts.append(f"{field}: {text}" if field else text)

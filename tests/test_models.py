@@ -79,6 +79,11 @@ class TestTheWireMessage:
         with pytest.raises(BadMessage, match=r"document: .*; fund_pk: .*; month_year: "):
             ScrapeRequest.parse("{}")
 
+    def test_a_message_without_an_id_is_told_of_the_fields_alone_that_the_id_would_follow_from(self):
+        with pytest.raises(BadMessage) as caught:
+            ScrapeRequest.parse('{"document": "18993924000100", "fund_pk": "132922"}')
+        assert str(caught.value) == "month_year: Field required"
+
     @pytest.mark.parametrize("raw", ["", "{", "[]", "1", '"x"', b"\xff\xfe", "\udcff", "[" * 100_000])
     def test_what_is_no_object_is_refused(self, raw):
         with pytest.raises(BadMessage):
