@@ -17,6 +17,7 @@ import tqdm
 from scraperkit import embedded
 from scraperkit.connection import connect
 from scraperkit.keys import Keys
+from scraperkit.publisher import Publisher
 
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("default", deadline=None)
@@ -63,6 +64,18 @@ def namespace(redis_url: str) -> Iterator[str]:
     with connect(redis_url) as client:
         for key in client.scan_iter(Keys(name).pattern, count=1000):
             client.unlink(key)
+
+
+@pytest.fixture
+def keys(namespace: str) -> Keys:
+    """Every name in the test's namespace."""
+    return Keys(namespace)
+
+
+@pytest.fixture
+def publisher(redis, namespace: str) -> Publisher:
+    """A publisher to the stream of the test's namespace."""
+    return Publisher(redis, namespace=namespace)
 
 
 @pytest.fixture(autouse=True)

@@ -19,7 +19,6 @@ from test_subscriber import subscriber
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.engine.registry import WorkerCard, live_workers
-from scraperkit.keys import Keys
 from scraperkit.models import DailyQuote
 from scraperkit.publisher import Publisher
 from scraperkit.worker import Worker
@@ -46,11 +45,6 @@ NASTY = [
     '{"document": "18993924000100", "fund_pk": "１２", "month_year": "12/2022"}'.encode(),
     b'{"document": "18993924000100", "fund_pk": NaN, "month_year": "12/2022"}',
 ]
-
-
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
 
 
 @pytest.mark.parametrize("delivery", ["stream", "pubsub"])

@@ -18,16 +18,6 @@ from scraperkit.subscriber import Subscriber
 from scraperkit.worker import Worker
 
 
-@pytest.fixture
-def publisher(redis, namespace):
-    return Publisher(redis, namespace=namespace)
-
-
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
-
-
 class TestOfTheStream:
     def test_what_waits_is_taken_back(self, redis, publisher, keys):
         batch = publisher.publish(months(3))

@@ -17,12 +17,6 @@ from scraperkit.dashboard import Dashboard
 from scraperkit.errors import ConfigError
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
-from scraperkit.publisher import Publisher
-
-
-@pytest.fixture
-def publisher(redis, namespace):
-    return Publisher(redis, namespace=namespace)
 
 
 def html_of(dashboard: Dashboard) -> str:

@@ -38,17 +38,6 @@ AN_HOUR = 3600.0
 
 
 @pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
-
-
-@pytest.fixture
-def publisher(redis, namespace):
-    """It talks to Redis directly; only workers are behind the proxy."""
-    return Publisher(redis, namespace=namespace)
-
-
-@pytest.fixture
 def channel(redis, namespace):
     return Publisher(redis, namespace=namespace, delivery="pubsub")
 

@@ -5,24 +5,12 @@ from __future__ import annotations
 import logging
 import time
 
-import pytest
 from conftest import wait_until
 from helpers import FakeSite, GatedSite, months
 from test_subscriber import subscriber
 
 from scraperkit.health import Health
 from scraperkit.keys import Keys
-from scraperkit.publisher import Publisher
-
-
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
-
-
-@pytest.fixture
-def publisher(redis, namespace):
-    return Publisher(redis, namespace=namespace)
 
 
 def test_nothing_there_is_told_as_such(redis, namespace):

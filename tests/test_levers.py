@@ -15,16 +15,10 @@ from test_subscriber import subscriber
 
 from scraperkit.config import Settings
 from scraperkit.health import Health
-from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 from scraperkit.worker import Worker
 
 HASTY = {"lease": 0.4, "heartbeat": 0.1}
-
-
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
 
 
 def publish(redis, namespace, count, delivery="stream", year=2021):

@@ -22,11 +22,6 @@ from scraperkit.monitoring import Monitor, read_line
 from scraperkit.publisher import Publisher
 
 
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
-
-
 class TestABlock:
     def test_shows_what_publishing_and_scraping_asked_of_redis(self, redis, namespace, keys):
         with sk.monitor(redis, namespace=namespace) as seen:

@@ -12,20 +12,9 @@ from helpers import FUND, FakeSite, GatedSite, months
 
 from scraperkit.batch import Batch
 from scraperkit.errors import BatchNotFound, BatchTimeout, ConfigError, ScraperKitWarning
-from scraperkit.keys import Keys
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher, batch_id_of
 from scraperkit.subscriber import Subscriber
-
-
-@pytest.fixture
-def publisher(redis, namespace):
-    return Publisher(redis, namespace=namespace)
-
-
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
 
 
 class TestToTheStream:

@@ -15,16 +15,10 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.engine.registry import Registry, WorkerCard
 from scraperkit.errors import ConfigError, RedisUnreachable
-from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 from scraperkit.worker import Worker
 
 QUICK = {"lease": 1.0, "heartbeat": 0.2, "threads": 2}
-
-
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
 
 
 @pytest.fixture

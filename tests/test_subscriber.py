@@ -23,16 +23,6 @@ from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries import TimeSeriesReader
 
 
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
-
-
-@pytest.fixture
-def publisher(redis, namespace):
-    return Publisher(redis, namespace=namespace)
-
-
 def subscriber(redis, namespace, site, **options) -> Subscriber:
     given = {key: options.pop(key) for key in list(options) if key in Settings.model_fields}
     settings = Settings.load(namespace=namespace, **given)

@@ -13,7 +13,6 @@ from helpers import FUND, FakeSite, months, one_quote
 
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, MonthNotOffered, SiteUnavailable
-from scraperkit.keys import Keys
 from scraperkit.models import DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.timeseries import SeriesStore, TimeSeriesReader
@@ -24,16 +23,6 @@ EXAMPLE = (
     ' "message_id": "6db8704d-5b97-4c95-bb53-b052b48ed531", "acked": false}'
 )
 AT_ONCE = {"backoff": 0.0, "max_attempts": 3, "threads": 2}
-
-
-@pytest.fixture
-def keys(namespace):
-    return Keys(namespace)
-
-
-@pytest.fixture
-def publisher(redis, namespace):
-    return Publisher(redis, namespace=namespace)
 
 
 @pytest.fixture
