@@ -120,6 +120,10 @@ class Subscriber(Shown):
         """
         if self.running:
             return self
+        if self._thread is not None:
+            # One that crashed a moment ago may be on its way out, and would take the new one's connections along.
+            self._ended.wait()
+            self._thread.join()
         self.error = None
         self._given_up = False
         self._ready.clear()

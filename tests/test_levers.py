@@ -85,6 +85,26 @@ class TestAPause:
             one.resume()
             assert batch.wait(20).done == 1
 
+    def test_who_is_started_again_waits_until_the_dead_one_is_gone(self, redis, namespace, monkeypatch):
+        one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
+        gone, sign_off = threading.Event(), one.worker._sign_off
+
+        async def slowly():
+            await asyncio.to_thread(gone.wait, 20)
+            await sign_off()
+
+        monkeypatch.setattr(one.worker, "_sign_off", slowly)
+        one.crash_next()
+        batch = publish(redis, namespace, 1)
+        assert wait_until(lambda: one.crashed)
+        again = threading.Thread(target=one.start)
+        again.start()
+        again.join(1)
+        gone.set()
+        again.join(20)
+        with one:
+            assert batch.wait(20).done == 1
+
     def test_of_a_stepped_worker(self, redis, namespace):
         async def lesson():
             worker = Worker(redis, FakeSite(), threads=2, namespace=namespace)
