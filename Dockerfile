@@ -27,7 +27,7 @@ COPY --from=wheel /wheels /wheels
 # Some lessons kill a Redis of their own; where there is no binary for this machine, they say so.
 RUN pip install --no-deps --no-index /wheels/*.whl \
     && mkdir /opt/scraperkit/cache \
-    && { SCRAPERKIT_CACHE=/opt/scraperkit/cache python -m scraperkit.embedded_install || true; }
+    && { SCRAPERKIT_CACHE=/opt/scraperkit/cache python -m scraperkit.embedded.install || true; }
 
 FROM python:${PYTHON}-slim AS runtime
 RUN groupadd --gid 10001 scraperkit \

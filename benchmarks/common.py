@@ -17,7 +17,7 @@ from typing import TypeVar
 import redis as redis_py
 
 from scraperkit import connect
-from scraperkit.embedded_server import EmbeddedServer
+from scraperkit.embedded.server import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = ROOT / "benchmarks"

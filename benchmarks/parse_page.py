@@ -24,7 +24,7 @@ import lxml.html
 
 from scraperkit.models import DailyQuote
 from scraperkit.replica.pages import render_daily
-from scraperkit.sample import SampleFund
+from scraperkit.replica.sample import SampleFund
 from scraperkit.sources.cvm_parser import parse_daily, parse_first_daily
 
 CNPJ, MONTH = "18993924000100", "12/2022"

@@ -21,8 +21,8 @@ from pathlib import Path
 import psutil
 
 from scraperkit import DailyQuote, ScrapeRequest, connect
+from scraperkit.engine.worker import Worker
 from scraperkit.sources.base import Source
-from scraperkit.worker import Worker
 
 
 class StopWatch:

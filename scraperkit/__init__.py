@@ -29,89 +29,46 @@ if TYPE_CHECKING:
     from scraperkit import calendar, errors, lessons, metrics, plot
     from scraperkit.batch import Batch, BatchStatus
     from scraperkit.config import Settings
+    from scraperkit.config import __version__ as __version__
     from scraperkit.connection import connect
     from scraperkit.deadletters import DeadLetters
-    from scraperkit.errors import (
-        BadMessage,
-        BatchError,
-        BatchNotFound,
-        BatchTimeout,
-        ConfigError,
-        EmbeddedRedisError,
-        FundNotFound,
-        MonthNotOffered,
-        NotACvmPage,
-        PageChanged,
-        RedisError,
-        RedisUnreachable,
-        ScraperKitError,
-        ScraperKitWarning,
-        SiteUnavailable,
-        SourceError,
-        StoreError,
-        TimeSeriesMissing,
-        UnknownFund,
-        WorkerError,
-        WrongFund,
-        WrongMonth,
-    )
+    from scraperkit.engine.worker import Worker
+    from scraperkit.engine.worker_process import WorkerProcess
+    from scraperkit.errors import ScraperKitError, ScraperKitWarning
     from scraperkit.health import Health
     from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest
-    from scraperkit.monitoring import monitor
+    from scraperkit.notebook import Dashboard, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
     from scraperkit.sources import CvmPages, Source
     from scraperkit.subscriber import Subscriber
     from scraperkit.timeseries import SeriesStore, TimeSeriesReader
-    from scraperkit.worker import Worker
-    from scraperkit.worker_process import WorkerProcess
 
-__version__ = "0.1.0"
-
-# Whoever wants the log sets it up. Else Python would print its warnings from a worker's thread, below any cell.
+# An application that wants the log sets it up. Otherwise Python would print warnings of worker threads below any cell.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "COLUMNS",
-    "BadMessage",
     "Batch",
-    "BatchError",
-    "BatchNotFound",
     "BatchStatus",
-    "BatchTimeout",
-    "ConfigError",
     "CvmPages",
     "DailyQuote",
+    "Dashboard",
     "DeadLetters",
-    "EmbeddedRedisError",
     "Fund",
-    "FundNotFound",
     "Health",
-    "MonthNotOffered",
-    "NotACvmPage",
-    "PageChanged",
     "Publisher",
-    "RedisError",
-    "RedisUnreachable",
     "Replica",
     "ScrapeRequest",
     "ScraperKitError",
     "ScraperKitWarning",
     "SeriesStore",
     "Settings",
-    "SiteUnavailable",
     "Source",
-    "SourceError",
-    "StoreError",
     "Subscriber",
-    "TimeSeriesMissing",
     "TimeSeriesReader",
-    "UnknownFund",
     "Worker",
-    "WorkerError",
     "WorkerProcess",
-    "WrongFund",
-    "WrongMonth",
     "calendar",
     "connect",
     "errors",
@@ -121,22 +78,23 @@ __all__ = [
     "plot",
 ]
 
-# Everything is imported when it is first used: a worker needs no pandas, and `--help` needs next to nothing.
+# Everything is imported when first used: a worker needs no pandas, and `--help` needs next to nothing.
 _NAMES = {
     "batch": ("Batch", "BatchStatus"),
-    "config": ("Settings",),
+    "config": ("Settings", "__version__"),
     "connection": ("connect",),
     "deadletters": ("DeadLetters",),
+    "engine.worker": ("Worker",),
+    "engine.worker_process": ("WorkerProcess",),
+    "errors": ("ScraperKitError", "ScraperKitWarning"),
     "health": ("Health",),
     "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest"),
-    "monitoring": ("monitor",),
+    "notebook": ("Dashboard", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
     "sources": ("CvmPages", "Source"),
     "subscriber": ("Subscriber",),
     "timeseries": ("SeriesStore", "TimeSeriesReader"),
-    "worker": ("Worker",),
-    "worker_process": ("WorkerProcess",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {"calendar", "errors", "lessons", "metrics", "plot"}
@@ -145,9 +103,12 @@ _MODULES = {"calendar", "errors", "lessons", "metrics", "plot"}
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"scraperkit.{name}")
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'scraperkit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"scraperkit.{_HOMES.get(name, 'errors')}"), name)
+    if name == "Subscriber":
+        # The dashboard registers itself, so that subscriber.dashboard() finds it.
+        importlib.import_module("scraperkit.notebook.dashboard")
+    value = getattr(importlib.import_module(f"scraperkit.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -16,23 +18,36 @@ from tqdm.auto import tqdm
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.connection import redis_needed
-from scraperkit.display import Shown, View, of_batch, of_status
 from scraperkit.engine.cancelling import Cancelling
+from scraperkit.engine.lost import GRACE, State, find_lost, states_of
 from scraperkit.engine.outage import is_away
 from scraperkit.engine.registry import live_workers
 from scraperkit.engine.running import raise_engine_error
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
-from scraperkit.events import events_of
 from scraperkit.keys import Keys
-from scraperkit.lost import GRACE, State, find_lost, states_of
+from scraperkit.view import COLOURS, Bar, NotebookRepr, Table, View
 
 _POLL = 0.1
 _LOOK_FOR_LOST = 1.0
 _SHOWN_FAILURES = 5
+_TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
+_EVENT_COLUMNS = {
+    "message": "str",
+    "cnpj": "str",
+    "month": "str",
+    "outcome": "str",
+    "attempt": "int64",
+    "delivery": "str",
+    "worker": "str",
+    "thread": "str",
+    **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
+    "quotes": "int64",
+    "error": "str",
+}
 
 
 @dataclass(frozen=True, slots=True)
-class BatchStatus(Shown):
+class BatchStatus(NotebookRepr):
     """How many messages of a batch are where.
 
     Attributes
@@ -65,10 +80,14 @@ class BatchStatus(Shown):
         return ", ".join(parts + ([f"{self.pending} pending"] if self.pending else []))
 
     def _view(self) -> View:
-        return of_status(self)
+        return View("Finished:" if self.finished else "Goes on:", str(self), bar=self.bar())
+
+    def bar(self) -> Bar:
+        """Return the counts as a bar, for a notebook."""
+        return Bar(self.published, {name: getattr(self, name) for name in COLOURS})
 
 
-class Batch(Shown):
+class Batch(NotebookRepr):
     """A batch, found by its id. Made by :meth:`Publisher.publish` and :meth:`Publisher.batch`.
 
     Attributes
@@ -256,7 +275,20 @@ class Batch(Shown):
         return f"<Batch {self.id}: {status}>" if status else f"<Batch {self.id}>"
 
     def _view(self) -> View:
-        return of_batch(self, self._status_if_known())
+        status = self._status_if_known()
+        if status is None:
+            return View("Batch", f"{self.id}: its counts cannot be read now")
+        facts = [(name, str(getattr(status, name))) for name in ("published", "done")]
+        rest = ("failed", "lost", "cancelled", "pending")
+        facts += [(name, str(count)) for name in rest if (count := getattr(status, name))]
+        tables = (self._reasons(),) if status.failed or status.lost else ()
+        state = "is finished" if status.finished else "goes on"
+        return View("Batch", f"{self.id} {state}", tuple(facts), status.bar(), tables)
+
+    def _reasons(self) -> Table:
+        failures = self.failures()
+        jobs = [f"{format_cnpj(cnpj)} {month}" for cnpj, month in zip(failures["cnpj"], failures["month"], strict=True)]
+        return reasons(list(zip(jobs, failures["error"], strict=True)))
 
     def _status_if_known(self) -> BatchStatus | None:
         try:
@@ -274,3 +306,42 @@ def _while_redis_is_away(bar: Any) -> Iterator[None]:
         if not is_away(error):
             raise
         bar.set_postfix_str("Redis is away; waiting for it")
+
+
+def events_of(client: Any, keys: Keys, batch_id: str) -> pd.DataFrame:
+    """Return what was done for one batch, as :meth:`scraperkit.Batch.events` explains it."""
+    rows = []
+    for _, fields in client.xrange(keys.events):
+        event = json.loads(fields["event"]) if batch_id in fields.get("event", "") else {}
+        if event.get("batch") == batch_id:
+            rows.append({"error": ""} | event | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])})
+    frame = pd.DataFrame(rows, columns=list(_EVENT_COLUMNS))
+    for column in _TIMES:
+        frame[column] = pd.to_datetime(frame[column].astype("float64"), unit="s", utc=True)
+    return frame.astype(_EVENT_COLUMNS)
+
+
+def reasons(failures: Sequence[tuple[str, str]]) -> Table:
+    """Return what failed by reason, the most frequent first.
+
+    Parameters
+    ----------
+    failures : sequence of (str, str)
+        Which job, and the error's text.
+
+    Examples
+    --------
+    >>> print(reasons([("fund 01/2022", "OSError: reset"), ("fund 02/2022", "OSError: reset")]).text())
+      jobs  reason          for example
+      2     OSError: reset  fund 01/2022
+    """
+    groups: dict[str, list[str]] = {}
+    for job, error in failures:
+        groups.setdefault(_reason(error), []).append(job)
+    frequent = sorted(groups.items(), key=lambda group: -len(group[1]))
+    return Table(("jobs", "reason", "for example"), [(str(len(jobs)), reason, jobs[0]) for reason, jobs in frequent])
+
+
+def _reason(error: str) -> str:
+    """An error without what differs from page to page: its address, and the month and the numbers in it."""
+    return re.sub(r"\b(\d{2}/\d{4}|[0-9a-f]{8,})\b", "…", error.split(" [http")[0]).strip() or "no reason was given"

@@ -13,6 +13,8 @@ from dateutil.easter import easter
 
 from scraperkit.errors import ConfigError
 
+__all__ = ["business_days", "is_business_day"]
+
 # Banks and the exchange close on these days too, though no law makes them national holidays.
 _FROM_EASTER = {"Carnival Monday": -48, "Carnival Tuesday": -47, "Corpus Christi": 60}
 
@@ -87,3 +89,7 @@ def _closed_days(year: int) -> frozenset[dt.date]:
 def _open_days(year: int) -> npt.NDArray[np.datetime64]:
     days = np.arange(f"{year:04d}-01-01", f"{year + 1:04d}-01-01", dtype="datetime64[D]")
     return days[np.is_busday(days, holidays=sorted(_closed_days(year)))]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from scraperkit.errors import ConfigError
 from scraperkit.keys import DEFAULT_NAMESPACE
 
+__version__ = "0.1.0"
 CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +15,20 @@ import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
-from scraperkit import embedded
 from scraperkit.config import Settings
+from scraperkit.embedded import shared
 from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
-from scraperkit.secret_files import PasswordFile
 
 CONNECT_TIMEOUT = 5.0
 SOCKET_TIMEOUT = 15.0
 CLIENT_NAME = "scraperkit"
+_LONGEST_SECRET = 4096
 _WAYS_OUT = "run `docker compose up redis`, or leave REDIS_URL unset for the embedded server"
 
 _ADDRESS_OPTIONS = {"host", "port", "path", "db", "username", "password", "credential_provider"}
@@ -97,11 +99,11 @@ def connect(url: str | None = None) -> redis.Redis:
     """
     settings = Settings.load(redis_url=url)
     if not settings.redis_url:
-        client = _client(_options("REDIS_URL", embedded.ensure(settings)))
+        client = _client(_options("REDIS_URL", shared.ensure(settings)))
         # Its keeper brings it back in less than these tries take, should it have crashed just now.
         tries = Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), 6)
         with sibling(client, retry=tries) as once:
-            _check_server(once, f"that is the embedded server: see {embedded.status(settings).log}")
+            _check_server(once, f"that is the embedded server: see {shared.status(settings).log}")
         return client
     options = _options("REDIS_URL" if url is None else "url", settings.redis_url.get_secret_value())
     if url is None and settings.redis_password_file and not options.get("password"):
@@ -272,3 +274,76 @@ def _redacted(error: Exception, password: Any) -> str:
     if isinstance(password, PasswordFile):
         return password.redacted(text)
     return text.replace(str(password), "***") if password else text
+
+
+def read_secret(path: Path, setting: str) -> str:
+    r"""Return the one line that a file holds.
+
+    Parameters
+    ----------
+    path : Path
+        The file; white space around the line does not count.
+    setting : str
+        The setting that names the file, for the error.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read, is empty, or holds more than one line. Never tells what it holds.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w+") as file:
+    ...     _ = file.write("correct horse\n"), file.flush()
+    ...     read_secret(Path(file.name), "SCRAPERKIT_REDIS_PASSWORD_FILE")
+    'correct horse'
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LONGEST_SECRET + 1).decode("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise ConfigError(f"{setting}: cannot read {path}: {reason}") from None
+    if not text or len(text) > _LONGEST_SECRET or len(text.splitlines()) > 1:
+        raise ConfigError(f"{setting}: {path} must hold one line, the secret itself")
+    return text
+
+
+class PasswordFile(CredentialProvider):
+    """Gives Redis the password that a file holds at that moment: a new one needs no restart.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    username : str, optional
+        The user of Redis; left out, its default user.
+
+    Raises
+    ------
+    ConfigError
+        If the file cannot be read now. Later, while it is being replaced, the last known password serves.
+    """
+
+    def __init__(self, path: Path, username: str | None = None) -> None:
+        self._path = path
+        self._username = username or "default"
+        self._password = read_secret(path, "SCRAPERKIT_REDIS_PASSWORD_FILE")
+
+    def get_credentials(self) -> tuple[str, str]:
+        """Return user and password."""
+        with contextlib.suppress(ConfigError):
+            self._password = read_secret(self._path, "SCRAPERKIT_REDIS_PASSWORD_FILE")
+        return self._username, self._password
+
+    async def get_credentials_async(self) -> tuple[str, str]:
+        """Return user and password; a file of one line blocks nobody."""
+        return self.get_credentials()
+
+    def redacted(self, text: str) -> str:
+        """Return a text without the password."""
+        return text.replace(self._password, "***")
+
+    def __repr__(self) -> str:
+        return f"PasswordFile({str(self._path)!r}, {self._username!r})"

@@ -10,9 +10,9 @@ import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
-from scraperkit.engine.scripts import script
 from scraperkit.errors import BadMessage, ConfigError
 from scraperkit.keys import Keys
+from scraperkit.lua import script
 from scraperkit.models import ScrapeRequest
 
 _COLUMNS = ["cnpj", "month", "error", "attempts", "worker", "died_at", "message"]

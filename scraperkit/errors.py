@@ -31,6 +31,31 @@ Every message names the field, the page or the key, and says what to do.
 
 from __future__ import annotations
 
+__all__ = [
+    "BadMessage",
+    "BatchError",
+    "BatchNotFound",
+    "BatchTimeout",
+    "ConfigError",
+    "EmbeddedRedisError",
+    "FundNotFound",
+    "MonthNotOffered",
+    "NotACvmPage",
+    "PageChanged",
+    "RedisError",
+    "RedisUnreachable",
+    "ScraperKitError",
+    "ScraperKitWarning",
+    "SiteUnavailable",
+    "SourceError",
+    "StoreError",
+    "TimeSeriesMissing",
+    "UnknownFund",
+    "WorkerError",
+    "WrongFund",
+    "WrongMonth",
+]
+
 
 class ScraperKitError(Exception):
     """The root: ``except ScraperKitError`` catches all that the kit raises on purpose."""
@@ -141,3 +166,7 @@ class BatchTimeout(BatchError, TimeoutError):
 
 class WorkerError(ScraperKitError):
     """The engine itself failed: not a job, whose errors only fail that job."""
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,13 +11,13 @@ import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import redis_needed
-from scraperkit.display import Shown, View, of_health
 from scraperkit.engine.registry import WorkerCard, live_workers
 from scraperkit.keys import Keys
+from scraperkit.view import NotebookRepr, Table, View, duration
 
 
 @dataclass(frozen=True, slots=True)
-class Health(Shown):
+class Health(NotebookRepr):
     """What is known of the workers and jobs of a namespace at one moment.
 
     Attributes
@@ -101,7 +101,23 @@ class Health(Shown):
         return "; ".join([*parts, f"retries: {self.retries}", f"dead: {self.dead}"])
 
     def _view(self) -> View:
-        return of_health(self)
+        facts = [
+            ("waiting", self.lag),
+            ("in hand", self.in_hand),
+            ("retries", self.retries),
+            ("dead letters", self.dead),
+        ]
+        told = [(label, str(count)) for label, count in facts]
+        told += [("oldest job", duration(self.oldest))] if self.oldest is not None else []
+        told += [("fell silent", ", ".join(self.stale))] if self.stale else []
+        told += [("left alone", f"{site}, for {duration(seconds)}") for site, seconds in self.left_alone.items()]
+        rows = [
+            (card.name, str(card.threads), card.delivery, str(card.in_hand), str(card.settled), str(card.errors))
+            for card in self.workers
+        ]
+        workers = Table(("worker", "threads", "listens to", "in hand", "settled", "outages"), rows)
+        alive = {0: "no worker is alive", 1: "1 worker is alive"}.get(len(rows), f"{len(rows)} workers are alive")
+        return View("Health", alive, tuple(told), tables=(workers,) if rows else ())
 
 
 def _left_alone(client: Any) -> dict[str, float]:

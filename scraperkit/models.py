@@ -11,9 +11,9 @@ from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
 
-from scraperkit.cnpj import normalize_cnpj
-from scraperkit.display import Shown, View, of_fund
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError
+from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 _PK = re.compile(r"[0-9]{1,12}")
@@ -178,7 +178,7 @@ def _explain(error: ValidationError) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Fund(Shown):
+class Fund(NotebookRepr):
     """A fund as the regulator's site describes it.
 
     Attributes
@@ -247,7 +247,9 @@ class Fund(Shown):
         return ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=f"{month + 1:02d}/{year}", fund=self)
 
     def _view(self) -> View:
-        return of_fund(self)
+        started = (("first day", f"{self.started_on:%Y-%m-%d}"),) if self.started_on else ()
+        facts = (("CNPJ", format_cnpj(self.cnpj)), ("CVM's number", self.pk), ("status", self.status or "not told"))
+        return View("Fund", self.name or "without a name", facts + started)
 
 
 def _month_number(field: str, month: str | dt.date | None) -> int:

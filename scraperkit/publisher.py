@@ -14,20 +14,20 @@ import redis as redis_py
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
-from scraperkit.display import Shown, View, of_publisher
 from scraperkit.engine.jobs import DeliveryName
-from scraperkit.engine.scripts import script
+from scraperkit.engine.lost import note_lost
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import Keys
-from scraperkit.lost import note_lost
+from scraperkit.lua import script
 from scraperkit.models import ScrapeRequest
 from scraperkit.timeseries.commands import card_command, first_card_commands
+from scraperkit.view import NotebookRepr, View
 
 _BATCH_IDS = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
 _AT_ONCE = 1_000
 
 
-class Publisher(Shown):
+class Publisher(NotebookRepr):
     """Publishes requests, to the stream (kept until done) or to the channel (heard by who listens now).
 
     Parameters
@@ -171,7 +171,11 @@ class Publisher(Shown):
         return f"<Publisher to the {self.delivery} of {self.keys.namespace!r}>"
 
     def _view(self) -> View:
-        return of_publisher(self)
+        if self.delivery == "stream":
+            where = ("stream", f"{self.keys.jobs}: a message waits until it is done")
+        else:
+            where = ("channel", f"{self.keys.channel}: reaches current subscribers only; nothing is stored")
+        return View("Publisher", f"of namespace {self.keys.namespace}", (where,))
 
 
 def _over_at(first_day: dt.date) -> float:

@@ -5,27 +5,46 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Any, ClassVar, Protocol, Self
 
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.display import Shown, View, of_subscriber
 from scraperkit.engine import running
 from scraperkit.engine.outage import AWAY
-from scraperkit.errors import RedisUnreachable, ScraperKitError, WorkerError
+from scraperkit.engine.worker import Listen, Worker
+from scraperkit.errors import ConfigError, RedisUnreachable, ScraperKitError, WorkerError
 from scraperkit.health import Health
 from scraperkit.sources.base import Source
-from scraperkit.worker import Listen, Worker
-
-if TYPE_CHECKING:
-    from scraperkit.dashboard import Dashboard
+from scraperkit.view import NotebookRepr, View
 
 _REST = 2.0
 
 
-class Subscriber(Shown):
+class LiveView(Protocol):
+    """A view that refreshes by itself while its subscriber works.
+
+    Attributes
+    ----------
+    closed : bool
+        Whether it has been closed, so that it does not refresh any more.
+    """
+
+    closed: bool
+
+    def follow(self) -> None:
+        """Start refreshing: the subscriber has started."""
+
+    def rest(self) -> None:
+        """Stop refreshing: the subscriber has stopped."""
+
+    def close(self) -> None:
+        """Stop refreshing for good."""
+
+
+class Subscriber(NotebookRepr):
     """A worker in the background of a notebook or a script.
 
     Listens to the job stream and to the channel, has threads fetch the pages, and stores the quotes. It opens
@@ -53,6 +72,9 @@ class Subscriber(Shown):
     ...     print(batch.wait(60))
     3 published, 3 done
     """
+
+    #: Makes what :meth:`dashboard` returns; :mod:`scraperkit.notebook.dashboard` registers itself here.
+    dashboard_factory: ClassVar[Callable[[Subscriber, redis_py.Redis, float], Any] | None] = None
 
     def __init__(
         self,
@@ -83,7 +105,7 @@ class Subscriber(Shown):
         self._ready = threading.Event()
         self._ended = threading.Event()
         self._given_up = False
-        self._dashboards: list[Dashboard] = []
+        self._views: list[LiveView] = []
 
     @property
     def running(self) -> bool:
@@ -139,8 +161,8 @@ class Subscriber(Shown):
             self.worker.request_stop(0)
             raise
         self._raise()
-        for dashboard in self._dashboards:
-            dashboard.follow()
+        for view in self._views:
+            view.follow()
         return self
 
     def request_stop(self, deadline: float | None = None) -> None:
@@ -167,8 +189,8 @@ class Subscriber(Shown):
             self._ended.wait()
             thread.join()
         self._thread = None
-        for dashboard in self._dashboards:
-            dashboard.rest()
+        for view in self._views:
+            view.rest()
         running.discard(self)
         self._raise()
 
@@ -206,8 +228,14 @@ class Subscriber(Shown):
         """
         self.worker.crash_next()
 
-    def dashboard(self, every: float = 0.5) -> Dashboard:
-        """Return a view for a notebook that refreshes by itself while this works: threads, queue, rate, failures.
+    def attach(self, view: LiveView) -> None:
+        """Have a live view follow this subscriber until the view is closed."""
+        self._views = [each for each in self._views if not each.closed] + [view]
+        if self.running:
+            view.follow()
+
+    def dashboard(self, every: float = 0.5) -> Any:
+        """Return a :class:`scraperkit.Dashboard`: threads, queue, rate and failures, refreshed while this works.
 
         It shows what each thread is at and since when, also while a cell waits for a batch, and has buttons to pause
         and to stop. The kernel hears a click once no cell runs; interrupt it to end a wait. It needs ipywidgets: where
@@ -225,13 +253,10 @@ class Subscriber(Shown):
         >>> dashboard
         <Dashboard of a subscriber: stopped>
         """
-        from scraperkit.dashboard import Dashboard
-
-        dashboard = Dashboard(self, self._redis, every)
-        self._dashboards = [each for each in self._dashboards if not each.closed] + [dashboard]
-        if self.running:
-            dashboard.follow()
-        return dashboard
+        make = type(self).dashboard_factory
+        if make is None:
+            raise ConfigError("dashboard: none is registered; import scraperkit.notebook first")
+        return make(self, self._redis, every)
 
     def health(self) -> Health:
         """Return how this subscriber's namespace is doing: workers, queue, failures."""
@@ -293,4 +318,8 @@ class Subscriber(Shown):
         return f"<Subscriber {self.state}: {settled}>"
 
     def _view(self) -> View:
-        return of_subscriber(self)
+        worker = self.worker
+        busy = ("threads", f"{len(worker.busy)} busy of {worker.settings.threads}")
+        outcomes = [(outcome, str(count)) for outcome, count in sorted(self.outcomes.items())]
+        facts = (busy, ("in hand", str(len(worker.held))), *(outcomes or [("settled", "nothing yet")]))
+        return View("Subscriber", self.state, facts)

@@ -22,9 +22,9 @@ import yaml
 from chaos.processes import Child
 from conftest import wait_until
 
-from scraperkit import embedded_install
 from scraperkit.config import Settings
-from scraperkit.embedded_keeper import free_port
+from scraperkit.embedded import install
+from scraperkit.embedded.keeper import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docker-compose.yml"
@@ -70,7 +70,7 @@ class Stack:
         self.services = services(**variables)
         self._running: dict[str, list[Child]] = {name: [] for name in self.services}
         self._started = 0
-        home = embedded_install.install(Settings.load().cache)
+        home = install.install(Settings.load().cache)
         for name in ("secrets", "data", "home", "bin", "logs", "tmp"):
             (folder / name).mkdir(parents=True)
         self._modules = ["--loadmodule", str(home / "lib" / "redistimeseries.so")]

@@ -14,8 +14,8 @@ import psutil
 import pytest
 import tqdm
 
-from scraperkit import embedded
 from scraperkit.connection import connect
+from scraperkit.embedded import shared
 from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 
@@ -38,7 +38,7 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCRAPERKIT_DATA", str(tmp_path_factory.mktemp("data")))
         yield
-        embedded.release()
+        shared.release()
     base = tmp_path_factory.getbasetemp().resolve()
     assert wait_until(lambda: not servers_below(base)), f"left running: {servers_below(base)}"
 
@@ -46,7 +46,7 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def redis_url(_session: None) -> str:
     """The address of this test process's embedded server."""
-    return embedded.ensure()
+    return shared.ensure()
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def servers_below(folder: Path) -> list[str]:
     for process in psutil.process_iter():
         try:
             words = process.cmdline()
-            ours = str(folder) in " ".join(words) and "embedded_keeper" in " ".join(words)
+            ours = str(folder) in " ".join(words) and "embedded.keeper" in " ".join(words)
             if ours or ("redis-server" in "".join(words[:1]) and Path(process.cwd()).is_relative_to(folder)):
                 found.append(f"{process.pid} {' '.join(words)}")
         except psutil.Error:

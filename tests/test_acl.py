@@ -16,13 +16,13 @@ from compose import Stack
 from helpers import FakeSite, months
 
 import scraperkit as sk
+from scraperkit.cli.exits import SOFTWARE
 from scraperkit.config import Settings
 from scraperkit.connection import async_client, sibling
+from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, RedisUnreachable, SiteUnavailable
-from scraperkit.exits import SOFTWARE
 from scraperkit.health import Health
 from scraperkit.sources.politeness import Politeness
-from scraperkit.worker import Worker
 
 CNPJ = "18.993.924/0001-00"
 

@@ -17,11 +17,11 @@ from pricer import CNPJ, COMMAND, FakeSearch, command, fields, pricer
 
 from scraperkit.api import create_app
 from scraperkit.api.keyring import Keyring
+from scraperkit.cli.exits import CONFIG
 from scraperkit.config import Settings
 from scraperkit.connection import connect
-from scraperkit.embedded_server import EmbeddedServer
+from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.errors import ConfigError
-from scraperkit.exits import CONFIG
 
 KEY, OTHER = "first-key-correct-horse", "second-key-battery-staple"
 WITH_KEY = {"X-API-Key": KEY}

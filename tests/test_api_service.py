@@ -22,9 +22,9 @@ from pricer import CNPJ, COMMAND, FakeSearch, GatedSearch, command, fields, pric
 
 import scraperkit as sk
 from scraperkit.api import batches
+from scraperkit.cli.exits import SOFTWARE
 from scraperkit.config import Settings
-from scraperkit.embedded_server import EmbeddedServer
-from scraperkit.exits import SOFTWARE
+from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.models import Fund
 from scraperkit.sources.politeness import Politeness
 
@@ -199,7 +199,7 @@ class TestSlowSite:
         assert politeness.wait(threading.Event())
         politeness.pause(300)
         began = time.monotonic()
-        with pytest.raises(sk.SiteUnavailable, match=r"site\.example .*try again in"):
+        with pytest.raises(sk.errors.SiteUnavailable, match=r"site\.example .*try again in"):
             politeness.wait(threading.Event())
         assert time.monotonic() - began < PROMPT
 

@@ -19,9 +19,9 @@ from test_subscriber import subscriber
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.engine.registry import WorkerCard, live_workers
+from scraperkit.engine.worker import Worker
 from scraperkit.models import DailyQuote
 from scraperkit.publisher import Publisher
-from scraperkit.worker import Worker
 
 GOOD = {"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022"}
 QUOTE = partial(DailyQuote, cnpj="18993924000100", date=dt.date(2021, 1, 4))

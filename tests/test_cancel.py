@@ -10,12 +10,12 @@ from helpers import FUND, FakeSite, GatedSite, months, one_quote
 
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
+from scraperkit.engine.worker import Worker
 from scraperkit.errors import BatchNotFound, SiteUnavailable
 from scraperkit.keys import Keys
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
-from scraperkit.worker import Worker
 
 
 class TestOfTheStream:

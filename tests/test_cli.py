@@ -213,10 +213,10 @@ class TestTheEmbeddedServer:
 def _redis_cli(url: str) -> tuple[list[str], dict[str, str]]:
     from urllib.parse import urlsplit
 
-    from scraperkit import embedded_install
+    from scraperkit.embedded import install
 
     parts = urlsplit(url)
-    home = embedded_install.install(sk.Settings.load().cache)
+    home = install.install(sk.Settings.load().cache)
     return [str(home / "bin" / "redis-cli"), "-p", str(parts.port)], os.environ | {
         "REDISCLI_AUTH": parts.password or ""
     }

@@ -22,10 +22,10 @@ from compose import FILE, PORTS, REPLICA, ROOT, Stack, services
 from conftest import wait_until
 
 import scraperkit as sk
+from scraperkit.cli.supervisor import SLACK
 from scraperkit.config import CVM_URL, Settings
 from scraperkit.models import ScrapeRequest
-from scraperkit.processes import SLACK
-from scraperkit.sample import load_sample
+from scraperkit.replica.sample import load_sample
 
 EXAMPLE = (
     '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",'

@@ -19,10 +19,10 @@ import trustme
 from conftest import wait_until
 from redis.sentinel import Sentinel
 
-from scraperkit import embedded_install
 from scraperkit.config import Settings
 from scraperkit.connection import async_client, check_client, connect, connection_kwargs, sibling
-from scraperkit.embedded_keeper import free_port
+from scraperkit.embedded import install
+from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
 
 SECRET = "s3cret/#:@pass"
@@ -32,7 +32,7 @@ QUOTED = "s3cret%2F%23%3A%40pass"
 @contextlib.contextmanager
 def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterator[None]:
     """A bare redis-server with just these options, and a socket that tells when it is there."""
-    home = embedded_install.install(Settings.load().cache)
+    home = install.install(Settings.load().cache)
     ready = folder / "ready.sock"
     module = ["--loadmodule", home / "lib" / "redistimeseries.so"] if timeseries else []
     with (folder / "log").open("wb") as log:

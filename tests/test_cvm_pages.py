@@ -33,7 +33,7 @@ from scraperkit.errors import (
 )
 from scraperkit.models import Fund, ScrapeRequest
 from scraperkit.replica import Replica
-from scraperkit.sample import load_sample
+from scraperkit.replica.sample import load_sample
 from scraperkit.sources import CvmPages, Source
 from scraperkit.sources.cvm_table import HEADINGS
 

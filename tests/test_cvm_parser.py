@@ -17,7 +17,7 @@ from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import NotACvmPage, PageChanged, SourceError, WrongFund, WrongMonth
 from scraperkit.models import METRICS, DailyQuote
 from scraperkit.replica.pages import render_daily
-from scraperkit.sample import SampleFund
+from scraperkit.replica.sample import SampleFund
 from scraperkit.sources.cvm_parser import (
     SearchRow,
     parse_daily,

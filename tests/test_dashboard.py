@@ -13,10 +13,10 @@ from test_display import EVIL, Words
 from test_kernel import kernel, reply_to  # noqa: F401 - a fixture
 from test_subscriber import subscriber
 
-from scraperkit.dashboard import Dashboard
 from scraperkit.errors import ConfigError
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
+from scraperkit.notebook.dashboard import Dashboard
 
 
 def html_of(dashboard: Dashboard) -> str:

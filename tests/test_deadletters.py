@@ -10,10 +10,10 @@ from test_worker import AT_ONCE, step
 
 from scraperkit.config import Settings
 from scraperkit.deadletters import DeadLetters
+from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, PageChanged
 from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
-from scraperkit.worker import Worker
 
 
 @pytest.fixture

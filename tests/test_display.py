@@ -10,11 +10,11 @@ from helpers import FUND, FakeSite, months, one_quote
 from test_subscriber import subscriber
 
 from scraperkit.batch import Batch
-from scraperkit.display import Shown, Table, View
 from scraperkit.health import Health
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
+from scraperkit.view import Shown, Table, View
 
 EVIL = "<script>alert('x')</script>"
 FIXED_COLOUR = re.compile(r"(?:^|[;\s'])(?:color|background|background-color):\s*(?:#|rgb\(|black|white)")

@@ -14,7 +14,7 @@ import scraperkit
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(scraperkit.__path__, "scraperkit.")
-    if not module.name.endswith(("embedded_keeper",))
+    if not module.name.endswith((".keeper",))
 )
 PUBLIC = {name: getattr(scraperkit, name) for name in scraperkit.__all__}
 

@@ -15,9 +15,9 @@ import redis as redis_py
 from conftest import servers_below, wait_until
 
 import scraperkit
-from scraperkit import embedded
 from scraperkit.config import Settings
-from scraperkit.embedded_state import State, is_locked, lock, open_lock
+from scraperkit.embedded import install, shared
+from scraperkit.embedded.state import State, is_locked, lock, open_lock
 from scraperkit.errors import EmbeddedRedisError
 
 PACKAGE = str(Path(scraperkit.__file__).parent)
@@ -27,10 +27,10 @@ import json, os, sys, types
 package = types.ModuleType("scraperkit")
 package.__path__ = [sys.argv[1]]
 sys.modules["scraperkit"] = package
-from scraperkit import embedded
+from scraperkit.embedded import shared
 """
 USE = """
-print(json.dumps({"url": embedded.ensure(), "pid": embedded.status().pid}), flush=True)
+print(json.dumps({"url": shared.ensure(), "pid": shared.status().pid}), flush=True)
 sys.stdin.read()
 """
 
@@ -72,7 +72,7 @@ def settings(tmp_path):
     """Settings with a data folder of their own; nothing may run there afterwards."""
     settings = Settings.load(data=tmp_path)
     yield settings
-    embedded.stop(settings, force=True)
+    shared.stop(settings, force=True)
     assert not servers_below(tmp_path)
 
 
@@ -145,12 +145,12 @@ class TestSharing:
 
     def test_a_forked_child_neither_ends_it_nor_is_forgotten(self, settings, user):
         one = user("""
-embedded.ensure()
+shared.ensure()
 if os.fork() == 0:
     # The parent's last word was said before: the child outlives it, and leaves as every process does.
     sys.stdin.read()
     sys.exit()
-print(json.dumps({"url": embedded.ensure()}), flush=True)
+print(json.dumps({"url": shared.ensure()}), flush=True)
 os._exit(0)
 """)
         url = one.url
@@ -165,21 +165,21 @@ os._exit(0)
         assert wait_until(lambda: not lives(keeper.pid))
 
     def test_release_and_ensure_again_in_one_process(self, settings):
-        url = embedded.ensure(settings)
+        url = shared.ensure(settings)
         call(url, "SET", "x", "1")
-        assert embedded.stop(settings)
+        assert shared.stop(settings)
         assert not servers_below(settings.data)
-        assert embedded.ensure(settings) == url, "clients of before find it again"
+        assert shared.ensure(settings) == url, "clients of before find it again"
         assert call(url, "GET", "x") == "1"
 
     def test_redis_cli_counts_as_a_user(self, settings, user):
         one = user("""
-command, environment = embedded.redis_cli()
+command, environment = shared.redis_cli()
 print(json.dumps({"command": command}), flush=True)
 os.execve(command[0], [*command, "BLPOP", "wake", "0"], environment)
 """)
         assert not [word for word in one.told["command"] if State.load(folder_of(settings)).password in word]
-        url = embedded.running_url(settings)
+        url = shared.running_url(settings)
         assert wait_until(lambda: call(url, "INFO", "clients")["blocked_clients"] == 1)
         descriptor = open_lock(folder_of(settings) / "users.lock")
         assert not lock(descriptor)
@@ -204,7 +204,7 @@ class TestCrashes:
         one = user()
         call(one.url, "SET", "x", "1")
         os.kill(one.told["pid"], signal.SIGKILL)
-        assert wait_until(lambda: embedded.status(settings).pid not in {None, one.told["pid"]})
+        assert wait_until(lambda: shared.status(settings).pid not in {None, one.told["pid"]})
         assert call(one.url, "GET", "x") == "1"
         assert user().url == one.url
 
@@ -249,13 +249,13 @@ class TestCrashes:
     def test_a_broken_state_file_blocks_nothing(self, settings, text):
         folder_of(settings).mkdir(parents=True)
         (folder_of(settings) / "state.json").write_text(text)
-        assert answers(embedded.ensure(settings))
+        assert answers(shared.ensure(settings))
 
     def test_a_port_that_another_process_took_is_replaced(self, settings, redis):
         folder_of(settings).mkdir(parents=True)
         taken = redis.get_connection_kwargs()["port"]
         State(port=taken, password="p", ready=True, keeper=os.getpid()).save(folder_of(settings))
-        url = embedded.ensure(settings)
+        url = shared.ensure(settings)
         assert answers(url)
         assert f":{taken}/" not in url
 
@@ -265,68 +265,68 @@ class TestCrashes:
         keeper = open_lock(folder_of(settings) / "keeper.lock")
         assert lock(keeper)
         with pytest.raises(EmbeddedRedisError, match="another machine, elsewhere; point SCRAPERKIT_DATA"):
-            embedded.ensure(settings)
-        assert not embedded.stop(settings), "its process is none of this machine's"
+            shared.ensure(settings)
+        assert not shared.stop(settings), "its process is none of this machine's"
         os.close(keeper)
 
 
 class TestPin:
     def test_a_pinned_server_stays_until_it_is_stopped(self, settings, user):
-        url = embedded.start(settings)
+        url = shared.start(settings)
         one = user()
         assert one.url == url
         one.leave()
         assert answers(url)
-        status = embedded.status(settings)
+        status = shared.status(settings)
         assert status.running
         assert status.pinned
-        assert embedded.stop(settings)
+        assert shared.stop(settings)
         assert not servers_below(settings.data)
 
     def test_stop_waits_for_others_unless_forced(self, settings, user):
-        url = embedded.start(settings)
+        url = shared.start(settings)
         one = user()
         assert one.url == url
-        assert embedded.stop(settings) is False
+        assert shared.stop(settings) is False
         assert answers(url)
-        assert embedded.stop(settings, force=True)
+        assert shared.stop(settings, force=True)
         assert not answers(url)
         assert user().url == url
 
     def test_without_its_pin_it_stops_with_its_last_user(self, settings, user):
-        embedded.start(settings)
+        shared.start(settings)
         one = user()
         assert answers(one.url)
-        embedded.stop(settings)
+        shared.stop(settings)
         one.leave()
         assert not servers_below(settings.data)
 
     def test_a_pin_ends_with_its_server(self, settings, user):
-        embedded.start(settings)
-        embedded.stop(settings, force=True)
+        shared.start(settings)
+        shared.stop(settings, force=True)
         (folder_of(settings) / "pinned").touch()
         one = user()
-        assert not embedded.status(settings).pinned
+        assert not shared.status(settings).pinned
         assert answers(one.url)
         one.leave()
         assert not servers_below(settings.data)
 
     def test_stop_and_status_where_nothing_runs(self, settings):
-        assert embedded.stop(settings)
-        assert embedded.running_url(settings) is None
-        status = embedded.status(settings)
+        assert shared.stop(settings)
+        assert shared.running_url(settings) is None
+        status = shared.status(settings)
         assert not status.running
         assert not status.url
         assert status.pid is None
 
     def test_status_tells_no_password(self, settings):
-        url = embedded.ensure(settings)
-        status = embedded.status(settings)
+        url = shared.ensure(settings)
+        status = shared.status(settings)
         assert State.load(folder_of(settings)).password in url
         assert State.load(folder_of(settings)).password not in str(status)
         assert (status.version, status.clients, status.pinned) == ("7.4.1", 0, False)
         assert status.size > 0
-        assert embedded.running_url(settings) == url
+        assert shared.running_url(settings) == url
 
 
 class TestSecrets:
@@ -348,7 +348,7 @@ class TestSecrets:
         assert call(url, "CONFIG", "GET", "bind") == {"bind": "127.0.0.1"}
 
     def test_without_the_password_nothing_is_answered(self, settings):
-        embedded.ensure(settings)
+        shared.ensure(settings)
         with (
             redis_py.Redis(port=State.load(folder_of(settings)).port, retry=None) as stranger,
             pytest.raises(redis_py.AuthenticationError),
@@ -361,23 +361,23 @@ class TestRefusals:
         home = tmp_path / "home"
         (home / "bin").mkdir(parents=True)
         (home / "lib").mkdir()
-        real = embedded.embedded_install.install(settings.cache)
+        real = install.install(settings.cache)
         (home / "bin" / "redis-server").symlink_to(real / "bin" / "redis-server")
         (home / "lib" / "redistimeseries.so").write_text("no module")
-        monkeypatch.setattr(embedded.embedded_install, "install", lambda _cache: home)
+        monkeypatch.setattr(install, "install", lambda _cache: home)
         with pytest.raises(EmbeddedRedisError, match=r"(?s)did not start: .*redistimeseries.*docker compose up redis"):
-            embedded.ensure(settings)
+            shared.ensure(settings)
         assert wait_until(lambda: not servers_below(tmp_path))
 
     def test_a_data_folder_that_cannot_be_made_is_named(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(EmbeddedRedisError, match=r"data cannot be kept in .*file.*SCRAPERKIT_DATA"):
-            embedded.ensure(Settings.load(data=tmp_path / "file"))
+            shared.ensure(Settings.load(data=tmp_path / "file"))
 
 
 class TestOwnServer:
     def test_kill_and_restart_keep_address_and_data(self, tmp_path):
-        with embedded.EmbeddedServer(tmp_path) as server:
+        with shared.EmbeddedServer(tmp_path) as server:
             url, pid = server.url, server.pid
             call(url, "SET", "x", "1")
             server.kill()
@@ -396,7 +396,7 @@ class TestOwnServer:
         assert not servers_below(tmp_path)
 
     def test_start_and_stop_may_be_repeated(self, tmp_path):
-        server = embedded.EmbeddedServer(tmp_path)
+        server = shared.EmbeddedServer(tmp_path)
         server.stop()
         server.start()
         pid = server.pid
@@ -408,7 +408,7 @@ class TestOwnServer:
 
     def test_it_dies_with_its_owner(self, settings, user, tmp_path):
         one = user(f"""
-server = embedded.EmbeddedServer({str(tmp_path)!r})
+server = shared.EmbeddedServer({str(tmp_path)!r})
 server.start()
 print(json.dumps({{"url": server.url}}), flush=True)
 sys.stdin.read()

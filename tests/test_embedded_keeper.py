@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from scraperkit import embedded_install, embedded_keeper
 from scraperkit.config import Settings
-from scraperkit.embedded_keeper import BootError, Keeper, free_port, last_words, redis_config
-from scraperkit.embedded_state import LOG, PINNED, State, ask, info, is_locked, lock, open_lock
+from scraperkit.embedded import install
+from scraperkit.embedded import keeper as keeper_module
+from scraperkit.embedded.keeper import BootError, Keeper, free_port, last_words, redis_config
+from scraperkit.embedded.state import LOG, PINNED, State, ask, info, is_locked, lock, open_lock
 
 
 @pytest.fixture
 def home() -> Path:
-    return embedded_install.install(Settings.load().cache)
+    return install.install(Settings.load().cache)
 
 
 @pytest.fixture
@@ -28,10 +29,10 @@ def folder(tmp_path, monkeypatch):
         opened.append(open_lock(path))
         return opened[-1]
 
-    monkeypatch.setattr(embedded_keeper, "open_lock", open_and_remember)
-    monkeypatch.setattr(embedded_keeper, "report", lambda _outcome: None)
-    pair = embedded_keeper.socket.socketpair
-    monkeypatch.setattr(embedded_keeper.socket, "socketpair", lambda: sockets.extend(pair()) or sockets[-2:])
+    monkeypatch.setattr(keeper_module, "open_lock", open_and_remember)
+    monkeypatch.setattr(keeper_module, "report", lambda _outcome: None)
+    pair = keeper_module.socket.socketpair
+    monkeypatch.setattr(keeper_module.socket, "socketpair", lambda: sockets.extend(pair()) or sockets[-2:])
     (tmp_path / LOG).touch()
     numbers = (signal.SIGTERM, signal.SIGCHLD, signal.SIGINT, signal.SIGHUP)
     handlers = {number: signal.getsignal(number) for number in numbers}
@@ -124,14 +125,14 @@ class TestKeeper:
 
     def test_it_is_told_to_stop_while_it_starts(self, folder, home, monkeypatch):
         keeper = Keeper(folder, home, owned=False)
-        monkeypatch.setattr(embedded_keeper, "info", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {})
+        monkeypatch.setattr(keeper_module, "info", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {})
         with pytest.raises(BootError, match="told to stop"):
             keeper.run()
         assert keeper._child.poll() is not None
 
     def test_only_one_keeps_a_folder(self, folder, home, monkeypatch):
-        monkeypatch.setattr(embedded_keeper, "QUIET_END", 0.0)
-        held = embedded_keeper.open_lock(folder / "keeper.lock")
+        monkeypatch.setattr(keeper_module, "QUIET_END", 0.0)
+        held = keeper_module.open_lock(folder / "keeper.lock")
         assert lock(held)
         with pytest.raises(BootError, match="another process keeps"):
             Keeper(folder, home, owned=False).run()
@@ -141,7 +142,7 @@ class TestKeeper:
         (folder / PINNED).touch()
         assert not keeper._idle()
         (folder / PINNED).unlink()
-        user = embedded_keeper.open_lock(folder / "users.lock")
+        user = keeper_module.open_lock(folder / "users.lock")
         assert lock(user, shared=True)
         assert not keeper._idle()
         os.close(user)

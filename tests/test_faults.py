@@ -18,13 +18,13 @@ from chaos.proxy import Proxy
 from conftest import wait_until
 from helpers import FUND, FakeSite, GatedSite, one_quote
 
+from scraperkit.cli.exits import UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
-from scraperkit.embedded_server import EmbeddedServer
+from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import Registry
 from scraperkit.engine.tasks import all_of, first_error
 from scraperkit.errors import ScraperKitWarning
-from scraperkit.exits import UNAVAILABLE
 from scraperkit.keys import Keys
 from scraperkit.models import Fund, ScrapeRequest
 from scraperkit.publisher import Publisher

@@ -17,13 +17,13 @@ from redis.retry import Retry
 
 from scraperkit import lessons
 from scraperkit.engine.core import Core
+from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, WorkerError
 from scraperkit.lessons import LESSONS, Lesson, Verdict, publishing, subscribing, tour
 from scraperkit.lessons import lesson as lesson_module
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
-from scraperkit.worker import Worker
 
 FUND = Fund("18993924000100", "132922")
 

@@ -11,7 +11,7 @@ from scraperkit import lessons, metrics
 from scraperkit.calendar import business_days
 from scraperkit.lessons import fund_prices
 from scraperkit.lessons.fund_prices import LOANS, PATCHY, STOCKS
-from scraperkit.sample import load_sample
+from scraperkit.replica.sample import load_sample
 from scraperkit.timeseries import SeriesStore, TimeSeriesReader
 
 FELL = pd.DatetimeIndex(["2022-06-15", "2023-06-15"])

@@ -12,7 +12,7 @@ from scraperkit import lessons
 from scraperkit.errors import MonthNotOffered, SiteUnavailable
 from scraperkit.lessons.own_source import PriceSite, answer, arrivals
 from scraperkit.models import DailyQuote
-from scraperkit.sample import load_sample
+from scraperkit.replica.sample import load_sample
 
 CNPJ = "18993924000100"
 
@@ -121,8 +121,8 @@ def rows(address, *, busy=SiteUnavailable, missing=MonthNotOffered, empty=()):
         ({"busy": None}, "returned [] as if that were the month"),
         ({"busy": RuntimeError}, "one of the kit's own errors"),
         ({"busy": MonthNotOffered}, "which is final"),
-        ({"missing": None}, "has to raise sk.MonthNotOffered still"),
-        ({"missing": SiteUnavailable}, "has to raise sk.MonthNotOffered still"),
+        ({"missing": None}, "has to raise sk.errors.MonthNotOffered still"),
+        ({"missing": SiteUnavailable}, "has to raise sk.errors.MonthNotOffered still"),
     ],
 )
 def test_try_again(lesson, wrong, hint):
@@ -135,7 +135,7 @@ def test_try_again(lesson, wrong, hint):
         ({}, "is done"),
         ({"empty": None}, "returns None"),
         ({"empty": [{"day": "2020-12-01"}]}, "a month without days has none"),
-        ({"missing": None}, "has to raise sk.MonthNotOffered still"),
+        ({"missing": None}, "has to raise sk.errors.MonthNotOffered still"),
     ],
 )
 def test_a_month_without_quotes(lesson, wrong, hint):

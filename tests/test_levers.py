@@ -14,9 +14,9 @@ from helpers import FakeSite, GatedSite, months
 from test_subscriber import subscriber
 
 from scraperkit.config import Settings
+from scraperkit.engine.worker import Worker
 from scraperkit.health import Health
 from scraperkit.publisher import Publisher
-from scraperkit.worker import Worker
 
 HASTY = {"lease": 0.4, "heartbeat": 0.1}
 

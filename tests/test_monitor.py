@@ -18,7 +18,7 @@ from test_subscriber import subscriber
 
 import scraperkit as sk
 from scraperkit.keys import Keys
-from scraperkit.monitoring import Monitor, read_line
+from scraperkit.notebook.monitoring import Monitor, read_line
 from scraperkit.publisher import Publisher
 
 
@@ -102,19 +102,19 @@ class TestSeconds:
 
     @pytest.mark.parametrize("seconds", [0, -1, 601, float("nan")])
     def test_that_do_not_fit_are_told(self, redis, namespace, seconds):
-        with pytest.raises(sk.ConfigError, match="^seconds: "):
+        with pytest.raises(sk.errors.ConfigError, match="^seconds: "):
             sk.monitor(redis, seconds=seconds, namespace=namespace)
 
 
 class TestErrors:
     def test_a_redis_that_is_away(self, namespace):
         away = redis_py.Redis(port=1, protocol=3, decode_responses=True, retry=Retry(NoBackoff(), 0))
-        with pytest.raises(sk.RedisUnreachable, match="monitor: "):
+        with pytest.raises(sk.errors.RedisUnreachable, match="monitor: "):
             sk.monitor(away, seconds=1, namespace=namespace)
 
     def test_a_second_look_with_the_same_monitor(self, redis, namespace):
         with sk.monitor(redis, namespace=namespace) as seen:
-            with pytest.raises(sk.ConfigError, match="looks already"):
+            with pytest.raises(sk.errors.ConfigError, match="looks already"):
                 seen.__enter__()
 
     def test_a_user_who_may_not(self, redis, redis_url, namespace):
@@ -122,7 +122,7 @@ class TestErrors:
         try:
             address = redis_url.split("@")[1]
             with sk.connect(f"redis://pupil:s3cret@{address}") as pupil:
-                with pytest.raises(sk.RedisError, match="monitor: "):
+                with pytest.raises(sk.errors.RedisError, match="monitor: "):
                     sk.monitor(pupil, seconds=1, namespace=namespace)
         finally:
             redis.acl_deluser("pupil")

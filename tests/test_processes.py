@@ -19,8 +19,8 @@ from chaos.processes import WORK, Child, environment
 from conftest import wait_until
 
 import scraperkit as sk
-from scraperkit import processes
-from scraperkit.exits import CONFIG, SOFTWARE, UNAVAILABLE
+from scraperkit.cli import supervisor as supervisor_module
+from scraperkit.cli.exits import CONFIG, SOFTWARE, UNAVAILABLE
 from scraperkit.health import Health
 
 HEALTH = (WORK[0], "health")
@@ -172,8 +172,8 @@ class TestSupervisor:
 
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch):
-        monkeypatch.setattr(processes, "_FIRST_PAUSE", 0.01)
-        monkeypatch.setattr(processes, "_TICK", 0.02)
+        monkeypatch.setattr(supervisor_module, "_FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(supervisor_module, "_TICK", 0.02)
 
     def child(self, script: str) -> list[str]:
         start = "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
@@ -189,7 +189,7 @@ class TestSupervisor:
 
         ender = threading.Thread(target=end)
         ender.start()
-        supervisor = processes.Supervisor(
+        supervisor = supervisor_module.Supervisor(
             [self.child(script) for script in scripts], stop_deadline=stop_deadline, silence=silence
         )
         try:
@@ -205,7 +205,7 @@ class TestSupervisor:
         assert "giving up with exit code 70" in caplog.text
 
     def test_pauses_grow_and_a_long_life_makes_up_for_them(self, tmp_path, caplog, monkeypatch):
-        monkeypatch.setattr(processes, "_AT_ONCE", 0.0)
+        monkeypatch.setattr(supervisor_module, "_AT_ONCE", 0.0)
         lives = tmp_path / "lives"
         assert self.run(f"open({str(lives)!r}, 'a').write('x'); sys.exit(3)", until=lambda: told(lives) > 6) == 0
         assert "in 0.0 s" in caplog.text
@@ -246,8 +246,8 @@ class TestSupervisor:
         assert "sign of life" not in caplog.text
 
     def test_nobody_is_blamed_for_a_time_in_which_the_parent_itself_stood_still(self, tmp_path, caplog, monkeypatch):
-        monkeypatch.setattr(processes, "_STOOD_STILL", 0.3)
-        supervisor = processes.Supervisor([["true"]], stop_deadline=1, silence=10)
+        monkeypatch.setattr(supervisor_module, "_STOOD_STILL", 0.3)
+        supervisor = supervisor_module.Supervisor([["true"]], stop_deadline=1, silence=10)
         (child,) = supervisor._children
         with subprocess.Popen(self.child(WAITS), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             child.process, child.name, child.heard_at = process, "w", time.monotonic() - 100
@@ -259,7 +259,7 @@ class TestSupervisor:
             assert process.wait(10) == -signal.SIGKILL
 
     def test_one_that_does_not_stop_is_killed_at_the_deadline(self, tmp_path, monkeypatch, caplog):
-        monkeypatch.setattr(processes, "SLACK", 0.3)
+        monkeypatch.setattr(supervisor_module, "SLACK", 0.3)
         script = f"""
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             print("READY deaf", flush=True)

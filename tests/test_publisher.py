@@ -236,7 +236,7 @@ class TestOnlyMissing:
         from test_worker import step
 
         from scraperkit.config import Settings
-        from scraperkit.worker import Worker
+        from scraperkit.engine.worker import Worker
 
         site = FakeSite(lambda request: [] if request.month == 1 else one_quote(request))
         publisher.publish(months(2))

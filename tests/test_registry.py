@@ -14,9 +14,9 @@ from helpers import FakeSite, months
 from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.engine.registry import Registry, WorkerCard
+from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, RedisUnreachable
 from scraperkit.publisher import Publisher
-from scraperkit.worker import Worker
 
 QUICK = {"lease": 1.0, "heartbeat": 0.2, "threads": 2}
 

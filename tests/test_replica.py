@@ -31,8 +31,8 @@ from scraperkit.errors import ConfigError
 from scraperkit.models import DailyQuote
 from scraperkit.replica import Replica
 from scraperkit.replica.pages import money_text, price_text, render_daily
+from scraperkit.replica.sample import SampleFund, load_sample
 from scraperkit.replica.viewstate import belongs, hidden_fields
-from scraperkit.sample import SampleFund, load_sample
 
 SEARCH = "CConsolFdo/ResultBuscaParticFdo.aspx?CNPJNome={}&TpPartic=0&Adm=false&SemFrame="
 FUND = "CConsolFdo/ResultBuscaDocsFdo.aspx?PK_PARTIC={}&SemFrame="

@@ -17,7 +17,7 @@ from stdnum.br import cnpj as stdnum_cnpj
 from scraperkit.calendar import business_days
 from scraperkit.errors import ScraperKitError
 from scraperkit.models import COLUMNS, DailyQuote
-from scraperkit.sample import Sample, SampleFund, load_sample, read_sample
+from scraperkit.replica.sample import Sample, SampleFund, load_sample, read_sample
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "data" / "sample"

@@ -18,10 +18,10 @@ from helpers import months
 from test_connection import redis_server
 
 import scraperkit as sk
+from scraperkit.cli.exits import CONFIG
+from scraperkit.cli.supervisor import SLACK
 from scraperkit.config import Settings
-from scraperkit.embedded_keeper import free_port
-from scraperkit.exits import CONFIG
-from scraperkit.processes import SLACK
+from scraperkit.embedded.keeper import free_port
 from scraperkit.sources.politeness import LIVE_RATE
 
 MANIFEST = ROOT / "deploy" / "kubernetes.yaml"

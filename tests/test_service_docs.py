@@ -15,7 +15,7 @@ from conftest import wait_until
 
 import scraperkit as sk
 from scraperkit.config import Settings
-from scraperkit.embedded_keeper import free_port
+from scraperkit.embedded.keeper import free_port
 
 SERVICE = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -169,7 +169,7 @@ class TestWhatIsSaid:
 
 
 def test_exit_codes_are_those_of_the_code():
-    from scraperkit.exits import CONFIG, SOFTWARE, UNAVAILABLE
+    from scraperkit.cli.exits import CONFIG, SOFTWARE, UNAVAILABLE
 
     table = re.findall(r"^\| (\d+) \|", SERVICE, re.MULTILINE)
     assert sorted(map(int, table)) == sorted([0, CONFIG, SOFTWARE, UNAVAILABLE])

@@ -262,7 +262,7 @@ def test_batches_on_the_channel_that_overlap_are_both_done(redis, namespace):
 
 
 def test_what_was_done_for_another_batch_and_lost_for_this_one_is_told(redis, namespace, monkeypatch):
-    monkeypatch.setattr("scraperkit.lost.GRACE", 0.0)
+    monkeypatch.setattr("scraperkit.engine.lost.GRACE", 0.0)
     publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
     with subscriber(redis, namespace, FakeSite()):
         publisher.publish(months(2)).wait(20)

@@ -12,11 +12,11 @@ import pytest
 from helpers import FUND, FakeSite, months, one_quote
 
 from scraperkit.config import Settings
+from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, MonthNotOffered, SiteUnavailable
 from scraperkit.models import DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.timeseries import SeriesStore, TimeSeriesReader
-from scraperkit.worker import Worker
 
 EXAMPLE = (
     '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",'

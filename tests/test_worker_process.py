@@ -11,12 +11,12 @@ from conftest import wait_until
 
 from scraperkit.config import Settings
 from scraperkit.engine.registry import live_workers
+from scraperkit.engine.worker_process import WorkerProcess
 from scraperkit.errors import WorkerError
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
-from scraperkit.worker_process import WorkerProcess
 
 QUICK = {"lease": 1.0, "heartbeat": 0.3, "threads": 2, "http_retries": 0}
 MONTHS = Fund("18993924000100", "132922").months("2022-01", "2022-06")
@@ -116,7 +116,7 @@ def test_ends_with_the_process_that_started_it(redis_url, namespace, site, froze
     """Even if that is killed and cannot clean up."""
     program = f"""
 import os, signal
-from scraperkit.worker_process import WorkerProcess
+from scraperkit.engine.worker_process import WorkerProcess
 process = WorkerProcess({redis_url!r}, {site.url!r}, namespace={namespace!r}).start()
 if {frozen}:
     process.freeze()

@@ -36,7 +36,7 @@ CELLS = (
 SETUP = """
 import random, threading, time
 import scraperkit as sk
-from scraperkit.sample import load_sample
+from scraperkit.replica.sample import load_sample
 
 class Moody(sk.CvmPages):
     "A site of which no two answers take the same time, as in life; a few are errors."

@@ -254,7 +254,7 @@ def install_packages(extras: frozenset[str]) -> None:
 
 def install_redis() -> None:
     """Get the embedded Redis; the module says what it does, and what went wrong, itself."""
-    done = subprocess.run([PYTHON, "-m", "scraperkit.embedded_install"], cwd=ROOT, env=environment())
+    done = subprocess.run([PYTHON, "-m", "scraperkit.embedded.install"], cwd=ROOT, env=environment())
     if done.returncode:
         raise SystemExit(1)
 

@@ -9,7 +9,7 @@ from counting import THREADS, URL, job_done, payloads
 
 from scraperkit import DailyQuote, Publisher, ScrapeRequest, connect
 from scraperkit.cli.work import run_worker
-from scraperkit.worker import Worker
+from scraperkit.engine.worker import Worker
 
 
 class Nothing:

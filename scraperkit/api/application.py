@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 import anyio.to_thread
 from fastapi import FastAPI
 
-import scraperkit
 from scraperkit.api import batches, dead, funds, openapi, prices, problems, quotes, service
 from scraperkit.api.backend import Backend, FundSource
 from scraperkit.api.guard import BodyLimit, Guard
@@ -17,7 +16,7 @@ from scraperkit.api.keyring import Keyring
 from scraperkit.api.metrics import Measured, Metrics
 from scraperkit.api.ratelimit import RateLimit
 from scraperkit.api.running import Running
-from scraperkit.config import Settings
+from scraperkit.config import Settings, __version__
 from scraperkit.errors import ScraperKitWarning
 
 
@@ -60,7 +59,7 @@ def create_app(
 
     app = FastAPI(
         title="scraperkit pricer",
-        version=scraperkit.__version__,
+        version=__version__,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

@@ -131,7 +131,7 @@ def replica(
 @app.command()
 def doctor() -> None:
     """Tell what is installed, reachable or missing, and what to do."""
-    from scraperkit.doctor import examine
+    from scraperkit.cli.doctor import examine
 
     findings = examine()
     for finding in findings:

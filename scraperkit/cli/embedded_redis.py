@@ -16,18 +16,18 @@ app = typer.Typer(help="The embedded Redis server.", no_args_is_help=True)
 @app.command("start")
 def start() -> None:
     """Start the embedded server, and let it run until it is stopped."""
-    from scraperkit import embedded
+    from scraperkit.embedded import shared
 
-    embedded.start()
+    shared.start()
     typer.echo(_status_line())
 
 
 @app.command("stop")
 def stop(force: Annotated[bool, typer.Option("--force", help="Even while others use it.")] = False) -> None:
     """Stop the embedded server; what is stored stays."""
-    from scraperkit import embedded
+    from scraperkit.embedded import shared
 
-    if embedded.stop(force=force):
+    if shared.stop(force=force):
         typer.echo("stopped")
     else:
         typer.echo("others use it: it stops when the last of them leaves, or now with --force")
@@ -42,9 +42,9 @@ def status() -> None:
 @app.command("url")
 def url() -> None:
     """Print the address of the running embedded server, with its password, for REDIS_URL."""
-    from scraperkit import embedded
+    from scraperkit.embedded import shared
 
-    url = embedded.running_url()
+    url = shared.running_url()
     if url is None:
         raise ConfigError("the embedded server does not run; start it with `scraperkit redis start`")
     typer.echo(url)
@@ -53,17 +53,17 @@ def url() -> None:
 @app.command("cli", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def cli(context: typer.Context) -> None:
     """Open redis-cli on the embedded server; more words are passed on, as in `scraperkit redis cli PING`."""
-    from scraperkit import embedded
+    from scraperkit.embedded import shared
 
-    command, environment = embedded.redis_cli()
+    command, environment = shared.redis_cli()
     sys.stdout.flush()
     os.execve(command[0], [*command, *context.args], environment)  # noqa: S606
 
 
 def _status_line() -> str:
-    from scraperkit import embedded
+    from scraperkit.embedded import shared
 
-    status = embedded.status()
+    status = shared.status()
     if not status.running:
         return f"not running; data in {status.folder} ({status.size / 1e6:.1f} MB)"
     stays = "until stopped" if status.pinned else "while somebody uses it"

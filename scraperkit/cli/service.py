@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from scraperkit.cli.exits import exit_codes
 from scraperkit.errors import ConfigError
-from scraperkit.exits import exit_codes
 
 Namespace = Annotated[str | None, typer.Option(help="Where to work; SCRAPERKIT_NAMESPACE if left out.")]
 Url = Annotated[str | None, typer.Option("--url", help="The site; SCRAPERKIT_CVM_URL if left out, else the live one.")]

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scraperkit.exits import EXIT_CODES, exit_codes
+from scraperkit.cli.exits import EXIT_CODES, exit_codes
 
 if TYPE_CHECKING:
-    from scraperkit.worker import Worker
+    from scraperkit.engine.worker import Worker
 
 app = typer.Typer()
 _ALIVE_EVERY = 1.0
@@ -66,8 +66,8 @@ def work(
 
 
 def _supervise(processes: int, options: list[str], name: str | None) -> int:
+    from scraperkit.cli.supervisor import Supervisor
     from scraperkit.config import Settings
-    from scraperkit.processes import Supervisor
 
     settings = Settings.load()
     # Unlike -m alone, -P never takes a module from the folder where this happens to run.
@@ -81,8 +81,8 @@ def _work(
     threads: int | None, delivery: Listen, name: str | None, url: str | None, namespace: str | None, supervised: bool
 ) -> None:
     from scraperkit.connection import connect
+    from scraperkit.engine.worker import Worker
     from scraperkit.sources import CvmPages
-    from scraperkit.worker import Worker
 
     with connect() as redis, CvmPages(url) as source:
         worker = Worker(redis, source, threads=threads, delivery=delivery.value, name=name, namespace=namespace)
@@ -91,7 +91,7 @@ def _work(
 
 async def run_worker(worker: Worker, supervised: bool = False) -> None:
     """Run a worker as this process's only task, until SIGTERM or SIGINT."""
-    from scraperkit.processes import notify
+    from scraperkit.cli.supervisor import notify
 
     _look_for_garbage_less_often()
     loop = asyncio.get_running_loop()
@@ -134,7 +134,7 @@ def _when_the_parent_is_gone(stop: Callable[[], None]) -> None:
 
 async def _say_alive(supervised: bool) -> None:
     """Tell those who watch that this loop turns: the same loop does all the worker's talking to Redis."""
-    from scraperkit.processes import ALIVE, notify
+    from scraperkit.cli.supervisor import ALIVE, notify
 
     while True:
         notify("WATCHDOG=1")
@@ -155,8 +155,8 @@ def health(
 
     69 if Redis cannot be reached. Meant for health checks: it starts nothing, and takes no notice of other machines.
     """
+    from scraperkit.cli.supervisor import workers_here
     from scraperkit.errors import RedisUnreachable
-    from scraperkit.processes import workers_here
 
     with exit_codes():
         try:

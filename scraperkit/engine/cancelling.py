@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from scraperkit.engine.scripts import script
 from scraperkit.errors import BadMessage
 from scraperkit.keys import Keys
+from scraperkit.lua import script
 from scraperkit.models import ScrapeRequest
 from scraperkit.timeseries.link import batched
 

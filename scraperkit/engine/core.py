@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from scraperkit.config import Settings
-from scraperkit.delivery import BLOCK, Delivery, StreamDelivery
+from scraperkit.engine.delivery import BLOCK, Delivery, StreamDelivery
 from scraperkit.engine.jobs import Job, Result
 from scraperkit.engine.levers import Crashed, Levers, Rest
 from scraperkit.engine.outage import AWAY, Patience

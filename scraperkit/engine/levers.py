@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from scraperkit.delivery import Delivery
+from scraperkit.engine.delivery import Delivery
 from scraperkit.engine.jobs import Job
 from scraperkit.engine.outage import AWAY
 

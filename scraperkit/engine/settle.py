@@ -12,9 +12,9 @@ from scraperkit.config import Settings
 from scraperkit.engine.jobs import Result, commit_words, describe
 from scraperkit.engine.outage import is_away
 from scraperkit.engine.registry import WorkerCard
-from scraperkit.engine.scripts import script
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.keys import Keys
+from scraperkit.lua import script
 from scraperkit.timeseries.commands import (
     Command,
     add_commands,

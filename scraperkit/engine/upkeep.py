@@ -11,8 +11,8 @@ from typing import Any
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job
 from scraperkit.engine.registry import MISSED, NameTaken, Registry, WorkerCard, redis_time
-from scraperkit.engine.scripts import script
 from scraperkit.keys import Keys
+from scraperkit.lua import script
 
 log = logging.getLogger(__name__)
 _DUE_AT_ONCE = 500

@@ -18,3 +18,7 @@ from scraperkit.lessons.lesson import LESSONS, Lesson, begin
 from scraperkit.lessons.verdict import Verdict
 
 __all__ = ["LESSONS", "Lesson", "Verdict", "begin"]
+
+
+def __dir__() -> list[str]:
+    return __all__

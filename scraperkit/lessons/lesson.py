@@ -24,7 +24,7 @@ from scraperkit.errors import ConfigError, ScraperKitError, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.lessons.verdict import Verdict
 from scraperkit.replica import Replica
-from scraperkit.sample import load_sample
+from scraperkit.replica.sample import load_sample
 from scraperkit.sources import CvmPages
 
 # Each notebook, and the module of this package that checks its exercises.

@@ -7,7 +7,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
-from scraperkit.embedded_server import EmbeddedServer
+from scraperkit.embedded.server import EmbeddedServer
 
 _open: list[OwnRedis] = []
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 from scraperkit.errors import MonthNotOffered, SourceError
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.models import DailyQuote, ScrapeRequest
-from scraperkit.sample import Sample, load_sample
+from scraperkit.replica.sample import Sample, load_sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -242,7 +242,7 @@ def _keeps_the_rest(answer: Any, site: PriceSite) -> str | None:
         return f"a month that is there does not come any more: {error or rows!r}"
     error, _ = _outcome(answer, site.url + "18993924000100/2099-01.json")
     if not isinstance(error, MonthNotOffered):
-        return "a month that the site does not have (404) has to raise sk.MonthNotOffered still."
+        return "a month that the site does not have (404) has to raise sk.errors.MonthNotOffered still."
     return None
 
 

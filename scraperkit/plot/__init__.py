@@ -6,7 +6,7 @@ and never say alone what a chart says. A frame with nothing to draw gives a char
 
 from __future__ import annotations
 
-from scraperkit.plot.fund import flows_and_holders, net_worth_and_holders
+from scraperkit.plot.fund_charts import flows_and_holders, net_worth_and_holders
 from scraperkit.plot.heatmaps import correlation, coverage, monthly_returns
 from scraperkit.plot.jobs import timeline
 from scraperkit.plot.lines import drawdown, prices, rolling_volatility
@@ -28,3 +28,7 @@ __all__ = [
     "throughput",
     "timeline",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

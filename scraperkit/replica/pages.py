@@ -11,8 +11,8 @@ from urllib.parse import quote_plus
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.models import DailyQuote
+from scraperkit.replica.sample import SampleFund
 from scraperkit.replica.viewstate import hidden_fields
-from scraperkit.sample import SampleFund
 
 ENCODING = "iso-8859-1"
 

@@ -19,11 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
-from scraperkit.display import Shown, View, of_replica
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
+from scraperkit.replica.sample import SampleFund
 from scraperkit.replica.site import BASE_PATH, Answer, Site, default_site, kind_of
-from scraperkit.sample import SampleFund
+from scraperkit.view import NotebookRepr, View
 
 _HOST = "127.0.0.1"
 _MAX_FORM_BYTES = 1_000_000
@@ -31,7 +31,7 @@ _LONGEST = 86_400.0  # seconds
 _log = logging.getLogger(__name__)
 
 
-class Replica(Shown):
+class Replica(NotebookRepr):
     """An offline stand-in for the regulator's site, on 127.0.0.1 unless told otherwise, filled with invented funds.
 
     Get one from :meth:`start`; leave it with :meth:`stop`, or use it in a ``with``. It behaves, and can be made to
@@ -178,7 +178,15 @@ class Replica(Shown):
         return f"<Replica {self.url} {'stopped' if self._stopping.is_set() else 'running'}>"
 
     def _view(self) -> View:
-        return of_replica(self, "stopped" if self._stopping.is_set() else "running")
+        counts = ", ".join(f"{kind} {count}" for kind, count in sorted(self.requests.items())) or "none"
+        facts = (
+            ("address", self.url),
+            ("funds", str(len(self.funds))),
+            ("latency", f"{self.latency:g} s"),
+            ("error rate", f"{self.error_rate:g}"),
+            ("requests", counts),
+        )
+        return View("Replica", "stopped" if self._stopping.is_set() else "running", facts)
 
     def _respond(self, method: str, target: str, body: bytes) -> tuple[Answer, dict[str, str]] | None:
         """Return the answer and its extra headers, or nothing if the replica stops meanwhile."""

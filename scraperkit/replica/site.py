@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, unquote
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
+from scraperkit.replica.sample import Sample, SampleFund, load_sample
 from scraperkit.replica.viewstate import belongs
-from scraperkit.sample import Sample, SampleFund, load_sample
 
 BASE_PATH = "/SWB/Sistemas/SCW/CPublica/"
 _PATHS = {

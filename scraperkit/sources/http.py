@@ -18,8 +18,7 @@ from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
 from urllib3.response import BaseHTTPResponse
 from urllib3.util import Retry
 
-import scraperkit
-from scraperkit.config import Settings
+from scraperkit.config import Settings, __version__
 from scraperkit.errors import NotACvmPage, SiteUnavailable, SourceError
 from scraperkit.sources.politeness import Politeness
 from scraperkit.sources.robots import crawl_delay
@@ -31,7 +30,7 @@ _RETRIED = frozenset({429, *range(500, 600)})
 _CHUNK = 65_536
 ROBOTS_LENGTH = 100_000
 ROBOTS_SECONDS = 300.0
-USER_AGENT = f"scraperkit/{scraperkit.__version__} (research; python-requests)"
+USER_AGENT = f"scraperkit/{__version__} (research; python-requests)"
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
 

@@ -18,9 +18,9 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import MovingWindowRateLimiter
 
 from scraperkit.config import Settings
-from scraperkit.engine.scripts import script
 from scraperkit.errors import SiteUnavailable
 from scraperkit.keys import RATES, Keys
+from scraperkit.lua import script
 
 log = logging.getLogger(__name__)
 LIVE_RATE = 2.0

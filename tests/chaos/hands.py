@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from helpers import one_quote
 
 from scraperkit.connection import connect
+from scraperkit.engine.worker import Worker
 from scraperkit.models import DailyQuote, ScrapeRequest
-from scraperkit.worker import Worker
 
 DIED = 77
 

@@ -25,7 +25,7 @@ from redis.exceptions import ResponseError
 
 from scraperkit.batch import Batch
 from scraperkit.connection import connect, sibling
-from scraperkit.embedded_server import EmbeddedServer
+from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import live_workers
 from scraperkit.keys import Keys
 

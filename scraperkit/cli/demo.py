@@ -18,7 +18,7 @@ from scraperkit.cnpj import format_cnpj
 from scraperkit.models import Fund, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
-from scraperkit.sample import SampleFund
+from scraperkit.replica.sample import SampleFund
 from scraperkit.sources import CvmPages
 from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries import TimeSeriesReader

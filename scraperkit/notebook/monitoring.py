@@ -20,9 +20,9 @@ import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, sibling
-from scraperkit.display import Shown, Table, View
 from scraperkit.errors import ConfigError, RedisError, RedisUnreachable, ScraperKitWarning
 from scraperkit.keys import Keys
+from scraperkit.view import NotebookRepr, Table, View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,7 +107,7 @@ def monitor(
     return seen.table()
 
 
-class Monitor(Shown):
+class Monitor(NotebookRepr):
     """What Redis was asked about a namespace while a ``with`` block ran. Get one from :func:`monitor`.
 
     It keeps the newest 10,000 commands, and ends after ten minutes even if the block does not.
@@ -260,7 +260,5 @@ def _shortened(words: Sequence[str]) -> str:
 @cache
 def _scripts() -> dict[str, str]:
     """The names of the kit's scripts by their SHA-1, by which Redis is asked to run them."""
-    files = [
-        file for file in resources.files("scraperkit.engine").joinpath("lua").iterdir() if file.name[-4:] == ".lua"
-    ]
+    files = [file for file in resources.files("scraperkit.lua").iterdir() if file.name[-4:] == ".lua"]
     return {hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest(): file.name for file in files}

@@ -2,7 +2,7 @@
 
 All processes that share a data folder share one server. Each holds a lock while it lives, so that the kernel keeps
 count of the users, even of those that crash; the last one out ends the server. The server itself is run by
-:mod:`scraperkit.embedded_keeper`.
+:mod:`scraperkit.embedded.keeper`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scraperkit import embedded_install
 from scraperkit.config import Settings
-from scraperkit.embedded_install import WAYS_OUT
-from scraperkit.embedded_server import BOOT_SECONDS, END_SECONDS, EmbeddedServer, launch, make_private, url_of
-from scraperkit.embedded_state import ADDRESS, LOG, PINNED, State, end_orphan, info, is_locked, lock, open_lock
+from scraperkit.embedded import install
+from scraperkit.embedded.install import WAYS_OUT
+from scraperkit.embedded.server import BOOT_SECONDS, END_SECONDS, EmbeddedServer, launch, make_private, url_of
+from scraperkit.embedded.state import ADDRESS, LOG, PINNED, State, end_orphan, info, is_locked, lock, open_lock
 from scraperkit.errors import EmbeddedRedisError
 
 __all__ = [
@@ -205,13 +205,13 @@ def redis_cli(settings: Settings | None = None) -> tuple[list[str], dict[str, st
     folder = _folder(settings)
     os.set_inheritable(_leases[folder], True)
     state = State.load(folder)
-    client = embedded_install.install(settings.cache) / "bin" / "redis-cli"
+    client = install.install(settings.cache) / "bin" / "redis-cli"
     return [str(client), "-h", ADDRESS, "-p", str(state.port)], {**os.environ, "REDISCLI_AUTH": state.password}
 
 
 def _folder(settings: Settings) -> Path:
     # Before anything that Windows does not have.
-    embedded_install.supported_wheel()
+    install.supported_wheel()
     folder = Path(os.path.realpath(settings.data.expanduser())) / "redis"
     make_private(folder)
     return folder
@@ -249,7 +249,7 @@ def _running(folder: Path, settings: Settings) -> State:
             if time.monotonic() > deadline:
                 raise EmbeddedRedisError(f"the embedded Redis does not come up; see {folder / LOG}, or {WAYS_OUT}")
             time.sleep(0.02)
-        launch(folder, embedded_install.install(settings.cache))
+        launch(folder, install.install(settings.cache))
         return State.load(folder)
 
 

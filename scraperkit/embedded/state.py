@@ -1,6 +1,6 @@
 """What the embedded server's keeper and its users share: the state they write down, their locks, their questions.
 
-Standard library only, since the keeper runs without the rest; see :mod:`scraperkit.embedded_keeper`.
+Standard library only, since the keeper runs without the rest; see :mod:`scraperkit.embedded.keeper`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The process that keeps one Redis server running for as long as somebody uses it; see :mod:`scraperkit.embedded`.
+"""The process that keeps a Redis server running while anybody uses it; see :mod:`scraperkit.embedded.shared`.
 
 It holds to the standard library and runs as ``python -I -S``, so that it is there in a moment and does not depend
 on what else is installed. In its folder are:
@@ -8,7 +8,7 @@ on what else is installed. In its folder are:
 ``server.lock``    locked by keeper and server, so that a server never opens data that an older one still holds
 ``users.lock``     locked, shared, by every process that uses the server; the kernel unlocks it on a crash
 ``start.lock``     locked by the one process that starts a keeper
-``state.json``     :class:`~scraperkit.embedded_state.State`; kept between runs, as clients remember port and password
+``state.json``     :class:`~scraperkit.embedded.state.State`; kept between runs, as clients remember port and password
 ``pinned``         there while the server is to stay although nobody uses it
 ``redis.log``      what the keeper and the server say
 ``appendonlydir``  the data
@@ -33,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scraperkit.embedded_state import ADDRESS, LOG, PINNED, QUIET_END, State, end_orphan, info, lock, open_lock
+from scraperkit.embedded.state import ADDRESS, LOG, PINNED, QUIET_END, State, end_orphan, info, lock, open_lock
 
 POLL = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0

@@ -1,4 +1,4 @@
-"""The Lua scripts that must happen in Redis all at once."""
+"""What must happen in Redis all at once, as Lua scripts; imported by whatever changes jobs, batches or series."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 @cache
 def lua(name: str) -> str:
-    """Return the text of ``scraperkit/engine/lua/<name>.lua``."""
-    return resources.files("scraperkit.engine").joinpath("lua", f"{name}.lua").read_text(encoding="utf-8")
+    """Return the text of ``scraperkit/lua/<name>.lua``."""
+    return resources.files(__name__).joinpath(f"{name}.lua").read_text(encoding="utf-8")
 
 
 def script(client: Any, name: str) -> Any:

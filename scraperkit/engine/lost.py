@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from scraperkit.config import Settings
 from scraperkit.engine.registry import MISSED, live_workers
-from scraperkit.engine.scripts import script
 from scraperkit.keys import Keys
+from scraperkit.lua import script
 
 GRACE = 3.0
 

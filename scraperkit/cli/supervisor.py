@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from scraperkit.cli.exits import CONFIG, SOFTWARE, UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.engine.registry import WorkerCard, live_workers, this_host
-from scraperkit.exits import CONFIG, SOFTWARE, UNAVAILABLE
 from scraperkit.keys import Keys
 
 log = logging.getLogger(__name__)

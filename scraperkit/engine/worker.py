@@ -13,8 +13,8 @@ import redis as redis_py
 
 from scraperkit.config import Settings, given_by
 from scraperkit.connection import async_client, check_client, sibling
-from scraperkit.delivery import Delivery, PubSubDelivery, StreamDelivery
 from scraperkit.engine.core import Core
+from scraperkit.engine.delivery import Delivery, PubSubDelivery, StreamDelivery
 from scraperkit.engine.jobs import Job
 from scraperkit.engine.levers import Crashed, Levers
 from scraperkit.engine.outage import AWAY, Patience

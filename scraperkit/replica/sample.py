@@ -125,7 +125,7 @@ def load_sample() -> Sample:
     (751, 8)
     """
     package = resources.files("scraperkit")
-    tree = Path(__file__).resolve().parent.parent / "data" / "sample"
+    tree = Path(__file__).resolve().parents[2] / "data" / "sample"
     return read_sample([package / "sample", tree])
 
 

@@ -17,8 +17,8 @@ from scraperkit.config import Settings
 from scraperkit.engine.abandoned import Abandoned, make_group
 from scraperkit.engine.jobs import DeliveryName, Job, read_message
 from scraperkit.engine.registry import redis_time
-from scraperkit.engine.scripts import script
 from scraperkit.keys import Keys
+from scraperkit.lua import script
 
 log = logging.getLogger(__name__)
 BLOCK = 1.0
