@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import uuid
 from collections.abc import Iterator
-from pathlib import Path
 
 import hypothesis
-import psutil
 import pytest
 import tqdm
+from support.waiting import servers_below, wait_until
 
 from scraperkit.connection import connect
 from scraperkit.embedded import shared
@@ -86,27 +84,3 @@ def _no_threads_left() -> Iterator[None]:
     assert wait_until(lambda: not set(threading.enumerate()) - before), (
         f"threads left running: {sorted(thread.name for thread in set(threading.enumerate()) - before)}"
     )
-
-
-def wait_until(condition, seconds: float = 10.0) -> bool:
-    """Wait for a condition, not for a time; tell whether it came."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.01)
-    return True
-
-
-def servers_below(folder: Path) -> list[str]:
-    """Return the Redis servers and keepers whose data lie below a folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = process.cmdline()
-            ours = str(folder) in " ".join(words) and "embedded.keeper" in " ".join(words)
-            if ours or ("redis-server" in "".join(words[:1]) and Path(process.cwd()).is_relative_to(folder)):
-                found.append(f"{process.pid} {' '.join(words)}")
-        except psutil.Error:
-            continue
-    return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import wait_until
-from helpers import FUND, FakeSite, GatedSite, months, one_quote
+from support.fakes import FUND, FakeSite, GatedSite, months, one_quote
+from support.waiting import wait_until
 
 from scraperkit.batch import Batch
 from scraperkit.config import Settings

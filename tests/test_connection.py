@@ -3,58 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import subprocess
 import threading
 import traceback
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import redis as redis_py
 import redis.asyncio
 import trustme
-from conftest import wait_until
 from redis.sentinel import Sentinel
+from support.servers import redis_server
 
-from scraperkit.config import Settings
 from scraperkit.connection import async_client, check_client, connect, connection_kwargs, sibling
-from scraperkit.embedded import install
 from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
 
 SECRET = "s3cret/#:@pass"
 QUOTED = "s3cret%2F%23%3A%40pass"
-
-
-@contextlib.contextmanager
-def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterator[None]:
-    """A bare redis-server with just these options, and a socket that tells when it is there."""
-    home = install.install(Settings.load().cache)
-    ready = folder / "ready.sock"
-    module = ["--loadmodule", home / "lib" / "redistimeseries.so"] if timeseries else []
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [home / "bin" / "redis-server", "--dir", folder, "--save", "", "--unixsocket", ready, *options, *module],
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        assert wait_until(lambda: listens(ready)), (folder / "log").read_text()
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def listens(path: Path) -> bool:
-    """Whether somebody answers there; the file is there a little earlier."""
-    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
-        probe.connect(str(path))
-        return True
-    return False
 
 
 @pytest.fixture(scope="module")

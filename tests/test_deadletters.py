@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-from helpers import FakeSite, months, one_quote
-from test_worker import AT_ONCE, step
+from support.fakes import FakeSite, months, one_quote
+from support.workers import AT_ONCE, step
 
 from scraperkit.config import Settings
 from scraperkit.deadletters import DeadLetters

@@ -7,7 +7,7 @@ import importlib
 import pkgutil
 
 import pytest
-from helpers import FUND, FakeSite
+from support.fakes import FUND, FakeSite
 
 import scraperkit
 

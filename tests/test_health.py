@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 
-from conftest import wait_until
-from helpers import FakeSite, GatedSite, months
-from test_subscriber import subscriber
+from support.fakes import FakeSite, GatedSite, months
+from support.waiting import wait_until
+from support.workers import subscriber
 
 from scraperkit.health import Health
 from scraperkit.keys import Keys

@@ -7,9 +7,9 @@ import json
 import uuid
 
 import pytest
-from helpers import FUND
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fakes import FUND
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError

@@ -7,8 +7,8 @@ import json
 import time
 
 import pytest
-from conftest import wait_until
-from helpers import FUND, FakeSite, GatedSite, months
+from support.fakes import FUND, FakeSite, GatedSite, months
+from support.waiting import wait_until
 
 from scraperkit.batch import Batch
 from scraperkit.errors import BatchNotFound, BatchTimeout, ConfigError, ScraperKitWarning

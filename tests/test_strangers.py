@@ -7,8 +7,8 @@ import threading
 
 import pytest
 from chaos.proxy import Proxy
-from conftest import wait_until
-from helpers import FUND, FakeSite, GatedSite, months
+from support.fakes import FUND, FakeSite, GatedSite, months
+from support.waiting import wait_until
 
 from scraperkit.batch import Batch
 from scraperkit.config import Settings

@@ -10,23 +10,17 @@ import textwrap
 import threading
 
 import pytest
-from conftest import wait_until
-from helpers import FUND, FakeSite, GatedSite, months, one_quote
 from redis.exceptions import ResponseError
+from support.fakes import FUND, FakeSite, GatedSite, months, one_quote
+from support.waiting import wait_until
+from support.workers import subscriber
 
-from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries import TimeSeriesReader
-
-
-def subscriber(redis, namespace, site, **options) -> Subscriber:
-    given = {key: options.pop(key) for key in list(options) if key in Settings.model_fields}
-    settings = Settings.load(namespace=namespace, **given)
-    return Subscriber(redis, site, settings=settings, **options)
 
 
 class TestTheRoad:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 import threading
 import time
@@ -11,13 +10,12 @@ import uuid
 import warnings
 from collections import deque
 from collections.abc import Sequence
-from functools import cache
-from importlib import resources
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import redis as redis_py
 
+from scraperkit import lua
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, sibling
 from scraperkit.errors import ConfigError, RedisError, RedisUnreachable, ScraperKitWarning
@@ -238,7 +236,7 @@ def read_line(line: str, keys: Keys) -> Command | None:
         return None
     arguments.remove(key)
     if name == "EVALSHA" and arguments:
-        arguments[0] = _scripts().get(arguments[0], arguments[0])
+        arguments[0] = f"{lua.names()[arguments[0]]}.lua" if arguments[0] in lua.names() else arguments[0]
     return Command(float(match[1]), match[2], name, key, _shortened(arguments))
 
 
@@ -255,10 +253,3 @@ def _shortened(words: Sequence[str]) -> str:
     short = [word if len(word) <= _WORD_LENGTH else word[: _WORD_LENGTH - 1] + "…" for word in words]
     text = " ".join(short)
     return text if len(text) <= _TEXT_LENGTH else text[: _TEXT_LENGTH - 1] + "…"
-
-
-@cache
-def _scripts() -> dict[str, str]:
-    """The names of the kit's scripts by their SHA-1, by which Redis is asked to run them."""
-    files = [file for file in resources.files("scraperkit.lua").iterdir() if file.name[-4:] == ".lua"]
-    return {hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest(): file.name for file in files}

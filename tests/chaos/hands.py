@@ -24,7 +24,7 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from helpers import one_quote
+from support.fakes import one_quote
 
 from scraperkit.connection import connect
 from scraperkit.engine.worker import Worker

@@ -13,11 +13,12 @@ import random
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from importlib import resources
 from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
+
+from scraperkit import lua
 
 ADDRESS = "127.0.0.1"
 Answer = TypeVar("Answer")
@@ -26,13 +27,6 @@ _CHUNK = 65_536
 _NOTHING_YET = object()
 # In RESP3 these are answered by push messages alone, which belong to no request.
 _ANSWERED_BY_PUSH = {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE"}
-
-
-def _scripts() -> dict[bytes, str]:
-    """The kit's Lua scripts: SHA-1 to name."""
-    folder = resources.files("scraperkit.engine").joinpath("lua")
-    texts = {item.name.removesuffix(".lua"): item.read_bytes() for item in folder.iterdir()}
-    return {hashlib.sha1(text).hexdigest().encode(): name for name, text in texts.items()}
 
 
 class Fault:
@@ -76,7 +70,7 @@ class Proxy:
         self._random = random.Random(seed)
         self._faults: list[Fault] = []
         self._shut = False
-        self._scripts = _scripts()
+        self._scripts = {digest.encode(): name for digest, name in lua.names().items()}
         self._conversations: set[_Conversation] = set()
         self._port = 0
         self._ready = threading.Event()

@@ -1,0 +1,513 @@
+"""The pricer's routes: what is published, stored, watched, cancelled and tried again, through HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import datetime as dt
+import io
+import json
+from decimal import Decimal
+
+import pytest
+from support.fakes import FUND, FakeSite, GatedSite
+from support.pricer import CNPJ, FORMATTED, LETTERS, STRANGER, FakeSearch, Service, fields, pricer, service, store
+from support.waiting import wait_until
+
+import scraperkit as sk
+from scraperkit.api import create_app, prices
+from scraperkit.api.quotes import buys, exact, plain
+from scraperkit.config import Settings
+from scraperkit.errors import NotACvmPage, PageChanged, SiteUnavailable
+from scraperkit.models import DailyQuote, Fund
+
+DONE_FORMATTED = "99.101.011/0001-25"
+DONE = "99101011000125"  # a fund of which nothing but the quarter is published
+QUARTER = {"document": FORMATTED, "from_date": "01/2022", "to_date": "03/2022"}
+
+
+@pytest.fixture(scope="module")
+def running(redis_url):
+    """A pricer and the offline site for the whole module, each a process."""
+    with service(redis_url) as found:
+        yield found
+
+
+@pytest.fixture
+def api(running: Service):
+    return running.client
+
+
+@pytest.fixture
+def done(running: Service, redis):
+    """Quotes of a quarter, published through the API and scraped."""
+    with sk.CvmPages(running.site_url) as source:
+        with sk.Subscriber(redis, source, threads=4, namespace=running.namespace):
+            published = running.client.post("/v1/funds", json=QUARTER | {"document": DONE}).json()
+            batch = sk.Publisher(redis, namespace=running.namespace).batch(published["batch_id"])
+            assert batch.wait(60, progress=False).done == 3
+    return published
+
+
+@pytest.fixture
+def own(redis_url, namespace):
+    """A pricer in a thread, with a source that the test holds."""
+    source = FakeSearch({CNPJ: FUND})
+    with pricer(redis_url, namespace, source) as client:
+        client.source = source
+        yield client
+
+
+class TestPublishing:
+    def test_a_fund_is_looked_up_and_its_months_published(self, api, running, redis):
+        answer = api.post("/v1/funds", json={**QUARTER, "from_date": "11/2022", "to_date": "12/2022"})
+        assert answer.status_code == 202
+        told = answer.json()
+        assert told["count"] == 2
+        assert told["receivers"] is None
+        assert told["fund"]["document"] == CNPJ
+        assert told["fund"]["formatted"] == FORMATTED
+        assert told["fund"]["pk"] == "132922"
+        assert told["fund"]["name"] == "Fundo Exemplo Aroeira FIC FIA"
+        batch = sk.Publisher(redis, namespace=running.namespace).batch(told["batch_id"])
+        assert list(batch.jobs()["month"]) == ["11/2022", "12/2022"]
+        for name in ("fund", "prices", "batch"):
+            assert api.get(told["links"][name]).status_code == 200, name
+        with api.stream("GET", told["links"]["events"]) as events:
+            assert next(events.iter_lines()) == "event: progress"
+
+    @pytest.mark.parametrize(
+        "written", [CNPJ, FORMATTED, "18993924/0001-00", "18 993 924 0001 00", LETTERS, "ex.emp.l0a/0001-00"]
+    )
+    def test_a_cnpj_may_be_written_in_any_way_and_hold_letters(self, api, written):
+        answer = api.post("/v1/funds", json={"document": written, "from_date": "01/2022", "to_date": "01/2022"})
+        assert answer.status_code == 202, answer.text
+        assert answer.json()["fund"]["document"] in (CNPJ, LETTERS)
+
+    def test_without_dates_all_months_of_the_fund_are_published(self, api):
+        today = dt.date.today()
+        months = (today.year - 2021) * 12 + today.month
+        assert api.post("/v1/funds", json={"document": CNPJ}).json()["count"] == months
+        from_2022 = api.post("/v1/funds", json={"document": CNPJ, "from_date": "01/2022"}).json()
+        assert from_2022["count"] == months - 12
+
+    def test_the_same_months_are_the_same_batch_unless_forced(self, api):
+        first, again, forced = (api.post("/v1/funds", json=QUARTER | more).json() for more in ({}, {}, {"force": True}))
+        assert first["batch_id"] == again["batch_id"] != forced["batch_id"]
+
+    def test_pubsub_with_nobody_listening_says_so(self, own, redis, namespace):
+        answer = own.post("/v1/funds", json=QUARTER | {"delivery": "pubsub"})
+        assert answer.status_code == 202
+        assert answer.json()["receivers"] == 0
+        assert redis.exists(f"{namespace}:jobs") == 0
+
+    def test_of_several_each_has_a_result_of_its_own_in_the_order_sent(self, api):
+        documents = [STRANGER, CNPJ, "nonsense", LETTERS]
+        answer = api.post("/v1/funds", json={"documents": documents, "from_date": "01/2022", "to_date": "02/2022"})
+        assert answer.status_code == 207
+        told = answer.json()
+        assert [result["document"] for result in told["results"]] == documents
+        assert [result["status"] for result in told["results"]] == [404, 202, 422, 202]
+        assert (told["published"], told["failed"]) == (2, 2)
+        unknown, known, nonsense, _ = told["results"]
+        assert unknown["published"] is None
+        assert unknown["problem"]["status"] == 404
+        assert nonsense["problem"]["errors"][0]["field"] == "document"
+        assert known["problem"] is None
+        assert known["published"]["count"] == 2
+
+    def test_several_that_all_go_well_are_202(self, api):
+        answer = api.post("/v1/funds", json={"documents": [CNPJ, LETTERS], "from_date": "01/2022"})
+        assert answer.status_code == 202
+        assert answer.json()["failed"] == 0
+
+    @pytest.mark.parametrize(
+        ("body", "field"),
+        [
+            ({}, "document"),
+            ({"document": "18.993.924/0001-01"}, "document"),
+            ({"document": 18993924000100}, "document"),
+            ({"document": CNPJ, "from_date": "13/2022"}, "from_date"),
+            ({"document": CNPJ, "from_date": "2022-01"}, "from_date"),
+            ({"document": CNPJ, "from_date": "05/2022", "to_date": "04/2022"}, "to_date"),
+            ({"document": CNPJ, "from_date": "01/1999", "to_date": "12/1999"}, "from_date"),
+            ({"document": CNPJ, "from_date": "01/2090"}, "from_date"),
+            ({"document": CNPJ, "delivery": "post"}, "delivery"),
+            ({"document": CNPJ, "force": "perhaps"}, "force"),
+            ({"document": CNPJ, "documents": [CNPJ]}, "document"),
+            ({"document": CNPJ, "until": "12/2022"}, "until"),
+            ({"documents": []}, "documents"),
+            ({"documents": [CNPJ] * 101}, "documents"),
+            ([CNPJ], "body"),
+            ("{", "body"),
+        ],
+    )
+    def test_what_does_not_fit_is_422_and_the_field_is_named(self, api, body, field):
+        answer = api.post("/v1/funds", content=body if isinstance(body, str) else json.dumps(body), headers=_JSON)
+        assert answer.status_code == 422
+        assert any(field in name for name in fields(answer)), answer.text
+
+    def test_a_fund_that_the_site_does_not_know_is_404(self, api):
+        answer = api.post("/v1/funds", json={"document": STRANGER})
+        assert answer.status_code == 404
+        assert fields(answer) == ["document"]
+        assert "11.222.333/0001-81" in answer.json()["detail"]
+
+    def test_a_fund_whose_start_the_site_does_not_tell_needs_from_date(self, own):
+        own.source.funds[CNPJ] = Fund(CNPJ, "132922")
+        assert fields(own.post("/v1/funds", json={"document": CNPJ})) == ["from_date"]
+        assert own.post("/v1/funds", json=QUARTER).status_code == 202
+
+    @pytest.mark.parametrize("kind", [SiteUnavailable, PageChanged, NotACvmPage])
+    def test_a_site_that_is_down_or_has_changed_is_502(self, own, kind):
+        own.source.error = kind("the table is not as known", "http://site.example/page")
+        answer = own.post("/v1/funds", json={"document": CNPJ})
+        assert answer.status_code == 502
+        assert fields(answer) == []
+        assert ("Retry-After" in answer.headers) == (kind is SiteUnavailable)
+
+    def test_a_fund_that_was_just_looked_up_is_not_asked_for_again(self, own):
+        for _ in range(3):
+            assert own.post("/v1/funds", json=QUARTER).status_code == 202
+        assert own.source.asked == [FORMATTED]
+        own.post("/v1/funds", json=QUARTER | {"force": True})
+        assert own.source.asked == [FORMATTED] * 2
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+class TestCards:
+    @pytest.mark.parametrize("written", [DONE, "99.101.011%2F0001-25", DONE_FORMATTED])
+    def test_a_card_tells_which_days_are_stored(self, api, done, written):
+        card = api.get(f"/v1/funds/{written}").json()
+        assert card["document"] == DONE
+        assert (card["first_day"], card["last_day"], card["days"]) == ("2022-01-03", "2022-03-31", 62)
+        assert (card["started_on"], card["status"]) == ("2021-01-04", "EM FUNCIONAMENTO NORMAL")
+
+    def test_the_list_comes_in_pages(self, own, redis, namespace):
+        cnpjs = [CNPJ, "99101011000125", LETTERS]
+        for cnpj in cnpjs:
+            store(redis, namespace, [DailyQuote(cnpj, dt.date(2022, 1, 3), 1.5)], Fund(cnpj, "1", "Fundo <b>"))
+        assert [card["document"] for card in own.get("/v1/funds").json()["funds"]] == cnpjs
+        first = own.get("/v1/funds?limit=2").json()
+        assert [card["document"] for card in first["funds"]] == cnpjs[:2]
+        rest = own.get(first["next"]).json()
+        assert [card["document"] for card in rest["funds"]] == cnpjs[2:]
+        assert rest["next"] is None
+        assert rest["funds"][0]["name"] == "Fundo <b>"
+
+    def test_nothing_stored_is_an_empty_list(self, own):
+        assert own.get("/v1/funds").json() == {"funds": [], "next": None}
+
+    @pytest.mark.parametrize("tail", ["", "/prices"])
+    def test_a_fund_of_which_nothing_is_stored_is_404(self, api, tail):
+        answer = api.get(f"/v1/funds/{STRANGER}{tail}")
+        assert answer.status_code == 404
+        assert fields(answer) == ["document"]
+
+    @pytest.mark.parametrize(
+        "path", ["/v1/funds/x", "/v1/funds/x/prices", "/v1/funds/quotes/x", f"/v1/funds/{'1' * 99}"]
+    )
+    def test_what_is_no_cnpj_is_422(self, api, path):
+        answer = api.get(path)
+        assert answer.status_code == 422
+        assert fields(answer) == ["document"]
+
+
+class TestPrices:
+    def test_json_holds_what_the_reader_reads(self, api, done, running, redis):
+        told = api.get(f"/v1/funds/{DONE_FORMATTED}/prices").json()
+        assert (told["document"], told["metric"], told["unit"]) == (DONE, "quota", "R$")
+        read = sk.TimeSeriesReader(redis, running.namespace).prices(DONE)[DONE]
+        assert [(row["date"], row["value"]) for row in told["prices"]] == [
+            (f"{day:%Y-%m-%d}", value) for day, value in read.items()
+        ]
+
+    def test_csv_holds_the_same_and_counts_are_whole(self, api, done):
+        answer = api.get(f"/v1/funds/{DONE}/prices", params={"format": "csv", "metric": "holders", "start": "2022-03"})
+        assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+        rows = list(csv.reader(io.StringIO(answer.text)))
+        assert rows[0] == ["date", "holders"]
+        assert rows[1][0] == "2022-03-02"
+        assert all(value.isdecimal() for _, value in rows[1:])
+
+    @pytest.mark.parametrize(
+        ("window", "first", "last", "count"),
+        [
+            ({"start": "2022-02-01", "end": "2022-02-02"}, "2022-02-01", "2022-02-02", 2),
+            ({"start": "2022-02", "end": "2022-02"}, "2022-02-01", "2022-02-25", 19),
+            ({"end": "2022-01"}, "2022-01-03", "2022-01-31", 21),
+        ],
+    )
+    def test_start_and_end_are_included(self, api, done, window, first, last, count):
+        days = [row["date"] for row in api.get(f"/v1/funds/{DONE}/prices", params=window).json()["prices"]]
+        assert (days[0], days[-1], len(days)) == (first, last, count)
+
+    @pytest.mark.parametrize("window", [{"end": "1960-01"}, {"start": "2050-01"}])
+    @pytest.mark.parametrize("form", ["json", "csv"])
+    def test_a_time_without_quotes_is_empty(self, api, done, window, form):
+        answer = api.get(f"/v1/funds/{DONE}/prices", params=window | {"format": form})
+        assert answer.status_code == 200
+        assert answer.json()["prices"] == [] if form == "json" else answer.text == "date,quota\n"
+
+    def test_a_fund_that_was_only_published_is_empty_too(self, own):
+        own.post("/v1/funds", json=QUARTER)
+        assert own.get(f"/v1/funds/{CNPJ}/prices").json()["prices"] == []
+
+    @pytest.mark.parametrize(
+        ("params", "field"),
+        [
+            ({"start": "01/2022"}, "start"),
+            ({"end": "2022-02-30"}, "end"),
+            ({"start": "2022-02", "end": "2022-01"}, "end"),
+            ({"metric": "price"}, "metric"),
+            ({"format": "xml"}, "format"),
+            ({"strat": "2022-01"}, "strat"),
+        ],
+    )
+    def test_what_does_not_fit_is_422_and_the_field_is_named(self, api, params, field):
+        answer = api.get(f"/v1/funds/{CNPJ}/prices", params=params)
+        assert answer.status_code == 422
+        assert fields(answer) == [field]
+
+    def test_a_long_series_comes_in_chunks_and_complete(self, own, redis, namespace):
+        quotes = [DailyQuote(CNPJ, dt.date(1990, 1, 1) + dt.timedelta(days=day), 1 + day / 7) for day in range(5_000)]
+        store(redis, namespace, quotes)
+        with own.stream("GET", f"/v1/funds/{CNPJ}/prices") as answer:
+            assert answer.headers["Transfer-Encoding"] == "chunked"
+            assert "Content-Length" not in answer.headers
+            told = json.loads("".join(answer.iter_text()))
+        assert [row["value"] for row in told["prices"]] == [quote.quota for quote in quotes]
+
+    def test_no_more_is_read_than_the_client_takes(self, redis, redis_url, namespace, monkeypatch):
+        days = (dt.date(1990, 1, 1) + dt.timedelta(days=day) for day in range(5_000))
+        store(redis, namespace, [DailyQuote(CNPJ, day, 1.5) for day in days])
+        reads = []
+        read = prices._samples
+        monkeypatch.setattr(prices, "_samples", lambda *given: reads.append(given) or read(*given))
+        app = create_app(Settings.load(namespace=namespace), redis_url=redis_url, source=FakeSearch())
+        sent = asyncio.run(_first_chunk(app, f"/v1/funds/{CNPJ}/prices"))
+        assert sent.startswith(b'{"document"')
+        assert len(reads) == 1, "read ahead of the client"
+
+
+async def _first_chunk(app, path: str) -> bytes:
+    """Ask the app itself; return the first bytes of the answer, of which the client takes no more."""
+    taken: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+    host = [(b"host", b"127.0.0.1")]
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": host}
+    scope |= {"asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1", "server": ("127.0.0.1", 80)}
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        if message.get("body"):
+            taken.set_result(message["body"])
+            await asyncio.Event().wait()
+
+    async with app.router.lifespan_context(app):
+        asked = asyncio.create_task(app(scope, receive, send))
+        first = await asyncio.wait_for(taken, 10)
+        asked.cancel()
+        await asyncio.wait([asked])
+    return first
+
+
+class TestQuotes:
+    def test_the_quota_of_the_day(self, api, done, redis, running):
+        told = api.get("/v1/funds/quotes/99.101.011%2F0001-25", params={"date": "25/02/2022"}).json()
+        read = sk.TimeSeriesReader(redis, running.namespace).prices(DONE).loc["2022-02-25", DONE]
+        assert (told["asked_for"], told["day"], told["is_day_asked_for"]) == ("2022-02-25", "2022-02-25", True)
+        assert told["quota"] == str(read)
+        assert told["investment"] is None
+        assert told["quotas"] is None
+
+    def test_on_a_day_without_the_last_one_before_it_and_says_which(self, api, done):
+        told = api.get(f"/v1/funds/quotes/{DONE_FORMATTED}", params={"date": "01/03/2022"}).json()  # Carnival Tuesday
+        assert (told["asked_for"], told["day"], told["is_day_asked_for"]) == ("2022-03-01", "2022-02-25", False)
+
+    def test_without_a_date_the_newest(self, api, done):
+        assert api.get(f"/v1/funds/quotes/{DONE}").json()["day"] == "2022-03-31"
+
+    def test_how_many_an_investment_buys_is_exact(self, own, redis, namespace):
+        store(redis, namespace, [DailyQuote(CNPJ, dt.date(2022, 1, 3), 3.39654813)])
+        answer = own.get(f"/v1/funds/quotes/{CNPJ}", params={"date": "03/01/2022", "investment": "1000.50"})
+        told = json.loads(answer.text)
+        assert told["quota"] == "3.39654813"
+        assert told["investment"] == "1000.50"
+        quota, quotas, left = (Decimal(told[name]) for name in ("quota", "quotas", "cash_left"))
+        assert quotas * quota + left == Decimal("1000.50")
+        assert 0 <= left < quota * Decimal("1e-8")
+        assert quotas.as_tuple().exponent == -8
+        assert "rounded down" in told["rounding"]
+
+    @pytest.mark.parametrize(
+        ("money", "quota", "quotas", "left"),
+        [
+            ("1000", 3.0, "333.33333333", "0.00000001"),
+            ("0.01", 1e9, "0.00000000", "0.010000000"),
+            ("1000000000000", 1e-08, "100000000000000000000.00000000", "0"),
+            ("10", 0.1, "100.00000000", "0"),
+        ],
+    )
+    def test_neither_size_nor_binary_fractions_cost_a_digit(self, money, quota, quotas, left):
+        bought, rest = buys(Decimal(money), exact(quota))
+        assert plain(bought) == quotas
+        assert rest == Decimal(left)
+
+    def test_before_the_first_quota_is_404(self, api, done):
+        for date in ("02/01/2022", "31/12/1969"):
+            answer = api.get(f"/v1/funds/quotes/{DONE}", params={"date": date})
+            assert answer.status_code == 404
+            assert fields(answer) == ["date"]
+
+    def test_of_an_unknown_fund_is_404(self, api):
+        assert fields(api.get(f"/v1/funds/quotes/{STRANGER}")) == ["document"]
+
+    def test_a_quota_of_nothing_buys_nothing(self, own, redis, namespace):
+        store(redis, namespace, [DailyQuote(CNPJ, dt.date(2022, 1, 3), 0.0)])
+        answer = own.get(f"/v1/funds/quotes/{CNPJ}", params={"investment": "10"})
+        assert answer.status_code == 422
+        assert fields(answer) == ["investment"]
+
+    @pytest.mark.parametrize(
+        ("params", "field"),
+        [
+            ({"date": "2022-01-03"}, "date"),
+            ({"date": "30/02/2022"}, "date"),
+            ({"investment": "1.000,50"}, "investment"),
+            ({"investment": "-1"}, "investment"),
+            ({"investment": "0"}, "investment"),
+            ({"investment": "NaN"}, "investment"),
+            ({"investment": "1e9"}, "investment"),
+            ({"investment": "1000000000001"}, "investment"),
+            ({"amount": "1"}, "amount"),
+        ],
+    )
+    def test_what_does_not_fit_is_422_and_the_field_is_named(self, api, params, field):
+        answer = api.get(f"/v1/funds/quotes/{CNPJ}", params=params)
+        assert answer.status_code == 422
+        assert fields(answer) == [field]
+
+
+class TestBatches:
+    def test_tells_how_far_it_is_and_what_failed(self, own, redis, namespace):
+        def broken(request):
+            if request.month_year == "02/2022":
+                raise PageChanged("the heading is not as known")
+            return []
+
+        batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
+        path = f"/v1/batches/{batch_id}"
+        assert own.get(path).json()["pending"] == 3
+        with sk.Subscriber(redis, FakeSite(broken), threads=2, namespace=namespace):
+            assert wait_until(lambda: own.get(path).json()["finished"])
+        told = own.get(path).json()
+        assert (told["published"], told["done"], told["failed"], told["pending"]) == (3, 2, 1, 0)
+        (failure,) = told["failures"]
+        assert (failure["document"], failure["month"], failure["state"]) == (CNPJ, "02/2022", "failed")
+        assert "the heading is not as known" in failure["error"]
+
+    def test_events_tell_of_each_change_and_end_with_the_batch(self, own, redis, namespace):
+        batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
+        site = GatedSite()
+        with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
+            assert answer.headers["Content-Type"].startswith("text/event-stream")
+            assert answer.headers["Cache-Control"] == "no-store"
+            lines = answer.iter_lines()
+            assert next(lines) == "event: progress"
+            assert json.loads(next(lines).removeprefix("data: "))["done"] == 0
+            with sk.Subscriber(redis, site, threads=1, namespace=namespace):
+                site.gate.set()
+                rest = list(lines)
+        assert rest[-3] == "event: finished"
+        last = json.loads(rest[-2].removeprefix("data: "))
+        assert (last["done"], last["finished"]) == (3, True)
+
+    def test_events_of_a_finished_batch_end_at_once(self, api, done):
+        lines = api.get(f"/v1/batches/{done['batch_id']}/events").text.splitlines()
+        assert lines[0] == "event: finished"
+        assert len(lines) == 3
+
+    def test_a_batch_that_goes_away_ends_its_events_with_an_error(self, own, redis, namespace):
+        batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
+        with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "event: progress"
+            redis.delete(f"{namespace}:batch:{batch_id}")
+            rest = list(lines)
+        assert "event: error" in rest
+        assert json.loads(rest[-2].removeprefix("data: "))["status"] == 404
+
+    def test_a_quiet_batch_is_kept_alive_by_a_heartbeat(self, own, monkeypatch):
+        monkeypatch.setattr("scraperkit.api.batches.HEARTBEAT", 0.01)
+        batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
+        with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
+            assert any(line.startswith(":") for line in answer.iter_lines())
+
+    def test_delete_cancels_what_has_not_begun(self, own, redis, namespace):
+        site = GatedSite()
+        settings = Settings.load(prefetch=0)
+        batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
+        path = f"/v1/batches/{batch_id}"
+        with sk.Subscriber(redis, site, threads=1, namespace=namespace, settings=settings):
+            assert site.inside.acquire(timeout=10)
+            told = own.delete(path).json()
+            assert told["now_cancelled"] == told["cancelled"] == 2
+            assert told["pending"] == 1
+            site.gate.set()
+            assert wait_until(lambda: own.get(path).json()["finished"])
+        assert (own.get(path).json()["done"], own.delete(path).json()["now_cancelled"]) == (1, 0)
+        assert site.asked.total() == 1
+
+    @pytest.mark.parametrize("method", ["GET", "DELETE"])
+    def test_an_unknown_batch_is_404_and_no_batch_id_422(self, api, method):
+        for batch_id, status in ((FUND.months("2022-01")[0].message_id, 404), ("x", 422), ("*", 422)):
+            answer = api.request(method, f"/v1/batches/{batch_id}")
+            assert answer.status_code == status
+            assert fields(answer) == ["batch_id"]
+
+    def test_events_of_an_unknown_batch_are_404(self, api):
+        assert api.get(f"/v1/batches/{FUND.months('2022-01')[0].message_id}/events").status_code == 404
+
+
+class TestDeadLetters:
+    @pytest.fixture
+    def dead(self, own, redis, namespace):
+        """Three months that failed for good; return the batch."""
+
+        def broken(request):
+            raise PageChanged(f"no table in {request.month_year}")
+
+        batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
+        with sk.Subscriber(redis, FakeSite(broken), threads=1, namespace=namespace):
+            assert wait_until(lambda: own.get(f"/v1/batches/{batch_id}").json()["failed"] == 3)
+        return batch_id
+
+    def test_are_listed_in_pages_with_their_reasons(self, own, dead):
+        told = own.get("/v1/dead").json()
+        assert [letter["document"] for letter in told["dead"]] == [CNPJ] * 3
+        letter = told["dead"][0]
+        assert letter["error"].startswith("PageChanged: no table in ")
+        assert json.loads(letter["message"])["month_year"] == letter["month"]
+        assert dt.datetime.fromisoformat(letter["died_at"]).tzinfo is not None
+        first = own.get("/v1/dead?limit=2").json()
+        assert first["dead"] + own.get(first["next"]).json()["dead"] == told["dead"]
+
+    def test_one_is_tried_again_and_its_batch_waits_for_it(self, own, dead, redis, namespace):
+        letter = own.get("/v1/dead").json()["dead"][0]
+        answer = own.post(f"/v1/dead/{letter['id']}/retry")
+        assert (answer.status_code, answer.json()) == (202, {"retried": 1})
+        assert len(own.get("/v1/dead").json()["dead"]) == 2
+        assert own.get(f"/v1/batches/{dead}").json()["pending"] == 1
+        again = own.post(f"/v1/dead/{letter['id']}/retry")
+        assert again.status_code == 404
+        assert fields(again) == ["letter_id"]
+
+    def test_what_is_no_id_is_422(self, own):
+        assert fields(own.post("/v1/dead/x/retry")) == ["letter_id"]
+        assert fields(own.get("/v1/dead?after=(")) == ["after"]
+        assert fields(own.get("/v1/dead?limit=0")) == ["limit"]
+        assert own.get("/v1/dead").json() == {"dead": [], "next": None}

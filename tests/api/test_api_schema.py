@@ -1,0 +1,87 @@
+"""The pricer keeps to its own OpenAPI document, whatever it is sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support.pricer import CNPJ, command, pricer, service
+
+TESTS = Path(__file__).parent
+KEY = "schema-key-schema-key"
+EXAMPLES = "12"
+
+
+def test_no_input_breaks_it_and_every_answer_is_as_documented(redis_url, tmp_path):
+    """All checks of schemathesis but one: given examples, boundary values, random input, and calls in sequence."""
+    given = os.environ | {"REDIS_URL": redis_url}
+    with service(redis_url, SCRAPERKIT_API_KEYS=KEY, SCRAPERKIT_API_RATE="0") as running:
+        work = ("work", "--threads", "2", "--url", running.site_url, "--namespace", running.namespace)
+        with command(*work, environment=given):
+            ended = subprocess.run(
+                [
+                    *(Path(sys.executable).parent / "schemathesis", "--config-file", TESTS / "schemathesis.toml"),
+                    *("run", f"{running.client.base_url}/openapi.json", "--header", f"X-API-Key: {KEY}"),
+                    *("--max-examples", EXAMPLES, "--request-timeout", "10", "--warnings", "off", "--no-color"),
+                    *("--generation-database", "none", *(["--seed", "1"] if os.environ.get("CI") else [])),
+                ],
+                cwd=tmp_path,
+                env=os.environ | {"PYTHONPATH": str(TESTS), "SCHEMATHESIS_HOOKS": "schema_hooks"},
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+    assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr
+    assert "Tested: 13" in ended.stdout
+
+
+@pytest.fixture
+def document(redis_url, namespace):
+    with pricer(redis_url, namespace, api_keys=KEY) as api:
+        return api.get("/openapi.json").json()
+
+
+def test_every_operation_is_explained_and_its_errors_are_problem_documents(document):
+    operations = [
+        (method, path, operation)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+    ]
+    assert len(operations) == 13
+    for method, path, operation in operations:
+        assert operation["summary"], path
+        assert operation["description"], path
+        assert operation["tags"], path
+        assert ("security" in operation) == (path not in ("/health", "/ready"))
+        for status, response in operation["responses"].items():
+            assert response["description"] not in ("", "Validation Error")
+            if status[0] in "45":
+                assert list(response["content"]) == ["application/problem+json"], (method, path, status)
+        if path.startswith("/v1/"):
+            assert {"401", "403", "422", "429", "503"} <= set(operation["responses"]), path
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_without_keys_none_is_asked_for(redis_url, namespace):
+    with pricer(redis_url, namespace) as api:
+        document = api.get("/openapi.json").json()
+    assert "securitySchemes" not in document["components"]
+    assert not any("security" in operation for path in document["paths"].values() for operation in path.values())
+
+
+def test_methods_that_an_address_does_not_know_are_405_and_it_tells_those_it_does(redis_url, namespace):
+    with pricer(redis_url, namespace) as api:
+        for path, allowed in (
+            ("/v1/funds", "GET, POST"),
+            (f"/v1/funds/{CNPJ}", "GET"),
+            ("/v1/batches/00000000-0000-0000-0000-000000000000", "GET, DELETE"),
+            ("/v1/dead/1-1/retry", "POST"),
+            ("/health", "GET"),
+        ):
+            answer = api.request("PATCH", path)
+            assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+            assert answer.headers["Content-Type"] == "application/problem+json"

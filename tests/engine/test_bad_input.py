@@ -1,0 +1,166 @@
+"""Rubbish from outside: always counted, never a dead worker, never a hang."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import math
+from collections import Counter
+from functools import partial
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support.fakes import FakeSite, months, one_quote
+from support.waiting import wait_until
+from support.workers import subscriber
+
+from scraperkit.batch import Batch
+from scraperkit.config import Settings
+from scraperkit.engine.registry import WorkerCard, live_workers
+from scraperkit.engine.worker import Worker
+from scraperkit.models import DailyQuote
+from scraperkit.publisher import Publisher
+
+GOOD = {"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022"}
+QUOTE = partial(DailyQuote, cnpj="18993924000100", date=dt.date(2021, 1, 4))
+MEGABYTE = 1_000_000
+NASTY = [
+    b"",
+    b"\x00",
+    b"\xff\xfe\xfd",
+    b"null",
+    b"-0",
+    b"1e999",
+    b"[" * MEGABYTE,
+    b'{"a":' * 100_000,
+    b'"' + b"x" * MEGABYTE,
+    b"{" + b" " * MEGABYTE + b"}",
+    json.dumps(GOOD | {"document": "1" * MEGABYTE}).encode(),
+    json.dumps(GOOD | {"padding": "x" * MEGABYTE}).encode(),
+    json.dumps(GOOD | {"published_at": 10**400}).encode(),
+    json.dumps(GOOD).encode()[:-1],
+    json.dumps(GOOD).encode("utf-16"),
+    '{"document": "18993924000100", "fund_pk": "１２", "month_year": "12/2022"}'.encode(),
+    b'{"document": "18993924000100", "fund_pk": NaN, "month_year": "12/2022"}',
+]
+
+
+@pytest.mark.parametrize("delivery", ["stream", "pubsub"])
+def test_nasty_messages_are_dead_letters_and_work_goes_on(redis, namespace, keys, delivery):
+    with subscriber(redis, namespace, FakeSite(), threads=2) as one:
+        for raw in NASTY:
+            if delivery == "stream":
+                redis.xadd(keys.jobs, {"message": raw})
+            else:
+                redis.publish(keys.channel, raw)
+        assert Publisher(redis, namespace=namespace, delivery=delivery).publish(months(3)).wait(60).done == 3
+        assert wait_until(lambda: one.outcomes["dead"] == len(NASTY))
+    assert one.outcomes == Counter(dead=len(NASTY), done=3)
+    letters = [fields for _, fields in redis.xrange(keys.dead)]
+    assert all(letter["error"].startswith("BadMessage: ") for letter in letters)
+    assert max(len(letter["message"]) for letter in letters) < 70_000
+    assert redis.xlen(keys.jobs) == 0
+
+
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=30),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
+_almost = st.dictionaries(
+    st.sampled_from([*GOOD, "message_id", "acked", "batch_id", "published_at"]), _json, max_size=7
+)
+_raw = st.one_of(
+    st.binary(max_size=300),
+    st.text(max_size=100).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    _json.map(lambda value: json.dumps(value).encode()),
+    _almost.map(lambda fields: json.dumps(GOOD | fields).encode()),
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(messages=st.lists(_raw, min_size=1, max_size=8))
+def test_any_message_is_settled(redis, namespace, keys, messages):
+    async def go() -> Counter[str]:
+        given = Settings.load(namespace=namespace, threads=8)
+        worker = Worker(redis, FakeSite(), delivery="stream", settings=given)
+        await worker.start()
+        for raw in messages:
+            redis.xadd(keys.jobs, {"message": raw})
+        try:
+            return await worker.step()
+        finally:
+            await worker.close()
+
+    outcomes = asyncio.run(go())
+    assert outcomes.total() == len(messages)
+    assert set(outcomes) <= {"done", "dead", "ignored"}
+    assert redis.xlen(keys.jobs) == 0
+
+
+class TestASourceThatReturnsRubbish:
+    """What a class of one's own may get wrong: only that job fails, and its error says what is wrong."""
+
+    @pytest.mark.parametrize(
+        ("answer", "says"),
+        [
+            (None, "the source returned NoneType, not a list"),
+            ([("18993924000100", 1.0)], "a list with tuple in it"),
+            ([{"cnpj": "99101018000147"}], "quotes of '99101018000147' for 18993924000100"),
+            ([{"date": "2021-01-04"}], "'2021-01-04' for a day, not a datetime.date"),
+            ([{"date": None}], "'None' for a day, not a datetime.date"),
+            ([{"date": dt.date(2021, 2, 1)}], "returned 2021-02-01 for 01/2021"),
+            ([{"quota": "12,34"}], "quota on 2021-01-04: '12,34' is text"),
+            ([{"holders": math.nan}], "holders on 2021-01-04: nan is no value to keep"),
+        ],
+    )
+    def test_is_told_what_is_wrong(self, redis, namespace, answer, says):
+        def fetch(request):
+            if request.month == 2:
+                return one_quote(request)
+            return answer and [QUOTE(**each) if isinstance(each, dict) else each for each in answer]
+
+        with subscriber(redis, namespace, FakeSite(fetch), threads=2, max_attempts=1):
+            batch = Publisher(redis, namespace=namespace).publish(months(2))
+            assert str(batch.wait(30)) == "2 published, 1 done, 1 failed"
+        assert says in batch.failures()["error"].item()
+
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(st.builds(DailyQuote, *[st.none() | st.integers() | st.text(max_size=9) | st.floats()] * 8)))
+    def test_kills_no_worker(self, redis, namespace, quotes):
+        async def go() -> Counter[str]:
+            given = Settings.load(namespace=namespace, threads=1, max_attempts=1)
+            worker = Worker(redis, FakeSite(lambda _: quotes), delivery="stream", settings=given)
+            await worker.start()
+            Publisher(redis, namespace=namespace).publish(months(1), force=True)
+            try:
+                return await worker.step()
+            finally:
+                await worker.close()
+
+        assert asyncio.run(go()) == {"dead" if quotes else "done": 1}
+
+
+class TestRubbishInTheKitsOwnKeys:
+    @given(text=st.text(max_size=60) | _json.map(json.dumps))
+    def test_a_card_that_is_none_is_no_worker(self, text):
+        card = WorkerCard.read(text)
+        assert card is None or isinstance(card.name, str) or card.name is not None
+
+    def test_workers_are_listed_all_the_same(self, redis, namespace, keys):
+        with subscriber(redis, namespace, FakeSite(), name="anna"):
+            for number, text in enumerate(("", "{", "[]", '{"name": "x"}', "null")):
+                redis.zadd(keys.workers, {f"rubbish-{number}": 1e12})
+                redis.set(keys.worker(f"rubbish-{number}"), text)
+            assert [card.name for card in live_workers(redis, keys)] == ["anna"]
+
+    def test_a_batch_shows_what_it_can(self, redis, namespace, keys):
+        batch = Publisher(redis, namespace=namespace).publish(months(1))
+        redis.hset(keys.batch(batch.id), mapping={"not-a-state": "", "also-none": "done"})
+        redis.xadd(keys.events, {"something": "else"})
+        redis.xadd(keys.events, {"event": "no json", "outcome": "done", "attempt": "x"})
+        found = Batch.find(redis, batch.id, namespace=namespace)
+        assert len(found.jobs()) == 3
+        assert found.events().empty

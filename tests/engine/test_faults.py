@@ -1,0 +1,713 @@
+"""What goes wrong between a worker and Redis, one fault at a time, and what must come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from chaos.processes import HANDS, WORK, Child, environment
+from chaos.proxy import Proxy
+from support.fakes import FUND, FakeSite, GatedSite, one_quote
+from support.waiting import wait_until
+
+from scraperkit.cli.exits import UNAVAILABLE
+from scraperkit.config import Settings
+from scraperkit.connection import connect, sibling
+from scraperkit.embedded.server import EmbeddedServer
+from scraperkit.engine.registry import Registry
+from scraperkit.engine.tasks import all_of, first_error
+from scraperkit.errors import ScraperKitWarning
+from scraperkit.keys import Keys
+from scraperkit.models import Fund, ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
+from scraperkit.sources import CvmPages
+from scraperkit.sources.politeness import Politeness
+from scraperkit.subscriber import Subscriber
+
+QUICK = {"lease": 1.0, "heartbeat": 0.3, "backoff": 0.05, "threads": 2, "max_attempts": 5}
+AN_HOUR = 3600.0
+
+
+@pytest.fixture
+def channel(redis, namespace):
+    return Publisher(redis, namespace=namespace, delivery="pubsub")
+
+
+@pytest.fixture
+def proxy(redis_url) -> Iterator[Proxy]:
+    with Proxy(redis_url) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory) -> Iterator[EmbeddedServer]:
+    """A server to kill."""
+    with EmbeddedServer(tmp_path_factory.mktemp("own")) as server:
+        yield server
+
+
+@pytest.fixture
+def subscriber(proxy, namespace) -> Iterator[Callable[..., Subscriber]]:
+    """Make subscribers that reach Redis through the proxy, and stop them in the end."""
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(connect(proxy.url))
+
+        def make(site: object, *, delivery="both", redis=client, name=None, **settings) -> Subscriber:
+            given = Settings.load(namespace=namespace, **{**QUICK, **settings})
+            one = stack.enter_context(Subscriber(redis, site, settings=given, delivery=delivery, name=name))
+            if isinstance(site, GatedSite):  # a test that failed must not wait for its threads
+                stack.callback(site.gate.set)
+            return one
+
+        yield make
+        proxy.calm()
+
+
+@pytest.fixture
+def process(redis_url, namespace, tmp_path) -> Iterator[Callable[..., Child]]:
+    """Start worker processes, and kill in the end what is left of them."""
+    with contextlib.ExitStack() as stack:
+
+        def start(command: tuple[str, ...], *words: str, url: str = redis_url, **settings) -> Child:
+            log = tmp_path / f"{len(list(tmp_path.glob('*.log')))}.log"
+            given = environment(url, namespace, **{**QUICK, **settings})
+            return stack.enter_context(Child((*command, *words), given, log))
+
+        yield start
+
+
+def months(count: int, *, year: int = 2021) -> list[ScrapeRequest]:
+    """Requests for the first `count` months from January of `year` on."""
+    last = year * 12 + count - 1
+    return Fund(FUND.cnpj, FUND.pk).months(f"{year}-01", f"{last // 12}-{last % 12 + 1:02d}")
+
+
+def pending(redis, keys: Keys, consumer: str = "") -> int:
+    """How many entries are in hand, of one consumer or of all."""
+    found = {entry["name"]: entry["pending"] for entry in redis.xinfo_consumers(keys.jobs, keys.group)}
+    return found.get(consumer, 0) if consumer else sum(found.values())
+
+
+def quick(publisher: Publisher) -> None:
+    """Have workers find that fetching is quick, so that they fetch ahead."""
+    assert publisher.publish(months(80, year=2000)).wait(30).done == 80
+
+
+def outcomes(batch) -> Counter[str]:
+    return Counter(batch.events()["outcome"])
+
+
+def asked(folder: Path) -> Counter[str]:
+    """What the hands in a folder were asked: month to times."""
+    file = folder / "asked"
+    return Counter(line.split()[0] for line in file.read_text().splitlines()) if file.exists() else Counter()
+
+
+class TestAWorkerThatDies:
+    def test_mid_job_on_an_idle_stream_is_followed_by_another(self, redis, keys, publisher, process, subscriber):
+        with Replica.start(latency=AN_HOUR) as site, CvmPages(site.url) as source:
+            dying = process((*WORK, "--url", site.url)).ready()
+            batch = publisher.publish(months(1, year=2022))
+            assert wait_until(lambda: pending(redis, keys) == 1)
+            other = subscriber(source)
+            dying.kill()
+            site.latency = 0.0
+            # Nothing is published any more: only a clock can tell the other that there is something to do.
+            assert batch.wait(20).done == 1
+            assert batch.events()["worker"].str.startswith(f"{other.name}/").all()
+
+    @pytest.mark.parametrize("kind", ["TS.MADD", "commit"])
+    def test_just_before_it_stores_or_acknowledges_loses_nothing(
+        self, redis, keys, publisher, proxy, process, subscriber, tmp_path, kind
+    ):
+        dying = process(HANDS, str(tmp_path), url=proxy.url).ready()
+        fault = proxy.before(kind, dying.kill)
+        batch = publisher.publish(months(1))
+        assert fault.struck()
+        subscriber(FakeSite())
+        assert batch.wait(20).done == 1
+        assert outcomes(batch) == {"done": 1}
+        assert redis.execute_command("TS.GET", keys.series(FUND.cnpj, "quota"))[1] == 2021.01
+
+    @pytest.mark.parametrize(
+        ("lease", "words"),
+        [
+            (0.3, ()),
+            (60.0, ("--name", "anna")),
+        ],
+        ids=["followed by another", "come back by its name"],
+    )
+    def test_of_a_message_each_time_makes_it_a_dead_letter(
+        self, redis, keys, publisher, process, tmp_path, lease, words
+    ):
+        (tmp_path / "deadly").write_text("01/2021")
+        batch = publisher.publish(months(1))
+        lives = process(HANDS, str(tmp_path), "--lives", "5", *words, lease=lease, heartbeat=0.1, max_attempts=3)
+        assert wait_until(lambda: batch.status().finished or lives.code is not None), batch
+        assert (batch.status().failed, asked(tmp_path)) == (1, {"01/2021": 3}), lives.output
+        ((_, letter),) = redis.xrange(keys.dead)
+        assert letter["error"].startswith("WorkerDied")
+        assert lives.stop() == 0
+
+    def test_of_a_message_each_time_takes_no_other_message_with_it(self, publisher, process, tmp_path):
+        (tmp_path / "deadly").write_text("02/2021")
+        batch = publisher.publish(months(3))
+        lives = process(HANDS, str(tmp_path), "--lives", "9", lease=0.3, heartbeat=0.1, max_attempts=3)
+        assert wait_until(lambda: batch.status().finished or lives.code is not None), batch
+        assert list(batch.failures()["month"]) == ["02/2021"], batch.jobs()
+        assert batch.status().done == 2
+
+    def test_of_sigterm_with_a_full_hand_hands_back_finishes_and_ends_well(
+        self, redis, keys, publisher, process, tmp_path
+    ):
+        worker = process(HANDS, str(tmp_path), prefetch=4, lease=60, stop_deadline=20).ready()
+        quick(publisher)
+        (tmp_path / "shut").touch()
+        batch = publisher.publish(months(10))
+        assert wait_until(lambda: pending(redis, keys) == 6 and asked(tmp_path).total() == 82)
+        worker.ask_to_stop()
+        assert wait_until(lambda: pending(redis, keys) == 2)
+        assert redis.xlen(keys.jobs) == 10
+        assert worker.code is None
+        (tmp_path / "shut").unlink()
+        assert worker.wait(10) == 0
+        assert (batch.status().done, redis.xlen(keys.jobs), asked(tmp_path).total()) == (2, 8, 82)
+        assert redis.xinfo_consumers(keys.jobs, keys.group) == []
+        assert not redis.exists(keys.workers)
+
+    def test_mid_job_after_many_short_outages_is_followed_by_another(
+        self, redis, keys, publisher, proxy, process, subscriber, tmp_path
+    ):
+        (tmp_path / "shut").touch()
+        batch = publisher.publish(months(1))
+        dying = process(HANDS, str(tmp_path), url=proxy.url, lease=60, max_attempts=3).ready()
+        assert wait_until(lambda: asked(tmp_path).total() == 1)
+        for _ in range(4):
+            proxy.cut_all()
+            assert proxy.before("XREADGROUP", lambda: None).struck()
+        dying.kill()
+        subscriber(FakeSite(), max_attempts=3)
+        # The message has killed one worker, not four.
+        assert batch.wait(20).done == 1, batch.failures()["error"].tolist()
+
+
+class TestARedisThatDies:
+    def test_while_a_worker_starts_is_told_in_one_sentence(self, proxy, process):
+        proxy.lose_request("XGROUP")
+        worker = process(WORK, url=proxy.url)
+        assert worker.wait() == UNAVAILABLE
+        assert worker.output.startswith("scraperkit: ")
+        assert len(worker.output.splitlines()) == 1
+
+    def test_for_seconds_loses_nothing_that_was_published_or_acknowledged(self, own_server, namespace, keys):
+        site = GatedSite()
+        settings = Settings.load(namespace=namespace, **{**QUICK, "lease": 60.0})
+        with connect(own_server.url) as redis, contextlib.ExitStack() as stack:
+            publisher = Publisher(redis, namespace=namespace)
+            subscribers = [stack.enter_context(Subscriber(redis, site, settings=settings)) for _ in range(2)]
+            stack.callback(site.gate.set)
+            site.gate.set()
+            before = publisher.publish(months(10))
+            assert before.wait(20).done == 10
+            site.gate.clear()
+            during = publisher.publish(months(20, year=2018))
+            assert wait_until(lambda: pending(redis, keys) >= 4)
+            own_server.kill()
+            assert not own_server.running
+            site.gate.set()
+            # Time itself is what is tested: for several heartbeats, and many tries, nobody answers.
+            time.sleep(2.5)
+            assert site.asked.total() >= 14
+            own_server.start()
+            after = publisher.publish(months(30, year=2013))
+            assert (during.wait(20).done, after.wait(20).done, before.status().done) == (20, 30, 10)
+            assert (redis.xlen(keys.jobs), pending(redis, keys)) == (0, 0)
+            assert all(one.running for one in subscribers)
+        assert set(site.asked.values()) == {1}
+
+    def test_is_waited_for_by_who_waits_for_a_batch(self, own_server, namespace, monkeypatch):
+        site, shown, found = GatedSite(), threading.Event(), []
+        settings = Settings.load(namespace=namespace, **QUICK)
+        with connect(own_server.url) as redis, Subscriber(redis, site, settings=settings):
+            batch = Publisher(redis, namespace=namespace).publish(FUND.months("2021-01", "2021-03"))
+            monkeypatch.setattr(batch, "_show", lambda *_: shown.set())
+            waiting = threading.Thread(target=lambda: found.append(batch.wait(60)))
+            waiting.start()
+            try:
+                assert site.inside.acquire(timeout=10)
+                assert shown.wait(10)
+                own_server.kill()
+                waiting.join(1)
+                assert waiting.is_alive()
+            finally:
+                own_server.start()
+                site.gate.set()
+                waiting.join(30)
+        assert str(found[0]) == "3 published, 3 done"
+
+    def test_leaves_a_subscriber_that_hears_again_and_tells_what_it_missed(self, own_server, namespace, keys):
+        settings = Settings.load(namespace=namespace, **QUICK)
+        with Proxy(own_server.url) as proxy, connect(own_server.url) as redis, connect(proxy.url) as behind:
+            channel = Publisher(redis, namespace=namespace, delivery="pubsub")
+            with Subscriber(behind, FakeSite(), settings=settings, delivery="pubsub"):
+                assert channel.publish(months(2)).wait(10).done == 2
+                own_server.kill()
+                proxy.shut()
+                own_server.start()
+                with pytest.warns(ScraperKitWarning, match="nobody listens"):
+                    missed = channel.publish(months(3, year=2020))
+                proxy.open()
+                assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] == 1)
+                assert channel.publish(months(4, year=2019)).wait(10).done == 4
+            assert str(missed.status()) == "3 published, 0 done, 3 lost"
+            assert set(missed.failures()["month"]) == {"01/2020", "02/2020", "03/2020"}
+
+
+class TestAnOutage:
+    def test_in_which_a_takeover_fills_the_hand_ends_no_worker(self, subscriber, proxy, publisher, redis, keys):
+        batch = publisher.publish(months(4))
+        redis.xreadgroup(keys.group, "ghost", {keys.jobs: ">"}, count=4)
+        site = GatedSite()
+        one = subscriber(site, delivery="stream", lease=0.5, prefetch=0, stop_deadline=0.1)
+        # The reader does not get through, the upkeep does.
+        for _ in range(10):
+            proxy.lose_request("XGROUP")
+        proxy.cut_all()
+        assert wait_until(lambda: len(one.worker.held) == 2)
+        proxy.calm()
+        # Only while the hand is full can the mistake happen, and nothing tells that it has not.
+        if wait_until(lambda: not one.running, 1.5):
+            one.stop()
+        site.gate.set()
+        assert batch.wait(10).done == 4
+
+
+class TestALostReply:
+    """Whether it is the reply or the request that is lost, a client cannot tell; so both are tried."""
+
+    def test_of_xreadgroup_is_made_good_from_the_own_pending_entries(self, subscriber, proxy, publisher, keys, redis):
+        site = FakeSite()
+        subscriber(site, lease=AN_HOUR)
+        fault = proxy.lose_reply("XREADGROUP")
+        batch = publisher.publish(months(3))
+        assert fault.struck()
+        assert batch.wait(10).done == 3
+        assert set(site.asked.values()) == {1}
+        assert outcomes(batch) == {"done": 3}
+
+    def test_of_publish_makes_no_second_entry(self, proxy, namespace, keys, redis):
+        with connect(proxy.url) as behind:
+            publisher = Publisher(behind, namespace=namespace)
+            publisher.publish(months(1, year=2020))
+            fault = proxy.lose_reply("publish")
+            batch = publisher.publish(months(3))
+        assert fault.struck(0)
+        assert redis.xlen(keys.jobs) == 4
+        assert str(batch.status()) == "3 published, 0 done, 3 pending"
+
+    def test_of_publish_by_pubsub_is_heard_and_counted_once(self, proxy, namespace, subscriber):
+        site = FakeSite()
+        subscriber(site, delivery="pubsub")
+        with connect(proxy.url) as behind:
+            channel = Publisher(behind, namespace=namespace, delivery="pubsub")
+            channel.publish(months(1, year=2020)).wait(10)
+            fault = proxy.lose_reply("publish")
+            batch = channel.publish(months(3))
+            assert fault.struck(0)
+            assert str(batch.wait(10)) == "3 published, 3 done"
+        assert set(site.asked.values()) == {1}
+
+    def test_of_commit_counts_once(self, subscriber, proxy, publisher):
+        subscriber(FakeSite())
+        publisher.publish(months(1, year=2020)).wait(10)
+        fault = proxy.lose_reply("commit")
+        batch = publisher.publish(months(3))
+        assert str(batch.wait(10)) == "3 published, 3 done"
+        assert fault.struck(0)
+        assert outcomes(batch)["done"] == 3
+
+    def test_of_commit_makes_one_dead_letter_and_one_retry(self, subscriber, proxy, publisher, redis, keys):
+        def fails(_: ScrapeRequest):
+            raise OSError("reset")
+
+        site = FakeSite(fails)
+        subscriber(site, max_attempts=2)
+        publisher.publish(months(1, year=2020)).wait(10)
+        for attempt in (1, 2):
+            fault = proxy.lose_reply("commit")
+            if attempt == 1:
+                batch = publisher.publish(months(1))
+            assert fault.struck()
+        assert str(batch.wait(10)) == "1 published, 0 done, 1 failed"
+        assert site.asked == {"01/2020": 2, "01/2021": 2}
+        assert redis.xlen(keys.dead) == 2
+
+    @pytest.mark.parametrize("what", ["reply", "request"])
+    def test_of_ts_madd_stores_once(self, subscriber, proxy, publisher, redis, keys, what):
+        subscriber(FakeSite())
+        publisher.publish(months(1, year=2020)).wait(10)
+        fault = proxy.lose_reply("TS.MADD") if what == "reply" else proxy.lose_request("TS.MADD")
+        batch = publisher.publish(months(3))
+        assert str(batch.wait(10)) == "3 published, 3 done"
+        assert fault.struck(0)
+        stored = redis.execute_command("TS.RANGE", keys.series(FUND.cnpj, "quota"), "-", "+")
+        assert [value for _, value in stored] == [2020.01, 2021.01, 2021.02, 2021.03]
+
+    def test_of_ts_madd_still_begins_the_card_of_a_fund(self, subscriber, proxy, redis, keys):
+        subscriber(FakeSite())
+        fault = proxy.lose_request("TS.MADD")
+        redis.xadd(keys.jobs, {"message": months(1)[0].to_json()})
+        assert wait_until(lambda: redis.xlen(keys.jobs) == 0)
+        assert fault.struck(0)
+        assert redis.hgetall(keys.fund(FUND.cnpj)) == {"cnpj": FUND.cnpj, "pk": FUND.pk}
+
+    def test_of_any_command_of_the_engine_harms_nothing(self, subscriber, proxy, publisher, redis, keys):
+        """One retry and one renewal in each round, so that every command of the daily work occurs."""
+        engine = ["XREADGROUP", "XPENDING", "XGROUP", "CLIENT", "TS.MADD", "commit", "renew", "due"]
+        rest = ["GET", "SET", "ZADD", "ZRANGEBYSCORE", "TIME"]
+        site = FlakySite()
+        subscriber(site, lease=2.0, heartbeat=0.1)
+        for number, kind in enumerate(engine + rest):
+            # Those without a reply worth losing: the group is there already, nothing lies idle, and no worker is dead.
+            for arm in (proxy.lose_request, proxy.lose_reply)[
+                : 1 if kind in ("XGROUP", "XPENDING", "ZRANGEBYSCORE") else 2
+            ]:
+                fault = arm(kind)
+                if kind in ("XGROUP", "CLIENT"):  # only in a new connection's beginnings
+                    proxy.cut_all()
+                batch = publisher.publish(months(2, year=1990 + number), force=True)
+                assert str(batch.wait(15)) == "2 published, 2 done", (fault, batch)
+                assert fault.struck(5), fault
+                assert outcomes(batch)["done"] == 2, (fault, batch.events())
+        assert (redis.xlen(keys.jobs), pending(redis, keys)) == (0, 0)
+        assert not redis.exists(keys.retries, keys.history, keys.dead)
+
+    @pytest.mark.parametrize("what", ["reply", "request"])
+    def test_of_a_claim_loses_no_spoken_message(self, subscriber, proxy, channel, what):
+        site = FakeSite()
+        subscriber(site, delivery="pubsub")
+        channel.publish(months(1, year=2020)).wait(10)
+        fault = proxy.lose_reply("claim") if what == "reply" else proxy.lose_request("claim")
+        batch = channel.publish(months(1))
+        assert str(batch.wait(10)) == "1 published, 1 done"
+        assert fault.struck(0)
+        assert site.asked["01/2021"] == 1
+
+    @pytest.mark.parametrize("what", ["reply", "request"])
+    def test_of_handing_back_neither_loses_nor_doubles(self, subscriber, proxy, publisher, redis, keys, what):
+        site = SteadySite()
+        site.gate.set()
+        one = subscriber(site, prefetch=3, delivery="stream")
+        quick(publisher)
+        site.gate.clear()
+        publisher.publish(months(5))
+        assert wait_until(lambda: pending(redis, keys) == 5 and len(one.worker.busy) == 2)
+        fault = proxy.lose_reply("handback") if what == "reply" else proxy.lose_request("handback")
+        one.stop(deadline=1.0)
+        site.gate.set()
+        assert fault.struck(0)
+        assert (redis.xlen(keys.jobs), pending(redis, keys)) == (5, 0)
+
+
+class SteadySite(GatedSite):
+    """Takes long enough for its fetches not to go to one thread by the handful."""
+
+    def fetch(self, request: ScrapeRequest):
+        time.sleep(0.002)
+        return super().fetch(request)
+
+
+class FlakySite(FakeSite):
+    """Fails the first time that it is asked for a February, and takes longer than a heartbeat for a January."""
+
+    def fetch(self, request: ScrapeRequest):
+        with self._lock:
+            self.asked[request.message_id] += 1
+            first = self.asked[request.message_id] == 1
+        if request.month == 2 and first:
+            raise OSError("reset")
+        time.sleep(0.15 if request.month == 1 else 0.0)
+        return one_quote(request)
+
+
+class TestAGroupThatVanishes:
+    def test_while_jobs_are_in_hand_is_made_anew_and_each_job_counts_once(self, subscriber, publisher, redis, keys):
+        site = GatedSite()
+        subscriber(site, prefetch=1, delivery="stream")
+        subscriber(site, prefetch=1, delivery="stream")
+        batch = publisher.publish(months(12))
+        assert wait_until(lambda: pending(redis, keys) >= 4)
+        redis.xgroup_destroy(keys.jobs, keys.group)
+        site.gate.set()
+        assert str(batch.wait(20)) == "12 published, 12 done"
+        assert outcomes(batch)["done"] == 12
+        assert wait_until(lambda: (redis.xlen(keys.jobs), pending(redis, keys)) == (0, 0))
+
+    @pytest.mark.parametrize(
+        "kind",
+        [
+            *("XREADGROUP", "XPENDING", "XCLAIM", "commit", "renew"),
+        ],
+    )
+    def test_at_any_moment_of_a_takeover_ends_no_worker(self, subscriber, proxy, publisher, redis, keys, kind):
+        batch = publisher.publish(months(2))
+        redis.xreadgroup(keys.group, "ghost", {keys.jobs: ">"}, count=1)
+        site = GatedSite()
+        fault = proxy.before(kind, lambda: redis.xgroup_destroy(keys.jobs, keys.group))
+        one = subscriber(site, delivery="stream", lease=0.3)
+        if kind != "commit":
+            assert fault.struck()
+        site.gate.set()
+        assert wait_until(lambda: batch.status().finished or not one.running)
+        if not one.running:
+            one.stop()
+        assert fault.struck()
+        assert str(batch.status()) == "2 published, 2 done"
+
+    def test_with_its_stream_is_made_anew_for_what_comes(self, subscriber, publisher, redis, keys):
+        subscriber(FakeSite())
+        assert publisher.publish(months(2)).wait(10).done == 2
+        for number in range(3):
+            redis.delete(keys.jobs)
+            assert str(publisher.publish(months(2, year=2010 + number)).wait(10)) == "2 published, 2 done"
+
+    def test_with_its_stream_does_not_undo_what_is_in_hand(self, subscriber, publisher, redis, keys):
+        site = GatedSite()
+        subscriber(site, delivery="stream")
+        batch = publisher.publish(months(2))
+        assert wait_until(lambda: pending(redis, keys) == 2)
+        redis.delete(keys.jobs)
+        site.gate.set()
+        assert str(batch.wait(3)) == "2 published, 2 done"
+
+
+class TestALease:
+    def test_of_a_long_job_is_renewed(self, subscriber, publisher, redis, keys):
+        site = GatedSite()
+        for _ in range(2):
+            subscriber(site, delivery="stream", lease=0.6)
+        batch = publisher.publish(months(1))
+        assert site.inside.acquire(timeout=10)
+        # Time itself is what is tested here; the second worker looks for idle entries four times a lease.
+        assert not site.inside.acquire(timeout=3.3 * 0.6)
+        site.gate.set()
+        assert batch.wait(10).done == 1
+        assert outcomes(batch) == {"done": 1}
+
+    def test_of_a_worker_that_stood_still_is_over_and_its_result_does_not_count(
+        self, redis, keys, publisher, process, subscriber, tmp_path
+    ):
+        (tmp_path / "shut").touch()
+        batch = publisher.publish(months(1))
+        still = process(HANDS, str(tmp_path)).ready()
+        assert wait_until(lambda: asked(tmp_path).total() == 1)
+        still.pause()
+        subscriber(FakeSite())
+        assert batch.wait(20).done == 1
+        (tmp_path / "shut").unlink()
+        still.resume()
+        assert wait_until(lambda: outcomes(batch) == {"done": 1, "superseded": 1})
+        assert str(batch.status()) == "1 published, 1 done"
+        assert still.stop() == 0
+
+    def test_of_what_waits_to_be_inherited_may_pass_to_another_for_good(self, subscriber, publisher, redis, keys):
+        batch = publisher.publish(months(2))
+        ((_, entries),) = redis.xreadgroup(keys.group, "anna", {keys.jobs: ">"}).items()
+        ids = [entry_id for part in entries for entry_id, _ in part]
+        redis.xclaim(keys.jobs, keys.group, "anna", 0, ids)  # handed out twice: both are suspects now
+        anna, other = GatedSite(), GatedSite()
+        subscriber(anna, delivery="stream", name="anna", lease=0.5)
+        assert anna.inside.acquire(timeout=10)
+        subscriber(other, delivery="stream", lease=0.5)
+        assert other.inside.acquire(timeout=10)
+        anna.gate.set()
+        assert wait_until(lambda: batch.status().done == 1)
+        # The heir is at leisure now, and the other still at work.
+        assert not anna.inside.acquire(timeout=1.0)
+        other.gate.set()
+        assert batch.wait(10).done == 2
+
+
+class TestANameThatIsLost:
+    @pytest.mark.parametrize("kind", [None, "XGROUP"])
+    def test_is_left_to_the_newcomer_and_the_work_goes_on(self, subscriber, proxy, publisher, redis, keys, kind):
+        one = subscriber(FakeSite(), delivery="stream")
+        name = one.name
+        assert publisher.publish(months(1)).wait(10).done == 1
+        newcomer = json.dumps(json.loads(redis.get(keys.worker(name))) | {"instance": f"{name}/newcomer"})
+        if kind is not None:
+            proxy.lose_request(kind)
+        redis.set(keys.worker(name), newcomer)
+        assert wait_until(lambda: one.name not in ("", name) or not one.running)
+        if not one.running:
+            one.stop()
+        assert publisher.publish(months(3, year=2019)).wait(10).done == 3
+        assert redis.get(keys.worker(name)) == newcomer
+        assert redis.zscore(keys.workers, name) is not None
+
+
+class TestPubSub:
+    def test_a_worker_killed_mid_job_is_told_with_the_months_that_it_held(self, redis, channel, process, tmp_path):
+        worker = process(HANDS, str(tmp_path), "--delivery", "pubsub", threads=3).ready()
+        batch = channel.publish(months(3))
+        assert batch.receivers == 1
+        assert batch.wait(10).done == 3
+        (tmp_path / "shut").touch()
+        batch = channel.publish(months(3, year=2020))
+        assert wait_until(lambda: set(batch.jobs()["state"]) == {"running"})
+        assert batch.status().lost == 0
+        worker.kill()
+        assert wait_until(lambda: str(batch.status()) == "3 published, 0 done, 3 lost")
+        failures = batch.failures()
+        assert list(failures["month"]) == ["01/2020", "02/2020", "03/2020"]
+        assert failures["error"].str.contains("died with it").all()
+
+    def test_what_was_said_into_a_dead_connection_is_told(self, channel, subscriber, proxy, redis, keys):
+        subscriber(FakeSite(), delivery="pubsub")
+        proxy.mute_all()
+        batch = channel.publish(months(2))
+        assert batch.receivers == 1
+        proxy.cut_all()
+        assert wait_until(lambda: str(batch.status()) == "2 published, 0 done, 2 lost", 15)
+        assert channel.publish(months(1, year=2020)).wait(10).done == 1
+
+
+class TestASilentConnection:
+    """Nothing comes and nothing is refused, as behind a firewall that has forgotten the connection."""
+
+    TIMEOUT = 1.5
+
+    @pytest.fixture
+    def impatient(self, proxy):
+        with connect(proxy.url) as client:
+            with sibling(client, socket_timeout=self.TIMEOUT, health_check_interval=1) as impatient:
+                yield impatient
+
+    def test_is_given_up_and_the_stream_goes_on(self, impatient, proxy, subscriber, publisher):
+        site = FakeSite()
+        subscriber(site, redis=impatient, delivery="stream", lease=60.0)
+        publisher.publish(months(2)).wait(10)
+        assert proxy.mute_all() > 1
+        batch = publisher.publish(months(3, year=2020))
+        assert batch.wait(15).done == 3
+        assert set(site.asked.values()) == {1}
+
+    def test_is_given_up_and_the_channel_is_heard_again(self, impatient, proxy, subscriber, channel, redis, keys):
+        subscriber(FakeSite(), redis=impatient, delivery="pubsub")
+        assert channel.publish(months(2)).wait(10).done == 2
+        proxy.mute_all()
+        # The server believes in the muted connection still, so the new one is the second.
+        assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] == 2, 5 * self.TIMEOUT)
+        assert channel.publish(months(1, year=2020)).wait(10).done == 1
+
+    def test_is_looked_for_without_haste(self, subscriber, redis):
+        one = subscriber(FakeSite())
+        assert one.running
+
+        def calls() -> int:
+            return sum(entry["calls"] for entry in redis.info("commandstats").values())
+
+        before = calls()
+        time.sleep(1.5)
+        # An idle worker asks for messages once a second, and gives signs of life.
+        assert calls() - before < 100
+
+
+class TestStopping:
+    def test_outlasts_a_cancellation_that_gets_lost(self):
+        """In Python 3.11, ``asyncio.wait_for``, by which redis-py sends, loses one that comes as the sending ends."""
+
+        async def deaf_once() -> None:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(AN_HOUR)
+            await asyncio.sleep(AN_HOUR)
+
+        async def go() -> None:
+            async with asyncio.timeout(2), all_of(deaf_once()):
+                await asyncio.sleep(0)
+
+        asyncio.run(go())
+
+    def test_leaves_no_card_though_the_heart_beats_on(self, subscriber, redis, keys, monkeypatch):
+        leave = Registry.leave
+
+        async def leave_and_linger(registry: Registry) -> None:
+            await leave(registry)
+            await asyncio.sleep(0.5)
+
+        monkeypatch.setattr(Registry, "leave", leave_and_linger)
+        one = subscriber(FakeSite(), heartbeat=0.1)
+        name = one.name
+        one.stop()
+        assert not redis.exists(keys.worker(name), keys.workers)
+
+
+def test_errors_of_several_tasks_at_once_are_told_once_and_leave_no_traceback_in_the_log():
+    told: list[object] = []
+
+    async def fail() -> None:
+        raise ConnectionError("Redis is away")
+
+    async def go() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        async with all_of(fail(), fail()) as tasks:
+            await asyncio.wait(tasks)
+            assert isinstance(first_error(tasks), ConnectionError)
+        del tasks
+        gc.collect()
+
+    asyncio.run(go())
+    assert told == []
+
+
+class TestASiteThatIsWellAgain:
+    def test_is_asked_freely_though_who_found_it_ill_has_died(self, redis):
+        """Three workers of one site: the first finds it ill and is gone, the second finds it well, the third waits."""
+        settings = Settings.load(breaker_failures=1, breaker_pause=0.05, read_timeout=AN_HOUR)
+        ill, well, third = (Politeness("http://127.0.0.1:1/", settings) for _ in range(3))
+        for worker in (ill, well, third):
+            worker.share(redis)
+        try:
+            ill.failed("503")
+            assert well.wait(threading.Event())
+            well.succeeded()
+            assert _in_time(third)
+        finally:
+            redis.delete(Keys.site(ill.site), Keys.sites())
+
+    def test_is_asked_freely_though_redis_was_away_when_that_was_to_be_told(self, redis, proxy):
+        settings = Settings.load(breaker_failures=1, breaker_pause=0.05, read_timeout=AN_HOUR)
+        with connect(proxy.url) as client, sibling(client, retry=None) as behind:
+            one, other = (Politeness("http://127.0.0.1:1/", settings) for _ in range(2))
+            one.share(behind)
+            other.share(redis)
+            try:
+                one.failed("503")
+                assert one.wait(threading.Event())
+                proxy.lose_request("site")
+                one.succeeded()
+                one.succeeded()  # the next fetch
+                assert _in_time(other)
+            finally:
+                redis.delete(Keys.site(one.site), Keys.sites())
+
+
+def _in_time(politeness: Politeness) -> bool:
+    """Whether one may ask before long."""
+    closed = threading.Event()
+    timer = threading.Timer(2.0, closed.set)
+    timer.start()
+    try:
+        return politeness.wait(closed)
+    finally:
+        timer.cancel()
+        timer.join()

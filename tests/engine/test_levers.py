@@ -1,0 +1,229 @@
+"""What a lesson may ask of a worker: to rest, to go on, and to die as a killed process would."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import textwrap
+import threading
+
+import pytest
+from support.fakes import FakeSite, GatedSite, months
+from support.waiting import wait_until
+from support.workers import subscriber
+
+from scraperkit.config import Settings
+from scraperkit.engine.worker import Worker
+from scraperkit.health import Health
+from scraperkit.publisher import Publisher
+
+HASTY = {"lease": 0.4, "heartbeat": 0.1}
+
+
+def publish(redis, namespace, count, delivery="stream", year=2021):
+    return Publisher(redis, namespace=namespace, delivery=delivery).publish(months(count, year=year))
+
+
+class TestAPause:
+    @pytest.mark.parametrize("delivery", ["both", "stream", "pubsub"])
+    def test_receives_nothing_from_the_moment_it_returns(self, redis, namespace, delivery):
+        site = FakeSite()
+        with subscriber(redis, namespace, site, threads=2, delivery=delivery) as one:
+            for year in range(2019, 2024):
+                one.pause()
+                batch = publish(redis, namespace, 2, "pubsub" if delivery == "pubsub" else "stream", year)
+                assert repr(one).startswith(f"<Subscriber {one.name} is paused")
+                assert (one.paused, one.running, one.worker.held) == (True, True, [])
+                one.resume()
+                assert batch.wait(20).done == 2
+                assert not one.paused
+
+    def test_leaves_spoken_messages_to_others(self, redis, namespace):
+        resting = FakeSite()
+        with subscriber(redis, namespace, resting) as one, subscriber(redis, namespace, FakeSite()):
+            one.pause()
+            assert publish(redis, namespace, 10, "pubsub").wait(20).done == 10
+        assert not resting.asked
+
+    def test_finishes_what_threads_are_at_and_keeps_the_rest(self, redis, namespace, keys):
+        site = GatedSite()
+        with subscriber(redis, namespace, site, threads=1, prefetch=0, delivery="both", **HASTY) as one:
+            batch = publish(redis, namespace, 1)
+            spoken = publish(redis, namespace, 1, "pubsub", 2022)
+            assert site.inside.acquire(timeout=10)
+            assert wait_until(lambda: len(one.worker.held) == 2)
+            one.pause()
+            site.gate.set()
+            assert wait_until(lambda: batch.status().done + spoken.status().done == 1)
+            with subscriber(redis, namespace, FakeSite(), **HASTY) as other:
+                lease_is_over = Health.read(redis, namespace=namespace).last_heartbeat + 3 * HASTY["lease"]
+                assert wait_until(lambda: Health.read(redis, namespace=namespace).last_heartbeat > lease_is_over)
+                assert not other.outcomes
+                assert len(one.worker.held) == 1
+            one.resume()
+            assert (batch.wait(20).done, spoken.wait(20).done) == (1, 1)
+
+    def test_hands_back_what_it_kept_when_it_is_stopped(self, redis, namespace):
+        site = GatedSite()
+        one = subscriber(redis, namespace, site, threads=1, delivery="both").start()
+        first, second = publish(redis, namespace, 1), publish(redis, namespace, 2, year=2022)
+        assert site.inside.acquire(timeout=10)
+        one.pause()
+        site.gate.set()
+        one.stop()
+        assert not one.paused
+        with subscriber(redis, namespace, FakeSite()):
+            assert (first.wait(20).done, second.wait(20).done) == (1, 2)
+
+    def test_holds_when_it_comes_before_the_start(self, redis, namespace):
+        one = subscriber(redis, namespace, FakeSite())
+        one.pause()
+        with one:
+            batch = publish(redis, namespace, 1)
+            assert one.paused
+            one.resume()
+            assert batch.wait(20).done == 1
+
+    def test_who_is_started_again_waits_until_the_dead_one_is_gone(self, redis, namespace, monkeypatch):
+        one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
+        gone, sign_off = threading.Event(), one.worker._sign_off
+
+        async def slowly():
+            await asyncio.to_thread(gone.wait, 20)
+            await sign_off()
+
+        monkeypatch.setattr(one.worker, "_sign_off", slowly)
+        one.crash_next()
+        batch = publish(redis, namespace, 1)
+        assert wait_until(lambda: one.crashed)
+        again = threading.Thread(target=one.start)
+        again.start()
+        again.join(1)
+        gone.set()
+        again.join(20)
+        with one:
+            assert batch.wait(20).done == 1
+
+    def test_of_a_stepped_worker(self, redis, namespace):
+        async def lesson():
+            worker = Worker(redis, FakeSite(), threads=2, namespace=namespace)
+            batch = publish(redis, namespace, 2)
+            worker.pause()
+            assert not await worker.step()
+            assert worker.paused
+            worker.resume()
+            assert await worker.step() == {"done": 2}
+            await worker.close()
+            assert batch.status().done == 2
+
+        asyncio.run(lesson())
+
+
+class TestACrash:
+    def test_leaves_the_job_to_the_lease_and_says_nothing(self, redis, namespace, keys):
+        connections = len(redis.client_list())
+        one = subscriber(redis, namespace, FakeSite(), threads=2, name="anna", **HASTY).start()
+        assert publish(redis, namespace, 1).wait(20).done == 1
+        one.crash_next()
+        assert one.running
+        batch = publish(redis, namespace, 3)
+        assert wait_until(lambda: not one.running)
+        assert repr(one) == "<Subscriber anna crashed, as it was asked to: 1 done>"
+        assert wait_until(lambda: len(redis.client_list()) == connections)
+        assert redis.xpending(keys.jobs, keys.group)["pending"] > 0
+        assert batch.status().done == 0
+        assert wait_until(lambda: Health.read(redis, namespace=namespace).stale == ("anna",))
+        with subscriber(redis, namespace, FakeSite(), name="bert", **HASTY):
+            assert batch.wait(20).done == 3
+        assert set(batch.events()["worker"].str.split("/").str[0]) == {"bert"}
+        one.stop()
+
+    def test_comes_after_the_page_was_fetched(self, redis, namespace):
+        site = FakeSite()
+        one = subscriber(redis, namespace, site, threads=1, **HASTY).start()
+        one.crash_next()
+        batch = publish(redis, namespace, 1)
+        assert wait_until(lambda: one.crashed)
+        with subscriber(redis, namespace, site, **HASTY):
+            assert batch.wait(20).done == 1
+        assert site.asked == {"01/2021": 2}
+        one.stop()
+
+    def test_takes_what_its_threads_are_at_with_it(self, redis, namespace, keys):
+        site = GatedSite()
+        one = subscriber(redis, namespace, site, threads=2, prefetch=0, delivery="stream").start()
+        one.crash_next()
+        publish(redis, namespace, 2)
+        assert site.inside.acquire(timeout=10)
+        assert site.inside.acquire(timeout=10)
+        site.gate.set()
+        assert wait_until(lambda: not one.running)
+        assert redis.xpending(keys.jobs, keys.group)["pending"] == 2
+        one.stop()
+
+    def test_is_no_error_where_a_block_ends(self, redis, namespace):
+        before = threading.active_count()
+        with subscriber(redis, namespace, FakeSite()) as one:
+            one.crash_next()
+            publish(redis, namespace, 1)
+            assert wait_until(lambda: one.crashed)
+        assert threading.active_count() == before
+        assert not one.running
+
+    def test_loses_what_came_by_pubsub_and_the_batch_says_which(self, redis, namespace):
+        with subscriber(redis, namespace, FakeSite(), name="anna", **HASTY) as one:
+            one.crash_next()
+            status = publish(redis, namespace, 1, "pubsub").wait(20)
+        assert (status.done, status.lost) == (0, 1)
+
+    def test_names_the_lost_month(self, redis, namespace):
+        with subscriber(redis, namespace, FakeSite(), name="anna", lease=5, heartbeat=0.1) as one:
+            one.crash_next()
+            batch = publish(redis, namespace, 1, "pubsub")
+            batch.wait(20)
+        failure = batch.failures().iloc[0]
+        assert (failure["month"], failure["state"]) == ("01/2021", "lost")
+        assert "anna" in failure["error"]
+
+    def test_once_is_enough(self, redis, namespace):
+        one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
+        one.crash_next()
+        batch = publish(redis, namespace, 1)
+        assert wait_until(lambda: one.crashed)
+        with one:
+            assert batch.wait(20).done == 1
+            assert one.running
+            assert not one.crashed
+
+    def test_of_a_stepped_worker(self, redis, namespace):
+        settings = Settings.load(namespace=namespace, **HASTY)
+
+        async def lesson():
+            worker = Worker(redis, FakeSite(), settings=settings, name="anna")
+            assert not await worker.step()
+            worker.crash_next()
+            batch = publish(redis, namespace, 1)
+            assert not await worker.step()
+            assert worker.crashed_as == "anna"
+            with subscriber(redis, namespace, FakeSite(), **HASTY):
+                assert batch.wait(20).done == 1
+
+        asyncio.run(lesson())
+
+
+def test_nothing_is_printed_from_a_workers_thread(redis_url, namespace):
+    """A notebook would show it below any cell; what failed is told by ``wait``, in the cell that asks."""
+    code = textwrap.dedent(f"""
+        import scraperkit as sk
+        class Site:
+            def fetch(self, request): raise OSError("reset")
+        redis = sk.connect({redis_url!r})
+        settings = sk.Settings.load(namespace={namespace!r}, max_attempts=1)
+        with sk.Subscriber(redis, Site(), settings=settings):
+            months = sk.Fund("18993924000100", "132922").months("2021-01", "2021-02")
+            batch = sk.Publisher(redis, namespace={namespace!r}).publish(months)
+            print(batch.wait(60, progress=False))
+    """)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.stdout, ended.stderr) == ("2 published, 0 done, 2 failed\n", "")

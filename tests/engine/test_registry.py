@@ -1,0 +1,103 @@
+"""Names of workers: taken, lost to another, and taken anew."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from dataclasses import asdict
+
+import pytest
+from chaos.proxy import Proxy
+from support.fakes import FakeSite, months
+
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.engine.registry import Registry, WorkerCard
+from scraperkit.engine.worker import Worker
+from scraperkit.errors import ConfigError, RedisUnreachable
+from scraperkit.publisher import Publisher
+
+QUICK = {"lease": 1.0, "heartbeat": 0.2, "threads": 2}
+
+
+@pytest.fixture
+def steal(redis, keys, monkeypatch):
+    """Have the first names that workers take become another's before their first sign of life."""
+
+    def arrange(times: int, milliseconds: int = 60_000) -> list[str]:
+        enter, stolen = Registry.enter, []
+
+        async def enter_and_lose(registry: Registry, threads: int, delivery: str) -> WorkerCard:
+            card = await enter(registry, threads, delivery)
+            if len(stolen) < times:
+                stolen.append(card.name)
+                another = WorkerCard(card.name, f"{card.name}/another", "elsewhere", 1, 1, "both", card.started_at)
+                redis.set(keys.worker(card.name), json.dumps(asdict(another)), px=milliseconds)
+            return card
+
+        monkeypatch.setattr(Registry, "enter", enter_and_lose)
+        return stolen
+
+    return arrange
+
+
+class TestANameLostWhileStarting:
+    @pytest.mark.parametrize("times", [1, 3])
+    def test_is_left_to_the_other_and_the_next_one_taken(self, redis, namespace, keys, steal, times):
+        stolen = steal(times)
+        batch = Publisher(redis, namespace=namespace).publish(months(2))
+        name, outcomes = life_of(Worker(redis, FakeSite(), settings=Settings.load(namespace=namespace, **QUICK)))
+        assert len(set(stolen)) == times
+        assert name not in stolen
+        assert outcomes == {"done": 2}
+        assert str(batch.status()) == "2 published, 2 done"
+        assert all("elsewhere" in redis.get(keys.worker(each)) for each in stolen)
+
+    def test_leaves_no_thread_waiting(self, redis, namespace, steal):
+        steal(2)
+        worker = Worker(redis, FakeSite(), settings=Settings.load(namespace=namespace, **QUICK))
+
+        async def go() -> int:
+            await worker.start()
+            try:
+                return sum(thread.name.startswith("scraper-") for thread in threading.enumerate())
+            finally:
+                await worker.close()
+
+        assert asyncio.run(go()) == QUICK["threads"]
+
+    def test_that_was_asked_for_is_taken_again_once_it_is_free(self, redis, namespace, steal):
+        steal(1, milliseconds=300)
+        settings = Settings.load(namespace=namespace, **QUICK)
+        assert life_of(Worker(redis, FakeSite(), settings=settings, name="anna"))[0] == "anna"
+
+    def test_that_was_asked_for_and_stays_taken_is_told_in_a_sentence(self, redis, namespace, steal):
+        steal(1)
+        settings = Settings.load(namespace=namespace, **QUICK | {"heartbeat": 0.05})
+        with pytest.raises(ConfigError, match="another living worker is called 'anna'"):
+            life_of(Worker(redis, FakeSite(), settings=settings, name="anna"))
+
+
+class TestAStartThatFails:
+    def test_leaves_neither_threads_nor_a_name(self, redis, redis_url, namespace, keys):
+        with Proxy(redis_url) as proxy, connect(proxy.url) as client:
+            fault = proxy.lose_request("due")
+            with pytest.raises(RedisUnreachable, match="could not start"):
+                life_of(Worker(client, FakeSite(), settings=Settings.load(namespace=namespace, **QUICK)))
+            assert fault.struck()
+        assert not redis.exists(keys.workers)
+
+
+def life_of(worker: Worker) -> tuple[str, dict[str, int]]:
+    """Start a worker, do one round, and close it; return its name and what came of the jobs."""
+
+    async def go() -> tuple[str, dict[str, int]]:
+        await worker.start()
+        try:
+            await worker.step()
+            return worker.name, dict(worker.outcomes)
+        finally:
+            await worker.close()
+
+    return asyncio.run(go())

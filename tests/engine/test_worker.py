@@ -1,0 +1,325 @@
+"""The engine, one step at a time: what becomes of a message, and what each delivery promises."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import math
+from collections.abc import Callable
+
+import pytest
+from support.fakes import FUND, FakeSite, months, one_quote
+from support.workers import AT_ONCE, step
+
+from scraperkit.config import Settings
+from scraperkit.engine.worker import Worker
+from scraperkit.errors import ConfigError, MonthNotOffered, SiteUnavailable
+from scraperkit.models import DailyQuote, ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.timeseries import SeriesStore, TimeSeriesReader
+
+EXAMPLE = (
+    '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",'
+    ' "message_id": "6db8704d-5b97-4c95-bb53-b052b48ed531", "acked": false}'
+)
+
+
+@pytest.fixture
+def channel(redis, namespace):
+    return Publisher(redis, namespace=namespace, delivery="pubsub")
+
+
+@pytest.fixture
+def make(redis, namespace) -> Callable[..., Worker]:
+    """Make a worker of this test's namespace."""
+
+    def make_worker(
+        site: object, *, name: str | None = None, claim: bool = True, delivery="both", **settings
+    ) -> Worker:
+        given = Settings.load(namespace=namespace, **{**AT_ONCE, **settings})
+        return Worker(redis, site, settings=given, delivery=delivery, claim=claim, name=name)
+
+    return make_worker
+
+
+class TestOneStep:
+    def test_receives_fetches_stores_and_acknowledges(self, redis, namespace, keys, publisher, make):
+        batch = publisher.publish(months(3))
+        assert step(make(FakeSite(), threads=3)) == {"done": 3}
+        assert redis.xlen(keys.jobs) == 0
+        assert str(batch.status()) == "3 published, 3 done"
+        quotes = TimeSeriesReader(redis, namespace=namespace).quotes()
+        expected = [one_quote(request)[0] for request in months(3)]
+        assert [DailyQuote(*row) for row in _rows(quotes)] == expected
+
+    def test_holds_one_message_a_thread_and_once_it_knows_its_threads_to_be_fast_the_prefetch(
+        self, publisher, make, redis, keys
+    ):
+        publisher.publish(months(12))
+        assert step(make(FakeSite(), threads=2, prefetch=3)) == {"done": 2}
+        assert step(make(FakeSite(), threads=2, prefetch=3), times=40)["done"] == 10
+        assert redis.xlen(keys.jobs) == 0
+
+    def test_more_results_at_once_than_a_script_can_take_are_settled_in_parts(self, redis, keys, publisher, make):
+        wanted = [ScrapeRequest(document=FUND.cnpj, fund_pk=str(pk), month_year="01/2021") for pk in range(9_000)]
+        batch = publisher.publish(wanted)
+        worker = make(FakeSite(lambda _: []), threads=256, prefetch=10_000)
+        assert step(worker, times=60)["done"] == 9_000
+        assert batch.status().done == 9_000
+        assert redis.xlen(keys.jobs) == 0
+
+    def test_the_same_message_twice_at_once_counts_once(self, redis, keys, publisher, make):
+        """As after a reply to XADD that was lost on the way."""
+        batch = publisher.publish(months(1))
+        ((_, fields),) = redis.xrange(keys.jobs)
+        redis.xadd(keys.jobs, fields)
+        assert step(make(FakeSite(), threads=2)) == {"done": 1, "superseded": 1}
+        assert str(batch.status()) == "1 published, 1 done"
+
+    def test_a_message_that_fails_twice_at_once_has_both_attempts_in_its_history(self, redis, keys, publisher, make):
+        def fail(request):
+            raise SiteUnavailable("away")
+
+        publisher.publish(months(1))
+        ((_, fields),) = redis.xrange(keys.jobs)
+        redis.xadd(keys.jobs, fields)
+        assert step(make(FakeSite(fail), threads=2, max_attempts=2)) == {"retry": 1, "dead": 1}
+        ((_, letter),) = redis.xrange(keys.dead)
+        assert len(letter["history"].splitlines()) == 2
+        assert redis.hlen(keys.history) == 0
+
+    def test_with_nothing_to_do_does_nothing(self, make):
+        assert step(make(FakeSite())) == {}
+
+    def test_writes_one_event_a_job_that_tells_who_did_what_when(self, publisher, make):
+        batch = publisher.publish(months(2))
+        step(make(FakeSite(), name="anna"))
+        events = batch.events()
+        assert list(events["outcome"]) == ["done", "done"]
+        assert list(events["attempt"]) == [1, 1]
+        assert set(events["worker"].str.split("/").str[0]) == {"anna"}
+        assert set(events["quotes"]) == {1}
+        in_order = events[["published_at", "received_at", "started_at", "fetched_at", "stored_at"]]
+        assert (in_order.diff(axis=1).iloc[:, 1:] >= dt.timedelta(0)).all(axis=None)
+
+    def test_begins_a_fund_card_for_a_message_typed_by_hand(self, redis, keys, make):
+        step(make(FakeSite()), lambda: redis.publish(keys.channel, EXAMPLE))
+        assert redis.hgetall(keys.fund(FUND.cnpj)) == {"cnpj": FUND.cnpj, "pk": "132922"}
+
+    def test_leaves_a_full_fund_card_as_it_is(self, redis, keys, namespace, make):
+        SeriesStore(redis, namespace=namespace).save_fund(FUND)
+        step(make(FakeSite()), lambda: redis.publish(keys.channel, EXAMPLE))
+        assert redis.hget(keys.fund(FUND.cnpj), "name") == FUND.name
+
+
+class TestAMessageTypedByHand:
+    def test_on_the_channel_starts_a_scrape(self, redis, keys, namespace, make):
+        assert step(make(FakeSite(), delivery="pubsub"), lambda: redis.publish(keys.channel, EXAMPLE), block=5) == {
+            "done": 1
+        }
+        prices = TimeSeriesReader(redis, namespace=namespace).prices()
+        assert prices.index[0] == dt.datetime(2022, 12, 1)
+
+    def test_in_the_stream_starts_a_scrape(self, redis, keys, make):
+        redis.xadd(keys.jobs, {"message": EXAMPLE})
+        assert step(make(FakeSite())) == {"done": 1}
+
+    def test_that_is_acked_is_ignored(self, redis, keys, make):
+        site = FakeSite()
+        redis.xadd(keys.jobs, {"message": EXAMPLE.replace("false", "true")})
+        assert step(make(site)) == {"ignored": 1}
+        assert not site.asked
+        assert redis.xlen(keys.jobs) == 0
+
+    @pytest.mark.parametrize("raw", ["hello", "{}", b"\xff\x00", "", '{"document": "1"}', "x" * 2_000])
+    def test_that_does_not_validate_becomes_a_dead_letter(self, redis, keys, make, raw):
+        worker = make(FakeSite(), max_message_bytes=1_000)
+        redis.xadd(keys.jobs, {"message": raw})
+        assert step(worker, lambda: redis.publish(keys.channel, raw), block=5) == {"dead": 2}
+        letters = [fields for _, fields in redis.xrange(keys.dead)]
+        assert [letter["error"].split(":")[0] for letter in letters] == ["BadMessage"] * 2
+        assert redis.xlen(keys.jobs) == 0
+
+    def test_without_the_field_becomes_a_dead_letter_too(self, redis, keys, make):
+        redis.xadd(keys.jobs, {"something": "else"})
+        assert step(make(FakeSite())) == {"dead": 1}
+
+
+class TestAJobThatFails:
+    def test_is_tried_again_and_its_attempts_are_counted(self, publisher, make):
+        answers = iter([OSError("reset"), OSError("reset"), None])
+
+        def answer(request):
+            error = next(answers)
+            if error:
+                raise error
+            return one_quote(request)
+
+        batch = publisher.publish(months(1))
+        assert step(make(FakeSite(answer)), times=3) == {"retry": 2, "done": 1}
+        assert list(batch.events()["attempt"]) == [1, 2, 3]
+        assert batch.status().done == 1
+
+    def test_becomes_a_dead_letter_with_its_history_after_the_last_attempt(self, redis, keys, publisher, make):
+        batch = publisher.publish(months(1))
+        site = FakeSite(_raising(SiteUnavailable("no answer", "http://site/page")))
+        assert step(make(site, name="anna"), times=3) == {"retry": 2, "dead": 1}
+        ((_, letter),) = redis.xrange(keys.dead)
+        assert json.loads(letter["message"])["month_year"] == "01/2021"
+        assert letter["error"] == "SiteUnavailable: no answer [http://site/page]"
+        assert letter["attempts"] == "3"
+        assert letter["worker"].startswith("anna/")
+        assert len(letter["history"].splitlines()) == 3
+        assert not redis.exists(keys.history, keys.retries)
+        assert batch.status().failed == 1
+        assert list(batch.failures()["error"]) == [letter["error"]]
+
+    def test_for_good_is_not_tried_again(self, publisher, make):
+        site = FakeSite(_raising(MonthNotOffered("01/2021 is not offered", "http://site/page")))
+        publisher.publish(months(1))
+        assert step(make(site), times=2) == {"dead": 1}
+        assert site.asked.total() == 1
+
+    def test_waits_before_it_is_tried_again(self, redis, keys, publisher, make):
+        publisher.publish(months(1))
+        assert step(make(FakeSite(_raising(OSError())), backoff=100.0), times=3) == {"retry": 1}
+        ((_, due),) = redis.zrange(keys.retries, 0, -1, withscores=True)
+        assert 49 <= due / 1000 - float(redis.time()[0]) <= 101
+
+    def test_by_pubsub_is_counted_and_not_tried_again(self, channel, make, redis, keys):
+        batches = []
+        worker = make(FakeSite(_raising(OSError("reset"))), delivery="pubsub")
+        assert step(worker, lambda: batches.append(channel.publish(months(2))), block=5) == {"failed": 2}
+        assert batches[0].status().failed == 2
+        assert not redis.exists(keys.dead)
+
+    @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), RecursionError()])
+    def test_with_any_exception_does_not_end_the_worker(self, publisher, make, error):
+        def answer(request):
+            if request.month == 1:
+                raise error
+            return one_quote(request)
+
+        publisher.publish(months(2))
+        assert step(make(FakeSite(answer), max_attempts=1)) == {"dead": 1, "done": 1}
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            lambda _: None,
+            lambda _: [1],
+            lambda _: 7,
+            lambda request: [DailyQuote("33000167000101", request.first_day, 1.0)],
+            lambda request: [DailyQuote(request.document, request.first_day, math.nan)],
+            lambda request: [DailyQuote(request.document, dt.date(1969, 1, 1), 1.0)],
+        ],
+    )
+    def test_with_an_answer_that_is_no_quotes_harms_no_other(self, publisher, make, answer):
+        def sometimes(request):
+            return answer(request) if request.month == 1 else one_quote(request)
+
+        batch = publisher.publish(months(2))
+        assert step(make(FakeSite(sometimes), max_attempts=1)) == {"dead": 1, "done": 1}
+        assert list(batch.failures()["month"]) == ["01/2021"]
+
+    def test_a_month_without_quotes_is_done(self, publisher, make):
+        batch = publisher.publish(months(1))
+        assert step(make(FakeSite(lambda _: []))) == {"done": 1}
+        assert batch.status().done == 1
+
+
+class TestSeveralWorkers:
+    def test_of_a_group_do_each_stream_entry_once(self, publisher, make):
+        site = FakeSite()
+        publisher.publish(months(4))
+
+        async def go():
+            one, two = make(site, prefetch=0), make(site, prefetch=0)
+            for worker in (one, two):
+                await worker.start()
+            outcomes = [await worker.step() for worker in (one, two)]
+            for worker in (one, two):
+                await worker.close()
+            return outcomes
+
+        assert asyncio.run(go()) == [{"done": 2}, {"done": 2}]
+        assert set(site.asked.values()) == {1}
+
+    def test_claim_a_spoken_message_once(self, channel, make):
+        outcomes, site = self._both_hear(channel, make, claim=True)
+        assert sum(outcomes, start=type(outcomes[0])()) == {"done": 3}
+        assert set(site.asked.values()) == {1}
+
+    def test_do_it_all_in_the_fan_out_and_it_counts_once(self, channel, make):
+        outcomes, site = self._both_hear(channel, make, claim=False)
+        assert outcomes == [{"done": 3}, {"done": 3}]
+        assert set(site.asked.values()) == {2}
+        assert str(self.batch.status()) == "3 published, 3 done"
+
+    def _both_hear(self, channel, make, claim):
+        site = FakeSite()
+
+        async def go():
+            one, two = (make(site, claim=claim, threads=3, delivery="pubsub") for _ in range(2))
+            for worker in (one, two):
+                await worker.start()
+            self.batch = channel.publish(months(3))
+            assert self.batch.receivers == 2
+            outcomes = [await worker.step(1) for worker in (one, two)]
+            for worker in (one, two):
+                await worker.close()
+            return outcomes
+
+        return asyncio.run(go()), site
+
+    def test_have_names_of_their_own_and_give_them_back(self, make, redis, keys):
+        async def go():
+            one, two = make(FakeSite()), make(FakeSite())
+            await one.start()
+            await two.start()
+            names = one.name, two.name
+            await one.close()
+            three = make(FakeSite())
+            await three.start()
+            assert three.name == names[0]
+            await two.close()
+            await three.close()
+            return names
+
+        one, two = asyncio.run(go())
+        assert one != two
+        assert not redis.exists(keys.workers, keys.worker(one), keys.worker(two))
+        assert redis.xinfo_consumers(keys.jobs, keys.group) == []
+
+    def test_an_unfit_name_is_refused(self, make):
+        with pytest.raises(ConfigError, match="^name: "):
+            step(make(FakeSite(), name="a b"))
+
+
+class TestTheEventLog:
+    def test_is_capped(self, redis, keys, publisher, make):
+        publisher.publish(months(12))
+        worker = make(FakeSite(), events_kept=1, threads=12)
+        step(worker)
+        publisher.publish(months(12), force=True)
+        step(worker)
+        # The cap is approximate: Redis drops whole nodes of a hundred entries.
+        assert redis.xlen(keys.events) <= 100 + 24
+
+
+def test_a_source_without_fetch_is_refused(redis):
+    with pytest.raises(ConfigError, match="^source: "):
+        Worker(redis, object())  # type: ignore[arg-type]
+
+
+def _raising(error: BaseException):
+    def answer(_):
+        raise error
+
+    return answer
+
+
+def _rows(quotes):
+    for row in quotes.itertuples(index=False):
+        yield (row.cnpj, row.date.date(), *row[2:])

@@ -1,0 +1,58 @@
+"""Each example runs as a process of its own, offline, prints its table and saves its chart."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+from matplotlib.image import imread
+from support.tree import ROOT
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+SHOWN = {
+    "tour": ("236 published, 236 done", "max_drawdown", "Fundo Exemplo Aroeira FIC FIA"),
+    "workers_in_the_background": ("jobs_per_second", "threads"),
+    "fund_prices": ("18993924000100", "2023-12"),
+}
+
+
+def code_lines(path: Path) -> set[int]:
+    """The lines of a file that hold code, not text about it."""
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    with path.open("rb") as file:
+        words = [word for word in tokenize.tokenize(file.readline) if word.type not in (*skipped, tokenize.ENCODING)]
+    return {line for word in words[1:] for line in range(word.start[0], word.end[0] + 1)}
+
+
+def test_there_are_three():
+    assert {path.stem for path in EXAMPLES} == set(SHOWN)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_is_short(path):
+    assert len(code_lines(path)) <= 15
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_it_runs_and_leaves_a_chart(path, tmp_path):
+    script = Path(shutil.copy(path, tmp_path))
+    environment = os.environ | {
+        "SCRAPERKIT_DATA": str(tmp_path / "data"),
+        "PYTHONWARNINGS": "error",
+        "MPLBACKEND": "Agg",
+    }
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stderr
+    for text in SHOWN[path.stem]:
+        assert text in done.stdout
+    picture = imread(script.with_suffix(".png"))
+    assert picture.shape[0] > 400
+    assert picture.shape[1] > 800
+    assert picture[..., :3].std() > 0.02, "the chart is blank"

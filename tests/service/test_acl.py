@@ -1,0 +1,264 @@
+"""The users of Redis that deploy/redis/users.acl makes: the kit has all it needs as `scraperkit`, and no more."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis as redis_py
+from support.compose import Stack
+from support.fakes import FakeSite, months
+
+import scraperkit as sk
+from scraperkit.cli.exits import SOFTWARE
+from scraperkit.config import Settings
+from scraperkit.connection import async_client, sibling
+from scraperkit.engine.worker import Worker
+from scraperkit.errors import ConfigError, RedisUnreachable, SiteUnavailable
+from scraperkit.health import Health
+from scraperkit.sources.politeness import Politeness
+
+CNPJ = "18.993.924/0001-00"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory) -> Iterator[Stack]:
+    """Redis as docker-compose.yml has it, alone."""
+    with Stack(tmp_path_factory.mktemp("acl")) as running:
+        running.up("redis")
+        yield running
+
+
+@pytest.fixture
+def admin(stack) -> Iterator[redis_py.Redis]:
+    """The administrator; each test begins with nothing refused and nothing stored."""
+    with sk.connect(stack.redis_url("default")) as client:
+        client.flushall()
+        client.acl_log_reset()
+        yield client
+
+
+@pytest.fixture
+def redis(stack, admin) -> Iterator[redis_py.Redis]:
+    """The user of pricer and queue."""
+    with sk.connect(stack.redis_url("scraperkit")) as client:
+        yield client
+
+
+def refused(admin: redis_py.Redis) -> list[str]:
+    """Return what Redis has refused, also where the kit would have gone on without it."""
+    return [f"{entry['reason']} {entry['object']} ({entry['context']})" for entry in admin.acl_log()]
+
+
+class TestScraperkit:
+    def test_the_whole_road_works(self, redis, admin, monkeypatch):
+        monkeypatch.setenv("SCRAPERKIT_RATE", "500")
+        with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
+            fund = source.find_fund(CNPJ)
+            with sk.Subscriber(redis, source, threads=2) as subscriber:
+                for delivery, year in (("stream", 2022), ("pubsub", 2023)):
+                    batch = sk.Publisher(redis, delivery=delivery).publish(fund.months(f"{year}-01", f"{year}-03"))
+                    assert batch.wait(30).done == 3
+                assert sk.Publisher(redis).publish(fund.months("2022-01", "2022-04"), only_missing=True).wait(30).done
+                assert len(batch.events()) == 3
+                assert subscriber.health().alive
+        reader = sk.TimeSeriesReader(redis)
+        assert len(reader.prices([CNPJ])) > 100
+        assert not reader.quotes([CNPJ]).empty
+        assert str(Health.read(redis)).startswith("workers: none")
+        assert refused(admin) == []
+
+    def test_politeness_is_agreed_on(self, redis, admin):
+        politeness = Politeness(
+            "https://site.example/", Settings.load(rate=100, breaker_failures=1, breaker_pause=0.01)
+        )
+        politeness.share(redis)
+        politeness.heed(0.01)
+        assert politeness.known_crawl_delay() == 0.01
+        politeness.failed("as it happens")
+        politeness.pause(0.01)
+        assert politeness.wait(threading.Event())
+        politeness.succeeded()
+        assert refused(admin) == []
+
+    def test_failures_retries_dead_letters_and_the_lost(self, redis, admin):
+        def fail(request):
+            raise SiteUnavailable("away")
+
+        settings = Settings.load(backoff=0.01, max_attempts=2)
+        batch = sk.Publisher(redis).publish(months(2))
+        with sk.Subscriber(redis, FakeSite(fail), threads=1, settings=settings):
+            assert batch.wait(30).failed == 2
+        letters = sk.DeadLetters(redis)
+        assert (len(letters), len(letters.list())) == (2, 2)
+        assert letters.retry() == 2
+        assert sk.Batch.find(redis, batch.id).cancel() == 2
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert sk.Publisher(redis, delivery="pubsub").publish(months(1, year=2019)).status().lost == 1
+        assert not letters.drop()
+        assert refused(admin) == []
+
+    def test_a_dead_workers_jobs_are_taken_over_and_a_stop_hands_back(self, redis, admin):
+        settings = Settings.load(lease=0.2, heartbeat=0.05)
+        keys = sk.Publisher(redis).keys
+        batch = sk.Publisher(redis).publish(months(3))
+
+        async def die_and_inherit() -> None:
+            redis.xreadgroup(keys.group, "dead", {keys.jobs: ">"}, count=2)
+            worker = Worker(redis, FakeSite(), threads=1, settings=settings)
+            await worker.start()
+            while batch.status().done < 3:
+                await worker.step(0.05)
+            await worker.close()
+
+        asyncio.run(die_and_inherit())
+        assert refused(admin) == []
+
+    def test_the_commands_of_the_command_line(self, stack, admin, tmp_path):
+        secret = tmp_path / "password"
+        secret.write_text(stack.secrets()["redis-password"] + "\n")
+        with sk.Replica.start() as site:
+            around = stack.environment("queue") | {
+                "SCRAPERKIT_CVM_URL": site.url,
+                "SCRAPERKIT_REDIS_PASSWORD_FILE": str(secret),
+            }
+            for words in (["doctor"], ["publish", CNPJ, "--from", "2022-01", "--to", "2022-01"], ["dead", "list"]):
+                told = subprocess.run(
+                    [Path(sys.executable).parent / "scraperkit", *words], env=around, capture_output=True, text=True
+                )
+                assert told.returncode == 0, told.stdout + told.stderr
+        assert refused(admin) == []
+
+    def test_a_worker_that_lacks_a_right_fails_with_a_code_of_its_own(self, stack, admin):
+        secret = stack.secrets()["redis-password"]
+        admin.execute_command("ACL", "SETUSER", "crippled", "on", f">{secret}", "~*", "&*", "+@all", "-xreadgroup")
+        around = stack.environment("queue")
+        around["REDIS_URL"] = around["REDIS_URL"].replace("scraperkit@", "crippled@")
+        told = subprocess.run(
+            [Path(sys.executable).parent / "scraperkit", "work"], env=around, capture_output=True, text=True, timeout=30
+        )
+        assert told.returncode == SOFTWARE
+        assert "xreadgroup" in told.stderr.splitlines()[-1]
+        assert secret not in told.stderr
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            *("FLUSHALL", "FLUSHDB", "CONFIG GET requirepass", "SHUTDOWN NOSAVE", "MONITOR", "KEYS *"),
+            *(
+                "ACL LIST",
+                "ACL SETUSER x",
+                "MODULE LIST",
+                "SAVE",
+                "REPLICAOF NO ONE",
+                "CLIENT KILL ID 1",
+                "SCRIPT FLUSH",
+            ),
+            *("GET other", "SET other 1", "HGETALL other:{18993924000100}:fund", "XADD other:jobs * a b", "DEL other"),
+            *("TS.CREATE other:x", "TS.MADD other:x 1 1", "TS.RANGE other:x - +", "SORT scraperkit:x BY other"),
+            *("PUBLISH other x", "SUBSCRIBE other", "PSUBSCRIBE *", "EVAL return(1) 0", "SCRIPT FLUSH"),
+        ],
+    )
+    def test_what_is_none_of_its_business_is_refused(self, redis, command):
+        with pytest.raises(redis_py.exceptions.NoPermissionError):
+            redis.execute_command(*command.split())
+
+    def test_a_script_reaches_no_further(self, redis, admin):
+        admin.set("other", "secret")
+        script = redis.register_script("return redis.call('GET', ARGV[1])")
+        with pytest.raises(redis_py.ResponseError, match="No permissions"):
+            script(args=["other"])
+        with pytest.raises(redis_py.ResponseError, match="No permissions"):
+            redis.register_script("return redis.call('PUBLISH', 'other', 'x')")()
+
+
+class TestOthers:
+    def test_nobody_gets_in_without_a_password(self, stack, admin):
+        url = f"redis://127.0.0.1:{stack.ports['redis']}"
+        for address in (url, url.replace("://", "://:wrong@"), url.replace("://", "://scraperkit:wrong@")):
+            with pytest.raises(RedisUnreachable):
+                sk.connect(address)
+
+    def test_the_lab_takes_any_namespace_but_does_not_administer(self, stack, admin):
+        with sk.connect(stack.redis_url("lab")) as client:
+            with sk.Subscriber(client, FakeSite(), threads=1, namespace="lesson-1"):
+                batch = sk.Publisher(client, namespace="lesson-1").publish(months(2))
+                assert batch.wait(30).done == 2
+            assert refused(admin) == []
+            for key in client.scan_iter("lesson-1:*"):
+                client.unlink(key)
+            for command in ("FLUSHALL", "CONFIG GET dir", "SHUTDOWN", "ACL LIST", "MODULE LIST"):
+                with pytest.raises(redis_py.exceptions.NoPermissionError):
+                    client.execute_command(*command.split())
+
+
+class TestPasswordFile:
+    @pytest.fixture
+    def file(self, stack, admin, monkeypatch, tmp_path) -> Path:
+        path = tmp_path / "password"
+        path.write_text(stack.secrets()["redis-password"] + "\n")
+        monkeypatch.setenv("REDIS_URL", f"redis://scraperkit@127.0.0.1:{stack.ports['redis']}")
+        monkeypatch.setenv("SCRAPERKIT_REDIS_PASSWORD_FILE", str(path))
+        return path
+
+    def test_it_serves_all_clients_and_is_shown_nowhere(self, file, stack):
+        with sk.connect() as client:
+            assert client.client_info()["user"] == "scraperkit"
+            with sibling(client) as other:
+                assert other.client_info()["user"] == "scraperkit"
+
+            async def user() -> str:
+                async with async_client(client) as third:
+                    return str((await third.client_info())["user"])
+
+            assert asyncio.run(user()) == "scraperkit"
+            shown = f"{client!r} {client.connection_pool!r} {client.get_connection_kwargs()} {Settings.load()!r}"
+            assert file.read_text().strip() not in shown
+
+    def test_a_new_password_needs_no_restart(self, file, admin):
+        old = file.read_text().strip()
+        with sk.connect() as client:
+            file.write_text("another-password")
+            admin.execute_command("ACL", "SETUSER", "scraperkit", ">another-password", f"<{old}")
+            try:
+                admin.client_kill_filter(user="scraperkit", skipme=True)
+                assert client.client_info()["user"] == "scraperkit"
+                file.unlink()  # as in the middle of a replacement
+                admin.client_kill_filter(user="scraperkit", skipme=True)
+                assert client.client_info()["user"] == "scraperkit"
+            finally:
+                admin.execute_command("ACL", "SETUSER", "scraperkit", f">{old}", "<another-password")
+
+    def test_an_address_with_a_password_or_given_by_hand_does_without_it(self, file, stack, monkeypatch):
+        file.write_text("wrong")
+        monkeypatch.setenv("REDIS_URL", stack.redis_url())
+        sk.connect().close()
+        monkeypatch.delenv("REDIS_URL")
+        with pytest.raises(RedisUnreachable, match="asks for a password"):
+            sk.connect(f"redis://127.0.0.1:{stack.ports['redis']}")
+
+    def test_a_wrong_one_is_told_with_its_file_only(self, file):
+        file.write_text("hunter2")
+        with pytest.raises(RedisUnreachable, match="refuses the password of PasswordFile") as caught:
+            sk.connect()
+        assert str(file) in str(caught.value)
+        assert "hunter2" not in str(caught.value)
+
+    @pytest.mark.parametrize("content", [b"", b"\n", b"one\ntwo\n", b"\xff", b"x" * 5000])
+    def test_what_is_no_secret_is_told_without_it(self, file, content):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match="SCRAPERKIT_REDIS_PASSWORD_FILE") as caught:
+            sk.connect()
+        assert "one" not in str(caught.value).replace("one line", "")
+
+    def test_a_missing_file(self, file):
+        file.unlink()
+        with pytest.raises(ConfigError, match=r"SCRAPERKIT_REDIS_PASSWORD_FILE: cannot read .*No such file"):
+            sk.connect()

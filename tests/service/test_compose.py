@@ -1,0 +1,375 @@
+"""The service: what docker-compose.yml, the Dockerfile and deploy/ say, and that it works as they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+from support.compose import FILE, PORTS, REPLICA, ROOT, Stack, services
+from support.waiting import wait_until
+
+import scraperkit as sk
+from scraperkit.cli.supervisor import SLACK
+from scraperkit.config import CVM_URL, Settings
+from scraperkit.models import ScrapeRequest
+from scraperkit.replica.sample import load_sample
+
+EXAMPLE = (
+    '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",'
+    ' "message_id": "6db8704d-5b97-4c95-bb53-b052b48ed531", "acked": false}'
+)
+DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+SERVICES = services()
+LASTING = [name for name in SERVICES if name != "secrets"]
+
+
+class TestFiles:
+    def test_docker_compose_takes_the_file(self):
+        if shutil.which("docker-compose") is None:
+            pytest.skip("docker-compose is not installed here")
+        for words in ([], ["--profile", "replica"]):
+            told = subprocess.run(
+                ["docker-compose", "--file", FILE, *words, "config"], capture_output=True, text=True, cwd=ROOT
+            )
+            assert (told.returncode, told.stderr) == (0, "")
+            assert set(yaml.safe_load(told.stdout)["services"]) >= {"redis", "pricer", "queue", "lab"}
+
+    def test_hadolint_has_no_complaint(self):
+        linter = Path(sys.executable).parent / "hadolint"
+        if not linter.exists():
+            pytest.skip("hadolint has no binary for this machine")
+        told = subprocess.run([linter, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True)
+        assert (told.returncode, told.stdout) == (0, "")
+
+    def test_only_what_is_needed_runs_by_default(self):
+        assert {name for name, service in SERVICES.items() if "profiles" not in service} == {
+            *("secrets", "redis", "pricer", "queue", "lab")
+        }
+
+    @pytest.mark.parametrize("name", SERVICES)
+    def test_every_container_is_locked_down(self, name):
+        service = SERVICES[name]
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert service["pids_limit"] <= 512
+        assert not {"container_name", "privileged", "pid", "ipc", "devices"} & set(service)
+        for port in service.get("ports", []):
+            assert port.startswith("127.0.0.1:")
+        for volume in service.get("volumes", []):
+            source, target, *mode = volume.split(":")
+            assert mode == ["ro"] or not source.startswith(".")
+            assert mode == ["ro"] or target != "/run/secrets" or name == "secrets"
+
+    @pytest.mark.parametrize("name", LASTING)
+    def test_every_lasting_container_is_watched_and_has_limits(self, name):
+        service = SERVICES[name]
+        assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+        assert service["mem_limit"]
+        assert service["restart"] == "unless-stopped"
+
+    def test_nobody_is_root_but_who_makes_the_secrets(self):
+        stages = re.split(r"^FROM ", DOCKERFILE, flags=re.MULTILINE)[1:]
+        runtime = next(stage for stage in stages if " AS runtime" in stage)
+        assert "USER 10001:10001" in runtime
+        for name in LASTING:
+            target = SERVICES[name].get("build", {}).get("target")
+            if target is None:
+                assert SERVICES[name]["user"] == "999:999"
+                continue
+            stage = next(stage for stage in stages if stage.partition("\n")[0].endswith(f" AS {target}"))
+            assert stage.startswith("runtime ")
+            assert "USER" not in stage.partition("\n")[2]
+        assert SERVICES["secrets"]["cap_add"] == ["CHOWN"]
+        assert SERVICES["secrets"]["network_mode"] == "none"
+
+    def test_no_secret_where_docker_inspect_shows_it(self):
+        for name, service in SERVICES.items():
+            for variable, value in service.get("environment", {}).items():
+                assert variable.endswith("_FILE") or not re.search("PASSWORD|TOKEN|KEY|SECRET", variable), name
+                assert not re.search(r"://[^/]*:[^/]*@", str(value)), name
+            assert not re.search("--requirepass|token=|password", " ".join(service["command"])), name
+        assert not re.search(r"^(ARG|ENV).*(PASSWORD|TOKEN|KEY)", DOCKERFILE, re.MULTILINE)
+
+    def test_redis_keeps_what_it_stores_and_loads_timeseries(self):
+        redis = SERVICES["redis"]
+        assert redis["image"] == "redis:8"
+        assert redis["command"][0] == "redis-server", "else the image loads no modules"
+        options = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
+        assert (options["--appendonly"], options["--maxmemory-policy"]) == ("yes", "noeviction")
+        assert f"redis:{options['--dir']}" in redis["volumes"]
+        assert options["--aclfile"].startswith("/run/secrets/")
+
+    def test_the_live_site_is_the_default(self):
+        for name in ("pricer", "queue", "lab"):
+            assert SERVICES[name]["environment"]["SCRAPERKIT_CVM_URL"] == CVM_URL
+        replica = services(SCRAPERKIT_CVM_URL=REPLICA)["queue"]["environment"]["SCRAPERKIT_CVM_URL"]
+        assert replica == REPLICA
+
+    def test_every_setting_exists(self):
+        for service in SERVICES.values():
+            for variable in service.get("environment", {}):
+                if variable.startswith("SCRAPERKIT_"):
+                    assert variable.removeprefix("SCRAPERKIT_").lower() in Settings.model_fields
+
+    def test_a_stop_has_the_time_that_a_worker_takes(self):
+        grace = float(SERVICES["queue"]["stop_grace_period"].removesuffix("s"))
+        assert grace >= Settings.load().stop_deadline + SLACK
+
+    def test_the_images_install_the_pinned_versions_and_what_they_copy_is_sent(self):
+        installs = re.findall(r"pip install (.*)", DOCKERFILE)
+        assert installs
+        assert all("--constraint constraints.txt" in line or "--no-index" in line for line in installs)
+        sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+        for words in re.findall(r"^COPY (?!--from)(.*)", DOCKERFILE, re.MULTILINE):
+            *sources, _ = [word for word in words.split() if not word.startswith("--")]
+            for source in sources:
+                assert (ROOT / source).exists()
+                assert source in sent
+        for stage in re.findall(r"--from=(\S+)", DOCKERFILE) + [
+            service["build"]["target"] for service in SERVICES.values() if "build" in service
+        ]:
+            assert f" AS {stage}\n" in DOCKERFILE
+
+    def test_the_wheel_is_built_from_all_that_pyproject_names(self):
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+        stage = DOCKERFILE.partition(" AS wheel\n")[2].partition("\nFROM")[0]
+        copied = {word for line in re.findall(r"^COPY (.*)", stage, re.MULTILINE) for word in line.split()}
+        wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+        needed = [project["project"]["readme"], *project["project"]["license-files"], *wheel["packages"]]
+        assert {*needed, *wheel["force-include"]} <= copied
+
+    @pytest.mark.parametrize("extra", ["api", "lab"])
+    def test_the_requirements_of_the_images(self, extra):
+        told = subprocess.run(
+            [sys.executable, ROOT / "deploy/requirements.py", extra],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        names = {re.match(r"[\w-]+", line)[0] for line in told.stdout.splitlines()}
+        assert {"redis", "pandas"} <= names
+        assert ("fastapi" in names, "jupyterlab" in names) == (extra == "api", extra == "lab")
+
+    @pytest.mark.parametrize("script", ["make-secrets.sh", "redis-cli"])
+    def test_the_scripts_are_sh_and_may_be_run(self, script):
+        path = ROOT / "deploy" / "redis" / script
+        assert os.access(path, os.X_OK)
+        assert subprocess.run(["/bin/sh", "-n", path]).returncode == 0
+        told = subprocess.run(["git", "ls-files", "--stage", path], cwd=ROOT, capture_output=True, text=True).stdout
+        assert told == "" or told.startswith("100755"), "a clone must have it so"
+
+
+class TestSecrets:
+    def make(self, folder: Path) -> dict[str, str]:
+        subprocess.run([ROOT / "deploy/redis/make-secrets.sh", folder], check=True, cwd="/")
+        return {path.name: path.read_text() for path in folder.iterdir()}
+
+    def test_they_are_made_once_and_each_is_another(self, tmp_path):
+        made = self.make(tmp_path)
+        secret = {name: text for name, text in made.items() if name != "users.acl"}
+        assert set(secret) == {"redis-admin-password", "redis-password", "lab-password", "lab-token", "api-keys"}
+        assert len(set(secret.values())) == 5
+        assert all(re.fullmatch("[0-9a-f]{64}", text) for text in secret.values())
+        assert self.make(tmp_path) == made
+        assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o440}
+        if os.geteuid() == 0:
+            of_redis = {path.name for path in tmp_path.iterdir() if path.stat().st_gid == 999}
+            assert of_redis == {"redis-admin-password", "users.acl"}
+            assert {path.stat().st_gid for path in tmp_path.iterdir()} == {999, 10001}
+
+    def test_users_get_hashes_only_and_follow_a_new_password(self, tmp_path):
+        made = self.make(tmp_path)
+        assert "@" not in re.sub(r"[+-]@\w+", "", made["users.acl"])
+        assert "#" not in re.sub(r" #[0-9a-f]{64} ", "", made["users.acl"])
+        (tmp_path / "redis-password").unlink()
+        again = self.make(tmp_path)
+        assert again["redis-password"] != made["redis-password"]
+        assert again["users.acl"] != made["users.acl"]
+        assert again["lab-token"] == made["lab-token"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Iterator[Stack]:
+    """The service on the offline site."""
+    with Stack(tmp_path_factory.mktemp("stack"), SCRAPERKIT_CVM_URL=REPLICA, SCRAPERKIT_RATE="60") as running:
+        yield running
+
+
+@pytest.fixture
+def stack(whole) -> Stack:
+    """The service with one pricer and at least one queue, whatever the test before has done to it."""
+    if not whole.children("replica"):
+        whole.up("replica")
+        whole.up("pricer", "queue", queue=3)
+    return whole
+
+
+def ask(stack: Stack, path: str, body: Any = None, **headers: str) -> Any:
+    """Ask the pricer."""
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{stack.ports['pricer']}{path}",
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"X-API-Key": stack.secrets()["api-keys"], "Content-Type": "application/json", **headers},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise
+
+
+def cli(stack: Stack, *words: str) -> str:
+    told = stack.exec("redis", "redis-cli", *words)
+    assert told.returncode == 0, told.stderr
+    return told.stdout.strip()
+
+
+class TestService:
+    def test_a_message_typed_by_hand_starts_a_scrape(self, stack):
+        with subprocess.Popen(
+            [stack.folder / "bin" / "docker-compose", "exec", "redis", "redis-cli", "MONITOR"],
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as monitor:
+            assert monitor.stdout.readline() == "OK\n"
+            heard = cli(stack, "PUBLISH", "fund_parser", EXAMPLE)
+            assert int(heard) == len(stack.children("queue")), "each queue hears it"
+            assert any('"PUBLISH" "fund_parser"' in line for line in monitor.stdout)
+            monitor.kill()
+        day = "/v1/funds/18993924000100/prices?start=2022-12-01&end=2022-12-31&format=json"
+
+        def stored() -> bool:
+            try:
+                return bool(ask(stack, day)["prices"])
+            except urllib.error.HTTPError as error:
+                assert error.code == 404
+                return False
+
+        assert wait_until(stored, 20), stack.logs("queue")
+        assert cli(stack, "HLEN", "scraperkit:{18993924000100}:months") == "1", "one of them has done it"
+
+    def test_scaled_up_and_down_under_load_and_one_killed_nothing_is_lost(self, stack):
+        sample = load_sample()
+        funds = [fund.cnpj for fund in sample.funds if fund.active and fund.started_on.year == 2021][-8:]
+        order = {"documents": funds, "from_date": "01/2022", "to_date": "12/2023"}
+        results = ask(stack, "/v1/funds", order)["results"]
+        batches = [result["published"]["batch_id"] for result in results]
+
+        with sk.connect(stack.redis_url()) as redis:
+            watched = [sk.Batch.find(redis, batch) for batch in batches]
+
+            def done() -> int:
+                return sum(batch.status().done for batch in watched)
+
+            assert wait_until(lambda: done() >= 1, 20)
+            # The site holds its answers back meanwhile, so that all this happens under load, however fast it is here.
+            (site,) = stack.children("replica")
+            site.pause()
+            stack.up("queue", queue=5)
+            stack.children("queue")[0].kill()
+            site.resume()
+            assert done() < 8 * 24
+            stack.up("queue", queue=1)
+            assert len(stack.children("queue")) == 1
+            settled = wait_until(lambda: done() == 8 * 24, 60)
+            assert settled, f"{[str(batch.status()) for batch in watched]}\n{stack.logs('queue')}"
+
+            stored = sk.TimeSeriesReader(redis).prices(funds, start="2022-01-01", end="2023-12-31")
+        expected = sample.quotes.pivot(index="date", columns="cnpj", values="quota").loc["2022":"2023", funds]
+        assert expected.dropna(how="all").compare(stored[funds], result_names=("expected", "stored")).empty
+        for batch in batches:
+            report = ask(stack, f"/v1/batches/{batch}")
+            assert (report["published"], report["done"], report["failed"], report["lost"]) == (24, 24, 0, 0)
+        assert not ask(stack, "/v1/dead")["dead"]
+        assert cli(stack, "XLEN", "scraperkit:jobs") == "0"
+
+    def test_health_checks_fail_where_a_service_is_not_well(self, stack):
+        for name in ("redis", "pricer", "queue", "replica"):
+            assert stack.healthy(name)
+        for child in stack.children("pricer"):
+            child.pause()
+        assert not stack.healthy("pricer")
+        for child in stack.children("pricer"):
+            child.resume()
+        assert wait_until(lambda: stack.healthy("pricer"), 20)
+
+    def test_who_has_no_key_is_refused(self, stack):
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(stack, "/v1/funds", **{"X-API-Key": "wrong-wrong-wrong-wrong"})
+        assert refused.value.code == 401
+
+    def test_prometheus_sends_its_key_as_a_bearer(self, stack):
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{stack.ports['pricer']}/metrics",
+            headers={"Authorization": f"Bearer {stack.secrets()['api-keys']}"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            assert b"\nscraperkit_queue_lag " in answer.read()
+
+    def test_no_secret_is_to_be_seen(self, stack):
+        secrets = stack.secrets()
+        seen = "".join(stack.logs(name) for name in LASTING)
+        for name in ("redis", "pricer", "queue", "replica"):
+            for child in stack.children(name):
+                process = psutil.Process(child.pid)
+                seen += "\n".join([*process.cmdline(), *process.environ().values()])
+        assert len(seen) > 1000
+        for name, secret in secrets.items():
+            assert secret not in seen, name
+
+    def test_jupyterlab_asks_for_the_token_and_reaches_redis(self, stack):
+        notebooks = stack.folder / "home" / "notebooks"
+        notebooks.mkdir()
+        shutil.copy(ROOT / "notebooks" / "00_tour.ipynb", notebooks)
+        stack.up("lab")
+        address = f"http://127.0.0.1:{stack.ports['lab']}/api/contents"
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            urllib.request.urlopen(address, timeout=10)
+        refused.value.close()
+        assert refused.value.code == 403
+        token = {"Authorization": f"token {stack.secrets()['lab-token']}"}
+        with urllib.request.urlopen(urllib.request.Request(address, headers=token), timeout=10) as answer:
+            assert "00_tour.ipynb" in {entry["name"] for entry in json.load(answer)["content"]}
+        assert stack.secrets()["lab-token"] not in stack.logs("lab")
+        script = "import scraperkit as sk; r = sk.connect(); print(r.set('lesson-1:x', 1), r.unlink('lesson-1:x'), r)"
+        told = stack.exec("lab", "python", "-c", script)
+        assert told.stdout.startswith("True 1 <redis"), told.stderr
+        assert stack.secrets()["lab-password"] not in told.stdout
+
+    def test_all_end_in_order(self, stack):
+        running = [psutil.Process(child.pid) for name in PORTS for child in stack.children(name)]
+        running += [child for process in running for child in process.children(recursive=True)]
+        assert len(running) >= 4
+        assert cli(stack, "ACL", "LOG") == "", "nothing that the services do is refused"
+        stack.down()
+        assert not [process for process in running if process.is_running()]
+        assert "goodbye" in stack.logs("redis") or "bye bye" in stack.logs("redis")
+
+
+def test_the_replica_listens_where_it_is_told_to():
+    with sk.Replica.start(host="127.0.0.1") as replica:
+        assert replica.url.startswith("http://127.0.0.1:")
+    if sys.platform == "linux":  # where all of 127.0.0.0/8 is this machine
+        with sk.Replica.start(host="127.0.0.2") as replica, urllib.request.urlopen(replica.url, timeout=10) as answer:
+            assert replica.url.startswith("http://127.0.0.2:")
+            assert answer.status == 200
+
+
+def test_the_wire_example_is_a_message():
+    assert ScrapeRequest.parse(EXAMPLE).month_year == "12/2022"

@@ -1,0 +1,147 @@
+"""deploy/kubernetes.yaml and the systemd unit say what docs/scaling.md says; and what a Redis Cluster refuses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis as redis_py
+import yaml
+from support.compose import ROOT, services
+from support.fakes import months
+from support.servers import redis_server
+from support.waiting import wait_until
+
+import scraperkit as sk
+from scraperkit.cli.exits import CONFIG
+from scraperkit.cli.supervisor import SLACK
+from scraperkit.config import Settings
+from scraperkit.embedded.keeper import free_port
+from scraperkit.sources.politeness import LIVE_RATE
+
+MANIFEST = ROOT / "deploy" / "kubernetes.yaml"
+RESOURCES = list(yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8")))
+SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+UNIT = (ROOT / "deploy" / "scraperkit-queue.service").read_text(encoding="utf-8")
+
+
+def resource(kind: str, name: str) -> dict[str, Any]:
+    return next(item for item in RESOURCES if item["kind"] == kind and item["metadata"]["name"] == name)
+
+
+def container(name: str) -> dict[str, Any]:
+    (found,) = resource("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    return found
+
+
+class TestKubernetes:
+    def test_the_manifest_is_valid(self):
+        command = Path(sys.executable).parent / "kubernetes-validate"
+        told = subprocess.run([command, "--strict", "--quiet", MANIFEST], capture_output=True, text=True)
+        assert (told.returncode, told.stdout + told.stderr) == (0, "")
+
+    @pytest.mark.parametrize("name", ["queue", "pricer"])
+    def test_pods_are_locked_down(self, name):
+        pod, only = resource("Deployment", name)["spec"]["template"]["spec"], container(name)
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["runAsUser"] == 10001
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["automountServiceAccountToken"] is False
+        assert only["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert only["resources"]["limits"]["memory"]
+
+    @pytest.mark.parametrize("name", ["queue", "pricer"])
+    def test_labels_find_the_pods(self, name):
+        deployment, budget = resource("Deployment", name), resource("PodDisruptionBudget", name)
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        assert deployment["spec"]["selector"]["matchLabels"] == labels
+        assert budget["spec"]["selector"]["matchLabels"] == labels
+        if name == "pricer":
+            assert resource("Service", name)["spec"]["selector"] == labels
+
+    def test_commands_are_those_of_the_compose_file(self):
+        for name in ("queue", "pricer"):
+            assert container(name)["args"] == services()[name]["command"]
+        assert container("queue")["livenessProbe"]["exec"]["command"] == services()["queue"]["healthcheck"]["test"][1:]
+
+    def test_a_stop_has_the_time_that_a_worker_takes(self):
+        given = resource("ConfigMap", "scraperkit")["data"]
+        deadline = float(given["SCRAPERKIT_STOP_DEADLINE"])
+        grace = resource("Deployment", "queue")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace >= deadline + SLACK
+        assert f"`terminationGracePeriodSeconds: {grace}`" in SCALING
+        assert f"{deadline:.0f} s here" in SCALING
+        assert f"{SLACK:.0f} s for the last results" in re.sub(r"\s+", " ", SCALING)
+
+    def test_the_configuration_is_one_that_the_kit_takes(self, monkeypatch):
+        for name, value in resource("ConfigMap", "scraperkit")["data"].items():
+            assert name == "REDIS_URL" or name.removeprefix("SCRAPERKIT_").lower() in Settings.model_fields
+            monkeypatch.setenv(name, value)
+        settings = Settings.load()
+        (mount,) = [mount for mount in container("queue")["volumeMounts"] if mount["name"] == "secrets"]
+        assert mount["readOnly"]
+        for path in (settings.redis_password_file, settings.api_keys_file):
+            assert str(path.parent) == mount["mountPath"]
+            assert f"--from-file={path.name}" in MANIFEST.read_text()
+
+    def test_no_secret_is_in_it(self):
+        assert not [item for item in RESOURCES if item["kind"] == "Secret"]
+        assert not re.search(r"://[^/\s]*:[^/\s]*@", MANIFEST.read_text())
+
+    def test_the_autoscaler_follows_a_figure_that_the_pricer_gives(self, redis_url, namespace):
+        from scraperkit.api.backend import Backend
+        from scraperkit.api.metrics import Metrics
+
+        spec = resource("HorizontalPodAutoscaler", "queue")["spec"]
+        assert "replicas" not in resource("Deployment", "queue")["spec"], "or each `apply` would undo the autoscaler"
+        (metric,) = spec["metrics"]
+        name = metric["external"]["metric"]["name"]
+        assert f"`{name}`" in SCALING
+        backend = Backend(Settings.load(redis_url=redis_url, namespace=namespace))
+        try:
+            backend.open()
+            figures = Metrics(backend).text().decode()
+        finally:
+            backend.close()
+        assert re.search(rf"^{name} 0\.0$", figures, re.MULTILINE)
+
+    def test_no_more_workers_than_the_site_has_work_for(self):
+        spec = resource("HorizontalPodAutoscaler", "queue")["spec"]
+        (metric,) = spec["metrics"]
+        each = int(metric["external"]["target"]["averageValue"])
+        assert f"**{each} messages for each worker, {spec['maxReplicas']} workers at most.**" in SCALING
+        assert f"{each / LIVE_RATE:.0f} seconds at {LIVE_RATE:.0f} requests a second" in re.sub(r"\s+", " ", SCALING)
+
+
+class TestSystemd:
+    def test_the_unit_is_valid(self, tmp_path):
+        if shutil.which("systemd-analyze") is None:
+            pytest.skip("systemd-analyze is not installed here")
+        unit = tmp_path / "scraperkit-queue.service"
+        unit.write_text(UNIT.replace("/opt/scraperkit/bin", str(Path(sys.executable).parent)))
+        told = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
+        assert (told.returncode, told.stderr) == (0, "")
+
+    def test_it_heeds_the_exit_codes_and_the_stop(self):
+        assert f"RestartPreventExitStatus=2 {CONFIG}" in UNIT
+        assert float(re.search(r"TimeoutStopSec=(\d+)", UNIT)[1]) >= Settings.load().stop_deadline + SLACK
+        assert "Type=notify" in UNIT
+
+
+def test_a_redis_cluster_refuses_what_must_happen_all_at_once(tmp_path):
+    port = free_port(0)
+    with redis_server(tmp_path, "--port", str(port), "--cluster-enabled", "yes"):
+        with sk.connect(f"redis://127.0.0.1:{port}") as client:
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            assert wait_until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
+            with pytest.raises(redis_py.RedisError, match=r"CROSSSLOT|same slot"):
+                sk.Publisher(client).publish(months(1))

@@ -1,0 +1,307 @@
+"""A site is asked no faster than agreed, by all workers of a Redis together, and left alone when it is ill."""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import threading
+import time
+from collections.abc import Callable
+from itertools import pairwise
+
+import pytest
+from limits.strategies import MovingWindowRateLimiter
+from support.waiting import wait_until
+
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.errors import SiteUnavailable
+from scraperkit.health import Health
+from scraperkit.keys import Keys
+from scraperkit.models import Fund
+from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
+from scraperkit.sources import CvmPages
+from scraperkit.sources.http import HttpClient
+from scraperkit.sources.politeness import Politeness
+from scraperkit.sources.robots import crawl_delay
+from scraperkit.subscriber import Subscriber
+
+
+class Site:
+    """A site that notes when it is asked, and answers as the test says."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+        self.robots = ""
+        self.answer: Callable[[], tuple[int, dict[str, str]]] = lambda: (200, {})
+        site = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                if self.path == "/robots.txt":
+                    status, headers, body = 200 if site.robots else 404, {}, site.robots.encode()
+                else:
+                    site.asked.append(time.monotonic())
+                    (status, headers), body = site.answer(), b"page"
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+@pytest.fixture
+def site():
+    site = Site()
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def make(site, redis, redis_url):
+    """Make clients as two workers would have them: each with a Politeness and a Redis client of its own."""
+    opened: list[HttpClient] = []
+    clients = []
+
+    def make_client(*, shared: bool = True, **settings) -> HttpClient:
+        given = Settings.load(**{"http_retries": 0, "breaker_failures": 1_000, **settings})
+        politeness = Politeness(site.url, given)
+        if shared:
+            clients.append(connect(redis_url))
+            politeness.share(clients[-1])
+        opened.append(HttpClient(given, politeness))
+        return opened[-1]
+
+    yield make_client
+    for client in opened:
+        client.close()
+    for client in clients:
+        client.close()
+    for key in (Keys.site(_host(site)), Keys.robots(_host(site)), Keys.sites()):
+        redis.delete(key)
+
+
+def _host(site: Site) -> str:
+    return site.url.split("/")[2]
+
+
+def ask(client: HttpClient, site: Site, times: int) -> None:
+    for _ in range(times):
+        client.get(site.url + "page")
+
+
+def together(*clients: HttpClient, site: Site, times: int) -> None:
+    threads = [threading.Thread(target=ask, args=(client, site, times)) for client in clients]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def most_in(seconds: float, times: list[float]) -> int:
+    return max(sum(start <= at < start + seconds for at in times) for start in times)
+
+
+class TestTheRate:
+    def test_has_nobody_wait_for_a_window_that_has_emptied_meanwhile(self, make, monkeypatch):
+        """Refused at the end of one window, told of the next: then there is a turn to be had at once."""
+        politeness = make(rate=2)._politeness
+        monkeypatch.setattr(MovingWindowRateLimiter, "hit", lambda *_: False)
+        assert politeness._seconds_to_wait() < 0.1
+
+    def test_is_one_for_all_who_share_a_redis(self, site, make):
+        together(make(rate=10), make(rate=10), site=site, times=11)
+        # The server sees each request a little after it was granted, so a window is taken a little shorter.
+        assert most_in(0.9, site.asked) <= 10
+        assert len(site.asked) == 22
+
+    def test_holds_without_a_redis_too(self, site, make):
+        ask(make(rate=5, shared=False), site, 7)
+        assert most_in(0.9, site.asked) <= 5
+
+    def test_below_one_a_second_is_kept(self, site, make):
+        ask(make(rate=0.5), site, 2)
+        assert site.asked[1] - site.asked[0] > 1.8
+
+    def test_of_the_live_site_is_two_a_second_and_of_this_machine_any(self):
+        settings = Settings.load()
+        assert Politeness("https://site.example/", settings)._rate == 2
+        assert Politeness("http://127.0.0.1:8000/", settings)._rate == float("inf")
+        assert Politeness("http://localhost/", Settings.load(rate=3))._rate == 3
+
+    def test_a_wait_ends_when_the_client_is_closed(self, site, make):
+        client = make(rate=0.02)
+        ask(client, site, 1)
+        ended = threading.Event()
+
+        def wait() -> None:
+            with pytest.raises(SiteUnavailable, match="closed here"):
+                ask(client, site, 1)
+            ended.set()
+
+        waiting = threading.Thread(target=wait)
+        waiting.start()
+        client.close()
+        waiting.join(10)
+        assert ended.is_set()
+
+
+class TestTheCrawlDelay:
+    @pytest.mark.parametrize(
+        ("text", "seconds"),
+        [
+            ("", 0),
+            ("User-agent: *\nCrawl-delay: 10", 10),
+            ("User-agent: *\nCrawl-Delay: 10\n\nUser-agent: scraperkit\nCrawl-delay: 3", 3),
+            ("User-agent: other\nCrawl-delay: 10", 0),
+            ("User-agent: *\nCrawl-delay: soon", 0),
+            ("User-agent: *\nCrawl-delay: 99999", 60),
+            ("<html>\x00\xff", 0),
+        ],
+    )
+    def test_is_read_from_robots_txt(self, text, seconds):
+        assert crawl_delay(text, "scraperkit/1.0") == seconds
+
+    def test_is_kept_where_it_asks_for_more_than_the_rate(self, site, make):
+        site.robots = "User-agent: *\nCrawl-delay: 1"
+        together(make(rate=100), make(rate=100), site=site, times=2)
+        assert min(later - sooner for sooner, later in pairwise(sorted(site.asked))) > 0.9
+
+    def test_is_not_heeded_where_the_rate_asks_for_more(self, site, make):
+        site.robots = "User-agent: *\nCrawl-delay: 1"
+        ask(make(rate=0.5), site, 2)
+        assert site.asked[1] - site.asked[0] > 1.8
+
+    def test_is_read_once_for_all(self, site, make, redis):
+        site.robots = "User-agent: *\nCrawl-delay: 1"
+        ask(make(), site, 1)
+        site.robots = ""
+        second = make()
+        ask(second, site, 1)
+        assert second._politeness.crawl_delay == 1
+
+
+class TestRetryAfter:
+    def test_is_heeded_by_all(self, site, make):
+        answers = iter([(503, {"Retry-After": "1"})])
+        site.answer = lambda: next(answers, (200, {}))
+        first, second = make(http_retries=1), make()
+        asking = threading.Thread(target=ask, args=(first, site, 1))
+        asking.start()
+        assert wait_until(lambda: second._politeness._seconds_to_wait() > 0)
+        ask(second, site, 1)
+        asking.join()
+        assert len(site.asked) == 3
+        assert min(at - site.asked[0] for at in site.asked[1:]) > 0.9
+
+    @pytest.mark.parametrize("retries", [0, 1])
+    def test_is_heeded_though_no_retry_is_left(self, site, make, retries):
+        answers = iter([(503, {})] * retries + [(503, {"Retry-After": "5"})])
+        site.answer = lambda: next(answers, (200, {}))
+        with pytest.raises(SiteUnavailable):
+            make(http_retries=retries).get(site.url)
+        assert 4 < make()._politeness._seconds_to_wait() <= 5
+
+
+class TestASiteThatKeepsFailing:
+    def ill(self, make, site, redis, caplog):
+        """Two who share a Redis, and a site that has just failed three times."""
+        caplog.set_level(logging.WARNING, "scraperkit")
+        one, two = (make(breaker_failures=3, breaker_pause=0.5, breaker_limit=60)._politeness for _ in range(2))
+        for politeness in (one, two, one):
+            politeness.failed("SiteUnavailable: the site answers 500")
+        return one, two
+
+    def test_is_left_alone_by_all_and_it_is_said(self, make, site, redis, caplog, namespace):
+        one, two = self.ill(make, site, redis, caplog)
+        assert 0 < one._seconds_to_wait() <= 0.5
+        assert 0 < two._seconds_to_wait() <= 0.5
+        assert "keeps failing and is left alone" in caplog.text
+        health = Health.read(redis, namespace=namespace)
+        assert _host(site) in health.left_alone
+        assert "is left alone" in str(health)
+
+    def test_is_tried_by_one_at_a_time_and_longer_left_alone_if_it_fails_again(self, make, site, redis, caplog):
+        one, two = self.ill(make, site, redis, caplog)
+        assert wait_until(lambda: one._seconds_to_wait() == 0)
+        assert two._seconds_to_wait() > 0
+        assert one._seconds_to_wait() == 0, "the one who tries needs several requests"
+        one.failed("SiteUnavailable: still")
+        assert 0.5 < two._seconds_to_wait() <= 1
+
+    def test_is_asked_by_all_again_when_it_is_well(self, make, site, redis, caplog, namespace):
+        one, two = self.ill(make, site, redis, caplog)
+        assert wait_until(lambda: one._seconds_to_wait() == 0)
+        one.succeeded()
+        assert two._seconds_to_wait() == 0
+        assert not Health.read(redis, namespace=namespace).left_alone
+        assert not redis.exists(Keys.site(_host(site)))
+
+    def test_is_left_alone_without_a_redis_too(self, make):
+        alone = make(shared=False, breaker_failures=2, breaker_pause=30)._politeness
+        for _ in range(2):
+            alone.failed("SiteUnavailable")
+        assert alone._seconds_to_wait() > 20
+        alone.succeeded()
+        assert alone._seconds_to_wait() == 0
+
+    def test_does_not_burn_the_attempts_of_every_job(self, redis, namespace):
+        settings = Settings.load(
+            namespace=namespace,
+            threads=4,
+            backoff=0.01,
+            max_attempts=4,
+            http_retries=0,
+            breaker_failures=4,
+            breaker_pause=0.25,
+        )
+        with Replica.start() as replica, CvmPages(replica.url, settings=settings) as source:
+            months = Fund("18993924000100", "132922").months("2021-01", "2023-12")
+            replica.error_rate = 1  # an outage would say for how long to stay away
+            with Subscriber(redis, source, settings=settings):
+                batch = Publisher(redis, namespace=namespace).publish(months)
+                assert wait_until(lambda: len(batch.events()) >= 6, 30)
+                replica.error_rate = 0
+                status = batch.wait(60)
+            redis.delete(Keys.site(replica.url.split("/")[2]), Keys.sites())
+        assert status.done == 36
+        assert len(batch.events()) < 36 + 20, "most jobs waited instead of failing"
+
+
+def without_redis(client: HttpClient) -> HttpClient:
+    pool = client._politeness._shared[0].connection_pool
+    pool.disconnect()
+    pool.connection_kwargs["port"] = 1
+    return client
+
+
+def test_without_its_redis_a_site_without_a_rate_is_asked_on(site, make):
+    client = without_redis(make())
+    client._politeness.failed("SiteUnavailable")
+    client._politeness.pause(0.01)
+    client._politeness.succeeded()
+    ask(client, site, 2)
+    assert len(site.asked) == 2
+
+
+def test_without_its_redis_a_site_with_a_rate_is_not_asked_faster_than_agreed(site, make):
+    client = without_redis(make(rate=100))
+    assert client._politeness._seconds_to_wait() > 0

@@ -1,0 +1,1 @@
+"""What tests share: stand-ins, servers, processes, and ways to wait for a condition."""

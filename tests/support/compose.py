@@ -1,0 +1,218 @@
+"""docker-compose.yml as plain processes: the very commands, environment and health checks, without a Docker engine.
+
+What an engine would do is done by hand: host names, ports and the paths of volumes lead to this machine, and the
+server, which the image redis:8 has, is the embedded one. In its `bin`, each stack has a `docker-compose` of its own,
+which does what compose_exec.py can do.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+import yaml
+from chaos.processes import Child
+
+from scraperkit.config import Settings
+from scraperkit.embedded import install
+from scraperkit.embedded.keeper import free_port
+from support.tree import ROOT
+from support.waiting import wait_until
+
+FILE = ROOT / "docker-compose.yml"
+EXEC = Path(__file__).with_name("compose_exec.py")
+PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765}
+REPLICA = "http://replica:8765/SWB/Sistemas/SCW/CPublica/"
+
+
+def interpolated(text: str, variables: Mapping[str, str]) -> str:
+    """Put variables in, as ${NAME:-default} asks for."""
+    return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1]) or found[2], text)
+
+
+def services(**variables: str) -> dict[str, Any]:
+    """Return the services of docker-compose.yml."""
+    return dict(yaml.safe_load(interpolated(FILE.read_text(encoding="utf-8"), variables))["services"])
+
+
+class Stack:
+    """The services as processes below a folder; all of them are ended on leaving the block.
+
+    Parameters
+    ----------
+    lease : float
+        Seconds after which a killed worker's jobs are taken over: the one setting that is not as in the file, where it
+        is a minute.
+    **variables
+        What somebody sets before `docker-compose up`.
+
+    Attributes
+    ----------
+    ports : dict
+        The port of each service on this machine.
+    """
+
+    def __init__(self, folder: Path, *, lease: float = 2.0, **variables: str) -> None:
+        for tool in ("bash", "curl", "od", "sha256sum"):
+            if shutil.which(tool) is None:
+                pytest.skip(f"{tool} is not installed here")
+        self.folder = folder
+        self._lease = lease
+        self.ports = {service: free_port(0) for service in PORTS}
+        self.services = services(**variables)
+        self._running: dict[str, list[Child]] = {name: [] for name in self.services}
+        self._started = 0
+        home = install.install(Settings.load().cache)
+        for name in ("secrets", "data", "home", "bin", "logs", "tmp"):
+            (folder / name).mkdir(parents=True)
+        self._modules = ["--loadmodule", str(home / "lib" / "redistimeseries.so")]
+        self._write_commands(home)
+
+    def _write_commands(self, home: Path) -> None:
+        """What PATH leads to first: redis-cli as it is in the container, and docker-compose for this stack."""
+        wrapper = (ROOT / "deploy/redis/redis-cli").read_text(encoding="utf-8")
+        real = f"{home}/bin/redis-cli -p {self.ports['redis']}"
+        commands = {
+            "redis-server": f'#!/bin/sh\nexec {home}/bin/redis-server "$@"\n',
+            "redis-cli": self.here(wrapper.replace("/usr/local/bin/redis-cli", real)),
+            "docker-compose": f'#!/bin/sh\nexec {sys.executable} -I -S {EXEC} {self.folder} "$@"\n',
+        }
+        for name, text in commands.items():
+            path = self.folder / "bin" / name
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o755)
+        state = {name: self.environment(name) for name in self.services}
+        (self.folder / "stack.json").write_text(json.dumps(state), encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for children in self._running.values():
+            for child in children:
+                child.kill()
+
+    # ------------------------------------------------------------------ from a container to this machine
+
+    def here(self, text: str) -> str:
+        """Return a word of a command, or a value of the environment, with what it names on this machine."""
+        paths = {
+            "/run/secrets": self.folder / "secrets",
+            "/home/scraperkit": self.folder / "home",
+            "/deploy/": f"{ROOT}/deploy/redis/",
+        }
+        for there, path in paths.items():
+            text = text.replace(there, str(path))
+        for service, port in PORTS.items():
+            for host in (service, "127.0.0.1"):
+                text = text.replace(f"{host}:{port}", f"127.0.0.1:{self.ports[service]}")
+            text = text.replace(f"('127.0.0.1', {port})", f"('127.0.0.1', {self.ports[service]})")
+            text = str(self.ports[service]) if text == str(port) else text
+        return {"0.0.0.0": "127.0.0.1", "/data": str(self.folder / "data")}.get(text, text)
+
+    def environment(self, service: str) -> dict[str, str]:
+        """Return all that a service finds in its environment: nothing of this process's own."""
+        path = [self.folder / "bin", Path(sys.executable).parent, "/usr/bin", "/bin"]
+        own = {name: value for name, value in os.environ.items() if name.startswith("COV")}
+        given = self.services[service].get("environment", {})
+        return {
+            **own,
+            "PATH": ":".join(map(str, path)),
+            "HOME": str(self.folder / "home"),
+            "TMPDIR": str(self.folder / "tmp"),
+            "PYTHONUNBUFFERED": "1",
+            "SCRAPERKIT_LEASE": str(self._lease),
+            **{name: self.here(str(value)) for name, value in given.items()},
+        }
+
+    def command(self, service: str) -> list[str]:
+        """Return the command of a service."""
+        words = [self.here(word) for word in self.services[service]["command"]]
+        if words[0] == "redis-server":
+            # The image's entry point adds its modules; and without a network of containers, it is this machine only.
+            words += ["--port", str(self.ports["redis"]), "--bind", "127.0.0.1", *self._modules]
+        if words[0] == "jupyter" and os.geteuid() == 0:
+            words.append("--allow-root")  # in the container, nobody is
+        return words
+
+    # ------------------------------------------------------------------ docker-compose up, exec
+
+    def up(self, *names: str, **scale: int) -> None:
+        """Start services, after what they depend on, or have another number of them; returns when all are healthy."""
+        for name in names:
+            self._need(name)
+        for name in names:
+            self._scale(name, scale.get(name, max(1, len(self._running[name]))))
+        for name in names:
+            assert wait_until(lambda name=name: self.healthy(name), 30), self.logs(name)
+
+    def _need(self, name: str) -> None:
+        for needed, how in self.services[name].get("depends_on", {}).items():
+            self._need(needed)
+            if how["condition"] == "service_completed_successfully":
+                self.run(needed)
+            elif not self._running[needed]:
+                self.up(needed)
+
+    def run(self, name: str) -> None:
+        """Run a service that ends by itself."""
+        subprocess.run(self.command(name), env=self.environment(name), check=True, timeout=20)
+
+    def _scale(self, name: str, wanted: int) -> None:
+        children = self._running[name] = [child for child in self._running[name] if child.code is None]
+        while len(children) < wanted:
+            self._started += 1
+            log = self.folder / "logs" / f"{name}-{self._started}"
+            children.append(Child(tuple(self.command(name)), self.environment(name), log))
+        for child in children:
+            if self.services[name]["command"][0] == "scraperkit":
+                child.ready()
+        leaving, self._running[name] = children[wanted:], children[:wanted]
+        for child in leaving:
+            child.ask_to_stop()
+        for child in leaving:
+            assert child.wait(30) == 0, child.output
+
+    def down(self) -> None:
+        """Stop all, those first that others do not need; each must end by itself, and well."""
+        for name in reversed(list(self.services)):
+            # JupyterLab ends by a signal of its own after it has shut down its kernels.
+            self._scale(name, 0)
+
+    def children(self, name: str) -> list[Child]:
+        """Return the processes of a service."""
+        return self._running[name]
+
+    def healthy(self, name: str) -> bool:
+        """Run the health check of a service once."""
+        test = self.services[name]["healthcheck"]["test"]
+        words = ["/bin/sh", "-c", test[1]] if test[0] == "CMD-SHELL" else test[1:]
+        return self.exec(name, *words).returncode == 0
+
+    def exec(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as in the container of a service."""
+        return subprocess.run(
+            [self.here(word) for word in words], env=self.environment(name), capture_output=True, text=True, timeout=30
+        )
+
+    def logs(self, name: str) -> str:
+        """Return what all processes of a service have said."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self.folder.glob(f"logs/{name}-*")))
+
+    def redis_url(self, user: str = "scraperkit") -> str:
+        """Return the address of Redis for one of its users."""
+        name = {"scraperkit": "redis-password", "lab": "lab-password", "default": "redis-admin-password"}[user]
+        return f"redis://{user}:{self.secrets()[name]}@127.0.0.1:{self.ports['redis']}"
+
+    def secrets(self) -> dict[str, str]:
+        """Return each secret by the name of its file."""
+        files = [path for path in (self.folder / "secrets").iterdir() if path.name != "users.acl"]
+        return {path.name: path.read_text().strip() for path in files}

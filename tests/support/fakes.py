@@ -1,0 +1,54 @@
+"""Sources that a test holds the strings of, and requests to give them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from scraperkit.models import DailyQuote, Fund, ScrapeRequest
+
+FUND = Fund("18993924000100", "132922", "Fundo Exemplo", "EM FUNCIONAMENTO NORMAL", dt.date(2019, 1, 2))
+
+
+def one_quote(request: ScrapeRequest) -> list[DailyQuote]:
+    """A month of one day, its figures told by the month."""
+    number = request.year * 100 + request.month
+    return [
+        DailyQuote(request.document, request.first_day, number / 100, number * 10.0, number, 0.0, 1.5, number * 11.0)
+    ]
+
+
+class FakeSite:
+    """A source that answers at once, counts what it was asked, and fails where the test says so."""
+
+    def __init__(self, answer: Callable[[ScrapeRequest], Sequence[DailyQuote]] = one_quote) -> None:
+        self.answer = answer
+        self.asked: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
+        with self._lock:
+            self.asked[request.month_year] += 1
+        return self.answer(request)
+
+
+class GatedSite(FakeSite):
+    """A source whose threads wait inside ``fetch`` until the test opens the gate."""
+
+    def __init__(self, answer: Callable[[ScrapeRequest], Sequence[DailyQuote]] = one_quote) -> None:
+        super().__init__(answer)
+        self.gate = threading.Event()
+        self.inside = threading.Semaphore(0)
+
+    def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
+        self.inside.release()
+        assert self.gate.wait(60), "the test never opened the gate"
+        return super().fetch(request)
+
+
+def months(count: int, *, year: int = 2021) -> list[ScrapeRequest]:
+    """Requests for the first `count` months from January of `year` on."""
+    last = year * 12 + count - 1
+    return FUND.months(f"{year}-01", f"{last // 12}-{last % 12 + 1:02d}")

@@ -1,0 +1,41 @@
+"""Redis servers of a test's own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from scraperkit.config import Settings
+from scraperkit.embedded import install
+from support.waiting import wait_until
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterator[None]:
+    """A bare redis-server with just these options, and a socket that tells when it is there."""
+    home = install.install(Settings.load().cache)
+    ready = folder / "ready.sock"
+    module = ["--loadmodule", home / "lib" / "redistimeseries.so"] if timeseries else []
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [home / "bin" / "redis-server", "--dir", folder, "--save", "", "--unixsocket", ready, *options, *module],
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        assert wait_until(lambda: listens(ready)), (folder / "log").read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def listens(path: Path) -> bool:
+    """Whether somebody answers there; the file is there a little earlier."""
+    with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
+        probe.connect(str(path))
+        return True
+    return False

@@ -1,0 +1,32 @@
+"""Waiting for a condition, never for a time."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+
+
+def wait_until(condition, seconds: float = 10.0) -> bool:
+    """Wait for a condition, not for a time; tell whether it came."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def servers_below(folder: Path) -> list[str]:
+    """Return the Redis servers and keepers whose data lie below a folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = process.cmdline()
+            ours = str(folder) in " ".join(words) and "embedded.keeper" in " ".join(words)
+            if ours or ("redis-server" in "".join(words[:1]) and Path(process.cwd()).is_relative_to(folder)):
+                found.append(f"{process.pid} {' '.join(words)}")
+        except psutil.Error:
+            continue
+    return found

@@ -1,0 +1,34 @@
+"""Workers and subscribers with the settings that a test names."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from scraperkit.config import Settings
+from scraperkit.engine.worker import Worker
+from scraperkit.subscriber import Subscriber
+
+AT_ONCE = {"backoff": 0.0, "max_attempts": 3, "threads": 2}
+
+
+def subscriber(redis, namespace, site, **options) -> Subscriber:
+    given = {key: options.pop(key) for key in list(options) if key in Settings.model_fields}
+    settings = Settings.load(namespace=namespace, **given)
+    return Subscriber(redis, site, settings=settings, **options)
+
+
+def step(worker: Worker, before: Callable[[], object] = lambda: None, *, times: int = 1, block: float = 0.0) -> dict:
+    """Start a worker, do `before`, step it, and close it; return the outcomes."""
+
+    async def go() -> dict:
+        await worker.start()
+        try:
+            before()
+            for _ in range(times):
+                await worker.step(block)
+        finally:
+            await worker.close()
+        return dict(worker.outcomes)
+
+    return asyncio.run(go())

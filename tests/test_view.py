@@ -1,0 +1,117 @@
+"""What a notebook shows of the kit's objects: the same as HTML and as text, and never a page's own HTML."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.fakes import FUND, FakeSite, months, one_quote
+from support.views import EVIL, shown
+from support.workers import subscriber
+
+from scraperkit.batch import Batch
+from scraperkit.health import Health
+from scraperkit.models import Fund
+from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
+from scraperkit.view import Table, View
+
+
+@pytest.fixture
+def failing_batch(redis, namespace):
+    """Of five jobs one is done; three fail of the same reason, one of another, which holds HTML."""
+
+    def answer(request):
+        if request.month == 1:
+            return one_quote(request)
+        raise OSError(f"{EVIL} of {request.month_year}" if request.month == 2 else f"reset in {request.month_year}")
+
+    with subscriber(redis, namespace, FakeSite(answer), max_attempts=1):
+        batch = Publisher(redis, namespace=namespace).publish(months(5))
+        batch.wait(30)
+    return batch
+
+
+class TestABatch:
+    def test_counts_and_groups_what_failed_by_reason(self, failing_batch):
+        text, html = shown(failing_batch)
+        assert failing_batch.id in text
+        assert re.search(r"done +1\n", text)
+        assert re.search(r"failed +4\n", text)
+        assert re.search(r"3 +OSError: reset in … +18\.993\.924/0001-00 03/2021", text)
+        assert EVIL in text
+        assert "<script" not in html
+
+    def test_has_a_bar_as_wide_as_its_counts(self, failing_batch):
+        _, html = shown(failing_batch)
+        assert "aria-label='1 of 5 done'" in html
+        assert re.findall(r"width: ([\d.]+)%", html) == ["20", "80"]
+
+    def test_that_goes_on_says_so(self, redis, namespace):
+        text, _ = shown(Publisher(redis, namespace=namespace).publish(months(3)))
+        assert "goes on" in text
+        assert re.search(r"pending +3", text)
+
+    def test_whose_status_is_shown_alone(self, failing_batch):
+        assert shown(failing_batch.status())[0] == "Finished: 5 published, 1 done, 4 failed"
+
+    def test_of_nothing_is_finished(self, redis, namespace):
+        text, _ = shown(Publisher(redis, namespace=namespace).publish([]))
+        assert "is finished" in text
+
+    def test_that_has_expired_still_shows_its_id(self, redis, namespace):
+        text, _ = shown(Batch(redis, "b-1", namespace=namespace))
+        assert text == "Batch b-1: its counts cannot be read now"
+
+
+class TestOthers:
+    def test_a_fund(self):
+        text, _ = shown(FUND)
+        for fact in ("Fundo Exemplo", "18.993.924/0001-00", "132922", "EM FUNCIONAMENTO NORMAL", "2019-01-02"):
+            assert fact in text
+
+    def test_a_fund_whose_name_is_no_name(self):
+        text, html = shown(Fund("18993924000100", "132922", EVIL + "\x1b[31m\nsecond line", EVIL))
+        assert "<script" not in html
+        assert "\x1b" not in text + html
+        assert len(text.splitlines()) == 4
+
+    def test_a_subscriber_says_what_it_is_at(self, redis, namespace):
+        with subscriber(redis, namespace, FakeSite(), threads=2, name="anna") as one:
+            Publisher(redis, namespace=namespace).publish(months(2)).wait(30)
+            text, _ = shown(one)
+            assert "anna listens" in text
+            assert "0 busy of 2" in text
+            assert re.search(r"done +2", text)
+            one.pause()
+            assert "anna is paused" in shown(one)[0]
+        assert "stopped" in shown(one)[0]
+
+    @pytest.mark.parametrize(("delivery", "place"), [("stream", "jobs"), ("pubsub", "fund_parser")])
+    def test_a_publisher(self, redis, namespace, delivery, place):
+        text, _ = shown(Publisher(redis, namespace=namespace, delivery=delivery))
+        assert f"{namespace}:{place}" in text
+
+    def test_health(self, redis, namespace):
+        assert "no worker is alive" in shown(Health.read(redis, namespace=namespace))[0]
+        with subscriber(redis, namespace, FakeSite(), threads=3, name="anna"):
+            text, _ = shown(Health.read(redis, namespace=namespace))
+        assert "1 worker is alive" in text
+        assert re.search(r"anna +3 +both", text)
+
+    def test_a_replica(self):
+        with Replica.start(latency=0.25) as site:
+            text, _ = shown(site)
+            assert site.url in text
+            assert "0.25 s" in text
+        assert "stopped" in shown(site)[0]
+
+
+class TestAView:
+    def test_is_not_longer_than_a_page(self):
+        table = Table(("number",), [(str(number),) for number in range(1000)])
+        view = View("Title", "state " * 1000, (("label", "x" * 10_000),), tables=(table,))
+        assert len(view.text().splitlines()) < 40
+        assert "… and 970 more" in view.text()
+        assert "… and 970 more" in view.html()
+        assert len(view.html()) < 10_000
