@@ -49,11 +49,13 @@ test: ## Run the tests, all but the few that take half a minute each; some of th
 	@$(SETUP) --extras lab,dev
 	@$(BIN)/pytest $(TESTS) $(ARGS)
 
-check: ## Everything that must pass before a change goes in: ruff, mypy, all tests, 90 % covered
+check: ## Everything that must pass before a change goes in: ruff, mypy, layers, all tests, 90 % covered
 	@$(SETUP) --extras lab,dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/loq
+	@$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory test ARGS="-m '' --cov=scraperkit $(ARGS)"
 
 format: ## Put the code into shape with ruff

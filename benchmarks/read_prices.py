@@ -23,7 +23,8 @@ from stdnum.br import cnpj as stdnum_cnpj
 
 from scraperkit.keys import Keys
 from scraperkit.models import DailyQuote
-from scraperkit.timeseries import SeriesStore, TimeSeriesReader
+from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.store import SeriesStore
 
 T = TypeVar("T")
 

@@ -42,7 +42,8 @@ if TYPE_CHECKING:
     from scraperkit.replica import Replica
     from scraperkit.sources import CvmPages, Source
     from scraperkit.subscriber import Subscriber
-    from scraperkit.timeseries import SeriesStore, TimeSeriesReader
+    from scraperkit.timeseries.reader import TimeSeriesReader
+    from scraperkit.timeseries.store import SeriesStore
 
 # An application that wants the log sets it up. Otherwise Python would print warnings of worker threads below any cell.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
@@ -94,7 +95,8 @@ _NAMES = {
     "replica": ("Replica",),
     "sources": ("CvmPages", "Source"),
     "subscriber": ("Subscriber",),
-    "timeseries": ("SeriesStore", "TimeSeriesReader"),
+    "timeseries.reader": ("TimeSeriesReader",),
+    "timeseries.store": ("SeriesStore",),
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names}
 _MODULES = {"calendar", "errors", "lessons", "metrics", "plot"}

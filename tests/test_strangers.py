@@ -21,7 +21,7 @@ from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 from scraperkit.sources import CvmPages
 from scraperkit.subscriber import Subscriber
-from scraperkit.timeseries import TimeSeriesReader
+from scraperkit.timeseries.reader import TimeSeriesReader
 
 
 class TestArguments:

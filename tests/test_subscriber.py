@@ -20,7 +20,7 @@ from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
-from scraperkit.timeseries import TimeSeriesReader
+from scraperkit.timeseries.reader import TimeSeriesReader
 
 
 class TestTheRoad:

@@ -1,4 +1,4 @@
-"""The pricer as a service: a REST API that publishes months to scrape, and serves what is stored.
+"""The REST pricer: publishes months to scrape and serves what is stored; imported by cli only.
 
 ``scraperkit api`` runs it; ``scraperkit.api:app`` is the same app for any other ASGI server, with the settings of the
 environment.

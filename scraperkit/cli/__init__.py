@@ -1,4 +1,4 @@
-"""The ``scraperkit`` command line."""
+"""The command line: commands, doctor, demo and supervisor; imported by __main__ only."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def prices(
 ) -> None:
     """Show what is stored, or write it to a file."""
     from scraperkit.connection import connect
-    from scraperkit.timeseries import TimeSeriesReader
+    from scraperkit.timeseries.reader import TimeSeriesReader
 
     if out is not None and out.suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")

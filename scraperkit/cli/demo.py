@@ -21,7 +21,7 @@ from scraperkit.replica import Replica
 from scraperkit.replica.sample import SampleFund
 from scraperkit.sources import CvmPages
 from scraperkit.subscriber import Subscriber
-from scraperkit.timeseries import TimeSeriesReader
+from scraperkit.timeseries.reader import TimeSeriesReader
 
 log = logging.getLogger(__name__)
 START, END = "2022-01", "2023-12"

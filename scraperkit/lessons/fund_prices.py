@@ -11,7 +11,7 @@ from scraperkit import metrics
 from scraperkit.calendar import business_days
 from scraperkit.errors import UnknownFund
 from scraperkit.lessons.lesson import Lesson
-from scraperkit.timeseries import TimeSeriesReader
+from scraperkit.timeseries.reader import TimeSeriesReader
 
 # The funds of the lesson that its exercises are about.
 STOCKS, PATCHY, LOANS = "18993924000100", "99101016000158", "99101018000147"

@@ -8,7 +8,7 @@ from scraperkit import metrics
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.lessons.answers import batch_of, unfinished
 from scraperkit.lessons.lesson import Lesson
-from scraperkit.timeseries import TimeSeriesReader
+from scraperkit.timeseries.reader import TimeSeriesReader
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:

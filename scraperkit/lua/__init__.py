@@ -1,4 +1,4 @@
-"""What must happen in Redis all at once, as Lua scripts; imported by whatever changes jobs, batches or series."""
+"""What must happen in Redis all at once, as Lua scripts; imported by everything that changes jobs or batches."""
 
 from __future__ import annotations
 

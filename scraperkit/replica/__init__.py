@@ -1,4 +1,4 @@
-"""An offline stand-in for the regulator's site: the same addresses, forms and pages, filled with the sample."""
+"""An offline stand-in for the regulator's site, with its sample; imported by lessons, cli and users."""
 
 from __future__ import annotations
 

@@ -20,8 +20,7 @@ from urllib3.util import Retry
 
 from scraperkit.config import Settings, __version__
 from scraperkit.errors import NotACvmPage, SiteUnavailable, SourceError
-from scraperkit.sources.politeness import Politeness
-from scraperkit.sources.robots import crawl_delay
+from scraperkit.sources.politeness import Politeness, crawl_delay
 
 BACKOFF = 0.5
 BACKOFF_LIMIT = 10.0

@@ -11,6 +11,7 @@ import time
 import uuid
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.robotparser import RobotFileParser
 
 import redis as redis_py
 from limits import RateLimitItemPerSecond
@@ -24,6 +25,7 @@ from scraperkit.lua import script
 
 log = logging.getLogger(__name__)
 LIVE_RATE = 2.0
+LONGEST_DELAY = 60.0
 _LONGEST_NAP = 1.0
 _SHORTEST_NAP = 0.01
 _DAY = 86_400
@@ -218,3 +220,19 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def crawl_delay(text: str, user_agent: str) -> float:
+    r"""Return the seconds that ``robots.txt`` wants between two requests, 0 if it does not say; at most a minute.
+
+    Examples
+    --------
+    >>> crawl_delay("User-agent: *\nCrawl-delay: 10", "scraperkit")
+    10.0
+    """
+    rules = RobotFileParser()
+    rules.parse(text.splitlines())
+    try:
+        return min(LONGEST_DELAY, max(0.0, float(rules.crawl_delay(user_agent) or 0)))
+    except (TypeError, ValueError):
+        return 0.0

@@ -17,7 +17,8 @@ from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, MonthNotOffered, SiteUnavailable
 from scraperkit.models import DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
-from scraperkit.timeseries import SeriesStore, TimeSeriesReader
+from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.store import SeriesStore
 
 EXAMPLE = (
     '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",'

@@ -12,7 +12,8 @@ from scraperkit.calendar import business_days
 from scraperkit.lessons import fund_prices
 from scraperkit.lessons.fund_prices import LOANS, PATCHY, STOCKS
 from scraperkit.replica.sample import load_sample
-from scraperkit.timeseries import SeriesStore, TimeSeriesReader
+from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.store import SeriesStore
 
 FELL = pd.DatetimeIndex(["2022-06-15", "2023-06-15"])
 

@@ -35,7 +35,7 @@ from scraperkit.models import Fund, ScrapeRequest
 from scraperkit.replica import Replica
 from scraperkit.replica.sample import load_sample
 from scraperkit.sources import CvmPages, Source
-from scraperkit.sources.cvm_table import HEADINGS
+from scraperkit.sources.cvm_parser import HEADINGS
 
 CNPJ, OTHER = "18993924000100", "99101011000125"
 ONCE = Settings(http_retries=0, read_timeout=10, connect_timeout=5, breaker_failures=1000)

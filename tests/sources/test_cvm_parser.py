@@ -19,14 +19,16 @@ from scraperkit.models import METRICS, DailyQuote
 from scraperkit.replica.pages import render_daily
 from scraperkit.replica.sample import SampleFund
 from scraperkit.sources.cvm_parser import (
+    HEADINGS,
     SearchRow,
     parse_daily,
+    parse_decimal,
     parse_first_daily,
     parse_fund_page,
+    parse_integer,
     parse_search,
     pk_of,
 )
-from scraperkit.sources.cvm_table import HEADINGS, parse_decimal, parse_integer
 from scraperkit.sources.markup import decode
 
 CNPJ, ADMINISTRATOR, LETTERED = "18993924000100", "99100001000175", "12ABC34501DE35"

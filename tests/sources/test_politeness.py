@@ -23,8 +23,7 @@ from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
 from scraperkit.sources import CvmPages
 from scraperkit.sources.http import HttpClient
-from scraperkit.sources.politeness import Politeness
-from scraperkit.sources.robots import crawl_delay
+from scraperkit.sources.politeness import Politeness, crawl_delay
 from scraperkit.subscriber import Subscriber
 
 

@@ -23,7 +23,7 @@ from scraperkit.connection import connect
 from scraperkit.errors import FundNotFound
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
-from scraperkit.timeseries import SeriesStore
+from scraperkit.timeseries.store import SeriesStore
 
 COMMAND = str(Path(sys.executable).parent / "scraperkit")
 CNPJ = "18993924000100"

@@ -21,7 +21,7 @@ from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import ConfigError, RedisUnreachable, StoreError, UnknownFund
 from scraperkit.keys import Keys
 from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund
-from scraperkit.timeseries import SeriesStore, TimeSeriesReader, frames
+from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import (
     add_commands,
     check_replies,
@@ -31,6 +31,8 @@ from scraperkit.timeseries.commands import (
     sample_count,
 )
 from scraperkit.timeseries.link import Link
+from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.store import SeriesStore
 
 A, B, C = "18993924000100", "12ABC34501DE35", "00000000000191"
 KEYS = Keys("lesson")

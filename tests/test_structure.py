@@ -1,0 +1,98 @@
+"""The house: few modules at the root, imports in one direction, and a front door that shows only what is public."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from support.tree import ROOT, load_tool
+
+import scraperkit as sk
+
+ROOMS = sorted(path.parent.name for path in (ROOT / "scraperkit").glob("*/__init__.py"))
+PUBLIC_MODULES = ["calendar", "errors", "lessons", "metrics", "plot"]
+
+
+@pytest.fixture(scope="module")
+def figures() -> ModuleType:
+    return load_tool("figures.py")
+
+
+class TestRooms:
+    def test_the_root_can_be_read_in_an_afternoon(self):
+        assert len(list((ROOT / "scraperkit").glob("*.py"))) <= 16
+
+    @pytest.mark.parametrize("room", ROOMS)
+    def test_the_first_line_of_each_says_what_it_is_for_and_who_may_import_it(self, room):
+        docstring = ast.get_docstring(ast.parse((ROOT / "scraperkit" / room / "__init__.py").read_text()))
+        assert "; imported by " in docstring.splitlines()[0]
+
+    def test_the_ten_lines_call_few_files(self):
+        told = subprocess.run(
+            [sys.executable, ROOT / "tools" / "figures.py"], capture_output=True, text=True, check=True, timeout=100
+        ).stdout
+        (line,) = [line for line in told.splitlines() if line.startswith("files of the ten lines")]
+        assert int(line.split()[5].rstrip(",")) <= 38, told
+
+
+class TestOneDirection:
+    def test_no_modules_import_each_other_in_a_circle_type_only_imports_counted(self, figures):
+        assert figures.import_circles() == []
+
+    def test_the_contract_refuses_an_import_that_runs_back_up(self, tmp_path):
+        """The layers are those of pyproject.toml, held against a copy of the package with one import too many."""
+        package = tmp_path / "scraperkit"
+        subprocess.run(["cp", "-r", ROOT / "scraperkit", package], check=True)
+        subprocess.run(["cp", ROOT / "pyproject.toml", tmp_path], check=True)
+        lint = [Path(sys.executable).parent / "lint-imports", "--no-cache"]
+        kept = subprocess.run(lint, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert kept.returncode == 0, kept.stdout
+        with (package / "keys.py").open("a") as file:
+            file.write("\nif TYPE_CHECKING:\n    from scraperkit.batch import Batch\n")
+        broken = subprocess.run(lint, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert broken.returncode == 1
+        assert "scraperkit.keys -> scraperkit.batch" in broken.stdout
+
+
+class TestTheFrontDoor:
+    def test_everything_it_names_is_there(self):
+        for name in sk.__all__:
+            assert getattr(sk, name) is not None
+        assert dir(sk) == sorted(sk.__all__)
+
+    def test_errors_are_in_a_room_of_their_own(self):
+        at_the_top = {name for name in sk.__all__ if isinstance(getattr(sk, name), type)}
+        assert {name for name in at_the_top if issubclass(getattr(sk, name), Exception)} == {
+            "ScraperKitError",
+            "ScraperKitWarning",
+        }
+        assert not hasattr(sk, "RedisError")
+        assert issubclass(sk.errors.RedisError, sk.ScraperKitError)
+
+    @pytest.mark.parametrize("name", PUBLIC_MODULES)
+    def test_tab_completion_shows_what_is_public_and_no_modules(self, name):
+        module = getattr(sk, name)
+        assert dir(module) == sorted(module.__all__)
+        assert not [shown for shown in dir(module) if isinstance(getattr(module, shown), ModuleType)]
+
+    def test_the_public_modules_are_those(self):
+        assert [name for name in sk.__all__ if isinstance(getattr(sk, name), ModuleType)] == PUBLIC_MODULES
+
+    def test_no_module_bears_the_name_of_a_public_function(self):
+        for owner in (sk, *(getattr(sk, name) for name in PUBLIC_MODULES)):
+            for name in set(owner.__all__) - set(PUBLIC_MODULES):
+                with pytest.raises(ModuleNotFoundError):
+                    importlib.import_module(f"{owner.__name__}.{name}")
+
+    def test_what_looks_like_a_chart_of_a_fund_is_no_module(self):
+        assert not hasattr(sk.plot, "fund")
+
+    def test_a_subscriber_has_its_dashboard_though_it_imports_none(self):
+        code = "import scraperkit as sk; print(sk.Subscriber.dashboard_factory.__name__)"
+        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        assert told == "Dashboard\n"
