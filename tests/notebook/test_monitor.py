@@ -26,7 +26,7 @@ class TestABlock:
     def test_shows_what_publishing_and_scraping_asked_of_redis(self, redis, namespace, keys):
         with sk.monitor(redis, namespace=namespace) as seen:
             with subscriber(redis, namespace, FakeSite(), threads=1):
-                Publisher(redis, namespace=namespace).publish(months(2)).wait(30)
+                Publisher(redis, namespace=namespace).publish(months(2)).wait(60)
         table = seen.table()
         assert {column: str(dtype) for column, dtype in table.dtypes.items()} == {
             "time": "datetime64[us, UTC]",
@@ -97,7 +97,7 @@ class TestABlock:
 class TestSeconds:
     def test_give_the_table_at_once(self, redis, namespace):
         with subscriber(redis, namespace, FakeSite(), heartbeat=0.05):
-            table = sk.monitor(redis, seconds=0.3, namespace=namespace)
+            table = sk.monitor(redis, seconds=2.0, namespace=namespace)
         assert Keys(namespace).workers in set(table["key"])
 
     @pytest.mark.parametrize("seconds", [0, -1, 601, float("nan")])

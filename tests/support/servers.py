@@ -30,7 +30,7 @@ def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterat
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def listens(path: Path) -> bool:
