@@ -363,7 +363,7 @@ class TestService:
         assert stack.secrets()["lab-password"] not in told.stdout
 
     def test_all_end_in_order(self, stack):
-        running = [psutil.Process(child.pid) for name in PORTS for child in stack.children(name)]
+        running = [psutil.Process(child.pid) for name in stack.services for child in stack.children(name)]
         running += [child for process in running for child in process.children(recursive=True)]
         assert len(running) >= 4
         assert cli(stack, "ACL", "LOG") == "", "nothing that the services do is refused"
