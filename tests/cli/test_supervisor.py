@@ -226,6 +226,18 @@ class TestSupervisor:
             """
         assert self.run(script, until=lambda: told(lives) > 5) == 0
 
+    def test_a_worker_that_was_ready_counts_as_ready_even_if_it_dies_before_its_parent_looks(self):
+        script = "print('READY x', flush=True); os._exit(69)"
+        supervisor = supervisor_module.Supervisor([self.child(script)], stop_deadline=60, silence=60)
+        try:
+            supervisor._start_those_due()
+            supervisor._children[0].process.wait(60)
+            supervisor._bury()
+            assert supervisor._given_up is None
+        finally:
+            supervisor._kill_all()
+            supervisor._selector.close()
+
     def test_one_whose_loop_stands_still_is_killed_and_replaced(self, tmp_path, caplog):
         lives = tmp_path / "lives"
         script = f"""

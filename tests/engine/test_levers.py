@@ -50,9 +50,9 @@ class TestAPause:
         site = GatedSite()
         leased = {"lease": 4.0, "heartbeat": 20.0}
         with subscriber(redis, namespace, site, threads=1, prefetch=0, delivery="both", **leased) as one:
-            batch = publish(redis, namespace, 1)
             spoken = publish(redis, namespace, 1, "pubsub", 2022)
             assert site.inside.acquire(timeout=60)
+            batch = publish(redis, namespace, 1)
             assert wait_until(lambda: len(one.worker.held) == 2)
             one.pause()
             site.gate.set()
