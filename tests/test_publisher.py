@@ -232,7 +232,7 @@ class TestOnlyMissing:
         assert publisher.publish(FUND.months(today), only_missing=True).status().published == 1
 
     def test_what_workers_store_counts_an_empty_month_too(self, redis, namespace, publisher):
-        from helpers import FakeSite, one_quote
+        from support.fakes import FakeSite, one_quote
         from test_worker import step
 
         from scraperkit.config import Settings
