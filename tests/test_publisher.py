@@ -7,10 +7,13 @@ import json
 import time
 
 import pytest
-from support.fakes import FUND, FakeSite, GatedSite, months
+from support.fakes import FUND, FakeSite, GatedSite, months, one_quote
 from support.waiting import wait_until
+from support.workers import step
 
 from scraperkit.batch import Batch
+from scraperkit.config import Settings
+from scraperkit.engine.worker import Worker
 from scraperkit.errors import BatchNotFound, BatchTimeout, ConfigError, ScraperKitWarning
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher, batch_id_of
@@ -232,12 +235,6 @@ class TestOnlyMissing:
         assert publisher.publish(FUND.months(today), only_missing=True).status().published == 1
 
     def test_what_workers_store_counts_an_empty_month_too(self, redis, namespace, publisher):
-        from support.fakes import FakeSite, one_quote
-        from test_worker import step
-
-        from scraperkit.config import Settings
-        from scraperkit.engine.worker import Worker
-
         site = FakeSite(lambda request: [] if request.month == 1 else one_quote(request))
         publisher.publish(months(2))
         step(Worker(redis, site, settings=Settings.load(namespace=namespace)))
