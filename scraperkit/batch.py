@@ -18,13 +18,13 @@ from tqdm.auto import tqdm
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.connection import redis_needed
-from scraperkit.engine.cancelling import Cancelling
-from scraperkit.engine.lost import GRACE, State, find_lost, states_of
-from scraperkit.engine.outage import is_away
+from scraperkit.engine.hosting import raise_engine_error
+from scraperkit.engine.ledger import GRACE, Ledger
+from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import live_workers
-from scraperkit.engine.running import raise_engine_error
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
+from scraperkit.lua.state import COUNTERS
 from scraperkit.view import COLOURS, Bar, NotebookRepr, Table, View
 
 _POLL = 0.1
@@ -105,6 +105,7 @@ class Batch(NotebookRepr):
         self.receivers = receivers
         self.keys = Keys(namespace or Settings.load().namespace)
         self._redis: Any = redis
+        self._ledger = Ledger(redis, self.keys, batch_id)
 
     @classmethod
     def find(cls, redis: redis_py.Redis, batch_id: str, *, namespace: str | None = None) -> Self:
@@ -184,8 +185,8 @@ class Batch(NotebookRepr):
             Indexed by ``message`` (message id); columns ``cnpj``, ``month`` (MM/YYYY), ``state`` (pending, running,
             done, failed, lost, cancelled) and ``error``, all text; sorted by fund and month. Empty for an empty batch.
         """
-        states = self._states()
-        lost = find_lost(self._redis, self.keys, self.id, states)
+        states = self._ledger.states()
+        lost = self._ledger.lost(states)
         rows = []
         for message, (state, cnpj, month, error) in states.items():
             found_lost = message in lost
@@ -217,11 +218,8 @@ class Batch(NotebookRepr):
         >>> batch.cancel(), str(batch.status())
         (12, '12 published, 0 done, 12 cancelled')
         """
-        _, delivery = self._counts()
-        cancelling = Cancelling(self._redis, self.keys, self.id, Settings.load().claim_ttl)
-        if delivery == "pubsub":
-            return cancelling.spoken(message for message, state in self._states().items() if state[0] == "pending")
-        return cancelling.waiting_again() + cancelling.in_stream()
+        self._counts()
+        return self._ledger.cancel()
 
     @redis_needed()
     def events(self) -> pd.DataFrame:
@@ -238,8 +236,7 @@ class Batch(NotebookRepr):
         return events_of(self._redis, self.keys, self.id)
 
     def _counts(self) -> tuple[BatchStatus, str]:
-        names = ["published", "done", "failed", "lost", "cancelled", "delivery"]
-        found = self._redis.hmget(self.keys.batch(self.id), names)
+        found = self._redis.hmget(self.keys.batch(self.id), [*COUNTERS, "delivery"])
         if found[0] is None:
             raise BatchNotFound(
                 f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}: it has expired, or is another's"
@@ -249,11 +246,8 @@ class Batch(NotebookRepr):
         return BatchStatus(published, done, failed, pending, lost, cancelled), str(found[5])
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
-        lost = len(find_lost(self._redis, self.keys, self.id, self._states()))
+        lost = len(self._ledger.lost(self._ledger.states()))
         return replace(status, pending=status.pending - lost, lost=status.lost + lost)
-
-    def _states(self) -> dict[str, State]:
-        return states_of(self._redis, self.keys, self.id)
 
     def _show(self, bar: Any, status: BatchStatus) -> None:
         bar.update(status.published - status.pending - bar.n)

@@ -12,7 +12,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
 from scraperkit.errors import BadMessage, ConfigError
 from scraperkit.keys import Keys
-from scraperkit.lua import script
+from scraperkit.lua import scripts
 from scraperkit.models import ScrapeRequest
 
 _COLUMNS = ["cnpj", "month", "error", "attempts", "worker", "died_at", "message"]
@@ -90,10 +90,11 @@ class DeadLetters:
         ConfigError
             If there is no dead letter of an id; then nothing is put back.
         """
-        put_back = script(self._redis, "retry_dead")
         back = 0
         for entry_id, fields in self._wanted(ids):
-            back += int(put_back(keys=self._places(fields), args=[entry_id, self.keys.group, _message_id(fields)]))
+            request = _request(fields)
+            message_id, batch_id = (request.message_id, request.batch_id) if request is not None else ("", None)
+            back += scripts.retry_dead(self._redis, self.keys, entry_id, message_id=message_id, batch_id=batch_id)
         return back
 
     @redis_needed()
@@ -123,11 +124,6 @@ class DeadLetters:
         fields: dict[str, str] = found[0][1]
         return fields
 
-    def _places(self, fields: dict[str, str]) -> Sequence[str]:
-        request = _request(fields)
-        batch = self.keys.batch(request.batch_id) if request is not None and request.batch_id else ""
-        return [self.keys.dead, self.keys.jobs, batch]
-
     def __repr__(self) -> str:
         return f"<DeadLetters of {self.keys.namespace!r}: {len(self)}>"
 
@@ -137,11 +133,6 @@ def _request(fields: dict[str, str]) -> ScrapeRequest | None:
         return ScrapeRequest.parse(fields.get("message", ""))
     except BadMessage:
         return None
-
-
-def _message_id(fields: dict[str, str]) -> str:
-    request = _request(fields)
-    return request.message_id if request is not None else ""
 
 
 def _row(entry_id: str, fields: dict[str, str]) -> tuple[str, str, str, int, str, int, str]:

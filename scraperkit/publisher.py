@@ -15,16 +15,16 @@ from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
 from scraperkit.engine.jobs import DeliveryName
-from scraperkit.engine.lost import note_lost
+from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import Keys
-from scraperkit.lua import script
+from scraperkit.lua import scripts
 from scraperkit.models import ScrapeRequest
 from scraperkit.timeseries.commands import card_command, first_card_commands
 from scraperkit.view import NotebookRepr, View
 
 _BATCH_IDS = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
-_AT_ONCE = 1_000
+_PUBLISHED_AT_ONCE = 1_000
 
 
 class Publisher(NotebookRepr):
@@ -104,7 +104,7 @@ class Publisher(NotebookRepr):
         messages = [request.model_copy(update={"batch_id": batch_id, "published_at": now}) for request in wanted]
         self._save_cards(wanted)
         if not force:
-            note_lost(self._redis, self.keys, batch_id)
+            Ledger(self._redis, self.keys, batch_id).note_lost()
         receivers = self._send(batch_id, messages)
         if receivers == 0:
             warnings.warn(
@@ -150,22 +150,19 @@ class Publisher(NotebookRepr):
             pipeline.execute()
 
     def _send(self, batch_id: str, messages: list[ScrapeRequest]) -> int | None:
-        target = self.keys.jobs if self.delivery == "stream" else self.keys.channel
-        publish = script(self._redis, "publish")
-        fewest: list[int] = []
-        for start in range(0, max(1, len(messages)), _AT_ONCE):
-            words = [
-                word
-                for message in messages[start : start + _AT_ONCE]
-                for word in (message.message_id, f"{message.document} {message.month_year}", message.to_json())
-            ]
-            _, receivers = publish(
-                keys=[self.keys.batch(batch_id), target],
-                args=[self.delivery, self.settings.batch_ttl, self.keys.group, *words],
+        fewest = [
+            scripts.publish(
+                self._redis,
+                self.keys,
+                batch_id,
+                messages[start : start + _PUBLISHED_AT_ONCE],
+                delivery=self.delivery,
+                batch_ttl=self.settings.batch_ttl,
+                claim_ttl=self.settings.claim_ttl,
             )
-            fewest.append(receivers)
-        heard = [receivers for receivers in fewest if receivers >= 0]
-        return min(heard) if heard else None
+            for start in range(0, max(1, len(messages)), _PUBLISHED_AT_ONCE)
+        ]
+        return min((receivers for receivers in fewest if receivers is not None), default=None)
 
     def __repr__(self) -> str:
         return f"<Publisher to the {self.delivery} of {self.keys.namespace!r}>"

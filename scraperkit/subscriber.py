@@ -12,15 +12,15 @@ from typing import Any, ClassVar, Protocol, Self
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.engine import running
-from scraperkit.engine.outage import AWAY
+from scraperkit.engine import hosting
+from scraperkit.engine.redis_retry import AWAY
 from scraperkit.engine.worker import Listen, Worker
 from scraperkit.errors import ConfigError, RedisUnreachable, ScraperKitError, WorkerError
 from scraperkit.health import Health
 from scraperkit.sources.base import Source
 from scraperkit.view import NotebookRepr, View
 
-_REST = 2.0
+_PAUSE_SECONDS = 2.0
 
 
 class LiveView(Protocol):
@@ -151,7 +151,7 @@ class Subscriber(NotebookRepr):
         self._ready.clear()
         self._ended.clear()
         self._thread = threading.Thread(target=self._host, name="scraperkit-engine", daemon=True)
-        running.add(self)
+        hosting.add(self)
         self._thread.start()
         try:
             self._ready.wait()
@@ -191,7 +191,7 @@ class Subscriber(NotebookRepr):
         self._thread = None
         for view in self._views:
             view.rest()
-        running.discard(self)
+        hosting.discard(self)
         self._raise()
 
     def pause(self) -> None:
@@ -201,7 +201,7 @@ class Subscriber(NotebookRepr):
         Returns once no message can arrive here any more. A stop ends the pause.
         """
         self.worker.pause()
-        self.worker.wait_until_resting(_REST)
+        self.worker.wait_until_paused(_PAUSE_SECONDS)
 
     def resume(self) -> None:
         """End a pause."""
@@ -277,7 +277,7 @@ class Subscriber(NotebookRepr):
         except BaseException as error:  # noqa: BLE001 - kept, and raised where the user can see it
             self.error = error
         else:
-            running.discard(self)
+            hosting.discard(self)
         finally:
             self._ready.set()
             self._ended.set()
@@ -293,7 +293,7 @@ class Subscriber(NotebookRepr):
         error, self.error = self.error, None
         if error is None:
             return
-        running.discard(self)
+        hosting.discard(self)
         if isinstance(error, ScraperKitError):
             raise error
         if isinstance(error, AWAY):

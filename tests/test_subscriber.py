@@ -256,7 +256,7 @@ def test_batches_on_the_channel_that_overlap_are_both_done(redis, namespace):
 
 
 def test_what_was_done_for_another_batch_and_lost_for_this_one_is_told(redis, namespace, monkeypatch):
-    monkeypatch.setattr("scraperkit.engine.lost.GRACE", 0.0)
+    monkeypatch.setattr("scraperkit.engine.ledger.GRACE", 0.0)
     publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
     with subscriber(redis, namespace, FakeSite()):
         publisher.publish(months(2)).wait(20)
@@ -268,7 +268,7 @@ def test_what_was_done_for_another_batch_and_lost_for_this_one_is_told(redis, na
 
 
 def test_the_log_tells_what_has_been_settled_each_once(redis, namespace, caplog):
-    caplog.set_level("INFO", logger="scraperkit.engine.upkeep")
+    caplog.set_level("INFO", logger="scraperkit.engine.registry")
     engine = subscriber(redis, namespace, FakeSite(), name="anna")
     for year in (2021, 2022):
         with engine:

@@ -22,7 +22,7 @@ from scraperkit.keys import Keys
 
 log = logging.getLogger(__name__)
 ALIVE = b"ALIVE\n"
-# What a stop takes beyond its deadline, at the very worst: see Core.wind_up.
+# What a stop takes beyond its deadline, at the very worst: see WorkerLoop.wind_up.
 SLACK = 15.0
 _TICK = 0.25
 _AT_ONCE = 5.0  # a life shorter than this many seconds counts as none

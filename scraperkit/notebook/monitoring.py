@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import redis as redis_py
 
-from scraperkit import lua
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, sibling
 from scraperkit.errors import ConfigError, RedisError, RedisUnreachable, ScraperKitWarning
 from scraperkit.keys import Keys
+from scraperkit.lua import scripts
 from scraperkit.view import NotebookRepr, Table, View
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def read_line(line: str, keys: Keys) -> Command | None:
         return None
     arguments.remove(key)
     if name == "EVALSHA" and arguments:
-        arguments[0] = f"{lua.names()[arguments[0]]}.lua" if arguments[0] in lua.names() else arguments[0]
+        arguments[0] = f"{scripts.names()[arguments[0]]}.lua" if arguments[0] in scripts.names() else arguments[0]
     return Command(float(match[1]), match[2], name, key, _shortened(arguments))
 
 

@@ -21,7 +21,7 @@ from limits.strategies import MovingWindowRateLimiter
 from scraperkit.config import Settings
 from scraperkit.errors import SiteUnavailable
 from scraperkit.keys import RATES, Keys
-from scraperkit.lua import script
+from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
 LIVE_RATE = 2.0
@@ -112,7 +112,7 @@ class Politeness:
         """Have everybody leave the site alone for `seconds`, as it asked by Retry-After."""
         seconds = min(seconds, self._settings.breaker_limit)
         self._troubled = True
-        if self._tell("pause", str(int(seconds * 1000)), "Retry-After") is None:
+        if self._tell("pause", pause_ms=int(seconds * 1000), reason="Retry-After") is None:
             self._alone.pause(seconds)
 
     def failed(self, reason: str) -> None:
@@ -121,8 +121,10 @@ class Politeness:
         settings = self._settings
         answer = self._tell(
             "failed",
-            *(str(settings.breaker_failures), str(int(settings.breaker_pause * 1000))),
-            *(str(int(settings.breaker_limit * 1000)), reason[:200]),
+            failures=settings.breaker_failures,
+            pause_ms=int(settings.breaker_pause * 1000),
+            longest_ms=int(settings.breaker_limit * 1000),
+            reason=reason[:200],
         )
         seconds = self._alone.failed() if answer is None else answer / 1000
         if seconds > 0:
@@ -141,7 +143,7 @@ class Politeness:
         if turn > 0:
             return turn
         who = f"{self._who}:{threading.get_ident()}"
-        answer = self._tell("ask", str(int(self._settings.read_timeout * 1000)), who)
+        answer = self._tell("ask", trial_ms=int(self._settings.read_timeout * 1000), who=who)
         if answer == _TRY:
             self._troubled = True
             return 0.0
@@ -178,14 +180,14 @@ class Politeness:
             limiter = self._limiters[id(shared)] = MovingWindowRateLimiter(storage)
         return limiter
 
-    def _tell(self, *words: str) -> int | None:
+    def _tell(self, action: scripts.Action, **given: str | int) -> int | None:
         """Run the site's script in the shared Redis; ``None`` if there is none, or it is away."""
         with self._guard:
             shared: Any = self._shared[-1] if self._shared else None
         if shared is None:
             return None
         try:
-            return int(script(shared, "site")(keys=[Keys.site(self.site), Keys.sites()], args=[self.site, *words]))
+            return scripts.agree_on_site(shared, self.site, action, **given)
         except redis_py.RedisError:
             return None
 

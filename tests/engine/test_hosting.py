@@ -10,8 +10,8 @@ import pytest
 from support.waiting import wait_until
 
 from scraperkit.config import Settings
+from scraperkit.engine.hosting import WorkerProcess
 from scraperkit.engine.registry import live_workers
-from scraperkit.engine.worker_process import WorkerProcess
 from scraperkit.errors import WorkerError
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
@@ -116,7 +116,7 @@ def test_ends_with_the_process_that_started_it(redis_url, namespace, site, froze
     """Even if that is killed and cannot clean up."""
     program = f"""
 import os, signal
-from scraperkit.engine.worker_process import WorkerProcess
+from scraperkit.engine.hosting import WorkerProcess
 process = WorkerProcess({redis_url!r}, {site.url!r}, namespace={namespace!r}).start()
 if {frozen}:
     process.freeze()
