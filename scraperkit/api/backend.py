@@ -22,6 +22,7 @@ from scraperkit.keys import Keys
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
 from scraperkit.sources import CvmPages
+from scraperkit.timeseries.rows import RowReader
 
 log = logging.getLogger(__name__)
 SITE_PATIENCE = 20.0  # seconds: a caller waits on the other side
@@ -122,6 +123,17 @@ class Backend:
         if self._own_source:
             self._own_source.politeness.share(client)
         return client
+
+    @property
+    def rows(self) -> RowReader:
+        """A reader of what is stored.
+
+        Raises
+        ------
+        RedisError
+            As :attr:`redis` does.
+        """
+        return RowReader(self.redis, self.keys.namespace, advice="POST it to /v1/funds first")
 
     def publisher(self, delivery: Any) -> Publisher:
         """Return a publisher to the stream or the channel."""
