@@ -6,10 +6,9 @@ import logging
 import threading
 import time
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
 
 import redis as redis_py
-from cachetools import TTLCache
+from cachetools import TTLCache, cached
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
@@ -68,9 +67,10 @@ class Backend:
         self._client: redis_py.Redis | None = None
         self._connecting = threading.Lock()
         self._refused: tuple[float, RedisError] | None = None
-        self._funds: TTLCache[str, Fund] = TTLCache(KNOWN_FUNDS, KNOWN_SECONDS)
-        self._looking_up: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
-        self._guard = threading.Lock()
+        self._funds: TTLCache[Any, Fund] = TTLCache(KNOWN_FUNDS, KNOWN_SECONDS)
+        self._funds_changed = threading.Condition()
+        # Many callers ask for the same fund at once: one asks the site, the others wait for what it gets.
+        self._look_up = cached(self._funds, condition=self._funds_changed)(self._source.find_fund)
 
     @property
     def connected(self) -> redis_py.Redis | None:
@@ -147,17 +147,11 @@ class Backend:
         SourceError
             As the source does.
         """
-        with self._guard:
-            lock = self._looking_up.setdefault(cnpj, threading.Lock())
-        # Many callers ask for the same fund at once: one asks the site, the others wait for what it gets.
-        with lock:
-            with self._guard:
-                fund = None if anew else self._funds.get(cnpj)
-            if fund is None:
-                fund = self._source.find_fund(format_cnpj(cnpj))
-                with self._guard:
-                    self._funds[cnpj] = fund
-            return fund
+        formatted = format_cnpj(cnpj)
+        if anew:
+            with self._funds_changed:
+                self._funds.pop(self._look_up.cache_key(formatted), None)
+        return self._look_up(formatted)
 
     def missing(self) -> tuple[list[str], Health | None]:
         """Return in words what is not there of what it takes to work, and what was seen if Redis answers."""

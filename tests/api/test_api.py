@@ -20,6 +20,7 @@ from scraperkit.api.quotes import buys, exact, plain
 from scraperkit.config import Settings
 from scraperkit.errors import NotACvmPage, PageChanged, SiteUnavailable
 from scraperkit.models import DailyQuote, Fund
+from scraperkit.timeseries.rows import RowReader
 
 DONE_FORMATTED = "99.101.011/0001-25"
 DONE = "99101011000125"  # a fund of which nothing but the quarter is published
