@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import threading
 import time
 
 import pytest
@@ -214,6 +215,22 @@ class TestFindingABatchAgain:
     def test_it_shows_itself(self, publisher):
         batch = publisher.publish(months(2))
         assert repr(batch) == f"<Batch {batch.id}: 2 published, 0 done, 2 pending>"
+
+
+class TestPublishingAgainByPubSub:
+    def test_what_failed_a_moment_ago_is_done(self, redis, namespace):
+        well = threading.Event()
+
+        def answer(request):
+            if not well.is_set():
+                raise OSError("reset by peer")
+            return one_quote(request)
+
+        publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
+        with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace):
+            assert publisher.publish(months(2)).wait(30).failed == 2
+            well.set()
+            assert str(publisher.publish(months(2)).wait(30)) == "2 published, 2 done"
 
 
 class TestOnlyMissing:

@@ -71,6 +71,19 @@ class TestTheRoad:
         assert "3/3" in capsys.readouterr().err
 
 
+class TestTwoBatchesWithOneMonthInCommon:
+    def test_are_both_done_though_the_second_is_published_while_the_month_is_in_hand(self, redis, namespace):
+        site = GatedSite()
+        publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
+        with subscriber(redis, namespace, site, threads=2):
+            first = publisher.publish(months(1))
+            assert site.inside.acquire(timeout=10)
+            second = publisher.publish(months(2))
+            assert site.inside.acquire(timeout=10)
+            site.gate.set()
+            assert (str(first.wait(30)), str(second.wait(30))) == ("1 published, 1 done", "2 published, 2 done")
+
+
 class TestStarting:
     def test_returns_when_the_server_has_confirmed_the_subscription(self, redis, namespace, keys):
         for _ in range(20):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
@@ -42,8 +42,8 @@ class Delivery(Protocol):
     async def open(self) -> None:
         """Connect, or connect anew: returns once the server has confirmed that messages will arrive."""
 
-    async def receive(self, room: int, held: Collection[str], block: float = BLOCK) -> list[Job]:
-        """Wait up to `block` seconds for messages, and take at most `room`."""
+    async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
+        """Wait up to `block` seconds for messages, and take at most `room`; `held` returns the keys in hand now."""
 
     async def interrupt(self) -> None:
         """Make a ``receive`` that waits come back at once."""
@@ -80,9 +80,9 @@ class StreamDelivery:
         await self._pending.look_for_inherited()
         self._recovering = True
 
-    async def receive(self, room: int, held: Collection[str], block: float = BLOCK) -> list[Job]:
+    async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
         """Take what this consumer has pending without knowing it, then new entries."""
-        jobs = await self._recover(room, held) or await self._pending.inherited(room, held)
+        jobs = await self._recover(room, held()) or await self._pending.inherited(room, held())
         if jobs:
             return jobs
         milliseconds = max(1, int(block * 1000)) if block > 0 else None
@@ -99,7 +99,8 @@ class StreamDelivery:
                 await self.open()
             return []
         entries = [entry for part in reply.get(self._keys.jobs, []) for entry in part] if reply else []
-        return [self._job(entry_id, fields) for entry_id, fields in entries if entry_id not in held]
+        in_hand = held()
+        return [self._job(entry_id, fields) for entry_id, fields in entries if entry_id not in in_hand]
 
     async def take_over(self, room: int, held: Collection[str], idle: float) -> list[Job]:
         """Take entries that another consumer has let lie for `idle` seconds."""
@@ -156,6 +157,7 @@ class PubSubDelivery:
         self._claiming = session.claiming
         self._pubsub: Any = None
         self._unclaimed: list[Job] = []
+        self._twins: dict[tuple[str, str | None], Job] = {}
         self._asked_at: float | None = None
         self._heard_at = 0.0
         self.subscribed_at = 0.0
@@ -172,8 +174,14 @@ class PubSubDelivery:
                 pass
         self.subscribed_at = subscribing_at
 
-    async def receive(self, room: int, held: Collection[str], block: float = BLOCK) -> list[Job]:
-        """Read what has arrived, and claim it: what another worker has claimed is skipped."""
+    async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
+        """Read what has arrived, and claim it: what another worker has claimed is skipped.
+
+        A message that is in hand already waits until that job is settled: it may be for another batch.
+        """
+        in_hand = held()
+        ready = [twin for twin, job in self._twins.items() if job.message_id not in in_hand]
+        self._unclaimed += [self._twins.pop(twin) for twin in ready]
         wait = 0.0 if self._unclaimed else block
         while len(self._unclaimed) < room:
             message = await self._pubsub.get_message(timeout=wait)
@@ -188,10 +196,12 @@ class PubSubDelivery:
                 self._unclaimed.append(
                     read_message(message["data"], self.name, self._settings, claiming=self._claiming)
                 )
-        seen: set[str] = set(held)
+        seen: set[str] = set(held())
         jobs = []
         for job in self._unclaimed:
-            if job.message_id not in seen:
+            if job.message_id in seen:
+                self._twins[job.message_id, job.request.batch_id if job.request else None] = job
+            else:
                 seen.add(job.message_id)
                 jobs.append(job)
         mine = await self._claim_all(jobs)

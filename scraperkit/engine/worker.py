@@ -387,7 +387,7 @@ class WorkerLoop:
             with self._pause.reading(delivery.name):
                 # A takeover may have used up the room meanwhile.
                 room = min(self._room(delivery.name), self._prefetch.read_at_once)
-                jobs = await delivery.receive(room, self._keys(delivery.name), block) if room > 0 else []
+                jobs = await delivery.receive(room, partial(self._keys, delivery.name), block) if room > 0 else []
         except AWAY:
             self._cut.add(delivery.name)
             raise
