@@ -55,13 +55,9 @@ def demo(
 @app.command()
 def publish(
     cnpjs: Cnpjs,
-    start: Annotated[
-        str | None, typer.Option("--from", help="First month, YYYY-MM; default: the fund's first.")
-    ] = None,
+    start: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM; default: the fund's.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM; default: this month.")] = None,
-    delivery: Annotated[
-        Delivery, typer.Option(help="stream keeps messages until done; pubsub stores none.")
-    ] = Delivery.stream,
+    delivery: Annotated[Delivery, typer.Option(help="stream stores messages, pubsub does not.")] = Delivery.stream,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all jobs are finished.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Scrape finished months again.")] = False,
     only_missing: Annotated[bool, typer.Option("--only-missing", help="Skip months already stored.")] = False,
