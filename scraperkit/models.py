@@ -73,7 +73,7 @@ def _uuid_text(text: str, info: ValidationInfo) -> str:
     try:
         return str(uuid.UUID(text)) if text else _job_id(info.data)
     except ValueError:
-        raise ValueError("must be a UUID, or left out") from None
+        raise ValueError("must be a UUID, or omitted") from None
 
 
 def _only_a_fund(value: Any) -> Any:

@@ -30,11 +30,11 @@ def net_worth_and_holders(
     quotes : pandas.DataFrame
         Tidy frame of :meth:`scraperkit.TimeSeriesReader.quotes`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     cnpj : str, optional
         Which fund, if the frame has several.
     names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+        A name for each CNPJ; default: the punctuated CNPJ.
 
     Returns
     -------
@@ -44,7 +44,7 @@ def net_worth_and_holders(
     Raises
     ------
     ConfigError
-        If the frame has several funds and `cnpj` does not say which, `cnpj` is none, or the frame is not a tidy one.
+        If the frame has several funds and `cnpj` is omitted, `cnpj` is invalid, or the frame is not tidy.
 
     Examples
     --------
@@ -79,11 +79,11 @@ def flows_and_holders(
     quotes : pandas.DataFrame
         Tidy frame of :meth:`scraperkit.TimeSeriesReader.quotes`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     cnpj : str, optional
         Which fund, if the frame has several.
     names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+        A name for each CNPJ; default: the punctuated CNPJ.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def flows_and_holders(
     Raises
     ------
     ConfigError
-        If the frame has several funds and `cnpj` does not say which, `cnpj` is none, or the frame is not a tidy one.
+        If the frame has several funds and `cnpj` is omitted, `cnpj` is invalid, or the frame is not tidy.
 
     Examples
     --------
