@@ -1,4 +1,4 @@
-"""What could not be done: to look at, to try again, or to drop."""
+"""Dead letters: list, retry or drop the messages that failed for good."""
 
 from __future__ import annotations
 
@@ -50,16 +50,16 @@ class DeadLetters:
         Parameters
         ----------
         after : str, optional
-            Only those after this id.
+            Only letters after this id.
         count : int, optional
-            So many at the most.
+            Maximum number of letters.
 
         Returns
         -------
         pandas.DataFrame
-            Indexed by ``id`` (text; what :meth:`retry` and :meth:`drop` take); columns ``cnpj`` and ``month``
-            (empty if the message does not tell), ``error``, ``attempts`` (int64), ``worker``, ``died_at`` (UTC) and
-            ``message``, the text as it was published.
+            Indexed by ``id`` (text, for :meth:`retry` and :meth:`drop`); columns ``cnpj`` and ``month`` (empty if
+            the message is invalid), ``error``, ``attempts`` (int64), ``worker``, ``died_at`` (UTC) and
+            ``message``, the text as published.
         """
         found = self._redis.xrange(self.keys.dead, f"({after}" if after else "-", count=count)
         rows = [(entry_id, *_row(entry_id, fields)) for entry_id, fields in found]
@@ -70,25 +70,25 @@ class DeadLetters:
 
     @redis_needed()
     def history(self, letter_id: str) -> Sequence[str]:
-        """Return what happened at each attempt, oldest first, as JSON.
+        """Return one JSON line for each attempt, oldest first.
 
         Raises
         ------
         ConfigError
-            If there is no such dead letter.
+            If the dead letter does not exist.
         """
         return str(self._one(letter_id).get("history", "")).splitlines()
 
     @redis_needed()
     def retry(self, ids: Iterable[str] | str | None = None) -> int:
-        """Put dead letters back into the job stream, all of them if no ids are given; return how many.
+        """Put dead letters (all by default) back into the job stream, and return how many.
 
-        Their attempts are counted anew, and their batches wait for them again.
+        Their attempts are counted from zero, and their batches are pending again.
 
         Raises
         ------
         ConfigError
-            If there is no dead letter of an id; then nothing is put back.
+            If an id has no dead letter; then nothing is put back.
         """
         back = 0
         for entry_id, fields in self._wanted(ids):
@@ -99,12 +99,12 @@ class DeadLetters:
 
     @redis_needed()
     def drop(self, ids: Iterable[str] | str | None = None) -> int:
-        """Forget dead letters, all of them if no ids are given; return how many.
+        """Delete dead letters (all by default), and return how many.
 
         Raises
         ------
         ConfigError
-            If there is no dead letter of an id; then nothing is dropped.
+            If an id has no dead letter; then nothing is dropped.
         """
         wanted = [entry_id for entry_id, _ in self._wanted(ids)]
         return int(self._redis.xdel(self.keys.dead, *wanted)) if wanted else 0
@@ -120,7 +120,7 @@ class DeadLetters:
         except redis_py.ResponseError:
             found = []
         if not found:
-            raise ConfigError(f"id: {str(letter_id)[:40]!r} is no dead letter in {self.keys.dead}; list() shows them")
+            raise ConfigError(f"id: no dead letter {str(letter_id)[:40]!r} in {self.keys.dead}; use list() to see ids")
         fields: dict[str, str] = found[0][1]
         return fields
 

@@ -171,7 +171,7 @@ class TestToTheChannel:
 
     @pytest.mark.parametrize("what", [None, 5, FUND, FUND.months])
     def test_what_is_no_list_of_requests_is_refused(self, redis, namespace, what):
-        with pytest.raises(ConfigError, match="^requests: .* is no list of ScrapeRequest; make one with fund.months"):
+        with pytest.raises(ConfigError, match="^requests: expected ScrapeRequests, got .*; make them with fund.months"):
             Publisher(redis, namespace=namespace).publish(what)
 
     def test_another_delivery_is_refused(self, redis):

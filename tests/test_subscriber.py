@@ -247,9 +247,9 @@ class TestItShowsItself:
     def test_as_text_and_as_html_that_say_the_same(self, redis, namespace, publisher):
         with subscriber(redis, namespace, FakeSite(), name="anna") as one:
             publisher.publish(months(2)).wait(30)
-            assert repr(one) == "<Subscriber anna listens: 2 done>"
+            assert repr(one) == "<Subscriber anna is listening: 2 done>"
             html = one._repr_html_()
-            assert "anna listens" in html
+            assert "anna is listening" in html
         assert repr(one) == "<Subscriber stopped: 2 done>"
 
     def test_and_no_password(self, redis_url, namespace):

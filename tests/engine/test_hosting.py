@@ -105,7 +105,7 @@ def test_starts_again_under_the_same_name(redis, namespace, make):
 
 def test_one_that_cannot_start_says_why(site, namespace):
     process = WorkerProcess("redis://127.0.0.1:1", site.url, namespace=namespace)
-    with pytest.raises(WorkerError, match="the worker process did not start: .*nobody answers at 127.0.0.1:1"):
+    with pytest.raises(WorkerError, match="the worker process did not start: .*no Redis answers at 127.0.0.1:1"):
         process.start()
     assert not process.running
     process.stop()
