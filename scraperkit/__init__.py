@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from scraperkit.config import __version__ as __version__
     from scraperkit.connection import connect
     from scraperkit.deadletters import DeadLetters
+    from scraperkit.engine.hosting import WorkerProcess
     from scraperkit.engine.worker import Worker
-    from scraperkit.engine.worker_process import WorkerProcess
     from scraperkit.errors import ScraperKitError, ScraperKitWarning
     from scraperkit.health import Health
     from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest
@@ -86,7 +86,7 @@ _NAMES = {
     "connection": ("connect",),
     "deadletters": ("DeadLetters",),
     "engine.worker": ("Worker",),
-    "engine.worker_process": ("WorkerProcess",),
+    "engine.hosting": ("WorkerProcess",),
     "errors": ("ScraperKitError", "ScraperKitWarning"),
     "health": ("Health",),
     "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest"),

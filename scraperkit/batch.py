@@ -1,4 +1,4 @@
-"""A batch of published messages: how far it is, what failed, and what each worker did."""
+"""A batch of published messages: its progress, its failures, and what each worker did."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from tqdm.auto import tqdm
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.connection import redis_needed
-from scraperkit.engine.cancelling import Cancelling
-from scraperkit.engine.lost import GRACE, State, find_lost, states_of
-from scraperkit.engine.outage import is_away
+from scraperkit.engine.hosting import raise_engine_error
+from scraperkit.engine.ledger import GRACE, Ledger
+from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import live_workers
-from scraperkit.engine.running import raise_engine_error
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
+from scraperkit.lua.state import COUNTERS
 from scraperkit.view import COLOURS, Bar, NotebookRepr, Table, View
 
 _POLL = 0.1
@@ -48,17 +48,17 @@ _EVENT_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class BatchStatus(NotebookRepr):
-    """How many messages of a batch are where.
+    """Counts of a batch's messages by state.
 
     Attributes
     ----------
     published, done, failed, lost : int
-        `failed` counts what will not be tried again; `lost` what was published by Pub/Sub and reached nobody, or
-        whose worker died.
+        `failed` messages will not be retried; `lost` ones were published by Pub/Sub and had no subscriber, or their
+        worker died.
     pending : int
-        The rest: waiting, being worked on, or waiting for another attempt.
+        The rest: waiting, running, or waiting for a retry.
     cancelled : int
-        What :meth:`Batch.cancel` took back before anybody began it.
+        Messages that :meth:`Batch.cancel` withdrew before a worker started them.
     """
 
     published: int
@@ -80,7 +80,7 @@ class BatchStatus(NotebookRepr):
         return ", ".join(parts + ([f"{self.pending} pending"] if self.pending else []))
 
     def _view(self) -> View:
-        return View("Finished:" if self.finished else "Goes on:", str(self), bar=self.bar())
+        return View("Finished:" if self.finished else "In progress:", str(self), bar=self.bar())
 
     def bar(self) -> Bar:
         """Return the counts as a bar, for a notebook."""
@@ -88,14 +88,14 @@ class BatchStatus(NotebookRepr):
 
 
 class Batch(NotebookRepr):
-    """A batch, found by its id. Made by :meth:`Publisher.publish` and :meth:`Publisher.batch`.
+    """A published batch. Get one from :meth:`Publisher.publish` or :meth:`Publisher.batch`.
 
     Attributes
     ----------
     id : str
-        By which any process can find it again, for a week by default.
+        Any process can find the batch by this id, for a week by default.
     receivers : int or None
-        Pub/Sub: how many subscribers the messages reached, at the least; ``None`` for the stream.
+        Pub/Sub: the fewest subscribers that any message reached; ``None`` for the stream.
     """
 
     def __init__(
@@ -105,6 +105,7 @@ class Batch(NotebookRepr):
         self.receivers = receivers
         self.keys = Keys(namespace or Settings.load().namespace)
         self._redis: Any = redis
+        self._ledger = Ledger(redis, self.keys, batch_id)
 
     @classmethod
     def find(cls, redis: redis_py.Redis, batch_id: str, *, namespace: str | None = None) -> Self:
@@ -113,7 +114,7 @@ class Batch(NotebookRepr):
         Raises
         ------
         BatchNotFound
-            If there is none of that id in the namespace, or it has expired.
+            If the namespace has no batch with that id, or it has expired.
         """
         batch = cls(redis, batch_id, namespace=namespace)
         batch.status()
@@ -121,34 +122,34 @@ class Batch(NotebookRepr):
 
     @redis_needed()
     def status(self) -> BatchStatus:
-        """Return the counts of this moment.
+        """Return the current counts.
 
         Raises
         ------
         BatchNotFound
-            If the batch has expired, or was deleted.
+            If the batch has expired or was deleted.
         """
         status, delivery = self._counts()
         return self._with_lost(status) if delivery == "pubsub" and status.pending else status
 
     def wait(self, timeout: float | None = None, *, progress: bool | None = None) -> BatchStatus:
-        """Wait until nothing is pending or can come, under a progress bar; then tell what failed, and why.
+        """Wait with a progress bar until nothing is pending; then print what failed, and why.
 
-        If Redis goes away meanwhile, this waits for it, as the workers do.
+        If Redis becomes unreachable meanwhile, wait for it, as the workers do.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds; without it, wait as long as it takes.
+            Seconds; unlimited if omitted.
         progress : bool, optional
-            Whether to show the bar and the failures; by default where somebody can see them (terminal, notebook).
+            Whether to show the bar and the failures; by default only in a terminal or notebook.
 
         Raises
         ------
         BatchTimeout
-            If `timeout` passes first. The work goes on.
+            If `timeout` passes first. The workers continue.
         WorkerError
-            If the engine of a subscriber in this process failed.
+            If the engine of a subscriber in this process fails.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         look_for_lost_at = 0.0
@@ -167,7 +168,7 @@ class Batch(NotebookRepr):
                         break
                 raise_engine_error(self.keys.namespace)
                 if deadline is not None and time.monotonic() > deadline:
-                    raise BatchTimeout(f"after {timeout:g} s: {status}; the work goes on, wait() can be called again")
+                    raise BatchTimeout(f"not finished after {timeout:g} s: {status}; call wait() again to keep waiting")
                 time.sleep(_POLL)
             shown = not bar.disable
         if shown and (status.failed or status.lost):
@@ -184,8 +185,8 @@ class Batch(NotebookRepr):
             Indexed by ``message`` (message id); columns ``cnpj``, ``month`` (MM/YYYY), ``state`` (pending, running,
             done, failed, lost, cancelled) and ``error``, all text; sorted by fund and month. Empty for an empty batch.
         """
-        states = self._states()
-        lost = find_lost(self._redis, self.keys, self.id, states)
+        states = self._ledger.states()
+        lost = self._ledger.lost(states)
         rows = []
         for message, (state, cnpj, month, error) in states.items():
             found_lost = message in lost
@@ -195,21 +196,21 @@ class Batch(NotebookRepr):
         return frame.set_index("message")
 
     def failures(self) -> pd.DataFrame:
-        """Return the messages that failed or were lost, and why: :meth:`jobs` without the others."""
+        """Return the failed and lost messages with their errors: a subset of :meth:`jobs`."""
         jobs = self.jobs()
         return jobs[jobs["state"].isin(["failed", "lost"])]
 
     @redis_needed()
     def cancel(self) -> int:
-        """Take back what nobody has begun; what is in a worker's hands is finished. Return how many were cancelled.
+        """Cancel the messages that no worker has started, and return how many; running ones are finished.
 
-        Publishing the same requests again publishes what was cancelled anew. Of Pub/Sub only what no worker has claimed
-        can be taken back, and nothing where every worker does it for itself (``claim=False``).
+        To publish cancelled messages again, publish the same requests again. With Pub/Sub, you can only cancel messages
+        that no worker has claimed, and none where workers do not claim them (``claim=False``).
 
         Raises
         ------
         BatchNotFound
-            If the batch has expired, or was deleted.
+            If the batch has expired or was deleted.
 
         Examples
         --------
@@ -217,15 +218,12 @@ class Batch(NotebookRepr):
         >>> batch.cancel(), str(batch.status())
         (12, '12 published, 0 done, 12 cancelled')
         """
-        _, delivery = self._counts()
-        cancelling = Cancelling(self._redis, self.keys, self.id, Settings.load().claim_ttl)
-        if delivery == "pubsub":
-            return cancelling.spoken(message for message, state in self._states().items() if state[0] == "pending")
-        return cancelling.waiting_again() + cancelling.in_stream()
+        self._counts()
+        return self._ledger.cancel()
 
     @redis_needed()
     def events(self) -> pd.DataFrame:
-        """Return what was done for this batch, one row for each attempt at a message, oldest first.
+        """Return the batch's events, one row for each attempt at a message, oldest first.
 
         Returns
         -------
@@ -233,33 +231,29 @@ class Batch(NotebookRepr):
             RangeIndex; columns ``message``, ``cnpj``, ``month``, ``outcome`` (done, retry, failed, dead, ignored,
             superseded), ``attempt``, ``delivery``, ``worker``, ``thread``, the times ``published_at``,
             ``received_at``, ``started_at``, ``fetched_at``, ``stored_at`` (UTC), ``quotes`` (days found) and
-            ``error``. Redis keeps the newest 100,000 events of all batches, so those of an old one may be gone.
+            ``error``. Redis keeps only the newest 100,000 events of all batches, so old events may be missing.
         """
         return events_of(self._redis, self.keys, self.id)
 
     def _counts(self) -> tuple[BatchStatus, str]:
-        names = ["published", "done", "failed", "lost", "cancelled", "delivery"]
-        found = self._redis.hmget(self.keys.batch(self.id), names)
+        found = self._redis.hmget(self.keys.batch(self.id), [*COUNTERS, "delivery"])
         if found[0] is None:
             raise BatchNotFound(
-                f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}: it has expired, or is another's"
+                f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}; if it has expired, publish it again"
             )
         published, done, failed, lost, cancelled = (int(value or 0) for value in found[:5])
         pending = published - done - failed - lost - cancelled
         return BatchStatus(published, done, failed, pending, lost, cancelled), str(found[5])
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
-        lost = len(find_lost(self._redis, self.keys, self.id, self._states()))
+        lost = len(self._ledger.lost(self._ledger.states()))
         return replace(status, pending=status.pending - lost, lost=status.lost + lost)
-
-    def _states(self) -> dict[str, State]:
-        return states_of(self._redis, self.keys, self.id)
 
     def _show(self, bar: Any, status: BatchStatus) -> None:
         bar.update(status.published - status.pending - bar.n)
         notes = [f"{count} {word}" for word, count in (("failed", status.failed), ("lost", status.lost)) if count]
         if status.pending and bar.format_dict["elapsed"] > GRACE and not live_workers(self._redis, self.keys):
-            notes.append("no worker listens: start a Subscriber, or `scraperkit work`")
+            notes.append("no worker is running: start a Subscriber or `scraperkit work`")
         bar.set_postfix_str(", ".join(notes), refresh=False)
 
     def _tell_failures(self) -> None:
@@ -268,7 +262,7 @@ class Batch(NotebookRepr):
             tqdm.write(f"{format_cnpj(row['cnpj'])} {row['month']} {row['state']}: {row['error']}", file=sys.stderr)
         if len(failures) > _SHOWN_FAILURES:
             more = len(failures) - _SHOWN_FAILURES
-            tqdm.write(f"… and {more} more; batch.failures() has all of them", file=sys.stderr)
+            tqdm.write(f"… and {more} more; batch.failures() lists them all", file=sys.stderr)
 
     def __repr__(self) -> str:
         status = self._status_if_known()
@@ -282,7 +276,7 @@ class Batch(NotebookRepr):
         rest = ("failed", "lost", "cancelled", "pending")
         facts += [(name, str(count)) for name in rest if (count := getattr(status, name))]
         tables = (self._reasons(),) if status.failed or status.lost else ()
-        state = "is finished" if status.finished else "goes on"
+        state = "finished" if status.finished else "in progress"
         return View("Batch", f"{self.id} {state}", tuple(facts), status.bar(), tables)
 
     def _reasons(self) -> Table:
@@ -299,17 +293,17 @@ class Batch(NotebookRepr):
 
 @contextmanager
 def _while_redis_is_away(bar: Any) -> Iterator[None]:
-    """Say so under the bar, and go on."""
+    """Say under the bar that Redis is unreachable, and carry on."""
     try:
         yield
     except Exception as error:
         if not is_away(error):
             raise
-        bar.set_postfix_str("Redis is away; waiting for it")
+        bar.set_postfix_str("Redis is unreachable; waiting")
 
 
 def events_of(client: Any, keys: Keys, batch_id: str) -> pd.DataFrame:
-    """Return what was done for one batch, as :meth:`scraperkit.Batch.events` explains it."""
+    """Return the events of one batch; see :meth:`scraperkit.Batch.events`."""
     rows = []
     for _, fields in client.xrange(keys.events):
         event = json.loads(fields["event"]) if batch_id in fields.get("event", "") else {}
@@ -322,12 +316,12 @@ def events_of(client: Any, keys: Keys, batch_id: str) -> pd.DataFrame:
 
 
 def reasons(failures: Sequence[tuple[str, str]]) -> Table:
-    """Return what failed by reason, the most frequent first.
+    """Return failures grouped by reason, most frequent first.
 
     Parameters
     ----------
     failures : sequence of (str, str)
-        Which job, and the error's text.
+        The job and its error message.
 
     Examples
     --------
@@ -343,5 +337,5 @@ def reasons(failures: Sequence[tuple[str, str]]) -> Table:
 
 
 def _reason(error: str) -> str:
-    """An error without what differs from page to page: its address, and the month and the numbers in it."""
-    return re.sub(r"\b(\d{2}/\d{4}|[0-9a-f]{8,})\b", "…", error.split(" [http")[0]).strip() or "no reason was given"
+    """Return an error without what varies by page: the URL, months and ids."""
+    return re.sub(r"\b(\d{2}/\d{4}|[0-9a-f]{8,})\b", "…", error.split(" [http")[0]).strip() or "no reason given"

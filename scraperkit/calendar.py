@@ -1,4 +1,4 @@
-"""Business days of the ANBIMA calendar, which Brazilian funds are priced by."""
+"""Business days of the ANBIMA calendar, on which Brazilian funds are priced."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from scraperkit.errors import ConfigError
 
 __all__ = ["business_days", "is_business_day"]
 
-# Banks and the exchange close on these days too, though no law makes them national holidays.
+# Banks and the exchange close on these days too, although they are not national holidays by law.
 _FROM_EASTER = {"Carnival Monday": -48, "Carnival Tuesday": -47, "Corpus Christi": 60}
 
 
 def business_days(start: str | dt.date, end: str | dt.date) -> pd.DatetimeIndex:
     """Return the business days from `start` to `end`, both included.
 
-    Closed are weekends, the national public holidays, the Monday and the Tuesday of Carnival, and Corpus Christi.
+    Non-business days are weekends, national public holidays, Carnival Monday and Tuesday, and Corpus Christi.
 
     Parameters
     ----------
     start, end : str or datetime.date
-        Anything that pandas reads as one day, without a time zone; a time of day is ignored.
+        Any day that pandas can parse, without a time zone; the time of day is ignored.
 
     Returns
     -------
@@ -37,7 +37,7 @@ def business_days(start: str | dt.date, end: str | dt.date) -> pd.DatetimeIndex:
     Raises
     ------
     ConfigError
-        If `start` or `end` does not read as a day.
+        If `start` or `end` is not a day.
 
     Examples
     --------
@@ -52,12 +52,12 @@ def business_days(start: str | dt.date, end: str | dt.date) -> pd.DatetimeIndex:
 
 
 def is_business_day(date: str | dt.date) -> bool:
-    """Tell whether a day is a business day.
+    """Return whether a day is a business day.
 
     Raises
     ------
     ConfigError
-        If `date` does not read as a day.
+        If `date` is not a day.
 
     Examples
     --------

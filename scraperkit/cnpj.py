@@ -1,4 +1,4 @@
-"""CNPJ: the number of a fund, as of any legal person, in the Brazilian register."""
+"""CNPJ: the number of a fund, like any legal entity, in the Brazilian register."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scraperkit.errors import ConfigError
 def normalize_cnpj(text: str) -> str:
     """Return a CNPJ as 14 upper-case characters without punctuation.
 
-    Letters are allowed in the first 12 places, as the Receita Federal issues them since July 2026.
+    The first 12 characters may be letters, as issued by the Receita Federal since July 2026.
 
     Raises
     ------
     ConfigError
-        If the text is no CNPJ: wrong length, wrong characters or wrong check digits.
+        If the text is not a CNPJ: wrong length, characters or check digits.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def normalize_cnpj(text: str) -> str:
     ('18993924000100', '12ABC34501DE35')
     """
     if not isinstance(text, str):
-        raise ConfigError(f"a CNPJ is text, in quotes, with all its zeros; got {type(text).__name__}")
+        raise ConfigError(f"CNPJ: expected text, got {type(text).__name__}; write it in quotes, with all its zeros")
     return _validated_cnpj(text)
 
 

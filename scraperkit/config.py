@@ -1,4 +1,4 @@
-"""Every setting, and the environment variable that sets it."""
+"""Every setting and its environment variable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
 
 
 class Settings(BaseSettings):
-    """Settings, read from the environment: ``SCRAPERKIT_<NAME>``, but ``REDIS_URL`` for the server.
+    """Settings, read from the environment: ``SCRAPERKIT_<NAME>``, and ``REDIS_URL`` for the server.
 
     Examples
     --------
@@ -33,78 +33,76 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
-        description="redis://, rediss:// or unix:// address; left out, the embedded server is used",
+        description="redis://, rediss:// or unix:// address; the embedded server is used if unset",
     )
     redis_password_file: Path | None = Field(
-        None, description="a file that holds the password for a REDIS_URL that has none; read anew with each connection"
+        None, description="file with the password for a REDIS_URL that has none; reread for each connection"
     )
-    namespace: str = Field(DEFAULT_NAMESPACE, description="the start of every key, and the name of the group")
+    namespace: str = Field(DEFAULT_NAMESPACE, description="prefix of every key, and the consumer group's name")
     data: Path = Field(
         default_factory=lambda: Path(platformdirs.user_data_dir("scraperkit", appauthor=False)),
-        description="where the embedded server keeps what it stores",
+        description="where the embedded server keeps its data",
     )
     cache: Path = Field(
         default_factory=lambda: Path(platformdirs.user_cache_dir("scraperkit", appauthor=False)),
-        description="where the embedded server's binary is kept",
+        description="where the embedded server's binary is cached",
     )
-    cvm_url: str = Field(CVM_URL, description="where the regulator's pages are")
+    cvm_url: str = Field(CVM_URL, description="address of the regulator's pages")
 
-    threads: int = Field(8, ge=1, le=256, description="threads that scrape, for each worker")
-    prefetch: int = Field(384, ge=0, le=10_000, description="the most that a worker holds beyond one for each thread")
-    lease: float = Field(
-        60.0, gt=0, description="seconds after which the job of a worker that fell silent is taken over"
-    )
-    heartbeat: float = Field(2.0, gt=0, description="seconds between signs of life; after three a worker is dead")
-    stop_deadline: float = Field(10.0, ge=0, description="seconds that stop() gives to the jobs in hand")
-    max_attempts: int = Field(5, ge=1, le=100, description="attempts at a job before it becomes a dead letter")
-    backoff: float = Field(1.0, ge=0, description="seconds before the second attempt; doubled for each further one")
-    backoff_limit: float = Field(300.0, ge=0, description="the longest wait between two attempts, in seconds")
+    threads: int = Field(8, ge=1, le=256, description="scraping threads per worker")
+    prefetch: int = Field(384, ge=0, le=10_000, description="jobs that a worker may hold beyond one per thread")
+    lease: float = Field(60.0, gt=0, description="seconds without a heartbeat before another worker takes over a job")
+    heartbeat: float = Field(2.0, gt=0, description="seconds between heartbeats; a worker that misses three is dead")
+    stop_deadline: float = Field(10.0, ge=0, description="seconds that stop() gives running jobs to finish")
+    max_attempts: int = Field(5, ge=1, le=100, description="attempts before a job becomes a dead letter")
+    backoff: float = Field(1.0, ge=0, description="seconds before the second attempt; doubles for each later one")
+    backoff_limit: float = Field(300.0, ge=0, description="longest wait between two attempts, in seconds")
 
-    batch_ttl: int = Field(7 * 86_400, ge=1, description="seconds that a batch is remembered")
-    claim_ttl: int = Field(300, ge=1, description="seconds that a finished Pub/Sub message is remembered")
-    events_kept: int = Field(100_000, ge=1, description="events kept, the oldest go first")
-    max_message_bytes: int = Field(65_536, ge=256, description="a longer message is refused")
+    batch_ttl: int = Field(7 * 86_400, ge=1, description="seconds until a batch expires")
+    claim_ttl: int = Field(300, ge=1, description="seconds until the claim on a finished Pub/Sub message expires")
+    events_kept: int = Field(100_000, ge=1, description="events kept; the oldest are dropped first")
+    max_message_bytes: int = Field(65_536, ge=256, description="longer messages are rejected")
 
     connect_timeout: float = Field(5.0, gt=0, description="seconds to wait for a connection to the site")
     read_timeout: float = Field(30.0, gt=0, description="seconds to wait for the site's next bytes")
-    http_retries: int = Field(3, ge=0, le=20, description="retries of one page before the job fails")
+    http_retries: int = Field(3, ge=0, le=20, description="retries of one page before the attempt fails")
     rate: float | None = Field(
         None,
         gt=0,
-        description="requests a second for all workers of a Redis; 2 if unset, on this machine's own sites any",
+        description="requests per second for all workers on one Redis; if unset, 2, or unlimited for local sites",
     )
-    breaker_failures: int = Field(8, ge=1, description="failures in a row after which a site is left alone")
-    breaker_pause: float = Field(15.0, gt=0, description="seconds that it is left alone; doubled each further time")
-    breaker_limit: float = Field(600.0, gt=0, description="the longest that a site is left alone, in seconds")
+    breaker_failures: int = Field(8, ge=1, description="failures in a row that open a site's circuit breaker")
+    breaker_pause: float = Field(15.0, gt=0, description="seconds that the circuit stays open; doubles each time")
+    breaker_limit: float = Field(600.0, gt=0, description="longest time that the circuit stays open, in seconds")
     site_patience: float | None = Field(
-        None, gt=0, description="the longest wait for a turn at the site, in seconds; as long as it takes if unset"
+        None, gt=0, description="longest wait for a turn at the site, in seconds; unlimited if unset"
     )
-    max_page_bytes: int = Field(8_000_000, ge=10_000, description="a longer page is refused")
+    max_page_bytes: int = Field(8_000_000, ge=10_000, description="longer pages are rejected")
 
-    api_keys: SecretStr | None = Field(None, description="keys that the REST pricer accepts, with commas between")
-    api_keys_file: Path | None = Field(None, description="a file of such keys, one a line, read again when it changes")
+    api_keys: SecretStr | None = Field(None, description="keys that the REST pricer accepts, comma-separated")
+    api_keys_file: Path | None = Field(None, description="file of such keys, one per line; reread when it changes")
     api_hosts: str | None = Field(
-        None, description="host names that the pricer answers to, with commas between; without keys only loopback ones"
+        None, description="host names that the pricer answers to, comma-separated; loopback only if there are no keys"
     )
-    api_rate: int = Field(600, ge=0, description="requests a minute for each key; 0 is without end")
-    api_threads: int = Field(16, ge=1, le=256, description="threads of the pricer that talk to Redis")
-    api_lookups: int = Field(8, ge=1, le=64, description="funds that the pricer looks up at the site at once")
-    api_queue: int = Field(512, ge=1, description="look-ups that may wait for their turn; further ones are refused")
-    api_max_body: int = Field(65_536, ge=256, description="a longer request body is refused, in bytes")
+    api_rate: int = Field(600, ge=0, description="requests per minute for each key; 0 means unlimited")
+    api_threads: int = Field(16, ge=1, le=256, description="pricer threads that talk to Redis")
+    api_lookups: int = Field(8, ge=1, le=64, description="funds that the pricer looks up on the site at once")
+    api_queue: int = Field(512, ge=1, description="look-ups that may wait for a turn; further ones are rejected")
+    api_max_body: int = Field(65_536, ge=256, description="longest request body accepted, in bytes")
 
     @classmethod
     def load(cls, **given: Any) -> Self:
-        """Read the environment; arguments that are not ``None`` win over it.
+        """Read the environment; arguments that are not ``None`` override it.
 
         Raises
         ------
         ConfigError
-            If a value does not fit, or there is no such setting; names the variable, never its value.
+            If a value is invalid or a setting is unknown; names the variable, never its value.
         """
         unknown = sorted(set(given) - set(cls.model_fields))
         if unknown:
             near = difflib.get_close_matches(unknown[0], cls.model_fields, 1) or sorted(cls.model_fields)
-            raise ConfigError(f"there is no setting {unknown[0][:40]!r}; did you mean {', '.join(near)}?")
+            raise ConfigError(f"unknown setting {unknown[0][:40]!r}; did you mean {', '.join(near)}?")
         try:
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
@@ -117,13 +115,13 @@ class Settings(BaseSettings):
 
 
 def given_by(settings: Settings | None) -> dict[str, Any]:
-    """Return settings as arguments of :meth:`Settings.load`: none, if there are no settings.
+    """Return settings as arguments for :meth:`Settings.load`; empty if `settings` is ``None``.
 
     Raises
     ------
     ConfigError
-        If they are of another type.
+        If `settings` is of another type.
     """
     if settings is not None and not isinstance(settings, Settings):
-        raise ConfigError(f"settings: {type(settings).__name__} is no Settings; make them with Settings.load(...)")
+        raise ConfigError(f"settings: expected Settings, got {type(settings).__name__}; use Settings.load(...)")
     return settings.model_dump() if settings is not None else {}

@@ -1,4 +1,4 @@
-"""Connect to Redis: one client, checked once for what the kit needs."""
+"""Connect to Redis, and check once that the server has what the kit needs."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _TUNING_OPTIONS = {
 _URL_OPTIONS = _TLS_OPTIONS | {"socket_connect_timeout", "socket_keepalive", "max_connections"}
 _DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
 _COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS
-# Maintenance notices concern a hosted cluster; with them, redis-py no longer notices a connection that went stale.
+# Only hosted clusters need maintenance notices, and with them redis-py does not detect stale connections.
 _FIXED: dict[str, Any] = {
     "protocol": 3,
     "decode_responses": True,
@@ -66,30 +66,30 @@ _FIXED: dict[str, Any] = {
 
 
 def connect(url: str | None = None) -> redis.Redis:
-    """Return a client for Redis, after a look at whether the server has what the kit needs.
+    """Return a Redis client after checking that the server has what the kit needs.
 
     Parameters
     ----------
     url : str, optional
-        ``redis://``, ``rediss://`` (TLS; options such as ``?ssl_ca_certs=ca.pem``) or ``unix://``. Left out,
-        ``REDIS_URL`` decides, and without that the embedded server is used, and started where need be. A ``REDIS_URL``
-        without a password takes it from the file that ``SCRAPERKIT_REDIS_PASSWORD_FILE`` names.
+        ``redis://``, ``rediss://`` (TLS; options such as ``?ssl_ca_certs=ca.pem``) or ``unix://``. Defaults to
+        ``REDIS_URL``, and if that is unset, to the embedded server, which is started if it is not running. If
+        ``REDIS_URL`` has no password, it is read from the file named in ``SCRAPERKIT_REDIS_PASSWORD_FILE``.
 
     Returns
     -------
     redis.Redis
-        It may be shared by threads. Close it, or use it in a ``with`` block.
+        Safe to share between threads. Close it, or use it in a ``with`` block.
 
     Raises
     ------
     ConfigError
-        If the address cannot be read, or names another database than 0: the index of labels spans all of them.
+        If the address is invalid, or its database is not 0: the label index spans all databases.
     RedisUnreachable
-        If nobody answers there, or the password is wrong.
+        If the server does not answer, or the password is wrong.
     TimeSeriesMissing
         If the server has no ``TS.*`` commands.
     EmbeddedRedisError
-        If the embedded server is used and does not start.
+        If the embedded server does not start.
 
     Examples
     --------
@@ -100,46 +100,46 @@ def connect(url: str | None = None) -> redis.Redis:
     settings = Settings.load(redis_url=url)
     if not settings.redis_url:
         client = _client(_options("REDIS_URL", shared.ensure(settings)))
-        # Its keeper brings it back in less than these tries take, should it have crashed just now.
+        # If the server has just crashed, its keeper restarts it before these tries run out.
         tries = Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), 6)
         with sibling(client, retry=tries) as once:
-            _check_server(once, f"that is the embedded server: see {shared.status(settings).log}")
+            _check_server(once, f"this is the embedded server: see {shared.status(settings).log}")
         return client
     options = _options("REDIS_URL" if url is None else "url", settings.redis_url.get_secret_value())
     if url is None and settings.redis_password_file and not options.get("password"):
         options["credential_provider"] = PasswordFile(settings.redis_password_file, options.pop("username", None))
     client = _client(options)
-    # One try: to wait for a wrong address four times helps nobody.
+    # Retrying a wrong address would only delay the error.
     with sibling(client, retry=Retry(NoBackoff(), 0)) as once:
         _check_server(once, _WAYS_OUT)
     return client
 
 
 def check_client(client: Any) -> redis.Redis:
-    """Return the client if it is one that the kit can work with.
+    """Return the client if the kit can work with it.
 
     Raises
     ------
     ConfigError
-        If it was made with another protocol than RESP3, does not decode replies, or is bound to another database.
+        If it does not use RESP3, does not decode replies, or is bound to a database other than 0.
     """
     make = "make it with scraperkit.connect(url)"
     if not isinstance(client, redis.Redis):
         raise ConfigError(f"redis: expected a redis.Redis client, got {type(client).__name__}; {make}")
     options = client.get_connection_kwargs()
     if isinstance(client.connection_pool, SentinelConnectionPool):
-        raise ConfigError(f"redis: a client of Redis Sentinel does not fit; {make}")
+        raise ConfigError(f"redis: Redis Sentinel is not supported; {make}")
     if str(options.get("protocol")) != "3" or not options.get("decode_responses"):
         raise ConfigError(f"redis: the client needs protocol=3 and decode_responses=True; {make}")
     if int(options.get("db") or 0):
-        raise ConfigError(f"redis: the client is bound to database {options['db']}, the kit needs database 0; {make}")
+        raise ConfigError(f"redis: the client is bound to database {options['db']}, but must use 0; {make}")
     return client
 
 
 def connection_kwargs(client: redis.Redis) -> dict[str, Any]:
-    """Return the keyword arguments that make another client like this one, for ``Redis`` of redis or redis.asyncio.
+    """Return the keyword arguments for another client like this one, sync or asyncio.
 
-    Address, password, TLS and timeouts are taken over; retries and the size of the pool are not.
+    Address, password, TLS and timeouts are copied; retries and pool size are not.
     """
     pool = client.connection_pool
     kept = {name: value for name, value in pool.connection_kwargs.items() if name in _COPIED}
@@ -151,23 +151,23 @@ def connection_kwargs(client: redis.Redis) -> dict[str, Any]:
 
 
 def async_client(client: redis.Redis, **overrides: Any) -> redis.asyncio.Redis:
-    """Return an asyncio client with this one's parameters, connections of its own, and no retries.
+    """Return an asyncio client with the same parameters, its own connections and no retries.
 
     Parameters
     ----------
     **overrides
-        Arguments of ``redis.asyncio.Redis`` that are to differ, for example ``socket_timeout``.
+        Arguments of ``redis.asyncio.Redis`` to override, for example ``socket_timeout``.
     """
     return redis.asyncio.Redis(**{**connection_kwargs(client), "retry": AsyncRetry(NoBackoff(), 0), **overrides})
 
 
 def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
-    """Return a client with this one's parameters and retries, and connections of its own.
+    """Return a client with the same parameters and retries, and its own connections.
 
     Parameters
     ----------
     **overrides
-        Arguments of ``redis.Redis`` that are to differ.
+        Arguments of ``redis.Redis`` to override.
     """
     retry = client.get_retry() or Retry(NoBackoff(), 0)
     return redis.Redis(**{**connection_kwargs(client), "retry": retry, **overrides})
@@ -176,23 +176,23 @@ def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
 def _options(name: str, url: str) -> dict[str, Any]:
     try:
         parts = urlsplit(url)
-        # What follows an unencoded / or # or : in a password would be taken for something else, and shown.
+        # An unencoded / or # or : in a password would be misparsed, and the rest of the password shown.
         if parts.scheme != "unix" and (not _DATABASE.fullmatch(parts.path) or parts.fragment or not parts.hostname):
             raise ValueError
         options = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError:
         raise ConfigError(
-            f"{name}: not an address of Redis; write redis://host:6379, rediss://host:6379 or unix:///path/to/socket"
+            f"{name}: not a Redis address; write redis://host:6379, rediss://host:6379 or unix:///path/to/socket"
         ) from None
     if not set(options) <= _URL_OPTIONS | _ADDRESS_OPTIONS | {"connection_class"}:
-        raise ConfigError(f"{name}: only these options fit after the question mark: {', '.join(sorted(_URL_OPTIONS))}")
+        raise ConfigError(f"{name}: unsupported option after '?'; use only {', '.join(sorted(_URL_OPTIONS))}")
     for option in ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile"):
         if option in options and not Path(options[option]).is_file():
-            raise ConfigError(f"{name}: {option}: there is no file {options[option]}")
+            raise ConfigError(f"{name}: {option}: no file {options[option]}; correct the path")
     if options.get("db"):
         raise ConfigError(
-            f"{name}: database {options['db']} does not fit, use database 0 "
-            "(the index of labels spans all databases); a namespace of your own keeps data apart: SCRAPERKIT_NAMESPACE"
+            f"{name}: database {options['db']} is not supported because the label index spans all databases; "
+            "use database 0, and set SCRAPERKIT_NAMESPACE to keep data apart"
         )
     return options
 
@@ -221,7 +221,7 @@ def _check_server(client: redis.Redis, ways_out: str) -> None:
     try:
         client.execute_command("TS.QUERYINDEX", "scraperkit.probe=1")  # type: ignore[no-untyped-call]
     except NoPermissionError:
-        # The server looks a command up before it looks at the user's rights: TS.* is there.
+        # The server looks up a command before it checks permissions, so TS.* exists.
         return
     except redis.RedisError as error:
         if "unknown command" not in str(error).lower():
@@ -233,7 +233,7 @@ def _check_server(client: redis.Redis, ways_out: str) -> None:
 
 @contextmanager
 def redis_needed() -> Iterator[None]:
-    """Turn the errors of a Redis that is away into one of the kit's; a context, or a decorator.
+    """Turn Redis connection errors into the kit's own; a context manager and decorator.
 
     Raises
     ------
@@ -244,12 +244,12 @@ def redis_needed() -> Iterator[None]:
         yield
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnreachable(
-            f"Redis went away: {str(error).rstrip('.')}; check that it runs, then do this again"
+            f"Redis went away: {str(error).rstrip('.')}; check that it is running, then try again"
         ) from error
 
 
 def address_of(client: redis.Redis) -> str:
-    """Return host and port of a client, or the path of its socket; never the password."""
+    """Return a client's host and port, or its socket path; never the password."""
     options = client.get_connection_kwargs()
     return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
@@ -259,14 +259,14 @@ def _why(client: redis.Redis, error: Exception, where: str) -> str:
     password, file = options.get("password"), options.get("credential_provider")
     if isinstance(error, AuthenticationError):
         if isinstance(file, PasswordFile):
-            return f"Redis at {where} refuses the password of {file!r}"
-        refused = "refuses this user and password" if password else "asks for a password"
-        return f"Redis at {where} {refused}; write it as in redis://:password@host:6379, special characters %-encoded"
+            return f"Redis at {where} rejected the password from {file!r}"
+        refused = "rejected this user and password" if password else "requires a password"
+        return f"Redis at {where} {refused}; write redis://:password@host:6379 with special characters %-encoded"
     if isinstance(error, BusyLoadingError):
         return f"Redis at {where} is still loading its data; try again in a moment"
     if isinstance(error, ResponseError):
-        return f"Redis at {where} answers with an error: {_redacted(error, password or file)}"
-    return f"nobody answers at {where}: {_redacted(error, password or file)}"
+        return f"Redis at {where} replied with an error: {_redacted(error, password or file)}"
+    return f"no Redis answers at {where}: {_redacted(error, password or file)}"
 
 
 def _redacted(error: Exception, password: Any) -> str:
@@ -277,19 +277,19 @@ def _redacted(error: Exception, password: Any) -> str:
 
 
 def read_secret(path: Path, setting: str) -> str:
-    r"""Return the one line that a file holds.
+    r"""Return the secret in a one-line file.
 
     Parameters
     ----------
     path : Path
-        The file; white space around the line does not count.
+        The file; surrounding white space is stripped.
     setting : str
-        The setting that names the file, for the error.
+        The setting that names the file, for error messages.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read, is empty, or holds more than one line. Never tells what it holds.
+        If the file cannot be read, is empty, or has more than one line. Never shows its contents.
 
     Examples
     --------
@@ -306,24 +306,24 @@ def read_secret(path: Path, setting: str) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise ConfigError(f"{setting}: cannot read {path}: {reason}") from None
     if not text or len(text) > _LONGEST_SECRET or len(text.splitlines()) > 1:
-        raise ConfigError(f"{setting}: {path} must hold one line, the secret itself")
+        raise ConfigError(f"{setting}: {path} must contain one line: the secret")
     return text
 
 
 class PasswordFile(CredentialProvider):
-    """Gives Redis the password that a file holds at that moment: a new one needs no restart.
+    """Credential provider that rereads a password file for each connection, so a new password needs no restart.
 
     Parameters
     ----------
     path : Path
         The file.
     username : str, optional
-        The user of Redis; left out, its default user.
+        The Redis user; the default user if omitted.
 
     Raises
     ------
     ConfigError
-        If the file cannot be read now. Later, while it is being replaced, the last known password serves.
+        If the file cannot be read at construction. Later, the last known password is used while it cannot be read.
     """
 
     def __init__(self, path: Path, username: str | None = None) -> None:
@@ -338,11 +338,11 @@ class PasswordFile(CredentialProvider):
         return self._username, self._password
 
     async def get_credentials_async(self) -> tuple[str, str]:
-        """Return user and password; a file of one line blocks nobody."""
+        """Return user and password; reading one line does not block noticeably."""
         return self.get_credentials()
 
     def redacted(self, text: str) -> str:
-        """Return a text without the password."""
+        """Return the text with the password masked."""
         return text.replace(self._password, "***")
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""What could not be done: to look at, to try again, or to drop."""
+"""Dead letters: list, retry or drop the messages that failed for good."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
 from scraperkit.errors import BadMessage, ConfigError
 from scraperkit.keys import Keys
-from scraperkit.lua import script
+from scraperkit.lua import scripts
 from scraperkit.models import ScrapeRequest
 
 _COLUMNS = ["cnpj", "month", "error", "attempts", "worker", "died_at", "message"]
@@ -50,16 +50,16 @@ class DeadLetters:
         Parameters
         ----------
         after : str, optional
-            Only those after this id.
+            Only letters after this id.
         count : int, optional
-            So many at the most.
+            Maximum number of letters.
 
         Returns
         -------
         pandas.DataFrame
-            Indexed by ``id`` (text; what :meth:`retry` and :meth:`drop` take); columns ``cnpj`` and ``month``
-            (empty if the message does not tell), ``error``, ``attempts`` (int64), ``worker``, ``died_at`` (UTC) and
-            ``message``, the text as it was published.
+            Indexed by ``id`` (text, for :meth:`retry` and :meth:`drop`); columns ``cnpj`` and ``month`` (empty if
+            the message is invalid), ``error``, ``attempts`` (int64), ``worker``, ``died_at`` (UTC) and
+            ``message``, the text as published.
         """
         found = self._redis.xrange(self.keys.dead, f"({after}" if after else "-", count=count)
         rows = [(entry_id, *_row(entry_id, fields)) for entry_id, fields in found]
@@ -70,40 +70,41 @@ class DeadLetters:
 
     @redis_needed()
     def history(self, letter_id: str) -> Sequence[str]:
-        """Return what happened at each attempt, oldest first, as JSON.
+        """Return one JSON line for each attempt, oldest first.
 
         Raises
         ------
         ConfigError
-            If there is no such dead letter.
+            If the dead letter does not exist.
         """
         return str(self._one(letter_id).get("history", "")).splitlines()
 
     @redis_needed()
     def retry(self, ids: Iterable[str] | str | None = None) -> int:
-        """Put dead letters back into the job stream, all of them if no ids are given; return how many.
+        """Put dead letters (all by default) back into the job stream, and return how many.
 
-        Their attempts are counted anew, and their batches wait for them again.
+        Their attempts are counted from zero, and their batches are pending again.
 
         Raises
         ------
         ConfigError
-            If there is no dead letter of an id; then nothing is put back.
+            If an id has no dead letter; then nothing is put back.
         """
-        put_back = script(self._redis, "retry_dead")
         back = 0
         for entry_id, fields in self._wanted(ids):
-            back += int(put_back(keys=self._places(fields), args=[entry_id, self.keys.group, _message_id(fields)]))
+            request = _request(fields)
+            message_id, batch_id = (request.message_id, request.batch_id) if request is not None else ("", None)
+            back += scripts.retry_dead(self._redis, self.keys, entry_id, message_id=message_id, batch_id=batch_id)
         return back
 
     @redis_needed()
     def drop(self, ids: Iterable[str] | str | None = None) -> int:
-        """Forget dead letters, all of them if no ids are given; return how many.
+        """Delete dead letters (all by default), and return how many.
 
         Raises
         ------
         ConfigError
-            If there is no dead letter of an id; then nothing is dropped.
+            If an id has no dead letter; then nothing is dropped.
         """
         wanted = [entry_id for entry_id, _ in self._wanted(ids)]
         return int(self._redis.xdel(self.keys.dead, *wanted)) if wanted else 0
@@ -119,14 +120,9 @@ class DeadLetters:
         except redis_py.ResponseError:
             found = []
         if not found:
-            raise ConfigError(f"id: {str(letter_id)[:40]!r} is no dead letter in {self.keys.dead}; list() shows them")
+            raise ConfigError(f"id: no dead letter {str(letter_id)[:40]!r} in {self.keys.dead}; use list() to see ids")
         fields: dict[str, str] = found[0][1]
         return fields
-
-    def _places(self, fields: dict[str, str]) -> Sequence[str]:
-        request = _request(fields)
-        batch = self.keys.batch(request.batch_id) if request is not None and request.batch_id else ""
-        return [self.keys.dead, self.keys.jobs, batch]
 
     def __repr__(self) -> str:
         return f"<DeadLetters of {self.keys.namespace!r}: {len(self)}>"
@@ -137,11 +133,6 @@ def _request(fields: dict[str, str]) -> ScrapeRequest | None:
         return ScrapeRequest.parse(fields.get("message", ""))
     except BadMessage:
         return None
-
-
-def _message_id(fields: dict[str, str]) -> str:
-    request = _request(fields)
-    return request.message_id if request is not None else ""
 
 
 def _row(entry_id: str, fields: dict[str, str]) -> tuple[str, str, str, int, str, int, str]:

@@ -1,30 +1,30 @@
-"""Everything that the kit raises, as one tree.
+"""Every exception that the kit raises, as one tree.
 
 .. code-block:: text
 
     ScraperKitError
-    ├── ConfigError                a setting or an argument does not fit
+    ├── ConfigError                invalid setting or argument
     ├── RedisError
-    │   ├── RedisUnreachable       nobody answers at the address
+    │   ├── RedisUnreachable       no answer at the address, or wrong password
     │   ├── TimeSeriesMissing      Redis answers, but without TS.* commands
     │   ├── EmbeddedRedisError     the embedded server cannot be installed or started
-    │   └── StoreError             Redis refused a sample or a key
-    ├── BadMessage                 a message that does not validate
+    │   └── StoreError             Redis rejected a sample or a key
+    ├── BadMessage                 a message failed validation
     ├── UnknownFund                nothing is stored for that CNPJ
     ├── SourceError                a page could not be turned into quotes; has ``url``
     │   ├── SiteUnavailable        no answer, or 429 and 5xx, after all retries (``retryable``)
-    │   ├── NotACvmPage            the answer is not the page that was asked for (``retryable``)
-    │   ├── PageChanged            the page is there, but its table is not as known
+    │   ├── NotACvmPage            the answer is not the requested page (``retryable``)
+    │   ├── PageChanged            the page has an unknown layout
     │   ├── WrongFund              the page shows another fund
     │   ├── WrongMonth             the page shows another month (``retryable``)
     │   ├── MonthNotOffered        the site has no such month for this fund
-    │   └── FundNotFound           the search knows no such CNPJ
+    │   └── FundNotFound           the search finds no such CNPJ
     ├── BatchError
     │   ├── BatchNotFound          no such batch, or it has expired
     │   └── BatchTimeout           ``wait(timeout)`` ended before the batch did
     └── WorkerError                the engine itself failed, not a job
 
-Besides, :class:`ScraperKitWarning` is warned where work goes on but something is lost or ignored.
+:class:`ScraperKitWarning` is issued when work continues but something is lost or ignored.
 
 Every message names the field, the page or the key, and says what to do.
 """
@@ -58,23 +58,23 @@ __all__ = [
 
 
 class ScraperKitError(Exception):
-    """The root: ``except ScraperKitError`` catches all that the kit raises on purpose."""
+    """Base class: ``except ScraperKitError`` catches everything the kit raises on purpose."""
 
 
 class ScraperKitWarning(UserWarning):
-    """Work goes on, but something is lost or ignored."""
+    """Work continues, but something is lost or ignored."""
 
 
 class ConfigError(ScraperKitError, ValueError):
-    """A setting, an environment variable or an argument does not fit."""
+    """A setting, an environment variable or an argument is invalid."""
 
 
 class RedisError(ScraperKitError):
-    """Redis is away, lacks something, or refused a command."""
+    """Redis is unreachable, lacks something, or rejected a command."""
 
 
 class RedisUnreachable(RedisError, ConnectionError):
-    """Nobody answers at the address, or the password is wrong."""
+    """No Redis answers at the address, or the password is wrong."""
 
 
 class TimeSeriesMissing(RedisError):
@@ -86,11 +86,11 @@ class EmbeddedRedisError(RedisError):
 
 
 class StoreError(RedisError):
-    """Redis refused a sample; the message names the series."""
+    """Redis rejected a sample; the message names the series."""
 
 
 class BadMessage(ScraperKitError, ValueError):
-    """A message that does not validate; the text lists every field that is wrong."""
+    """A message failed validation; the error lists every invalid field."""
 
 
 class UnknownFund(ScraperKitError, KeyError):
@@ -106,9 +106,9 @@ class SourceError(ScraperKitError):
     Attributes
     ----------
     url : str
-        The page. Never holds anything but the address.
+        The page's address, nothing else.
     retryable : bool
-        Whether asking again later may help. ``False`` sends a job straight to the dead letters.
+        Whether a later retry may succeed. ``False`` sends a job straight to the dead letters.
     """
 
     retryable = False
@@ -125,21 +125,21 @@ class SiteUnavailable(SourceError):
 
 
 class NotACvmPage(SourceError):
-    """The answer lacks the ids that make it the page that was asked for."""
+    """The answer lacks the element ids of the requested page."""
 
     retryable = True
 
 
 class PageChanged(SourceError):
-    """The page is there, but a heading or a cell is not as known."""
+    """The page has an unknown layout: a heading or a cell is not as expected."""
 
 
 class WrongFund(SourceError):
-    """The page shows another fund than the one asked for."""
+    """The page shows a different fund from the one requested."""
 
 
 class WrongMonth(SourceError):
-    """The page shows another month than the one asked for."""
+    """The page shows a different month from the one requested."""
 
     retryable = True
 
@@ -149,11 +149,11 @@ class MonthNotOffered(SourceError):
 
 
 class FundNotFound(SourceError):
-    """The site's search knows no such CNPJ."""
+    """The site's search finds no such CNPJ."""
 
 
 class BatchError(ScraperKitError):
-    """Something about a batch."""
+    """Base class for errors about a batch."""
 
 
 class BatchNotFound(BatchError, LookupError):
@@ -165,7 +165,7 @@ class BatchTimeout(BatchError, TimeoutError):
 
 
 class WorkerError(ScraperKitError):
-    """The engine itself failed: not a job, whose errors only fail that job."""
+    """The engine itself failed; an error in a job only fails that job."""
 
 
 def __dir__() -> list[str]:

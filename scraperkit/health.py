@@ -1,4 +1,4 @@
-"""How a namespace is doing: workers, queue, failures."""
+"""Health of a namespace: workers, queue, failures."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from scraperkit.view import NotebookRepr, Table, View, duration
 
 @dataclass(frozen=True, slots=True)
 class Health(NotebookRepr):
-    """What is known of the workers and jobs of a namespace at one moment.
+    """Snapshot of a namespace's workers and jobs.
 
     Attributes
     ----------
     workers : tuple of WorkerCard
-        Those whose heart beats.
+        Workers that send heartbeats.
     stale : tuple of str
-        Names of workers that fell silent without leaving; what they held is taken over.
+        Names of workers whose heartbeat stopped before they left; other workers take over their jobs.
     lag : int
-        Messages in the stream that nobody has received yet.
+        Stream messages that no worker has received yet.
     pending : int
-        Messages of the stream in some worker's hands.
+        Stream messages held by workers.
     oldest : float or None
         Age of the oldest open job of the stream in seconds; ``None`` if there is none.
     retries : int
-        Jobs that wait for their next attempt.
+        Jobs waiting for their next attempt.
     dead : int
         Dead letters.
     left_alone : dict
-        Sites that kept failing or asked for patience, and for how many seconds more nobody asks them.
+        Sites whose circuit is open, and the seconds until the next attempt.
     """
 
     workers: tuple[WorkerCard, ...]
@@ -52,7 +52,7 @@ class Health(NotebookRepr):
     @classmethod
     @redis_needed()
     def read(cls, redis: redis_py.Redis, *, namespace: str | None = None) -> Self:
-        """Look at the workers and jobs of a namespace, from any process.
+        """Read the health of a namespace, from any process.
 
         Examples
         --------
@@ -68,7 +68,7 @@ class Health(NotebookRepr):
         return cls(
             workers=tuple(workers),
             stale=tuple(sorted(known - {worker.name for worker in workers})),
-            # Counted a moment apart: some of what was pending may be done by now.
+            # The two counts are a moment apart, so their difference may be negative.
             lag=max(0, client.xlen(keys.jobs) - pending),
             pending=pending,
             oldest=max(0.0, time.time() - int(first[0][0].split("-")[0]) / 1000) if first else None,
@@ -79,17 +79,17 @@ class Health(NotebookRepr):
 
     @property
     def alive(self) -> bool:
-        """Whether any worker is."""
+        """Whether any worker is alive."""
         return bool(self.workers)
 
     @property
     def in_hand(self) -> int:
-        """Messages that living workers hold, of either delivery."""
+        """Messages held by living workers, from stream and Pub/Sub."""
         return sum(worker.in_hand for worker in self.workers)
 
     @property
     def last_heartbeat(self) -> float | None:
-        """When a worker last gave a sign of life, in seconds since 1970; ``None`` if none is alive."""
+        """Time of the latest heartbeat, in seconds since 1970; ``None`` if no worker is alive."""
         return max((worker.beat_at for worker in self.workers), default=None)
 
     def __str__(self) -> str:
@@ -109,8 +109,8 @@ class Health(NotebookRepr):
         ]
         told = [(label, str(count)) for label, count in facts]
         told += [("oldest job", duration(self.oldest))] if self.oldest is not None else []
-        told += [("fell silent", ", ".join(self.stale))] if self.stale else []
-        told += [("left alone", f"{site}, for {duration(seconds)}") for site, seconds in self.left_alone.items()]
+        told += [("stale", ", ".join(self.stale))] if self.stale else []
+        told += [("circuit open", f"{site}, {duration(seconds)}") for site, seconds in self.left_alone.items()]
         rows = [
             (card.name, str(card.threads), card.delivery, str(card.in_hand), str(card.settled), str(card.errors))
             for card in self.workers

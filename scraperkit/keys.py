@@ -1,4 +1,4 @@
-"""The only place where the name of a channel, a stream or a key is built."""
+"""The only place that builds the names of channels, streams and keys."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Names of everything that the kit keeps in Redis, for one namespace.
+    """Names of everything that the kit keeps in Redis for one namespace.
 
-    The channel of the default namespace is plain ``fund_parser``, so that a message typed by hand works. Channels
-    are shared by a whole Redis, whatever the database, so every other namespace has one of its own.
+    The default namespace's channel is plain ``fund_parser``, so you can publish by hand. Redis shares channels across
+    all databases, so every other namespace has its own channel.
 
     Examples
     --------
@@ -33,8 +33,8 @@ class Keys:
     def __post_init__(self) -> None:
         if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):
             raise ConfigError(
-                f"namespace {str(self.namespace)[:40]!r} does not fit: 1 to 100 letters, digits and _ . - "
-                "(it becomes the start of every key and a label in Redis)"
+                f"namespace {str(self.namespace)[:40]!r} is invalid; use 1 to 100 letters, digits and _ . - "
+                "(it becomes the prefix of every key and a label in Redis)"
             )
 
     @property
@@ -59,49 +59,49 @@ class Keys:
 
     @property
     def events(self) -> str:
-        """The capped stream of events, one for each job."""
+        """The capped stream of events, one for each attempt."""
         return f"{self.namespace}:events"
 
     @property
     def retries(self) -> str:
-        """The sorted set of messages that wait for their next attempt, by the time it is due."""
+        """The sorted set of messages that wait for a retry, by due time."""
         return f"{self.namespace}:retries"
 
     @property
     def history(self) -> str:
-        """The hash that holds, for each message that failed before, one JSON line an attempt."""
+        """The hash of failed messages, with one JSON line for each attempt."""
         return f"{self.namespace}:history"
 
     @property
     def workers(self) -> str:
-        """The sorted set of worker names by the time of their last heartbeat."""
+        """The sorted set of worker names by time of last heartbeat."""
         return f"{self.namespace}:workers"
 
     @staticmethod
     def site(site: str) -> str:
-        """The hash of what is agreed on about a site. It has no namespace: the site does not care who asks."""
+        """The hash of a site's shared state. It has no namespace: limits hold for everyone who uses this Redis."""
         return f"scraperkit:site:{site}"
 
     @staticmethod
     def sites() -> str:
-        """The sorted set of the sites that are left alone now, by the time until which they are."""
+        """The sorted set of sites whose circuit is open, by the time of the next attempt."""
         return "scraperkit:sites"
 
     @staticmethod
     def robots(site: str) -> str:
-        """What a site's robots.txt asks for, for a day."""
+        """The crawl delay in a site's robots.txt, cached for a day."""
         return f"scraperkit:robots:{site}"
 
     def worker(self, name: str) -> str:
-        """The hash that one worker keeps about itself; it expires when the heartbeat stops."""
+        """The hash that a worker keeps about itself; it expires after the heartbeat stops."""
         return f"{self.namespace}:worker:{name}"
 
     def batch(self, batch_id: str) -> str:
-        """The hash of a batch: its counts, and a field for each message."""
+        """The hash of a batch: its counts, and one field for each message."""
         return f"{self.namespace}:batch:{batch_id}"
 
     def claim(self, message_id: str) -> str:
-        """The claim that one worker lays on a Pub/Sub message."""
+        """The key by which one worker claims a Pub/Sub message."""
         return f"{self.namespace}:claim:{message_id}"
 
     def fund(self, cnpj: str) -> str:
@@ -109,14 +109,14 @@ class Keys:
         return f"{self.namespace}:{{{cnpj}}}:fund"
 
     def months(self, cnpj: str) -> str:
-        """The hash that tells when each month of a fund was last stored."""
+        """The hash of when each month of a fund was last stored."""
         return f"{self.namespace}:{{{cnpj}}}:months"
 
     def series(self, cnpj: str, metric: str) -> str:
-        """A time series of one fund. The braces keep all keys of a fund in one slot of a Redis Cluster."""
+        """A time series of one fund. The braces keep a fund's keys in one slot of a Redis Cluster."""
         return f"{self.namespace}:{{{cnpj}}}:{metric}"
 
     @property
     def pattern(self) -> str:
-        """A glob for SCAN that matches every key of this namespace and no other."""
+        """A SCAN pattern that matches every key of this namespace and no others."""
         return f"{self.namespace}:*"

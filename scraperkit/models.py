@@ -1,4 +1,4 @@
-"""What travels through the kit: a fund, a request to scrape one month of it, and one day's figures."""
+"""The kit's data types: a fund, a request to scrape one month of it, and one day's figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _YEAR_MONTH = re.compile(r"((?:19|20)[0-9]{2})-(0[1-9]|1[0-2])(?:-[0-9]{2})?")
 
 
 class Column(NamedTuple):
-    """How one column of a frame is typed, measured and explained."""
+    """Type, unit and meaning of a data frame column."""
 
     dtype: str
     unit: str
@@ -32,13 +32,13 @@ class Column(NamedTuple):
 
 COLUMNS: dict[str, Column] = {
     "cnpj": Column("str", "", "the fund, 14 characters"),
-    "date": Column("datetime64[ms]", "day", "the day the figures are for"),
+    "date": Column("datetime64[ms]", "day", "the day of the figures"),
     "quota": Column("float64", "R$", "price of one quota (cota)"),
     "net_worth": Column("float64", "R$", "net worth of the fund (patrimônio líquido)"),
     "holders": Column("Int64", "people", "number of quota holders (cotistas)"),
     "inflow": Column("float64", "R$", "money paid in that day (captação)"),
     "outflow": Column("float64", "R$", "money redeemed that day (resgate)"),
-    "portfolio": Column("float64", "R$", "value of all that the fund holds (total da carteira)"),
+    "portfolio": Column("float64", "R$", "value of the fund's portfolio (total da carteira)"),
 }
 METRICS: tuple[str, ...] = ("quota", "net_worth", "holders", "inflow", "outflow", "portfolio")
 
@@ -62,7 +62,7 @@ def _month_of_year(text: str) -> str:
 
 
 def _job_id(fields: dict[str, Any]) -> str:
-    """Return the message id that the content gives; any is good enough where the content does not fit anyway."""
+    """Return the message id derived from the content; for an invalid message, any id will do."""
     content = "|".join(str(fields.get(name)) for name in ("document", "fund_pk", "month_year"))
     return str(uuid.uuid5(_JOB_IDS, content))
 
@@ -73,11 +73,11 @@ def _uuid_text(text: str, info: ValidationInfo) -> str:
     try:
         return str(uuid.UUID(text)) if text else _job_id(info.data)
     except ValueError:
-        raise ValueError("must be a UUID, or left out") from None
+        raise ValueError("must be a UUID, or omitted") from None
 
 
 def _only_a_fund(value: Any) -> Any:
-    """Whatever a message says there: a fund does not travel."""
+    """Return the value if it is a fund, else None: the fund is not part of the wire format."""
     return value if isinstance(value, Fund) else None
 
 
@@ -87,21 +87,21 @@ class ScrapeRequest(BaseModel):
     Parameters
     ----------
     document : str
-        CNPJ of the fund, with or without punctuation; kept as 14 upper-case characters.
+        CNPJ of the fund, with or without punctuation; stored as 14 upper-case characters.
     fund_pk : str
         CVM's ``PK_PARTIC``: digits.
     month_year : str
         The month, as ``MM/YYYY``.
     message_id : str, optional
-        A UUID. Left out, it is derived from the three fields above, so that the same text is the same job.
+        A UUID. Derived from the three fields above if omitted, so that the same content is the same job.
     acked : bool
-        ``True`` says that the work was done elsewhere: workers ignore the message.
+        ``True`` if the work was done elsewhere: workers ignore the message.
     batch_id : str, optional
-        The batch that the message belongs to.
+        The batch of the message.
     published_at : float, optional
-        When it was published, in seconds since 1970 (UTC).
+        Time of publication, in seconds since 1970 (UTC).
     fund : Fund, optional
-        The fund that :meth:`Fund.months` made the request for. It does not travel over the wire.
+        The fund, set by :meth:`Fund.months`. It is not sent over the wire.
 
     Examples
     --------
@@ -132,12 +132,12 @@ class ScrapeRequest(BaseModel):
 
     @classmethod
     def parse(cls, raw: bytes | str) -> Self:
-        """Read a message off the wire.
+        """Parse a wire message.
 
         Raises
         ------
         BadMessage
-            If it is no JSON object, or a field does not fit; the text names every such field, never its value.
+            If it is not a JSON object, or a field is invalid; the text names every such field, never its value.
         """
         try:
             return cls.model_validate_json(raw)
@@ -147,22 +147,22 @@ class ScrapeRequest(BaseModel):
             raise BadMessage("the message is not UTF-8 text") from None
 
     def to_json(self) -> str:
-        """Return the message as it goes over the wire."""
+        """Return the message in its wire format."""
         return self.model_dump_json(exclude_none=True)
 
     @property
     def year(self) -> int:
-        """The year asked for."""
+        """The requested year."""
         return int(self.month_year[3:])
 
     @property
     def month(self) -> int:
-        """The month asked for, 1 to 12."""
+        """The requested month, 1 to 12."""
         return int(self.month_year[:2])
 
     @property
     def first_day(self) -> dt.date:
-        """The first day of the month asked for."""
+        """The first day of the requested month."""
         return dt.date(self.year, self.month, 1)
 
 
@@ -170,7 +170,7 @@ def _explain(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         if item["type"] == "default_factory_not_called":
-            continue  # the id would follow from the fields that do not fit
+            continue  # the id is derived from the invalid fields
         field = ".".join(str(step) for step in item["loc"])
         text = item["msg"].removeprefix("Value error, ")
         parts.append(f"{field}: {text}" if field else text)
@@ -186,11 +186,11 @@ class Fund(NotebookRepr):
     cnpj : str
         14 upper-case characters, no punctuation.
     pk : str
-        CVM's ``PK_PARTIC``, which the daily pages are addressed by.
+        CVM's ``PK_PARTIC``, part of the daily pages' address.
     name, status : str
         As the site shows them, in Portuguese.
     started_on : datetime.date or None
-        First day of the fund, where the site tells it.
+        First day of the fund, if the site shows it.
     """
 
     cnpj: str
@@ -201,25 +201,25 @@ class Fund(NotebookRepr):
 
     @property
     def active(self) -> bool:
-        """Whether the site says that the fund operates normally."""
+        """Whether the fund operates normally, according to the site."""
         return self.status.strip().upper() == "EM FUNCIONAMENTO NORMAL"
 
     def months(self, start: str | dt.date | None = None, end: str | dt.date | None = None) -> list[ScrapeRequest]:
         """Return one request for each month from `start` to `end`, both included.
 
-        Months before the fund's start and after the current one are left out: the site has no page for them.
+        Months before the fund's start and after the current month are omitted: the site has no page for them.
 
         Parameters
         ----------
         start : str or datetime.date, optional
-            ``"YYYY-MM"``; the month of `started_on` if left out.
+            ``"YYYY-MM"``; the month of `started_on` if omitted.
         end : str or datetime.date, optional
-            ``"YYYY-MM"``; the current month if left out.
+            ``"YYYY-MM"``; the current month if omitted.
 
         Raises
         ------
         ConfigError
-            If a month does not read as ``YYYY-MM``, `end` is before `start`, or no start is known.
+            If a month is not ``YYYY-MM``, `end` is before `start`, or no start is known.
 
         Examples
         --------
@@ -228,7 +228,7 @@ class Fund(NotebookRepr):
         ['11/2022', '12/2022', '01/2023']
         """
         if start is None and self.started_on is None:
-            raise ConfigError(f"start: the site does not tell when {self.cnpj} started; say it, as in '2022-01'")
+            raise ConfigError(f"start: the site does not show when {self.cnpj} started; pass start='2022-01'")
         first = _month_number("start", start if start is not None else self.started_on)
         last = _month_number("end", end if end is not None else dt.date.today())
         if last < first and end is None:
@@ -236,7 +236,7 @@ class Fund(NotebookRepr):
                 f"start: {start or self.started_on} is after the current month; the site has no page for it yet"
             )
         if last < first:
-            raise ConfigError(f"end: {end} is before start {start or self.started_on}")
+            raise ConfigError(f"end: {end} is before start {start or self.started_on}; give a later end")
         if self.started_on is not None:
             first = max(first, _month_number("started_on", self.started_on))
         last = min(last, _month_number("today", dt.date.today()))
@@ -248,8 +248,8 @@ class Fund(NotebookRepr):
 
     def _view(self) -> View:
         started = (("first day", f"{self.started_on:%Y-%m-%d}"),) if self.started_on else ()
-        facts = (("CNPJ", format_cnpj(self.cnpj)), ("CVM's number", self.pk), ("status", self.status or "not told"))
-        return View("Fund", self.name or "without a name", facts + started)
+        facts = (("CNPJ", format_cnpj(self.cnpj)), ("CVM's number", self.pk), ("status", self.status or "unknown"))
+        return View("Fund", self.name or "unnamed", facts + started)
 
 
 def _month_number(field: str, month: str | dt.date | None) -> int:
@@ -263,9 +263,9 @@ def _month_number(field: str, month: str | dt.date | None) -> int:
 
 @dataclass(frozen=True, slots=True)
 class DailyQuote:
-    """One day of one fund, the numbers exactly as the page shows them; ``None`` where it shows nothing.
+    """One day of one fund, with the numbers exactly as the page shows them; ``None`` where it shows nothing.
 
-    Units and meanings of the six metrics are in :data:`COLUMNS`.
+    For the units and meanings of the six metrics, see :data:`COLUMNS`.
     """
 
     cnpj: str

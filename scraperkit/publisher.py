@@ -1,4 +1,4 @@
-"""Puts requests into Redis, one message for each fund and month."""
+"""Publish requests to Redis, one message for each fund and month."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
 from scraperkit.engine.jobs import DeliveryName
-from scraperkit.engine.lost import note_lost
+from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import Keys
-from scraperkit.lua import script
+from scraperkit.lua import scripts
 from scraperkit.models import ScrapeRequest
 from scraperkit.timeseries.commands import card_command, first_card_commands
 from scraperkit.view import NotebookRepr, View
 
 _BATCH_IDS = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
-_AT_ONCE = 1_000
+_PUBLISHED_AT_ONCE = 1_000
 
 
 class Publisher(NotebookRepr):
-    """Publishes requests, to the stream (kept until done) or to the channel (heard by who listens now).
+    """Publisher of requests to the stream (kept until done) or the channel (not stored).
 
     Parameters
     ----------
     redis : redis.Redis
         From :func:`scraperkit.connect`.
     delivery : {"stream", "pubsub"}
-        The stream loses nothing; Pub/Sub keeps nothing.
+        The stream keeps every message until it is done; Pub/Sub stores none.
     namespace : str, optional
         Default: ``SCRAPERKIT_NAMESPACE``.
 
@@ -69,18 +69,18 @@ class Publisher(NotebookRepr):
     ) -> Batch:
         """Publish `requests` as one batch.
 
-        Safe to repeat: the same requests are the same batch, and what of it waits or is done is not published
-        again; what failed or was lost is. A batch that holds the current month or the one before, which the
-        regulator still rewrites, is a new one each day.
+        Safe to repeat: the same requests form the same batch, and only its failed, lost and cancelled messages are sent
+        again. Requests for the current or the previous month, which the regulator may still revise, form a new batch
+        each day.
 
         Parameters
         ----------
         requests : iterable of ScrapeRequest
-            Usually ``fund.months(...)``. Those marked ``acked`` are left out.
+            Usually ``fund.months(...)``. Requests marked ``acked`` are skipped.
         force : bool
-            Publish as a new batch in any case, and scrape again.
+            Always publish a new batch, and scrape again.
         only_missing : bool
-            Leave out months that were over when they were last stored. The current month never is.
+            Skip months that had ended when they were last stored. The current month is never skipped.
 
         Returns
         -------
@@ -89,12 +89,12 @@ class Publisher(NotebookRepr):
         Raises
         ------
         ConfigError
-            If something in `requests` is no :class:`ScrapeRequest`.
+            If an item of `requests` is not a :class:`ScrapeRequest`.
 
         Warns
         -----
         ScraperKitWarning
-            If nobody listened (Pub/Sub): the messages are lost, and ``batch.receivers`` is 0.
+            If the channel had no subscribers: the messages are lost, and ``batch.receivers`` is 0.
         """
         wanted = _unique(_listed(requests), fresh=force)
         if only_missing:
@@ -104,29 +104,29 @@ class Publisher(NotebookRepr):
         messages = [request.model_copy(update={"batch_id": batch_id, "published_at": now}) for request in wanted]
         self._save_cards(wanted)
         if not force:
-            note_lost(self._redis, self.keys, batch_id)
+            Ledger(self._redis, self.keys, batch_id).note_lost()
         receivers = self._send(batch_id, messages)
         if receivers == 0:
             warnings.warn(
-                f"nobody listens on {self.keys.channel}: what is published there now is lost. Start a Subscriber "
-                "first, or use Publisher(redis, delivery='stream'), which keeps messages until they are done",
+                f"nobody listens on {self.keys.channel}, so the messages are lost; start a Subscriber first, "
+                "or use Publisher(redis, delivery='stream'), which keeps messages until they are done",
                 ScraperKitWarning,
                 stacklevel=3,
             )
         return Batch(self._redis, batch_id, namespace=self.keys.namespace, receivers=receivers)
 
     def batch(self, batch_id: str) -> Batch:
-        """Find a batch again by its id, from any process.
+        """Return the batch with this id, from any process.
 
         Raises
         ------
         BatchNotFound
-            If there is none of that id in this namespace, or it has expired.
+            If this namespace has no batch with that id, or it has expired.
         """
         return Batch.find(self._redis, batch_id, namespace=self.keys.namespace)
 
     def _missing(self, requests: list[ScrapeRequest]) -> list[ScrapeRequest]:
-        """Those whose month has not been stored since it was over."""
+        """Return the requests whose month has not been stored since it ended."""
         with self._redis.pipeline(transaction=False) as pipeline:
             for request in requests:
                 pipeline.hget(self.keys.months(request.document), f"{request.first_day:%Y-%m}")
@@ -141,7 +141,7 @@ class Publisher(NotebookRepr):
         funds = {request.fund for request in requests if request.fund is not None}
         with self._redis.pipeline(transaction=False) as pipeline:
             for fund in funds:
-                # A fund made by hand, without a name, must not blank the card of one that was looked up.
+                # A fund created by hand, without a name, must not overwrite the card of one that was looked up.
                 cards = (
                     [card_command(self.keys, fund)] if fund.name else first_card_commands(self.keys, fund.cnpj, fund.pk)
                 )
@@ -150,36 +150,33 @@ class Publisher(NotebookRepr):
             pipeline.execute()
 
     def _send(self, batch_id: str, messages: list[ScrapeRequest]) -> int | None:
-        target = self.keys.jobs if self.delivery == "stream" else self.keys.channel
-        publish = script(self._redis, "publish")
-        fewest: list[int] = []
-        for start in range(0, max(1, len(messages)), _AT_ONCE):
-            words = [
-                word
-                for message in messages[start : start + _AT_ONCE]
-                for word in (message.message_id, f"{message.document} {message.month_year}", message.to_json())
-            ]
-            _, receivers = publish(
-                keys=[self.keys.batch(batch_id), target],
-                args=[self.delivery, self.settings.batch_ttl, self.keys.group, *words],
+        fewest = [
+            scripts.publish(
+                self._redis,
+                self.keys,
+                batch_id,
+                messages[start : start + _PUBLISHED_AT_ONCE],
+                delivery=self.delivery,
+                batch_ttl=self.settings.batch_ttl,
+                claim_ttl=self.settings.claim_ttl,
             )
-            fewest.append(receivers)
-        heard = [receivers for receivers in fewest if receivers >= 0]
-        return min(heard) if heard else None
+            for start in range(0, max(1, len(messages)), _PUBLISHED_AT_ONCE)
+        ]
+        return min((receivers for receivers in fewest if receivers is not None), default=None)
 
     def __repr__(self) -> str:
         return f"<Publisher to the {self.delivery} of {self.keys.namespace!r}>"
 
     def _view(self) -> View:
         if self.delivery == "stream":
-            where = ("stream", f"{self.keys.jobs}: a message waits until it is done")
+            where = ("stream", f"{self.keys.jobs}: each message is kept until done")
         else:
             where = ("channel", f"{self.keys.channel}: reaches current subscribers only; nothing is stored")
-        return View("Publisher", f"of namespace {self.keys.namespace}", (where,))
+        return View("Publisher", f"in namespace {self.keys.namespace}", (where,))
 
 
 def _over_at(first_day: dt.date) -> float:
-    """When a month is over everywhere in Brazil, in seconds since 1970."""
+    """Return when a month has ended everywhere in Brazil, in seconds since 1970."""
     following = (first_day + dt.timedelta(days=32)).replace(day=1)
     return dt.datetime(following.year, following.month, 1, 6, tzinfo=dt.UTC).timestamp()
 
@@ -189,8 +186,8 @@ def _listed(requests: Iterable[ScrapeRequest] | ScrapeRequest) -> Iterable[Scrap
         return [requests]
     if not isinstance(requests, Iterable):
         raise ConfigError(
-            f"requests: {type(requests).__name__} is no list of ScrapeRequest; "
-            "make one with fund.months('2022-01', '2022-12')"
+            f"requests: expected ScrapeRequests, got {type(requests).__name__}; "
+            "make them with fund.months('2022-01', '2022-12')"
         )
     return requests
 
@@ -200,7 +197,7 @@ def _unique(requests: Iterable[ScrapeRequest], *, fresh: bool) -> list[ScrapeReq
     for request in requests:
         if not isinstance(request, ScrapeRequest):
             raise ConfigError(
-                f"requests: {type(request).__name__} is no ScrapeRequest; "
+                f"requests: expected ScrapeRequests, got {type(request).__name__}; "
                 "make them with fund.months('2022-01', '2022-12')"
             )
         if not request.acked:
@@ -211,7 +208,7 @@ def _unique(requests: Iterable[ScrapeRequest], *, fresh: bool) -> list[ScrapeReq
 
 
 def batch_id_of(requests: Iterable[ScrapeRequest], today: dt.date) -> uuid.UUID:
-    """Return the id that these requests have as a batch: the same for the same requests, but for open months."""
+    """Return the batch id of these requests: stable, except that recent months change it daily."""
     requests = list(requests)
     last_closed = (today.replace(day=1) - dt.timedelta(days=1)).replace(day=1)
     content = sorted(request.message_id for request in requests)

@@ -1,4 +1,4 @@
-"""Hosts a worker in a background thread."""
+"""Host a worker in a background thread."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from typing import Any, ClassVar, Protocol, Self
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.engine import running
-from scraperkit.engine.outage import AWAY
+from scraperkit.engine import hosting
+from scraperkit.engine.redis_retry import AWAY
 from scraperkit.engine.worker import Listen, Worker
 from scraperkit.errors import ConfigError, RedisUnreachable, ScraperKitError, WorkerError
 from scraperkit.health import Health
 from scraperkit.sources.base import Source
 from scraperkit.view import NotebookRepr, View
 
-_REST = 2.0
+_PAUSE_SECONDS = 2.0
 
 
 class LiveView(Protocol):
-    """A view that refreshes by itself while its subscriber works.
+    """A view that refreshes itself while its subscriber works.
 
     Attributes
     ----------
     closed : bool
-        Whether it has been closed, so that it does not refresh any more.
+        Whether it has been closed and no longer refreshes.
     """
 
     closed: bool
@@ -45,10 +45,10 @@ class LiveView(Protocol):
 
 
 class Subscriber(NotebookRepr):
-    """A worker in the background of a notebook or a script.
+    """A background worker for a notebook or a script.
 
-    Listens to the job stream and to the channel, has threads fetch the pages, and stores the quotes. It opens
-    connections of its own; the client it is given stays yours.
+    It listens to the job stream and the channel, fetches pages in threads, and stores the quotes. It opens its own
+    connections and leaves your client open.
 
     Parameters
     ----------
@@ -57,13 +57,13 @@ class Subscriber(NotebookRepr):
     source : Source
         :class:`scraperkit.CvmPages`, or any object with ``fetch(request)``.
     threads : int, optional
-        How many pages are fetched at once; default ``SCRAPERKIT_THREADS``, else 8.
+        Number of pages to fetch at once; default ``SCRAPERKIT_THREADS``, else 8.
     delivery : {"both", "stream", "pubsub"}
         What to listen to.
     claim : bool
-        Pub/Sub only: ``True`` lets one of all workers do a message, ``False`` shows the fan-out.
+        Pub/Sub only: ``True`` has one worker process each message, ``False`` has every worker do so (fan-out).
     namespace, name : str, optional
-        Where to work, and the consumer's name.
+        The namespace, and the consumer's name.
 
     Examples
     --------
@@ -73,7 +73,7 @@ class Subscriber(NotebookRepr):
     3 published, 3 done
     """
 
-    #: Makes what :meth:`dashboard` returns; :mod:`scraperkit.notebook.dashboard` registers itself here.
+    #: Creates the dashboard for :meth:`dashboard`; :mod:`scraperkit.notebook.dashboard` registers itself here.
     dashboard_factory: ClassVar[Callable[[Subscriber, redis_py.Redis, float], Any] | None] = None
 
     def __init__(
@@ -109,41 +109,41 @@ class Subscriber(NotebookRepr):
 
     @property
     def running(self) -> bool:
-        """Whether it works now, or rests."""
+        """Whether it is running, paused or not."""
         return self._thread is not None and self._thread.is_alive() and not self.crashed
 
     @property
     def paused(self) -> bool:
-        """Whether it rests."""
+        """Whether it is paused."""
         return self.running and self.worker.paused
 
     @property
     def crashed(self) -> bool:
-        """Whether it died because :meth:`crash_next` had asked for that."""
+        """Whether it died of the crash requested by :meth:`crash_next`."""
         return bool(self.worker.crashed_as)
 
     @property
     def name(self) -> str:
-        """The consumer's name, known once it has started."""
+        """The consumer's name, available after the start."""
         return self.worker.name
 
     @property
     def outcomes(self) -> Counter[str]:
-        """How many jobs came to which outcome so far: done, retry, failed, dead, ignored, superseded."""
+        """Number of jobs by outcome so far: done, retry, failed, dead, ignored, superseded."""
         return Counter(self.worker.outcomes)
 
     def start(self) -> Self:
-        """Start listening; returns once the server has confirmed the subscription. Does nothing if it runs.
+        """Start listening, and return once the server confirms the subscription. Does nothing if it is running.
 
         Raises
         ------
         RedisUnreachable
-            If Redis is away now; once started, a subscriber waits for it instead.
+            If Redis is unreachable now; once started, a subscriber waits for it instead.
         """
         if self.running:
             return self
         if self._thread is not None:
-            # One that crashed a moment ago may be on its way out, and would take the new one's connections along.
+            # A worker that has just crashed may still be ending, and would close the new one's connections.
             self._ended.wait()
             self._thread.join()
         self.error = None
@@ -151,12 +151,12 @@ class Subscriber(NotebookRepr):
         self._ready.clear()
         self._ended.clear()
         self._thread = threading.Thread(target=self._host, name="scraperkit-engine", daemon=True)
-        running.add(self)
+        hosting.add(self)
         self._thread.start()
         try:
             self._ready.wait()
         except BaseException:
-            # Else it would begin to work once Redis answers, and nobody would know.
+            # Otherwise it would start working unnoticed once Redis answers.
             self._given_up = True
             self.worker.request_stop(0)
             raise
@@ -166,54 +166,53 @@ class Subscriber(NotebookRepr):
         return self
 
     def request_stop(self, deadline: float | None = None) -> None:
-        """Ask it to stop, without waiting; :meth:`stop` waits."""
+        """Request a stop without waiting; :meth:`stop` waits."""
         self.worker.request_stop(deadline)
 
     def stop(self, deadline: float | None = None) -> None:
-        """Finish what is in hand, hand back the rest, end all threads. Does nothing if it does not run.
+        """Finish running jobs, return the rest to the queue, and end all threads. Does nothing if it is not running.
 
         Parameters
         ----------
         deadline : float, optional
-            Seconds given to the jobs in hand; default ``SCRAPERKIT_STOP_DEADLINE``, else 10.
+            Seconds that running jobs get to finish; default ``SCRAPERKIT_STOP_DEADLINE``, else 10.
 
         Raises
         ------
         WorkerError
-            If the engine had failed.
+            If the engine failed earlier.
         """
         thread = self._thread
         if thread is not None and thread.is_alive():
             self.worker.request_stop(deadline)
-            # Interrupted here, it can be stopped once more; after an interrupted join, Python 3.11 takes it for ended.
+            # Interrupting this wait is harmless; after an interrupted join, Python 3.11 considers the thread ended.
             self._ended.wait()
             thread.join()
         self._thread = None
         for view in self._views:
             view.rest()
-        running.discard(self)
+        hosting.discard(self)
         self._raise()
 
     def pause(self) -> None:
-        """Receive and begin nothing more, until :meth:`resume`; what is published from now on waits, or goes to others.
+        """Stop receiving and starting jobs until :meth:`resume`; new messages wait, or go to other workers.
 
-        What threads are at is finished. What else is in hand is kept, and the heart beats, so nobody takes it over.
-        Returns once no message can arrive here any more. A stop ends the pause.
+        Running jobs finish. Other received jobs stay here: heartbeats continue, so no worker takes them over.
+        Returns once no more messages can arrive. A stop ends the pause.
         """
         self.worker.pause()
-        self.worker.wait_until_resting(_REST)
+        self.worker.wait_until_paused(_PAUSE_SECONDS)
 
     def resume(self) -> None:
-        """End a pause."""
+        """Resume work after a pause."""
         self.worker.resume()
 
     def crash_next(self) -> None:
-        """Die of the next job that is received, as a killed process would: for lessons.
+        """Crash on the next job received, as a killed process would; for lessons.
 
-        Once the page is fetched, and before anything of it is stored, connections are dropped and all falls silent:
-        nothing is acknowledged or handed back, nobody is told. Your own process goes on, and ``stop()`` raises
-        nothing. Another subscriber takes over what was in hand when its ``lease`` has run out (the stream); what came
-        by Pub/Sub is lost, and the batch says so once three heartbeats were missed.
+        After fetching the page, but before storing anything, it drops its connections: nothing is acknowledged, handed
+        back or reported. Your own process continues, and ``stop()`` raises nothing. Once the ``lease`` expires, another
+        subscriber takes over its stream jobs; its Pub/Sub jobs count as lost after three missed heartbeats.
 
         Examples
         --------
@@ -229,22 +228,22 @@ class Subscriber(NotebookRepr):
         self.worker.crash_next()
 
     def attach(self, view: LiveView) -> None:
-        """Have a live view follow this subscriber until the view is closed."""
+        """Attach a live view that follows this subscriber until the view is closed."""
         self._views = [each for each in self._views if not each.closed] + [view]
         if self.running:
             view.follow()
 
     def dashboard(self, every: float = 0.5) -> Any:
-        """Return a :class:`scraperkit.Dashboard`: threads, queue, rate and failures, refreshed while this works.
+        """Return a live :class:`scraperkit.Dashboard` of threads, queue, rate and failures.
 
-        It shows what each thread is at and since when, also while a cell waits for a batch, and has buttons to pause
-        and to stop. The kernel hears a click once no cell runs; interrupt it to end a wait. It needs ipywidgets: where
-        that is missing, what is shown is how things stood at that moment.
+        It shows each thread's job and its duration, even while a cell waits for a batch, and has buttons to pause and
+        stop. The kernel handles a click only when no cell is running; interrupt it to end a wait. Without ipywidgets,
+        the dashboard is a snapshot.
 
         Parameters
         ----------
         every : float
-            Seconds between two looks.
+            Seconds between refreshes.
 
         Examples
         --------
@@ -255,29 +254,29 @@ class Subscriber(NotebookRepr):
         """
         make = type(self).dashboard_factory
         if make is None:
-            raise ConfigError("dashboard: none is registered; import scraperkit.notebook first")
+            raise ConfigError("dashboard: not loaded; import scraperkit.notebook first")
         return make(self, self._redis, every)
 
     def health(self) -> Health:
-        """Return how this subscriber's namespace is doing: workers, queue, failures."""
+        """Return the health of this subscriber's namespace: workers, queue, failures."""
         return Health.read(self._redis, namespace=self.namespace)
 
     @property
     def state(self) -> str:
-        """What it does, in a few words."""
+        """Current state, in a few words."""
         if self.crashed:
-            return f"{self.worker.crashed_as} crashed, as it was asked to"
+            return f"{self.worker.crashed_as} crashed on request"
         if not self.running:
             return "stopped"
-        return f"{self.name} is paused" if self.paused else f"{self.name} listens"
+        return f"{self.name} is paused" if self.paused else f"{self.name} is listening"
 
     def _host(self) -> None:
         try:
             asyncio.run(self._main())
-        except BaseException as error:  # noqa: BLE001 - kept, and raised where the user can see it
+        except BaseException as error:  # noqa: BLE001 - stored, and raised in the user's thread
             self.error = error
         else:
-            running.discard(self)
+            hosting.discard(self)
         finally:
             self._ready.set()
             self._ended.set()
@@ -293,11 +292,11 @@ class Subscriber(NotebookRepr):
         error, self.error = self.error, None
         if error is None:
             return
-        running.discard(self)
+        hosting.discard(self)
         if isinstance(error, ScraperKitError):
             raise error
         if isinstance(error, AWAY):
-            raise RedisUnreachable(f"the subscriber could not start, Redis does not answer: {error}") from error
+            raise RedisUnreachable(f"the subscriber could not start; check that Redis is running: {error}") from error
         raise WorkerError(f"the subscriber failed: {type(error).__name__}: {error}") from error
 
     def __enter__(self) -> Self:
@@ -311,7 +310,7 @@ class Subscriber(NotebookRepr):
         except ScraperKitError as engine_error:
             if error is None:
                 raise
-            error.add_note(f"besides, the subscriber's engine had failed: {engine_error}")
+            error.add_note(f"the subscriber's engine had failed too: {engine_error}")
 
     def __repr__(self) -> str:
         settled = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items())) or "nothing yet"

@@ -1,6 +1,6 @@
-"""What the notebook views of the kit's objects are made of; each class builds its own, as HTML and as the same text.
+"""Building blocks for the notebook views of the kit's objects: each view renders as HTML and as the same text.
 
-Colours are JupyterLab's own, so a view fits its light and dark themes; elsewhere they follow their surroundings.
+Colours come from JupyterLab's theme, so views fit light and dark; elsewhere they inherit from the page.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _MOST_ROWS = 30
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows of text below their headings."""
+    """Rows of text under headings."""
 
     headings: tuple[str, ...]
     rows: Sequence[Sequence[str]]
 
     def html(self) -> str:
-        """Return the table as HTML; every text is escaped."""
+        """Return the table as HTML, all text escaped."""
         head = "".join(
             f"<th style='{_CELL}; color: {_FAINT}; font-weight: normal'>{_safe(text)}</th>" for text in self.headings
         )
@@ -50,7 +50,7 @@ class Table:
         )
 
     def text(self) -> str:
-        """Return the table as text, its columns one below the other."""
+        """Return the table as text with aligned columns."""
         lines = [list(self.headings), *([_short(text) for text in row] for row in self.rows[:_MOST_ROWS])]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.headings))]
         shown = [
@@ -64,13 +64,13 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """Shares of a whole, side by side: what is done, what failed, what is left."""
+    """A progress bar: shares of a whole, such as done, failed and left."""
 
     whole: int
     parts: dict[str, int]
 
     def html(self) -> str:
-        """Return the bar as HTML; it is told in words to those who do not see it."""
+        """Return the bar as HTML, with a text label for screen readers."""
         told = f"{self.parts.get('done', 0)} of {self.whole} done"
         parts = "".join(
             f"<div style='width: {100 * count / max(1, self.whole):.4g}%; background: {COLOURS[name]}'></div>"
@@ -85,7 +85,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What an object says of itself: a title, a few facts, perhaps a bar and tables."""
+    """A summary of an object: a title, a few facts, and optionally a bar and tables."""
 
     title: str
     state: str
@@ -94,7 +94,7 @@ class View:
     tables: tuple[Table, ...] = ()
 
     def html(self) -> str:
-        """Return the view as HTML; every text is escaped."""
+        """Return the view as HTML, all text escaped."""
         facts = "".join(
             f"<tr><th style='{_CELL}; color: {_FAINT}; font-weight: normal'>{_safe(label)}</th>"
             f"<td style='{_CELL}'>{_safe(text)}</td></tr>"
@@ -116,7 +116,7 @@ class View:
 
 
 class NotebookRepr:
-    """Show an object in a notebook by its view: as HTML where possible, elsewhere as text with the same facts."""
+    """Mixin that shows an object in a notebook as HTML where possible, otherwise as text with the same facts."""
 
     __slots__ = ()
 
@@ -132,7 +132,7 @@ class NotebookRepr:
 
 
 def duration(seconds: float) -> str:
-    """Return a short time as people say it.
+    """Return a duration in human-readable form.
 
     Examples
     --------
@@ -147,13 +147,13 @@ def duration(seconds: float) -> str:
 
 
 def _short(text: str) -> str:
-    """One line of what can be printed, and not too long a one."""
+    """Return the printable text on one line, cut to a maximum length."""
     line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * _LONGEST]).split())
     return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
 
 
 def _cell(text: str) -> str:
-    """The style of a cell: what is short stays on one line."""
+    """Return the style of a cell; short text does not wrap."""
     return f"{_CELL}; white-space: nowrap" if len(text) <= _SHORT else _CELL
 
 

@@ -1,4 +1,4 @@
-"""One embedded Redis for each test process, a namespace for each test, and nothing left behind."""
+"""Shared fixtures: one embedded Redis per test process, one namespace per test, both cleaned up afterwards."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ hypothesis.settings.register_profile("ci", **UNHURRIED, derandomize=True)
 hypothesis.settings.register_profile("default", **UNHURRIED)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
-# The thread that tqdm otherwise starts with its first bar stays until the process ends.
+# Otherwise tqdm starts a monitor thread that lives until the process ends.
 tqdm.tqdm.monitor_interval = 0
 
-# A developer's own settings must not decide what the tests see; only the binary is shared, to fetch it once.
+# Tests must ignore the developer's own settings, except the cache, so that the binary is downloaded only once.
 for _name in [name for name in os.environ if name.startswith("SCRAPERKIT_") or name == "REDIS_URL"]:
     if _name != "SCRAPERKIT_CACHE":
         del os.environ[_name]
@@ -34,7 +34,7 @@ for _name in [name for name in os.environ if name.startswith("SCRAPERKIT_") or n
 
 @pytest.fixture(scope="session", autouse=True)
 def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep this process's data in a folder of its own, and end with no server of its own left."""
+    """Keep this process's data in its own folder, and check that none of its servers outlives it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCRAPERKIT_DATA", str(tmp_path_factory.mktemp("data")))
         yield
@@ -45,20 +45,20 @@ def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def redis_url(_session: None) -> str:
-    """The address of this test process's embedded server."""
+    """Return the address of this test process's embedded server."""
     return shared.ensure()
 
 
 @pytest.fixture
 def redis(redis_url: str):
-    """A client of its own for the test."""
+    """Yield a client for one test."""
     with connect(redis_url) as client:
         yield client
 
 
 @pytest.fixture
 def namespace(redis_url: str) -> Iterator[str]:
-    """A namespace of its own for the test; its keys, and no others, are deleted afterwards."""
+    """Yield a namespace for one test, and delete its keys, and no others, afterwards."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     yield name
     with connect(redis_url) as client:
@@ -68,13 +68,13 @@ def namespace(redis_url: str) -> Iterator[str]:
 
 @pytest.fixture
 def keys(namespace: str) -> Keys:
-    """Every name in the test's namespace."""
+    """Return the key names of the test's namespace."""
     return Keys(namespace)
 
 
 @pytest.fixture
 def publisher(redis, namespace: str) -> Publisher:
-    """A publisher to the stream of the test's namespace."""
+    """Return a publisher to the stream of the test's namespace."""
     return Publisher(redis, namespace=namespace)
 
 

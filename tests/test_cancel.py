@@ -141,3 +141,25 @@ class TestOfTheChannel:
             assert batch.cancel() == 0
             site.gate.set()
             assert str(batch.wait(60)) == "1 published, 1 done"
+
+    def test_published_again_it_is_done_after_all(self, redis, namespace):
+        """Its claim says that it is finished for this batch, and must not keep workers from it."""
+        publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
+        with redis.pubsub() as deaf:
+            deaf.subscribe(Keys(namespace).channel)
+            assert deaf.get_message(timeout=60)["type"] == "subscribe"
+            assert publisher.publish(months(2)).cancel() == 2
+        with Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
+            status = publisher.publish(months(2)).wait(60)
+        assert str(status) == "2 published, 2 done"
+
+    def test_is_remembered_for_the_time_that_its_publisher_was_set_to(self, redis, namespace, keys, monkeypatch):
+        settings = Settings.load(namespace=namespace, claim_ttl=5_000)
+        with redis.pubsub() as deaf:
+            deaf.subscribe(keys.channel)
+            assert deaf.get_message(timeout=60)["type"] == "subscribe"
+            batch = Publisher(redis, delivery="pubsub", settings=settings).publish(months(1))
+        monkeypatch.setenv("SCRAPERKIT_CLAIM_TTL", "7")
+        assert Batch.find(redis, batch.id, namespace=namespace).cancel() == 1
+        (claim,) = (keys.claim(message_id) for message_id in batch.jobs().index)
+        assert 4_000 < redis.ttl(claim) <= 5_000

@@ -141,7 +141,7 @@ class TestAddresses:
     @pytest.mark.parametrize("option", ["protocol=2", "decode_responses=False", "socket_timeout=1", "no_such=1"])
     def test_options_that_the_kit_sets_are_refused(self, option):
         text = refusal(ConfigError, f"redis://:{QUOTED}@localhost?{option}")
-        assert "only these options fit" in text
+        assert "use only" in text
         assert option.split("=")[0] not in text
 
 
@@ -149,28 +149,28 @@ class TestRefusals:
     def test_nobody_there(self):
         port = free_port(0)
         text = refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:{port}")
-        assert f"nobody answers at 127.0.0.1:{port}" in text
+        assert f"no Redis answers at 127.0.0.1:{port}" in text
         assert "docker compose up redis" in text
         assert "leave REDIS_URL unset" in text
 
     @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 80 + ".invalid"])
     def test_no_such_host(self, host):
-        assert f"nobody answers at {host}:6379" in refusal(RedisUnreachable, f"redis://:{QUOTED}@{host}")
+        assert f"no Redis answers at {host}:6379" in refusal(RedisUnreachable, f"redis://:{QUOTED}@{host}")
 
     def test_a_wrong_password(self, guarded):
         for user in ("", "nobody"):
             text = refusal(RedisUnreachable, f"redis://{user}:wrong-{QUOTED}@127.0.0.1:{guarded}")
-            assert f"127.0.0.1:{guarded} refuses this user and password" in text
+            assert f"127.0.0.1:{guarded} rejected this user and password" in text
             assert "redis://:password@host:6379" in text
 
     def test_a_password_that_is_missing(self, guarded):
-        assert "asks for a password" in refusal(RedisUnreachable, f"redis://127.0.0.1:{guarded}")
+        assert "requires a password" in refusal(RedisUnreachable, f"redis://127.0.0.1:{guarded}")
 
     def test_a_user_who_may_not_even_ping(self, guarded):
         with connect(f"redis://:{QUOTED}@127.0.0.1:{guarded}/0") as client:
             client.acl_setuser("nothing", enabled=True, passwords=["+" + SECRET], commands=["+hello", "+client"])
         text = refusal(RedisUnreachable, f"redis://nothing:{QUOTED}@127.0.0.1:{guarded}")
-        assert "answers with an error" in text
+        assert "replied with an error" in text
 
     def test_no_timeseries(self, tmp_path):
         port = free_port(0)
@@ -199,8 +199,8 @@ class TestRefusals:
         ("error", "told"),
         [
             (redis_py.BusyLoadingError("LOADING"), "still loading its data"),
-            (redis_py.TimeoutError(f"Timeout {SECRET}"), r"nobody answers .*Timeout \*\*\*"),
-            (redis_py.ConnectionError(), "nobody answers .*ConnectionError"),
+            (redis_py.TimeoutError(f"Timeout {SECRET}"), r"no Redis answers .*Timeout \*\*\*"),
+            (redis_py.ConnectionError(), "no Redis answers .*ConnectionError"),
         ],
     )
     def test_what_redis_says_is_told_without_the_password(self, error, told, monkeypatch):

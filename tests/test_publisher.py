@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import threading
 import time
 
 import pytest
@@ -171,7 +172,7 @@ class TestToTheChannel:
 
     @pytest.mark.parametrize("what", [None, 5, FUND, FUND.months])
     def test_what_is_no_list_of_requests_is_refused(self, redis, namespace, what):
-        with pytest.raises(ConfigError, match="^requests: .* is no list of ScrapeRequest; make one with fund.months"):
+        with pytest.raises(ConfigError, match="^requests: expected ScrapeRequests, got .*; make them with fund.months"):
             Publisher(redis, namespace=namespace).publish(what)
 
     def test_another_delivery_is_refused(self, redis):
@@ -215,6 +216,22 @@ class TestFindingABatchAgain:
     def test_it_shows_itself(self, publisher):
         batch = publisher.publish(months(2))
         assert repr(batch) == f"<Batch {batch.id}: 2 published, 0 done, 2 pending>"
+
+
+class TestPublishingAgainByPubSub:
+    def test_what_failed_a_moment_ago_is_done(self, redis, namespace):
+        well = threading.Event()
+
+        def answer(request):
+            if not well.is_set():
+                raise OSError("reset by peer")
+            return one_quote(request)
+
+        publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
+        with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace):
+            assert publisher.publish(months(2)).wait(60).failed == 2
+            well.set()
+            assert str(publisher.publish(months(2)).wait(60)) == "2 published, 2 done"
 
 
 class TestOnlyMissing:

@@ -35,18 +35,18 @@ class TestArguments:
             Subscriber(redis, CvmPages)
 
     def test_a_dictionary_for_settings(self, redis):
-        with pytest.raises(ConfigError, match="settings: dict is no Settings"):
+        with pytest.raises(ConfigError, match="settings: expected Settings, got dict"):
             Subscriber(redis, FakeSite(), settings={"threads": 2})
 
     def test_a_setting_with_a_slip_of_the_pen(self):
-        with pytest.raises(ConfigError, match="there is no setting 'thread'; did you mean threads?"):
+        with pytest.raises(ConfigError, match="unknown setting 'thread'; did you mean threads?"):
             Settings.load(thread=2)
-        with pytest.raises(ConfigError, match="there is no setting 'zzz'; did you mean .*backoff, "):
+        with pytest.raises(ConfigError, match="unknown setting 'zzz'; did you mean .*backoff, "):
             Settings.load(zzz=2)
 
     @pytest.mark.parametrize("namespace", [5, "", "a b", "a:b", "ü", "*", "x\n"])
     def test_an_odd_namespace(self, namespace):
-        with pytest.raises(ConfigError, match="^namespace '.*' does not fit"):
+        with pytest.raises(ConfigError, match="^namespace '.*' is invalid"):
             Keys(namespace)
 
     def test_months_that_have_not_come(self):

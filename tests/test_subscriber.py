@@ -71,6 +71,19 @@ class TestTheRoad:
         assert "3/3" in capsys.readouterr().err
 
 
+class TestTwoBatchesWithOneMonthInCommon:
+    def test_are_both_done_though_the_second_is_published_while_the_month_is_in_hand(self, redis, namespace):
+        site = GatedSite()
+        publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
+        with subscriber(redis, namespace, site, threads=2):
+            first = publisher.publish(months(1))
+            assert site.inside.acquire(timeout=60)
+            second = publisher.publish(months(2))
+            assert site.inside.acquire(timeout=60)
+            site.gate.set()
+            assert (str(first.wait(60)), str(second.wait(60))) == ("1 published, 1 done", "2 published, 2 done")
+
+
 class TestStarting:
     def test_returns_when_the_server_has_confirmed_the_subscription(self, redis, namespace, keys):
         for _ in range(20):
@@ -233,9 +246,9 @@ class TestItShowsItself:
     def test_as_text_and_as_html_that_say_the_same(self, redis, namespace, publisher):
         with subscriber(redis, namespace, FakeSite(), name="anna") as one:
             publisher.publish(months(2)).wait(60)
-            assert repr(one) == "<Subscriber anna listens: 2 done>"
+            assert repr(one) == "<Subscriber anna is listening: 2 done>"
             html = one._repr_html_()
-            assert "anna listens" in html
+            assert "anna is listening" in html
         assert repr(one) == "<Subscriber stopped: 2 done>"
 
     def test_and_no_password(self, redis_url, namespace):
@@ -255,7 +268,7 @@ def test_batches_on_the_channel_that_overlap_are_both_done(redis, namespace):
 
 
 def test_what_was_done_for_another_batch_and_lost_for_this_one_is_told(redis, namespace, monkeypatch):
-    monkeypatch.setattr("scraperkit.engine.lost.GRACE", 0.0)
+    monkeypatch.setattr("scraperkit.engine.ledger.GRACE", 0.0)
     publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
     with subscriber(redis, namespace, FakeSite()):
         publisher.publish(months(2)).wait(60)
@@ -267,7 +280,7 @@ def test_what_was_done_for_another_batch_and_lost_for_this_one_is_told(redis, na
 
 
 def test_the_log_tells_what_has_been_settled_each_once(redis, namespace, caplog):
-    caplog.set_level("INFO", logger="scraperkit.engine.upkeep")
+    caplog.set_level("INFO", logger="scraperkit.engine.registry")
     engine = subscriber(redis, namespace, FakeSite(), name="anna")
     for year in (2021, 2022):
         with engine:

@@ -1,6 +1,6 @@
-"""Print the figures of the package's structure: root modules, import circles, lines, and files that a first run calls.
+"""Print figures on the package's structure: root modules, import cycles, lines, and files that a first run calls.
 
-Run it from anywhere: ``.venv/bin/python tools/figures.py``. With ``--files`` it lists the files that the README's ten
+Run it from anywhere: ``.venv/bin/python tools/figures.py``. With ``--files``, it lists the files that the README's ten
 lines call.
 """
 
@@ -23,13 +23,13 @@ import grimp
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "scraperkit"
-# The offline site and the embedded server stand in for the outside world.
+# These stand in for the outside world.
 _OUTSIDE = ("replica/", "embedded/")
 
 
 def main() -> None:
     """Print the figures."""
-    parser = argparse.ArgumentParser(description="Print the figures of the package's structure.")
+    parser = argparse.ArgumentParser(description="Print figures on the package's structure.")
     parser.add_argument("--files", action="store_true", help="list the files that the README's ten lines call")
     options = parser.parse_args()
 
@@ -38,19 +38,19 @@ def main() -> None:
     called = files_called_by(ten_lines())
     circles = import_circles()
     print(f"modules at the root       {len(list(PACKAGE.glob('*.py')))}")
-    print(f"import circles            {len(circles)}, type-only imports counted")
+    print(f"import cycles             {len(circles)}, including type-only imports")
     print(f"files of the ten lines    {len(called)}, without replica and embedded server")
     print(f"Python                    {sum(sizes.values()):,} lines in {len(sizes)} files")
     print(f"longest file              {longest}, {sizes[longest]} lines")
     print(f"Lua                       {sum(map(_lines, PACKAGE.rglob('*.lua'))):,} lines")
     for circle in circles:
-        print(f"circle: {', '.join(sorted(circle))}")
+        print(f"cycle: {', '.join(sorted(circle))}")
     if options.files:
         print(*called, sep="\n")
 
 
 def import_circles() -> list[set[str]]:
-    """Return the sets of modules that import each other, directly or by way of others."""
+    """Return the sets of modules that import each other, directly or indirectly."""
     graph = grimp.build_graph("scraperkit")
     reached = {module: graph.find_downstream_modules(module) | {module} for module in graph.modules}
     circles = []
@@ -71,11 +71,11 @@ def ten_lines() -> str:
 
 
 def files_called_by(code: str) -> list[str]:
-    """Run `code` in a Redis of its own and return the files of the package whose functions it calls, in any thread."""
+    """Run `code` on a private Redis, and return the package's files whose functions it calls in any thread."""
     seen: set[str] = set()
 
     def profile(frame: types.FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # neither a module nor a class body
+        if event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # not a module or class body
             seen.add(frame.f_code.co_filename)
 
     with _alone():
@@ -92,7 +92,7 @@ def files_called_by(code: str) -> list[str]:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """Let nothing of the user's decide what runs, and leave nothing behind."""
+    """Isolate a run from the user's settings, and clean up afterwards."""
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for name in [name for name in os.environ if name.startswith("SCRAPERKIT_") or name == "REDIS_URL"]:

@@ -6,10 +6,9 @@ import logging
 import threading
 import time
 from typing import Any, Protocol
-from weakref import WeakValueDictionary
 
 import redis as redis_py
-from cachetools import TTLCache
+from cachetools import TTLCache, cached
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.retry import Retry
 
@@ -22,6 +21,7 @@ from scraperkit.keys import Keys
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
 from scraperkit.sources import CvmPages
+from scraperkit.timeseries.rows import RowReader
 
 log = logging.getLogger(__name__)
 SITE_PATIENCE = 20.0  # seconds: a caller waits on the other side
@@ -67,9 +67,10 @@ class Backend:
         self._client: redis_py.Redis | None = None
         self._connecting = threading.Lock()
         self._refused: tuple[float, RedisError] | None = None
-        self._funds: TTLCache[str, Fund] = TTLCache(KNOWN_FUNDS, KNOWN_SECONDS)
-        self._looking_up: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
-        self._guard = threading.Lock()
+        self._funds: TTLCache[Any, Fund] = TTLCache(KNOWN_FUNDS, KNOWN_SECONDS)
+        self._funds_changed = threading.Condition()
+        # Many callers ask for the same fund at once: one asks the site, the others wait for what it gets.
+        self._look_up = cached(self._funds, condition=self._funds_changed)(self._source.find_fund)
 
     @property
     def connected(self) -> redis_py.Redis | None:
@@ -123,6 +124,17 @@ class Backend:
             self._own_source.politeness.share(client)
         return client
 
+    @property
+    def rows(self) -> RowReader:
+        """A reader of what is stored.
+
+        Raises
+        ------
+        RedisError
+            As :attr:`redis` does.
+        """
+        return RowReader(self.redis, self.keys.namespace, advice="POST it to /v1/funds first")
+
     def publisher(self, delivery: Any) -> Publisher:
         """Return a publisher to the stream or the channel."""
         return Publisher(self.redis, delivery=delivery, namespace=self.keys.namespace, settings=self.settings)
@@ -135,17 +147,11 @@ class Backend:
         SourceError
             As the source does.
         """
-        with self._guard:
-            lock = self._looking_up.setdefault(cnpj, threading.Lock())
-        # Many callers ask for the same fund at once: one asks the site, the others wait for what it gets.
-        with lock:
-            with self._guard:
-                fund = None if anew else self._funds.get(cnpj)
-            if fund is None:
-                fund = self._source.find_fund(format_cnpj(cnpj))
-                with self._guard:
-                    self._funds[cnpj] = fund
-            return fund
+        formatted = format_cnpj(cnpj)
+        if anew:
+            with self._funds_changed:
+                self._funds.pop(self._look_up.cache_key(formatted), None)
+        return self._look_up(formatted)
 
     def missing(self) -> tuple[list[str], Health | None]:
         """Return in words what is not there of what it takes to work, and what was seen if Redis answers."""

@@ -10,7 +10,8 @@ from typing import Any
 
 import anyio
 from fastapi import APIRouter
-from starlette.responses import StreamingResponse
+from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
 from scraperkit.api.backend import Backend
 from scraperkit.api.fields import BatchId
@@ -79,7 +80,7 @@ async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
 @router.get(
     "/{batch_id}/events",
     summary="A batch's progress as server-sent events",
-    response_class=StreamingResponse,
+    response_class=StreamingResponse,  # the framework takes an EventSourceResponse here for a generator's
     responses={
         200: {
             "content": {"text/event-stream": {"schema": _EVENT, "example": _EVENTS}},
@@ -87,7 +88,7 @@ async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
         }
     },
 )
-async def events(batch_id: BatchId, running: TheRunning) -> StreamingResponse:
+async def events(batch_id: BatchId, running: TheRunning) -> EventSourceResponse:
     """Send an event when a figure changes, until nothing is pending; a comment line in between keeps it alive.
 
     An event `error` holds a problem document, and is the last one. If the stream ends without `finished` or `error`,
@@ -97,10 +98,10 @@ async def events(batch_id: BatchId, running: TheRunning) -> StreamingResponse:
         raise ProblemError("busy", "too many watch batches already; ask for the batch itself", headers=_LATER)
     first = await running.read(lambda: _progress(running.backend, batch_id))
     headers = {"X-Accel-Buffering": "no"}
-    return StreamingResponse(_stream(running, first), media_type="text/event-stream", headers=headers)
+    return EventSourceResponse(_stream(running, first), headers=headers)
 
 
-async def _stream(running: Running, progress: Progress) -> AsyncIterator[str]:
+async def _stream(running: Running, progress: Progress) -> AsyncIterator[bytes]:
     running.watchers += 1
     try:
         async for event in _watch(running, progress):
@@ -109,7 +110,7 @@ async def _stream(running: Running, progress: Progress) -> AsyncIterator[str]:
         running.watchers -= 1
 
 
-async def _watch(running: Running, progress: Progress) -> AsyncIterator[str]:
+async def _watch(running: Running, progress: Progress) -> AsyncIterator[bytes]:
     yield _event_of(progress)
     sent_at = time.monotonic()
     while not progress.finished:
@@ -119,23 +120,20 @@ async def _watch(running: Running, progress: Progress) -> AsyncIterator[str]:
         try:
             now = await running.read(partial(_progress, running.backend, progress.batch_id))
         except KNOWN as error:
-            yield _event("error", problem_of(error).problem.model_dump_json())
+            yield format_sse_event(event="error", data_str=problem_of(error).problem.model_dump_json())
             return
         if now != progress:
             yield _event_of(now)
         elif time.monotonic() - sent_at > HEARTBEAT:
-            yield ": nothing new\n\n"
+            yield KEEPALIVE_COMMENT
         else:
             continue
         progress, sent_at = now, time.monotonic()
 
 
-def _event_of(progress: Progress) -> str:
-    return _event("finished" if progress.finished else "progress", progress.model_dump_json())
-
-
-def _event(name: str, data: str) -> str:
-    return f"event: {name}\ndata: {data}\n\n"
+def _event_of(progress: Progress) -> bytes:
+    name = "finished" if progress.finished else "progress"
+    return format_sse_event(event=name, data_str=progress.model_dump_json())
 
 
 def _find(backend: Backend, batch_id: str) -> Batch:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import urlencode
 
 import anyio
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from redis.exceptions import ResponseError
 
 from scraperkit.api.backend import Backend
 from scraperkit.api.fields import Document, DocumentInPath
@@ -29,10 +27,8 @@ from scraperkit.api.schemas import (
     iso_month,
 )
 from scraperkit.cnpj import format_cnpj
-from scraperkit.errors import UnknownFund
-from scraperkit.keys import Keys
 from scraperkit.models import Fund
-from scraperkit.timeseries.commands import DAY_MS, fund_of
+from scraperkit.timeseries.rows import RowReader, StoredFund
 
 router = APIRouter(prefix="/v1/funds", tags=["funds"])
 
@@ -97,7 +93,7 @@ def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     batch = backend.publisher(order.delivery).publish(requests, force=order.force)
     path = f"/v1/funds/{fund.cnpj}"
     return Published(
-        fund=read_cards(backend.redis, backend.keys, [fund.cnpj])[0],
+        fund=_card(backend.rows.funds([fund.cnpj])[0]),
         batch_id=batch.id,
         count=len(requests),
         receivers=batch.receivers,
@@ -110,7 +106,7 @@ def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     )
 
 
-class Page(BaseModel):
+class CardsQuery(BaseModel):
     """Which part of a list."""
 
     model_config = ConfigDict(extra="forbid")
@@ -120,68 +116,40 @@ class Page(BaseModel):
 
 
 @router.get("", summary="The funds that there are series of")
-async def cards(page: Annotated[Page, Query()], running: TheRunning) -> FundCards:
+async def cards(page: Annotated[CardsQuery, Query()], running: TheRunning) -> FundCards:
     """Return their cards, by CNPJ: what is known of each, and which days are stored."""
-    backend = running.backend
-    return await running.read(lambda: _page(backend.redis, backend.keys, page))
+    return await running.read(lambda: _page(running.backend.rows, page))
 
 
-def _page(redis: Any, keys: Keys, page: Page) -> FundCards:
-    names = redis.execute_command("TS.QUERYINDEX", f"kit={keys.namespace}", "metric=quota")
-    cnpjs = sorted(cnpj for cnpj in map(fund_of, names) if cnpj > (page.after or ""))
+def _page(rows: RowReader, page: CardsQuery) -> FundCards:
+    cnpjs = sorted(cnpj for cnpj in rows.stored(metrics=("quota",)) if cnpj > (page.after or ""))
     shown = cnpjs[: page.limit]
     more = f"/v1/funds?{urlencode({'limit': page.limit, 'after': shown[-1]})}" if len(cnpjs) > len(shown) else None
-    return FundCards(funds=read_cards(redis, keys, shown), next=more)
+    return FundCards(funds=[_card(fund) for fund in rows.funds(shown)], next=more)
 
 
 @router.get("/{document:cnpj}", summary="One fund's card")
 async def card(document: DocumentInPath, running: TheRunning) -> FundCard:
     """Return what is known of the fund, and which days are stored."""
-    backend = running.backend
-    found = await running.read(lambda: read_cards(backend.redis, backend.keys, [document]))
-    if not found:
-        raise unknown(document)
-    return found[0]
+    return await running.read(lambda: _known_card(running.backend.rows, document))
 
 
-def unknown(document: str) -> UnknownFund:
-    """Return the error for a fund of which nothing is stored."""
-    return UnknownFund(f"nothing is stored for {format_cnpj(document)}: POST it to /v1/funds first")
+def _known_card(rows: RowReader, document: str) -> FundCard:
+    fund = rows.funds([document])[0]
+    if not fund.card and not rows.stored([document], metrics=("quota",)):
+        rows.refuse([document])
+    return _card(fund)
 
 
-def read_cards(redis: Any, keys: Keys, cnpjs: list[str]) -> list[FundCard]:
-    """Return the cards of those of the funds that anything is stored of."""
-    with redis.pipeline(transaction=False) as pipeline:
-        for cnpj in cnpjs:
-            pipeline.hgetall(keys.fund(cnpj))
-            pipeline.execute_command("TS.INFO", keys.series(cnpj, "quota"))
-        replies = pipeline.execute(raise_on_error=False)
-    known = [{} if isinstance(reply, ResponseError) else reply for reply in replies]
-    pairs = zip(cnpjs, known[0::2], known[1::2], strict=True)
-    return [_card(cnpj, card, info) for cnpj, card, info in pairs if card or info]
-
-
-def _card(cnpj: str, card: Mapping[str, str], info: Mapping[str, Any]) -> FundCard:
-    days = int(info.get("totalSamples", 0))
+def _card(fund: StoredFund) -> FundCard:
     return FundCard(
-        document=cnpj,
-        formatted=format_cnpj(cnpj),
-        name=card.get("name", ""),
-        pk=card.get("pk", ""),
-        status=card.get("status", ""),
-        started_on=dt.date.fromisoformat(card["started_on"]) if card.get("started_on") else None,
-        first_day=day_of(info["firstTimestamp"]) if days else None,
-        last_day=day_of(info["lastTimestamp"]) if days else None,
-        days=days,
+        document=fund.cnpj,
+        formatted=format_cnpj(fund.cnpj),
+        name=fund.card.get("name", ""),
+        pk=fund.card.get("pk", ""),
+        status=fund.card.get("status", ""),
+        started_on=fund.started_on,
+        first_day=fund.first,
+        last_day=fund.last,
+        days=fund.days,
     )
-
-
-def day_of(timestamp: int) -> dt.date:
-    """Return the day of a sample.
-
-    Examples
-    --------
-    >>> day_of(1641168000000)
-    datetime.date(2022, 1, 3)
-    """
-    return dt.date(1970, 1, 1) + dt.timedelta(days=int(timestamp) // DAY_MS)

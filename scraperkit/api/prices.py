@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterable, Sequence
-from functools import partial
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from redis.exceptions import ResponseError
 from starlette.responses import StreamingResponse
 
-from scraperkit.api.backend import Backend
 from scraperkit.api.fields import DayOrMonth, DocumentInPath, Metric
-from scraperkit.api.funds import day_of, unknown
-from scraperkit.api.running import Running, TheRunning
+from scraperkit.api.running import TheRunning
 from scraperkit.errors import ConfigError
 from scraperkit.models import COLUMNS
 from scraperkit.timeseries.frames import window
+from scraperkit.timeseries.rows import Sample, day_of
 
 router = APIRouter(prefix="/v1/funds", tags=["prices"])
 SAMPLES = 1_000  # of one read, and of one chunk of the answer
-Samples = Sequence[tuple[int, float]]
+Samples = Sequence[Sample]
 
 
 class Wanted(BaseModel):
@@ -81,37 +78,23 @@ async def prices(
 ) -> StreamingResponse:
     """Return the days that are stored, as they are read: memory does not grow with their number."""
     first, last = window(wanted.start, wanted.end)
+
+    async def read(first: int) -> Samples:
+        return await running.read(lambda: running.backend.rows.samples(document, wanted.metric, first, last, SAMPLES))
+
     # Read before the answer begins, so that what goes wrong has a status.
-    samples = await running.read(lambda: _samples(running.backend, document, wanted.metric, first, last))
+    samples = await read(first)
     form, media_type = (_json, "application/json") if wanted.format == "json" else (_csv, "text/csv")
-    chunks = _chunks(running, document, wanted.metric, samples, last)
+    chunks = _chunks(read, samples)
     return StreamingResponse(form(document, wanted.metric, chunks), media_type=media_type)
 
 
-def _samples(backend: Backend, document: str, metric: str, first: int, last: int) -> Samples:
-    """Read the next days of a series."""
-    series = backend.keys.series(document, metric)
-    with backend.redis.pipeline(transaction=False) as pipeline:
-        pipeline.exists(series)
-        pipeline.exists(backend.keys.fund(document))
-        pipeline.execute_command("TS.RANGE", series, first, last, "COUNT", SAMPLES)
-        is_there, is_known, found = pipeline.execute(raise_on_error=False)
-    if is_there == 0:
-        if is_known == 0:
-            raise unknown(document)
-        return []  # published, and nothing stored yet
-    if isinstance(found, ResponseError):
-        raise found
-    return [(int(timestamp), float(value)) for timestamp, value in found]
-
-
-async def _chunks(running: Running, document: str, metric: str, samples: Samples, last: int) -> AsyncIterator[Samples]:
+async def _chunks(read: Callable[[int], Awaitable[Samples]], samples: Samples) -> AsyncIterator[Samples]:
     while samples:
         yield samples
         if len(samples) < SAMPLES:
             return
-        first = samples[-1][0] + 1
-        samples = await running.read(partial(_samples, running.backend, document, metric, first, last))
+        samples = await read(samples[-1][0] + 1)
 
 
 async def _json(document: str, metric: str, chunks: AsyncIterator[Samples]) -> AsyncIterator[str]:

@@ -8,15 +8,13 @@ from typing import Annotated, Any, cast
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from redis.exceptions import ResponseError
 
 from scraperkit.api.backend import Backend
 from scraperkit.api.fields import BrazilianDate, DocumentInPath, Money
-from scraperkit.api.funds import day_of, unknown
 from scraperkit.api.problems import ProblemError
 from scraperkit.api.running import TheRunning
 from scraperkit.api.schemas import Quote
-from scraperkit.timeseries.commands import DAY_MS, day_number
+from scraperkit.timeseries.rows import day_of
 
 router = APIRouter(prefix="/v1/funds", tags=["prices"])
 ROUNDING = "quotas: 8 decimals, rounded down; nothing else is rounded"
@@ -66,21 +64,10 @@ async def quote(document: DocumentInPath, asked: Annotated[Asked, Query()], runn
 
 def _last_quota(backend: Backend, document: str, day: dt.date) -> tuple[int, Decimal]:
     """Return time and value of the newest quota that is not after `day`."""
-    series = backend.keys.series(document, "quota")
-    until = day_number(day) * DAY_MS
-    with backend.redis.pipeline(transaction=False) as pipeline:
-        pipeline.exists(series)
-        pipeline.exists(backend.keys.fund(document))
-        pipeline.execute_command("TS.REVRANGE", series, 0, max(until, 0), "COUNT", 1)
-        is_there, is_known, found = pipeline.execute(raise_on_error=False)
-    if is_there == 0 and is_known == 0:
-        raise unknown(document)
-    if is_there and isinstance(found, ResponseError):
-        raise found
-    if not is_there or not found or until < 0:
+    found = backend.rows.newest_until(document, "quota", day)
+    if found is None:
         raise ProblemError("no-quote", f"no quota of {day:%d/%m/%Y} or before it is stored", field="date")
-    timestamp, value = found[0]
-    return int(timestamp), exact(value)
+    return found[0], exact(found[1])
 
 
 def exact(value: Any) -> Decimal:

@@ -27,22 +27,22 @@ app.add_typer(work.app)
 
 
 class Delivery(StrEnum):
-    """How a message travels."""
+    """How a message is delivered."""
 
     stream = "stream"
     pubsub = "pubsub"
 
 
-Namespace = Annotated[str | None, typer.Option(help="Where to work; SCRAPERKIT_NAMESPACE if left out.")]
-Url = Annotated[str | None, typer.Option("--url", help="The site; SCRAPERKIT_CVM_URL if left out, else the live one.")]
+Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
+Url = Annotated[str | None, typer.Option("--url", help="Site; default: SCRAPERKIT_CVM_URL, else the live one.")]
 Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
 
 
 @app.command()
 def demo(
     chart: Annotated[Path, typer.Option(help="Where to save the chart.")] = Path("scraperkit-demo.png"),
-    funds: Annotated[int, typer.Option(min=1, max=15, help="How many funds.")] = 10,
-    threads: Annotated[int, typer.Option(min=1, max=64, help="How many worker threads.")] = 8,
+    funds: Annotated[int, typer.Option(min=1, max=15, help="Number of funds.")] = 10,
+    threads: Annotated[int, typer.Option(min=1, max=64, help="Number of worker threads.")] = 8,
 ) -> None:
     """Run the main job offline: ten funds, two years, a table and a chart."""
     from scraperkit import demo as main_job
@@ -55,18 +55,16 @@ def demo(
 @app.command()
 def publish(
     cnpjs: Cnpjs,
-    start: Annotated[
-        str | None, typer.Option("--from", help="First month, YYYY-MM; the fund's first if left out.")
-    ] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM; this month if left out.")] = None,
-    delivery: Annotated[Delivery, typer.Option(help="Kept until done, or heard by who listens now.")] = Delivery.stream,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until all is done.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Scrape again what is done.")] = False,
-    only_missing: Annotated[bool, typer.Option("--only-missing", help="Only months that are not stored yet.")] = False,
+    start: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM; default: the fund's.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM; default: this month.")] = None,
+    delivery: Annotated[Delivery, typer.Option(help="stream stores messages, pubsub does not.")] = Delivery.stream,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until all jobs are finished.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Scrape finished months again.")] = False,
+    only_missing: Annotated[bool, typer.Option("--only-missing", help="Skip months already stored.")] = False,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Look funds up, and publish one message for each of their months."""
+    """Look up funds, and publish one message for each month."""
     from scraperkit.connection import connect
     from scraperkit.publisher import Publisher
     from scraperkit.sources import CvmPages
@@ -83,14 +81,14 @@ def publish(
 
 @app.command()
 def prices(
-    cnpjs: Annotated[list[str] | None, typer.Argument(metavar="[CNPJ]...", help="Funds; all if left out.")] = None,
+    cnpjs: Annotated[list[str] | None, typer.Argument(metavar="[CNPJ]...", help="Funds; default: all.")] = None,
     start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
     end: Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD.")] = None,
     metric: Annotated[str, typer.Option(help="quota, net_worth, holders, inflow, outflow or portfolio.")] = "quota",
     out: Annotated[Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.")] = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show what is stored, or write it to a file."""
+    """Show stored prices, or write them to a file."""
     from scraperkit.connection import connect
     from scraperkit.timeseries.reader import TimeSeriesReader
 
@@ -100,7 +98,7 @@ def prices(
         reader = TimeSeriesReader(redis, namespace=namespace)
         frame = reader.prices(cnpjs or None, start=start, end=end, metric=metric)
     if out is None:
-        typer.echo(frame.to_string() if len(frame) else "no prices stored for that")
+        typer.echo(frame.to_string() if len(frame) else "no prices stored")
     elif out.suffix == ".csv":
         frame.to_csv(out)
     else:
@@ -114,12 +112,12 @@ def prices(
 
 @app.command()
 def replica(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8765,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8765,
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
-    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers that are errors.")] = 0.0,
-    host: Annotated[str, typer.Option(help="Where to listen; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers that fail.")] = 0.0,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")] = "127.0.0.1",
 ) -> None:
-    """Serve the offline replica of the regulator's site until Ctrl-C; on this machine only, unless told otherwise."""
+    """Serve the offline replica of the regulator's site until Ctrl-C, by default on this machine only."""
     from scraperkit.replica import Replica
 
     site = Replica.start(port, latency=latency, error_rate=error_rate, host=host)
@@ -130,7 +128,7 @@ def replica(
 
 @app.command()
 def doctor() -> None:
-    """Tell what is installed, reachable or missing, and what to do."""
+    """Check what is installed and reachable, and say how to fix problems."""
     from scraperkit.cli.doctor import examine
 
     findings = examine()
@@ -141,7 +139,7 @@ def doctor() -> None:
 
 
 def main() -> None:
-    """Run the command line; every expected error is one sentence on stderr and exit code 1."""
+    """Run the command line; print expected errors as one sentence on stderr, with exit code 1."""
     try:
         app()
     except KeyboardInterrupt:

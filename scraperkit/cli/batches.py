@@ -1,4 +1,4 @@
-"""``scraperkit batch``: what was published together."""
+"""``scraperkit batch``: commands for published batches."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import typer
 if TYPE_CHECKING:
     from scraperkit.batch import Batch, BatchStatus
 
-app = typer.Typer(help="What was published together, by the id that `publish` prints.", no_args_is_help=True)
+app = typer.Typer(help="Follow or cancel a batch, by the id that `publish` prints.", no_args_is_help=True)
 
-Id = Annotated[str, typer.Argument(metavar="ID", help="As `publish` prints it.")]
-Namespace = Annotated[str | None, typer.Option(help="Where to look; SCRAPERKIT_NAMESPACE if left out.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `publish` prints.")]
+Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
 
 
 @contextmanager
@@ -27,7 +27,7 @@ def _batch(batch_id: str, namespace: str | None) -> Iterator[Batch]:
 
 
 def report(status: BatchStatus) -> None:
-    """Say how a batch ended; exit code 1 if something failed or was lost."""
+    """Print how a batch ended; exit with code 1 if a job failed or was lost."""
     typer.echo(str(status))
     if status.failed or status.lost:
         raise typer.Exit(1)
@@ -35,7 +35,7 @@ def report(status: BatchStatus) -> None:
 
 @app.command()
 def status(batch_id: Id, namespace: Namespace = None) -> None:
-    """Tell how far it is, and what failed and why."""
+    """Show a batch's progress and failures."""
     with _batch(batch_id, namespace) as batch:
         typer.echo(str(batch.status()))
         for _, row in batch.failures().iterrows():
@@ -45,16 +45,16 @@ def status(batch_id: Id, namespace: Namespace = None) -> None:
 @app.command()
 def wait(
     batch_id: Id,
-    timeout: Annotated[float | None, typer.Option(min=0, help="Seconds to wait at most.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Longest wait, in seconds.")] = None,
     namespace: Namespace = None,
 ) -> None:
-    """Wait until nothing is pending; exit code 1 if something failed or was lost."""
+    """Wait until nothing is pending; exit with code 1 if a job failed or was lost."""
     with _batch(batch_id, namespace) as batch:
         report(batch.wait(timeout))
 
 
 @app.command()
 def cancel(batch_id: Id, namespace: Namespace = None) -> None:
-    """Take back what no worker has begun."""
+    """Cancel the jobs that no worker has started."""
     with _batch(batch_id, namespace) as batch:
         typer.echo(f"{batch.cancel()} cancelled: {batch.status()}")

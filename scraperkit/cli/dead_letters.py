@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Jobs that failed for good.", no_args_is_help=True)
 
-Namespace = Annotated[str | None, typer.Option(help="Where to look; SCRAPERKIT_NAMESPACE if left out.")]
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="As `list` shows them; all if left out.")]
+Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows; default: all.")]
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def _dead_letters(namespace: str | None) -> Iterator[DeadLetters]:
 
 @app.command("list")
 def show(namespace: Namespace = None) -> None:
-    """Show each with its last error."""
+    """List dead letters with their last errors."""
     with _dead_letters(namespace) as letters:
         for letter_id, row in letters.list().iterrows():
             what = f"{row['cnpj']} {row['month']}" if row["cnpj"] else row["message"][:60]
@@ -41,7 +41,7 @@ def show(namespace: Namespace = None) -> None:
 
 @app.command()
 def retry(ids: Ids = None, namespace: Namespace = None) -> None:
-    """Put them back into the job stream."""
+    """Put dead letters back into the job stream."""
     with _dead_letters(namespace) as letters:
         typer.echo(f"{letters.retry(ids or None)} put back")
 
@@ -49,11 +49,11 @@ def retry(ids: Ids = None, namespace: Namespace = None) -> None:
 @app.command()
 def drop(
     ids: Ids = None,
-    everything: Annotated[bool, typer.Option("--all", help="Drop all of them.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Drop all dead letters.")] = False,
     namespace: Namespace = None,
 ) -> None:
-    """Forget them."""
+    """Delete dead letters."""
     if bool(ids) == everything:
-        raise typer.BadParameter("name the dead letters to drop, or say --all")
+        raise typer.BadParameter("name the dead letters to drop, or use --all")
     with _dead_letters(namespace) as letters:
         typer.echo(f"{letters.drop(ids or None)} dropped")

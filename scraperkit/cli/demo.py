@@ -34,16 +34,16 @@ def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8
     Parameters
     ----------
     redis : redis.Redis
-        Written to below the namespace ``demo`` only.
+        Only the namespace ``demo`` is written to.
     chart : pathlib.Path
-        Where to save the picture.
+        Where to save the chart.
     funds, threads : int
-        How many funds to collect, by how many threads.
+        Numbers of funds to collect and of threads.
 
     Returns
     -------
     pandas.DataFrame
-        As :meth:`TimeSeriesReader.prices` gives them.
+        As returned by :meth:`TimeSeriesReader.prices`.
     """
     with Replica.start() as site, CvmPages(site.url) as source:
         typer.echo(f"site    {site.url} (offline replica)")
@@ -61,7 +61,7 @@ def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8
 
 
 def _choose(funds: Sequence[SampleFund], count: int) -> list[str]:
-    """CNPJs of funds that the site shows for the whole period; the first is the one of the wire example."""
+    """Return CNPJs of funds with figures for the whole period; the first is that of the wire example."""
     whole = dict.fromkeys(
         fund.cnpj for fund in funds if fund.active and f"{fund.started_on:%Y-%m}" <= START and fund.ended_on is None
     )
@@ -74,12 +74,12 @@ def _look_up(source: CvmPages, cnpjs: Sequence[str]) -> list[Fund]:
 
 def _scrape(redis: redis_py.Redis, source: CvmPages, requests: Sequence[ScrapeRequest], threads: int) -> BatchStatus:
     with Subscriber(redis, source, threads=threads, namespace=NAMESPACE):
-        # Anew each time: the demo is there to be watched, and a day that is written twice is the same day.
+        # Always scrape again, so there is something to watch; rewriting a day changes nothing.
         return Publisher(redis, namespace=NAMESPACE).publish(requests, force=True).wait()
 
 
 def table(prices: pd.DataFrame, names: Mapping[str, str]) -> str:
-    """Return the summary of `prices` as text: one line for each fund."""
+    """Return the summary of `prices` as text, one line for each fund."""
     summary = metrics.summary(prices)
     shown = pd.DataFrame(
         {

@@ -1,4 +1,4 @@
-"""What is installed, reachable or missing, and what to do about it."""
+"""Check what is installed and reachable, and say how to fix problems."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OPTIONAL = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing looked at: whether it is good, and what was seen."""
+    """Result of one check: whether it passed, and what was found."""
 
     good: bool
     what: str
@@ -36,7 +36,7 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything; never raises."""
+    """Run all checks; expected errors become findings."""
     return [finding for look in (_python, _packages, _settings, _redis, _site) for finding in _safely(look)]
 
 
@@ -60,7 +60,7 @@ def _packages() -> Iterator[Finding]:
         try:
             yield Finding(True, "packages", f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            yield Finding(True, "packages", f"{name} is not installed, needed for {use}")
+            yield Finding(True, "packages", f"{name} is not installed; for {use}")
 
 
 def _settings() -> Iterator[Finding]:
@@ -82,15 +82,15 @@ def _jobs(health: Health) -> Iterator[Finding]:
     now = time.time()
     for worker in health.workers:
         seen = f"{worker.name} ({worker.threads} threads) on {worker.host}, pid {worker.pid}: {worker.in_hand} in hand"
-        yield Finding(True, "worker", f"{seen}, last sign of life {max(0.0, now - worker.beat_at):.0f} s ago")
+        yield Finding(True, "worker", f"{seen}, last heartbeat {max(0.0, now - worker.beat_at):.0f} s ago")
     if not health.workers:
-        yield Finding(True, "worker", "none now; start one with `scraperkit work`, or a Subscriber")
+        yield Finding(True, "worker", "none now; start one with `scraperkit work` or a Subscriber")
     for name in health.stale:
-        yield Finding(True, "worker", f"{name} is stale: it fell silent; what it held is taken over by another worker")
-    oldest = f", the oldest for {health.oldest:.0f} s" if health.oldest is not None else ""
+        yield Finding(True, "worker", f"{name} is stale: its heartbeat stopped; another worker takes over its jobs")
+    oldest = f", oldest {health.oldest:.0f} s" if health.oldest is not None else ""
     yield Finding(True, "jobs", f"{health.lag} waiting, {health.pending} pending{oldest}, {health.retries} to retry")
     for site, seconds in health.left_alone.items():
-        yield Finding(True, "site", f"{site} kept failing or asked for patience: left alone for {seconds:.0f} s more")
+        yield Finding(True, "site", f"{site} kept failing or sent Retry-After: circuit open for {seconds:.0f} s")
     advice = "; see `scraperkit dead list`" if health.dead else ""
     yield Finding(True, "jobs", f"{health.dead} dead letters{advice}")
 
@@ -100,7 +100,7 @@ def _site() -> Iterator[Finding]:
     try:
         status = requests.get(settings.cvm_url, timeout=settings.connect_timeout).status_code
     except requests.RequestException as error:
-        advice = "without it, work offline: `scraperkit replica`" if settings.cvm_url == CVM_URL else "is it started?"
+        advice = "to work offline, run `scraperkit replica`" if settings.cvm_url == CVM_URL else "start it first"
         yield Finding(False, "site", f"{settings.cvm_url} does not answer ({type(error).__name__}); {advice}")
     else:
-        yield Finding(status < 500, "site", f"{settings.cvm_url} answers with status {status}")
+        yield Finding(status < 500, "site", f"{settings.cvm_url} returned HTTP {status}")

@@ -15,7 +15,7 @@ app = typer.Typer(help="The embedded Redis server.", no_args_is_help=True)
 
 @app.command("start")
 def start() -> None:
-    """Start the embedded server, and let it run until it is stopped."""
+    """Start the embedded server; it runs until it is stopped."""
     from scraperkit.embedded import shared
 
     shared.start()
@@ -23,36 +23,36 @@ def start() -> None:
 
 
 @app.command("stop")
-def stop(force: Annotated[bool, typer.Option("--force", help="Even while others use it.")] = False) -> None:
-    """Stop the embedded server; what is stored stays."""
+def stop(force: Annotated[bool, typer.Option("--force", help="Even if it is in use.")] = False) -> None:
+    """Stop the embedded server; its data is kept."""
     from scraperkit.embedded import shared
 
     if shared.stop(force=force):
         typer.echo("stopped")
     else:
-        typer.echo("others use it: it stops when the last of them leaves, or now with --force")
+        typer.echo("in use: it stops when its last user exits; to stop it now, use --force")
 
 
 @app.command("status")
 def status() -> None:
-    """Tell whether the embedded server runs, and where its data are."""
+    """Show whether the embedded server is running, and where its data is."""
     typer.echo(_status_line())
 
 
 @app.command("url")
 def url() -> None:
-    """Print the address of the running embedded server, with its password, for REDIS_URL."""
+    """Print the running embedded server's address, with password, for REDIS_URL."""
     from scraperkit.embedded import shared
 
     url = shared.running_url()
     if url is None:
-        raise ConfigError("the embedded server does not run; start it with `scraperkit redis start`")
+        raise ConfigError("the embedded server is not running; start it with `scraperkit redis start`")
     typer.echo(url)
 
 
 @app.command("cli", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def cli(context: typer.Context) -> None:
-    """Open redis-cli on the embedded server; more words are passed on, as in `scraperkit redis cli PING`."""
+    """Open redis-cli on the embedded server, passing on arguments, as in `scraperkit redis cli PING`."""
     from scraperkit.embedded import shared
 
     command, environment = shared.redis_cli()
@@ -66,7 +66,7 @@ def _status_line() -> str:
     status = shared.status()
     if not status.running:
         return f"not running; data in {status.folder} ({status.size / 1e6:.1f} MB)"
-    stays = "until stopped" if status.pinned else "while somebody uses it"
+    stays = "until stopped" if status.pinned else "while in use"
     return (
         f"Redis {status.version} at {status.url}, pid {status.pid}, runs {stays}; "
         f"data in {status.folder} ({status.size / 1e6:.1f} MB)"

@@ -1,4 +1,4 @@
-"""Exit codes of the commands that run as a service: systemd and Kubernetes act on them."""
+"""Exit codes of the commands that run as services, for systemd and Kubernetes."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import redis as redis_py
 
 from scraperkit.errors import ConfigError, RedisError, ScraperKitError, TimeSeriesMissing
 
-# Those of sysexits.h.
+# From sysexits.h.
 UNAVAILABLE = 69
 SOFTWARE = 70
 CONFIG = 78
 
 # One paragraph of a command's help.
 EXIT_CODES = (
-    f"Exit codes: 0 after a clean stop; {CONFIG} if the configuration does not fit, which starting again does not "
-    f"mend; {UNAVAILABLE} if Redis cannot be reached at the start; {SOFTWARE} if the work itself failed."
+    f"Exit codes: 0 after a clean stop; {CONFIG} if the configuration is invalid and a restart will not help; "
+    f"{UNAVAILABLE} if Redis is unreachable at the start; {SOFTWARE} if the work itself failed."
 )
 
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn what the kit raises into one sentence on stderr and the exit code that fits."""
+    """Turn expected errors into one sentence on stderr and the matching exit code."""
     try:
         yield
     except (ScraperKitError, OSError, redis_py.RedisError) as error:

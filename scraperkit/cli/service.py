@@ -10,15 +10,13 @@ import typer
 from scraperkit.cli.exits import exit_codes
 from scraperkit.errors import ConfigError
 
-Namespace = Annotated[str | None, typer.Option(help="Where to work; SCRAPERKIT_NAMESPACE if left out.")]
-Url = Annotated[str | None, typer.Option("--url", help="The site; SCRAPERKIT_CVM_URL if left out, else the live one.")]
+Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
+Url = Annotated[str | None, typer.Option("--url", help="Site; default: SCRAPERKIT_CVM_URL, else the live one.")]
 
 
 def api(
-    host: Annotated[str, typer.Option(help="Where to listen; another address than loopback needs API keys.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs API keys.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:

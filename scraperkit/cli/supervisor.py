@@ -1,4 +1,4 @@
-"""Several worker processes under one small parent, and what tells others that they are alive."""
+"""Supervise several worker processes, and report whether they are alive."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from scraperkit.keys import Keys
 
 log = logging.getLogger(__name__)
 ALIVE = b"ALIVE\n"
-# What a stop takes beyond its deadline, at the very worst: see Core.wind_up.
+# The longest that a stop takes beyond its deadline; see WorkerLoop.wind_up.
 SLACK = 15.0
 _TICK = 0.25
-_AT_ONCE = 5.0  # a life shorter than this many seconds counts as none
+_AT_ONCE = 5.0  # a process that ends sooner, in seconds, counts as failing to start
 _LIVES = 5
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -34,7 +34,7 @@ _STOOD_STILL = 5.0
 
 @dataclass(slots=True)
 class _Child:
-    """One of the processes, through all its lives."""
+    """One worker slot, across all its restarts."""
 
     command: Sequence[str]
     process: subprocess.Popen[bytes] | None = None
@@ -51,19 +51,19 @@ class _Child:
 
 
 class Supervisor:
-    """Runs worker processes, replaces one that dies or stands still, and ends them all in order.
+    """Parent of worker processes: replaces any that die or hang, and stops them all cleanly.
 
-    A worker says ``READY <name>`` on its standard output, and ``ALIVE`` again and again while its loop turns. It ends
-    when its standard input ends, which is when this process is gone.
+    A worker prints ``READY <name>`` on its standard output, then ``ALIVE`` regularly while its event loop runs. It
+    stops when its standard input closes, that is, when this process is gone.
 
     Parameters
     ----------
     commands : sequence of sequences of str
-        One for each process.
+        One command for each process.
     stop_deadline : float
-        Seconds that a worker gives to the jobs in hand when it is asked to stop.
+        Seconds that a stopping worker gives running jobs to finish.
     silence : float
-        Seconds after which a worker that says nothing is killed. Its jobs are others' by then.
+        Seconds without output after which a worker is killed. Others own its jobs by then.
     """
 
     def __init__(self, commands: Sequence[Sequence[str]], *, stop_deadline: float, silence: float) -> None:
@@ -114,7 +114,7 @@ class Supervisor:
                 self._selector.register(child.process.stdout, selectors.EVENT_READ, child)
 
     def _listen(self, seconds: float) -> None:
-        """Read what the workers say, for at most so long."""
+        """Read the workers' output, waiting for at most `seconds`."""
         for key, _ in self._selector.select(seconds):
             child: _Child = key.data
             said = os.read(key.fd, 65_536)
@@ -133,7 +133,7 @@ class Supervisor:
         notify("WATCHDOG=1")
 
     def _bury(self) -> None:
-        """Find those that have died, and set the time at which each is replaced."""
+        """Find the workers that have died, and schedule their replacements."""
         dead = [
             (child, code)
             for child in self._children
@@ -152,28 +152,28 @@ class Supervisor:
                 return
             pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (child.deaths - 1))
             child.start_at = now + pause
-            log.warning("%s ended %s; another takes its place in %.1f s", who, _how(code), pause)
+            log.warning("%s ended %s; replacing it in %.1f s", who, _how(code), pause)
 
     def _reason_to_give_up(self, child: _Child, code: int) -> int | None:
         if code == CONFIG or (code == UNAVAILABLE and not self._announced):
             return code
-        # Once all is under way, Redis being away is something to wait for, however long it takes.
+        # Once every worker has been ready, an unreachable Redis is never a reason to give up.
         return SOFTWARE if code != UNAVAILABLE and child.deaths >= _LIVES else None
 
     def _kill_the_silent(self, now: float, *, excused: bool) -> None:
-        """Kill those whose loop stands still; but if this process stood still itself, nobody could be heard."""
+        """Kill workers whose event loop hangs, unless this process hung too and could not hear them."""
         for child in self._children:
             if not child.ready or child.process is None:
                 continue
             if excused:
                 child.heard_at = now
             elif now - child.heard_at > self._silence:
-                log.error("%s has not given a sign of life for %.0f s and is killed", child.name, self._silence)
+                log.error("%s has been silent for %.0f s; killing it", child.name, self._silence)
                 child.process.kill()
                 child.heard_at = now
 
     def _end_all(self) -> bool:
-        """Ask all to stop, and wait; return whether each ended by itself, in order."""
+        """Ask all workers to stop, and wait; return whether each ended cleanly."""
         ends_at = time.monotonic() + self._stop_within
         clean = True
         for child in self._children:
@@ -186,11 +186,11 @@ class Supervisor:
             for child in running:
                 assert child.process is not None  # noqa: S101
                 if (code := child.process.poll()) is not None:
-                    # One that was not ready yet had nothing in hand, however it ended.
+                    # A worker that was not ready had no jobs, so any exit code is fine.
                     clean &= code in (0, UNAVAILABLE) or not child.ready
                     self._close(child)
         for child in running:
-            log.error("%s did not end within %.0f s and is killed", child.name, self._stop_within)
+            log.error("%s did not stop within %.0f s; killing it", child.name, self._stop_within)
         return clean and not running
 
     def _kill_all(self) -> None:
@@ -215,7 +215,7 @@ def _how(code: int) -> str:
 
 
 def notify(state: str) -> None:
-    """Tell systemd how this service is doing, if it asks for it (``Type=notify``); else do nothing."""
+    """Send a state to systemd if it asks for it (``Type=notify``)."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return
@@ -223,16 +223,16 @@ def notify(state: str) -> None:
         try:
             messenger.sendto(state.encode(), "\0" + address[1:] if address.startswith("@") else address)
         except OSError as error:
-            log.warning("systemd could not be told %s: %s", state, error)
+            log.warning("cannot send %s to systemd: %s", state, error)
 
 
 def workers_here(namespace: str | None = None) -> list[WorkerCard]:
-    """Return the workers on this machine, or in this container, whose heart beats.
+    """Return the living workers on this machine or in this container.
 
     Raises
     ------
     RedisUnreachable
-        If Redis is away: where their signs of life are kept.
+        If Redis, which stores the heartbeats, is unreachable.
     """
     settings = Settings.load()
     with connect() as redis:

@@ -33,29 +33,29 @@ class Listen(StrEnum):
     pubsub = "pubsub"
 
 
-Namespace = Annotated[str | None, typer.Option(help="Where to work; SCRAPERKIT_NAMESPACE if left out.")]
+Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
 
 
 @app.command(epilog=EXIT_CODES)
 def work(
     threads: Annotated[
-        int | None, typer.Option(help="Pages fetched at once, by each process; SCRAPERKIT_THREADS if left out.")
+        int | None, typer.Option(help="Pages each process fetches at once; default: SCRAPERKIT_THREADS.")
     ] = None,
     delivery: Annotated[Listen, typer.Option(help="What to listen to.")] = Listen.both,
-    processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes; one that dies is replaced.")] = 1,
-    name: Annotated[str | None, typer.Option(help="The worker's name; the machine's and a number if left out.")] = None,
+    processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes; any that die are replaced.")] = 1,
+    name: Annotated[str | None, typer.Option(help="Worker name; default: the machine's name and a number.")] = None,
     url: Annotated[
-        str | None, typer.Option("--url", help="The site; SCRAPERKIT_CVM_URL if left out, else the live one.")
+        str | None, typer.Option("--url", help="Site; default: SCRAPERKIT_CVM_URL, else the live one.")
     ] = None,
     namespace: Namespace = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
-    """Work as a process of its own until SIGTERM or Ctrl-C; start as many as you like.
+    """Run a worker until SIGTERM or Ctrl-C; start as many as you like.
 
-    Says READY and the worker's name once it listens. At the end, what is in hand is finished or handed back.
+    Prints READY and the worker's name once it is listening. On exit, running jobs are finished or handed back.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # Until the worker listens for it itself: there is nothing to finish yet.
+    # Exit at once until the worker installs its own handler: there is nothing to finish yet.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with exit_codes():
         if processes > 1:
@@ -70,7 +70,7 @@ def _supervise(processes: int, options: list[str], name: str | None) -> int:
     from scraperkit.config import Settings
 
     settings = Settings.load()
-    # Unlike -m alone, -P never takes a module from the folder where this happens to run.
+    # Without -P, -m would also import modules from the current folder.
     start = [sys.executable, "-P", "-m", "scraperkit", "work", "--supervised", *options]
     commands = [[*start, *(["--name", f"{name}-{number + 1}"] if name else [])] for number in range(processes)]
     supervisor = Supervisor(commands, stop_deadline=settings.stop_deadline, silence=settings.lease)
@@ -120,7 +120,7 @@ async def run_worker(worker: Worker, supervised: bool = False) -> None:
 
 
 def _look_for_garbage_less_often() -> None:
-    """What is loaded by now stays; and jobs leave no cycles, so that looking for some is a quarter of a job's cost."""
+    """Collect garbage rarely: jobs leave no cycles, and searching for them is a quarter of a job's cost."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_OBJECTS_BETWEEN_COLLECTIONS)
@@ -133,7 +133,7 @@ def _when_the_parent_is_gone(stop: Callable[[], None]) -> None:
 
 
 async def _say_alive(supervised: bool) -> None:
-    """Tell those who watch that this loop turns: the same loop does all the worker's talking to Redis."""
+    """Report regularly that this event loop runs: it also does all the worker's Redis traffic."""
     from scraperkit.cli.supervisor import ALIVE, notify
 
     while True:
@@ -147,13 +147,13 @@ async def _say_alive(supervised: bool) -> None:
 @app.command()
 def health(
     live: Annotated[
-        bool, typer.Option("--live", help="Good as well while Redis is away: starting anew would not help.")
+        bool, typer.Option("--live", help="Succeed even if Redis is unreachable; a restart would not help.")
     ] = False,
     namespace: Namespace = None,
 ) -> None:
-    """Tell whether a worker on this machine, or in this container, is alive: exit code 0 if so, else 1.
+    """Check that a worker on this machine or in this container is alive: exit code 0 if so, else 1.
 
-    69 if Redis cannot be reached. Meant for health checks: it starts nothing, and takes no notice of other machines.
+    Exit code 69 means that Redis is unreachable. For health checks: it starts nothing, and ignores other machines.
     """
     from scraperkit.cli.supervisor import workers_here
     from scraperkit.errors import RedisUnreachable
@@ -164,7 +164,7 @@ def health(
         except RedisUnreachable as error:
             if not live:
                 raise
-            typer.echo(f"cannot tell, so let be: {error}")
+            typer.echo(f"Redis unreachable; assuming alive: {error}")
             return
         for worker in workers:
             typer.echo(f"{worker.name} is alive: {worker.threads} threads, {worker.in_hand} in hand")

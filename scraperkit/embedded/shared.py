@@ -1,8 +1,8 @@
-"""The embedded Redis server: a real one with TimeSeries, on this machine only, for as long as somebody uses it.
+"""The embedded Redis server: a real Redis with TimeSeries, on this machine only, running while it is in use.
 
-All processes that share a data folder share one server. Each holds a lock while it lives, so that the kernel keeps
-count of the users, even of those that crash; the last one out ends the server. The server itself is run by
-:mod:`scraperkit.embedded.keeper`.
+All processes with the same data folder share one server. Each holds a shared lock while it lives, so the kernel
+tracks the users, even ones that crash; the last user ends the server. :mod:`scraperkit.embedded.keeper` runs the
+server itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _leases: dict[Path, int] = {}
 
 
 def _after_fork() -> None:
-    # The child goes on holding its parent's locks, until both have closed them; only the guard must not stay taken.
+    # The child keeps its parent's file locks, but must not inherit a held guard.
     global _guard
     _guard = threading.RLock()
 
@@ -53,24 +53,24 @@ if hasattr(os, "register_at_fork"):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How the embedded server of one data folder is doing.
+    """Status of the embedded server of one data folder.
 
     Attributes
     ----------
     running, pinned : bool
-        Whether it runs, and whether it stays although nobody uses it.
+        Whether it is running, and whether it keeps running without users.
     url : str
-        Where it listens, without the password; empty if it does not run.
+        Its address, without the password; empty if it is not running.
     pid : int or None
-        The server's process.
+        The server's process id.
     version : str
-        Of Redis.
+        The Redis version.
     clients : int or None
-        Open connections.
+        Number of open connections.
     folder, log : Path
-        The data, and what the server says.
+        The data folder and the log file.
     size : int
-        Bytes of data on the disk.
+        Bytes of data on disk.
     """
 
     running: bool
@@ -85,9 +85,9 @@ class Status:
 
 
 def ensure(settings: Settings | None = None) -> str:
-    """Return the address of the embedded server, with its password; start it if it does not run.
+    """Return the address, with password, of the embedded server; start it if it is not running.
 
-    From now on this process counts as one of its users, until it ends or calls :func:`release`.
+    This process then counts as a user until it ends or calls :func:`release`.
 
     Raises
     ------
@@ -113,12 +113,12 @@ def ensure(settings: Settings | None = None) -> str:
         except OSError as error:
             raise EmbeddedRedisError(
                 f"the embedded Redis cannot use {folder}: {error.strerror or error}; "
-                f"point SCRAPERKIT_DATA at a folder on a local disk, or {WAYS_OUT}"
+                f"point SCRAPERKIT_DATA at a folder on a local disk, {WAYS_OUT}"
             ) from error
 
 
 def release() -> None:
-    """Stop using the embedded server; the last one to do so ends it. Runs by itself when the process ends."""
+    """Stop using the embedded server, and end it if this was the last user. Runs automatically at exit."""
     with _guard:
         while _leases:
             folder, descriptor = _leases.popitem()
@@ -127,7 +127,7 @@ def release() -> None:
 
 
 def start(settings: Settings | None = None) -> str:
-    """Start the embedded server and let it run without users, until :func:`stop`; return its address with password.
+    """Start the embedded server, pin it until :func:`stop`, and return its address with password.
 
     Raises
     ------
@@ -146,14 +146,14 @@ def start(settings: Settings | None = None) -> str:
 
 
 def stop(settings: Settings | None = None, *, force: bool = False) -> bool:
-    """End the embedded server; tell whether it has ended.
+    """Stop using the embedded server, end it if possible, and return whether it has ended.
 
-    While other processes use it, it goes on until the last one leaves, unless forced. This process stops using it.
+    If other processes use it, it runs until the last one leaves, unless forced.
 
     Parameters
     ----------
     force : bool
-        End it although others use it. What they stored is kept; their next ``connect()`` starts it again.
+        End it even if other processes use it. Their data is kept; their next ``connect()`` starts it again.
     """
     folder = _folder(settings or Settings.load())
     with _guard:
@@ -167,7 +167,7 @@ def stop(settings: Settings | None = None, *, force: bool = False) -> bool:
 
 
 def status(settings: Settings | None = None) -> Status:
-    """Look at the embedded server without starting it or using it."""
+    """Return the embedded server's status without starting or using it."""
     folder = _folder(settings or Settings.load())
     state = State.load(folder)
     running = is_locked(folder / "keeper.lock") and state.ready
@@ -179,7 +179,7 @@ def status(settings: Settings | None = None) -> Status:
         url=f"redis://{ADDRESS}:{state.port}/0" if running else "",
         pid=state.pid if running else None,
         version=state.version if running else "",
-        # Our own question takes one connection.
+        # This status query takes one connection itself.
         clients=int(known["connected_clients"]) - 1 if "connected_clients" in known else None,
         folder=folder,
         log=folder / LOG,
@@ -188,17 +188,17 @@ def status(settings: Settings | None = None) -> Status:
 
 
 def running_url(settings: Settings | None = None) -> str | None:
-    """Return the address of the running server with its password, or None; starts nothing."""
+    """Return the address, with password, of the running server, or None; starts nothing."""
     folder = _folder(settings or Settings.load())
     state = State.load(folder)
     return url_of(state) if is_locked(folder / "keeper.lock") and state.ready else None
 
 
 def redis_cli(settings: Settings | None = None) -> tuple[list[str], dict[str, str]]:
-    """Return the command that opens redis-cli on the embedded server, and the environment to run it in.
+    """Return the redis-cli command for the embedded server, and its environment.
 
-    The password is in the environment, not among the arguments. The command may replace this process (``os.execve``):
-    it goes on counting as a user.
+    The password is in the environment, not in the arguments. If the command replaces this process (``os.execve``),
+    it still counts as a user.
     """
     settings = settings or Settings.load()
     ensure(settings)
@@ -210,7 +210,7 @@ def redis_cli(settings: Settings | None = None) -> tuple[list[str], dict[str, st
 
 
 def _folder(settings: Settings) -> Path:
-    # Before anything that Windows does not have.
+    # Reject Windows before using anything that it lacks.
     install.supported_wheel()
     folder = Path(os.path.realpath(settings.data.expanduser())) / "redis"
     make_private(folder)
@@ -219,10 +219,10 @@ def _folder(settings: Settings) -> Path:
 
 def _lease(folder: Path) -> int:
     descriptor = open_lock(folder / "users.lock")
-    # Taken by a server that is just ending.
+    # A keeper that is ending holds this lock exclusively.
     if not lock(descriptor, END_SECONDS * 2, shared=True):
         os.close(descriptor)
-        raise EmbeddedRedisError(f"the embedded Redis of {folder} does not end; see {folder / LOG}")
+        raise EmbeddedRedisError(f"the embedded Redis of {folder} does not stop; see {folder / LOG}")
     return descriptor
 
 
@@ -236,10 +236,10 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _running(folder: Path, settings: Settings) -> State:
-    """Return the state of a server that answers; start one if none does. The caller holds a lease."""
+    """Return the state of a ready server, starting one if necessary. The caller must hold a lease."""
     with _opened(folder / "start.lock") as starting:
         if not lock(starting, BOOT_SECONDS * 2):
-            raise EmbeddedRedisError(f"another process is stuck starting the Redis of {folder}; end it, or {WAYS_OUT}")
+            raise EmbeddedRedisError(f"another process hangs while starting the Redis of {folder}; end it, {WAYS_OUT}")
         keeper, deadline = folder / "keeper.lock", time.monotonic() + BOOT_SECONDS
         while is_locked(keeper):
             state = State.load(folder)
@@ -247,26 +247,26 @@ def _running(folder: Path, settings: Settings) -> State:
                 _check_machine(folder, state)
                 return state
             if time.monotonic() > deadline:
-                raise EmbeddedRedisError(f"the embedded Redis does not come up; see {folder / LOG}, or {WAYS_OUT}")
+                raise EmbeddedRedisError(f"the embedded Redis does not start; see {folder / LOG}, {WAYS_OUT}")
             time.sleep(0.02)
         launch(folder, install.install(settings.cache))
         return State.load(folder)
 
 
 def _end_if_unused(folder: Path) -> None:
-    """End the server at once where nobody else uses it; its keeper would find out within half a second."""
+    """End the server at once if it has no users left; its keeper would only notice within half a second."""
     with _opened(folder / "users.lock") as users:
         if lock(users):
             if not (folder / PINNED).exists():
                 _end_keeper(folder)
         elif not lock(users, shared=True):
-            # Somebody else is ending it right now: the keeper, or the process that left just before.
+            # The keeper, or the process that left just before, is already ending it.
             _wait_for_end(folder)
 
 
 def _end_keeper(folder: Path) -> bool:
     state = State.load(folder)
-    # A process number means something only while its keeper lives, and on its own machine.
+    # A process id is valid only while its keeper lives, and on its own machine.
     if is_locked(folder / "keeper.lock") and state.keeper > 1 and state.host == platform.node():
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(state.keeper, signal.SIGTERM)
@@ -285,6 +285,6 @@ def _wait_for_end(folder: Path) -> bool:
 def _check_machine(folder: Path, state: State) -> None:
     if state.host != platform.node() and not info(state.port, state.password):
         raise EmbeddedRedisError(
-            f"{folder} is in use by the embedded Redis of another machine, {state.host}; "
-            f"point SCRAPERKIT_DATA at a folder of this one, or {WAYS_OUT}"
+            f"{folder} is in use by the embedded Redis on another machine, {state.host}; "
+            f"point SCRAPERKIT_DATA at a folder on this one, {WAYS_OUT}"
         )

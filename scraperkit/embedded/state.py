@@ -1,6 +1,6 @@
-"""What the embedded server's keeper and its users share: the state they write down, their locks, their questions.
+"""State file, locks and queries shared by the embedded server's keeper and its users.
 
-Standard library only, since the keeper runs without the rest; see :mod:`scraperkit.embedded.keeper`.
+Uses the standard library only, because the keeper does; see :mod:`scraperkit.embedded.keeper`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ QUIET_END = 10.0
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a keeper tells about its server."""
+    """State of a server, written by its keeper."""
 
     port: int = 0
     password: str = field(default="", repr=False)
@@ -37,7 +37,7 @@ class State:
 
     @classmethod
     def load(cls, folder: Path) -> State:
-        """Read the folder's state; an empty one where there is none, or none that can be read."""
+        """Return the folder's state, or an empty one if it is missing or unreadable."""
         empty = cls()
         try:
             found = json.loads((folder / "state.json").read_bytes())
@@ -48,7 +48,7 @@ class State:
         return replace(empty, **{name: value for name, value in items if type(value) is known.get(name)})
 
     def save(self, folder: Path) -> None:
-        """Replace the folder's state at once, so that nobody ever reads half of it."""
+        """Replace the folder's state atomically."""
         fresh = folder / f"state.{os.getpid()}.tmp"
         with open(fresh, "w", opener=private_opener) as file:
             json.dump(asdict(self), file)
@@ -56,7 +56,7 @@ class State:
 
 
 def private_opener(path: str, flags: int) -> int:
-    """Open a file that nobody else may read."""
+    """Open a file that other users cannot read."""
     return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
@@ -66,9 +66,9 @@ def open_lock(path: Path) -> int:
 
 
 def lock(descriptor: int, seconds: float = 0.0, *, shared: bool = False) -> bool:
-    """Lock an open lock file, waiting for it up to some seconds; tell whether it worked.
+    """Lock an open lock file, waiting for up to `seconds`; return whether it worked.
 
-    ``flock`` belongs to the open file, not to the process: a forked child holds it too, until both have closed it.
+    ``flock`` belongs to the open file, not to the process: a forked child holds it too, until both close it.
     """
     kind = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     deadline = time.monotonic() + seconds
@@ -84,7 +84,7 @@ def lock(descriptor: int, seconds: float = 0.0, *, shared: bool = False) -> bool
 
 
 def is_locked(path: Path) -> bool:
-    """Tell whether somebody holds the lock exclusively; asks with a shared lock, so that askers do not collide."""
+    """Return whether the file is locked exclusively; probes with a shared lock, so that probes do not collide."""
     descriptor = open_lock(path)
     try:
         return not lock(descriptor, shared=True)
@@ -93,7 +93,7 @@ def is_locked(path: Path) -> bool:
 
 
 def ask(port: int, password: str, command: str) -> bytes:
-    """Send one command to a server on this machine and return its reply, or nothing if it hung up."""
+    """Send a command to a server on this machine; return its reply, or nothing if the password is wrong."""
     with socket.create_connection((ADDRESS, port), timeout=2.0) as connection, connection.makefile("rb") as replies:
         connection.sendall(f"AUTH {password}\r\n{command}\r\n".encode())
         if replies.readline() != b"+OK\r\n":
@@ -103,7 +103,7 @@ def ask(port: int, password: str, command: str) -> bytes:
 
 
 def info(port: int, password: str) -> dict[str, str]:
-    """Ask a server on this machine about itself; empty if it does not answer."""
+    """Return the INFO of a server on this machine; empty if it does not answer."""
     try:
         lines = ask(port, password, "INFO").decode().split("\r\n")
     except (OSError, ValueError, OverflowError):
@@ -112,7 +112,7 @@ def info(port: int, password: str) -> dict[str, str]:
 
 
 def end_orphan(folder: Path, server_lock: int) -> bool:
-    """Lock ``server.lock``, where need be by ending a server that outlived its keeper; tell whether it worked."""
+    """Lock ``server.lock``, ending a server that outlived its keeper if necessary; return whether it worked."""
     if lock(server_lock, 1.0):
         return True
     state = State.load(folder)

@@ -1,18 +1,14 @@
-"""A message in a worker's hands, and what became of it."""
+"""A message in a worker's hands, and what a thread made of it."""
 
 from __future__ import annotations
 
-import random
 import time
 import uuid
-from collections.abc import Container, Sequence
-from typing import Literal, NamedTuple
-
-from pydantic_core import to_json
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Self
 
 from scraperkit.config import Settings
 from scraperkit.errors import BadMessage, SourceError
-from scraperkit.keys import Keys
 from scraperkit.models import DailyQuote, ScrapeRequest
 
 DeliveryName = Literal["stream", "pubsub"]
@@ -86,6 +82,10 @@ class Result(NamedTuple):
     started_at: float
     fetched_at: float
 
+    def failed(self, error: Exception) -> Self:
+        """Return the result as it is if its quotes cannot be stored."""
+        return self._replace(quotes=(), error=error)
+
     @property
     def outcome(self) -> str:
         """``done``, ``ignored``, ``failed`` (may be tried again) or ``fatal`` (trying again cannot help)."""
@@ -105,59 +105,3 @@ def describe(error: BaseException | None) -> str:
         return ""
     text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
     return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH] if text else type(error).__name__
-
-
-def commit_words(
-    keys: Keys, results: Sequence[Result], stored_at: float, worker: str, known: Container[str]
-) -> list[bytes]:
-    """Return what ``commit.lua`` takes: the jobs as a JSON array, and their events as lines.
-
-    Two arguments for all, since packing arguments is what costs. Funds whose CNPJ is `known` have a card for sure.
-    """
-    errors = [result.job.problem or describe(result.error) for result in results]
-    rows = [_row(keys, result, error, known) for result, error in zip(results, errors, strict=True)]
-    events = [_event(result, stored_at, worker, error) for result, error in zip(results, errors, strict=True)]
-    return [to_json(rows), b"\n".join(events)]
-
-
-def _row(keys: Keys, result: Result, error: str, known: Container[str]) -> list[str | bool]:
-    job, request, outcome = result.job, result.job.request, result.outcome
-    row: list[str | bool] = [
-        *(job.entry_id, job.message_id, outcome, job.claiming, error),
-        *(("", "") if outcome in ("done", "ignored") else (f"{random.random():.3f}", job.raw)),
-        "" if job.entry_id else keys.claim(job.message_id),
-    ]
-    if request is None:
-        return [*row, "", "- -", "", "", "", "", ""]
-    return [
-        *row,
-        keys.batch(request.batch_id) if request.batch_id else "",
-        f"{request.document} {request.month_year}",
-        *("" if request.document in known else keys.fund(request.document), request.document, request.fund_pk),
-        *(keys.months(request.document), f"{request.month_year[3:]}-{request.month_year[:2]}"),
-    ]
-
-
-def _event(result: Result, stored_at: float, worker: str, error: str) -> bytes:
-    job, request = result.job, result.job.request
-    event = {
-        "message": job.message_id,
-        "delivery": job.delivery,
-        "worker": worker,
-        "thread": result.thread,
-        "received_at": job.received_at,
-        "started_at": result.started_at,
-        "fetched_at": result.fetched_at,
-        "stored_at": stored_at,
-        "quotes": len(result.quotes),
-    }
-    if request is not None:
-        event |= {
-            "batch": request.batch_id,
-            "cnpj": request.document,
-            "month": request.month_year,
-            "published_at": request.published_at,
-        }
-    if error:
-        event["error"] = error
-    return to_json(event)

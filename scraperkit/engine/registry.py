@@ -1,24 +1,31 @@
-"""Who works here: stable names, and the sign of life that keeps them."""
+"""Who works here, by stable names kept with heartbeats; and what a worker does for others besides its jobs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import re
 import socket
 import time
 import uuid
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from redis.exceptions import ResponseError
 
+from scraperkit.config import Settings
+from scraperkit.engine.jobs import Job
 from scraperkit.errors import ConfigError, WorkerError
 from scraperkit.keys import Keys
+from scraperkit.lua import scripts
 
-MISSED = 3
+log = logging.getLogger(__name__)
+MISSED_HEARTBEATS = 3
+_RETRIES_AT_ONCE = 500
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
@@ -29,7 +36,7 @@ class WorkerCard:
     Attributes
     ----------
     name : str
-        Stable: a worker started again on the same machine takes the first free name, and with it what it left.
+        Stable: a restarted worker on the same machine takes the first free name, and with it what that name left.
     instance : str
         This very life of the worker.
     host, pid, threads, delivery
@@ -38,6 +45,8 @@ class WorkerCard:
         Seconds since 1970 by the clock of Redis; `subscribed_at` is 0 if it does not listen to the channel.
     in_hand, settled, errors : int
         Jobs held now, jobs settled so far, outages of Redis met so far.
+    lease, heartbeat : float
+        Its settings, by which others judge whether it is alive.
     """
 
     name: str
@@ -52,10 +61,12 @@ class WorkerCard:
     in_hand: int = 0
     settled: int = 0
     errors: int = 0
+    lease: float = 0.0
+    heartbeat: float = 0.0
 
     @classmethod
     def read(cls, text: str) -> WorkerCard | None:
-        """Read a card as it is kept in Redis, or ``None`` if it is none; unknown fields are of a newer version."""
+        """Read a card as it is kept in Redis; ``None`` if it is none. Unknown fields belong to a newer version."""
         known = {field.name for field in fields(cls)}
         try:
             return cls(**{name: value for name, value in json.loads(text).items() if name in known})
@@ -64,7 +75,7 @@ class WorkerCard:
 
 
 def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:
-    """Return the cards of all workers whose heart beats, by name. `client` is a plain redis-py client."""
+    """Return the cards of all living workers, by name. `client` is a plain redis-py client."""
     names = client.zrange(keys.workers, 0, -1)
     texts: Iterable[str | None] = client.mget([keys.worker(name) for name in names]) if names else []
     cards = [WorkerCard.read(text) for text in texts if text]
@@ -72,7 +83,7 @@ def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:
 
 
 class NameTaken(WorkerError):
-    """A worker fell silent for so long that another has taken its name."""
+    """A worker was silent for so long that another has taken its name."""
 
 
 def this_host() -> str:
@@ -86,79 +97,170 @@ async def redis_time(client: Any) -> float:
     return float(seconds) + float(microseconds) / 1e6
 
 
-class Registry:
-    """One worker's entry among the workers of a namespace."""
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What all parts of a worker share in one life of it.
 
-    def __init__(self, client: Any, keys: Keys, heartbeat: float, name: str | None = None) -> None:
-        if name is not None and not _NAME.fullmatch(name):
-            raise ConfigError(f"name: {name[:40]!r} does not fit a worker: letters, digits and _ . - only")
-        self._client = client
-        self._keys = keys
-        self._ttl = int(heartbeat * MISSED * 1000)
-        self._wanted = name
-        self.token = uuid.uuid4().hex[:8]
-        self.name = ""
+    Attributes
+    ----------
+    client : redis.asyncio.Redis
+    keys : Keys
+    settings : Settings
+    card : WorkerCard
+        As the worker entered.
+    claiming : bool
+        Whether a Pub/Sub message is for one worker, rather than for each that receives it.
+    """
+
+    client: Any
+    keys: Keys
+    settings: Settings
+    card: WorkerCard
+    claiming: bool = True
 
     @property
-    def instance(self) -> str:
-        """The name of this very life of the worker."""
-        return f"{self.name}/{self.token}"
+    def silence(self) -> float:
+        """Seconds without a heartbeat after which a worker counts as dead."""
+        return self.settings.heartbeat * MISSED_HEARTBEATS
 
-    async def enter(self, threads: int, delivery: str) -> WorkerCard:
-        """Take the first free name on this machine.
+
+async def enter(client: Any, keys: Keys, settings: Settings, delivery: str, wanted: str | None = None) -> WorkerCard:
+    """Take the wanted name, or the first free one on this machine.
+
+    Raises
+    ------
+    ConfigError
+        If the wanted name does not fit, or a living worker still has it after the time in which a dead worker's
+        would have become free.
+    """
+    if wanted is not None and not _NAME.fullmatch(wanted):
+        raise ConfigError(f"name: {wanted[:40]!r} does not fit a worker: letters, digits and _ . - only")
+    host, token = this_host(), uuid.uuid4().hex[:8]
+    ttl = settings.heartbeat * MISSED_HEARTBEATS
+    deadline = time.monotonic() + ttl + 1
+    number = 0
+    while True:
+        number += 1
+        name = wanted or f"{host}-{number}"
+        now = await redis_time(client)
+        card = WorkerCard(
+            *(name, f"{name}/{token}", host, os.getpid(), settings.threads, delivery, now),
+            beat_at=now,
+            lease=settings.lease,
+            heartbeat=settings.heartbeat,
+        )
+        if await _write(client, keys, card, ttl, nx=True):
+            await client.zadd(keys.workers, {name: now})
+            return card
+        if wanted:
+            if time.monotonic() > deadline:
+                raise ConfigError(f"name: another living worker is called {wanted!r}; choose another name")
+            await asyncio.sleep(ttl / 20)
+
+
+async def _write(client: Any, keys: Keys, card: WorkerCard, ttl: float, *, nx: bool) -> bool:
+    return bool(await client.set(keys.worker(card.name), json.dumps(asdict(card)), nx=nx, px=int(ttl * 1000)))
+
+
+class Housekeeping:
+    """What a worker does besides jobs: heartbeats, leases, retries that are due, handing back. Safe to repeat."""
+
+    def __init__(self, session: Session, outcomes: Counter[str]) -> None:
+        self._client, self._keys, self._settings = session.client, session.keys, session.settings
+        self._session = session
+        self._card = session.card
+        self._outcomes = outcomes
+        self._logged = Counter(outcomes)
+
+    async def beat(self, *, subscribed_at: float, in_hand: int, errors: int) -> None:
+        """Send a heartbeat.
 
         Raises
         ------
-        ConfigError
-            If a name was asked for and a living worker has it, even after the time in which a dead one's would
-            have become free.
+        NameTaken
+            If this worker was silent for so long that another has taken its name.
         """
-        host = this_host()
-        deadline = time.monotonic() + self._ttl / 1000 + 1
-        number = 0
-        while True:
-            number += 1
-            self.name = self._wanted or f"{host}-{number}"
-            now = await redis_time(self._client)
-            card = WorkerCard(self.name, self.instance, host, os.getpid(), threads, delivery, now, beat_at=now)
-            if await self._write(card, nx=True):
-                await self._client.zadd(self._keys.workers, {self.name: now})
-                return card
-            if self._wanted:
-                if time.monotonic() > deadline:
-                    raise ConfigError(f"name: another living worker is called {self._wanted!r}; choose another name")
-                await asyncio.sleep(self._ttl / 1000 / 20)
-
-    async def beat(self, card: WorkerCard) -> bool:
-        """Give a sign of life; return whether the name was still this worker's."""
-        if not await self._is_mine():
-            return False
+        if not await self._has_its_name():
+            raise NameTaken(f"another worker is called {self._card.name!r} now; this one was silent for too long")
         now = await redis_time(self._client)
-        await self._write(replace(card, beat_at=now), nx=False)
-        await self._client.zadd(self._keys.workers, {self.name: now})
-        return True
+        card = replace(
+            self._card,
+            subscribed_at=subscribed_at,
+            beat_at=now,
+            in_hand=in_hand,
+            settled=self._outcomes.total(),
+            errors=errors,
+        )
+        await _write(self._client, self._keys, card, self._session.silence, nx=False)
+        await self._client.zadd(self._keys.workers, {card.name: now})
 
     async def leave(self) -> None:
         """Give the name back, and forget the consumer unless something of it is still pending.
 
-        If the name has become another's, it is left to that one.
+        If another worker has taken the name, this does nothing.
         """
-        if not await self._is_mine():
+        if not await self._has_its_name():
             return
+        name = self._card.name
         try:
             consumers = await self._client.xinfo_consumers(self._keys.jobs, self._keys.group)
         except ResponseError:  # no stream, or no group: nothing to forget
             consumers = []
-        if any(entry["name"] == self.name and entry["pending"] == 0 for entry in consumers):
-            await self._client.xgroup_delconsumer(self._keys.jobs, self._keys.group, self.name)
-        await self._client.delete(self._keys.worker(self.name))
-        await self._client.zrem(self._keys.workers, self.name)
+        if any(entry["name"] == name and entry["pending"] == 0 for entry in consumers):
+            await self._client.xgroup_delconsumer(self._keys.jobs, self._keys.group, name)
+        await self._client.delete(self._keys.worker(name))
+        await self._client.zrem(self._keys.workers, name)
 
-    async def _is_mine(self) -> bool:
-        holder = await self._client.get(self._keys.worker(self.name))
+    async def _has_its_name(self) -> bool:
+        holder = await self._client.get(self._keys.worker(self._card.name))
         card = WorkerCard.read(holder) if holder is not None else None
-        return card is None or card.instance == self.instance
+        return card is None or card.instance == self._card.instance
 
-    async def _write(self, card: WorkerCard, *, nx: bool) -> bool:
-        text = json.dumps(asdict(card))
-        return bool(await self._client.set(self._keys.worker(self.name), text, nx=nx, px=self._ttl))
+    def log_outcomes(self) -> None:
+        """Log what has been settled since the last time: one line for each job would be too many."""
+        news = self._outcomes - self._logged
+        if news:
+            log.info("%s: %s", self._card.name, ", ".join(f"{count} {outcome}" for outcome, count in news.items()))
+            self._logged = Counter(self._outcomes)
+
+    async def forget_the_dead(self) -> None:
+        """Forget workers that have been silent for long, once nothing of theirs is pending."""
+        silent_since = await redis_time(self._client) - self._settings.lease - self._session.silence
+        names = await self._client.zrangebyscore(self._keys.workers, "-inf", silent_since)
+        if names and (gone := await scripts.forget(self._client, self._keys, names)):
+            log.info("forgot dead workers: %s", ", ".join(gone))
+
+    async def renew(self, jobs: Sequence[Job]) -> None:
+        """Renew the leases of the jobs in hand."""
+        if jobs:
+            await scripts.renew(
+                self._client,
+                self._keys,
+                entries=[job.entry_id for job in jobs if job.entry_id],
+                claims=[self._keys.claim(job.message_id) for job in jobs if not job.entry_id],
+                consumer=self._card.name,
+                instance=self._card.instance,
+                lease=self._settings.lease,
+            )
+
+    async def feed_retries(self) -> None:
+        """Put retries that are due back into the stream."""
+        await scripts.feed_due(self._client, self._keys, _RETRIES_AT_ONCE)
+
+    async def hand_back(self, jobs: Sequence[Job]) -> None:
+        """Hand jobs to other workers: back to the stream, or out on the channel again.
+
+        A message that every worker does for itself (fan-out) is dropped: no other worker waits for it.
+        """
+        entries = [job.entry_id for job in jobs if job.entry_id]
+        spoken = [(job.message_id, job.raw) for job in jobs if not job.entry_id and job.claiming]
+        if entries or spoken:
+            back = await scripts.hand_back(
+                self._client,
+                self._keys,
+                entries=entries,
+                spoken=spoken,
+                consumer=self._card.name,
+                instance=self._card.instance,
+            )
+            log.info("handed back %d jobs", back)

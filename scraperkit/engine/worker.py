@@ -1,4 +1,4 @@
-"""The engine: one asyncio loop does all the talking to Redis, plain threads do the scraping."""
+"""A worker: one asyncio loop does all the talking to Redis, plain threads do the scraping."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import contextlib
 import logging
 import time
 from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import redis as redis_py
 
 from scraperkit.config import Settings, given_by
 from scraperkit.connection import async_client, check_client, sibling
-from scraperkit.engine.core import Core
-from scraperkit.engine.delivery import Delivery, PubSubDelivery, StreamDelivery
-from scraperkit.engine.jobs import Job
-from scraperkit.engine.levers import Crashed, Levers
-from scraperkit.engine.outage import AWAY, Patience
-from scraperkit.engine.registry import NameTaken, Registry, WorkerCard
-from scraperkit.engine.settle import Settler
-from scraperkit.engine.tasks import FAREWELL
-from scraperkit.engine.upkeep import Upkeep
+from scraperkit.engine.commit import Committer
+from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
+from scraperkit.engine.jobs import Job, Result
+from scraperkit.engine.levers import Crashed, Levers, Pause
+from scraperkit.engine.redis_retry import AWAY, RedisRetry
+from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
+from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.sources.base import Source, check_source
@@ -29,6 +29,12 @@ from scraperkit.sources.politeness import Politeness
 
 log = logging.getLogger(__name__)
 Listen = Literal["both", "stream", "pubsub"]
+# Redis does nothing else while it settles, and a Lua script unpacks no more than some thousand words at once.
+_SETTLED_AT_ONCE = 500
+# One prepares what is settled next while Redis works for the other.
+_SETTLERS = 2
+# Seconds given to what should take none, such as closing a connection.
+FAREWELL = 5.0
 
 
 class Worker:
@@ -90,8 +96,8 @@ class Worker:
         self._wanted_name = name
         self._client: Any = None
         self._polite: redis_py.Redis | None = None
-        self._core: Core | None = None
-        self._entering = Patience()
+        self._loop: WorkerLoop | None = None
+        self._entering = RedisRetry()
         self._stop_requested = False
         self._levers = Levers()
 
@@ -103,17 +109,17 @@ class Worker:
     @property
     def held(self) -> list[Job]:
         """The jobs in hand."""
-        return self._core.jobs if self._core is not None else []
+        return self._loop.jobs if self._loop is not None else []
 
     @property
     def busy(self) -> dict[str, Job]:
         """What each thread is at, by the thread's name."""
-        return dict(self._core.pool.busy) if self._core is not None else {}
+        return dict(self._loop.pool.busy) if self._loop is not None else {}
 
     @property
     def begun_at(self) -> dict[str, float]:
         """When each thread began what it did last, in seconds since 1970, by the thread's name."""
-        return dict(self._core.pool.begun_at) if self._core is not None else {}
+        return dict(self._loop.pool.begun_at) if self._loop is not None else {}
 
     async def start(self) -> None:
         """Connect and listen: returns once the server has confirmed that messages will arrive here.
@@ -125,7 +131,7 @@ class Worker:
         """
         self._stop_requested = False
         self.crashed_as = ""
-        self._entering = Patience()
+        self._entering = RedisRetry()
         self._client = async_client(self._redis, encoding_errors="surrogateescape")
         try:
             await self._enter()
@@ -140,7 +146,7 @@ class Worker:
             raise
         log.info("%s listens (%s, %d threads)", self.name, self.delivery, self.settings.threads)
 
-    async def _enter(self) -> Core:
+    async def _enter(self) -> WorkerLoop:
         """Take a name and listen under it; should another take that name meanwhile, take the next."""
         while True:
             try:
@@ -148,30 +154,17 @@ class Worker:
             except NameTaken as taken:
                 log.warning("%s; it goes on under another name", taken)
 
-    async def _listen(self) -> Core:
-        registry = Registry(self._client, self.keys, self.settings.heartbeat, self._wanted_name)
-        card = await registry.enter(self.settings.threads, self.delivery)
-        deliveries = self._deliveries(card)
-        upkeep = Upkeep(self._client, self.keys, self.settings, registry, card, self.outcomes)
-        settler = Settler(self._client, self.keys, self.settings, card)
-        core = Core(self.source, self.settings, deliveries, upkeep, settler, self.outcomes, self._levers)
+    async def _listen(self) -> WorkerLoop:
+        card = await enter(self._client, self.keys, self.settings, self.delivery, self._wanted_name)
+        session = Session(self._client, self.keys, self.settings, card, self.claim)
+        loop = WorkerLoop(session, self.source, self._levers, self.outcomes)
         try:
-            for delivery in deliveries:
-                await delivery.open()
-            await core.keep_up()
+            await loop.open()
         except BaseException:
-            await core.wind_up()  # or its threads would wait for ever
+            await loop.wind_up()  # or its threads would wait for ever
             raise
-        self.card, self._core = card, core
-        return core
-
-    def _deliveries(self, card: WorkerCard) -> list[Delivery]:
-        deliveries: list[Delivery] = []
-        if self.delivery != "pubsub":
-            deliveries.append(StreamDelivery(self._client, self.keys, card.name, self.settings))
-        if self.delivery != "stream":
-            deliveries.append(PubSubDelivery(self._client, self.keys, card.instance, self.settings, self.claim))
-        return deliveries
+        self.card, self._loop = card, loop
+        return loop
 
     async def run(self) -> None:
         """Work until :meth:`request_stop`; then finish or hand back what is in hand, and return.
@@ -181,17 +174,17 @@ class Worker:
         WorkerError
             If the engine itself failed. What was in hand is handed back first, as far as that can be done.
         """
-        core = await self._started()
+        loop = await self._started()
         name = self.name
         try:
-            while isinstance(failed := await core.run(), NameTaken):
+            while isinstance(failed := await loop.run(), NameTaken):
                 log.warning("%s; it goes on under another name", failed)
-                core = await self._entering.until_answered(self._enter)
+                loop = await self._entering.until_answered(self._enter)
                 name = self.name
                 if self._stop_requested:
-                    core.request_stop()
+                    loop.request_stop()
             if isinstance(failed, Crashed):
-                await self._die(core)
+                await self._die(loop)
         finally:
             await self._sign_off()
         if failed is not None and not isinstance(failed, Crashed):
@@ -200,9 +193,9 @@ class Worker:
     def request_stop(self, deadline: float | None = None) -> None:
         """Ask :meth:`run` to end; may be called from any thread, any number of times."""
         self._stop_requested = True
-        self._entering.end(0)
-        if self._core is not None:
-            self._core.request_stop(deadline)
+        self._entering.give_up_after(0)
+        if self._loop is not None:
+            self._loop.request_stop(deadline)
 
     async def step(self, block: float = 0.0) -> Counter[str]:
         """Do one round and return: receive what is there, fetch it, store it, acknowledge it.
@@ -217,68 +210,63 @@ class Worker:
         collections.Counter
             How many jobs came to which outcome in this round.
         """
-        core = await self._started()
+        loop = await self._started()
         before = Counter(self.outcomes)
         try:
-            await core.step(block)
+            await loop.step(block)
         except Crashed:
-            await self._die(core)
+            await self._die(loop)
         return self.outcomes - before
 
     @property
     def paused(self) -> bool:
-        """Whether it rests."""
+        """Whether it is paused."""
         return self._levers.paused
 
     def pause(self) -> None:
         """Receive and begin nothing more; may be called from any thread.
 
-        What threads are at is finished. What else is in hand is kept, its leases are renewed, and the heart beats, so
+        What threads are at is finished. What else is in hand is kept, its leases are renewed and heartbeats go on, so
         nobody takes it over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause.
         """
-        self._levers.paused = True
-        if self._core is not None:
-            self._core.pause()
+        self._levers.pause()
 
     def resume(self) -> None:
         """End a pause; may be called from any thread."""
-        self._levers.paused = False
-        self._levers.resting.clear()
-        if self._core is not None:
-            self._core.resume()
+        self._levers.resume()
+
+    def wait_until_paused(self, timeout: float) -> bool:
+        """Wait until a pause holds, from another thread than the worker's; return whether it does."""
+        return self._levers.wait_until_paused(timeout)
 
     def crash_next(self) -> None:
-        """Die of the next job that is received, as a killed process would: for lessons and tests.
+        """Crash on the next job that is received, as a killed process would: for lessons and tests.
 
         Once its page is fetched, and before anything of it is stored, the worker drops its connections and falls
         silent, with all that it has in hand: nothing is acknowledged or handed back, nobody is told. The process that
         it runs in goes on. :meth:`run` and :meth:`step` return as ever; started again, it is a new worker.
         """
-        self._levers.crash_from = time.time()
+        self._levers.crash_next()
 
-    def wait_until_resting(self, timeout: float) -> bool:
-        """Wait until a pause holds for sure, from another thread than the worker's; tell whether it does."""
-        return self._core is None or self._levers.resting.wait(timeout)
-
-    async def _die(self, core: Core) -> None:
+    async def _die(self, loop: WorkerLoop) -> None:
         self.crashed_as = self.name
-        await core.fall_silent()
+        await loop.fall_silent()
         await self._sign_off()
-        core.pool.join(self.settings.stop_deadline)
+        loop.pool.join(self.settings.stop_deadline)
 
     async def close(self) -> None:
         """End a worker that was stepped by hand: hand back what is in hand and close all connections."""
-        if self._core is not None:
+        if self._loop is not None:
             try:
-                await self._core.wind_up()
+                await self._loop.wind_up()
             finally:
                 await self._sign_off()
 
-    async def _started(self) -> Core:
-        if self._core is None:
+    async def _started(self) -> WorkerLoop:
+        if self._loop is None:
             await self.start()
-        assert self._core is not None  # noqa: S101
-        return self._core
+        assert self._loop is not None  # noqa: S101
+        return self._loop
 
     def _share_politeness(self) -> None:
         """Have the source agree with those of all other workers, through a client that its threads may block."""
@@ -288,7 +276,7 @@ class Worker:
             politeness.share(self._polite)
 
     async def _sign_off(self) -> None:
-        self._core = self.card = None
+        self._loop = self.card = None
         self._levers = Levers()
         if self._polite is not None:
             self.source.politeness.unshare(self._polite)  # type: ignore[attr-defined]
@@ -297,3 +285,298 @@ class Worker:
         with contextlib.suppress(*AWAY):
             async with asyncio.timeout(FAREWELL):
                 await self._client.aclose()
+
+
+class WorkerLoop:
+    """One life of a worker, from its first message to its last: receive, settle, keep house, wind up.
+
+    Attributes
+    ----------
+    held : dict
+        For each delivery the jobs in hand, by their key.
+    """
+
+    def __init__(self, session: Session, source: Source, levers: Levers, outcomes: Counter[str]) -> None:
+        settings = session.settings
+        self.retry = RedisRetry()
+        self._settings = settings
+        self._levers = levers
+        self._outcomes = outcomes
+        self._deliveries = deliveries_of(session)
+        self._housekeeping = Housekeeping(session, outcomes)
+        self._committer = Committer(session)
+        self._prefetch = Prefetch(settings)
+        self._pause = Pause(levers, self._deliveries)
+        self._asyncio_loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self._moved = asyncio.Event()
+        self._ending = asyncio.Event()
+        self._stopping = False
+        self._deadline = settings.stop_deadline
+        self._cut: set[str] = set()
+        self._taken_over_at = 0.0
+        self._unsettled: list[list[Result]] = []
+        self.held: dict[str, dict[str, Job]] = {delivery.name: {} for delivery in self._deliveries}
+        self.pool = ThreadPool(source.fetch, settings.threads, self._wake)
+        levers.connect(partial(self._soon, self._apply_pause))
+
+    async def open(self) -> None:
+        """Listen, and send the first heartbeat."""
+        for delivery in self._deliveries:
+            await delivery.open()
+        await self.keep_house()
+
+    @property
+    def jobs(self) -> list[Job]:
+        """The jobs in hand: to be fetched, and to be settled."""
+        fetching = [job for held in self.held.values() for job in list(held.values())]
+        return fetching + [result.job for results in self._unsettled for result in results]
+
+    async def run(self) -> BaseException | None:
+        """Work until :meth:`request_stop` or an error of the engine; wind up, and return the error."""
+        receiving = [self._receiving(delivery) for delivery in self._deliveries]
+        settling = [self._settling() for _ in range(_SETTLERS)]
+        async with all_of(*receiving) as receivers, all_of(*settling, self._keeping_house()) as keepers:
+            tasks = [*receivers, *keepers]
+            ending = asyncio.create_task(self._ending.wait())
+            await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            ending.cancel()
+            failed = first_error(tasks)
+            if isinstance(failed, Crashed):
+                return failed
+            await self.wind_up(receivers, keepers)
+            return failed or first_error(tasks)
+
+    def request_stop(self, deadline: float | None = None) -> None:
+        """Ask :meth:`run` to end; from any thread."""
+        if deadline is not None:
+            self._deadline = deadline
+        self._soon(self._ending.set)
+
+    async def step(self, block: float) -> None:
+        """Do one round, and wait for the threads to be done with it."""
+        await self.keep_house()
+        for delivery in self._deliveries:
+            await self._receive(delivery, block)
+        while len(self.jobs) > len(self._pause.set_aside):
+            await self._woken.wait()
+            await self._settle_ready()
+
+    def _soon(self, call: Callable[[], None]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended; a stuck thread may come back even then
+            self._asyncio_loop.call_soon_threadsafe(call)
+
+    # ------------------------------------------------------------------ receiving
+
+    async def _receiving(self, delivery: Delivery) -> None:
+        while not self._stopping:
+            if self._room(delivery.name) > 0:
+                await self.retry.until_answered(partial(self._receive, delivery, BLOCK))
+            else:
+                self._moved.clear()
+                await self._moved.wait()
+
+    async def _receive(self, delivery: Delivery, block: float) -> None:
+        """Receive once; after an outage, on a new connection."""
+        if self._stopping:
+            return
+        try:
+            if delivery.name in self._cut:
+                await delivery.open()
+                self._cut.discard(delivery.name)
+            with self._pause.reading(delivery.name):
+                # A takeover may have used up the room meanwhile.
+                room = min(self._room(delivery.name), self._prefetch.read_at_once)
+                jobs = await delivery.receive(room, partial(self._keys, delivery.name), block) if room > 0 else []
+        except AWAY:
+            self._cut.add(delivery.name)
+            raise
+        self._take(jobs)
+
+    def _room(self, delivery: str) -> int:
+        """How many more messages may be held."""
+        return 0 if self._levers.paused else self._prefetch.hold - len(self.held[delivery])
+
+    def _keys(self, delivery: str) -> set[str]:
+        unsettled = {result.job.key for results in self._unsettled for result in results}
+        return unsettled | self.held[delivery].keys()
+
+    def _take(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.held[job.delivery][job.key] = job
+        if self._levers.paused:
+            self._pause.set_aside += jobs
+        else:
+            self._begin(jobs)
+
+    def _begin(self, jobs: Sequence[Job]) -> None:
+        self.pool.submit(jobs, self._prefetch.handful)
+
+    # ------------------------------------------------------------------- settling
+
+    def _wake(self) -> None:
+        self._soon(self._woken.set)
+
+    async def _settling(self) -> None:
+        while True:
+            await self._woken.wait()
+            await self._settle_ready()
+
+    async def _settle_ready(self) -> None:
+        self._woken.clear()
+        results = self.pool.results(_SETTLED_AT_ONCE)
+        if not results:
+            return
+        if self._levers.triggers_crash(result.job for result in results):
+            raise Crashed
+        self._prefetch.watch(results)
+        for result in results:
+            self._let_go(result.job)
+        self._unsettled.append(results)
+        self._moved.set()
+        if len(results) == _SETTLED_AT_ONCE:
+            self._woken.set()
+        # The next read goes ahead of this commit, so that threads have work while Redis settles.
+        await asyncio.sleep(0)
+        answers = await self.retry.until_answered(partial(self._committer.commit, results))
+        self._outcomes.update(answers)
+        self._unsettled = [others for others in self._unsettled if others is not results]
+        self._moved.set()
+
+    def _let_go(self, job: Job) -> None:
+        self.held[job.delivery].pop(job.key, None)
+
+    # --------------------------------------------------------------------- levers
+
+    def _apply_pause(self) -> None:
+        if self._levers.paused:
+            self._pause.begin(self.pool.withdraw())
+            self._woken.set()
+        else:
+            self._begin(self._pause.end())
+            self._moved.set()
+
+    async def fall_silent(self) -> None:
+        """End as a killed process does: tell nobody, hand nothing back, drop the connections."""
+        self._stopping = True
+        self.pool.withdraw()
+        self.pool.close()
+        for delivery in self._deliveries:
+            with contextlib.suppress(*AWAY):
+                await delivery.close()
+
+    # --------------------------------------------------------------- housekeeping
+
+    async def _keeping_house(self) -> None:
+        pause = min(self._settings.heartbeat, self._settings.lease / 4, 1.0)
+        while True:
+            await asyncio.sleep(pause)
+            await self.retry.until_answered(self.keep_house)
+
+    async def keep_house(self) -> None:
+        """Send a heartbeat, renew leases, feed retries that are due, take over what is pending with dead workers."""
+        await self._housekeeping.beat(
+            subscribed_at=max(delivery.subscribed_at for delivery in self._deliveries),
+            in_hand=len(self.jobs),
+            errors=self.retry.outages,
+        )
+        self._housekeeping.log_outcomes()
+        await self._housekeeping.renew(self.jobs)
+        for delivery in self._deliveries:
+            if isinstance(delivery, StreamDelivery):
+                await self._housekeeping.feed_retries()
+                await self._take_over(delivery)
+
+    async def _take_over(self, stream: StreamDelivery) -> None:
+        room = self._room(stream.name)
+        if room > 0 and not self._stopping and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
+            self._take(await stream.take_over(room, self._keys(stream.name), self._settings.lease))
+            await self._housekeeping.forget_the_dead()
+            self._taken_over_at = time.monotonic()
+
+    # ------------------------------------------------------------------ winding up
+
+    async def wind_up(
+        self, receivers: Sequence[asyncio.Task[None]] = (), keepers: Sequence[asyncio.Task[None]] = ()
+    ) -> None:
+        """Hand back what is not begun, wait for what is, hand back the rest, sign off."""
+        ends_at = time.monotonic() + self._deadline
+        self._stopping = True
+        self.retry.give_up_after(self._deadline)
+        self._moved.set()
+        await self._end_receiving(receivers)
+        with contextlib.suppress(*AWAY):
+            await self._hand_back(self.pool.withdraw() + self._pause.end())
+            for delivery in self._deliveries:
+                await self._hand_back(await delivery.leftovers())
+        with contextlib.suppress(TimeoutError, *AWAY):
+            async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
+                await self._finish()
+        # A heartbeat after the farewell would make a ghost of this worker.
+        await end(keepers)
+        with contextlib.suppress(*AWAY):
+            async with asyncio.timeout(FAREWELL):
+                await self._hand_back(self.jobs)
+                self._housekeeping.log_outcomes()
+                await self._housekeeping.leave()
+        self.pool.close()
+        self.pool.join(0.5 if self.pool.busy else 5.0)
+        for delivery in self._deliveries:
+            with contextlib.suppress(*AWAY):
+                async with asyncio.timeout(FAREWELL):
+                    await delivery.close()
+
+    async def _end_receiving(self, receivers: Sequence[asyncio.Task[None]]) -> None:
+        """Wake the receivers until they have seen that it is over: a read may just be on its way to the server."""
+        ends_at = time.monotonic() + BLOCK + 1
+        while any(not receiver.done() for receiver in receivers) and time.monotonic() < ends_at:
+            for delivery in self._deliveries:
+                with contextlib.suppress(*AWAY):
+                    await delivery.interrupt()
+            await asyncio.wait(receivers, timeout=0.02)
+        await end(receivers)
+
+    async def _finish(self) -> None:
+        """Wait until what the threads still bring is settled."""
+        while self.jobs:
+            self._moved.clear()
+            await self._moved.wait()
+
+    async def _hand_back(self, jobs: Sequence[Job]) -> None:
+        await self._housekeeping.hand_back(jobs)
+        for job in jobs:
+            self._let_go(job)
+
+
+@contextlib.asynccontextmanager
+async def all_of(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Run coroutines as tasks; on leaving, end those that still run."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        yield tasks
+    finally:
+        await end(tasks)
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended; nothing may hold up a stop for ever.
+
+    Once is not enough: ``asyncio.wait_for``, by which redis-py sends, loses a cancellation in Python 3.11 that comes
+    just as the sending ends.
+    """
+    ends_at = time.monotonic() + FAREWELL
+    while (running := [task for task in tasks if not task.done()]) and time.monotonic() < ends_at:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=0.1)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # looked at, or asyncio writes the whole traceback to the log
+
+
+def first_error(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
+    """Return the error of the first task that ended with one."""
+    for task in tasks:
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            return task.exception()
+    return None

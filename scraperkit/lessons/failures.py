@@ -11,7 +11,7 @@ import pandas as pd
 
 from scraperkit.batch import Batch
 from scraperkit.deadletters import DeadLetters
-from scraperkit.engine.worker_process import WorkerProcess
+from scraperkit.engine.hosting import WorkerProcess
 from scraperkit.lessons.answers import unfinished
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.lessons.own_redis import own_redis

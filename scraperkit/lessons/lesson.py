@@ -18,8 +18,8 @@ from typing import Any, TypeVar
 import redis as redis_py
 
 from scraperkit.connection import address_of, connect
+from scraperkit.engine.hosting import subscribers_of
 from scraperkit.engine.registry import live_workers
-from scraperkit.engine.running import subscribers_of
 from scraperkit.errors import ConfigError, ScraperKitError, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.lessons.verdict import Verdict

@@ -1,29 +1,22 @@
 -- Settle finished jobs: acknowledge, count, schedule a retry or write a dead letter, and log one event each.
 --
--- Deleting the stream entry (or finding one's claim) is what makes an outcome count, so it counts once, whoever
--- else worked on the same message meanwhile. Where the stream has vanished, what is done still counts, if its batch is
--- waiting for it.
+-- Deleting the stream entry (or holding the claim) is what makes an outcome count, so it counts once, whoever else
+-- worked on the same message meanwhile. Where the stream has vanished, what is done still counts if its batch waits for
+-- it.
 --
 -- Every call from a script costs about as much as all the rest of a job, so what can be asked or told of many jobs at
--- once is: states and histories are read before, and acknowledgements, states, counts and months written after.
+-- once is: states and histories are read before, and acknowledgements, states and counts written after.
 --
--- KEYS: 1 job stream, 2 events, 3 dead letters, 4 retries, 5 history
--- ARGV: 1 group, 2 consumer, 3 worker instance, 4 events kept, 5 claim ttl in ms, 6 most attempts, 7 backoff in ms,
---       8 longest backoff in ms, 9 the jobs as JSON, 10 for each job its event as a line of JSON. A job is an array of
---       1 stream entry id or '', 2 message_id, 3 outcome (done, failed, fatal, ignored), 4 whether claims are laid,
---       5 error, 6 jitter from 0 to 1, 7 message ('' if done), 8 claim, 9 batch or '', 10 label,
---       11 fund card, '' if it is there, 12 cnpj, 13 pk, 14 months of the fund, 15 month as YYYY-MM
+-- The jobs come as columns: entry ('' for Pub/Sub), message_id, outcome (done, failed, fatal, ignored), exclusive,
+-- error, jitter (0 to 1), message ('' if done), claim, batch ('' for none), label; their events as lines in ARGV[2].
 -- Returns the settled outcome of each job: done, retry, failed, dead, ignored or superseded.
-local jobs, events, dead, retries, history = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local group, consumer, instance = ARGV[1], ARGV[2], ARGV[3]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local given = cjson.decode(ARGV[9])
-local event_of = string.gmatch(ARGV[10], '[^\n]+')
+local jobs, events, dead, retries, history = key(), key(), key(), key(), key()
+local now = now_ms()
+local event_of = string.gmatch(ARGV[2], '[^\n]+')
 
 -- One hash, read for many fields at once, and written to at once.
-local function hash(key)
-  return {key = key, names = {}, values = {}, changed = {}, counts = {}}
+local function hash(name)
+  return {key = name, names = {}, values = {}, changed = {}, counts = {}}
 end
 
 local function want(h, name)
@@ -55,27 +48,25 @@ local function write(h)
   end
 end
 
-local batches, months, past, acks = {}, {}, hash(history), {}
-for _, job in ipairs(given) do
-  local id, batch, fund = job[2], job[9], job[14]
+local batches, past, acks = {}, hash(history), {}
+for i, id in ipairs(given.message_id) do
+  local batch = given.batch[i]
   want(past, id)
   if batch ~= '' then
     batches[batch] = batches[batch] or hash(batch)
     want(batches[batch], id)
   end
-  if fund ~= '' then months[fund] = months[fund] or hash(fund) end
 end
-if #given > 0 then read(past) end
+if #given.message_id > 0 then read(past) end
 for _, batch in pairs(batches) do read(batch) end
 
 local function state_of(batch, id)
-  local state = batches[batch] and batches[batch].values[id]
-  return state and string.match(state, '^%a+')
+  return batches[batch] and read_state(batches[batch].values[id])
 end
 
 local function owned_by_another(entry)
-  local pending = redis.pcall('XPENDING', jobs, group, entry, entry, 1)
-  return pending.err == nil and pending[1] ~= nil and pending[1][2] ~= consumer
+  local pending = redis.pcall('XPENDING', jobs, given.group, entry, entry, 1)
+  return pending.err == nil and pending[1] ~= nil and pending[1][2] ~= given.consumer
 end
 
 local function settle_entry(entry, outcome, state)
@@ -86,64 +77,64 @@ local function settle_entry(entry, outcome, state)
   return deleted or (outcome == 'done' and state == 'pending')
 end
 
-local function settle_claim(claim, claiming, batch)
-  if claiming then
-    local holder = redis.call('GET', claim)
-    if holder and holder ~= instance then return false end
+local function settle_claim(claim, exclusive, batch)
+  if exclusive then
+    local found = redis.call('GET', claim)
+    if found and holder_of(found) ~= given.instance then return false end
   end
-  redis.call('SET', claim, 'finished ' .. batch, 'PX', ARGV[5])
+  redis.call('SET', claim, finished_text(batch), 'PX', given.claim_ms)
   return true
 end
 
 local function count(batch, id, word, label, error)
   local before = state_of(batch, id)
   if not before or before == 'done' or before == word then return end
-  if before == 'failed' or before == 'lost' or before == 'cancelled' then add(batches[batch], before, -1) end
-  put(batches[batch], id, word .. ' ' .. label .. (error ~= '' and (' ' .. error) or ''))
+  if is_over(before) then add(batches[batch], before, -1) end
+  put(batches[batch], id, state_text(word, label, error))
   add(batches[batch], word, 1)
 end
 
--- A message typed by hand brings no fund card, so one is begun with what the message tells.
-local function note_month(card, cnpj, pk, fund, month)
-  if card ~= '' then
-    redis.call('HSETNX', card, 'cnpj', cnpj)
-    redis.call('HSETNX', card, 'pk', pk)
+local function wait_before(attempt, jitter)
+  local longest = math.min(given.longest_backoff_ms, given.backoff_ms * 2 ^ (attempt - 1))
+  return longest * (0.5 + jitter / 2)
+end
+
+local function outcome_of(i, id, attempt, before, event)
+  local outcome, entry = given.outcome[i], given.entry[i]
+  if outcome == 'done' then
+    count(given.batch[i], id, 'done', given.label[i], '')
+    return 'done'
+  elseif outcome == 'ignored' then
+    return 'ignored'
+  elseif outcome == 'failed' and entry ~= '' and attempt < given.max_attempts then
+    past.values[id] = before .. event .. '\n'
+    redis.call('HSET', history, id, past.values[id])
+    redis.call('ZADD', retries, string.format('%.0f', now + wait_before(attempt, given.jitter[i])), given.message[i])
+    return 'retry'
   end
-  if fund ~= '' then put(months[fund], month, time[1]) end
+  count(given.batch[i], id, 'failed', given.label[i], given.error[i])
+  if entry == '' and outcome ~= 'fatal' then return 'failed' end
+  redis.call('XADD', dead, '*', 'message', given.message[i], 'error', given.error[i], 'worker', given.instance,
+    'attempts', attempt, 'history', before .. event .. '\n')
+  return 'dead'
 end
 
 local answers = {}
-for i, job in ipairs(given) do
-  local entry, id, outcome, claiming, error, jitter, message, claim, batch, label = unpack(job, 1, 10)
+for i, id in ipairs(given.message_id) do
+  local entry, batch = given.entry[i], given.batch[i]
   local event = event_of()
   local mine
-  if entry ~= '' then mine = settle_entry(entry, outcome, state_of(batch, id)) else mine = settle_claim(claim, claiming, batch) end
+  if entry ~= '' then
+    mine = settle_entry(entry, given.outcome[i], state_of(batch, id))
+  else
+    mine = settle_claim(given.claim[i], given.exclusive[i], batch)
+  end
 
   local attempt, answer = 1, 'superseded'
   if mine then
     local before = past.values[id] or ''
     if before ~= '' then attempt = select(2, string.gsub(before, '\n', '\n')) + 1 end
-    if outcome == 'done' then
-      answer = 'done'
-      note_month(unpack(job, 11, 15))
-      count(batch, id, 'done', label, '')
-    elseif outcome == 'ignored' then
-      answer = 'ignored'
-    elseif outcome == 'failed' and entry ~= '' and attempt < tonumber(ARGV[6]) then
-      answer = 'retry'
-      local wait = math.min(tonumber(ARGV[8]), tonumber(ARGV[7]) * 2 ^ (attempt - 1))
-      past.values[id] = before .. event .. '\n'
-      redis.call('HSET', history, id, past.values[id])
-      redis.call('ZADD', retries, string.format('%.0f', now + wait * (0.5 + tonumber(jitter) / 2)), message)
-    else
-      answer = 'failed'
-      count(batch, id, 'failed', label, error)
-      if entry ~= '' or outcome == 'fatal' then
-        answer = 'dead'
-        redis.call('XADD', dead, '*', 'message', message, 'error', error, 'worker', instance,
-          'attempts', attempt, 'history', before .. event .. '\n')
-      end
-    end
+    answer = outcome_of(i, id, attempt, before, event)
     if before ~= '' and answer ~= 'retry' then
       past.values[id] = false
       redis.call('HDEL', history, id)
@@ -153,8 +144,7 @@ for i, job in ipairs(given) do
   answers[i] = answer
 end
 
-if #acks > 0 then redis.pcall('XACK', jobs, group, unpack(acks)) end
-for _, h in pairs(batches) do write(h) end
-for _, h in pairs(months) do write(h) end
-redis.call('XTRIM', events, 'MAXLEN', '~', ARGV[4])
+if #acks > 0 then redis.pcall('XACK', jobs, given.group, unpack(acks)) end
+for _, batch in pairs(batches) do write(batch) end
+redis.call('XTRIM', events, 'MAXLEN', '~', given.events_kept)
 return answers

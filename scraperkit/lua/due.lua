@@ -1,13 +1,9 @@
 -- Put the retries that are due back into the job stream.
---
--- KEYS: 1 retries, 2 job stream
--- ARGV: 1 how many at most
 -- Returns how many were moved.
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local messages = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[1])
+local retries, jobs = key(), key()
+local messages = redis.call('ZRANGEBYSCORE', retries, '-inf', now_ms(), 'LIMIT', 0, given.most)
 for _, message in ipairs(messages) do
-  redis.call('XADD', KEYS[2], '*', 'message', message)
-  redis.call('ZREM', KEYS[1], message)
+  redis.call('XADD', jobs, '*', 'message', message)
+  redis.call('ZREM', retries, message)
 end
 return #messages

@@ -1,25 +1,24 @@
--- Hand jobs back that this worker will not do: into the stream again, or out on the channel again.
---
--- KEYS: 1 job stream, 2 channel, then the claims held
--- ARGV: 1 group, 2 consumer, 3 worker instance, 4 number of stream entries, then those, then for each claim its message
+-- Hand back jobs that this worker will not do: to the stream again, or to the channel again.
 -- Returns how many were handed back.
-local entries, back = tonumber(ARGV[4]), 0
-for i = 5, 4 + entries do
-  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
-  if pending.err == nil and pending[1] and pending[1][2] == ARGV[2] then
-    local entry = redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i])[1]
-    redis.call('XACK', KEYS[1], ARGV[1], ARGV[i])
-    redis.call('XDEL', KEYS[1], ARGV[i])
+local jobs, channel = key(), key()
+local claims = keys(#given.message)
+local back = 0
+for _, id in ipairs(given.entry) do
+  local pending = redis.pcall('XPENDING', jobs, given.group, id, id, 1)
+  if pending.err == nil and pending[1] and pending[1][2] == given.consumer then
+    local entry = redis.call('XRANGE', jobs, id, id)[1]
+    redis.call('XACK', jobs, given.group, id)
+    redis.call('XDEL', jobs, id)
     if entry then
-      redis.call('XADD', KEYS[1], '*', unpack(entry[2]))
+      redis.call('XADD', jobs, '*', unpack(entry[2]))
       back = back + 1
     end
   end
 end
-for i = 3, #KEYS do
-  if redis.call('GET', KEYS[i]) == ARGV[3] then
-    redis.call('DEL', KEYS[i])
-    redis.call('PUBLISH', KEYS[2], ARGV[2 + entries + i])
+for i, claim in ipairs(claims) do
+  if holder_of(redis.call('GET', claim)) == given.instance then
+    redis.call('DEL', claim)
+    redis.call('PUBLISH', channel, given.message[i])
     back = back + 1
   end
 end

@@ -1,45 +1,48 @@
 -- Publish messages of one batch, each at most once, however often this is called.
---
--- KEYS: 1 batch hash, 2 job stream or channel
--- ARGV: 1 delivery, 2 seconds to remember the batch, 3 group, then for each message: message_id, label ("<cnpj> <MM/YYYY>"), message
 -- Returns {messages sent, smallest number of receivers or -1}.
-local batch, target, delivery = KEYS[1], KEYS[2], ARGV[1]
+local batch, target = key(), key()
+local claims = keys(given.claims)
 local sent, fewest = 0, -1
--- What was said on the channel and is open may be lost; that it is added to the stream as well does no harm.
-local moved = delivery == 'stream' and redis.call('HGET', batch, 'delivery') == 'pubsub'
+
+-- What was sent to the channel and is open may be lost; adding it to the stream as well does no harm.
+local moved = given.delivery == 'stream' and redis.call('HGET', batch, 'delivery') == 'pubsub'
 redis.call('HINCRBY', batch, 'published', 0)
-if delivery == 'stream' then
-  redis.pcall('XGROUP', 'CREATE', target, ARGV[3], '0', 'MKSTREAM') -- an error says that it is there
+if given.delivery == 'stream' then
+  redis.pcall('XGROUP', 'CREATE', target, given.group, '0', 'MKSTREAM') -- an error says that it is there
 end
 
-for i = 4, #ARGV, 3 do
-  local id, label, message = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local state = redis.call('HGET', batch, id)
-  local word = state and string.match(state, '^%a+')
-  local over = word == 'failed' or word == 'lost' or word == 'cancelled'
-  if not state or over or (moved and word ~= 'done') then
-    if not state then
+local function send(i, id)
+  if given.delivery == 'stream' then
+    redis.call('HSET', batch, id, state_text('pending', given.label[i]))
+    redis.call('XADD', target, '*', 'message', given.message[i])
+    return
+  end
+  -- Finished for this batch, it would be skipped by everybody.
+  if is_finished_for(redis.call('GET', claims[i]), batch) then redis.call('DEL', claims[i]) end
+  local receivers = redis.call('PUBLISH', target, given.message[i])
+  if fewest == -1 or receivers < fewest then fewest = receivers end
+  if receivers > 0 then
+    redis.call('HSET', batch, id, state_text('pending', given.label[i]))
+  else
+    redis.call('HSET', batch, id, state_text('lost', given.label[i], 'nobody was listening'))
+    redis.call('HINCRBY', batch, 'lost', 1)
+  end
+end
+
+for i, id in ipairs(given.message_id) do
+  local known = redis.call('HGET', batch, id)
+  local state = read_state(known)
+  if not known or is_over(state) or (moved and state ~= 'done') then
+    if not known then
       redis.call('HINCRBY', batch, 'published', 1)
-    elseif over then
-      redis.call('HINCRBY', batch, word, -1)
+    elseif is_over(state) then
+      redis.call('HINCRBY', batch, state, -1)
     end
-    if delivery == 'stream' then
-      redis.call('HSET', batch, id, 'pending ' .. label)
-      redis.call('XADD', target, '*', 'message', message)
-    else
-      local receivers = redis.call('PUBLISH', target, message)
-      if fewest == -1 or receivers < fewest then fewest = receivers end
-      if receivers > 0 then
-        redis.call('HSET', batch, id, 'pending ' .. label)
-      else
-        redis.call('HSET', batch, id, 'lost ' .. label .. ' nobody was listening')
-        redis.call('HINCRBY', batch, 'lost', 1)
-      end
-    end
+    send(i, id)
     sent = sent + 1
   end
 end
-redis.call('HSET', batch, 'delivery', delivery)
+redis.call('HSET', batch, 'delivery', given.delivery, 'claim_ms', given.claim_ms)
 if sent > 0 then redis.call('HSET', batch, 'published_at', redis.call('TIME')[1]) end
-redis.call('EXPIRE', batch, ARGV[2])
+redis.call('EXPIRE', batch, given.batch_ttl)
 return {sent, fewest}

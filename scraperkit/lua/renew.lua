@@ -1,19 +1,18 @@
 -- Renew the leases of the jobs in hand, unless they have become another's.
---
--- KEYS: 1 job stream, then the claims held
--- ARGV: 1 group, 2 consumer, 3 worker instance, 4 lease in ms, then the stream entries held
 -- Returns how many were renewed.
+local jobs = key()
+local claims = keys(given.claims)
 local renewed = 0
-for i = 5, #ARGV do
-  local pending = redis.pcall('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1)
-  if pending.err == nil and pending[1] and pending[1][2] == ARGV[2] then
-    redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID')
+for _, entry in ipairs(given.entry) do
+  local pending = redis.pcall('XPENDING', jobs, given.group, entry, entry, 1)
+  if pending.err == nil and pending[1] and pending[1][2] == given.consumer then
+    redis.call('XCLAIM', jobs, given.group, given.consumer, 0, entry, 'JUSTID')
     renewed = renewed + 1
   end
 end
-for i = 2, #KEYS do
-  if redis.call('GET', KEYS[i]) == ARGV[3] then
-    redis.call('PEXPIRE', KEYS[i], ARGV[4])
+for _, claim in ipairs(claims) do
+  if holder_of(redis.call('GET', claim)) == given.instance then
+    redis.call('PEXPIRE', claim, given.lease_ms)
     renewed = renewed + 1
   end
 end

@@ -1,53 +1,48 @@
--- What all who ask one site agree on: whether it is left alone, and until when.
---
--- KEYS: 1 the site's hash, 2 sites that are left alone, by the time until which they are
--- ARGV: 1 site, then one of
---   ask <ms that a trial may take> <who>          returns ms to wait; 0: go on; -1: go on, and try it
---   pause <ms> <reason>                           returns 0
---   failed <how many make a pause> <ms of the first pause> <ms of the longest> <reason>
---                                                 returns the ms of a pause that begins now, else 0
---   succeeded                                     returns 0
-local site, sites = KEYS[1], KEYS[2]
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local word = ARGV[2]
+-- What all who ask one site agree on: whether its circuit is open, and until when. `action` is one of
+--   ask         returns ms to wait; 0: go on; -1: go on, as the one trial (of at most `trial_ms`, by `who`)
+--   pause       for `pause_ms`, for a `reason`; returns 0
+--   failed      returns the ms of a pause that begins now, else 0: after `failures` in a row, of `pause_ms`, doubled each
+--               further time up to `longest_ms`, for a `reason`
+--   succeeded   returns 0
+local site, sites = key(), key()
+local now = now_ms()
 
 local function number(field)
   return tonumber(redis.call('HGET', site, field) or 0)
 end
 
-local function leave_alone(ms, reason)
+local function open_circuit(ms)
   local till = math.max(number('until'), now + ms)
-  redis.call('HSET', site, 'until', string.format('%.0f', till), 'reason', reason)
-  redis.call('ZADD', sites, string.format('%.0f', till), ARGV[1])
+  redis.call('HSET', site, 'until', string.format('%.0f', till), 'reason', given.reason)
+  redis.call('ZADD', sites, string.format('%.0f', till), given.site)
   redis.call('PEXPIRE', site, math.max(3600000, 2 * ms))
   redis.call('PEXPIRE', sites, 86400000)
 end
 
-if word == 'ask' then
+if given.action == 'ask' then
   local wait = number('until') - now
   if wait > 0 then return wait end
   if number('trips') > 0 then
-    -- It was left alone, and nothing has succeeded since: one fetch at a time tries it.
+    -- The circuit was open, and nothing has succeeded since: one fetch at a time tries the site.
     local trial = number('trial') - now
-    if trial > 0 and redis.call('HGET', site, 'trier') ~= ARGV[4] then return math.min(trial, 250) end
-    redis.call('HSET', site, 'trial', string.format('%.0f', now + ARGV[3]), 'trier', ARGV[4])
+    if trial > 0 and redis.call('HGET', site, 'trier') ~= given.who then return math.min(trial, 250) end
+    redis.call('HSET', site, 'trial', string.format('%.0f', now + given.trial_ms), 'trier', given.who)
     return -1
   end
-elseif word == 'pause' then
-  leave_alone(tonumber(ARGV[3]), ARGV[4])
-elseif word == 'failed' then
+elseif given.action == 'pause' then
+  open_circuit(given.pause_ms)
+elseif given.action == 'failed' then
   local failures = redis.call('HINCRBY', site, 'failures', 1)
   redis.call('HDEL', site, 'trial')
   redis.call('PEXPIRE', site, 3600000)
-  if failures >= tonumber(ARGV[3]) and number('until') <= now then
+  if failures >= given.failures and number('until') <= now then
     local trips = redis.call('HINCRBY', site, 'trips', 1)
-    local ms = math.min(tonumber(ARGV[5]), tonumber(ARGV[4]) * 2 ^ (trips - 1))
-    leave_alone(ms, ARGV[6])
+    local ms = math.min(given.longest_ms, given.pause_ms * 2 ^ (trips - 1))
+    open_circuit(ms)
     return ms
   end
-elseif word == 'succeeded' then
+elseif given.action == 'succeeded' then
   redis.call('DEL', site)
-  redis.call('ZREM', sites, ARGV[1])
+  redis.call('ZREM', sites, given.site)
 end
 return 0

@@ -1,4 +1,4 @@
-"""A live view of a subscriber for notebooks: who does what, how fast, and what fails."""
+"""A live notebook view of a subscriber: jobs by thread, throughput and failures."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ _SOONEST = 0.05
 
 
 class Dashboard(NotebookRepr):
-    """A view that refreshes by itself while its subscriber works. Get one from :meth:`Subscriber.dashboard`.
+    """A view that refreshes itself while its subscriber works. Get one from :meth:`Subscriber.dashboard`.
 
-    A thread of its own looks every so often, through a connection of its own, and ends with the subscriber: so the
-    view is live while the notebook is idle, and also while a cell waits for a batch.
+    A background thread with its own connection refreshes it and ends with the subscriber, so the view is live while
+    the notebook is idle, and also while a cell waits for a batch.
 
     Attributes
     ----------
     widget : ipywidgets.Widget or None
-        What JupyterLab shows; ``None`` where ipywidgets is missing.
+        The widget for JupyterLab; ``None`` if ipywidgets is missing.
     closed : bool
-        Whether :meth:`close` was called: it does not refresh any more.
+        Whether :meth:`close` was called; a closed dashboard no longer refreshes.
     """
 
     def __init__(self, subscriber: Subscriber, redis: redis_py.Redis, every: float = 0.5) -> None:
         if not every >= _SOONEST:
-            raise ConfigError(f"every: {every!r} does not fit; give seconds, {_SOONEST} at the least")
+            raise ConfigError(f"every: {every!r} is invalid; give at least {_SOONEST} seconds")
         self.closed = False
         self._subscriber = subscriber
         self._every = every
-        # The thread must not hang on a Redis that is away.
+        # The thread must not hang if Redis is unreachable.
         self._redis = sibling(redis, retry=Retry(NoBackoff(), 0), socket_timeout=_PATIENCE)
         self._speed = Speed()
         self._names: dict[str, str] = {}
@@ -57,7 +57,7 @@ class Dashboard(NotebookRepr):
 
     @property
     def live(self) -> bool:
-        """Whether it refreshes by itself now."""
+        """Whether it is refreshing itself now."""
         return self._thread is not None and self._thread.is_alive()
 
     def follow(self) -> None:
@@ -69,21 +69,21 @@ class Dashboard(NotebookRepr):
         self._thread.start()
 
     def rest(self) -> None:
-        """Show how things stand, and refresh no more until the subscriber starts again."""
+        """Show the current state, and stop refreshing until the subscriber starts again."""
         self._ending.set()
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
-            self.refresh()  # what was in hand at the end is settled now
+            self.refresh()  # the jobs in hand at the end are settled by now
 
     def close(self) -> None:
-        """Refresh no more. What is shown stays, as it was last."""
+        """Stop refreshing for good. The last state stays visible."""
         self.closed = True
         self.rest()
         self._redis.close()
 
     def refresh(self) -> None:
-        """Look once, and show it."""
+        """Show the current state once."""
         if self._controls is not None:
             self._controls.show(self._view().html(), self._subscriber)
 
@@ -121,7 +121,7 @@ class Dashboard(NotebookRepr):
 
 
 class Speed:
-    """Jobs a second over the last few seconds.
+    """Jobs per second over the last few seconds.
 
     Examples
     --------
@@ -137,14 +137,14 @@ class Speed:
         self._seen: deque[tuple[float, int]] = deque()
 
     def note(self, now: float, settled: int) -> None:
-        """Note how many jobs were settled until `now`, in seconds."""
+        """Record the number of jobs settled by time `now`, in seconds."""
         self._seen.append((now, settled))
         while len(self._seen) > 2 and self._seen[1][0] <= now - self._window:
             self._seen.popleft()
 
     @property
     def per_second(self) -> float:
-        """The speed of late; 0 before anything is known."""
+        """Recent throughput; 0 until there are two records."""
         (since, before), (until, after) = self._seen[0], self._seen[-1]
         return (after - before) / (until - since) if until > since else 0.0
 
@@ -155,10 +155,10 @@ def _view(subscriber: Subscriber, health: Health | None, speed: float, names: di
     if health is None:
         facts.append(("queue", "Redis does not answer"))
     else:
-        lag = f"{health.lag} waiting" + (f", the oldest job for {duration(health.oldest)}" if health.oldest else "")
-        facts += [("queue", lag), ("retries", f"{health.retries} wait for their time")]
+        lag = f"{health.lag} waiting" + (f", oldest job {duration(health.oldest)}" if health.oldest else "")
+        facts += [("queue", lag), ("retries", f"{health.retries} scheduled")]
         facts += [("dead letters", str(health.dead))]
-        facts += [(f"{site}", f"left alone for {duration(left)}") for site, left in health.left_alone.items()]
+        facts += [(f"{site}", f"circuit open for {duration(left)}") for site, left in health.left_alone.items()]
     settled = ", ".join(f"{count} {outcome}" for outcome, count in sorted(subscriber.outcomes.items()))
     facts.append(("settled", settled or "nothing yet"))
     return View("Subscriber", subscriber.state, tuple(facts), tables=(_threads(subscriber, names, now),))
@@ -174,7 +174,7 @@ def _threads(subscriber: Subscriber, names: dict[str, str], now: float) -> Table
         if job is None:
             rows.append((thread, "idle", "", ""))
         elif job.request is None:
-            rows.append((thread, "a message that does not validate", "", ""))
+            rows.append((thread, "an invalid message", "", ""))
         else:
             fund = f"{format_cnpj(job.request.document)} {names.get(job.request.document, '')}".strip()
             rows.append((thread, fund, job.request.month_year, duration(now - begun_at.get(thread, now))))
@@ -182,13 +182,13 @@ def _threads(subscriber: Subscriber, names: dict[str, str], now: float) -> Table
 
 
 class _Controls:
-    """The widgets: what the view shows, and two buttons."""
+    """The widgets: the view and two buttons."""
 
     def __init__(self, dashboard: Dashboard, widgets: Any) -> None:
         self._html = widgets.HTML()
-        self._pause = widgets.Button(description="Pause", icon="pause", tooltip="Receive and begin nothing more")
+        self._pause = widgets.Button(description="Pause", icon="pause", tooltip="Stop receiving and starting jobs")
         self._stop = widgets.Button(
-            description="Stop", icon="stop", button_style="danger", tooltip="Finish what is in hand, and end"
+            description="Stop", icon="stop", button_style="danger", tooltip="Finish running jobs, then stop"
         )
         self._pause.on_click(lambda _: _pause_or_resume(dashboard))
         self._stop.on_click(lambda _: _stop(dashboard))
@@ -218,7 +218,7 @@ def _pause_or_resume(dashboard: Dashboard) -> None:
 
 
 def _stop(dashboard: Dashboard) -> None:
-    # Without waiting: the click may be handled by the thread that a cell's own stop() waits for.
+    # Do not wait: the click may run in the thread that a cell's own stop() waits for.
     dashboard._subscriber.request_stop()
 
 

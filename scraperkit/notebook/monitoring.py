@@ -1,4 +1,4 @@
-"""What Redis is asked, as its MONITOR command tells it: only what concerns one namespace, as a table."""
+"""Show the commands that Redis receives for one namespace, from MONITOR, as a table."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import redis as redis_py
 
-from scraperkit import lua
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, sibling
 from scraperkit.errors import ConfigError, RedisError, RedisUnreachable, ScraperKitWarning
 from scraperkit.keys import Keys
+from scraperkit.lua import scripts
 from scraperkit.view import NotebookRepr, Table, View
 
 if TYPE_CHECKING:
@@ -33,14 +33,14 @@ _LINE = re.compile(r'([0-9.]+) \[[0-9]+ (.*?)\] (".*)', re.DOTALL)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|.)", re.DOTALL)
 _PLAIN = {"n": "\n", "r": "\r", "t": "\t", "a": "\a", "b": "\b"}
-# These carry passwords. Redis leaves most of them out itself, but not in every version.
+# These carry passwords. Redis hides most of them itself, but not in every version.
 _SECRET = frozenset({"AUTH", "HELLO", "ACL", "CONFIG", "MIGRATE"})
 _WORD_LENGTH = 40
 _TEXT_LENGTH = 160
 
 
 class Command(NamedTuple):
-    """One command that Redis got."""
+    """One command that Redis received."""
 
     time: float
     client: str
@@ -60,30 +60,30 @@ def monitor(redis: redis_py.Redis, *, seconds: None = None, namespace: str | Non
 def monitor(
     redis: redis_py.Redis, *, seconds: float | None = None, namespace: str | None = None
 ) -> pd.DataFrame | Monitor:
-    """Show the commands that Redis gets about a namespace, from whomever they come.
+    """Record the commands that Redis receives for a namespace, from any client.
 
-    For lessons, and for questions about one's own machine: while it looks, Redis is markedly slower for all.
+    For lessons and debugging on your own machine: while it records, Redis is markedly slower for everyone.
 
     Parameters
     ----------
     redis : redis.Redis
-        From :func:`scraperkit.connect`; the monitor opens a connection of its own.
+        From :func:`scraperkit.connect`; the monitor opens its own connection.
     seconds : float, optional
-        Look for so long, and return the table. Left out, what is returned looks on while a ``with`` block runs.
+        Record for this long, and return the table. If omitted, return a monitor for a ``with`` block.
     namespace : str, optional
-        Whose keys and channel; default ``SCRAPERKIT_NAMESPACE``.
+        The namespace of the keys and channel; default ``SCRAPERKIT_NAMESPACE``.
 
     Returns
     -------
     pandas.DataFrame or Monitor
-        Columns as :meth:`Monitor.table` tells.
+        For the columns, see :meth:`Monitor.table`.
 
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
     RedisUnreachable
-        If Redis is away when the looking begins.
+        If Redis is unreachable at the start.
     RedisError
         If this user may not use MONITOR.
 
@@ -99,21 +99,21 @@ def monitor(
     if seconds is None:
         return seen
     if not 0 < seconds <= _LONGEST:
-        raise ConfigError(f"seconds: {seconds!r} does not fit; give more than 0 and at most {_LONGEST:g}")
+        raise ConfigError(f"seconds: {seconds!r} is out of range; give more than 0 and at most {_LONGEST:g}")
     with seen:
         seen.wait(seconds)
     return seen.table()
 
 
 class Monitor(NotebookRepr):
-    """What Redis was asked about a namespace while a ``with`` block ran. Get one from :func:`monitor`.
+    """Recorder of a namespace's commands during a ``with`` block. Get one from :func:`monitor`.
 
-    It keeps the newest 10,000 commands, and ends after ten minutes even if the block does not.
+    It keeps the newest 10,000 commands, and stops after ten minutes even if the block has not ended.
 
     Attributes
     ----------
     dropped : int
-        How many commands were seen and not kept.
+        Number of commands seen but not kept.
     """
 
     def __init__(self, redis: redis_py.Redis, *, namespace: str | None = None, most: int = _MOST) -> None:
@@ -127,14 +127,14 @@ class Monitor(NotebookRepr):
         self._broken: Exception | None = None
 
     def table(self) -> pd.DataFrame:
-        """Return what was seen so far, oldest first.
+        """Return the commands seen so far, oldest first.
 
         Returns
         -------
         pandas.DataFrame
-            RangeIndex; ``time`` (UTC, microseconds), and as text ``client`` (its address, or ``lua`` for what a script
-            of the server did), ``command``, ``key`` (the first one of the namespace) and ``arguments`` (the others,
-            shortened). Empty if nothing was.
+            RangeIndex; ``time`` (UTC, microseconds), and as text ``client`` (its address, or ``lua`` for a command
+            from a server-side script), ``command``, ``key`` (the namespace's first) and ``arguments`` (the others,
+            shortened). Empty if there were none.
         """
         import pandas as pd
 
@@ -144,23 +144,23 @@ class Monitor(NotebookRepr):
         return frame.astype({"time": "datetime64[us, UTC]", **text})
 
     def wait(self, seconds: float) -> None:
-        """Wait, while the looking goes on; shorter if it ends before."""
+        """Keep recording for some seconds; return earlier if recording stops."""
         if self._thread is not None:
             self._thread.join(seconds)
 
     def __enter__(self) -> Self:
         if self._thread is not None:
-            raise ConfigError("monitor: it looks already; call sk.monitor(redis) again for another look")
+            raise ConfigError("monitor: already recording; call sk.monitor(redis) for another recording")
         try:
             connection = self._redis.connection_pool.get_connection()
             connection.send_command("MONITOR")  # type: ignore[no-untyped-call]
             connection.read_response()
         except (redis_py.ConnectionError, redis_py.TimeoutError) as error:
             self._redis.close()
-            raise RedisUnreachable(f"monitor: Redis does not answer: {error}") from None
+            raise RedisUnreachable(f"monitor: Redis does not answer; check that it is running: {error}") from None
         except redis_py.ResponseError as error:
             self._redis.close()
-            raise RedisError(f"monitor: Redis refuses it: {error}") from None
+            raise RedisError(f"monitor: Redis rejected MONITOR; use a user who may run it: {error}") from None
         self._last_word = uuid.uuid4().hex
         self._ends_at = time.monotonic() + _LONGEST
         self._thread = threading.Thread(target=self._look, args=(connection,), name="scraperkit-monitor", daemon=True)
@@ -173,7 +173,7 @@ class Monitor(NotebookRepr):
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        # Redis tells commands in their order: once this one has come, so has all that the block had asked.
+        # MONITOR reports commands in order: when this one arrives, all the block's commands have arrived.
         with contextlib.suppress(redis_py.RedisError, OSError):
             self._redis.echo(self._last_word)
         self._ends_at = time.monotonic() + _LAST_WORD
@@ -181,7 +181,7 @@ class Monitor(NotebookRepr):
         self._redis.close()
         if self._broken is not None:
             warnings.warn(
-                f"the monitor's connection broke, what came later is missing: {self._broken}",
+                f"monitor: connection lost, later commands are missing: {self._broken}",
                 ScraperKitWarning,
                 stacklevel=2,
             )
@@ -210,13 +210,13 @@ class Monitor(NotebookRepr):
         return View("Monitor", f"{self!r}".strip("<>").partition(" ")[2], tables=(table,) if rows else ())
 
     def __repr__(self) -> str:
-        dropped = f", {self.dropped} older ones not kept" if self.dropped else ""
-        looking = "looks on" if self._thread is not None else "does not look now"
+        dropped = f", {self.dropped} older ones dropped" if self.dropped else ""
+        looking = "recording" if self._thread is not None else "stopped"
         return f"<Monitor of {self.keys.namespace}: {len(self._seen)} commands{dropped}; {looking}>"
 
 
 def read_line(line: str, keys: Keys) -> Command | None:
-    r"""Read a line of MONITOR; ``None`` if it does not concern the namespace, or carries a password.
+    r"""Parse a line of MONITOR; ``None`` if it is not about the namespace, or may carry a password.
 
     Examples
     --------
@@ -236,7 +236,7 @@ def read_line(line: str, keys: Keys) -> Command | None:
         return None
     arguments.remove(key)
     if name == "EVALSHA" and arguments:
-        arguments[0] = f"{lua.names()[arguments[0]]}.lua" if arguments[0] in lua.names() else arguments[0]
+        arguments[0] = f"{scripts.names()[arguments[0]]}.lua" if arguments[0] in scripts.names() else arguments[0]
     return Command(float(match[1]), match[2], name, key, _shortened(arguments))
 
 

@@ -1,4 +1,4 @@
-"""One fund: what it holds, what comes in and goes out, and how many people hold it."""
+"""Charts of one fund: net worth, flows and holders."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from scraperkit.plot.style import COLOURS, INK, Names, decimals, dot, fund_label
 
 _UNITS = ((1e9, "R$ billion"), (1e6, "R$ million"), (1e3, "R$ thousand"), (1.0, "R$"))
 _HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
-_AROUND = pd.Timedelta(days=1.5)  # or a single day would be told by its hours
-_MOST_DAYS = 70  # more bars than these are no longer seen apart
+_AROUND = pd.Timedelta(days=1.5)  # otherwise the axis of a single day would show hours
+_MOST_DAYS = 70  # beyond this, daily bars are too thin to tell apart
 
 
 def net_worth_and_holders(
     quotes: pd.DataFrame, ax: Axes | None = None, *, cnpj: str | None = None, names: Names = None
 ) -> Axes:
-    """Draw the net worth of one fund and, on an axis at the right, its number of holders.
+    """Draw a fund's net worth and, on the right axis, its number of holders.
 
     Parameters
     ----------
     quotes : pandas.DataFrame
         Tidy frame of :meth:`scraperkit.TimeSeriesReader.quotes`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     cnpj : str, optional
         Which fund, if the frame has several.
     names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+        A name for each CNPJ; default: the punctuated CNPJ.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The axes of the net worth, in R$ million. Without any figure, a chart that says so.
+        The axes of the net worth, in R$ million. If there are no figures, the chart says so.
 
     Raises
     ------
     ConfigError
-        If the frame has several funds and `cnpj` does not say which, `cnpj` is none, or the frame is not a tidy one.
+        If the frame has several funds and `cnpj` is omitted, `cnpj` is invalid, or the frame is not tidy.
 
     Examples
     --------
@@ -72,30 +72,29 @@ def net_worth_and_holders(
 def flows_and_holders(
     quotes: pd.DataFrame, ax: Axes | None = None, *, cnpj: str | None = None, names: Names = None
 ) -> Axes:
-    """Draw the money that came into one fund and went out of it, and, on an axis at the right, its number of holders.
+    """Draw a fund's inflow and outflow and, on the right axis, its number of holders.
 
     Parameters
     ----------
     quotes : pandas.DataFrame
         Tidy frame of :meth:`scraperkit.TimeSeriesReader.quotes`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     cnpj : str, optional
         Which fund, if the frame has several.
     names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+        A name for each CNPJ; default: the punctuated CNPJ.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Bars up for inflow and down for outflow, a line for the net of both: by day, or by month where there are more
-        than 70 days, in R$ or thousands, millions or billions of them, as the axis says. Without any figure, a chart
-        that says so.
+        Bars up for inflow and down for outflow, and the net of both: by day, or by month for more than 70 days, in R$
+        or thousands, millions or billions of R$, as the axis says. If there are no figures, the chart says so.
 
     Raises
     ------
     ConfigError
-        If the frame has several funds and `cnpj` does not say which, `cnpj` is none, or the frame is not a tidy one.
+        If the frame has several funds and `cnpj` is omitted, `cnpj` is invalid, or the frame is not tidy.
 
     Examples
     --------
@@ -120,7 +119,7 @@ def flows_and_holders(
     size, unit = next(((size, unit) for size, unit in _UNITS if most >= size), _UNITS[-1])
     _bars(ax, flows / size, width=0.8 if daily else 24, line=0.0 if daily else 1.2)
     if not most:
-        ax.set_ylim(-1, 1)  # nothing came or went: matplotlib would number hundredths
+        ax.set_ylim(-1, 1)  # all flows are zero: matplotlib would label hundredths
     right = ax.twinx()
     plain(ax, dated.index)
     unbox(right)
@@ -139,7 +138,7 @@ def flows_and_holders(
 
 
 def _bars(ax: Axes, flows: pd.DataFrame, width: float, line: float) -> None:
-    """Draw inflow up, outflow down, and between them the net of both."""
+    """Draw inflow up, outflow down, and the net between them."""
     inflow, outflow = flows["inflow"], -flows["outflow"]
     ax.bar(flows.index, inflow, width, color=COLOURS[5], label="inflow")
     ax.bar(flows.index, outflow, width, color=COLOURS[4], hatch="///", edgecolor="white", linewidth=0, label="outflow")
@@ -149,20 +148,20 @@ def _bars(ax: Axes, flows: pd.DataFrame, width: float, line: float) -> None:
 
 
 def _of_fund(quotes: pd.DataFrame, cnpj: str | None, names: Names, columns: list[str]) -> tuple[pd.DataFrame, str]:
-    """Return the figures of one fund by day, without days that have none, and the title for it."""
+    """Return one fund's daily figures, without empty days, and the chart's title."""
     missing = [column for column in ("cnpj", "date", *columns) if column not in quotes]
     if missing:
         raise ConfigError(f"quotes: no column {', '.join(missing)}; give the tidy frame of TimeSeriesReader.quotes()")
     if cnpj is not None:
         quotes = quotes[quotes["cnpj"] == normalize_cnpj(cnpj)]
     elif quotes["cnpj"].nunique() > 1:
-        raise ConfigError(f"cnpj: the frame has {quotes['cnpj'].nunique()} funds; say which to draw")
+        raise ConfigError(f"cnpj: the frame has {quotes['cnpj'].nunique()} funds; name the one to draw")
     dated = quotes.set_index("date")[columns].astype("float64").dropna(how="all")
     return dated, "" if dated.empty else fund_label(str(quotes["cnpj"].iloc[0]), names, lines=1, width=90)
 
 
 def _side(ax: Axes, values: pd.Series[float], colour: str, label: str) -> None:
-    """Draw one line on its own y axis, which takes the colour of the line."""
+    """Draw a line on its own y axis, in the line's colour."""
     ax.plot(values.index, values.to_numpy(), color=colour, linewidth=1.4, label=label, **dot(values))
     ax.set_ylabel(label, color=colour)
     ax.tick_params(axis="y", colors=colour)

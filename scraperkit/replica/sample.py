@@ -1,4 +1,4 @@
-"""The sample that comes with the kit: invented funds and their daily figures, which the replica serves."""
+"""The kit's sample data: invented funds and their daily figures, which the replica serves."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scraperkit.errors import ScraperKitError
 from scraperkit.models import COLUMNS, DailyQuote, Fund
 
 _Row = TypeVar("_Row")
-_WAY_OUT = "install scraperkit again, or write the files with: python tools/make_sample.py"
+_WAY_OUT = "reinstall scraperkit, or run `python tools/make_sample.py`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +32,13 @@ class SampleFund:
     cnpj, pk, name, status : str
         As in :class:`~scraperkit.models.Fund`.
     administrator, administrator_cnpj : str
-        Who administers it.
+        The fund's administrator.
     started_on : datetime.date
-        The first day that has figures.
+        First day with figures.
     ended_on : datetime.date or None
-        The last day of a fund that ended.
+        Last day of a closed fund.
     note : str
-        The case that it stands for, in English.
+        The case that it represents, in English.
     """
 
     cnpj: str
@@ -53,23 +53,23 @@ class SampleFund:
 
     @property
     def active(self) -> bool:
-        """Whether the status says that the fund operates normally."""
+        """Whether the fund operates normally, according to its status."""
         return self.fund.active
 
     @property
     def fund(self) -> Fund:
-        """The fund as a source has to find it."""
+        """The fund that a source should find."""
         return Fund(self.cnpj, self.pk, self.name, self.status, self.started_on)
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """All of the sample; get it from :func:`load_sample`.
+    """The whole sample; get it from :func:`load_sample`.
 
     Attributes
     ----------
     funds : tuple of SampleFund
-        By CNPJ, then pk. One CNPJ may have two rows: the fund and its class.
+        Sorted by CNPJ, then pk. One CNPJ may have two rows: the fund and its class.
     """
 
     funds: tuple[SampleFund, ...]
@@ -87,7 +87,7 @@ class Sample:
         return self._frame.copy(deep=False)
 
     def month(self, cnpj: str, month_year: str) -> tuple[DailyQuote, ...]:
-        """Return the days of one fund in one month, ``MM/YYYY``; empty if there are none.
+        """Return a fund's days in one month, ``MM/YYYY``; empty if there are none.
 
         Examples
         --------
@@ -97,27 +97,27 @@ class Sample:
         return self._months.get((cnpj, month_year), ())
 
     def offered(self, pk: str) -> tuple[str, ...]:
-        """Return the months, ``MM/YYYY``, that the site offers for a pk, the newest first.
+        """Return the months, ``MM/YYYY``, that the site offers for a pk, newest first.
 
-        They run without a gap from the first day that has figures to the last one, so a month among them may be
-        empty. Where one CNPJ has two rows, the figures belong to the active one and the other offers nothing.
+        They run without a gap from the first day with figures to the last, so a month may be empty. If a CNPJ has two
+        rows, the figures belong to the active one, and the other offers no months.
         """
         return self._offered.get(pk, ())
 
 
 @lru_cache(maxsize=1)
 def load_sample() -> Sample:
-    """Load the sample, once.
+    """Load the sample once.
 
     Returns
     -------
     Sample
-        The same object at every call.
+        The same object on every call.
 
     Raises
     ------
     ScraperKitError
-        If the files are missing or are not as they were generated.
+        If the files are missing or damaged.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def read_sample(folders: Iterable[Traversable]) -> Sample:
     Raises
     ------
     ScraperKitError
-        If none has it, or a row does not read.
+        If no folder has it, or a row is invalid.
     """
     names = []
     for folder in folders:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode, urljoin, urlsplit
-from weakref import WeakValueDictionary
 
-from cachetools import TTLCache
+from cachetools import TTLCache, cached
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.config import Settings
@@ -94,8 +93,11 @@ class CvmPages:
         self.politeness = Politeness(self.url, settings)
         self._http = HttpClient(settings, self.politeness)
         self._first_pages: TTLCache[str, _FirstPage] = TTLCache(maxsize=CACHED_FUNDS, ttl=CACHED_SECONDS)
-        self._fund_locks: WeakValueDictionary[str, threading.Lock] = WeakValueDictionary()
-        self._guard = threading.Lock()
+        self._pages_changed = threading.Condition()
+        # Many threads begin on one fund at once: one of them asks, the others wait for what it gets.
+        self._first_page = cached(self._first_pages, key=lambda pk, *_: pk, condition=self._pages_changed)(
+            self._get_first_page
+        )
 
     def find_fund(self, cnpj: str) -> Fund:
         """Look a fund up by its CNPJ.
@@ -145,8 +147,10 @@ class CvmPages:
         """
         if not _PK.fullmatch(fund.pk):
             raise ConfigError(f"fund.pk: {fund.pk[:40]!r} is not CVM's PK_PARTIC, 1 to 12 digits")
-        page = self._get_first_page(fund.pk, normalize_cnpj(fund.cnpj)).page
-        return sorted(f"{month[3:]}-{month[:2]}" for month in set(page.months))
+        first = self._get_first_page(fund.pk, normalize_cnpj(fund.cnpj))
+        with self._pages_changed:
+            self._first_pages[fund.pk] = first
+        return sorted(f"{month[3:]}-{month[:2]}" for month in set(first.page.months))
 
     def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         """Return the quotes of one month of one fund, in the page's order; empty if the month has none.
@@ -174,7 +178,8 @@ class CvmPages:
 
     def _fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         began = time.monotonic()
-        first = self._first_page(request)
+        asked = (request.fund_pk, request.document, request.month_year)
+        first = self._first_page(*asked)
         try:
             return self._fetch_month(first, request, began)
         except (NotACvmPage, WrongMonth, MonthNotOffered):
@@ -182,7 +187,7 @@ class CvmPages:
             if first.fetched_at >= began:
                 raise
         self._forget(first, request.fund_pk)
-        return self._fetch_month(self._first_page(request), request, began)
+        return self._fetch_month(self._first_page(*asked), request, began)
 
     def close(self) -> None:
         """Close all connections, those of other threads too; what is asked after that fails. May be called twice."""
@@ -243,28 +248,15 @@ class CvmPages:
             raise
         return list(page.quotes or ())
 
-    def _first_page(self, request: ScrapeRequest) -> _FirstPage:
-        pk = request.fund_pk
-        with self._guard:
-            lock = self._fund_locks.setdefault(pk, threading.Lock())
-        # Many threads begin on one fund at once: one of them asks, the others wait for what it gets.
-        with lock:
-            with self._guard:
-                first = self._first_pages.get(pk)
-            return first or self._get_first_page(pk, request.document, request.month_year)
-
     def _get_first_page(self, pk: str, cnpj: str, month: str = "") -> _FirstPage:
         answer = self._http.get(f"{urljoin(self.url, DAILY_PATH)}?{urlencode({'PK_PARTIC': pk, 'SemFrame': ''})}")
         page = parse_first_daily(
             answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
         )
-        first = _FirstPage(page, answer.url, time.monotonic())
-        with self._guard:
-            self._first_pages[pk] = first
-        return first
+        return _FirstPage(page, answer.url, time.monotonic())
 
     def _forget(self, first: _FirstPage, pk: str) -> None:
-        with self._guard:
+        with self._pages_changed:
             if self._first_pages.get(pk) is first:
                 del self._first_pages[pk]
 

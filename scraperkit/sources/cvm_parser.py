@@ -1,7 +1,7 @@
-"""Reads the regulator's pages: bytes in, values out, no I/O.
+"""Parse the regulator's pages: bytes in, values out, no I/O.
 
-Three pages are known: the result of a search, the page of a fund, and the daily page with one month of quotes. Each is
-recognised by the ids of its elements, whatever stands around them. What is not as known is an error, never a guess.
+There are three: the search results, the page of a fund, and the daily page with one month of quotes. Each is recognised
+by its element ids, whatever surrounds them. Anything unexpected is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RESULTS_ID, VIEWSTATE_ID = "ddlFundos", "__VIEWSTATE"
 NAME_ID, ADMINISTRATOR_ID, STATUS_ID, START_ID = "lbNmDenomSocial", "lbNmDenomSocialAdm", "lbSitDesc", "lbInfAdc1"
 CNPJ_ID, DAILY_LINK_ID, MONTHS_ID, TABLE_ID = "lbNrPfPj", "Hyperlink2", "ddComptc", "dgDocDiario"
 
-# A row has several links; those that public code is known to have followed, the fund's name first.
+# A row has several links; these are the ones that public code is known to follow, the fund's name first.
 _NAME_LINKS = ("lnkbtn1", "Linkbutton4", "Linkbutton2")
 _POSTBACK = re.compile(r"__doPostBack\(\s*[\"']([^\"']+)[\"']\s*,\s*[\"']([^\"']*)[\"']")
 _ROW = re.compile(r"ctl([0-9]+)")
@@ -46,7 +46,7 @@ HEADINGS = {
     "next": "Data da próxima informação do PL",
 }
 _DAY = re.compile(r"[0-9]{1,2}")
-# Thousands marks are all there or all absent: the site's own habit for the number of holders is not known for sure.
+# All thousands separators or none: it is not known for sure how the site writes the number of holders.
 _INTEGER = re.compile(r"-?(?:[0-9]{1,3}(?:\.[0-9]{3}){1,5}|[0-9]{1,18})")
 _DECIMAL = re.compile(rf"{_INTEGER.pattern}(?:,[0-9]{{1,20}})?")
 _NOT_IN_KEY = re.compile(r"[\s.°º]+")
@@ -54,7 +54,7 @@ _NOT_IN_KEY = re.compile(r"[\s.°º]+")
 
 @dataclass(frozen=True, slots=True)
 class SearchRow:
-    """One match of a search: its name, and the event that follows its link."""
+    """One search result: its name, and the postback event that follows its link."""
 
     name: str
     target: str
@@ -63,7 +63,7 @@ class SearchRow:
 
 @dataclass(frozen=True, slots=True)
 class SearchPage:
-    """The result of a search; `form` are the hidden fields to post back with a row's event."""
+    """Search results; `form` holds the hidden fields to post back with a row's event."""
 
     rows: tuple[SearchRow, ...]
     form: Mapping[str, str]
@@ -71,7 +71,7 @@ class SearchPage:
 
 @dataclass(frozen=True, slots=True)
 class FundPage:
-    """What the page of a fund tells; empty text and ``None`` where it tells nothing. `pk` is the daily link's."""
+    """Values on the page of a fund; empty text or ``None`` if missing. `pk` comes from the daily link."""
 
     cnpj: str
     name: str
@@ -91,13 +91,13 @@ class DailyPage:
     cnpj, name : str
         The fund, from the page's header; the CNPJ as 14 characters.
     months : tuple of str
-        The months on offer as ``MM/YYYY``, in the page's order (newest first).
+        The offered months as ``MM/YYYY``, in page order (newest first).
     selected : str
-        The month that the table is for; empty if none is selected.
+        The table's month; empty if none is selected.
     form : mapping
-        Hidden fields, to be posted back for another month.
+        Hidden fields to post back for another month.
     quotes : tuple of DailyQuote or None
-        In the page's order; ``None`` if they were not read.
+        In page order; ``None`` if they were not read.
     """
 
     cnpj: str
@@ -109,16 +109,16 @@ class DailyPage:
 
 
 def parse_search(content: bytes, *, url: str = "", content_type: str = "") -> SearchPage:
-    """Read the result of a search; no rows means that the site knows no such fund.
+    """Parse search results; no rows means that the site finds no such fund.
 
     Raises
     ------
     NotACvmPage
-        If it is another page, or cut short.
+        If it is another page, or truncated.
     PageChanged
-        If there are links, but none that can be followed.
+        If there are links, but none can be followed.
     """
-    # Whether an empty result still has the element is not known; every form of the site has a view state.
+    # It is not known whether empty results have the element, but every form of the site has a view state.
     page = read_markup(content, ids=(RESULTS_ID, VIEWSTATE_ID), what="search", url=url, content_type=content_type)
     links = [a for a in page.soup.find_all("a") if attribute(a, "id").startswith(RESULTS_ID)]
     found: dict[str, list[SearchRow]] = {}
@@ -129,17 +129,17 @@ def parse_search(content: bytes, *, url: str = "", content_type: str = "") -> Se
             row = SearchRow(clean(link.get_text()), event[1], event[2])
             found.setdefault(number[1] if number else event[1], []).append(row)
     if links and not found:
-        raise PageChanged("search page: its links do not call __doPostBack any more", url)
+        raise PageChanged("search page: its links no longer call __doPostBack", url)
     return SearchPage(tuple(min(row, key=_link_rank) for row in found.values()), page.hidden_fields())
 
 
 def parse_fund_page(content: bytes, *, url: str = "", content_type: str = "") -> FundPage:
-    """Read the page of a fund.
+    """Parse the page of a fund.
 
     Raises
     ------
     NotACvmPage
-        If it is another page, or cut short.
+        If it is another page, or truncated.
     """
     page = read_markup(content, ids=(NAME_ID,), what="fund", url=url, content_type=content_type)
     if page.soup.find(id=NAME_ID) is None:
@@ -161,27 +161,27 @@ def parse_fund_page(content: bytes, *, url: str = "", content_type: str = "") ->
 def parse_daily(
     content: bytes, *, cnpj: str, month: str | None = None, url: str = "", content_type: str = ""
 ) -> DailyPage:
-    """Read a daily page with all its quotes.
+    """Parse a daily page with all its quotes.
 
     Parameters
     ----------
     content : bytes
-        The page as it came.
+        The raw page.
     cnpj : str
-        The fund asked for, 14 characters.
+        The requested fund, 14 characters.
     month : str, optional
-        The month asked for, as ``MM/YYYY``; left out, any month will do.
+        The requested month, as ``MM/YYYY``; any month if omitted.
     url, content_type : str
-        The page's address, for messages; and its header of that name, which may tell the encoding.
+        The page's address, for messages; and its Content-Type header, which may name the encoding.
 
     Raises
     ------
     NotACvmPage
-        If it is another page, or cut short.
+        If it is another page, or truncated.
     WrongFund, WrongMonth
-        If the page is for another fund or month than asked for.
+        If the page is for a different fund or month.
     PageChanged
-        If a heading, a day or a number is not as known; names heading and day.
+        If a heading, a day or a number is unexpected; names heading and day.
     """
     page, markup = _daily(content, cnpj, url, content_type)
     if month is not None and page.selected != month:
@@ -192,17 +192,17 @@ def parse_daily(
 def parse_first_daily(
     content: bytes, *, cnpj: str, month: str = "", url: str = "", content_type: str = ""
 ) -> DailyPage:
-    """Read a daily page for its form and months; its quotes only if it happens to show `month`.
+    """Parse a daily page for its form and months, and its quotes only if it shows `month`.
 
-    So a faulty figure in the month that the site shows first does not stand in the way of the others. Raises what
-    :func:`parse_daily` raises, but for WrongMonth.
+    So an invalid figure in the month that the site shows first does not block other months. Raises the errors of
+    :func:`parse_daily`, except WrongMonth.
     """
     page, markup = _daily(content, cnpj, url, content_type)
     return _with_quotes(page, markup, url) if month and page.selected == month else page
 
 
 def pk_of(url: str) -> str:
-    """Return the ``PK_PARTIC`` of an address, or nothing.
+    """Return the ``PK_PARTIC`` of an address, or an empty string.
 
     Examples
     --------
@@ -247,13 +247,13 @@ def _with_quotes(page: DailyPage, markup: Markup, url: str) -> DailyPage:
 
 
 def _header(markup: Markup, url: str) -> tuple[str, str]:
-    # The administrator has a CNPJ too, further down: only what follows the first label is the fund's.
+    # The administrator's CNPJ comes further down; the one after the first label is the fund's.
     text = clean(markup.soup.get_text(" "))
     name = _NAME.search(text)
     label = _CNPJ_LABEL.search(text, name.end() if name else 0)
     number = _CNPJ.match(text, label.end()) if label else None
     if number is None:
-        raise PageChanged("daily page: its header tells no CNPJ of the fund", url)
+        raise PageChanged("daily page: its header has no CNPJ of the fund", url)
     return name[1] if name else "", _bare(number[0])
 
 
@@ -267,7 +267,7 @@ def _months(options: Sequence[Option], url: str) -> tuple[tuple[str, ...], str]:
     odd = next((month for month in months if not _MONTH.fullmatch(month)), None)
     if odd is not None:
         raise PageChanged(f"daily page: {odd[:40]!r} in {MONTHS_ID} is not a month such as 12/2022", url)
-    # As a browser has it: the last one marked, else the first.
+    # Like a browser: the last selected option, otherwise the first.
     marked = [value for value, option in zip(values, options, strict=True) if option.selected]
     return months, (marked or values[:1] or [""])[-1]
 
@@ -281,7 +281,7 @@ def _date_or_none(text: str) -> dt.date | None:
 
 
 def heading_key(text: str) -> str:
-    r"""Return what is compared of a heading: no white space, dots or ordinal signs, one case.
+    r"""Return a heading in the form used for comparison: casefolded, without white space, dots or ordinal signs.
 
     Examples
     --------
@@ -295,12 +295,12 @@ _KEYS = {heading_key(heading): name for name, heading in HEADINGS.items()}
 
 
 def parse_decimal(text: str) -> float:
-    """Return a number such as ``1.234.567,89`` as the float of that very decimal text.
+    """Return a number such as ``1.234.567,89`` as the float of exactly that decimal.
 
     Raises
     ------
     ValueError
-        If the text is anything else: other digits than ASCII's, misplaced dots, a bare comma.
+        If the text is anything else: non-ASCII digits, misplaced dots, a bare comma.
 
     Examples
     --------
@@ -326,21 +326,21 @@ def parse_integer(text: str) -> int:
 
 
 def read_quotes(table: Sequence[Sequence[str]], *, cnpj: str, month: str, url: str = "") -> tuple[DailyQuote, ...]:
-    """Return the days of a table that show at least one figure, in the table's order.
+    """Return a table's days with at least one figure, in table order.
 
     Parameters
     ----------
     table : sequence of sequences of str
-        The texts of its cells, row by row; the first row are the headings.
+        The cell texts, row by row; the first row holds the headings.
     cnpj, month : str
-        The fund; and the month that the table is for, as ``MM/YYYY``.
+        The fund, and the table's month, as ``MM/YYYY``.
     url : str
         The page's address, for messages.
 
     Raises
     ------
     PageChanged
-        If a heading, a day or a number is not as known.
+        If a heading, a day or a number is unexpected.
     """
     rows = [[clean(cell) for cell in row] for row in table if row]
     if not rows:
@@ -351,14 +351,14 @@ def read_quotes(table: Sequence[Sequence[str]], *, cnpj: str, month: str, url: s
         if not any(cells):
             continue
         if len(cells) != len(rows[0]):
-            raise PageChanged(f"daily page: a row has {len(cells)} cells, the headings are {len(rows[0])}", url)
+            raise PageChanged(f"daily page: a row has {len(cells)} cells for {len(rows[0])} headings", url)
         figures = {metric: cells[columns[metric]] for metric in METRICS}
         if not any(figures.values()):
             continue
         day = cells[columns["day"]]
         quote = _quote(cnpj, _date(day, month, url), figures, url)
         if quote.date in quotes:
-            raise PageChanged(f"daily page: day {day} is there twice", url)
+            raise PageChanged(f"daily page: day {day} appears twice", url)
         quotes[quote.date] = quote
     return tuple(quotes.values())
 
@@ -368,12 +368,12 @@ def _columns(headings: list[str], url: str) -> dict[str, int]:
     for position, heading in enumerate(headings):
         name = _KEYS.get(heading_key(heading))
         if name in columns:
-            raise PageChanged(f"daily page: the heading {heading!r} is there twice", url)
+            raise PageChanged(f"daily page: the heading {heading!r} appears twice", url)
         if name is not None:
             columns[name] = position
     missing = [heading for name, heading in HEADINGS.items() if name not in columns]
     if missing:
-        raise PageChanged(f"daily page: no column {', '.join(map(repr, missing))}; there are {headings}"[:900], url)
+        raise PageChanged(f"daily page: no column {', '.join(map(repr, missing))}; found {headings}"[:900], url)
     return columns
 
 
@@ -383,7 +383,7 @@ def _date(day: str, month: str, url: str) -> dt.date:
             return dt.date(int(month[3:]), int(month[:2]), int(day))
     except ValueError:
         pass
-    raise PageChanged(f"daily page: {HEADINGS['day']} {day[:40]!r} is no day of {month}", url)
+    raise PageChanged(f"daily page: {HEADINGS['day']} {day[:40]!r} is not a day of {month}", url)
 
 
 def _quote(cnpj: str, date: dt.date, figures: dict[str, str], url: str) -> DailyQuote:

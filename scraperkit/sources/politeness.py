@@ -1,4 +1,4 @@
-"""How fast a site may be asked, and when it is left alone: agreed on by all who share a Redis."""
+"""Rate limit and circuit breaker for a site, shared by all workers on one Redis."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from limits.strategies import MovingWindowRateLimiter
 from scraperkit.config import Settings
 from scraperkit.errors import SiteUnavailable
 from scraperkit.keys import RATES, Keys
-from scraperkit.lua import script
+from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
 LIVE_RATE = 2.0
@@ -33,16 +33,16 @@ _TRY = -1
 
 
 class Politeness:
-    """The agreement about one site.
+    """Rate limit and circuit breaker of one site.
 
-    Three things may ask for patience, and the one that asks for most is heeded: the rate of ``SCRAPERKIT_RATE`` or the
-    site's own ``Crawl-delay``; a ``Retry-After`` of the site; and, after several failures in a row, a pause in which
-    the site is left alone, and after which one fetch at a time tries whether it is well again.
+    Three limits apply, and the longest wait wins: the rate from ``SCRAPERKIT_RATE`` or the site's ``Crawl-delay``; a
+    ``Retry-After`` from the site; and a circuit breaker, which opens after several failures in a row and, after a
+    pause, lets through one fetch at a time until one succeeds.
 
     Parameters
     ----------
     url : str
-        The site; all its pages count together.
+        The site; all its pages share the limits.
     settings : Settings
         ``rate``, ``breaker_failures``, ``breaker_pause``, ``breaker_limit``.
     """
@@ -61,23 +61,23 @@ class Politeness:
         self._who = uuid.uuid4().hex
 
     def share(self, redis: redis_py.Redis) -> None:
-        """From now on, agree with all who ask this site through this Redis."""
+        """Share the site's limits with everyone on this Redis from now on."""
         with self._guard:
             self._shared.append(redis)
 
     def unshare(self, redis: redis_py.Redis) -> None:
-        """Stop using this Redis."""
+        """Stop sharing through this Redis."""
         with self._guard:
             self._shared = [other for other in self._shared if other is not redis]
             self._limiters.pop(id(redis), None)
 
     def wait(self, closed: threading.Event) -> bool:
-        """Wait until the site may be asked; return whether that came before `closed` was set.
+        """Wait until the site may be requested; return False if `closed` is set first.
 
         Raises
         ------
         SiteUnavailable
-            If that takes longer than ``SCRAPERKIT_SITE_PATIENCE``; as soon as it is known.
+            As soon as the wait is known to exceed ``SCRAPERKIT_SITE_PATIENCE``.
         """
         deadline = time.monotonic() + (self._settings.site_patience or math.inf)
         while not closed.is_set():
@@ -85,12 +85,12 @@ class Politeness:
             if seconds <= 0:
                 return True
             if time.monotonic() + seconds > deadline:
-                raise SiteUnavailable(f"{self.site} is busy, or asked for patience: try again in {seconds:.0f} s")
+                raise SiteUnavailable(f"{self.site} is busy, or its circuit is open; try again in {seconds:.0f} s")
             closed.wait(min(seconds, _LONGEST_NAP))
         return False
 
     def known_crawl_delay(self) -> float | None:
-        """Return what others who share the Redis have read in the site's robots.txt today, if anybody has."""
+        """Return the crawl delay that others on the same Redis have read from robots.txt today, if any."""
         with self._guard:
             shared: Any = self._shared[-1] if self._shared else None
         try:
@@ -100,7 +100,7 @@ class Politeness:
         return float(known) if known is not None else None
 
     def heed(self, crawl_delay: float) -> None:
-        """Heed the site's robots.txt, and tell the others."""
+        """Apply the crawl delay from the site's robots.txt, and share it."""
         self.crawl_delay = crawl_delay
         with self._guard:
             shared: Any = self._shared[-1] if self._shared else None
@@ -109,39 +109,41 @@ class Politeness:
                 shared.set(Keys.robots(self.site), crawl_delay, ex=_DAY)
 
     def pause(self, seconds: float) -> None:
-        """Have everybody leave the site alone for `seconds`, as it asked by Retry-After."""
+        """Open the circuit for `seconds`, as requested by Retry-After."""
         seconds = min(seconds, self._settings.breaker_limit)
         self._troubled = True
-        if self._tell("pause", str(int(seconds * 1000)), "Retry-After") is None:
+        if self._tell("pause", pause_ms=int(seconds * 1000), reason="Retry-After") is None:
             self._alone.pause(seconds)
 
     def failed(self, reason: str) -> None:
-        """Count a failure; after several in a row, everybody leaves the site alone for a while."""
+        """Count a failure; after several in a row, open the circuit."""
         self._troubled = True
         settings = self._settings
         answer = self._tell(
             "failed",
-            *(str(settings.breaker_failures), str(int(settings.breaker_pause * 1000))),
-            *(str(int(settings.breaker_limit * 1000)), reason[:200]),
+            failures=settings.breaker_failures,
+            pause_ms=int(settings.breaker_pause * 1000),
+            longest_ms=int(settings.breaker_limit * 1000),
+            reason=reason[:200],
         )
         seconds = self._alone.failed() if answer is None else answer / 1000
         if seconds > 0:
             log.warning("%s keeps failing and is left alone for %.0f s; the last time: %s", self.site, seconds, reason)
 
     def succeeded(self) -> None:
-        """Say that the site is well."""
+        """Record a success, which resets the failures."""
         if self._troubled:
             self._alone = _Alone(self._settings)
-            # What could not be told is told after the next fetch.
+            # If Redis is unreachable, the next success tries again.
             self._troubled = self._tell("succeeded") is None and bool(self._shared)
 
     def _seconds_to_wait(self) -> float:
-        """How long to wait before asking again; 0 takes the turn."""
+        """Return the seconds to wait before asking again; 0 takes the turn."""
         turn = self._wait_for_turn()
         if turn > 0:
             return turn
         who = f"{self._who}:{threading.get_ident()}"
-        answer = self._tell("ask", str(int(self._settings.read_timeout * 1000)), who)
+        answer = self._tell("ask", trial_ms=int(self._settings.read_timeout * 1000), who=who)
         if answer == _TRY:
             self._troubled = True
             return 0.0
@@ -151,7 +153,7 @@ class Politeness:
         rate = min(self._rate, 1 / self.crawl_delay if self.crawl_delay else math.inf)
         if math.isinf(rate):
             return 0.0
-        # limits counts whole requests in whole seconds: 0.4 a second is 2 in 5.
+        # The limits package only counts whole requests in whole seconds: 0.4 per second becomes 1 in 3.
         item = (
             RateLimitItemPerSecond(max(1, round(rate))) if rate >= 1 else RateLimitItemPerSecond(1, math.ceil(1 / rate))
         )
@@ -161,7 +163,7 @@ class Politeness:
             if limiter.hit(item, self.site):
                 return 0.0
             window = limiter.get_window_stats(item, self.site)
-            # It may have emptied since: then the end of the next one is nothing to wait for.
+            # The window may have emptied since; then its reset time is not worth waiting for.
             return _SHORTEST_NAP if window.remaining else max(_SHORTEST_NAP, window.reset_time - time.time())
         except redis_py.RedisError:
             return _LONGEST_NAP
@@ -178,20 +180,20 @@ class Politeness:
             limiter = self._limiters[id(shared)] = MovingWindowRateLimiter(storage)
         return limiter
 
-    def _tell(self, *words: str) -> int | None:
-        """Run the site's script in the shared Redis; ``None`` if there is none, or it is away."""
+    def _tell(self, action: scripts.Action, **given: str | int) -> int | None:
+        """Run the site's script in the shared Redis; ``None`` if there is none, or it is unreachable."""
         with self._guard:
             shared: Any = self._shared[-1] if self._shared else None
         if shared is None:
             return None
         try:
-            return int(script(shared, "site")(keys=[Keys.site(self.site), Keys.sites()], args=[self.site, *words]))
+            return scripts.agree_on_site(shared, self.site, action, **given)
         except redis_py.RedisError:
             return None
 
 
 class _Alone:
-    """What the script keeps in Redis, for one process without Redis."""
+    """In-process version of the script's state in Redis, for use without Redis."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -223,7 +225,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def crawl_delay(text: str, user_agent: str) -> float:
-    r"""Return the seconds that ``robots.txt`` wants between two requests, 0 if it does not say; at most a minute.
+    r"""Return the ``Crawl-delay`` of ``robots.txt`` in seconds, at most a minute; 0 if there is none.
 
     Examples
     --------

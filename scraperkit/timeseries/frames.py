@@ -17,6 +17,7 @@ from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
 from scraperkit.models import COLUMNS, METRICS, Fund
 from scraperkit.timeseries.commands import DAY_MS, day_number
+from scraperkit.timeseries.rows import StoredFund
 
 Days = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -197,37 +198,19 @@ def last_frame(cnpjs: Sequence[str], newest: Sequence[Mapping[str, tuple[int, fl
     return pd.DataFrame({"date": stamps, **metric_columns(values)}, index=_cnpj_index(cnpjs))
 
 
-def funds_frame(
-    cnpjs: Sequence[str], cards: Sequence[Mapping[str, str]], infos: Sequence[Mapping[str, Any]]
-) -> pd.DataFrame:
-    """Return what is stored of each fund; see :meth:`~.timeseries.TimeSeriesReader.funds`.
-
-    Parameters
-    ----------
-    cnpjs : sequence of str
-    cards : sequence of mapping
-        The fund cards, empty where there is none.
-    infos : sequence of mapping
-        The replies of ``TS.INFO`` for the quota series, empty where there is none.
-    """
-    counts = [int(info.get("totalSamples", 0)) for info in infos]
-    columns = {name: pd.array([card.get(name, "") for card in cards], dtype=_TEXT) for name in ("name", "pk", "status")}
-    ends = {
-        name: np.array([_day_or_none(info.get(field), n) for info, n in zip(infos, counts, strict=True)], dtype=_DATE)
-        for name, field in (("first", "firstTimestamp"), ("last", "lastTimestamp"))
+def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
+    """Return what is stored of each fund; see :meth:`~.timeseries.TimeSeriesReader.funds`."""
+    text = {
+        name: pd.array([fund.card.get(name, "") for fund in funds], dtype=_TEXT) for name in ("name", "pk", "status")
     }
-    started_on = np.array([card.get("started_on") or "NaT" for card in cards], dtype="datetime64[D]").astype(_DATE)
-    return pd.DataFrame(
-        {**columns, "started_on": started_on, **ends, "days": np.array(counts, dtype=np.int64)},
-        index=_cnpj_index(cnpjs),
-    )
+    days = {
+        name: np.array([getattr(fund, name) or "NaT" for fund in funds], dtype="datetime64[D]").astype(_DATE)
+        for name in ("started_on", "first", "last")
+    }
+    counts = np.array([fund.days for fund in funds], dtype=np.int64)
+    return pd.DataFrame({**text, **days, "days": counts}, index=_cnpj_index([fund.cnpj for fund in funds]))
 
 
 def _cnpj_index(cnpjs: Sequence[str]) -> pd.Index[str]:
     index: pd.Index[str] = pd.Index(list(cnpjs), dtype=_TEXT, name="cnpj")
     return index
-
-
-def _day_or_none(timestamp: Any, count: int) -> np.datetime64:
-    # An empty series reports 0 for both ends, which is also 1970-01-01.
-    return np.datetime64(int(timestamp) // DAY_MS if count else "NaT", "D")

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.connection import redis_needed
-from scraperkit.errors import ConfigError, StoreError
+from scraperkit.connection import check_client, redis_needed
+from scraperkit.errors import StoreError
 from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import Command
 
@@ -27,16 +27,11 @@ class Link:
     Raises
     ------
     ConfigError
-        If the given client does not speak RESP3 or does not decode replies.
+        If the given client is not one that :func:`~scraperkit.connection.check_client` lets pass.
     """
 
     def __init__(self, redis: redis_py.Redis) -> None:
-        pool = redis.connection_pool
-        if int(pool.connection_kwargs.get("protocol") or 3) != 3 or not pool.get_encoder().decode_responses:
-            raise ConfigError(
-                "redis: this client lacks protocol=3 or decode_responses=True; make it with scraperkit.connect()"
-            )
-        self._client: Any = redis_py.Redis(connection_pool=pool)
+        self._client: Any = redis_py.Redis(connection_pool=check_client(redis).connection_pool)
 
     def send(self, *command: str | int) -> Any:
         """Return the reply to one command; raises ``StoreError`` if Redis refuses it."""

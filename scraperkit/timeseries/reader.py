@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import pandas as pd
 import redis as redis_py
 
-from scraperkit.cnpj import format_cnpj
-from scraperkit.errors import ConfigError, UnknownFund
+from scraperkit.errors import ConfigError
 from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
-from scraperkit.timeseries.commands import fund_of
 from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_cnpjs
-from scraperkit.timeseries.link import Link, batched, keys_of
+from scraperkit.timeseries.link import batched
+from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, Sample
 
 SERIES_PER_READ = 48  # bounds memory: ten years of 48 series are 121,000 samples, 18 MB as Python lists
-FUNDS_PER_PIPELINE = 500
+_ADVICE = (
+    "publish months first, as in Publisher(redis).publish(fund.months('2022-01')); "
+    "TimeSeriesReader.funds() lists what is stored"
+)
 
 
 class TimeSeriesReader:
@@ -46,11 +47,10 @@ class TimeSeriesReader:
     """
 
     def __init__(self, redis: redis_py.Redis, namespace: str | None = None) -> None:
-        self._link = Link(redis)
-        self._keys = keys_of(namespace)
+        self._rows = RowReader(redis, namespace, advice=_ADVICE)
 
     def __repr__(self) -> str:
-        return f"TimeSeriesReader(namespace={self._keys.namespace!r})"
+        return f"TimeSeriesReader(namespace={self._rows.keys.namespace!r})"
 
     def prices(
         self,
@@ -131,17 +131,11 @@ class TimeSeriesReader:
             If nothing is stored for one of `cnpjs`; names all of them.
         """
         wanted = self._wanted(cnpjs)
-        newest: list[dict[str, tuple[int, float]]] = []
-        unseen: list[str] = []
+        newest: dict[str, dict[str, Sample]] = {}
         for some in batched(wanted, FUNDS_PER_PIPELINE):
-            reply = self._link.send("TS.MGET", "FILTER", *self._filters(some))
-            for cnpj in some:
-                found = {metric: reply.get(self._keys.series(cnpj, metric)) for metric in METRICS}
-                newest.append({metric: tuple(entry[1]) for metric, entry in found.items() if entry and entry[1]})
-                if not any(found.values()):
-                    unseen.append(cnpj)
-        _refuse_unknown(unseen)
-        return frames.last_frame(wanted, newest)
+            newest |= self._rows.newest(some)
+        self._rows.refuse([cnpj for cnpj in wanted if cnpj not in newest])
+        return frames.last_frame(wanted, [newest[cnpj] for cnpj in wanted])
 
     def funds(self) -> pd.DataFrame:
         """Return what is stored: a row for each fund that has series.
@@ -154,32 +148,10 @@ class TimeSeriesReader:
             quota stored; all three ``datetime64[ms]``, NaT where not known) and ``days`` (int64, quotas stored). With
             nothing stored: no rows, the same columns and dtypes.
         """
-        cnpjs = self._wanted(None)
-        cards: list[Any] = []
-        infos: list[Any] = []
-        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
-            replies = self._link.pipeline(
-                [("HGETALL", self._keys.fund(cnpj)) for cnpj in some]
-                + [("TS.INFO", self._keys.series(cnpj, "quota")) for cnpj in some]
-            )
-            # A key deleted meanwhile, or of another type, is an error here: nothing is known of it.
-            known = [{} if isinstance(reply, Exception) else reply for reply in replies]
-            cards += known[: len(some)]
-            infos += known[len(some) :]
-        return frames.funds_frame(cnpjs, cards, infos)
+        return frames.funds_frame(self._rows.funds(self._wanted(None)))
 
     def _wanted(self, cnpjs: Funds | None) -> list[str]:
-        return sorted(self._stored([])) if cnpjs is None else wanted_cnpjs(cnpjs)
-
-    def _stored(self, cnpjs: Sequence[str]) -> set[str]:
-        """Return the CNPJs, of these or of all, that have a series."""
-        names = self._link.send("TS.QUERYINDEX", *self._filters(cnpjs))
-        start = self._keys.series("", "").partition("}")[0]
-        return {fund_of(name) for name in names if name.startswith(start)}
-
-    def _filters(self, cnpjs: Sequence[str], metrics: Sequence[str] = METRICS) -> list[str]:
-        filters = [f"kit={self._keys.namespace}", f"metric=({','.join(metrics)})"]
-        return [*filters, f"cnpj=({','.join(cnpjs)})"] if cnpjs else filters
+        return sorted(self._rows.stored()) if cnpjs is None else wanted_cnpjs(cnpjs)
 
     def _read(
         self, cnpjs: Funds | None, start: Day | None, end: Day | None, metrics: Sequence[str]
@@ -190,21 +162,11 @@ class TimeSeriesReader:
         series: list[list[tuple[Days, Values]]] = []
         unseen: list[str] = []
         for some in batched(wanted, max(1, SERIES_PER_READ // len(metrics))):
-            reply = self._link.send("TS.MRANGE", first, last, "FILTER", *self._filters(some, metrics))
-            for cnpj in some:
-                found = [reply.pop(self._keys.series(cnpj, metric), None) for metric in metrics]
-                series.append([frames.days_and_values(entry[-1] if entry else []) for entry in found])
-                if not any(found):
+            for cnpj, found in zip(some, self._rows.ranges(some, metrics, first, last), strict=True):
+                series.append([frames.days_and_values(samples or []) for samples in found])
+                if all(samples is None for samples in found):
                     unseen.append(cnpj)
         if unseen:
-            stored = {cnpj for some in batched(unseen, FUNDS_PER_PIPELINE) for cnpj in self._stored(some)}
-            _refuse_unknown([cnpj for cnpj in unseen if cnpj not in stored])
+            stored = {cnpj for some in batched(unseen, FUNDS_PER_PIPELINE) for cnpj in self._rows.stored(some)}
+            self._rows.refuse([cnpj for cnpj in unseen if cnpj not in stored])
         return wanted, series
-
-
-def _refuse_unknown(cnpjs: Sequence[str]) -> None:
-    if cnpjs:
-        raise UnknownFund(
-            f"nothing is stored for {', '.join(format_cnpj(cnpj) for cnpj in cnpjs)}: publish months first, as in "
-            "Publisher(redis).publish(fund.months('2022-01')); TimeSeriesReader.funds() lists what is stored"
-        )

@@ -15,11 +15,12 @@ from support.pricer import CNPJ, FORMATTED, LETTERS, STRANGER, FakeSearch, Servi
 from support.waiting import wait_until
 
 import scraperkit as sk
-from scraperkit.api import create_app, prices
+from scraperkit.api import create_app
 from scraperkit.api.quotes import buys, exact, plain
 from scraperkit.config import Settings
 from scraperkit.errors import NotACvmPage, PageChanged, SiteUnavailable
 from scraperkit.models import DailyQuote, Fund
+from scraperkit.timeseries.rows import RowReader
 
 DONE_FORMATTED = "99.101.011/0001-25"
 DONE = "99101011000125"  # a fund of which nothing but the quarter is published
@@ -284,8 +285,8 @@ class TestPrices:
         days = (dt.date(1990, 1, 1) + dt.timedelta(days=day) for day in range(5_000))
         store(redis, namespace, [DailyQuote(CNPJ, day, 1.5) for day in days])
         reads = []
-        read = prices._samples
-        monkeypatch.setattr(prices, "_samples", lambda *given: reads.append(given) or read(*given))
+        read = RowReader.samples
+        monkeypatch.setattr(RowReader, "samples", lambda *given: reads.append(given) or read(*given))
         app = create_app(Settings.load(namespace=namespace), redis_url=redis_url, source=FakeSearch())
         sent = asyncio.run(_first_chunk(app, f"/v1/funds/{CNPJ}/prices"))
         assert sent.startswith(b'{"document"')

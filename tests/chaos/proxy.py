@@ -19,7 +19,7 @@ from urllib.parse import urlsplit, urlunsplit
 import hiredis
 from support.waiting import PATIENCE
 
-from scraperkit import lua
+from scraperkit.lua import scripts
 
 ADDRESS = "127.0.0.1"
 Answer = TypeVar("Answer")
@@ -71,7 +71,7 @@ class Proxy:
         self._random = random.Random(seed)
         self._faults: list[Fault] = []
         self._shut = False
-        self._scripts = {digest.encode(): name for digest, name in lua.names().items()}
+        self._scripts = {digest.encode(): name for digest, name in scripts.names().items()}
         self._conversations: set[_Conversation] = set()
         self._port = 0
         self._ready = threading.Event()

@@ -65,7 +65,7 @@ class TestTheCommand:
             batch = sk.Publisher(redis, namespace=namespace).publish(months)
             assert wait_until(lambda: batch.status().done >= 2)
             os.kill(next(iter(children)), signal.SIGKILL)
-            assert parent.says("another takes its place")
+            assert parent.says("replacing it")
             site.latency = 0
             assert batch.wait(60).done == 24
             assert wait_until(
@@ -246,7 +246,7 @@ class TestSupervisor:
             time.sleep(60)
             """
         assert self.run(script, until=lambda: told(lives) > 1, silence=0.2) == 0
-        assert "still has not given a sign of life" in caplog.text
+        assert "still has been silent" in caplog.text
         assert "ended by SIGKILL" in caplog.text
 
     def test_one_that_gives_signs_of_life_is_heard_each_time(self, caplog):
@@ -263,7 +263,7 @@ class TestSupervisor:
             return len(heard) > 5
 
         assert self.run(script, until=heard_often) == 0
-        assert "sign of life" not in caplog.text
+        assert "silent" not in caplog.text
 
     def test_nobody_is_blamed_for_a_time_in_which_the_parent_itself_stood_still(self, tmp_path, caplog, monkeypatch):
         monkeypatch.setattr(supervisor_module, "_STOOD_STILL", 0.3)
@@ -287,7 +287,7 @@ class TestSupervisor:
             time.sleep(60)
             """
         assert self.run(script, until=(tmp_path / "there").exists, stop_deadline=0.0) == SOFTWARE
-        assert "deaf did not end within" in caplog.text
+        assert "deaf did not stop within" in caplog.text
 
     def test_one_that_ends_badly_when_it_is_asked_to_stop_is_told_by_the_exit_code(self, tmp_path):
         script = f"""

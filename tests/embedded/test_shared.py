@@ -371,7 +371,7 @@ class TestRefusals:
 
     def test_a_data_folder_that_cannot_be_made_is_named(self, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(EmbeddedRedisError, match=r"data cannot be kept in .*file.*SCRAPERKIT_DATA"):
+        with pytest.raises(EmbeddedRedisError, match=r"cannot keep data in .*file.*SCRAPERKIT_DATA"):
             shared.ensure(Settings.load(data=tmp_path / "file"))
 
 
@@ -391,7 +391,7 @@ class TestOwnServer:
             assert call(url, "GET", "x") == "1"
             server.restart()
             assert call(url, "GET", "x") == "1"
-            assert "runs" in repr(server)
+            assert "running" in repr(server)
         assert "stopped" in repr(server)
         assert not servers_below(tmp_path)
 

@@ -22,8 +22,8 @@ from scraperkit.cli.exits import UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
 from scraperkit.embedded.server import EmbeddedServer
-from scraperkit.engine.registry import Registry
-from scraperkit.engine.tasks import all_of, first_error
+from scraperkit.engine.registry import Housekeeping
+from scraperkit.engine.worker import all_of, first_error
 from scraperkit.errors import ScraperKitWarning
 from scraperkit.keys import Keys
 from scraperkit.models import Fund, ScrapeRequest
@@ -661,13 +661,13 @@ class TestStopping:
         asyncio.run(go())
 
     def test_leaves_no_card_though_the_heart_beats_on(self, subscriber, redis, keys, monkeypatch):
-        leave = Registry.leave
+        leave = Housekeeping.leave
 
-        async def leave_and_linger(registry: Registry) -> None:
-            await leave(registry)
+        async def leave_and_linger(housekeeping: Housekeeping) -> None:
+            await leave(housekeeping)
             await asyncio.sleep(0.5)
 
-        monkeypatch.setattr(Registry, "leave", leave_and_linger)
+        monkeypatch.setattr(Housekeeping, "leave", leave_and_linger)
         one = subscriber(FakeSite(), heartbeat=0.1)
         name = one.name
         one.stop()

@@ -130,7 +130,7 @@ class TestACrash:
         assert one.running
         batch = publish(redis, namespace, 3)
         assert wait_until(lambda: not one.running)
-        assert repr(one) == "<Subscriber anna crashed, as it was asked to: 1 done>"
+        assert repr(one) == "<Subscriber anna crashed on request: 1 done>"
         assert wait_until(lambda: len(redis.client_list()) == connections)
         assert redis.xpending(keys.jobs, keys.group)["pending"] > 0
         assert batch.status().done == 0

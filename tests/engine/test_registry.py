@@ -13,7 +13,7 @@ from support.fakes import FakeSite, months
 
 from scraperkit.config import Settings
 from scraperkit.connection import connect
-from scraperkit.engine.registry import Registry, WorkerCard
+from scraperkit.engine.registry import WorkerCard, enter
 from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, RedisUnreachable
 from scraperkit.publisher import Publisher
@@ -26,17 +26,17 @@ def steal(redis, keys, monkeypatch):
     """Have the first names that workers take become another's before their first sign of life."""
 
     def arrange(times: int, milliseconds: int = 60_000) -> list[str]:
-        enter, stolen = Registry.enter, []
+        stolen: list[str] = []
 
-        async def enter_and_lose(registry: Registry, threads: int, delivery: str) -> WorkerCard:
-            card = await enter(registry, threads, delivery)
+        async def enter_and_lose(*arguments) -> WorkerCard:
+            card = await enter(*arguments)
             if len(stolen) < times:
                 stolen.append(card.name)
                 another = WorkerCard(card.name, f"{card.name}/another", "elsewhere", 1, 1, "both", card.started_at)
                 redis.set(keys.worker(card.name), json.dumps(asdict(another)), px=milliseconds)
             return card
 
-        monkeypatch.setattr(Registry, "enter", enter_and_lose)
+        monkeypatch.setattr("scraperkit.engine.worker.enter", enter_and_lose)
         return stolen
 
     return arrange

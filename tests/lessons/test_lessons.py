@@ -16,8 +16,7 @@ from redis.retry import Retry
 from support.fakes import FakeSite
 
 from scraperkit import lessons
-from scraperkit.engine.core import Core
-from scraperkit.engine.worker import Worker
+from scraperkit.engine.worker import Worker, WorkerLoop
 from scraperkit.errors import ConfigError, WorkerError
 from scraperkit.lessons import LESSONS, Lesson, Verdict, publishing, subscribing, tour
 from scraperkit.lessons import lesson as lesson_module
@@ -155,7 +154,7 @@ def test_the_end_tells_that_an_engine_had_failed(begin, monkeypatch):
 
     lesson = begin()
     subscriber = Subscriber(lesson.redis, FakeSite(), threads=1).start()
-    monkeypatch.setattr(Core, "keep_up", broken)
+    monkeypatch.setattr(WorkerLoop, "keep_house", broken)
     lesson.wait_until(lambda: subscriber.error is not None)
     with pytest.raises(WorkerError, match="ZeroDivisionError: the engine is broken"):
         lesson.end()

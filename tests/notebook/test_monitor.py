@@ -58,7 +58,7 @@ class TestABlock:
         with pytest.raises(ZeroDivisionError), sk.monitor(redis, namespace=namespace) as seen:
             raise ZeroDivisionError
         assert wait_until(lambda: (threading.active_count(), len(redis.client_list())) == before)
-        assert "does not look now" in repr(seen)
+        assert "stopped" in repr(seen)
 
     def test_keeps_a_bounded_number_and_tells(self, redis, namespace):
         with Monitor(redis, namespace=namespace, most=10) as seen:
@@ -66,13 +66,13 @@ class TestABlock:
                 redis.set(f"{namespace}:key", str(number))
         assert list(seen.table()["arguments"]) == [str(number) for number in range(15, 25)]
         assert seen.dropped == 15
-        assert "15 older ones not kept" in repr(seen)
+        assert "15 older ones dropped" in repr(seen)
 
     def test_can_be_read_while_it_looks(self, redis, namespace):
         with sk.monitor(redis, namespace=namespace) as seen:
             redis.set(f"{namespace}:key", "x")
             assert wait_until(lambda: len(seen.table()) == 1)
-            assert "looks on" in repr(seen)
+            assert "recording" in repr(seen)
 
     def test_is_shown_escaped(self, redis, namespace):
         with sk.monitor(redis, namespace=namespace) as seen:
@@ -82,7 +82,7 @@ class TestABlock:
         assert "<script" not in html
 
     def test_warns_when_its_connection_breaks(self, redis, namespace):
-        with pytest.warns(sk.errors.ScraperKitWarning, match="broke"):  # noqa: PT031  # noqa: PT031
+        with pytest.warns(sk.errors.ScraperKitWarning, match="connection lost"):  # noqa: PT031  # noqa: PT031
             with sk.monitor(redis, namespace=namespace) as seen:
                 redis.set(f"{namespace}:key", "x")
                 assert wait_until(lambda: len(seen.table()) == 1)
@@ -114,7 +114,7 @@ class TestErrors:
 
     def test_a_second_look_with_the_same_monitor(self, redis, namespace):
         with sk.monitor(redis, namespace=namespace) as seen:
-            with pytest.raises(sk.errors.ConfigError, match="looks already"):
+            with pytest.raises(sk.errors.ConfigError, match="already recording"):
                 seen.__enter__()
 
     def test_a_user_who_may_not(self, redis, redis_url, namespace):

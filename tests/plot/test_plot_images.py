@@ -2,7 +2,7 @@
 
 After a change that is meant, write the pictures again, look at every one that git shows as changed, and commit them::
 
-    .venv/bin/python tests/test_plot_images.py
+    .venv/bin/python tests/plot/test_plot_images.py
 """
 
 from __future__ import annotations
@@ -126,4 +126,4 @@ if __name__ == "__main__":
     IMAGES.mkdir(exist_ok=True)
     for chart in CHARTS:
         save(chart, IMAGES / f"{chart}.png")
-        print(f"written: tests/images/{chart}.png")
+        print(f"written: tests/plot/images/{chart}.png")

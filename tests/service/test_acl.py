@@ -245,12 +245,12 @@ class TestPasswordFile:
         monkeypatch.setenv("REDIS_URL", stack.redis_url())
         sk.connect().close()
         monkeypatch.delenv("REDIS_URL")
-        with pytest.raises(RedisUnreachable, match="asks for a password"):
+        with pytest.raises(RedisUnreachable, match="requires a password"):
             sk.connect(f"redis://127.0.0.1:{stack.ports['redis']}")
 
     def test_a_wrong_one_is_told_with_its_file_only(self, file):
         file.write_text("hunter2")
-        with pytest.raises(RedisUnreachable, match="refuses the password of PasswordFile") as caught:
+        with pytest.raises(RedisUnreachable, match="rejected the password from PasswordFile") as caught:
             sk.connect()
         assert str(file) in str(caught.value)
         assert "hunter2" not in str(caught.value)

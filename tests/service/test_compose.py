@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from support.compose import FILE, PORTS, REPLICA, ROOT, Stack, services
+from support.compose import FILE, REPLICA, ROOT, Stack, services
 from support.waiting import wait_until
 
 import scraperkit as sk

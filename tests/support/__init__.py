@@ -1,1 +1,1 @@
-"""What tests share: stand-ins, servers, processes, and ways to wait for a condition."""
+"""Shared test helpers: fakes, servers, processes, and waiting for conditions."""

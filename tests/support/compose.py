@@ -1,8 +1,8 @@
-"""docker-compose.yml as plain processes: the very commands, environment and health checks, without a Docker engine.
+"""Run docker-compose.yml as plain processes: same commands, environment and health checks, without a Docker engine.
 
-What an engine would do is done by hand: host names, ports and the paths of volumes lead to this machine, and the
-server, which the image redis:8 has, is the embedded one. In its `bin`, each stack has a `docker-compose` of its own,
-which does what compose_exec.py can do.
+This module does the engine's work: it maps host names, ports and volume paths to this machine, and uses the embedded
+server in place of the image redis:8. Each stack's `bin` has its own `docker-compose`, with the commands of
+compose_exec.py.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REPLICA = "http://replica:8765/SWB/Sistemas/SCW/CPublica/"
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """Put variables in, as ${NAME:-default} asks for."""
+    """Return the text with each ${NAME:-default} replaced."""
     return re.sub(r"\$\{(\w+):-([^}]*)\}", lambda found: variables.get(found[1]) or found[2], text)
 
 
@@ -44,15 +44,15 @@ def services(**variables: str) -> dict[str, Any]:
 
 
 class Stack:
-    """The services as processes below a folder; all of them are ended on leaving the block.
+    """The services as processes in a folder; leaving the block ends them all.
 
     Parameters
     ----------
     lease : float
-        Seconds after which a killed worker's jobs are taken over: the one setting that is not as in the file, where it
+        Seconds after which a killed worker's jobs are taken over: the only setting that differs from the file, where it
         is a minute.
     **variables
-        What somebody sets before `docker-compose up`.
+        Variables set before `docker-compose up`.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class Stack:
         self._write_commands(home)
 
     def _write_commands(self, home: Path) -> None:
-        """What PATH leads to first: redis-cli as it is in the container, and docker-compose for this stack."""
+        """Write the commands that come first in PATH: redis-cli as in the container, and docker-compose."""
         wrapper = (ROOT / "deploy/redis/redis-cli").read_text(encoding="utf-8")
         real = f"{home}/bin/redis-cli -p {self.ports['redis']}"
         commands = {
@@ -103,7 +103,7 @@ class Stack:
     # ------------------------------------------------------------------ from a container to this machine
 
     def here(self, text: str) -> str:
-        """Return a word of a command, or a value of the environment, with what it names on this machine."""
+        """Return a command word or environment value with names mapped to this machine."""
         paths = {
             "/run/secrets": self.folder / "secrets",
             "/home/scraperkit": self.folder / "home",
@@ -119,7 +119,7 @@ class Stack:
         return {"0.0.0.0": "127.0.0.1", "/data": str(self.folder / "data")}.get(text, text)
 
     def environment(self, service: str) -> dict[str, str]:
-        """Return all that a service finds in its environment: nothing of this process's own."""
+        """Return a service's whole environment, without this process's own."""
         path = [self.folder / "bin", Path(sys.executable).parent, "/usr/bin", "/bin"]
         own = {name: value for name, value in os.environ.items() if name.startswith("COV")}
         given = self.services[service].get("environment", {})
@@ -137,16 +137,16 @@ class Stack:
         """Return the command of a service."""
         words = [self.here(word) for word in self.services[service]["command"]]
         if words[0] == "redis-server":
-            # The image's entry point adds its modules; and without a network of containers, it is this machine only.
+            # The image's entry point adds its modules; without a container network, only this machine may connect.
             words += ["--port", str(self.ports["redis"]), "--bind", "127.0.0.1", *self._modules]
         if words[0] == "jupyter" and os.geteuid() == 0:
-            words.append("--allow-root")  # in the container, nobody is
+            words.append("--allow-root")  # the container does not run as root
         return words
 
     # ------------------------------------------------------------------ docker-compose up, exec
 
     def up(self, *names: str, **scale: int) -> None:
-        """Start services, after what they depend on, or have another number of them; returns when all are healthy."""
+        """Start or scale services, dependencies first; return when all are healthy."""
         for name in names:
             self._need(name)
         for name in names:
@@ -163,7 +163,7 @@ class Stack:
                 self.up(needed)
 
     def run(self, name: str) -> None:
-        """Run a service that ends by itself."""
+        """Run a one-off service to its end."""
         subprocess.run(self.command(name), env=self.environment(name), check=True, timeout=60)
 
     def _scale(self, name: str, wanted: int) -> None:
@@ -182,9 +182,9 @@ class Stack:
             assert child.wait(60) == 0, child.output
 
     def down(self) -> None:
-        """Stop all, those first that others do not need; each must end by itself, and well."""
+        """Stop all services, dependents first; each must exit cleanly by itself."""
         for name in reversed(list(self.services)):
-            # JupyterLab ends by a signal of its own after it has shut down its kernels.
+            # JupyterLab ends with its own signal after it shuts down its kernels.
             self._scale(name, 0)
 
     def children(self, name: str) -> list[Child]:
@@ -192,27 +192,27 @@ class Stack:
         return self._running[name]
 
     def healthy(self, name: str) -> bool:
-        """Run the health check of a service once."""
+        """Run a service's health check once, and return whether it passed."""
         test = self.services[name]["healthcheck"]["test"]
         words = ["/bin/sh", "-c", test[1]] if test[0] == "CMD-SHELL" else test[1:]
         return self.exec(name, *words).returncode == 0
 
     def exec(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as in the container of a service."""
+        """Run a command as if in a service's container."""
         return subprocess.run(
             [self.here(word) for word in words], env=self.environment(name), capture_output=True, text=True, timeout=60
         )
 
     def logs(self, name: str) -> str:
-        """Return what all processes of a service have said."""
+        """Return the output of all processes of a service."""
         return "".join(path.read_text(errors="replace") for path in sorted(self.folder.glob(f"logs/{name}-*")))
 
     def redis_url(self, user: str = "scraperkit") -> str:
-        """Return the address of Redis for one of its users."""
+        """Return the Redis address for one of its users."""
         name = {"scraperkit": "redis-password", "lab": "lab-password", "default": "redis-admin-password"}[user]
         return f"redis://{user}:{self.secrets()[name]}@127.0.0.1:{self.ports['redis']}"
 
     def secrets(self) -> dict[str, str]:
-        """Return each secret by the name of its file."""
+        """Return the secrets by file name."""
         files = [path for path in (self.folder / "secrets").iterdir() if path.name != "users.acl"]
         return {path.name: path.read_text().strip() for path in files}

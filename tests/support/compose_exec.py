@@ -1,6 +1,6 @@
-"""What `docker-compose` does with exec, run and logs, for a stack of processes: `compose_exec.py FOLDER exec …`.
+"""Emulate `docker-compose` exec, run and logs for a stack of processes: `compose_exec.py FOLDER exec …`.
 
-Quick to start, so that a test may type many commands; compose.py starts and ends the services themselves.
+It starts fast, so a test can run many commands; compose.py starts and ends the services themselves.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import NoReturn
 
 
 def execute(folder: Path, service: str, words: list[str]) -> NoReturn:
-    """Become a command with the environment of a service."""
+    """Replace this process by a command in a service's environment."""
     environment = json.loads((folder / "stack.json").read_text(encoding="utf-8"))[service]
     words = [word.replace("/run/secrets", str(folder / "secrets")) for word in words]
     os.execvpe(shutil.which(words[0], path=environment["PATH"]) or words[0], words, environment)
 
 
 def logs(folder: Path, service: str, follow: bool) -> None:
-    """Print what the processes of a service have said."""
+    """Print the output of a service's processes."""
     for path in sorted(folder.glob(f"logs/{service}-*")):
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             print(f"{path.name}  | {line}", flush=True)
@@ -31,7 +31,7 @@ def logs(folder: Path, service: str, follow: bool) -> None:
 
 
 def main(folder: Path, command: str, words: list[str]) -> None:
-    """Do what the words say."""
+    """Run one docker-compose command."""
     options = {word for word in words if word in ("-T", "-f", "--rm")}
     service, *rest = [word for word in words if word not in options]
     if command in ("exec", "run"):

@@ -1,4 +1,4 @@
-"""Sources that a test holds the strings of, and requests to give them."""
+"""Fake sources that a test controls, and requests for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FUND = Fund("18993924000100", "132922", "Fundo Exemplo", "EM FUNCIONAMENTO NORMA
 
 
 def one_quote(request: ScrapeRequest) -> list[DailyQuote]:
-    """A month of one day, its figures told by the month."""
+    """Return a single day, with figures derived from the month."""
     number = request.year * 100 + request.month
     return [
         DailyQuote(request.document, request.first_day, number / 100, number * 10.0, number, 0.0, 1.5, number * 11.0)
@@ -21,7 +21,7 @@ def one_quote(request: ScrapeRequest) -> list[DailyQuote]:
 
 
 class FakeSite:
-    """A source that answers at once, counts what it was asked, and fails where the test says so."""
+    """A source that answers at once, counts requests, and fails as the test specifies."""
 
     def __init__(self, answer: Callable[[ScrapeRequest], Sequence[DailyQuote]] = one_quote) -> None:
         self.answer = answer
@@ -35,7 +35,7 @@ class FakeSite:
 
 
 class GatedSite(FakeSite):
-    """A source whose threads wait inside ``fetch`` until the test opens the gate."""
+    """A source whose ``fetch`` blocks until the test opens the gate."""
 
     def __init__(self, answer: Callable[[ScrapeRequest], Sequence[DailyQuote]] = one_quote) -> None:
         super().__init__(answer)
@@ -49,6 +49,6 @@ class GatedSite(FakeSite):
 
 
 def months(count: int, *, year: int = 2021) -> list[ScrapeRequest]:
-    """Requests for the first `count` months from January of `year` on."""
+    """Return requests for `count` months from January of `year`."""
     last = year * 12 + count - 1
     return FUND.months(f"{year}-01", f"{last // 12}-{last % 12 + 1:02d}")

@@ -1,4 +1,4 @@
-"""Talking to a notebook's kernel."""
+"""Communication with a notebook kernel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pricer that a test can talk to: as a process of its own, or in a thread, where the test holds its source."""
+"""A pricer for tests: in its own process, or in a thread with a source that the test controls."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LETTERS = "EXEMPL0A000100"
 
 @dataclass
 class FakeSearch:
-    """A source that knows the funds that a test gives it, or fails as the test says."""
+    """A source that finds the funds given by a test, or fails as the test specifies."""
 
     funds: dict[str, Fund] = field(default_factory=lambda: {CNPJ: Fund(CNPJ, "132922", "Fundo Exemplo")})
     error: Exception | None = None
@@ -52,7 +52,7 @@ class FakeSearch:
 
 @dataclass
 class GatedSearch(FakeSearch):
-    """A site whose answers wait until the test opens the gate."""
+    """A source whose answers block until the test opens the gate."""
 
     gate: threading.Event = field(default_factory=threading.Event)
     inside: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
@@ -65,14 +65,14 @@ class GatedSearch(FakeSearch):
 
 @contextlib.contextmanager
 def pricer(redis_url: str, namespace: str, source=None, **settings) -> Iterator[httpx.Client]:
-    """Serve the pricer in a thread; yield a client for it. All is closed in the end."""
+    """Serve the pricer in a thread, and yield a client; both are closed afterwards."""
     with served(redis_url, namespace, source, **settings) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
 @contextlib.contextmanager
 def served(redis_url: str, namespace: str, source=None, **settings) -> Iterator[tuple[str, Server]]:
-    """Serve the pricer in a thread; yield its address, and the server, to stop it."""
+    """Serve the pricer in a thread; yield its address and the server, to stop it."""
     ready = threading.Event()
     app = create_app(Settings.load(namespace=namespace, **settings), redis_url=redis_url, source=source or FakeSearch())
     server = Server(app, ready.set)
@@ -91,7 +91,7 @@ def served(redis_url: str, namespace: str, source=None, **settings) -> Iterator[
 
 @dataclass(frozen=True)
 class Service:
-    """A pricer and the offline site, each a process, and what a test may need beside."""
+    """A pricer and the offline site as processes, with the details that a test may need."""
 
     client: httpx.Client
     namespace: str
@@ -102,7 +102,7 @@ class Service:
 
 @contextlib.contextmanager
 def service(redis_url: str, **environment: str) -> Iterator[Service]:
-    """Run the offline site and a pricer as processes, with a namespace of their own."""
+    """Run the offline site and a pricer as processes, with their own namespace."""
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
     with (
@@ -119,8 +119,8 @@ def service(redis_url: str, **environment: str) -> Iterator[Service]:
 
 @contextlib.contextmanager
 def command(*words: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a command until the block ends; yield its process, whose log is `said` then, and what READY tells."""
-    # A file, since a pipe that nobody reads is full one day, and whoever writes to it stands still.
+    """Run a command until the block ends; yield its process, with its log in `said` afterwards, and READY's text."""
+    # A file, because an unread pipe fills up and then blocks the writer.
     with (
         tempfile.TemporaryFile("w+") as log,
         subprocess.Popen([COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=log, text=True) as process,
@@ -138,7 +138,7 @@ def command(*words: str, environment: dict[str, str]) -> Iterator[tuple[subproce
 
 
 def store(redis, namespace: str, quotes, fund: Fund | None = None) -> None:
-    """Store quotes and a card, as a worker would."""
+    """Store quotes and a fund card, as a worker would."""
     writer = SeriesStore(redis, namespace)
     writer.save_fund(fund or Fund(CNPJ, "132922", "Fundo Exemplo"))
     writer.write(quotes)

@@ -1,4 +1,4 @@
-"""Redis servers of a test's own."""
+"""Private Redis servers for tests."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.waiting import wait_until
 
 @contextlib.contextmanager
 def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterator[None]:
-    """A bare redis-server with just these options, and a socket that tells when it is there."""
+    """Run a bare redis-server with these options, and a socket that shows when it is ready."""
     home = install.install(Settings.load().cache)
     ready = folder / "ready.sock"
     module = ["--loadmodule", home / "lib" / "redistimeseries.so"] if timeseries else []
@@ -34,7 +34,7 @@ def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterat
 
 
 def listens(path: Path) -> bool:
-    """Whether somebody answers there; the file is there a little earlier."""
+    """Return whether a server answers on the socket; the file exists a little earlier."""
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.connect(str(path))
         return True

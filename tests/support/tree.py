@@ -1,4 +1,4 @@
-"""The checkout that the tests belong to."""
+"""The checkout under test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def load_tool(name: str) -> ModuleType:
-    """Import a script of the folder ``tools``, which is no package."""
+    """Import a script from ``tools``, which is not a package."""
     path = ROOT / "tools" / name
     spec = importlib.util.spec_from_file_location(f"tool_{path.stem}", path)
     assert spec is not None

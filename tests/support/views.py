@@ -1,4 +1,4 @@
-"""What a notebook shows of an object, taken apart."""
+"""Inspect an object's notebook views."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FIXED_COLOUR = re.compile(r"(?:^|[;\s'])(?:color|background|background-color):\s
 
 
 class Words(HTMLParser):
-    """Collects the text of a piece of HTML, and the names of its tags."""
+    """Collector of the text and tag names in a piece of HTML."""
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class Words(HTMLParser):
 
 
 def shown(thing: NotebookRepr) -> tuple[str, str]:
-    """The text and the HTML that a notebook shows, which say the same words, and fit any theme."""
+    """Return an object's text and HTML views, after checking that their words match and their colours fit any theme."""
     bundle = thing._repr_mimebundle_()
     text, html = bundle["text/plain"], bundle["text/html"]
     assert thing._repr_html_() == html

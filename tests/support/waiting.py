@@ -1,4 +1,4 @@
-"""Waiting for a condition, never for a time."""
+"""Wait for conditions, never for fixed times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PATIENCE = 60.0
 
 
 def wait_until(condition, seconds: float = PATIENCE) -> bool:
-    """Wait for a condition, not for a time; tell whether it came."""
+    """Wait for a condition; return whether it came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
@@ -22,7 +22,7 @@ def wait_until(condition, seconds: float = PATIENCE) -> bool:
 
 
 def servers_below(folder: Path) -> list[str]:
-    """Return the Redis servers and keepers whose data lie below a folder."""
+    """Return the Redis servers and keepers with data below a folder."""
     found = []
     for process in psutil.process_iter():
         try:

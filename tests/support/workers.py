@@ -1,4 +1,4 @@
-"""Workers and subscribers with the settings that a test names."""
+"""Workers and subscribers with settings chosen by a test."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def subscriber(redis, namespace, site, **options) -> Subscriber:
 
 
 def step(worker: Worker, before: Callable[[], object] = lambda: None, *, times: int = 1, block: float = 0.0) -> dict:
-    """Start a worker, do `before`, step it, and close it; return the outcomes."""
+    """Start a worker, call `before`, step it, and close it; return the outcomes."""
 
     async def go() -> dict:
         await worker.start()

@@ -1,4 +1,4 @@
-"""The two deliveries: how a message reaches a worker, and how the worker keeps or gives back its hold on it."""
+"""The two deliveries, by which messages reach a worker, and the recovery of what is pending with dead workers."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scraperkit.config import Settings
-from scraperkit.engine.abandoned import Abandoned, make_group
 from scraperkit.engine.jobs import DeliveryName, Job, read_message
-from scraperkit.engine.registry import redis_time
+from scraperkit.engine.registry import Session, redis_time
 from scraperkit.keys import Keys
-from scraperkit.lua import script
+from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
 BLOCK = 1.0
-_SILENCE = 15.0
+_SOCKET_TIMEOUT = 15.0
+_PENDING_READ = 10_000
+_SUSPECT_AFTER = 2
+_FEWEST_LIVES = 3
 
 
 class Delivery(Protocol):
@@ -41,8 +42,8 @@ class Delivery(Protocol):
     async def open(self) -> None:
         """Connect, or connect anew: returns once the server has confirmed that messages will arrive."""
 
-    async def receive(self, room: int, held: Collection[str], block: float = BLOCK) -> list[Job]:
-        """Wait up to `block` seconds for messages, and take at most `room`."""
+    async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
+        """Wait up to `block` seconds for messages, and take at most `room`; `held` returns the keys in hand now."""
 
     async def interrupt(self) -> None:
         """Make a ``receive`` that waits come back at once."""
@@ -63,13 +64,11 @@ class StreamDelivery:
     name: DeliveryName = "stream"
     subscribed_at = 0.0
 
-    def __init__(self, client: Any, keys: Keys, consumer: str, settings: Settings) -> None:
-        self._client = client
-        self._reader: Any = Redis(connection_pool=client.connection_pool, single_connection_client=True)
-        self._keys = keys
-        self._settings = settings
-        self._consumer = consumer
-        self._abandoned = Abandoned(client, keys, consumer, settings)
+    def __init__(self, session: Session) -> None:
+        self._client, self._keys, self._settings = session.client, session.keys, session.settings
+        self._reader: Any = Redis(connection_pool=self._client.connection_pool, single_connection_client=True)
+        self._consumer = session.card.name
+        self._pending = PendingRecovery(session)
         self._connection_id: int | None = None
         self._recovering = False
 
@@ -78,12 +77,12 @@ class StreamDelivery:
         await make_group(self._client, self._keys)
         with contextlib.suppress(ResponseError):
             self._connection_id = await self._reader.client_id()
-        await self._abandoned.look_for_inherited()
+        await self._pending.look_for_inherited()
         self._recovering = True
 
-    async def receive(self, room: int, held: Collection[str], block: float = BLOCK) -> list[Job]:
+    async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
         """Take what this consumer has pending without knowing it, then new entries."""
-        jobs = await self._recover(room, held) or await self._abandoned.inherited(room, held)
+        jobs = await self._recover(room, held()) or await self._pending.inherited(room, held())
         if jobs:
             return jobs
         milliseconds = max(1, int(block * 1000)) if block > 0 else None
@@ -100,18 +99,19 @@ class StreamDelivery:
                 await self.open()
             return []
         entries = [entry for part in reply.get(self._keys.jobs, []) for entry in part] if reply else []
-        return [self._job(entry_id, fields) for entry_id, fields in entries if entry_id not in held]
+        in_hand = held()
+        return [self._job(entry_id, fields) for entry_id, fields in entries if entry_id not in in_hand]
 
     async def take_over(self, room: int, held: Collection[str], idle: float) -> list[Job]:
         """Take entries that another consumer has let lie for `idle` seconds."""
-        return await self._abandoned.of_others(room, held, idle)
+        return await self._pending.of_others(room, held, idle)
 
     async def _recover(self, room: int, held: Collection[str]) -> list[Job]:
         """After a lost connection: entries whose reply never arrived here. Nobody died of them."""
         if not self._recovering:
             return []
-        mine = await self._abandoned.pending(consumername=self._consumer)
-        unknown = [row["message_id"] for row in mine if row["message_id"] not in {*held, *self._abandoned.waiting}]
+        mine = await self._pending.pending(consumername=self._consumer)
+        unknown = [row["message_id"] for row in mine if row["message_id"] not in {*held, *self._pending.waiting}]
         if not unknown:
             self._recovering = False
             return []
@@ -151,15 +151,13 @@ class PubSubDelivery:
 
     name: DeliveryName = "pubsub"
 
-    def __init__(self, client: Any, keys: Keys, instance: str, settings: Settings, claiming: bool = True) -> None:
-        self._client = client
-        self._keys = keys
-        self._instance = instance
-        self._settings = settings
-        self._claiming = claiming
+    def __init__(self, session: Session) -> None:
+        self._client, self._keys, self._settings = session.client, session.keys, session.settings
+        self._session = session
+        self._claiming = session.claiming
         self._pubsub: Any = None
-        self._claim = script(client, "claim")
         self._unclaimed: list[Job] = []
+        self._twins: dict[tuple[str, str | None], Job] = {}
         self._asked_at: float | None = None
         self._heard_at = 0.0
         self.subscribed_at = 0.0
@@ -176,8 +174,14 @@ class PubSubDelivery:
                 pass
         self.subscribed_at = subscribing_at
 
-    async def receive(self, room: int, held: Collection[str], block: float = BLOCK) -> list[Job]:
-        """Read what has arrived, and claim it: what another worker has claimed is skipped."""
+    async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
+        """Read what has arrived, and claim it: what another worker has claimed is skipped.
+
+        A message that is in hand already waits until that job is settled: it may be for another batch.
+        """
+        in_hand = held()
+        ready = [twin for twin, job in self._twins.items() if job.message_id not in in_hand]
+        self._unclaimed += [self._twins.pop(twin) for twin in ready]
         wait = 0.0 if self._unclaimed else block
         while len(self._unclaimed) < room:
             message = await self._pubsub.get_message(timeout=wait)
@@ -192,10 +196,12 @@ class PubSubDelivery:
                 self._unclaimed.append(
                     read_message(message["data"], self.name, self._settings, claiming=self._claiming)
                 )
-        seen: set[str] = set(held)
+        seen: set[str] = set(held())
         jobs = []
         for job in self._unclaimed:
-            if job.message_id not in seen:
+            if job.message_id in seen:
+                self._twins[job.message_id, job.request.batch_id if job.request else None] = job
+            else:
                 seen.add(job.message_id)
                 jobs.append(job)
         mine = await self._claim_all(jobs)
@@ -211,7 +217,7 @@ class PubSubDelivery:
             If nothing has come for as long as a reply may take.
         """
         now = time.monotonic()
-        patience = self._client.connection_pool.connection_kwargs.get("socket_timeout") or _SILENCE
+        patience = self._client.connection_pool.connection_kwargs.get("socket_timeout") or _SOCKET_TIMEOUT
         if self._asked_at is None:
             if now - self._heard_at > patience / 3:
                 self._asked_at = now
@@ -222,13 +228,14 @@ class PubSubDelivery:
     async def _claim_all(self, jobs: Sequence[Job]) -> list[Job]:
         if not jobs:
             return []
-        names = []
-        for job in jobs:
-            batch = job.request.batch_id if job.request else None
-            names += [self._keys.claim(job.message_id), self._keys.batch(batch) if batch else ""]
-        lease = int(self._settings.lease * 1000)
-        won = await self._claim(
-            keys=names, args=[self._instance, lease, "1" if self._claiming else "0", *(job.message_id for job in jobs)]
+        won = await scripts.claim(
+            self._client,
+            self._keys,
+            [(job.message_id, job.request.batch_id if job.request else None) for job in jobs],
+            instance=self._session.card.instance,
+            lease=self._settings.lease,
+            silence=self._session.silence,
+            exclusive=self._claiming,
         )
         return [job for job, mine in zip(jobs, won, strict=True) if mine]
 
@@ -265,3 +272,109 @@ class PubSubDelivery:
     async def close(self) -> None:
         """Close the connection."""
         await self._drop()
+
+
+def deliveries_of(session: Session) -> list[Delivery]:
+    """Return the deliveries that a worker listens to."""
+    deliveries: list[Delivery] = []
+    if session.card.delivery != "pubsub":
+        deliveries.append(StreamDelivery(session))
+    if session.card.delivery != "stream":
+        deliveries.append(PubSubDelivery(session))
+    return deliveries
+
+
+async def make_group(client: Any, keys: Keys) -> None:
+    """Create the job stream and its group, which reads from the start, unless they exist."""
+    try:
+        await client.xgroup_create(keys.jobs, keys.group, id="0", mkstream=True)
+    except ResponseError as error:
+        if not str(error).startswith("BUSYGROUP"):
+            raise
+
+
+class PendingRecovery:
+    """Entries that are pending with dead workers, one of them perhaps an earlier life of this one.
+
+    Redis counts how often an entry has been delivered. One that was delivered twice and lost its worker twice may be
+    what kills workers: from then on it is a suspect, and worked on with no other suspect beside it, so that the entries
+    that merely shared a dying worker's hand get done. After as many lives as a job has attempts, it becomes a dead
+    letter.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._client, self._keys, self._settings = session.client, session.keys, session.settings
+        self._consumer = session.card.name
+        self._lives = max(_FEWEST_LIVES, self._settings.max_attempts)
+        self._suspect = ""
+        self._looked = False
+        self.waiting: dict[str, int] = {}
+
+    async def pending(self, count: int = _PENDING_READ, **which: Any) -> list[dict[str, Any]]:
+        """Return what is pending in the group; nothing if there is no group."""
+        try:
+            rows: list[dict[str, Any]] = await self._client.xpending_range(
+                self._keys.jobs, self._keys.group, "-", "+", count, **which
+            )
+        except ResponseError as error:
+            if str(error).startswith("NOGROUP"):
+                return []
+            raise
+        return rows
+
+    async def look_for_inherited(self) -> None:
+        """Look, once at the start, for what an earlier life of this worker had in hand."""
+        if not self._looked:
+            rows = await self.pending(consumername=self._consumer)
+            self.waiting = {row["message_id"]: row["times_delivered"] for row in rows}
+            self._looked = True
+
+    async def inherited(self, room: int, held: Collection[str]) -> list[Job]:
+        """Take what an earlier life left, as far as there is room."""
+        if not self.waiting:
+            return []
+        # Another worker may have taken over what waited here.
+        mine = {row["message_id"] for row in await self.pending(consumername=self._consumer)}
+        self.waiting = {entry_id: times for entry_id, times in self.waiting.items() if entry_id in mine}
+        chosen = self._choose(self.waiting, room, held)
+        jobs = await self._claim(chosen, 0.0)
+        for entry_id in chosen:
+            del self.waiting[entry_id]
+        return jobs
+
+    async def of_others(self, room: int, held: Collection[str], idle: float) -> list[Job]:
+        """Take over what has been idle with others for `idle` seconds, as far as there is room."""
+        rows = await self.pending(count=room + len(held) + 1, idle=int(idle * 1000))
+        times = {row["message_id"]: row["times_delivered"] for row in rows if row["message_id"] not in held}
+        jobs = await self._claim(self._choose(times, room, held), idle)
+        if jobs:
+            log.info("took over %d jobs that had been idle for %.1f s", len(jobs), idle)
+        return jobs
+
+    def _choose(self, times: dict[str, int], room: int, held: Collection[str]) -> dict[str, int]:
+        """Choose all entries that are no suspects, and one suspect unless one is in hand."""
+        chosen = {entry_id: count for entry_id, count in times.items() if count < _SUSPECT_AFTER}
+        if self._suspect not in held:
+            suspects = [entry_id for entry_id in times if entry_id not in chosen][:1]
+            chosen = {entry_id: times[entry_id] for entry_id in suspects} | chosen
+            self._suspect = suspects[0] if suspects else ""
+        return dict(list(chosen.items())[:room])
+
+    async def _claim(self, chosen: dict[str, int], idle: float) -> list[Job]:
+        if not chosen:
+            return []
+        try:
+            entries: Sequence[tuple[str, dict[str, str]]] = await self._client.xclaim(
+                self._keys.jobs, self._keys.group, self._consumer, int(idle * 1000), list(chosen)
+            )
+        except ResponseError as error:
+            if str(error).startswith("NOGROUP"):
+                return []
+            raise
+        return [self._job(entry_id, fields, chosen[entry_id] + 1) for entry_id, fields in entries if fields]
+
+    def _job(self, entry_id: str, fields: dict[str, str], times: int) -> Job:
+        job = read_message(fields.get("message", ""), "stream", self._settings, entry_id)
+        if times <= self._lives or job.problem:
+            return job
+        return job._replace(problem=f"WorkerDied: delivered {times - 1} times, and each time the worker fell silent")

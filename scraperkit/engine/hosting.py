@@ -1,15 +1,18 @@
-"""A worker in a process of its own, for whoever wants to see one die."""
+"""Where workers run: the subscribers of this process, which end with it, and workers as child processes."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from typing import IO, Self
+import weakref
+from typing import IO, Protocol, Self
 
 from scraperkit.config import Settings
 from scraperkit.errors import WorkerError
@@ -17,6 +20,70 @@ from scraperkit.errors import WorkerError
 _START_SECONDS = 30.0
 _END_SECONDS = 15.0
 _POLL = 0.02
+
+
+class Hosted(Protocol):
+    """What is asked of a subscriber here."""
+
+    namespace: str
+    error: BaseException | None
+
+    @property
+    def name(self) -> str:
+        """The consumer's name."""
+
+    def request_stop(self, deadline: float | None = None) -> None:
+        """Ask it to end, without waiting."""
+
+    def stop(self, deadline: float | None = None) -> None:
+        """End it."""
+
+
+# Jupyter terminates a kernel two and a half seconds after it asked it to end.
+_EXIT_DEADLINE = 1.0
+_running: weakref.WeakSet[Hosted] = weakref.WeakSet()
+_lock = threading.Lock()
+_registered = False
+
+
+def add(subscriber: Hosted) -> None:
+    """Remember a subscriber until it is stopped; the first one arranges for a tidy end of the process."""
+    global _registered
+    with _lock:
+        _running.add(subscriber)
+        if not _registered:
+            atexit.register(_stop_all)
+            _registered = True
+
+
+def discard(subscriber: Hosted) -> None:
+    """Forget a subscriber."""
+    with _lock:
+        _running.discard(subscriber)
+
+
+def subscribers_of(namespace: str) -> list[Hosted]:
+    """Return the subscribers of this process that work in a namespace and have not been stopped."""
+    with _lock:
+        return [each for each in _running if each.namespace == namespace]
+
+
+def raise_engine_error(namespace: str) -> None:
+    """Raise the error of any subscriber of this process and namespace whose engine failed."""
+    with _lock:
+        errors = [each.error for each in _running if each.namespace == namespace and each.error is not None]
+    if errors and errors[0] is not None:
+        raise errors[0]
+
+
+def _stop_all() -> None:
+    with _lock:
+        subscribers = list(_running)
+    for subscriber in subscribers:
+        subscriber.request_stop(_EXIT_DEADLINE)
+    for subscriber in subscribers:
+        with contextlib.suppress(Exception):
+            subscriber.stop(_EXIT_DEADLINE)
 
 
 class WorkerProcess:

@@ -1,4 +1,4 @@
-"""Plain threads that run the blocking part of a job."""
+"""The threads that run the blocking part of a job, and how many messages to hold for them."""
 
 from __future__ import annotations
 
@@ -6,11 +6,19 @@ import datetime as dt
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 
+from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job, Result
 from scraperkit.models import DailyQuote, ScrapeRequest
+
+# A worker holds as many messages ahead as its threads finish within this many seconds, at most the prefetch setting.
+_WORK_AHEAD = 0.05
+_SHORTEST_FETCH = 1e-6
+# A thread takes fetches that are much shorter than a thread switch by the handful.
+_SHORT_FETCH = 0.001
+_HANDFUL = 16
 
 
 class ThreadPool:
@@ -120,3 +128,37 @@ def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[Daily
         if quote.date.month != month or quote.date.year != year:
             raise ValueError(f"the source returned {quote.date} for {request.month_year}")
     return quotes
+
+
+class Prefetch:
+    """Decides how many messages to hold from how long a fetch takes. Until the first is done, it assumes a second."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._threads = settings.threads
+        self._prefetch = settings.prefetch
+        self._fetch_seconds = 1.0
+
+    def watch(self, results: Iterable[Result]) -> None:
+        """Learn from finished fetches."""
+        mean = self._fetch_seconds
+        for result in results:
+            mean += 0.1 * (max(_SHORTEST_FETCH, result.fetched_at - result.started_at) - mean)
+        self._fetch_seconds = mean
+
+    @property
+    def hold(self) -> int:
+        """How many messages may be held: one for each thread, and what the threads will finish soon.
+
+        If fetching is slow, a message waits for a thread in the stream, where any worker can take it.
+        """
+        return self._threads + min(self._prefetch, int(self._threads * _WORK_AHEAD / self._fetch_seconds))
+
+    @property
+    def read_at_once(self) -> int:
+        """How many messages one read takes: at most half of what may be held, so that reads overlap work."""
+        return max(self._threads, self.hold // 2)
+
+    @property
+    def handful(self) -> int:
+        """How many jobs a thread takes at once."""
+        return max(1, min(_HANDFUL, int(_SHORT_FETCH / self._fetch_seconds)))

@@ -1,4 +1,4 @@
-"""One policy for every call to a Redis that may be away: try again, without end, ever more slowly."""
+"""One policy for every call to a Redis that may be away: try again, without end, with growing pauses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TypeVar
 from redis import exceptions
 
 log = logging.getLogger(__name__)
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 AWAY: tuple[type[Exception], ...] = (
     exceptions.ConnectionError,
@@ -20,57 +20,58 @@ AWAY: tuple[type[Exception], ...] = (
     exceptions.ReadOnlyError,
     exceptions.ClusterDownError,
     exceptions.TryAgainError,
+    exceptions.NoScriptError,  # scripts were flushed just between loading one and calling it
     ConnectionError,
     TimeoutError,
 )
-# Redis answers, but not now: out of memory, disk full, too few replicas, still loading, a script that hangs.
+# Redis answers but cannot do it now: out of memory, disk full, too few replicas, still loading, a script that hangs.
 _NOT_NOW = ("OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "MASTERDOWN", "UNKILLABLE")
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 
 
 def is_away(error: object) -> bool:
-    """Return whether an error says that Redis is away, or cannot do it now."""
+    """Return whether an error means that Redis is away, or cannot do it now."""
     return isinstance(error, AWAY) or (isinstance(error, exceptions.ResponseError) and str(error).startswith(_NOT_NOW))
 
 
-class Patience:
-    """Repeats a call until Redis answers, or until patience is withdrawn.
+class RedisRetry:
+    """Repeats a call until Redis answers, or until it is told to give up.
 
     Attributes
     ----------
     outages : int
-        How often Redis has been found away.
+        How many outages of Redis there have been.
     away_since : float or None
-        When the outage that goes on began, in seconds since 1970.
+        When the current outage began, in seconds since 1970.
     """
 
     def __init__(self) -> None:
         self.outages = 0
         self.away_since: float | None = None
-        self._ended_at: float | None = None
+        self._gives_up_at: float | None = None
 
-    def end(self, seconds: float) -> None:
+    def give_up_after(self, seconds: float) -> None:
         """From `seconds` from now on, raise the error of an outage instead of waiting."""
-        self._ended_at = time.monotonic() + seconds
+        self._gives_up_at = time.monotonic() + seconds
 
-    async def until_answered(self, call: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Return what `call` returns, once Redis answers; `call` must be safe to repeat."""
+    async def until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return what `call` returns once Redis answers; `call` must be safe to repeat."""
         pause = _FIRST_PAUSE
         while True:
             try:
-                answer = await call()
+                reply = await call()
             except Exception as error:
                 if not is_away(error):
                     raise
                 self._note(error)
-                if self._ended_at is not None and time.monotonic() + pause > self._ended_at:
+                if self._gives_up_at is not None and time.monotonic() + pause > self._gives_up_at:
                     raise
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))
                 pause = min(pause * 2, _LONGEST_PAUSE)
             else:
                 self._answered()
-                return answer
+                return reply
 
     def _note(self, error: Exception) -> None:
         if self.away_since is None:

@@ -10,8 +10,8 @@ import pytest
 from support.waiting import wait_until
 
 from scraperkit.config import Settings
+from scraperkit.engine.hosting import WorkerProcess
 from scraperkit.engine.registry import live_workers
-from scraperkit.engine.worker_process import WorkerProcess
 from scraperkit.errors import WorkerError
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
@@ -107,7 +107,7 @@ def test_starts_again_under_the_same_name(redis, namespace, make):
 
 def test_one_that_cannot_start_says_why(site, namespace):
     process = WorkerProcess("redis://127.0.0.1:1", site.url, namespace=namespace)
-    with pytest.raises(WorkerError, match="the worker process did not start: .*nobody answers at 127.0.0.1:1"):
+    with pytest.raises(WorkerError, match="the worker process did not start: .*no Redis answers at 127.0.0.1:1"):
         process.start()
     assert not process.running
     process.stop()
@@ -118,7 +118,7 @@ def test_ends_with_the_process_that_started_it(redis_url, namespace, site, froze
     """Even if that is killed and cannot clean up."""
     program = f"""
 import os, signal
-from scraperkit.engine.worker_process import WorkerProcess
+from scraperkit.engine.hosting import WorkerProcess
 process = WorkerProcess({redis_url!r}, {site.url!r}, namespace={namespace!r}).start()
 if {frozen}:
     process.freeze()

@@ -6,20 +6,20 @@ import pytest
 
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job, Result
-from scraperkit.engine.pace import Pace
+from scraperkit.engine.thread_pool import Prefetch
 
 JOB = Job("{}", None, "stream", "1-0", "", False, 0.0)
 
 
-def pace(seconds: float, **settings) -> Pace:
+def pace(seconds: float, **settings) -> Prefetch:
     """What is known after many fetches that took so long."""
-    found = Pace(Settings.load(**{"threads": 8, "prefetch": 384, **settings}))
+    found = Prefetch(Settings.load(**{"threads": 8, "prefetch": 384, **settings}))
     found.watch([Result(JOB, (), None, "scraper-1", 0.0, seconds)] * 200)
     return found
 
 
 def test_who_knows_nothing_expects_slow_pages():
-    unknown = Pace(Settings.load(threads=8, prefetch=384))
+    unknown = Prefetch(Settings.load(threads=8, prefetch=384))
     assert (unknown.hold, unknown.read_at_once, unknown.handful) == (8, 8, 1)
 
 

@@ -1,0 +1,182 @@
+"""Results become stored series, and then settled jobs: in that order, many at a time."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+from pydantic_core import to_json
+
+from scraperkit.engine.jobs import Result, describe
+from scraperkit.engine.redis_retry import is_away
+from scraperkit.engine.registry import Session
+from scraperkit.errors import ConfigError, StoreError
+from scraperkit.lua import scripts
+from scraperkit.lua.state import label
+from scraperkit.timeseries.commands import (
+    Command,
+    add_commands,
+    check_replies,
+    refused_funds,
+    repair_commands,
+)
+
+log = logging.getLogger(__name__)
+# Nothing of these is ever tried again, so nothing needs their message.
+_SETTLED = ("done", "ignored")
+
+
+class Committer:
+    """Writes the quotes that threads brought, notes their months, then settles the jobs."""
+
+    def __init__(self, session: Session) -> None:
+        self._client, self._keys, self._settings = session.client, session.keys, session.settings
+        self._card = session.card
+
+    async def commit(self, results: Sequence[Result]) -> list[str]:
+        """Store and settle `results`; safe to repeat after a lost connection.
+
+        Returns
+        -------
+        list of str
+            What became of each: done, retry, failed, dead, ignored or superseded.
+        """
+        stored = await self._store(results)
+        errors = [result.job.problem or describe(result.error) for result in stored]
+        settings = self._settings
+        answers = await scripts.commit(
+            self._client,
+            self._keys,
+            **self._columns(stored),
+            error=errors,
+            jitter=[round(random.random(), 3) for _ in stored],
+            events=_events(stored, errors, self._card.instance),
+            consumer=self._card.name,
+            instance=self._card.instance,
+            events_kept=settings.events_kept,
+            claim_ttl=settings.claim_ttl,
+            max_attempts=settings.max_attempts,
+            backoff=settings.backoff,
+            backoff_limit=settings.backoff_limit,
+        )
+        for result, answer, error in zip(stored, answers, errors, strict=True):
+            if answer in ("retry", "failed", "dead"):
+                request = result.job.request
+                about = f"{request.document} {request.month_year}" if request else "a message"
+                log.warning("%s: %s: %s", about, answer, error)
+        return answers
+
+    def _columns(self, results: Sequence[Result]) -> dict[str, Any]:
+        keys, jobs = self._keys, [result.job for result in results]
+        outcomes = [result.outcome for result in results]
+        requests = [job.request for job in jobs]
+        return {
+            "entry": [job.entry_id for job in jobs],
+            "message_id": [job.message_id for job in jobs],
+            "outcome": outcomes,
+            "exclusive": [job.claiming for job in jobs],
+            "message": ["" if word in _SETTLED else job.raw for word, job in zip(outcomes, jobs, strict=True)],
+            "claim": ["" if job.entry_id else keys.claim(job.message_id) for job in jobs],
+            "batch": [keys.batch(request.batch_id) if request and request.batch_id else "" for request in requests],
+            "label": [label(request.document, request.month_year) if request else "- -" for request in requests],
+        }
+
+    async def _store(self, results: Sequence[Result]) -> Sequence[Result]:
+        good = [result for result in results if result.outcome == "done"]
+        if any(result.quotes for result in good):
+            try:
+                await self._write(good)
+            except (StoreError, ConfigError):
+                # One bad sample must not fail the jobs it happened to be written with.
+                results = [await self._store_alone(result) for result in results]
+        return await self._note_months(results)
+
+    async def _store_alone(self, result: Result) -> Result:
+        if result.outcome == "done" and result.quotes:
+            try:
+                await self._write([result])
+            except (StoreError, ConfigError) as error:
+                return result.failed(error)
+        return result
+
+    async def _note_months(self, results: Sequence[Result]) -> Sequence[Result]:
+        """Note when months were stored, on the keys of their funds; a refusal fails the jobs of that fund."""
+        funds: dict[str, tuple[str, list[str]]] = {}
+        for result in results:
+            if (request := result.job.request) is not None and result.outcome == "done":
+                funds.setdefault(request.document, (request.fund_pk, []))[1].append(
+                    f"{request.month_year[3:]}-{request.month_year[:2]}"
+                )
+        if not funds:
+            return results
+        replies = await scripts.note_months(
+            self._client, self._keys, [(cnpj, pk, months) for cnpj, (pk, months) in funds.items()]
+        )
+        refused = {
+            cnpj: StoreError(f"Redis refused to note that months of {cnpj} are stored: {reply}")
+            for cnpj, reply in zip(funds, _answered(replies), strict=True)
+            if isinstance(reply, Exception)
+        }
+        if not refused:
+            return results
+        return [
+            result.failed(refused[result.job.request.document])
+            if result.outcome == "done" and result.job.request and result.job.request.document in refused
+            else result
+            for result in results
+        ]
+
+    async def _write(self, results: Sequence[Result]) -> None:
+        adds = add_commands(self._keys, chain.from_iterable(result.quotes for result in results))
+        refused = refused_funds(adds, await self._send(adds))
+        if refused:
+            again = repair_commands(self._keys, adds, refused)
+            check_replies(again, await self._send(again))
+
+    async def _send(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return _answered(await pipeline.execute(raise_on_error=False))
+
+
+def _answered(replies: Sequence[Any]) -> list[Any]:
+    """Return the replies, unless one says that Redis is away."""
+    for reply in replies:
+        if is_away(reply):
+            raise reply
+    return list(replies)
+
+
+def _events(results: Sequence[Result], errors: Sequence[str], worker: str) -> list[bytes]:
+    stored_at = time.time()
+    return [_event(result, stored_at, worker, error) for result, error in zip(results, errors, strict=True)]
+
+
+def _event(result: Result, stored_at: float, worker: str, error: str) -> bytes:
+    job, request = result.job, result.job.request
+    event = {
+        "message": job.message_id,
+        "delivery": job.delivery,
+        "worker": worker,
+        "thread": result.thread,
+        "received_at": job.received_at,
+        "started_at": result.started_at,
+        "fetched_at": result.fetched_at,
+        "stored_at": stored_at,
+        "quotes": len(result.quotes),
+    }
+    if request is not None:
+        event |= {
+            "batch": request.batch_id,
+            "cnpj": request.document,
+            "month": request.month_year,
+            "published_at": request.published_at,
+        }
+    if error:
+        event["error"] = error
+    return to_json(event)

@@ -1,0 +1,318 @@
+"""One typed function for each script: its signature is the contract, and its keys are in the script's order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from functools import cache
+from importlib import resources
+from typing import Any, Literal, NamedTuple
+
+import redis as redis_py
+from pydantic_core import to_json
+from redis.exceptions import NoScriptError
+
+from scraperkit.keys import Keys
+from scraperkit.lua.state import label
+from scraperkit.models import ScrapeRequest
+
+Action = Literal["ask", "pause", "failed", "succeeded"]
+_SHARED = ("prelude", "state")
+
+
+class Script(NamedTuple):
+    """A script with what all of them share in front, and the SHA-1 by which Redis knows it."""
+
+    text: str
+    sha: str
+
+
+@cache
+def script(name: str) -> Script:
+    """Return the script of a file of this folder."""
+    folder = resources.files(__package__)
+    text = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*_SHARED, name))
+    return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@cache
+def names() -> dict[str, str]:
+    """Return the name of each script by its SHA-1, which is what Redis is asked to run."""
+    files = [file.name.removesuffix(".lua") for file in resources.files(__package__).iterdir()]
+    return {script(name).sha: name for name in files if "." not in name and name not in ("__pycache__", *_SHARED)}
+
+
+def _run(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
+    words = (script(name).sha, len(keys), *keys, to_json(given))
+    try:
+        return client.evalsha(*words)
+    except NoScriptError:
+        client.script_load(script(name).text)
+        return client.evalsha(*words)
+
+
+async def _run_async(client: Any, name: str, keys: Sequence[str], /, *lines: bytes, **given: Any) -> Any:
+    words = (script(name).sha, len(keys), *keys, to_json(given), *lines)
+    try:
+        return await client.evalsha(*words)
+    except NoScriptError:
+        await client.script_load(script(name).text)
+        return await client.evalsha(*words)
+
+
+def publish(
+    client: redis_py.Redis,
+    keys: Keys,
+    batch_id: str,
+    requests: Sequence[ScrapeRequest],
+    *,
+    delivery: Literal["stream", "pubsub"],
+    batch_ttl: int,
+    claim_ttl: int,
+) -> int | None:
+    """Publish messages of a batch, each at most once; return the fewest receivers that one sent to the channel had.
+
+    Parameters
+    ----------
+    batch_ttl, claim_ttl : int
+        Seconds that the batch is remembered, and those that a claim on a message of it is remembered once finished.
+    """
+    spoken = delivery == "pubsub"
+    claims = [keys.claim(request.message_id) for request in requests] if spoken else []
+    _, fewest = _run(
+        client,
+        "publish",
+        [keys.batch(batch_id), keys.channel if spoken else keys.jobs, *claims],
+        claims=len(claims),
+        delivery=delivery,
+        batch_ttl=batch_ttl,
+        claim_ms=claim_ttl * 1000,
+        group=keys.group,
+        message_id=[request.message_id for request in requests],
+        label=[label(request.document, request.month_year) for request in requests],
+        message=[request.to_json() for request in requests],
+    )
+    return int(fewest) if fewest >= 0 else None
+
+
+async def claim(
+    client: Any,
+    keys: Keys,
+    messages: Sequence[tuple[str, str | None]],
+    *,
+    instance: str,
+    lease: float,
+    silence: float,
+    exclusive: bool,
+) -> list[bool]:
+    """Claim Pub/Sub messages, each given by its id and the id of its batch; return which are this worker's.
+
+    Parameters
+    ----------
+    exclusive : bool
+        Whether one worker is to do each message; otherwise every worker does.
+    """
+    batches = [keys.batch(batch_id) if batch_id else "" for _, batch_id in messages]
+    won = await _run_async(
+        client,
+        "claim",
+        [*(keys.claim(message_id) for message_id, _ in messages), *dict.fromkeys(filter(None, batches))],
+        message_id=[message_id for message_id, _ in messages],
+        batch=batches,
+        instance=instance,
+        lease_ms=int(lease * 1000),
+        silence_ms=int(silence * 1000),
+        exclusive=exclusive,
+    )
+    return [bool(mine) for mine in won]
+
+
+async def note_months(client: Any, keys: Keys, funds: Iterable[tuple[str, str, Sequence[str]]]) -> list[Any]:
+    """Note that months of funds have just been stored: each fund by its CNPJ, its number at CVM, and ``YYYY-MM`` texts.
+
+    One script a fund, which touches that fund's keys only. Returns the replies; a refusal is an exception among them.
+    """
+    found = script("note_months")
+    calls = [
+        (found.sha, 2, keys.fund(cnpj), keys.months(cnpj), to_json({"cnpj": cnpj, "pk": pk, "months": months}))
+        for cnpj, pk, months in funds
+    ]
+
+    async def run() -> list[Any]:
+        pipeline = client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.evalsha(*call)
+        return list(await pipeline.execute(raise_on_error=False))
+
+    replies = await run()
+    if any(isinstance(reply, NoScriptError) for reply in replies):
+        await client.script_load(found.text)
+        replies = await run()
+    return replies
+
+
+async def commit(
+    client: Any,
+    keys: Keys,
+    *,
+    entry: Sequence[str],
+    message_id: Sequence[str],
+    outcome: Sequence[str],
+    exclusive: Sequence[bool],
+    error: Sequence[str],
+    jitter: Sequence[float],
+    message: Sequence[str],
+    claim: Sequence[str],
+    batch: Sequence[str],
+    label: Sequence[str],
+    events: Sequence[bytes],
+    consumer: str,
+    instance: str,
+    events_kept: int,
+    claim_ttl: int,
+    max_attempts: int,
+    backoff: float,
+    backoff_limit: float,
+) -> list[str]:
+    """Settle jobs, given as columns that ``commit.lua`` explains; return what became of each."""
+    answers: list[str] = await _run_async(
+        client,
+        "commit",
+        [keys.jobs, keys.events, keys.dead, keys.retries, keys.history],
+        b"\n".join(events),
+        **{"entry": entry, "message_id": message_id, "outcome": outcome, "exclusive": exclusive, "error": error},
+        **{"jitter": jitter, "message": message, "claim": claim, "batch": batch, "label": label},
+        group=keys.group,
+        consumer=consumer,
+        instance=instance,
+        events_kept=events_kept,
+        claim_ms=claim_ttl * 1000,
+        max_attempts=max_attempts,
+        backoff_ms=int(backoff * 1000),
+        longest_backoff_ms=int(backoff_limit * 1000),
+    )
+    return answers
+
+
+async def renew(
+    client: Any,
+    keys: Keys,
+    *,
+    entries: Sequence[str],
+    claims: Sequence[str],
+    consumer: str,
+    instance: str,
+    lease: float,
+) -> int:
+    """Renew the leases of the stream entries and claims in hand; return how many are still this worker's."""
+    return int(
+        await _run_async(
+            client,
+            "renew",
+            [keys.jobs, *claims],
+            claims=len(claims),
+            entry=entries,
+            group=keys.group,
+            consumer=consumer,
+            instance=instance,
+            lease_ms=int(lease * 1000),
+        )
+    )
+
+
+async def feed_due(client: Any, keys: Keys, most: int) -> int:
+    """Put at most `most` retries that are due back into the stream; return how many."""
+    return int(await _run_async(client, "due", [keys.retries, keys.jobs], most=most))
+
+
+async def hand_back(
+    client: Any,
+    keys: Keys,
+    *,
+    entries: Sequence[str],
+    spoken: Sequence[tuple[str, str]],
+    consumer: str,
+    instance: str,
+) -> int:
+    """Hand back stream entries, and Pub/Sub messages given by id and text; return how many."""
+    return int(
+        await _run_async(
+            client,
+            "handback",
+            [keys.jobs, keys.channel, *(keys.claim(message_id) for message_id, _ in spoken)],
+            entry=entries,
+            message=[text for _, text in spoken],
+            group=keys.group,
+            consumer=consumer,
+            instance=instance,
+        )
+    )
+
+
+async def forget(client: Any, keys: Keys, names: Sequence[str]) -> list[str]:
+    """Forget those of these workers that are dead and have nothing pending; return their names."""
+    cards = [keys.worker(name) for name in names]
+    gone: list[str] = await _run_async(
+        client, "forget", [keys.jobs, keys.workers, *cards], name=names, group=keys.group
+    )
+    return gone
+
+
+def note_lost(client: redis_py.Redis, keys: Keys, batch_id: str, lost: Sequence[tuple[str, str, str]]) -> int:
+    """Write down lost messages, each given by id, reason and the text of its claim; return how many still were."""
+    return int(
+        _run(
+            client,
+            "lost",
+            [keys.batch(batch_id), *(keys.claim(message_id) for message_id, _, _ in lost)],
+            message_id=[message_id for message_id, _, _ in lost],
+            why=[why for _, why, _ in lost],
+            claim=[text for _, _, text in lost],
+        )
+    )
+
+
+def cancel(
+    client: redis_py.Redis,
+    keys: Keys,
+    batch_id: str,
+    where: Literal["stream", "retries", "pubsub"],
+    messages: Sequence[tuple[str, str]],
+) -> int:
+    """Cancel messages that nobody has begun, each given by its id and its handle there; return how many.
+
+    The handle is a stream entry's id, or the text among the retries; on the channel there is none.
+    """
+    claims = [keys.claim(message_id) for message_id, _ in messages] if where == "pubsub" else []
+    return int(
+        _run(
+            client,
+            "cancel",
+            [keys.batch(batch_id), keys.jobs, keys.retries, keys.history, *claims],
+            claims=len(claims),
+            where=where,
+            message_id=[message_id for message_id, _ in messages],
+            handle=[handle for _, handle in messages],
+            group=keys.group,
+        )
+    )
+
+
+def retry_dead(client: redis_py.Redis, keys: Keys, letter: str, *, message_id: str, batch_id: str | None) -> bool:
+    """Put a dead letter back into the stream, once; return whether this call did."""
+    batch = [keys.batch(batch_id)] if batch_id else []
+    return bool(
+        _run(
+            client,
+            "retry_dead",
+            [keys.dead, keys.jobs, *batch],
+            letter=letter,
+            message_id=message_id,
+            group=keys.group,
+        )
+    )
+
+
+def agree_on_site(client: redis_py.Redis, site: str, action: Action, **given: str | int) -> int:
+    """Ask or tell what all who read a site agree on; `action` and what it takes are explained in ``site.lua``."""
+    return int(_run(client, "site", [Keys.site(site), Keys.sites()], site=site, action=action, **given))

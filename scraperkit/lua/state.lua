@@ -1,0 +1,37 @@
+-- The grammar of two values, which state.py reads as well:
+--   a message, in the hash of its batch   <state> <cnpj> <MM/YYYY>[ <why>], the label being cnpj and month
+--   the claim on a Pub/Sub message        held <instance> <lease in ms> <silence in ms>, or: finished <batch's key>
+local function read_state(text)
+  if text then return string.match(text, '^(%a+) (%S+ %S+)') end
+end
+
+local function state_text(state, label, why)
+  if why and why ~= '' then return state .. ' ' .. label .. ' ' .. why end
+  return state .. ' ' .. label
+end
+
+-- What has ended without being done, and may be published again.
+local function is_over(state)
+  return state == 'failed' or state == 'lost' or state == 'cancelled'
+end
+
+local function held_text(instance, lease, silence)
+  return string.format('held %s %d %d', instance, lease, silence)
+end
+
+local function finished_text(batch)
+  return 'finished ' .. batch
+end
+
+local function holder_of(claim)
+  if claim then return string.match(claim, '^held (%S+)') end
+end
+
+-- A message that was finished for one batch is to be done for another, too.
+local function is_finished_for(claim, batch)
+  return claim == finished_text(batch)
+end
+
+local function is_free(claim, batch)
+  return not claim or (string.find(claim, '^finished ') ~= nil and not is_finished_for(claim, batch))
+end

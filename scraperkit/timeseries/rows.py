@@ -1,0 +1,167 @@
+"""Reads what is stored as plain rows, without pandas: for frames, and for whoever needs no frame."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import redis as redis_py
+from redis.exceptions import ResponseError
+
+from scraperkit.cnpj import format_cnpj
+from scraperkit.errors import StoreError, UnknownFund
+from scraperkit.models import METRICS
+from scraperkit.timeseries.commands import DAY_MS, day_number, fund_of
+from scraperkit.timeseries.link import Link, batched, keys_of
+
+FUNDS_PER_PIPELINE = 500
+Sample = tuple[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFund:
+    """What is stored of one fund.
+
+    Attributes
+    ----------
+    cnpj : str
+    card : mapping
+        The fund card: name, pk, status, started_on; empty if there is none.
+    days : int
+        Quotas stored.
+    first, last : datetime.date or None
+        The days of the oldest and the newest quota.
+    """
+
+    cnpj: str
+    card: Mapping[str, str]
+    days: int = 0
+    first: dt.date | None = None
+    last: dt.date | None = None
+
+    @property
+    def started_on(self) -> dt.date | None:
+        """The first day of the fund, as the site tells it."""
+        text = self.card.get("started_on")
+        return dt.date.fromisoformat(text) if text else None
+
+
+class RowReader:
+    """Reads rows: times in milliseconds and values as Redis keeps them.
+
+    Every method raises ``RedisUnreachable`` if Redis goes away, and ``StoreError`` if it refuses.
+
+    Parameters
+    ----------
+    redis : redis.Redis
+        A client made by :func:`scraperkit.connect`; only its connections are used.
+    namespace : str, optional
+        The start of every key; ``Settings.namespace`` if left out.
+    advice : str
+        What to do if nothing is stored for a fund, as the error's second half.
+    """
+
+    def __init__(self, redis: redis_py.Redis, namespace: str | None = None, *, advice: str) -> None:
+        self.keys = keys_of(namespace)
+        self._link = Link(redis)
+        self._advice = advice
+
+    def stored(self, cnpjs: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> set[str]:
+        """Return the CNPJs, of these or of all, that have a series."""
+        names = self._link.send("TS.QUERYINDEX", *self._filters(cnpjs, metrics))
+        start = self.keys.series("", "").partition("}")[0]
+        return {fund_of(name) for name in names if name.startswith(start)}
+
+    def funds(self, cnpjs: Iterable[str]) -> list[StoredFund]:
+        """Return what is stored of each of these funds."""
+        found: list[StoredFund] = []
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            replies = self._link.pipeline(
+                [("HGETALL", self.keys.fund(cnpj)) for cnpj in some]
+                + [("TS.INFO", self.keys.series(cnpj, "quota")) for cnpj in some]
+            )
+            # A key deleted meanwhile, or of another type, is an error here: nothing is known of it.
+            known = [{} if isinstance(reply, Exception) else reply for reply in replies]
+            found += map(_stored_fund, some, known[: len(some)], known[len(some) :])
+        return found
+
+    def newest(self, cnpjs: Sequence[str]) -> dict[str, dict[str, Sample]]:
+        """Return the newest sample of each metric, by CNPJ; a fund that is not stored is left out."""
+        reply = self._link.send("TS.MGET", "FILTER", *self._filters(cnpjs))
+        found = {}
+        for cnpj in cnpjs:
+            series = {metric: reply.get(self.keys.series(cnpj, metric)) for metric in METRICS}
+            if any(series.values()):
+                found[cnpj] = {metric: tuple(entry[1]) for metric, entry in series.items() if entry and entry[1]}
+        return found
+
+    def ranges(self, cnpjs: Sequence[str], metrics: Sequence[str], first: int, last: int) -> list[list[Any]]:
+        """Return for each fund the samples of each metric from `first` to `last`; ``None`` where there is no series."""
+        reply = self._link.send("TS.MRANGE", first, last, "FILTER", *self._filters(cnpjs, metrics))
+        found = [[reply.pop(self.keys.series(cnpj, metric), None) for metric in metrics] for cnpj in cnpjs]
+        return [[entry[-1] if entry else None for entry in entries] for entries in found]
+
+    def samples(self, cnpj: str, metric: str, first: int, last: int, most: int) -> list[Sample]:
+        """Return at most `most` samples of one series from `first` on, oldest first.
+
+        Raises
+        ------
+        UnknownFund
+            If nothing is known of the fund.
+        """
+        return self._one_series(cnpj, "TS.RANGE", self.keys.series(cnpj, metric), first, last, "COUNT", most)
+
+    def newest_until(self, cnpj: str, metric: str, day: dt.date) -> Sample | None:
+        """Return the newest sample of a series that is not after a day; ``None`` if there is none.
+
+        Raises
+        ------
+        UnknownFund
+            If nothing is known of the fund.
+        """
+        until = day_number(day) * DAY_MS
+        series = self.keys.series(cnpj, metric)
+        found = self._one_series(cnpj, "TS.REVRANGE", series, 0, max(until, 0), "COUNT", 1)
+        return found[0] if found and until >= 0 else None
+
+    def _one_series(self, cnpj: str, command: str, series: str, *words: str | int) -> list[Sample]:
+        is_there, is_known, found = self._link.pipeline(
+            [("EXISTS", series), ("EXISTS", self.keys.fund(cnpj)), (command, series, *words)]
+        )
+        if not is_there:
+            if not is_known:
+                self.refuse([cnpj])
+            return []
+        if isinstance(found, ResponseError):
+            raise StoreError(f"Redis refused {command} {series}: {found}") from found
+        return [(int(timestamp), float(value)) for timestamp, value in found]
+
+    def refuse(self, cnpjs: Sequence[str]) -> None:
+        """Raise ``UnknownFund`` for these funds, if there are any."""
+        if cnpjs:
+            formatted = ", ".join(format_cnpj(cnpj) for cnpj in cnpjs)
+            raise UnknownFund(f"nothing is stored for {formatted}: {self._advice}")
+
+    def _filters(self, cnpjs: Sequence[str], metrics: Sequence[str] = METRICS) -> list[str]:
+        filters = [f"kit={self.keys.namespace}", f"metric=({','.join(metrics)})"]
+        return [*filters, f"cnpj=({','.join(cnpjs)})"] if cnpjs else filters
+
+
+def _stored_fund(cnpj: str, card: Mapping[str, str], info: Mapping[str, Any]) -> StoredFund:
+    days = int(info.get("totalSamples", 0))
+    # An empty series reports 0 for both ends, which is also 1970-01-01.
+    ends = [day_of(info[field]) if days else None for field in ("firstTimestamp", "lastTimestamp")]
+    return StoredFund(cnpj, card, days, *ends)
+
+
+def day_of(timestamp: int) -> dt.date:
+    """Return the day of a sample.
+
+    Examples
+    --------
+    >>> day_of(1641168000000)
+    datetime.date(2022, 1, 3)
+    """
+    return dt.date(1970, 1, 1) + dt.timedelta(days=int(timestamp) // DAY_MS)
