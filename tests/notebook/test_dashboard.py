@@ -10,6 +10,7 @@ import pytest
 import redis as redis_py
 from support.fakes import FakeSite, GatedSite, months
 from support.kernels import reply_to
+from support.servers import connections
 from support.views import EVIL, Words
 from support.waiting import wait_until
 from support.workers import subscriber
@@ -121,7 +122,7 @@ class TestItsLife:
             assert "anna crashed" in text_of(dashboard)
 
     def test_ends_when_it_is_closed(self, redis, namespace):
-        connections = len(redis.client_list())
+        before = connections(redis)
         one = subscriber(redis, namespace, FakeSite())
         with one:
             dashboard = one.dashboard(every=0.05)
@@ -129,7 +130,7 @@ class TestItsLife:
             assert not dashboard.live
         with one:
             assert not dashboard.live
-        assert len(redis.client_list()) == connections
+        assert wait_until(lambda: not connections(redis) - before)
 
 
 class TestItsButtons:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from support.fakes import FakeSite, months
+from support.servers import connections
 from support.views import EVIL, shown
 from support.waiting import wait_until
 from support.workers import subscriber
@@ -54,10 +55,10 @@ class TestABlock:
         assert list(seen.table().columns) == ["time", "client", "command", "key", "arguments"]
 
     def test_leaves_no_thread_and_no_connection(self, redis, namespace):
-        before = threading.active_count(), len(redis.client_list())
+        threads, before = threading.active_count(), connections(redis)
         with pytest.raises(ZeroDivisionError), sk.monitor(redis, namespace=namespace) as seen:
             raise ZeroDivisionError
-        assert wait_until(lambda: (threading.active_count(), len(redis.client_list())) == before)
+        assert wait_until(lambda: threading.active_count() == threads and not connections(redis) - before)
         assert "stopped" in repr(seen)
 
     def test_keeps_a_bounded_number_and_tells(self, redis, namespace):

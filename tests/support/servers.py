@@ -39,3 +39,8 @@ def listens(path: Path) -> bool:
         probe.connect(str(path))
         return True
     return False
+
+
+def connections(redis) -> set[str]:
+    """Return the ids of a server's connections: a count would include those of earlier tests that are still closing."""
+    return {client["id"] for client in redis.client_list()}
