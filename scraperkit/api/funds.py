@@ -24,10 +24,9 @@ from scraperkit.api.schemas import (
     Published,
     Result,
     Results,
-    iso_month,
 )
 from scraperkit.cnpj import format_cnpj
-from scraperkit.models import Fund
+from scraperkit.models import Fund, Month
 from scraperkit.timeseries.rows import RowReader, StoredFund
 
 router = APIRouter(prefix="/v1/funds", tags=["funds"])
@@ -84,11 +83,11 @@ async def _publish_one(running: Running, order: FundOrder) -> Published:
 def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     if order.from_date is None and fund.started_on is None:
         raise ProblemError("bad-input", "the site does not tell when this fund began: say from_date", field="from_date")
-    start = iso_month(order.from_date) or fund.started_on
-    this_month = f"{dt.date.today():%Y-%m}"
-    requests = fund.months(start, max(iso_month(order.to_date) or this_month, str(start)[:7]))
+    start = Month.parse(order.from_date) if order.from_date else Month.of(fund.started_on or dt.date.today())
+    end = Month.parse(order.to_date) if order.to_date else Month.of(dt.date.today())
+    requests = fund.months(start.iso, max(start, end).iso)
     if not requests:
-        began = f"{fund.started_on:%m/%Y}" if fund.started_on else "its first month"
+        began = str(Month.of(fund.started_on)) if fund.started_on else "its first month"
         raise ProblemError("bad-input", f"the fund has no months there: it has {began} to today", field="from_date")
     batch = backend.publisher(order.delivery).publish(requests, force=order.force)
     path = f"/v1/funds/{fund.cnpj}"
