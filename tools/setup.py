@@ -145,7 +145,9 @@ def install_packages(lock: str) -> None:
     """Install the packages of a lock and, editable, the project; it is built offline, by the lock's hatchling."""
     STAMP.unlink(missing_ok=True)
     say("getting the packages, which takes up to a minute the first time")
-    install = ("pip", "install", "--python", PYTHON)
+    install = ["pip", "install", "--python", PYTHON]
+    if lock != "base" and os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        install.append("--compile-bytecode")  # Python will not; a first look does not wait for it
     uv(*install, "--require-hashes", "--requirement", f"locks/{lock}.txt")
     uv(*install, "--no-deps", "--no-build-isolation", "--editable", ".")
 
