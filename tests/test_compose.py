@@ -132,7 +132,7 @@ class TestFiles:
     def test_the_images_install_the_pinned_versions_and_what_they_copy_is_sent(self):
         installs = re.findall(r"pip install (.*)", DOCKERFILE)
         assert installs
-        assert all("--constraint constraints.txt" in line or "--no-index" in line for line in installs)
+        assert all("--require-hashes" in line or "--no-index" in line for line in installs)
         sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
         for words in re.findall(r"^COPY (?!--from)(.*)", DOCKERFILE, re.MULTILINE):
             *sources, _ = [word for word in words.split() if not word.startswith("--")]
