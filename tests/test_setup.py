@@ -248,7 +248,7 @@ class TestWhatCanGoWrong:
         limited = 'ulimit -f 5000; exec "$0" tools/setup.py'
         done = run("sh", "-c", limited, PYTHON, cwd=clone, PATH=path_with_uv, UV_NO_CACHE="1")
         assert "getting the packages" in done.stdout
-        assert "disk is full, or a limit" in problem(done)
+        assert "file size limit is reached" in problem(done)
 
         # The half-made environment is replaced. make skips a Python that does not run.
         commands("python3.13", "exit 127  # as pyenv's does, where another version is chosen")

@@ -1,12 +1,11 @@
 """Build the project's environment, ``.venv``, with uv: a lock's packages, the project itself, the embedded Redis.
 
 ``python3.12 tools/setup.py dev`` installs locks/dev.txt. ``make`` runs it first; it does nothing if nothing changed.
-Every Python since 3.8 must get far enough to name the ones that work, so keep this file's syntax that old.
+Every Python since 3.8 must get far enough to name the ones that work, so keep this syntax that old, as in uv_tool.py.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,32 +15,30 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from typing import Any
 
-from uv_tool import BASE_PYTHON, ROOT, IndexProblem, SetupError, environment, meaning, say, uv
+from uv_tool import BASE_PYTHON, ROOT, IndexProblem, SetupError, explain, say, uv
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 LOCKS = ("base", "api", "lab", "dev")  # each contains the ones before it
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "setup.json"
+INTERPRETER = "{}.{} {}".format(*sys.version_info[:2], sys.base_prefix)  # a bug-fix release in its place is the same
 
 
-def main(lock: str = "base") -> str | None:
-    """Set up, and return the problem if there is one."""
+def main(lock: str = "base") -> str | int:
+    """Set up, and return an exit status or the problem."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_python()
-        with one_at_a_time():
-            set_up(lock)
+        wait_for_others()
+        return set_up(lock)
     except SetupError as error:
         return f"set-up: {error}."
+    except OSError as error:
+        return f"set-up: {error.filename or ROOT}: {explain(str(error))}."
     except KeyboardInterrupt:
         return "set-up: interrupted; the next run finishes it."
-    except OSError as error:
-        return f"set-up: {error.filename or ROOT}: {meaning(str(error))}."
-    return None
 
 
 def check_python() -> None:
@@ -55,9 +52,8 @@ def check_python() -> None:
         )
 
 
-@contextlib.contextmanager
-def one_at_a_time() -> Iterator[None]:
-    """Wait until no other set-up of this folder is running."""
+def wait_for_others() -> None:
+    """Wait until no other set-up of this folder is running; the lock ends with this process."""
     import fcntl  # not on Windows, which check_python refuses in a sentence
 
     folder = os.open(ROOT, os.O_RDONLY)
@@ -66,40 +62,29 @@ def one_at_a_time() -> Iterator[None]:
     except BlockingIOError:
         say("waiting for another set-up of this folder")
         fcntl.flock(folder, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        os.close(folder)
 
 
-def set_up(lock: str) -> None:
+def set_up(lock: str) -> int:
     """Install what is missing: the packages, and the embedded Redis unless there is a Redis already."""
     stamp = read_stamp()
-    if not is_complete(stamp, lock):
+    if stamp.get("inputs") != inputs() or stamp["lock"] not in LOCKS[LOCKS.index(lock) :] or not PYTHON.exists():
         stamp = build(lock, stamp)
     cache = os.environ.get("SCRAPERKIT_CACHE", "")
-    if not os.environ.get("REDIS_URL") and stamp.get("redis") != cache:
-        install_redis()
+    if os.environ.get("REDIS_URL") or stamp.get("redis") == cache:
+        return 0
+    status = subprocess.run([PYTHON, "-m", "scraperkit.embedded_install"], cwd=ROOT).returncode  # it reports by itself
+    if status == 0:
         write_stamp({**stamp, "redis": cache})
-
-
-def is_complete(stamp: dict[str, Any], lock: str) -> bool:
-    """Return whether the environment has the packages of a lock."""
-    return stamp.get("inputs") == inputs() and stamp["lock"] in LOCKS[LOCKS.index(lock) :] and PYTHON.exists()
+    return status
 
 
 def inputs() -> str:
     """Return a hash of everything that decides what belongs into the environment, except the lock's name."""
     files = [ROOT / "pyproject.toml", *(ROOT / "locks" / f"{lock}.txt" for lock in LOCKS)]
-    return hashlib.sha256(b"\0".join([interpreter().encode(), *(file.read_bytes() for file in files)])).hexdigest()
+    return hashlib.sha256(b"\0".join([INTERPRETER.encode(), *(file.read_bytes() for file in files)])).hexdigest()
 
 
-def interpreter() -> str:
-    """Return what identifies the Python below the environment; a bug-fix release in the same place is the same."""
-    return "{}.{} {}".format(*sys.version_info[:2], sys.base_prefix)
-
-
-def read_stamp() -> dict[str, Any]:
+def read_stamp() -> dict[str, str]:
     """Return what the last complete set-up left; empty if it was interrupted or there was none."""
     try:
         return dict(json.loads(STAMP.read_text(encoding="utf-8")))
@@ -107,33 +92,32 @@ def read_stamp() -> dict[str, Any]:
         return {}
 
 
-def write_stamp(stamp: dict[str, Any]) -> None:
-    """Record what is installed, in one step: a full disk must not leave half a stamp."""
-    new = STAMP.with_suffix(".new")
-    new.write_text(json.dumps(stamp), encoding="utf-8")
-    new.replace(STAMP)
+def write_stamp(stamp: dict[str, str]) -> None:
+    """Record what is installed."""
+    STAMP.write_text(json.dumps(stamp), encoding="utf-8")
 
 
-def build(lock: str, stamp: dict[str, Any]) -> dict[str, Any]:
-    """Bring the environment to a lock, in a new folder if the present one is half-made or of another Python."""
+def build(lock: str, stamp: dict[str, str]) -> dict[str, str]:
+    """Install a lock, into a new environment if the present one is half-made or of another Python."""
     started = time.monotonic()
-    if stamp.get("python") != interpreter() or not PYTHON.exists():
+    if stamp.get("python") != INTERPRETER or not PYTHON.exists():
         stamp = {}
         make_environment()
+    STAMP.unlink(missing_ok=True)
     try:
         install_packages(lock)
     except IndexProblem:
         if stamp:
-            write_stamp(stamp)  # the environment is as it was, so it still serves the locks that it has
+            write_stamp(stamp)  # the environment still serves the lock that it was made for
         raise
-    stamp = {"inputs": inputs(), "python": interpreter(), "lock": lock}
+    stamp = {"inputs": inputs(), "python": INTERPRETER, "lock": lock}
     write_stamp(stamp)
     say(f"the environment is ready, after {time.monotonic() - started:.0f} s")
     return stamp
 
 
 def make_environment() -> None:
-    """Replace ``.venv`` by an empty environment."""
+    """Make an empty ``.venv`` in place of the present one."""
     if VENV.exists():
         say("replacing .venv, which is incomplete or was made with another Python")
         shutil.rmtree(VENV)
@@ -142,21 +126,13 @@ def make_environment() -> None:
 
 
 def install_packages(lock: str) -> None:
-    """Install the packages of a lock and, editable, the project; it is built offline, by the lock's hatchling."""
-    STAMP.unlink(missing_ok=True)
+    """Install the packages of a lock and the project, editable; the lock's hatchling builds it offline."""
     say("getting the packages, which takes up to a minute the first time")
-    install = ["pip", "install", "--python", PYTHON]
+    install = ["pip", "install", "--python", str(PYTHON)]
     if lock != "base" and os.environ.get("PYTHONDONTWRITEBYTECODE"):
-        install.append("--compile-bytecode")  # Python will not; a first look does not wait for it
+        install.append("--compile-bytecode")  # Python will not; the demo is faster without
     uv(*install, "--require-hashes", "--requirement", f"locks/{lock}.txt")
     uv(*install, "--no-deps", "--no-build-isolation", "--editable", ".")
-
-
-def install_redis() -> None:
-    """Fetch the embedded Redis; the module itself reports what it does, and why it failed."""
-    command = [PYTHON, "-m", "scraperkit.embedded_install"]
-    if subprocess.run(command, cwd=ROOT, env=environment()).returncode:
-        raise SystemExit(1)
 
 
 if __name__ == "__main__":

@@ -15,15 +15,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".setup"
 LOG = TOOLS / "setup.log"
-OLDEST = (0, 8)  # the first release with `uv venv --clear`
-BASE_PYTHON = getattr(sys, "_base_executable", None) or sys.executable  # sys.executable may be the .venv's own
+OLDEST = (0, 8)
+BASE_PYTHON = str(getattr(sys, "_base_executable", None) or sys.executable)  # sys.executable may be the .venv's own
 
-# pip's settings, as in `pip config list`, and uv's name for each.
+# pip's settings, and uv's variables for them.
 VARIABLES = {
     "index-url": "UV_DEFAULT_INDEX",
     "extra-index-url": "UV_INDEX",
     "find-links": "UV_FIND_LINKS",
-    "no-index": "UV_NO_INDEX",  # read in `run`: uv has an option of this name, but no variable
+    "no-index": "UV_NO_INDEX",  # uv itself has only an option for this
     "trusted-host": "UV_INSECURE_HOST",
     "cert": "SSL_CERT_FILE",
     "client-cert": "SSL_CLIENT_CERT",
@@ -32,30 +32,20 @@ VARIABLES = {
     "default-timeout": "UV_HTTP_TIMEOUT",
     "retries": "UV_HTTP_RETRIES",
 }
-NO_PIP = "this Python has neither pip nor ensurepip: run `apt install python3-venv`, or install uv, and try again"
-# What a pattern in an error means; the first that is found decides.
+# What an error means; the first pattern that is found decides. The system's errors may leave a half-made environment.
 SYSTEM = {
-    r"os error (27|28|122)\b|No space left|quota exceeded|File too large": (
-        "the disk is full, or a limit on disk space or file size is reached: free some space and try again"
-    ),
-    r"os error (13|30)\b|Permission denied|Read-only file system": (
-        "permission denied: use a folder that you can write to"
-    ),
+    r"err(or|no) (27|28|122)\b|No space left": "the disk is full, or a quota or file size limit is reached: "
+    "free some space and try again",
+    r"err(or|no) (13|30)\b|Permission denied": "permission denied: use a folder that you can write to",
 }
 INDEX = {
-    r"Hash mismatch|DO NOT MATCH THE HASHES": (
-        "a package differs from the lock (wrong SHA-256): do not use this index or mirror"
-    ),
-    r"peer certificate|CERTIFICATE_VERIFY_FAILED": (
-        "the package index has an untrusted certificate: behind a proxy, set PIP_CERT to the proxy's certificate"
-    ),
-    r"error sending request|client error \(|timed out|error decoding response|Max retries|NewConnectionError"
-    r"|NameResolutionError|ConnectTimeout|ReadTimeout|ProxyError|Connection broken|IncompleteRead": (
-        "the package index does not answer: check the network or the proxy, and try again"
-    ),
-    r"not found in the|no versions? of|from versions: none": (
-        "no package index has everything in the lock: check `pip config list`"
-    ),
+    r"Hash mismatch|DO NOT MATCH THE HASHES": "a package differs from the lock (wrong SHA-256): do not use this index",
+    r"peer certificate|CERTIFICATE_VERIFY_FAILED": "the package index has an untrusted certificate: behind a proxy, "
+    "set PIP_CERT to the proxy's certificate",
+    r"sending request|client error \(|decoding response|timed out|Connection|Resolution|ProxyError|Max retries": "the "
+    "package index does not answer: check the network or the proxy, and try again",
+    r"not found in the|no versions? of|from versions: none": "no package index has everything in the lock: "
+    "check `pip config list`",
 }
 
 
@@ -67,29 +57,23 @@ class IndexProblem(SetupError):
     """A package could not be fetched, so nothing has been installed."""
 
 
-def meaning(said: str) -> str:
-    """Return the sentence for what uv, pip or the system said."""
-    for pattern, sentence in {**SYSTEM, **INDEX}.items():
-        if re.search(pattern, said, re.IGNORECASE):
-            return sentence
-    errors = re.findall(r"^ *(?:error|cause): *(.+)", said, re.IGNORECASE | re.MULTILINE)
-    return str((errors or said.strip().splitlines() or ["no reason given"])[-1]).rstrip(".")
+def explain(said: str) -> SetupError:
+    """Return the error that uv, pip or the system reported."""
+    for kind, meanings in ((SetupError, SYSTEM), (IndexProblem, INDEX)):
+        for pattern, sentence in meanings.items():
+            if re.search(pattern, said, re.IGNORECASE):
+                return kind(sentence)
+    return SetupError((said.strip().splitlines() or ["a command was killed; free some memory"])[-1].rstrip("."))
 
 
 def settings(listing: str) -> dict[str, str]:
     """Translate what ``pip config list`` prints into environment variables for uv."""
     found = {}
-    for section in ("global", "install", ":env:"):  # as pip does: the later wins
+    for section in ("global", "install", ":env:"):  # the last one wins, as in pip
         for name, value in re.findall(rf"^{section}\.([\w-]+)=(['\"].*)$", listing, re.MULTILINE):
             if name in VARIABLES:
                 found[VARIABLES[name]] = ast.literal_eval(value).split()
     return {name: ("," if name == "UV_FIND_LINKS" else " ").join(words) for name, words in found.items() if words}
-
-
-def environment() -> dict[str, str]:
-    """Return the environment variables without those that would redirect Python or an installation."""
-    redirecting = ("PYTHONHOME", "PYTHONPATH", "PIP_PREFIX", "PIP_ROOT", "PIP_TARGET", "PIP_USER")
-    return {name: value for name, value in os.environ.items() if name not in redirecting}
 
 
 def say(text: str) -> None:
@@ -97,79 +81,67 @@ def say(text: str) -> None:
     print(f"set-up: {text}", flush=True)
 
 
-def run(*command: str | Path, **variables: str) -> str:
-    """Run a command, log its output and return it; raise SetupError if it fails."""
-    TOOLS.mkdir(exist_ok=True)
+def output(*command: str | Path, **variables: str) -> str:
+    """Run a command and return its output, which is logged too; raise SetupError if it fails."""
     done = subprocess.run(
-        [str(word) for word in command],
+        list(map(str, command)),
         cwd=ROOT,
-        env={**environment(), **variables},
+        env={**os.environ, **variables},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
         errors="replace",
-        restore_signals=False,  # past a limit on file sizes, the command then reports an error instead of dying
+        restore_signals=False,  # at a file size limit, uv then reports an error instead of dying
     )
+    TOOLS.mkdir(exist_ok=True)
     with LOG.open("a", encoding="utf-8") as log:
         log.write(done.stdout)
-    if done.returncode < 0:
-        raise SetupError(f"{command[0]} was ended by signal {-done.returncode}; free some memory and try again")
     if done.returncode:
-        sentence = meaning(done.stdout)
-        kind = IndexProblem if sentence in INDEX.values() else SetupError
-        raise kind(f"{sentence} (details: {LOG.relative_to(ROOT)})")
+        error = explain(done.stdout)
+        raise type(error)(f"{error} (details: {LOG.relative_to(ROOT)})")
     return done.stdout
 
 
-def uv(*words: str | Path) -> str:
+def uv(*words: str | Path) -> None:
     """Run uv with pip's settings; the user's own settings of uv take precedence."""
     own = {name: value for name, value in os.environ.items() if name.startswith("UV_")}
     # Looking into every index, as pip does, is safe: a lock has hashes.
     variables = {"UV_INDEX_STRATEGY": "unsafe-best-match", **settings(pip_config()), **own}
     no_index = ["--no-index"] if variables.get("UV_NO_INDEX", "0").lower() in ("1", "true", "yes", "on") else []
-    return run(find(), *words, *no_index, **{**variables, "UV_PYTHON_DOWNLOADS": "never"})
+    variables.update(UV_PYTHON_DOWNLOADS="never", UV_NO_WRAP="1")
+    output(find(), *words, *no_index, **variables)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.lru_cache
 def pip_config() -> str:
-    """Return pip's settings; they are empty where there is no pip."""
-    if importlib.util.find_spec("pip") is None:
-        return ""
-    return subprocess.run(
-        [sys.executable, "-m", "pip", "config", "list"], env=environment(), stdout=subprocess.PIPE, encoding="utf-8"
-    ).stdout
+    """Return pip's settings; there are none without a pip."""
+    return output(sys.executable, "-m", "pip", "config", "list") if importlib.util.find_spec("pip") else ""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.lru_cache
 def find() -> str:
     """Return the path of a uv that is recent enough; fetch it if there is none."""
-    fetched = str(TOOLS / "bin" / "uv")
-    for path in (shutil.which("uv"), fetched):
-        if path and version(path) >= OLDEST:
+    for path in (shutil.which("uv"), str(TOOLS / "bin" / "uv")):
+        try:
+            numbers = re.findall(r"\d+", output(path, "--version")) if path else []
+        except (OSError, SetupError):
+            continue
+        if path and tuple(map(int, numbers[:2])) >= OLDEST:
             return path
     fetch()
-    return fetched
-
-
-def version(path: str) -> tuple[int, ...]:
-    """Return the version of a uv; ``()`` if it does not run."""
-    try:
-        said = subprocess.run([path, "--version"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.decode()
-    except OSError:
-        return ()
-    return tuple(int(number) for number in re.findall(r"\d+", said)[:2])
+    return find()
 
 
 def fetch() -> None:
     """Install the uv of its lock into ``.setup`` with pip, which may have to come from ensurepip."""
     say("getting uv")
     python: str | Path = sys.executable
-    if importlib.util.find_spec("pip") is None:
-        if importlib.util.find_spec("ensurepip") is None:
-            raise SetupError(NO_PIP)
+    if not importlib.util.find_spec("pip"):
+        if not importlib.util.find_spec("ensurepip"):
+            raise SetupError("this Python has neither pip nor ensurepip: run `apt install python3-venv`, or install uv")
         python = TOOLS / "pip" / "bin" / "python"
-        run(BASE_PYTHON, "-m", "venv", "--clear", TOOLS / "pip")
-    options = ["--quiet", "--no-input", "--disable-pip-version-check", "--only-binary=:all:", "--upgrade"]
-    lock = ["--require-hashes", "--requirement", ROOT / "locks" / "uv.txt"]
-    run(python, "-m", "pip", "install", *options, "--target", TOOLS, *lock, PIP_USER="0")
+        output(BASE_PYTHON, "-m", "venv", "--clear", TOOLS / "pip")
+    options = ["--quiet", "--no-input", "--disable-pip-version-check", "--only-binary=:all:", "--require-hashes"]
+    target = ["--upgrade", "--target", str(TOOLS), "--requirement", "locks/uv.txt"]
+    output(python, "-m", "pip", "install", *options, *target, PIP_USER="0")
