@@ -313,7 +313,8 @@ def without(*modules: str) -> list[str]:
 class TestUv:
     @pytest.mark.parametrize("hidden", [[], ["pip"]], ids=["by pip", "by a pip from ensurepip"])
     def test_a_missing_uv_is_fetched(self, hidden, small, run, commands):
-        done = run(*without(*hidden), cwd=small, PATH=commands.path, REDIS_URL="redis://127.0.0.1:9")
+        strict = {"PIP_USER": "1", "PIP_REQUIRE_VIRTUALENV": "1"}
+        done = run(*without(*hidden), cwd=small, PATH=commands.path, REDIS_URL="redis://127.0.0.1:9", **strict)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "getting uv" in done.stdout
         assert (small / ".setup" / "bin" / "uv").exists()
@@ -325,6 +326,24 @@ class TestUv:
         done = run(PYTHON, "tools/setup.py", cwd=clone, **OFFLINE | {"PATH": commands.path})
         assert "getting uv" in done.stdout
         assert "package index does not answer" in problem(done)
+
+    def test_what_uv_is_told(self, clone, run, commands, tmp_path):
+        told = tmp_path / "told"
+        commands("uv", f'[ "$1" = --version ] && exec echo uv 1.0\n{{ echo "$@"; /usr/bin/env; }} >> "{told}"; exit 1')
+        variables = {"PIP_INDEX_URL": "https://pip.invalid", "PIP_EXTRA_INDEX_URL": "https://more.invalid"}
+        variables |= {"UV_DEFAULT_INDEX": "https://uv.invalid", "UV_PYTHON_DOWNLOADS": "automatic", "PIP_NO_INDEX": "1"}
+        problem(run(PYTHON, "tools/setup.py", cwd=clone, PATH=commands.path, **variables))
+        lines = told.read_text().splitlines()
+        assert lines[0].startswith("venv")
+        assert lines[0].endswith("--no-index")
+        assert "UV_PYTHON_DOWNLOADS=never" in lines
+        assert "UV_DEFAULT_INDEX=https://uv.invalid" in lines
+        assert "UV_INDEX=https://more.invalid" in lines
+
+    def test_a_password_of_an_index_is_not_logged(self, clone, run, path_with_uv):
+        secret = OFFLINE | {"PIP_INDEX_URL": "http://ana:s3cret@127.0.0.1:9/"}
+        said = problem(run(PYTHON, "tools/setup.py", cwd=clone, PATH=path_with_uv, **secret))
+        assert "s3cret" not in said + (clone / ".setup" / "setup.log").read_text()
 
     def test_pip_s_settings_for_uv(self, tools):
         listing = """\
@@ -502,6 +521,7 @@ class TestFiles:
 
     @pytest.mark.parametrize(("smaller", "larger"), [("base", "api"), ("api", "lab"), ("lab", "dev")])
     def test_a_lock_contains_the_smaller_ones(self, smaller, larger):
+        assert {pin.name for pin in read_lock("base")}.isdisjoint({"pytest", "ruff", "jupyterlab", "fastapi"})
         versions = [{(pin.name, str(pin.specifier)) for pin in read_lock(lock)} for lock in (smaller, larger)]
         assert versions[0] < versions[1]
 

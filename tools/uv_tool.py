@@ -115,22 +115,23 @@ def uv(*words: str | Path) -> None:
 
 @functools.lru_cache
 def pip_config() -> str:
-    """Return pip's settings; there are none without a pip."""
-    return output(sys.executable, "-m", "pip", "config", "list") if importlib.util.find_spec("pip") else ""
+    """Return pip's settings, which may hold a password, so they are not logged; there are none without a pip."""
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    return subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, encoding="utf-8").stdout
 
 
 @functools.lru_cache
 def find() -> str:
     """Return the path of a uv that is recent enough; fetch it if there is none."""
-    for path in (shutil.which("uv"), str(TOOLS / "bin" / "uv")):
+    fetched = str(TOOLS / "bin" / "uv")
+    for path in filter(None, (shutil.which("uv"), fetched)):
         try:
-            numbers = re.findall(r"\d+", output(path, "--version")) if path else []
+            if tuple(map(int, re.findall(r"\d+", output(path, "--version"))[:2])) >= OLDEST:
+                return path
         except (OSError, SetupError):
             continue
-        if path and tuple(map(int, numbers[:2])) >= OLDEST:
-            return path
     fetch()
-    return find()
+    return fetched
 
 
 def fetch() -> None:
@@ -144,4 +145,4 @@ def fetch() -> None:
         output(BASE_PYTHON, "-m", "venv", "--clear", TOOLS / "pip")
     options = ["--quiet", "--no-input", "--disable-pip-version-check", "--only-binary=:all:", "--require-hashes"]
     target = ["--upgrade", "--target", str(TOOLS), "--requirement", "locks/uv.txt"]
-    output(python, "-m", "pip", "install", *options, *target, PIP_USER="0")
+    output(python, "-m", "pip", "install", *options, *target, PIP_USER="0", PIP_REQUIRE_VIRTUALENV="0")
