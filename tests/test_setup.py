@@ -329,13 +329,14 @@ class TestUv:
 
     def test_what_uv_is_told(self, clone, run, commands, tmp_path):
         told = tmp_path / "told"
-        commands("uv", f'[ "$1" = --version ] && exec echo uv 1.0\n{{ echo "$@"; /usr/bin/env; }} >> "{told}"; exit 1')
+        commands("uv", f'[ "$1" = --version ] && echo uv 1.0 && exit\n{{ echo "$@"; /usr/bin/env; }} >> "{told}"')
         variables = {"PIP_INDEX_URL": "https://pip.invalid", "PIP_EXTRA_INDEX_URL": "https://more.invalid"}
         variables |= {"UV_DEFAULT_INDEX": "https://uv.invalid", "UV_PYTHON_DOWNLOADS": "automatic", "PIP_NO_INDEX": "1"}
         problem(run(PYTHON, "tools/setup.py", cwd=clone, PATH=commands.path, **variables))
         lines = told.read_text().splitlines()
-        assert lines[0].startswith("venv")
-        assert lines[0].endswith("--no-index")
+        commands = [line for line in lines if line.endswith(" --no-index")]
+        assert [words.split()[0] for words in commands] == ["venv", "pip", "pip"]
+        assert "--require-hashes --requirement locks/base.txt --build-constraints locks/base.txt" in commands[1]
         assert "UV_PYTHON_DOWNLOADS=never" in lines
         assert "UV_DEFAULT_INDEX=https://uv.invalid" in lines
         assert "UV_INDEX=https://more.invalid" in lines

@@ -131,7 +131,8 @@ def install_packages(lock: str) -> None:
     install = ["pip", "install", "--python", str(PYTHON)]
     if lock != "base" and os.environ.get("PYTHONDONTWRITEBYTECODE"):
         install.append("--compile-bytecode")  # Python will not; the demo is faster without
-    uv(*install, "--require-hashes", "--requirement", f"locks/{lock}.txt")
+    pinned = f"locks/{lock}.txt"  # also for what builds the one package without wheels
+    uv(*install, "--require-hashes", "--requirement", pinned, "--build-constraints", pinned)
     uv(*install, "--no-deps", "--no-build-isolation", "--editable", ".")
 
 
