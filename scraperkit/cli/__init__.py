@@ -38,18 +38,18 @@ Url = Annotated[str | None, typer.Option("--url", help="Site; default: SCRAPERKI
 Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
 
 
-@app.command()
-def demo(
+@app.command("demo")  # a function of that name would hide the module
+def run_demo(
     chart: Annotated[Path, typer.Option(help="Where to save the chart.")] = Path("scraperkit-demo.png"),
     funds: Annotated[int, typer.Option(min=1, max=15, help="Number of funds.")] = 10,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Number of worker threads.")] = 8,
 ) -> None:
     """Run the main job offline: ten funds, two years, a table and a chart."""
-    from scraperkit import demo as main_job
+    from scraperkit.cli.demo import run
     from scraperkit.connection import connect
 
     with connect() as redis:
-        main_job.run(redis, chart, funds=funds, threads=threads)
+        run(redis, chart, funds=funds, threads=threads)
 
 
 @app.command()
@@ -126,8 +126,8 @@ def replica(
     site.serve_forever()
 
 
-@app.command()
-def doctor() -> None:
+@app.command("doctor")
+def run_doctor() -> None:
     """Check what is installed and reachable, and say how to fix problems."""
     from scraperkit.cli.doctor import examine
 
