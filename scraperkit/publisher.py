@@ -7,17 +7,16 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import redis as redis_py
 
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
-from scraperkit.engine.jobs import DeliveryName
 from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
-from scraperkit.keys import Keys
+from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
 from scraperkit.models import Month, ScrapeRequest
 from scraperkit.timeseries.commands import card_command, first_card_commands
@@ -55,7 +54,7 @@ class Publisher(NotebookRepr):
         namespace: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        if delivery not in ("stream", "pubsub"):
+        if delivery not in get_args(DeliveryName):
             raise ConfigError(f"delivery: {delivery!r} is neither 'stream' nor 'pubsub'")
         check_client(redis)
         self.settings = settings or Settings.load()

@@ -14,9 +14,10 @@ import redis as redis_py
 from scraperkit.config import Settings
 from scraperkit.engine import hosting
 from scraperkit.engine.redis_retry import AWAY
-from scraperkit.engine.worker import Listen, Worker
+from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, RedisUnreachable, ScraperKitError, WorkerError
 from scraperkit.health import Health
+from scraperkit.keys import Listen
 from scraperkit.sources.base import Source
 from scraperkit.view import NotebookRepr, View
 

@@ -67,7 +67,6 @@ Document = Annotated[
 ]
 DocumentInPath = Annotated[Document, Path(description="CNPJ of the fund, in any punctuation")]
 MonthText = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])/(19|20)[0-9]{2}$", examples=["01/2022"])]
-Delivery = Literal["stream", "pubsub"]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})

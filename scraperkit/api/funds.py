@@ -21,9 +21,9 @@ from scraperkit.api.schemas import (
     FundsOrder,
     Links,
     Order,
+    OrderResult,
+    OrderResults,
     Published,
-    Result,
-    Results,
 )
 from scraperkit.cnpj import format_cnpj
 from scraperkit.models import Fund, Month
@@ -36,10 +36,10 @@ router = APIRouter(prefix="/v1/funds", tags=["funds"])
     "",
     status_code=202,
     summary="Have the months of one fund, or of several, scraped",
-    response_model=Published | Results,
-    responses={207: {"model": Results, "description": "Of several documents, some were not published"}},
+    response_model=Published | OrderResults,
+    responses={207: {"model": OrderResults, "description": "Of several documents, some were not published"}},
 )
-async def publish(order: Order, running: TheRunning, response: Response) -> Published | Results:
+async def publish(order: Order, running: TheRunning, response: Response) -> Published | OrderResults:
     """Look the fund up at the regulator's site, and publish one message for each of its months.
 
     Safe to repeat: the same months are the same batch. For several `documents`, each has a result of its own;
@@ -47,7 +47,7 @@ async def publish(order: Order, running: TheRunning, response: Response) -> Publ
     """
     if isinstance(order, FundOrder):
         return await _publish_one(running, order)
-    results: list[Result | None] = [None] * len(order.documents)
+    results: list[OrderResult | None] = [None] * len(order.documents)
 
     async def put(place: int, document: str) -> None:
         results[place] = await _result(running, order, document)
@@ -58,10 +58,10 @@ async def publish(order: Order, running: TheRunning, response: Response) -> Publ
     found = [result for result in results if result is not None]
     failed = sum(result.problem is not None for result in found)
     response.status_code = 207 if failed else 202
-    return Results(results=found, published=len(found) - failed, failed=failed)
+    return OrderResults(results=found, published=len(found) - failed, failed=failed)
 
 
-async def _result(running: Running, order: FundsOrder, document: str) -> Result:
+async def _result(running: Running, order: FundsOrder, document: str) -> OrderResult:
     try:
         published = await _publish_one(running, order.each(document))
     except ValidationError as error:
@@ -69,8 +69,8 @@ async def _result(running: Running, order: FundsOrder, document: str) -> Result:
     except KNOWN as error:
         problem = problem_of(error)
     else:
-        return Result(document=document, status=202, published=published)
-    return Result(document=document, status=problem.status_code, problem=problem.problem)
+        return OrderResult(document=document, status=202, published=published)
+    return OrderResult(document=document, status=problem.status_code, problem=problem.problem)
 
 
 async def _publish_one(running: Running, order: FundOrder) -> Published:

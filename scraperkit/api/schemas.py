@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 
-from scraperkit.api.fields import LONGEST_CNPJ, Delivery, Document, MonthText
+from scraperkit.api.fields import LONGEST_CNPJ, Document, MonthText
 from scraperkit.api.problems import Problem
+from scraperkit.keys import DeliveryName
 from scraperkit.models import Month
 
 MOST_DOCUMENTS = 100
@@ -20,7 +21,7 @@ class _Order(BaseModel):
 
     from_date: MonthText | None = Field(None, description="first month, MM/YYYY; the fund's first if left out")
     to_date: MonthText | None = Field(None, description="last month, MM/YYYY; this month if left out")
-    delivery: Delivery = Field("stream", description="kept until done, or heard by the workers that listen now")
+    delivery: DeliveryName = Field("stream", description="kept until done, or heard by the workers that listen now")
     force: StrictBool = Field(False, description="scrape again what is done already")
 
     @model_validator(mode="after")
@@ -100,7 +101,7 @@ class Published(BaseModel):
     links: Links
 
 
-class Result(BaseModel):
+class OrderResult(BaseModel):
     """What became of one of several documents: either `published` or `problem`."""
 
     document: str = Field(description="as it was sent")
@@ -109,10 +110,10 @@ class Result(BaseModel):
     problem: Problem | None = None
 
 
-class Results(BaseModel):
+class OrderResults(BaseModel):
     """A result for each document, in the order sent."""
 
-    results: list[Result]
+    results: list[OrderResult]
     published: int = Field(description="how many were published", ge=0)
     failed: int = Field(description="how many were not", ge=0)
 

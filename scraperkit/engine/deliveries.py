@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scraperkit.engine.jobs import DeliveryName, Job, read_message
+from scraperkit.engine.jobs import Job, read_message
 from scraperkit.engine.registry import Session, redis_time
-from scraperkit.keys import Keys
+from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, get_args
 
 import redis as redis_py
 
@@ -23,12 +23,11 @@ from scraperkit.engine.redis_retry import AWAY, RedisRetry
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
-from scraperkit.keys import Keys
+from scraperkit.keys import Keys, Listen
 from scraperkit.sources.base import Source, check_source
 from scraperkit.sources.politeness import Politeness
 
 log = logging.getLogger(__name__)
-Listen = Literal["both", "stream", "pubsub"]
 # Redis does nothing else while it settles, and a Lua script unpacks no more than some thousand words at once.
 _SETTLED_AT_ONCE = 500
 # One prepares what is settled next while Redis works for the other.
@@ -80,8 +79,8 @@ class Worker:
         settings: Settings | None = None,
     ) -> None:
         check_source(source)
-        if delivery not in ("both", "stream", "pubsub"):
-            raise ConfigError(f"delivery: {delivery!r} is not one of 'both', 'stream', 'pubsub'")
+        if delivery not in get_args(Listen):
+            raise ConfigError(f"delivery: {delivery!r} is not one of {', '.join(map(repr, get_args(Listen)))}")
         check_client(redis)
         base = given_by(settings)
         self.settings = Settings.load(**base | {"threads": threads or base.get("threads", threads)})

@@ -12,11 +12,12 @@ import redis as redis_py
 from pydantic_core import to_json
 from redis.exceptions import NoScriptError
 
-from scraperkit.keys import Keys
+from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua.state import label
 from scraperkit.models import ScrapeRequest
 
 Action = Literal["ask", "pause", "failed", "succeeded"]
+Waiting = DeliveryName | Literal["retries"]
 _SHARED = ("prelude", "state")
 
 
@@ -66,7 +67,7 @@ def publish(
     batch_id: str,
     requests: Sequence[ScrapeRequest],
     *,
-    delivery: Literal["stream", "pubsub"],
+    delivery: DeliveryName,
     batch_ttl: int,
     claim_ttl: int,
 ) -> int | None:
@@ -276,7 +277,7 @@ def cancel(
     client: redis_py.Redis,
     keys: Keys,
     batch_id: str,
-    where: Literal["stream", "retries", "pubsub"],
+    where: Waiting,
     messages: Sequence[tuple[str, str]],
 ) -> int:
     """Cancel messages that nobody has begun, each given by its id and its handle there; return how many.
