@@ -20,7 +20,7 @@ FIND_PYTHON = found=; \
 	fi
 SETUP = $(FIND_PYTHON); "$$found" tools/setup.py
 
-# Much of the suite waits, so that four processes suit two cores.
+# Much of the suite waits, so that four processes suit two cores. ARGS="--random-order-seed=7" changes the order.
 TESTS = -n 4 --dist worksteal -m "not long"
 
 help: ## Show this list

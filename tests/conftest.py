@@ -17,8 +17,10 @@ from scraperkit.embedded import shared
 from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
-hypothesis.settings.register_profile("default", deadline=None)
+# On a busy machine, an example may take long to make and to run.
+UNHURRIED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("ci", **UNHURRIED, derandomize=True)
+hypothesis.settings.register_profile("default", **UNHURRIED)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 # Otherwise tqdm starts a monitor thread that lives until the process ends.

@@ -32,7 +32,7 @@ class TestOfTheStream:
         publisher.publish(months(3)).cancel()
         other = publisher.publish(months(1, year=2022))
         with Subscriber(redis, site, threads=1, namespace=namespace):
-            other.wait(20)
+            other.wait(60)
         assert set(site.asked) == {"01/2022"}
 
     def test_what_a_worker_holds_is_finished(self, redis, publisher, namespace):
@@ -40,11 +40,11 @@ class TestOfTheStream:
         settings = Settings.load(prefetch=0)
         with Subscriber(redis, site, threads=2, namespace=namespace, settings=settings):
             batch = publisher.publish(months(6))
-            assert site.inside.acquire(timeout=20)
-            assert site.inside.acquire(timeout=20)
+            assert site.inside.acquire(timeout=60)
+            assert site.inside.acquire(timeout=60)
             assert batch.cancel() == 4
             site.gate.set()
-            status = batch.wait(20)
+            status = batch.wait(60)
         assert str(status) == "6 published, 2 done, 4 cancelled"
 
     def test_what_waits_for_another_attempt_is_taken_back(self, redis, publisher, keys, namespace):
@@ -88,7 +88,7 @@ class TestOfTheStream:
     def test_what_is_done_stays_done(self, redis, publisher, namespace):
         batch = publisher.publish(months(2))
         with Subscriber(redis, FakeSite(), threads=2, namespace=namespace):
-            batch.wait(20)
+            batch.wait(60)
         assert batch.cancel() == 0
         assert batch.status().done == 2
 
@@ -96,7 +96,7 @@ class TestOfTheStream:
         batch = publisher.publish(months(2))
         batch.cancel()
         with Subscriber(redis, FakeSite(), threads=2, namespace=namespace):
-            status = publisher.publish(months(2)).wait(20)
+            status = publisher.publish(months(2)).wait(60)
         assert str(status) == "2 published, 2 done"
 
     def test_an_unknown_batch_is_an_error(self, redis, namespace):
@@ -125,10 +125,10 @@ class TestOfTheChannel:
     def test_what_was_done_for_another_batch_is_taken_back_for_this_one(self, redis, namespace):
         publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
         with Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
-            publisher.publish(months(1)).wait(20)
+            publisher.publish(months(1)).wait(60)
         with redis.pubsub() as deaf:
             deaf.subscribe(Keys(namespace).channel)
-            assert deaf.get_message(timeout=5)["type"] == "subscribe"
+            assert deaf.get_message(timeout=60)["type"] == "subscribe"
             batch = publisher.publish(months(2))
         assert (batch.cancel(), batch.cancel()) == (2, 0)
         assert batch.status().cancelled == 2
@@ -137,27 +137,27 @@ class TestOfTheChannel:
         site = GatedSite()
         with Subscriber(redis, site, threads=1, delivery="pubsub", namespace=namespace):
             batch = Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(1))
-            assert site.inside.acquire(timeout=20)
+            assert site.inside.acquire(timeout=60)
             assert batch.cancel() == 0
             site.gate.set()
-            assert str(batch.wait(20)) == "1 published, 1 done"
+            assert str(batch.wait(60)) == "1 published, 1 done"
 
     def test_published_again_it_is_done_after_all(self, redis, namespace):
         """Its claim says that it is finished for this batch, and must not keep workers from it."""
         publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
         with redis.pubsub() as deaf:
             deaf.subscribe(Keys(namespace).channel)
-            assert deaf.get_message(timeout=5)["type"] == "subscribe"
+            assert deaf.get_message(timeout=60)["type"] == "subscribe"
             assert publisher.publish(months(2)).cancel() == 2
         with Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
-            status = publisher.publish(months(2)).wait(20)
+            status = publisher.publish(months(2)).wait(60)
         assert str(status) == "2 published, 2 done"
 
     def test_is_remembered_for_the_time_that_its_publisher_was_set_to(self, redis, namespace, keys, monkeypatch):
         settings = Settings.load(namespace=namespace, claim_ttl=5_000)
         with redis.pubsub() as deaf:
             deaf.subscribe(keys.channel)
-            assert deaf.get_message(timeout=5)["type"] == "subscribe"
+            assert deaf.get_message(timeout=60)["type"] == "subscribe"
             batch = Publisher(redis, delivery="pubsub", settings=settings).publish(months(1))
         monkeypatch.setenv("SCRAPERKIT_CLAIM_TTL", "7")
         assert Batch.find(redis, batch.id, namespace=namespace).cancel() == 1

@@ -7,7 +7,7 @@ import time
 
 from support.fakes import FakeSite, GatedSite, months
 from support.waiting import wait_until
-from support.workers import subscriber
+from support.workers import LIVELY, subscriber
 
 from scraperkit.health import Health
 from scraperkit.keys import Keys
@@ -23,7 +23,7 @@ def test_nothing_there_is_told_as_such(redis, namespace):
 def test_a_worker_and_its_queue(redis, namespace, publisher):
     site = GatedSite()
     publisher.publish(months(5))
-    with subscriber(redis, namespace, site, threads=3, name="anna", heartbeat=0.1) as one:
+    with subscriber(redis, namespace, site, threads=3, name="anna", **LIVELY) as one:
         assert wait_until(lambda: one.health().in_hand == 3)
         health = one.health()
         assert (health.lag, health.pending, health.retries, health.dead) == (2, 3, 0, 0)
@@ -51,7 +51,7 @@ def test_a_worker_that_fell_silent_is_named_and_then_forgotten(redis, namespace,
         redis.xgroup_createconsumer(keys.jobs, keys.group, "bob")
         assert Health.read(redis, namespace=namespace).stale == ("bob",)
     redis.zadd(keys.workers, {"bob": 1.0})
-    with subscriber(redis, namespace, FakeSite(), name="anna", lease=0.2, heartbeat=0.1):
+    with subscriber(redis, namespace, FakeSite(), name="anna", **LIVELY):
         assert wait_until(lambda: not Health.read(redis, namespace=namespace).stale)
         # Anna herself is a consumer from her first read on.
         assert wait_until(lambda: {each["name"] for each in redis.xinfo_consumers(keys.jobs, keys.group)} == {"anna"})
@@ -59,9 +59,9 @@ def test_a_worker_that_fell_silent_is_named_and_then_forgotten(redis, namespace,
 
 def test_a_dead_worker_is_not_forgotten_while_something_of_it_is_pending(redis, namespace, keys, publisher):
     site = GatedSite()
-    with subscriber(redis, namespace, site, threads=1, prefetch=0, name="anna", lease=0.4, heartbeat=0.1):
+    with subscriber(redis, namespace, site, threads=1, prefetch=0, name="anna", **LIVELY):
         publisher.publish(months(2))
-        assert site.inside.acquire(timeout=10)
+        assert site.inside.acquire(timeout=60)
         redis.xreadgroup(keys.group, "bob", {keys.jobs: ">"})
         redis.zadd(keys.workers, {"bob": 1.0})
         # Anna's one thread is busy, so she cannot take it over; her upkeep goes on all the same.
@@ -80,7 +80,7 @@ def test_the_library_logs_by_child_loggers_and_installs_no_handler(redis, namesp
     password = redis_url.split(":")[2].split("@")[0]
     redis.xadd(Keys(namespace).jobs, {"message": "rubbish"})
     with subscriber(redis, namespace, FakeSite()):
-        publisher.publish(months(2)).wait(30)
+        publisher.publish(months(2)).wait(60)
     ours = [record for record in caplog.records if record.name.startswith("scraperkit.")]
     assert ours
     assert not any(logging.getLogger(record.name).handlers for record in ours)

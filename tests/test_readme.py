@@ -32,7 +32,7 @@ def test_the_ten_lines_run_as_a_script_without_a_warning(alone):
         cwd=alone,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=240,
         check=False,
     )
     assert ended.stderr == ""
@@ -43,7 +43,7 @@ def test_the_ten_lines_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch
     monkeypatch.delenv("MPLBACKEND")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TEN_LINES)])
     nbclient.NotebookClient(
-        notebook, timeout=90, kernel_name="python3", resources={"metadata": {"path": alone}}
+        notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": alone}}
     ).execute()
     outputs = notebook.cells[0].outputs
     assert not [output for output in outputs if output.output_type == "error"]

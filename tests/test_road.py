@@ -40,7 +40,7 @@ def test_all_funds_of_the_sample_arrive_to_the_last_decimal_and_nothing_else(red
         requests = [request for fund in funds.values() for request in fund.months("2021-01", "2023-12")]
         with sk.Subscriber(redis, source, threads=8, namespace=namespace):
             batch = sk.Publisher(redis, namespace=namespace).publish(requests)
-            status = batch.wait(110)
+            status = batch.wait(240)
 
     assert len(cnpjs) == 20
     last = {row["pk"]: row["ended_on"] or "2023-12-31" for row in listed}
@@ -85,5 +85,5 @@ def test_a_site_that_fails_now_and_then_delays_but_loses_nothing(redis, namespac
         fund = sk.Fund("18993924000100", "132922")
         with sk.Subscriber(redis, source, settings=settings):
             batch = sk.Publisher(redis, namespace=namespace).publish(fund.months("2022-01", "2022-12"))
-            status = batch.wait(100)
+            status = batch.wait(240)
     assert (status.done, status.failed) == (12, 0)

@@ -72,13 +72,13 @@ class TestCtrlC:
         assert live_workers(redis, Keys(namespace)) == []
         one._ready = threading.Event()
         with one:
-            assert Publisher(redis, namespace=namespace).publish(months(1)).wait(30).done == 1
+            assert Publisher(redis, namespace=namespace).publish(months(1)).wait(60).done == 1
 
     def test_in_a_stop_can_be_made_up_for_by_another(self, redis, namespace, monkeypatch):
         site = GatedSite()
         one = Subscriber(redis, site, threads=1, namespace=namespace).start()
         batch = Publisher(redis, namespace=namespace).publish(months(1))
-        assert site.inside.acquire(timeout=10)
+        assert site.inside.acquire(timeout=60)
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(one, "_ended", _Interrupted())
             one.stop()

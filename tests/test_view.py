@@ -28,7 +28,7 @@ def failing_batch(redis, namespace):
 
     with subscriber(redis, namespace, FakeSite(answer), max_attempts=1):
         batch = Publisher(redis, namespace=namespace).publish(months(5))
-        batch.wait(30)
+        batch.wait(60)
     return batch
 
 
@@ -78,7 +78,7 @@ class TestOthers:
 
     def test_a_subscriber_says_what_it_is_at(self, redis, namespace):
         with subscriber(redis, namespace, FakeSite(), threads=2, name="anna") as one:
-            Publisher(redis, namespace=namespace).publish(months(2)).wait(30)
+            Publisher(redis, namespace=namespace).publish(months(2)).wait(60)
             text, _ = shown(one)
             assert "anna is listening" in text
             assert "0 busy of 2" in text

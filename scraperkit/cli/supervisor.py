@@ -134,10 +134,14 @@ class Supervisor:
 
     def _bury(self) -> None:
         """Find the workers that have died, and schedule their replacements."""
-        for child in self._children:
-            code = child.process.poll() if child.process is not None else None
-            if code is None:
-                continue
+        dead = [
+            (child, code)
+            for child in self._children
+            if child.process is not None and (code := child.process.poll()) is not None
+        ]
+        if dead:
+            self._listen(0)  # a worker that has just died may have said READY just before
+        for child, code in dead:
             now = time.monotonic()
             who = child.name or "a worker that was not ready yet"
             child.deaths = child.deaths + 1 if now - child.started_at < _AT_ONCE else 1

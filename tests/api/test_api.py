@@ -310,7 +310,7 @@ async def _first_chunk(app, path: str) -> bytes:
 
     async with app.router.lifespan_context(app):
         asked = asyncio.create_task(app(scope, receive, send))
-        first = await asyncio.wait_for(taken, 10)
+        first = await asyncio.wait_for(taken, 60)
         asked.cancel()
         await asyncio.wait([asked])
     return first
@@ -454,7 +454,7 @@ class TestBatches:
         batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
         path = f"/v1/batches/{batch_id}"
         with sk.Subscriber(redis, site, threads=1, namespace=namespace, settings=settings):
-            assert site.inside.acquire(timeout=10)
+            assert site.inside.acquire(timeout=60)
             told = own.delete(path).json()
             assert told["now_cancelled"] == told["cancelled"] == 2
             assert told["pending"] == 1

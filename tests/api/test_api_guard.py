@@ -9,13 +9,15 @@ import re
 import shutil
 import stat
 import subprocess
+from types import SimpleNamespace
 
 import httpx
 import pytest
+from limits.aio.storage import memory
 from support.pricer import CNPJ, COMMAND, FakeSearch, command, fields, pricer
 from support.waiting import wait_until
 
-from scraperkit.api import create_app
+from scraperkit.api import create_app, ratelimit
 from scraperkit.api.keyring import Keyring
 from scraperkit.cli.exits import CONFIG
 from scraperkit.config import Settings
@@ -119,8 +121,8 @@ class TestKeys:
         keys = (KEY, OTHER, "wrong-key-wrong-key")
         with command("api", "--port", "0", environment=given) as (process, url):
             for key in keys:
-                httpx.get(f"{url}/v1/funds", headers={"X-API-Key": key}, timeout=10)
-                httpx.get(f"{url}/v1/funds", headers={"Authorization": f"Bearer {key}"}, timeout=10)
+                httpx.get(f"{url}/v1/funds", headers={"X-API-Key": key}, timeout=60)
+                httpx.get(f"{url}/v1/funds", headers={"Authorization": f"Bearer {key}"}, timeout=60)
         settings = Settings.load(api_keys=KEY, api_keys_file=keys_file)
         shown = process.said + repr(settings) + str(settings) + repr(Keyring(settings)) + repr(vars(Keyring(settings)))
         assert "GET /v1/funds" in shown
@@ -189,7 +191,10 @@ async def _status(app, server) -> int:
 
 
 class TestRate:
-    def test_is_shared_by_all_pricers_of_a_redis_and_counts_each_key(self, redis_url, namespace, keys_file):
+    def test_is_shared_by_all_pricers_of_a_redis_and_counts_each_key(
+        self, redis_url, namespace, keys_file, monkeypatch
+    ):
+        monkeypatch.setattr(ratelimit, "_TIMEOUT", 60.0)  # or a slow Redis counts as unreachable
         settings = {"api_keys_file": keys_file, "api_rate": 5}
         with pricer(redis_url, namespace, **settings) as one, pricer(redis_url, namespace, **settings) as two:
             for client in (one, two):  # the first call of each connects it
@@ -202,7 +207,9 @@ class TestRate:
             assert two.get("/v1/funds", headers={"X-API-Key": OTHER}).status_code == 200
             assert one.get("/health").status_code == 200
 
-    def test_without_redis_each_pricer_counts_alone(self, tmp_path, namespace, keys_file):
+    def test_without_redis_each_pricer_counts_alone(self, tmp_path, namespace, keys_file, monkeypatch):
+        # Without Redis, windows follow the clock; if a minute ended during the test, more requests would pass.
+        monkeypatch.setattr(memory, "time", SimpleNamespace(time=lambda: 1_700_000_030.0))
         with EmbeddedServer(tmp_path / "redis") as server:
             with pricer(server.url, namespace, api_keys_file=keys_file, api_rate=5) as client:
                 assert client.get("/v1/funds", headers=WITH_KEY).status_code == 200
@@ -282,10 +289,11 @@ class TestBrowsers:
         with playwright.sync_playwright() as driver:
             browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page()
+            page.set_default_timeout(120_000)
             page.on("request", lambda request: asked.append(request.url))
             page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
             page.goto(f"{unlocked.base_url}/docs")
-            page.get_by_text("Have the months of one fund, or of several, scraped").wait_for(timeout=20_000)
+            page.get_by_text("Have the months of one fund, or of several, scraped").wait_for()
             browser.close()
         assert not [url for url in asked if not url.startswith((str(unlocked.base_url), "data:"))]
         assert not said
@@ -303,8 +311,10 @@ class TestSettings:
         given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_API_KEYS_FILE": str(keys_file)}
         with command("api", "--host", "0.0.0.0", "--port", "0", environment=given) as (_, url):
             port = url.rpartition(":")[2]
-            assert httpx.get(f"http://127.0.0.1:{port}/health", headers={"Host": "pricer"}).status_code == 200
-            assert httpx.get(f"http://127.0.0.1:{port}/v1/funds", headers=WITH_KEY).status_code == 200
+            assert (
+                httpx.get(f"http://127.0.0.1:{port}/health", headers={"Host": "pricer"}, timeout=60).status_code == 200
+            )
+            assert httpx.get(f"http://127.0.0.1:{port}/v1/funds", headers=WITH_KEY, timeout=60).status_code == 200
 
     def test_a_wrong_setting_is_one_sentence(self, redis_url, tmp_path):
         assert "cannot read" in _refusal(REDIS_URL=redis_url, SCRAPERKIT_API_KEYS_FILE=str(tmp_path / "nothing"))

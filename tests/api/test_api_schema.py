@@ -25,14 +25,14 @@ def test_no_input_breaks_it_and_every_answer_is_as_documented(redis_url, tmp_pat
                 [
                     *(Path(sys.executable).parent / "schemathesis", "--config-file", TESTS / "schemathesis.toml"),
                     *("run", f"{running.client.base_url}/openapi.json", "--header", f"X-API-Key: {KEY}"),
-                    *("--max-examples", EXAMPLES, "--request-timeout", "10", "--warnings", "off", "--no-color"),
+                    *("--max-examples", EXAMPLES, "--request-timeout", "60", "--warnings", "off", "--no-color"),
                     *("--generation-database", "none", *(["--seed", "1"] if os.environ.get("CI") else [])),
                 ],
                 cwd=tmp_path,
                 env=os.environ | {"PYTHONPATH": str(TESTS), "SCHEMATHESIS_HOOKS": "schema_hooks"},
                 capture_output=True,
                 text=True,
-                timeout=100,
+                timeout=240,
                 check=False,
             )
     assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr

@@ -29,7 +29,14 @@ from scraperkit.models import Fund
 from scraperkit.sources.politeness import Politeness
 
 QUARTER = {"document": CNPJ, "from_date": "01/2022", "to_date": "03/2022"}
-PROMPT = 2.0  # seconds: far more than an answer takes here, and far less than what it must not wait for
+TOO_LATE = "timeout graceful shutdown exceeded"  # what uvicorn logs when it breaks off an answer
+
+
+class Impatient(threading.Event):
+    """Fail whoever waits for this event."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        raise AssertionError(f"waited for {timeout} s")
 
 
 @pytest.fixture
@@ -165,22 +172,20 @@ class TestSlowSite:
                     orders = [QUARTER | {"document": cnpj} for cnpj in cnpjs]
                     asked = [clients.submit(api.post, "/v1/funds", json=order) for order in orders]
                     for _ in range(2):
-                        assert source.inside.acquire(timeout=10)
+                        assert source.inside.acquire(timeout=60)
                     for path in ("/health", "/ready", "/metrics", "/v1/funds", "/v1/dead"):
-                        began = time.monotonic()
                         assert api.get(path).status_code == 200, path
-                        assert time.monotonic() - began < PROMPT
                     assert not any(answer.done() for answer in asked)
                     assert not source.inside.acquire(blocking=False), "more asked the site at once than may"
                     source.gate.set()
-                    assert [answer.result(10).status_code for answer in asked] == [202] * len(cnpjs)
+                    assert [answer.result(60).status_code for answer in asked] == [202] * len(cnpjs)
 
     def test_one_asks_for_a_fund_that_many_want(self, redis_url, namespace, source):
         with pricer(redis_url, namespace, source, api_lookups=4) as api, ThreadPoolExecutor(4) as clients:
             asked = [clients.submit(api.post, "/v1/funds", json=QUARTER) for _ in range(4)]
-            assert source.inside.acquire(timeout=10)
+            assert source.inside.acquire(timeout=60)
             source.gate.set()
-            assert [answer.result(10).status_code for answer in asked] == [202] * 4
+            assert [answer.result(60).status_code for answer in asked] == [202] * 4
         assert len(source.asked) == 1
 
     def test_too_many_that_wait_for_it_are_503(self, redis_url, namespace, source):
@@ -191,17 +196,15 @@ class TestSlowSite:
             assert refused.status_code == 503
             assert refused.json()["type"].endswith(":busy")
             source.gate.set()
-            assert sorted(answer.result(10).status_code for answer in asked) == [202, 202, 503]
+            assert sorted(answer.result(60).status_code for answer in asked) == [202, 202, 503]
 
     def test_a_site_that_is_left_alone_is_not_waited_for(self):
-        settings = Settings.load(site_patience=1.0, rate=100.0)
+        settings = Settings.load(site_patience=100.0, rate=100.0)
         politeness = Politeness("http://site.example/", settings)
-        assert politeness.wait(threading.Event())
+        assert politeness.wait(Impatient())
         politeness.pause(300)
-        began = time.monotonic()
         with pytest.raises(sk.errors.SiteUnavailable, match=r"site\.example .*try again in"):
-            politeness.wait(threading.Event())
-        assert time.monotonic() - began < PROMPT
+            politeness.wait(Impatient())
 
 
 class TestStreams:
@@ -228,17 +231,16 @@ class TestStreams:
                 assert api.get(path).status_code == 503
             assert wait_until(lambda: _status_of(api, path) == 200)
 
-    def test_end_when_the_server_stops(self, redis_url, namespace):
-        with served(redis_url, namespace) as (url, server), httpx.Client(base_url=url, timeout=20) as api:
+    def test_end_when_the_server_stops(self, redis_url, namespace, caplog):
+        with served(redis_url, namespace) as (url, server), httpx.Client(base_url=url, timeout=60) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]
             with api.stream("GET", f"/v1/batches/{batch}/events") as answer:
                 lines = answer.iter_lines()
                 assert next(lines) == "event: progress"
                 server.should_exit = True
-                began = time.monotonic()
                 rest = list(lines)
-                assert time.monotonic() - began < PROMPT
         assert not any(line.startswith("event: finished") for line in rest)
+        assert TOO_LATE not in caplog.text
 
 
 def _status_of(api, path: str) -> int:
@@ -267,16 +269,15 @@ class TestCommand:
         batch = sk.Publisher(redis, namespace=namespace).publish(Fund(CNPJ, "1").months("2022-01", "2022-02"))
         with command("api", "--port", "0", environment=environment) as (process, url):
             assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+", url)
-            with httpx.stream("GET", f"{url}/v1/batches/{batch.id}/events", timeout=20) as answer:
+            with httpx.stream("GET", f"{url}/v1/batches/{batch.id}/events", timeout=60) as answer:
                 lines = answer.iter_lines()
                 assert next(lines) == "event: progress"
-                began = time.monotonic()
                 process.send_signal(signal.SIGTERM)
                 assert not any(line.startswith("event:") for line in lines)
-                assert process.wait(15) == 0
-                assert time.monotonic() - began < 5
+                assert process.wait(60) == 0
         password = environment["REDIS_URL"].split("@")[0].rpartition(":")[2]
         assert "GET /v1/batches" in process.said
+        assert TOO_LATE not in process.said
         assert password not in process.said
 
     def test_ends_with_0_although_the_site_does_not_answer(self, environment):
@@ -286,10 +287,10 @@ class TestCommand:
             command("api", "--port", "0", "--url", site, environment=environment | impatient) as (process, url),
             ThreadPoolExecutor(1) as clients,
         ):
-            asked = clients.submit(httpx.post, f"{url}/v1/funds", json=QUARTER, timeout=30)
+            asked = clients.submit(httpx.post, f"{url}/v1/funds", json=QUARTER, timeout=60)
             assert wait_until(lambda: _connections(site))
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
             assert asked.result().status_code == 503
 
     def test_a_port_that_is_taken_is_one_sentence_and_worth_another_start(self, environment):
@@ -312,8 +313,8 @@ class TestCommand:
         with socket.create_server(("127.0.0.1", 0)) as closed:
             nobody = f"redis://:s3cret@127.0.0.1:{closed.getsockname()[1]}"
         with command("api", "--port", "0", environment=environment | {"REDIS_URL": nobody}) as (process, url):
-            assert httpx.get(f"{url}/health").status_code == 200
-            assert httpx.get(f"{url}/ready").status_code == 503
+            assert httpx.get(f"{url}/health", timeout=60).status_code == 200
+            assert httpx.get(f"{url}/ready", timeout=60).status_code == 503
         assert "starting without Redis" in process.said
         assert "s3cret" not in process.said
 
@@ -321,6 +322,6 @@ class TestCommand:
         words = [Path(COMMAND).parent / "uvicorn", "scraperkit.api:app", "--port", "0"]
         with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
             url = next(found[0] for line in process.stderr if (found := re.search(r"http://127\.0\.0\.1:[0-9]+", line)))
-            assert httpx.get(f"{url}/v1/funds", timeout=20).json() == {"funds": [], "next": None}
+            assert httpx.get(f"{url}/v1/funds", timeout=60).json() == {"funds": [], "next": None}
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)

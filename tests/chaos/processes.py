@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import IO, Self
+
+from support.waiting import PATIENCE, wait_until
 
 FOLDER = Path(__file__).parent
 WORK = (str(Path(sys.executable).parent / "scraperkit"), "work")
@@ -71,19 +72,15 @@ class Child:
         """The last line that it said."""
         return (self.output.strip().splitlines() or [""])[-1]
 
-    def ready(self, seconds: float = 20.0) -> Self:
+    def ready(self, seconds: float = PATIENCE) -> Self:
         """Wait until it says READY."""
         assert self.says("READY", seconds), f"not ready, exit code {self.code}:\n{self.output}"
         return self
 
-    def says(self, word: str, seconds: float = 20.0) -> bool:
+    def says(self, word: str, seconds: float = PATIENCE) -> bool:
         """Wait until it has said a word; tell whether it has, before its end."""
-        deadline = time.monotonic() + seconds
-        while word not in self.output:
-            if time.monotonic() > deadline or (self.code is not None and word not in self.output):
-                return False
-            time.sleep(0.02)
-        return True
+        wait_until(lambda: word in self.output or self.code is not None, seconds)
+        return word in self.output
 
     def pause(self) -> None:
         """SIGSTOP: it stands still and does not know."""
@@ -101,12 +98,12 @@ class Child:
         if self.code is None:  # else its id may be another's by now
             self._process.send_signal(number)
 
-    def stop(self, seconds: float = 20.0) -> int:
+    def stop(self, seconds: float = PATIENCE) -> int:
         """SIGTERM, and wait for the end; return the exit code."""
         self.ask_to_stop()
         return self.wait(seconds)
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = PATIENCE) -> int:
         """Wait for the end; return the exit code."""
         return self._process.wait(seconds)
 

@@ -17,6 +17,7 @@ from typing import Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
+from support.waiting import PATIENCE
 
 from scraperkit.lua import scripts
 
@@ -38,7 +39,7 @@ class Fault:
         self.action = action
         self._struck = threading.Event()
 
-    def struck(self, seconds: float = 10.0) -> bool:
+    def struck(self, seconds: float = PATIENCE) -> bool:
         """Wait until it has happened; tell whether it did."""
         return self._struck.wait(seconds)
 
@@ -78,7 +79,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10), "the proxy does not listen"
+        assert self._ready.wait(60), "the proxy does not listen"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -143,7 +144,7 @@ class Proxy:
         async def act() -> Answer:
             return action()
 
-        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(60)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

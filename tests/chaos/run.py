@@ -24,7 +24,7 @@ from chaos.verify import Verdict, verify
 from chaos.world import Scale, World
 
 CALM_SECONDS = 180.0
-STANDSTILL_SECONDS = 45.0
+STANDSTILL_SECONDS = 90.0
 
 
 class Run:

@@ -89,7 +89,7 @@ class World:
             self.proxy = self._stack.enter_context(Proxy(self.server.url, seed=self.scale.seed))
             client = self._stack.enter_context(connect(self.server.url))
             #: A client of one's own, past the proxy.
-            self.redis: Any = self._stack.enter_context(sibling(client, socket_timeout=5))
+            self.redis: Any = self._stack.enter_context(sibling(client, socket_timeout=30))
             self.sync_always()
             self._start_site()
             for _ in range(self.scale.workers):
@@ -211,7 +211,7 @@ class World:
             return False
         return all(Batch(self.redis, batch, namespace=NAMESPACE).status().finished for batch in batches)
 
-    def stop_workers(self, seconds: float = 30.0) -> None:
+    def stop_workers(self, seconds: float = 90.0) -> None:
         """SIGTERM to all at once; each must end with 0."""
         for worker in self.workers:
             worker.ask_to_stop()

@@ -50,7 +50,7 @@ def run(environment, tmp_path):
             cwd=tmp_path,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=120,
             check=False,
         )
         assert (ended.returncode == 0) == ok, ended.stdout + ended.stderr
@@ -75,7 +75,7 @@ def worker(environment):
         assert process.stdout.readline().startswith("READY ")
         yield process
         process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     assert "Traceback" not in log
 
@@ -186,7 +186,7 @@ class TestReplica:
             with sk.CvmPages(url) as source:
                 assert source.find_fund(CNPJ).pk == "132922"
             process.send_signal(signal.SIGTERM)
-            _, told = process.communicate(timeout=30)
+            _, told = process.communicate(timeout=60)
         assert process.returncode == 0
         assert f"SCRAPERKIT_CVM_URL={url}" in told
 
@@ -234,7 +234,7 @@ def test_ctrl_c_ends_a_worker_as_tidily_as_sigterm(environment, redis, namespace
     ) as process:
         assert process.stdout.readline().startswith("READY ")
         process.send_signal(signal.SIGINT)
-        _, log = process.communicate(timeout=30)
+        _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     assert not redis.exists(Keys(namespace).workers)
 

@@ -36,46 +36,50 @@ def site():
 
 @pytest.fixture
 def around(redis_url, namespace, site):
-    return environment(redis_url, namespace, cvm_url=site.url, heartbeat=0.3)
+    return environment(redis_url, namespace, cvm_url=site.url, heartbeat=2.0)
 
 
 def ended(command, around, **changes: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, env=around | changes, capture_output=True, text=True, timeout=60)
+    return subprocess.run(command, env=around | changes, capture_output=True, text=True, timeout=120)
 
 
 class TestTheCommand:
     def test_a_worker_process_that_dies_is_replaced_and_nothing_is_lost(self, around, redis, namespace, site, tmp_path):
+        # The dead worker's name expires before its replacement starts, which then inherits the name and the jobs.
+        around |= {"SCRAPERKIT_HEARTBEAT": "0.3", "SCRAPERKIT_LEASE": "20"}
+
+        def workers():
+            return Health.read(redis, namespace=namespace).workers
+
         with Child((*WORK, "--threads", "2", "--processes", "3"), around, tmp_path / "log") as parent:
             parent.ready()
             names = next(line for line in parent.output.splitlines() if line.startswith("READY")).split()[1:]
-            workers = Health.read(redis, namespace=namespace).workers
-            assert sorted(names) == [worker.name for worker in workers]
+            assert wait_until(lambda: sorted(names) == [worker.name for worker in workers()])
             assert len(set(names)) == 3
-            children = {worker.pid for worker in workers}
-            assert children == {child.pid for child in psutil.Process(parent.pid).children()}
+            children = {child.pid for child in psutil.Process(parent.pid).children()}
+            assert wait_until(lambda: {worker.pid for worker in workers()} == children)
 
             site.latency = 0.05
             with sk.CvmPages(site.url) as source:
                 months = source.find_fund(CNPJ).months("2022-01", "2023-12")
             batch = sk.Publisher(redis, namespace=namespace).publish(months)
-            assert wait_until(lambda: batch.status().done >= 2, 30)
+            assert wait_until(lambda: batch.status().done >= 2)
             os.kill(next(iter(children)), signal.SIGKILL)
             assert parent.says("replacing it")
             site.latency = 0
             assert batch.wait(60).done == 24
             assert wait_until(
                 lambda: (
-                    {worker.pid for worker in Health.read(redis, namespace=namespace).workers}
+                    {worker.pid for worker in workers()}
                     == {child.pid for child in psutil.Process(parent.pid).children()}
                     and len(psutil.Process(parent.pid).children()) == 3
-                ),
-                30,
+                )
             )
 
             left = psutil.Process(parent.pid).children()
-            assert parent.stop(30) == 0
+            assert parent.stop(60) == 0
             assert not [child for child in left if child.is_running()]
-            assert not Health.read(redis, namespace=namespace).workers
+            assert not workers()
             assert parent.output.count("READY") == 1, "one line when all listen, none later"
 
     @pytest.mark.parametrize("processes", ["1", "2"])
@@ -106,7 +110,7 @@ class TestTheCommand:
         with socket.create_server(("127.0.0.1", 0)) as silent:  # a Redis that takes the connection and says nothing
             url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
             with Child(WORK, around | {"REDIS_URL": url}, tmp_path / "log") as worker:
-                silent.settimeout(30)
+                silent.settimeout(60)
                 connection, _ = silent.accept()
                 with connection:
                     assert worker.stop() == 0
@@ -117,7 +121,7 @@ class TestTheCommand:
             parent.ready()
             children = psutil.Process(parent.pid).children()
             os.kill(parent.pid, signal.SIGKILL)
-            assert wait_until(lambda: not any(map(alive, children)), 30)
+            assert wait_until(lambda: not any(map(alive, children)))
         assert not Health.read(redis, namespace=namespace).workers, "each has said farewell"
         assert {"orphan-1", "orphan-2"} <= set(parent.output.split())
 
@@ -174,26 +178,27 @@ class TestSupervisor:
     def _quick(self, monkeypatch):
         monkeypatch.setattr(supervisor_module, "_FIRST_PAUSE", 0.01)
         monkeypatch.setattr(supervisor_module, "_TICK", 0.02)
+        monkeypatch.setattr(supervisor_module, "_AT_ONCE", 60.0)
 
     def child(self, script: str) -> list[str]:
         start = "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
         return [sys.executable, "-S", "-c", start + textwrap.dedent(script)]
 
-    def run(self, *scripts: str, until=lambda: False, stop_deadline: float = 10.0, silence: float = 30.0) -> int:
+    def run(self, *scripts: str, until=lambda: False, stop_deadline: float = 60.0, silence: float = 60.0) -> int:
         """Run a supervisor here; once `until` holds, this process gets a SIGTERM."""
         over = threading.Event()
 
         def end() -> None:
-            if wait_until(lambda: over.is_set() or until(), 30) and not over.is_set():
+            if wait_until(lambda: over.is_set() or until()) and not over.is_set():
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        ender = threading.Thread(target=end)
-        ender.start()
-        supervisor = supervisor_module.Supervisor(
+        self.supervisor = supervisor_module.Supervisor(
             [self.child(script) for script in scripts], stop_deadline=stop_deadline, silence=silence
         )
+        ender = threading.Thread(target=end)
+        ender.start()
         try:
-            return supervisor.run()
+            return self.supervisor.run()
         finally:
             over.set()
             ender.join()
@@ -215,12 +220,23 @@ class TestSupervisor:
         script = f"""
             lives = {str(lives)!r}
             print("READY x", flush=True)
-            time.sleep(0.1)
             with open(lives, "a") as file:
                 file.write("x")
             os._exit(69)  # at once: while Python ends, it heeds no signal any more
             """
         assert self.run(script, until=lambda: told(lives) > 5) == 0
+
+    def test_a_worker_that_was_ready_counts_as_ready_even_if_it_dies_before_its_parent_looks(self):
+        script = "print('READY x', flush=True); os._exit(69)"
+        supervisor = supervisor_module.Supervisor([self.child(script)], stop_deadline=60, silence=60)
+        try:
+            supervisor._start_those_due()
+            supervisor._children[0].process.wait(60)
+            supervisor._bury()
+            assert supervisor._given_up is None
+        finally:
+            supervisor._kill_all()
+            supervisor._selector.close()
 
     def test_one_whose_loop_stands_still_is_killed_and_replaced(self, tmp_path, caplog):
         lives = tmp_path / "lives"
@@ -233,16 +249,20 @@ class TestSupervisor:
         assert "still has been silent" in caplog.text
         assert "ended by SIGKILL" in caplog.text
 
-    def test_one_that_gives_signs_of_life_is_left_in_peace(self, tmp_path, caplog):
-        beats = tmp_path / "beats"
-        script = f"""
+    def test_one_that_gives_signs_of_life_is_heard_each_time(self, caplog):
+        script = """
             print("READY well", flush=True)
             while True:
                 print("ALIVE", flush=True)
-                open({str(beats)!r}, "a").write("x")
                 time.sleep(0.05)
             """
-        assert self.run(script, until=lambda: told(beats) > 20, silence=0.6) == 0
+        heard = set()
+
+        def heard_often() -> bool:
+            heard.add(self.supervisor._children[0].heard_at)
+            return len(heard) > 5
+
+        assert self.run(script, until=heard_often) == 0
         assert "silent" not in caplog.text
 
     def test_nobody_is_blamed_for_a_time_in_which_the_parent_itself_stood_still(self, tmp_path, caplog, monkeypatch):
@@ -256,7 +276,7 @@ class TestSupervisor:
             assert process.poll() is None
             child.heard_at -= 100
             supervisor._kill_the_silent(time.monotonic(), excused=False)
-            assert process.wait(10) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
 
     def test_one_that_does_not_stop_is_killed_at_the_deadline(self, tmp_path, monkeypatch, caplog):
         monkeypatch.setattr(supervisor_module, "SLACK", 0.3)

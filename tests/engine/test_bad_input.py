@@ -80,7 +80,7 @@ _raw = st.one_of(
 )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(messages=st.lists(_raw, min_size=1, max_size=8))
 def test_any_message_is_settled(redis, namespace, keys, messages):
     async def go() -> Counter[str]:
@@ -124,10 +124,10 @@ class TestASourceThatReturnsRubbish:
 
         with subscriber(redis, namespace, FakeSite(fetch), threads=2, max_attempts=1):
             batch = Publisher(redis, namespace=namespace).publish(months(2))
-            assert str(batch.wait(30)) == "2 published, 1 done, 1 failed"
+            assert str(batch.wait(60)) == "2 published, 1 done, 1 failed"
         assert says in batch.failures()["error"].item()
 
-    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(st.lists(st.builds(DailyQuote, *[st.none() | st.integers() | st.text(max_size=9) | st.floats()] * 8)))
     def test_kills_no_worker(self, redis, namespace, quotes):
         async def go() -> Counter[str]:

@@ -33,7 +33,8 @@ from scraperkit.sources import CvmPages
 from scraperkit.sources.politeness import Politeness
 from scraperkit.subscriber import Subscriber
 
-QUICK = {"lease": 1.0, "heartbeat": 0.3, "backoff": 0.05, "threads": 2, "max_attempts": 5}
+# A short lease makes upkeep frequent; the longer heartbeat keeps a name through a second in which a worker is starved.
+QUICK = {"lease": 1.0, "heartbeat": 2.0, "backoff": 0.05, "threads": 2, "max_attempts": 5}
 AN_HOUR = 3600.0
 
 
@@ -97,9 +98,18 @@ def pending(redis, keys: Keys, consumer: str = "") -> int:
     return found.get(consumer, 0) if consumer else sum(found.values())
 
 
+def leased_at(redis, keys: Keys) -> float:
+    """Return when the lease of the only pending entry was last renewed, in seconds by the clock of Redis."""
+    with redis.pipeline() as together:
+        together.time()
+        together.xpending_range(keys.jobs, keys.group, "-", "+", 1)
+        (seconds, microseconds), (entry,) = together.execute()
+    return seconds + microseconds / 1e6 - entry["time_since_delivered"] / 1000
+
+
 def quick(publisher: Publisher) -> None:
     """Have workers find that fetching is quick, so that they fetch ahead."""
-    assert publisher.publish(months(80, year=2000)).wait(30).done == 80
+    assert publisher.publish(months(80, year=2000)).wait(60).done == 80
 
 
 def outcomes(batch) -> Counter[str]:
@@ -118,11 +128,12 @@ class TestAWorkerThatDies:
             dying = process((*WORK, "--url", site.url)).ready()
             batch = publisher.publish(months(1, year=2022))
             assert wait_until(lambda: pending(redis, keys) == 1)
-            other = subscriber(source)
+            # A lease too long for a starved worker to lose: a takeover while the site is slow would hang.
+            other = subscriber(source, lease=5.0)
             dying.kill()
             site.latency = 0.0
             # Nothing is published any more: only a clock can tell the other that there is something to do.
-            assert batch.wait(20).done == 1
+            assert batch.wait(60).done == 1
             assert batch.events()["worker"].str.startswith(f"{other.name}/").all()
 
     @pytest.mark.parametrize("kind", ["TS.MADD", "commit"])
@@ -134,7 +145,7 @@ class TestAWorkerThatDies:
         batch = publisher.publish(months(1))
         assert fault.struck()
         subscriber(FakeSite())
-        assert batch.wait(20).done == 1
+        assert batch.wait(60).done == 1
         assert outcomes(batch) == {"done": 1}
         assert redis.execute_command("TS.GET", keys.series(FUND.cnpj, "quota"))[1] == 2021.01
 
@@ -169,17 +180,17 @@ class TestAWorkerThatDies:
     def test_of_sigterm_with_a_full_hand_hands_back_finishes_and_ends_well(
         self, redis, keys, publisher, process, tmp_path
     ):
-        worker = process(HANDS, str(tmp_path), prefetch=4, lease=60, stop_deadline=20).ready()
+        worker = process(HANDS, str(tmp_path), prefetch=1, lease=60, stop_deadline=60).ready()
         quick(publisher)
         (tmp_path / "shut").touch()
         batch = publisher.publish(months(10))
-        assert wait_until(lambda: pending(redis, keys) == 6 and asked(tmp_path).total() == 82)
+        assert wait_until(lambda: pending(redis, keys) == 3 and asked(tmp_path).total() == 82)
         worker.ask_to_stop()
         assert wait_until(lambda: pending(redis, keys) == 2)
         assert redis.xlen(keys.jobs) == 10
         assert worker.code is None
         (tmp_path / "shut").unlink()
-        assert worker.wait(10) == 0
+        assert worker.wait(60) == 0
         assert (batch.status().done, redis.xlen(keys.jobs), asked(tmp_path).total()) == (2, 8, 82)
         assert redis.xinfo_consumers(keys.jobs, keys.group) == []
         assert not redis.exists(keys.workers)
@@ -197,7 +208,7 @@ class TestAWorkerThatDies:
         dying.kill()
         subscriber(FakeSite(), max_attempts=3)
         # The message has killed one worker, not four.
-        assert batch.wait(20).done == 1, batch.failures()["error"].tolist()
+        assert batch.wait(60).done == 1, batch.failures()["error"].tolist()
 
 
 class TestARedisThatDies:
@@ -210,14 +221,14 @@ class TestARedisThatDies:
 
     def test_for_seconds_loses_nothing_that_was_published_or_acknowledged(self, own_server, namespace, keys):
         site = GatedSite()
-        settings = Settings.load(namespace=namespace, **{**QUICK, "lease": 60.0})
+        settings = Settings.load(namespace=namespace, **{**QUICK, "lease": 60.0, "heartbeat": 0.3})
         with connect(own_server.url) as redis, contextlib.ExitStack() as stack:
             publisher = Publisher(redis, namespace=namespace)
             subscribers = [stack.enter_context(Subscriber(redis, site, settings=settings)) for _ in range(2)]
             stack.callback(site.gate.set)
             site.gate.set()
             before = publisher.publish(months(10))
-            assert before.wait(20).done == 10
+            assert before.wait(60).done == 10
             site.gate.clear()
             during = publisher.publish(months(20, year=2018))
             assert wait_until(lambda: pending(redis, keys) >= 4)
@@ -226,10 +237,10 @@ class TestARedisThatDies:
             site.gate.set()
             # Time itself is what is tested: for several heartbeats, and many tries, nobody answers.
             time.sleep(2.5)
-            assert site.asked.total() >= 14
+            assert wait_until(lambda: site.asked.total() >= 14)
             own_server.start()
             after = publisher.publish(months(30, year=2013))
-            assert (during.wait(20).done, after.wait(20).done, before.status().done) == (20, 30, 10)
+            assert (during.wait(60).done, after.wait(60).done, before.status().done) == (20, 30, 10)
             assert (redis.xlen(keys.jobs), pending(redis, keys)) == (0, 0)
             assert all(one.running for one in subscribers)
         assert set(site.asked.values()) == {1}
@@ -243,15 +254,15 @@ class TestARedisThatDies:
             waiting = threading.Thread(target=lambda: found.append(batch.wait(60)))
             waiting.start()
             try:
-                assert site.inside.acquire(timeout=10)
-                assert shown.wait(10)
+                assert site.inside.acquire(timeout=60)
+                assert shown.wait(60)
                 own_server.kill()
                 waiting.join(1)
                 assert waiting.is_alive()
             finally:
                 own_server.start()
                 site.gate.set()
-                waiting.join(30)
+                waiting.join(60)
         assert str(found[0]) == "3 published, 3 done"
 
     def test_leaves_a_subscriber_that_hears_again_and_tells_what_it_missed(self, own_server, namespace, keys):
@@ -259,7 +270,7 @@ class TestARedisThatDies:
         with Proxy(own_server.url) as proxy, connect(own_server.url) as redis, connect(proxy.url) as behind:
             channel = Publisher(redis, namespace=namespace, delivery="pubsub")
             with Subscriber(behind, FakeSite(), settings=settings, delivery="pubsub"):
-                assert channel.publish(months(2)).wait(10).done == 2
+                assert channel.publish(months(2)).wait(60).done == 2
                 own_server.kill()
                 proxy.shut()
                 own_server.start()
@@ -267,7 +278,7 @@ class TestARedisThatDies:
                     missed = channel.publish(months(3, year=2020))
                 proxy.open()
                 assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] == 1)
-                assert channel.publish(months(4, year=2019)).wait(10).done == 4
+                assert channel.publish(months(4, year=2019)).wait(60).done == 4
             assert str(missed.status()) == "3 published, 0 done, 3 lost"
             assert set(missed.failures()["month"]) == {"01/2020", "02/2020", "03/2020"}
 
@@ -288,7 +299,7 @@ class TestAnOutage:
         if wait_until(lambda: not one.running, 1.5):
             one.stop()
         site.gate.set()
-        assert batch.wait(10).done == 4
+        assert batch.wait(60).done == 4
 
 
 class TestALostReply:
@@ -300,7 +311,7 @@ class TestALostReply:
         fault = proxy.lose_reply("XREADGROUP")
         batch = publisher.publish(months(3))
         assert fault.struck()
-        assert batch.wait(10).done == 3
+        assert batch.wait(60).done == 3
         assert set(site.asked.values()) == {1}
         assert outcomes(batch) == {"done": 3}
 
@@ -319,19 +330,19 @@ class TestALostReply:
         subscriber(site, delivery="pubsub")
         with connect(proxy.url) as behind:
             channel = Publisher(behind, namespace=namespace, delivery="pubsub")
-            channel.publish(months(1, year=2020)).wait(10)
+            channel.publish(months(1, year=2020)).wait(60)
             fault = proxy.lose_reply("publish")
             batch = channel.publish(months(3))
             assert fault.struck(0)
-            assert str(batch.wait(10)) == "3 published, 3 done"
+            assert str(batch.wait(60)) == "3 published, 3 done"
         assert set(site.asked.values()) == {1}
 
     def test_of_commit_counts_once(self, subscriber, proxy, publisher):
         subscriber(FakeSite())
-        publisher.publish(months(1, year=2020)).wait(10)
+        publisher.publish(months(1, year=2020)).wait(60)
         fault = proxy.lose_reply("commit")
         batch = publisher.publish(months(3))
-        assert str(batch.wait(10)) == "3 published, 3 done"
+        assert str(batch.wait(60)) == "3 published, 3 done"
         assert fault.struck(0)
         assert outcomes(batch)["done"] == 3
 
@@ -341,23 +352,23 @@ class TestALostReply:
 
         site = FakeSite(fails)
         subscriber(site, max_attempts=2)
-        publisher.publish(months(1, year=2020)).wait(10)
+        publisher.publish(months(1, year=2020)).wait(60)
         for attempt in (1, 2):
             fault = proxy.lose_reply("commit")
             if attempt == 1:
                 batch = publisher.publish(months(1))
             assert fault.struck()
-        assert str(batch.wait(10)) == "1 published, 0 done, 1 failed"
+        assert str(batch.wait(60)) == "1 published, 0 done, 1 failed"
         assert site.asked == {"01/2020": 2, "01/2021": 2}
         assert redis.xlen(keys.dead) == 2
 
     @pytest.mark.parametrize("what", ["reply", "request"])
     def test_of_ts_madd_stores_once(self, subscriber, proxy, publisher, redis, keys, what):
         subscriber(FakeSite())
-        publisher.publish(months(1, year=2020)).wait(10)
+        publisher.publish(months(1, year=2020)).wait(60)
         fault = proxy.lose_reply("TS.MADD") if what == "reply" else proxy.lose_request("TS.MADD")
         batch = publisher.publish(months(3))
-        assert str(batch.wait(10)) == "3 published, 3 done"
+        assert str(batch.wait(60)) == "3 published, 3 done"
         assert fault.struck(0)
         stored = redis.execute_command("TS.RANGE", keys.series(FUND.cnpj, "quota"), "-", "+")
         assert [value for _, value in stored] == [2020.01, 2021.01, 2021.02, 2021.03]
@@ -382,11 +393,13 @@ class TestALostReply:
                 : 1 if kind in ("XGROUP", "XPENDING", "ZRANGEBYSCORE") else 2
             ]:
                 fault = arm(kind)
+                # Only jobs in hand are renewed, so one stays in hand until the fault has struck.
+                site.hold = fault.struck if kind == "renew" else lambda: True
                 if kind in ("XGROUP", "CLIENT"):  # only in a new connection's beginnings
                     proxy.cut_all()
                 batch = publisher.publish(months(2, year=1990 + number), force=True)
-                assert str(batch.wait(15)) == "2 published, 2 done", (fault, batch)
-                assert fault.struck(5), fault
+                assert str(batch.wait(60)) == "2 published, 2 done", (fault, batch)
+                assert fault.struck(), fault
                 assert outcomes(batch)["done"] == 2, (fault, batch.events())
         assert (redis.xlen(keys.jobs), pending(redis, keys)) == (0, 0)
         assert not redis.exists(keys.retries, keys.history, keys.dead)
@@ -395,10 +408,10 @@ class TestALostReply:
     def test_of_a_claim_loses_no_spoken_message(self, subscriber, proxy, channel, what):
         site = FakeSite()
         subscriber(site, delivery="pubsub")
-        channel.publish(months(1, year=2020)).wait(10)
+        channel.publish(months(1, year=2020)).wait(60)
         fault = proxy.lose_reply("claim") if what == "reply" else proxy.lose_request("claim")
         batch = channel.publish(months(1))
-        assert str(batch.wait(10)) == "1 published, 1 done"
+        assert str(batch.wait(60)) == "1 published, 1 done"
         assert fault.struck(0)
         assert site.asked["01/2021"] == 1
 
@@ -406,11 +419,11 @@ class TestALostReply:
     def test_of_handing_back_neither_loses_nor_doubles(self, subscriber, proxy, publisher, redis, keys, what):
         site = SteadySite()
         site.gate.set()
-        one = subscriber(site, prefetch=3, delivery="stream")
+        one = subscriber(site, prefetch=1, delivery="stream")
         quick(publisher)
         site.gate.clear()
         publisher.publish(months(5))
-        assert wait_until(lambda: pending(redis, keys) == 5 and len(one.worker.busy) == 2)
+        assert wait_until(lambda: pending(redis, keys) == 3 and len(one.worker.busy) == 2)
         fault = proxy.lose_reply("handback") if what == "reply" else proxy.lose_request("handback")
         one.stop(deadline=1.0)
         site.gate.set()
@@ -427,7 +440,9 @@ class SteadySite(GatedSite):
 
 
 class FlakySite(FakeSite):
-    """Fails the first time that it is asked for a February, and takes longer than a heartbeat for a January."""
+    """Fails the first request for each February, and holds each January until the test lets it go."""
+
+    hold: Callable[[], bool] = staticmethod(lambda: True)
 
     def fetch(self, request: ScrapeRequest):
         with self._lock:
@@ -435,7 +450,7 @@ class FlakySite(FakeSite):
             first = self.asked[request.message_id] == 1
         if request.month == 2 and first:
             raise OSError("reset")
-        time.sleep(0.15 if request.month == 1 else 0.0)
+        assert request.month == 2 or self.hold()
         return one_quote(request)
 
 
@@ -448,7 +463,7 @@ class TestAGroupThatVanishes:
         assert wait_until(lambda: pending(redis, keys) >= 4)
         redis.xgroup_destroy(keys.jobs, keys.group)
         site.gate.set()
-        assert str(batch.wait(20)) == "12 published, 12 done"
+        assert str(batch.wait(60)) == "12 published, 12 done"
         assert outcomes(batch)["done"] == 12
         assert wait_until(lambda: (redis.xlen(keys.jobs), pending(redis, keys)) == (0, 0))
 
@@ -475,10 +490,10 @@ class TestAGroupThatVanishes:
 
     def test_with_its_stream_is_made_anew_for_what_comes(self, subscriber, publisher, redis, keys):
         subscriber(FakeSite())
-        assert publisher.publish(months(2)).wait(10).done == 2
+        assert publisher.publish(months(2)).wait(60).done == 2
         for number in range(3):
             redis.delete(keys.jobs)
-            assert str(publisher.publish(months(2, year=2010 + number)).wait(10)) == "2 published, 2 done"
+            assert str(publisher.publish(months(2, year=2010 + number)).wait(60)) == "2 published, 2 done"
 
     def test_with_its_stream_does_not_undo_what_is_in_hand(self, subscriber, publisher, redis, keys):
         site = GatedSite()
@@ -487,20 +502,22 @@ class TestAGroupThatVanishes:
         assert wait_until(lambda: pending(redis, keys) == 2)
         redis.delete(keys.jobs)
         site.gate.set()
-        assert str(batch.wait(3)) == "2 published, 2 done"
+        assert str(batch.wait(60)) == "2 published, 2 done"
 
 
 class TestALease:
     def test_of_a_long_job_is_renewed(self, subscriber, publisher, redis, keys):
         site = GatedSite()
         for _ in range(2):
-            subscriber(site, delivery="stream", lease=0.6)
+            subscriber(site, delivery="stream", lease=4.0)
         batch = publisher.publish(months(1))
-        assert site.inside.acquire(timeout=10)
+        assert site.inside.acquire(timeout=60)
+        began = leased_at(redis, keys)
         # Time itself is what is tested here; the second worker looks for idle entries four times a lease.
-        assert not site.inside.acquire(timeout=3.3 * 0.6)
+        assert wait_until(lambda: leased_at(redis, keys) > began + 4.5)
+        assert not site.inside.acquire(blocking=False)
         site.gate.set()
-        assert batch.wait(10).done == 1
+        assert batch.wait(60).done == 1
         assert outcomes(batch) == {"done": 1}
 
     def test_of_a_worker_that_stood_still_is_over_and_its_result_does_not_count(
@@ -512,7 +529,7 @@ class TestALease:
         assert wait_until(lambda: asked(tmp_path).total() == 1)
         still.pause()
         subscriber(FakeSite())
-        assert batch.wait(20).done == 1
+        assert batch.wait(60).done == 1
         (tmp_path / "shut").unlink()
         still.resume()
         assert wait_until(lambda: outcomes(batch) == {"done": 1, "superseded": 1})
@@ -523,18 +540,22 @@ class TestALease:
         batch = publisher.publish(months(2))
         ((_, entries),) = redis.xreadgroup(keys.group, "anna", {keys.jobs: ">"}).items()
         ids = [entry_id for part in entries for entry_id, _ in part]
-        redis.xclaim(keys.jobs, keys.group, "anna", 0, ids)  # handed out twice: both are suspects now
+        # Handed out twice, so both are suspects; and idle for an hour, so any worker may take them over.
+        redis.xclaim(keys.jobs, keys.group, "anna", 0, ids, idle=int(AN_HOUR * 1000))
         anna, other = GatedSite(), GatedSite()
-        subscriber(anna, delivery="stream", name="anna", lease=0.5)
-        assert anna.inside.acquire(timeout=10)
-        subscriber(other, delivery="stream", lease=0.5)
-        assert other.inside.acquire(timeout=10)
+        subscriber(anna, delivery="stream", name="anna", lease=60.0)
+        assert anna.inside.acquire(timeout=60)
+        subscriber(other, delivery="stream", lease=60.0, threads=1, prefetch=0)
+        assert other.inside.acquire(timeout=60)
         anna.gate.set()
         assert wait_until(lambda: batch.status().done == 1)
-        # The heir is at leisure now, and the other still at work.
-        assert not anna.inside.acquire(timeout=1.0)
+        # The heir is free now, and the other's hand is full. Before each read, the heir looks at what it inherited.
+        for year in (2018, 2019):
+            assert publisher.publish(months(1, year=year)).wait(60).done == 1
+        assert anna.asked.keys() & {"01/2018", "01/2019"} == {"01/2018", "01/2019"}
+        assert anna.asked.total() == 3
         other.gate.set()
-        assert batch.wait(10).done == 2
+        assert batch.wait(60).done == 2
 
 
 class TestANameThatIsLost:
@@ -542,7 +563,7 @@ class TestANameThatIsLost:
     def test_is_left_to_the_newcomer_and_the_work_goes_on(self, subscriber, proxy, publisher, redis, keys, kind):
         one = subscriber(FakeSite(), delivery="stream")
         name = one.name
-        assert publisher.publish(months(1)).wait(10).done == 1
+        assert publisher.publish(months(1)).wait(60).done == 1
         newcomer = json.dumps(json.loads(redis.get(keys.worker(name))) | {"instance": f"{name}/newcomer"})
         if kind is not None:
             proxy.lose_request(kind)
@@ -550,7 +571,7 @@ class TestANameThatIsLost:
         assert wait_until(lambda: one.name not in ("", name) or not one.running)
         if not one.running:
             one.stop()
-        assert publisher.publish(months(3, year=2019)).wait(10).done == 3
+        assert publisher.publish(months(3, year=2019)).wait(60).done == 3
         assert redis.get(keys.worker(name)) == newcomer
         assert redis.zscore(keys.workers, name) is not None
 
@@ -560,7 +581,7 @@ class TestPubSub:
         worker = process(HANDS, str(tmp_path), "--delivery", "pubsub", threads=3).ready()
         batch = channel.publish(months(3))
         assert batch.receivers == 1
-        assert batch.wait(10).done == 3
+        assert batch.wait(60).done == 3
         (tmp_path / "shut").touch()
         batch = channel.publish(months(3, year=2020))
         assert wait_until(lambda: set(batch.jobs()["state"]) == {"running"})
@@ -577,8 +598,8 @@ class TestPubSub:
         batch = channel.publish(months(2))
         assert batch.receivers == 1
         proxy.cut_all()
-        assert wait_until(lambda: str(batch.status()) == "2 published, 0 done, 2 lost", 15)
-        assert channel.publish(months(1, year=2020)).wait(10).done == 1
+        assert wait_until(lambda: str(batch.status()) == "2 published, 0 done, 2 lost")
+        assert channel.publish(months(1, year=2020)).wait(60).done == 1
 
 
 class TestASilentConnection:
@@ -595,31 +616,33 @@ class TestASilentConnection:
     def test_is_given_up_and_the_stream_goes_on(self, impatient, proxy, subscriber, publisher):
         site = FakeSite()
         subscriber(site, redis=impatient, delivery="stream", lease=60.0)
-        publisher.publish(months(2)).wait(10)
+        publisher.publish(months(2)).wait(60)
         assert proxy.mute_all() > 1
         batch = publisher.publish(months(3, year=2020))
-        assert batch.wait(15).done == 3
+        assert batch.wait(60).done == 3
         assert set(site.asked.values()) == {1}
 
     def test_is_given_up_and_the_channel_is_heard_again(self, impatient, proxy, subscriber, channel, redis, keys):
         subscriber(FakeSite(), redis=impatient, delivery="pubsub")
-        assert channel.publish(months(2)).wait(10).done == 2
+        assert channel.publish(months(2)).wait(60).done == 2
         proxy.mute_all()
         # The server believes in the muted connection still, so the new one is the second.
-        assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] == 2, 5 * self.TIMEOUT)
-        assert channel.publish(months(1, year=2020)).wait(10).done == 1
+        assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] >= 2)
+        assert channel.publish(months(1, year=2020)).wait(60).done == 1
 
     def test_is_looked_for_without_haste(self, subscriber, redis):
         one = subscriber(FakeSite())
         assert one.running
 
-        def calls() -> int:
-            return sum(entry["calls"] for entry in redis.info("commandstats").values())
+        def calls() -> tuple[int, float]:
+            seconds, microseconds = redis.time()
+            return sum(entry["calls"] for entry in redis.info("commandstats").values()), seconds + microseconds / 1e6
 
-        before = calls()
+        before, began = calls()
         time.sleep(1.5)
+        after, ended = calls()
         # An idle worker asks for messages once a second, and gives signs of life.
-        assert calls() - before < 100
+        assert (after - before) / (ended - began) < 60
 
 
 class TestStopping:
@@ -632,7 +655,7 @@ class TestStopping:
             await asyncio.sleep(AN_HOUR)
 
         async def go() -> None:
-            async with asyncio.timeout(2), all_of(deaf_once()):
+            async with asyncio.timeout(60), all_of(deaf_once()):
                 await asyncio.sleep(0)
 
         asyncio.run(go())
@@ -704,7 +727,7 @@ class TestASiteThatIsWellAgain:
 def _in_time(politeness: Politeness) -> bool:
     """Whether one may ask before long."""
     closed = threading.Event()
-    timer = threading.Timer(2.0, closed.set)
+    timer = threading.Timer(60, closed.set)
     timer.start()
     try:
         return politeness.wait(closed)

@@ -69,7 +69,7 @@ class TestANameLostWhileStarting:
 
     def test_that_was_asked_for_is_taken_again_once_it_is_free(self, redis, namespace, steal):
         steal(1, milliseconds=300)
-        settings = Settings.load(namespace=namespace, **QUICK)
+        settings = Settings.load(namespace=namespace, **QUICK | {"heartbeat": 5.0})
         assert life_of(Worker(redis, FakeSite(), settings=settings, name="anna"))[0] == "anna"
 
     def test_that_was_asked_for_and_stays_taken_is_told_in_a_sentence(self, redis, namespace, steal):

@@ -47,7 +47,7 @@ def test_it_runs_and_leaves_a_chart(path, tmp_path):
         "MPLBACKEND": "Agg",
     }
     done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100
+        [sys.executable, script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stderr
     for text in SHOWN[path.stem]:

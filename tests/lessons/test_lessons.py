@@ -308,7 +308,7 @@ def test_a_channel_that_loses_nothing(begin):
     kept = stream(lesson, half_a_year)
     assert "went to the stream" in publishing.check_2(lesson, kept)
     with Subscriber(lesson.redis, FakeSite(), threads=2):
-        kept.wait(30)
+        kept.wait(60)
     said_once_more = channel.publish(half_a_year)
     assert "Publish with force=True when you try again" in publishing.check_2(lesson, said_once_more)
     with pytest.warns(UserWarning, match="nobody listens"):
@@ -316,7 +316,7 @@ def test_a_channel_that_loses_nothing(begin):
     assert "6 are lost" in publishing.check_2(lesson, lost)
     with Subscriber(lesson.redis, FakeSite(), threads=2):
         done = channel.publish(half_a_year, force=True)
-        done.wait(30)
+        done.wait(60)
     assert publishing.check_2(lesson, done) is None
 
 
@@ -325,12 +325,12 @@ def test_only_what_is_missing(begin):
     year = FUND.months("2022-01", "2022-12")
     early = stream(lesson, year[:7])
     with Subscriber(lesson.redis, FakeSite(), threads=2):
-        early.wait(30)
+        early.wait(60)
     assert "2022-08 is not stored yet" in publishing.check_3(lesson, early)
     missing = Publisher(lesson.redis).publish(year, only_missing=True)
     assert "5 are pending" in publishing.check_3(lesson, missing)
     with Subscriber(lesson.redis, FakeSite(), threads=2):
-        missing.wait(30)
+        missing.wait(60)
     assert publishing.check_3(lesson, missing) is None
     assert "all twelve months" in publishing.check_3(lesson, stream(lesson, year))
     nothing = Publisher(lesson.redis).publish(year, only_missing=True)
@@ -420,7 +420,7 @@ def test_a_year_of_the_first_fund(begin):
     assert "12 are pending" in tour.check_2(lesson, stream(lesson, FUND.months(*year)))
     with Subscriber(lesson.redis, FakeSite(), threads=2):
         batch = stream(lesson, FUND.months(*year))
-        batch.wait(30)
+        batch.wait(60)
     assert tour.check_2(lesson, batch) is None
 
 

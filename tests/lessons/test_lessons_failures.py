@@ -67,7 +67,7 @@ class TestPictures:
     def test_a_moment_is_marked_where_it_was_even_after_the_last_job(self, lesson):
         with worker(lesson):
             batch = Publisher(lesson.redis).publish(months(4))
-            batch.wait(30)
+            batch.wait(60)
         later = batch.events()["published_at"].min() + pd.Timedelta(seconds=9)
         ax = failures.mark(plot.timeline(batch.events()), batch, {"the end": later})
         assert ax.lines[-1].get_xdata()[0] == 9
@@ -77,7 +77,7 @@ class TestPictures:
     def test_outcomes_are_bars_as_long_as_the_batch(self, lesson):
         with worker(lesson, lambda request: [] if request.month < 3 else 1 / 0):
             batches = {"a": Publisher(lesson.redis).publish(months(4))}
-            batches["a"].wait(30, progress=False)
+            batches["a"].wait(60, progress=False)
         ax = failures.outcomes(batches)
         assert [bar.get_width() for bar in ax.patches] == [2, 2]
         assert [text.get_text() for text in ax.get_legend().get_texts()] == ["done", "failed"]
@@ -87,7 +87,7 @@ class TestPictures:
         for name, year in (("a", 2021), ("b", 2022)):
             with worker(lesson):
                 batch = Publisher(lesson.redis).publish(months(3, year=year))
-                batch.wait(30, progress=False)
+                batch.wait(60, progress=False)
             drawn[name] = (batch, batch.events()["published_at"].min() + pd.Timedelta(seconds=len(drawn)))
         figure = failures.deaths(drawn).figure
         assert len({ax.get_xlim() for ax in figure.axes}) == 1
@@ -130,13 +130,13 @@ class TestWhatWasLost:
         with pytest.warns(match="nobody listens"):
             channel.publish(months(2))
         with worker(lesson):
-            channel.publish(months(4)[2:]).wait(30)
+            channel.publish(months(4)[2:]).wait(60)
         return months(4)[:2]
 
     def check(self, lesson, requests, **options):
         with worker(lesson):
             batch = Publisher(lesson.redis).publish(requests, **options)
-            batch.wait(30)
+            batch.wait(60)
         return lesson.check(2, batch)
 
     def test_is_brought_back(self, lesson, lost):
@@ -157,7 +157,7 @@ class TestAPoisonedStream:
     def letters(self, lesson):
         texts = ["hello", '{"document": "18993924000100", "fund_pk": "132922", "month_year": "13/2022"}']
         with worker(lesson, lambda _: 1 / 0) as subscriber:
-            Publisher(lesson.redis).publish(months(1)).wait(30, progress=False)
+            Publisher(lesson.redis).publish(months(1)).wait(60, progress=False)
             for text in texts:
                 lesson.redis.xadd(lesson.keys.jobs, {"message": text})
             lesson.wait_until(lambda: subscriber.outcomes["dead"] == 3)

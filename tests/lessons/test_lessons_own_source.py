@@ -57,13 +57,13 @@ class TestTheSite:
         ],
     )
     def test_has_its_own_ways_to_say_no(self, site, path, status, content):
-        reply = requests.get(site.url.removesuffix("/prices/") + path, timeout=10)
+        reply = requests.get(site.url.removesuffix("/prices/") + path, timeout=60)
         assert (reply.status_code, reply.json()) == (status, content)
 
     def test_is_busy_as_often_as_it_is_told(self, site):
         site.busy = 2
         address = f"{site.url}{CNPJ}/2022-01.json"
-        assert [requests.get(address, timeout=10).status_code for _ in range(3)] == [503, 503, 200]
+        assert [requests.get(address, timeout=60).status_code for _ in range(3)] == [503, 503, 200]
         assert len(site.asked) == 3
 
 
@@ -105,7 +105,7 @@ def test_more_fields(lesson, function, hint):
 
 
 def rows(address, *, busy=SiteUnavailable, missing=MonthNotOffered, empty=()):
-    reply = requests.get(address, timeout=10)
+    reply = requests.get(address, timeout=60)
     if reply.status_code == 404 and missing:
         raise missing("no such month", address)
     if reply.status_code == 503 and busy:

@@ -64,7 +64,7 @@ def regulator() -> Iterator[Replica]:
 
 @EACH
 @pytest.mark.long
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(900)
 def test_it_runs_solved_and_unsolved_offline_and_live_side_by_side(
     tool, path, regulator, redis, redis_url, tmp_path, monkeypatch
 ):

@@ -16,10 +16,11 @@ def kernel(redis_url, namespace, monkeypatch):
     # Sockets of its own: a port that is free now may be another kernel's in a moment. Their paths must be short.
     sockets = tempfile.TemporaryDirectory(prefix="kernel-")
     manager = KernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets.name}/k")
+    manager.shutdown_wait_time = 60  # lets a kernel hand back its jobs before it is killed
     manager.start_kernel()
     client = manager.client()
     client.start_channels()
-    client.wait_for_ready(timeout=60)
+    client.wait_for_ready(timeout=120)
     yield manager, client
     client.stop_channels()
     manager.shutdown_kernel(now=True)

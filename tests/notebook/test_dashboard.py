@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 
@@ -9,6 +10,7 @@ import pytest
 import redis as redis_py
 from support.fakes import FakeSite, GatedSite, months
 from support.kernels import reply_to
+from support.servers import connections
 from support.views import EVIL, Words
 from support.waiting import wait_until
 from support.workers import subscriber
@@ -39,7 +41,8 @@ class TestWhatItShows:
             assert "scraper-1 idle scraper-2 idle scraper-3 idle" in text_of(dashboard)
             publisher.publish(months(2))
             assert wait_until(lambda: len(one.worker.busy) == 2)
-            assert wait_until(lambda: "18.993.924/0001-00 Fundo Exemplo 02/2021 0." in text_of(dashboard))
+            since = r"18\.993\.924/0001-00 Fundo Exemplo 02/2021 \d+\.\d s"
+            assert wait_until(lambda: re.search(since, text_of(dashboard)))
             assert "Subscriber anna is listening" in text_of(dashboard)
             assert "in hand 2" in text_of(dashboard)
             assert "jobs a second" in text_of(dashboard)
@@ -51,7 +54,7 @@ class TestWhatItShows:
             raise OSError("reset")
 
         with subscriber(redis, namespace, FakeSite(answer), max_attempts=2, backoff=0) as one:
-            publisher.publish(months(2)).wait(30)
+            publisher.publish(months(2)).wait(60)
             text = " ".join(one.dashboard()._view().text().split())
             one.pause()
             publisher.publish(months(3, year=2022))
@@ -104,7 +107,7 @@ class TestItsLife:
         for year in (2021, 2022):
             with one:
                 assert dashboard.live
-                publisher.publish(months(4, year=year)).wait(30)
+                publisher.publish(months(4, year=year)).wait(60)
             assert not dashboard.live
         assert "settled 8 done" in text_of(dashboard)
         assert "jobs a second" not in text_of(dashboard)
@@ -119,7 +122,7 @@ class TestItsLife:
             assert "anna crashed" in text_of(dashboard)
 
     def test_ends_when_it_is_closed(self, redis, namespace):
-        connections = len(redis.client_list())
+        before = connections(redis)
         one = subscriber(redis, namespace, FakeSite())
         with one:
             dashboard = one.dashboard(every=0.05)
@@ -127,7 +130,7 @@ class TestItsLife:
             assert not dashboard.live
         with one:
             assert not dashboard.live
-        assert len(redis.client_list()) == connections
+        assert wait_until(lambda: not connections(redis) - before)
 
 
 class TestItsButtons:
@@ -140,7 +143,7 @@ class TestItsButtons:
             assert "anna is paused" in text_of(dashboard)
             assert (pause.description, stop.disabled) == ("Resume", False)
             pause.click()
-            assert publisher.publish(months(1)).wait(30).done == 1
+            assert publisher.publish(months(1)).wait(60).done == 1
             assert pause.description == "Pause"
 
     def test_stop(self, redis, namespace, publisher):
@@ -160,7 +163,7 @@ import scraperkit as sk
 class Site:
     gate = threading.Event()
     def fetch(self, request):
-        self.gate.wait(60)
+        self.gate.wait(300)
         return []
 
 redis = sk.connect()
@@ -169,7 +172,7 @@ with sk.Subscriber(redis, Site(), threads=2) as subscriber:
     dashboard = subscriber.dashboard(every=0.05)
     batch = sk.Publisher(redis).publish(fund.months("2021-01", "2021-12"))
     threading.Thread(target=lambda: redis.blpop("{gate}") and Site.gate.set()).start()
-    batch.wait(60)
+    batch.wait(120)
 """
 
 
@@ -181,7 +184,7 @@ def test_it_refreshes_while_the_cell_waits(kernel, redis, namespace):
     at_work = "10 waiting"
     shown = ""
     while at_work not in shown or "01/2021" not in shown:
-        message = client.get_iopub_msg(timeout=30)
+        message = client.get_iopub_msg(timeout=60)
         assert message["msg_type"] != "error", message["content"]["traceback"]
         if message["msg_type"] == "comm_msg":
             shown = message["content"]["data"].get("state", {}).get("value", "")

@@ -41,23 +41,23 @@ print(batch.id, flush=True)
 def printed(client) -> str:
     """The first thing that the running cell prints."""
     while True:
-        message = client.get_iopub_msg(timeout=30)
+        message = client.get_iopub_msg(timeout=60)
         assert message["msg_type"] != "error", message["content"]["traceback"]
         if message["msg_type"] == "stream" and message["content"]["name"] == "stdout":
             return message["content"]["text"].strip()
 
 
 def wait_for_work(redis, namespace):
-    assert wait_until(lambda: Health.read(redis, namespace=namespace).pending >= 2, 20)
+    assert wait_until(lambda: Health.read(redis, namespace=namespace).pending >= 2)
 
 
 def everything_is_handed_back(redis, namespace, batch_id) -> None:
     keys = Keys(namespace)
-    assert wait_until(lambda: not Health.read(redis, namespace=namespace).workers, 20)
+    assert wait_until(lambda: not Health.read(redis, namespace=namespace).workers)
     assert redis.xpending(keys.jobs, keys.group)["pending"] == 0
     assert redis.xlen(keys.jobs) == 12
     with subscriber(redis, namespace, FakeSite()):
-        assert Batch.find(redis, batch_id, namespace=namespace).wait(30).done == 12
+        assert Batch.find(redis, batch_id, namespace=namespace).wait(60).done == 12
 
 
 def test_an_interrupted_cell_hands_back(kernel, redis, namespace):

@@ -189,7 +189,7 @@ def test_throughput_of_one_run_and_of_none():
 def test_the_events_of_a_batch_are_drawn(redis, namespace):
     with Subscriber(redis, FakeSite(), threads=3, namespace=namespace):
         batch = Publisher(redis, namespace=namespace).publish(months(12))
-        batch.wait(timeout=30, progress=False)
+        batch.wait(timeout=60, progress=False)
     found = batch.events()
     before = found.copy()
     ax = plot.timeline(found)

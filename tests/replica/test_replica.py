@@ -25,11 +25,12 @@ import pytest
 import requests
 from hypothesis import given
 from hypothesis import strategies as st
+from support.waiting import wait_until
 
 import scraperkit
 from scraperkit.errors import ConfigError
 from scraperkit.models import DailyQuote
-from scraperkit.replica import Replica
+from scraperkit.replica import Replica, server
 from scraperkit.replica.pages import money_text, price_text, render_daily
 from scraperkit.replica.sample import SampleFund, load_sample
 from scraperkit.replica.viewstate import belongs, hidden_fields
@@ -140,7 +141,7 @@ def session() -> Iterator[requests.Session]:
 
 
 def get(session: requests.Session, replica: Replica, path: str) -> Reader:
-    response = session.get(replica.url + path, timeout=10)
+    response = session.get(replica.url + path, timeout=60)
     assert response.status_code == 200
     return Reader(response.content)
 
@@ -173,11 +174,11 @@ def test_search_leads_to_the_fund_page_by_a_relative_redirect(
     }  # fmt: skip
 
     form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
-    answer = session.post(url, data=form, allow_redirects=False, timeout=10)
+    answer = session.post(url, data=form, allow_redirects=False, timeout=60)
 
     assert answer.status_code == 302
     assert answer.headers["Location"] == "ResultBuscaDocsFdo.aspx?PK_PARTIC=132922&SemFrame="
-    found = Reader(session.get(urljoin(url, answer.headers["Location"]), timeout=10).content)
+    found = Reader(session.get(urljoin(url, answer.headers["Location"]), timeout=60).content)
     assert found.texts["lbNmDenomSocial"] == "Fundo Exemplo Aroeira FIC FIA"
     assert found.texts["lbNmDenomSocialAdm"] == "Administradora Exemplo Manacá DTVM S.A."
     assert found.texts["lbSitDesc"] == "EM FUNCIONAMENTO NORMAL"
@@ -188,9 +189,9 @@ def test_search_leads_to_the_fund_page_by_a_relative_redirect(
 
 def test_the_form_of_the_search_page_points_at_itself(shared: Replica, session: requests.Session) -> None:
     url = shared.url + SEARCH.format(LESSONS)
-    page = Reader(session.get(url, timeout=10).content)
+    page = Reader(session.get(url, timeout=60).content)
     form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$Linkbutton2"}
-    answer = session.post(urljoin(url, page.attributes["Form1"]["action"]), data=form, timeout=10)
+    answer = session.post(urljoin(url, page.attributes["Form1"]["action"]), data=form, timeout=60)
     assert answer.history[0].status_code == 302
     assert "lbSitDesc" in Reader(answer.content).texts
 
@@ -199,12 +200,12 @@ def test_two_rows_for_one_cnpj_come_with_other_ids_the_inactive_one_first(
     shared: Replica, session: requests.Session
 ) -> None:
     url = shared.url + SEARCH.format(TWICE)
-    page = Reader(session.get(url, timeout=10).content)
+    page = Reader(session.get(url, timeout=60).content)
     assert page.texts["ddlFundos__ctl0_lnkbtn1"] == "Fundo Exemplo Sapucaia FIC FIM"
     assert page.texts["ddlFundos__ctl1_Linkbutton4"].startswith("Classe Única do Fundo Exemplo Sapucaia")
     found = {}
     for name in ("ddlFundos$_ctl0$lnkbtn1", "ddlFundos$_ctl1$Linkbutton4"):
-        answer = session.post(url, data=page.hidden | {"__EVENTTARGET": name}, timeout=10)
+        answer = session.post(url, data=page.hidden | {"__EVENTTARGET": name}, timeout=60)
         found[answer.url.partition("PK_PARTIC=")[2][:6]] = Reader(answer.content).texts["lbSitDesc"]
     assert found == {"901109": "CANCELADA", "901209": "EM FUNCIONAMENTO NORMAL"}
 
@@ -214,10 +215,10 @@ def test_a_cnpj_that_is_not_there_gives_a_table_without_rows(
     shared: Replica, session: requests.Session, written: str
 ) -> None:
     url = shared.url + "CConsolFdo/ResultBuscaParticFdo.aspx"
-    page = Reader(session.get(url, params={"CNPJNome": written}, timeout=10).content)
+    page = Reader(session.get(url, params={"CNPJNome": written}, timeout=60).content)
     assert "ddlFundos" in page.texts
     assert "a" not in page.tags
-    again = session.post(url, params={"CNPJNome": written}, data=page.hidden, timeout=10)
+    again = session.post(url, params={"CNPJNome": written}, data=page.hidden, timeout=60)
     assert Reader(again.content).tables == ["ddlFundos"]
 
 
@@ -233,7 +234,7 @@ def test_paths_and_names_in_a_query_have_no_case(shared: Replica, session: reque
         "/swb//sistemas/scw/cpublica/infdiario/cpublicainfdiario.aspx?pk_partic=132922",
         "/SWB/SISTEMAS/SCW/CPUBLICA/INFDIARIO/CPUBLICAINFDIARIO.ASPX?PK_PARTIC=132922&PK_SUBCLASSE=-1",
     ):
-        page = Reader(session.get(f"http://{address.netloc}{path}", timeout=10).content)
+        page = Reader(session.get(f"http://{address.netloc}{path}", timeout=60).content)
         assert page.texts["lbNrPfPj"] == LESSONS
 
 
@@ -241,7 +242,7 @@ def test_paths_and_names_in_a_query_have_no_case(shared: Replica, session: reque
 
 
 def test_the_daily_page_has_the_shapes_of_the_site(shared: Replica, session: requests.Session) -> None:
-    response = session.get(shared.url + DAILY.format("132922"), timeout=10)
+    response = session.get(shared.url + DAILY.format("132922"), timeout=60)
     page = Reader(response.content)
     assert response.headers["Content-Type"] == "text/html; charset=iso-8859-1"
     assert b"charset=iso-8859-1" in response.content
@@ -274,7 +275,7 @@ def test_a_month_of_each_season_of_every_fund_reads_back_as_the_sample_has_it(
         first = get(session, shared, DAILY.format(fund.pk))
         for month_year in first.options[:-1:4]:
             form = first.hidden | {"__EVENTTARGET": "ddComptc", "ddComptc": month_year}
-            answer = session.post(shared.url + DAILY.format(fund.pk), data=form, timeout=10)
+            answer = session.post(shared.url + DAILY.format(fund.pk), data=form, timeout=60)
             page = Reader(answer.content)
             assert page.selected == [month_year]
             days = calendar.monthrange(int(month_year[3:]), int(month_year[:2]))[1]
@@ -286,8 +287,8 @@ def test_a_month_of_each_season_of_every_fund_reads_back_as_the_sample_has_it(
 def test_blanks_marks_and_trimmed_zeros(shared: Replica, session: requests.Session) -> None:
     def row(pk: str, month_year: str, day: int) -> list[str]:
         url = shared.url + DAILY.format(pk)
-        form = Reader(session.get(url, timeout=10).content).hidden | {"ddComptc": month_year}
-        return Reader(session.post(url, data=form, timeout=10).content).rows[day]
+        form = Reader(session.get(url, timeout=60).content).hidden | {"ddComptc": month_year}
+        return Reader(session.post(url, data=form, timeout=60).content).rows[day]
 
     assert row("132922", "01/2021", 2) == ["2", *["\xa0"] * 7]
     assert row("901101", "01/2021", 4)[1] == "1.953,908722"
@@ -299,7 +300,7 @@ def test_blanks_marks_and_trimmed_zeros(shared: Replica, session: requests.Sessi
 
 
 def test_names_are_escaped(shared: Replica, session: requests.Session) -> None:
-    content = session.get(shared.url + DAILY.format("901113"), timeout=10).content
+    content = session.get(shared.url + DAILY.format("901113"), timeout=60).content
     assert b"Cedro &amp; Emba" in content
     assert b"&lt; 365" in content
     assert Reader(content).texts["lbNmDenomSocial"] == "Fundo Exemplo Cedro & Embaúba FIM Prazo < 365 Dias"
@@ -314,18 +315,18 @@ def test_a_fund_without_months_has_the_blank_one_selected_and_no_rows(
 
 def test_a_month_that_is_not_offered_leaves_the_newest_selected(shared: Replica, session: requests.Session) -> None:
     url = shared.url + DAILY.format("901104")
-    form = Reader(session.get(url, timeout=10).content).hidden
+    form = Reader(session.get(url, timeout=60).content).hidden
     for wanted in ("09/2022", "", "x"):
-        answer = session.post(url, data=form | {"__EVENTTARGET": "ddComptc", "ddComptc": wanted}, timeout=10)
+        answer = session.post(url, data=form | {"__EVENTTARGET": "ddComptc", "ddComptc": wanted}, timeout=60)
         assert Reader(answer.content).selected == ["08/2022"]
 
 
 def test_the_fields_of_one_month_are_good_for_another(shared: Replica, session: requests.Session) -> None:
     url = shared.url + DAILY.format("132922")
-    form = Reader(session.get(url, timeout=10).content).hidden
-    december = Reader(session.post(url, data=form | {"ddComptc": "12/2022"}, timeout=10).content)
+    form = Reader(session.get(url, timeout=60).content).hidden
+    december = Reader(session.post(url, data=form | {"ddComptc": "12/2022"}, timeout=60).content)
     assert december.hidden["__VIEWSTATE"] != form["__VIEWSTATE"]
-    january = Reader(session.post(url, data=december.hidden | {"ddComptc": "01/2022"}, timeout=10).content)
+    january = Reader(session.post(url, data=december.hidden | {"ddComptc": "01/2022"}, timeout=60).content)
     assert january.selected == ["01/2022"]
 
 
@@ -334,17 +335,17 @@ def test_the_fields_of_one_month_are_good_for_another(shared: Replica, session: 
 
 @pytest.mark.parametrize("path", [DAILY.format("1"), DAILY.format(""), FUND.format("132922x"), "CConsolFdo/ResultBuscaDocsFdo.aspx"])  # fmt: skip # noqa: E501
 def test_an_unknown_pk_is_an_error_page_under_200(shared: Replica, session: requests.Session, path: str) -> None:
-    assert is_error_page(session.get(shared.url + path, timeout=10))
+    assert is_error_page(session.get(shared.url + path, timeout=60))
 
 
 @pytest.mark.parametrize("path", ["Nowhere.aspx", "../../../x", "CDA/CPublicaCDA.aspx?PK_PARTIC=132922"])
 def test_another_path_is_404(shared: Replica, session: requests.Session, path: str) -> None:
-    assert session.get(shared.url + path, timeout=10).status_code == 404
+    assert session.get(shared.url + path, timeout=60).status_code == 404
 
 
 def test_hidden_fields_that_do_not_belong_are_an_error_page(shared: Replica, session: requests.Session) -> None:
     url = shared.url + DAILY.format("132922")
-    good = Reader(session.get(url, timeout=10).content).hidden | {"ddComptc": "01/2022"}
+    good = Reader(session.get(url, timeout=60).content).hidden | {"ddComptc": "01/2022"}
     other = get(session, shared, DAILY.format("901101")).hidden
     search = get(session, shared, SEARCH.format(LESSONS)).hidden
     state = good["__VIEWSTATE"]
@@ -360,9 +361,9 @@ def test_hidden_fields_that_do_not_belong_are_an_error_page(shared: Replica, ses
         good | {"__VIEWSTATE": state.replace("+", " ")[:-1] + "é"},
     ]
     for form in bad:
-        assert is_error_page(session.post(url, data=form, timeout=10)), form.keys()
-    assert is_error_page(session.post(shared.url + SEARCH.format(TWICE), data=search, timeout=10))
-    assert Reader(session.post(url, data=good, timeout=10).content).selected == ["01/2022"]
+        assert is_error_page(session.post(url, data=form, timeout=60)), form.keys()
+    assert is_error_page(session.post(shared.url + SEARCH.format(TWICE), data=search, timeout=60))
+    assert Reader(session.post(url, data=good, timeout=60).content).selected == ["01/2022"]
 
 
 def test_forms_that_are_none_are_refused(shared: Replica) -> None:
@@ -376,7 +377,7 @@ def test_forms_that_are_none_are_refused(shared: Replica) -> None:
         ({}, b"a=1&" * 200, 200),
         ({}, b"\xff\x00=%zz", 200),
     ]:
-        connection = http.client.HTTPConnection(address.netloc, timeout=10)
+        connection = http.client.HTTPConnection(address.netloc, timeout=60)
         connection.putrequest("POST", path)
         for name, value in headers.items() or {"Content-Length": str(len(body))}.items() if body else headers.items():
             connection.putheader(name, value)
@@ -389,7 +390,7 @@ def test_forms_that_are_none_are_refused(shared: Replica) -> None:
 
 @pytest.mark.parametrize("target", ["//[", "/%", "/SWB/Sistemas/SCW/CPublica/%FF?%FF=%", "http://[/x", "*"])
 def test_odd_targets_are_404(shared: Replica, target: str) -> None:
-    with socket.create_connection(("127.0.0.1", urlsplit(shared.url).port or 0), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", urlsplit(shared.url).port or 0), timeout=60) as client:
         client.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
         assert client.makefile("rb").readline().startswith(b"HTTP/1.1 404 ")
 
@@ -401,11 +402,11 @@ def test_requests_are_counted_by_kind_as_a_snapshot(replica: Replica, session: r
     before = replica.requests
     page = get(session, replica, SEARCH.format(LESSONS))
     form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
-    session.post(replica.url + SEARCH.format(LESSONS), data=form, timeout=10)
+    session.post(replica.url + SEARCH.format(LESSONS), data=form, timeout=60)
     daily = get(session, replica, DAILY.format("132922"))
-    session.post(replica.url + DAILY.format("132922"), data=daily.hidden, timeout=10)
+    session.post(replica.url + DAILY.format("132922"), data=daily.hidden, timeout=60)
     get(session, replica, "")
-    session.get(replica.url + "x", timeout=10)
+    session.get(replica.url + "x", timeout=60)
     assert before == Counter()
     assert replica.requests == Counter(search=1, search_post=1, fund=1, daily_get=1, daily_post=1, index=1, unknown=1)
 
@@ -419,7 +420,7 @@ def test_the_index_lists_the_funds_for_people(shared: Replica, session: requests
 def test_errors_come_as_500_and_as_pages_under_200_and_repeat_with_the_seed(session: requests.Session) -> None:
     def outcomes(seed: int) -> list[int]:
         with Replica.start(error_rate=0.5, seed=seed) as replica:
-            answers = [session.get(replica.url + DAILY.format("132922"), timeout=10) for _ in range(60)]
+            answers = [session.get(replica.url + DAILY.format("132922"), timeout=60) for _ in range(60)]
             counts = replica.requests
         kinds = [500 if a.status_code == 500 else 2 if is_error_page(a) else 200 for a in answers]
         assert counts == Counter(error=60 - kinds.count(200), daily_get=kinds.count(200))
@@ -435,37 +436,39 @@ def test_errors_come_as_500_and_as_pages_under_200_and_repeat_with_the_seed(sess
 def test_the_error_rate_can_be_set_while_it_runs(replica: Replica, session: requests.Session) -> None:
     url = replica.url + FUND.format("132922")
     replica.error_rate = 1
-    answers = [session.get(url, timeout=10) for _ in range(20)]
+    answers = [session.get(url, timeout=60) for _ in range(20)]
     assert {answer.status_code for answer in answers} == {200, 500}
     assert not any("lbSitDesc" in answer.text for answer in answers)
     replica.error_rate = 0
-    assert "lbSitDesc" in session.get(url, timeout=10).text
+    assert "lbSitDesc" in session.get(url, timeout=60).text
     assert replica.requests == Counter(error=20, fund=1)
 
 
 def test_an_outage_is_503_with_retry_after_until_it_ends(replica: Replica, session: requests.Session) -> None:
     url = replica.url + FUND.format("132922")
     replica.outage(3600)
-    away = session.get(url, timeout=10)
+    away = session.get(url, timeout=60)
     assert away.status_code == 503
-    assert 3590 <= int(away.headers["Retry-After"]) <= 3600
+    assert 3000 <= int(away.headers["Retry-After"]) <= 3600
     replica.outage(0)
-    assert session.get(url, timeout=10).status_code == 200
+    assert session.get(url, timeout=60).status_code == 200
 
     replica.outage(0.2)
-    deadline = time.monotonic() + 10
-    seen = []
-    while not seen or seen[-1] != 200:
-        assert time.monotonic() < deadline
-        seen.append(session.get(url, timeout=10).status_code)
-    assert set(seen) == {503, 200}
+    seen: list[int] = []
+
+    def is_over() -> bool:
+        seen.append(session.get(url, timeout=60).status_code)
+        return seen[-1] == 200
+
+    assert wait_until(is_over)
+    assert set(seen) <= {503, 200}
     assert replica.requests == Counter(outage=1 + seen.count(503), fund=2)
 
 
 def test_latency_makes_every_answer_wait_and_can_be_set(replica: Replica, session: requests.Session) -> None:
     replica.latency = 0.15
     start = time.monotonic()
-    session.get(replica.url + FUND.format("132922"), timeout=10)
+    session.get(replica.url + FUND.format("132922"), timeout=60)
     assert time.monotonic() - start >= 0.15
     assert replica.latency == 0.15
 
@@ -484,10 +487,11 @@ def test_settings_that_do_not_fit_are_refused_by_name(replica: Replica, value: o
 # --- the server
 
 
-def test_one_connection_is_kept_alive_and_stop_closes_it_at_once() -> None:
+def test_one_connection_is_kept_alive_and_stop_closes_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server._Handler, "timeout", 3600)  # or an idle connection would end by itself
     before = set(threading.enumerate())
     replica = Replica.start()
-    connection = http.client.HTTPConnection(urlsplit(replica.url).netloc, timeout=10)
+    connection = http.client.HTTPConnection(urlsplit(replica.url).netloc, timeout=60)
     try:
         sockets = set()
         for _ in range(3):
@@ -495,25 +499,21 @@ def test_one_connection_is_kept_alive_and_stop_closes_it_at_once() -> None:
             connection.getresponse().read()
             sockets.add(connection.sock)
         assert len(sockets) == 1
-        start = time.monotonic()
         replica.stop()
-        assert time.monotonic() - start < 3
         assert connection.sock.recv(1) == b""
     finally:
         connection.close()
         replica.stop()
     assert set(threading.enumerate()) <= before
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=5).close()
+        socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=60).close()
 
 
 def test_stop_does_not_wait_for_the_latency(session: requests.Session) -> None:
     replica = Replica.start(latency=3600)
-    with socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=60) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        start = time.monotonic()
         replica.stop()
-        assert time.monotonic() - start < 3
         # Closed with the request unread it is a reset, afterwards it is an end; never an answer.
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
@@ -527,9 +527,9 @@ def test_a_client_that_hangs_up_in_the_middle_harms_nobody(replica: Replica, ses
         b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc",
         b"\x16\x03\x01\r\n\r\n",
     ):
-        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
             client.sendall(sent)
-    assert session.get(replica.url + FUND.format("132922"), timeout=10).status_code == 200
+    assert session.get(replica.url + FUND.format("132922"), timeout=60).status_code == 200
 
 
 def test_it_listens_on_this_machine_only_and_says_when_a_port_is_taken(replica: Replica) -> None:
@@ -549,7 +549,7 @@ def test_eight_clients_at_once_get_whole_pages(replica: Replica) -> None:
             session.trust_env = False
             cnpj = fund_of(replica, pk).cnpj
             for _ in range(25):
-                page = Reader(session.get(replica.url + DAILY.format(pk), timeout=30).content)
+                page = Reader(session.get(replica.url + DAILY.format(pk), timeout=60).content)
                 if re.sub("[./-]", "", page.texts["lbNrPfPj"]) != cnpj:
                     wrong.append(pk)
 
@@ -607,9 +607,9 @@ def test_serve_forever_ends_cleanly_on_a_signal(session: requests.Session, numbe
     ) as process:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
-        assert session.get(url, timeout=10).status_code == 200
+        assert session.get(url, timeout=60).status_code == 200
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=20)
+        rest, errors = process.communicate(timeout=60)
     assert (process.returncode, rest.strip(), errors) == (0, "1", "")
 
 
@@ -618,7 +618,7 @@ def test_serve_forever_in_a_thread_is_ended_by_stop() -> None:
     thread = threading.Thread(target=replica.serve_forever)
     thread.start()
     replica.stop()
-    thread.join(timeout=10)
+    thread.join(timeout=60)
     assert not thread.is_alive()
 
 

@@ -64,8 +64,8 @@ class TestScraperkit:
             with sk.Subscriber(redis, source, threads=2) as subscriber:
                 for delivery, year in (("stream", 2022), ("pubsub", 2023)):
                     batch = sk.Publisher(redis, delivery=delivery).publish(fund.months(f"{year}-01", f"{year}-03"))
-                    assert batch.wait(30).done == 3
-                assert sk.Publisher(redis).publish(fund.months("2022-01", "2022-04"), only_missing=True).wait(30).done
+                    assert batch.wait(60).done == 3
+                assert sk.Publisher(redis).publish(fund.months("2022-01", "2022-04"), only_missing=True).wait(60).done
                 assert len(batch.events()) == 3
                 assert subscriber.health().alive
         reader = sk.TimeSeriesReader(redis)
@@ -94,7 +94,7 @@ class TestScraperkit:
         settings = Settings.load(backoff=0.01, max_attempts=2)
         batch = sk.Publisher(redis).publish(months(2))
         with sk.Subscriber(redis, FakeSite(fail), threads=1, settings=settings):
-            assert batch.wait(30).failed == 2
+            assert batch.wait(60).failed == 2
         letters = sk.DeadLetters(redis)
         assert (len(letters), len(letters.list())) == (2, 2)
         assert letters.retry() == 2
@@ -142,7 +142,11 @@ class TestScraperkit:
         around = stack.environment("queue")
         around["REDIS_URL"] = around["REDIS_URL"].replace("scraperkit@", "crippled@")
         told = subprocess.run(
-            [Path(sys.executable).parent / "scraperkit", "work"], env=around, capture_output=True, text=True, timeout=30
+            [Path(sys.executable).parent / "scraperkit", "work"],
+            env=around,
+            capture_output=True,
+            text=True,
+            timeout=120,
         )
         assert told.returncode == SOFTWARE
         assert "xreadgroup" in told.stderr.splitlines()[-1]
@@ -190,7 +194,7 @@ class TestOthers:
         with sk.connect(stack.redis_url("lab")) as client:
             with sk.Subscriber(client, FakeSite(), threads=1, namespace="lesson-1"):
                 batch = sk.Publisher(client, namespace="lesson-1").publish(months(2))
-                assert batch.wait(30).done == 2
+                assert batch.wait(60).done == 2
             assert refused(admin) == []
             for key in client.scan_iter("lesson-1:*"):
                 client.unlink(key)

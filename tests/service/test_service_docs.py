@@ -75,7 +75,9 @@ class Reader:
         return command
 
     def _bash(self, script: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(["bash", "-ec", script], env=self.environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(
+            ["bash", "-ec", script], env=self.environment, capture_output=True, text=True, timeout=120
+        )
 
     def _watch(self, line: str) -> str:
         """Start a command that does not end, and return the first line that it says."""
@@ -94,7 +96,7 @@ class Reader:
         for process in self.started:
             process.terminate()
         for process in self.started:
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
 
 
 @pytest.fixture
@@ -145,7 +147,7 @@ def test_what_the_readme_shows_of_the_service(reader):
         if "/v1/funds" in command and "-d" in command:
             batch = re.search('"batch_id":"([^"]+)"', said)[1]
             with sk.connect(reader.stack.redis_url()) as redis:
-                assert sk.Batch.find(redis, batch).wait(30).done == 12
+                assert sk.Batch.find(redis, batch).wait(60).done == 12
     assert '"quotas":"257.20819272"' in said
 
 

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from typing import NamedTuple
 
 import pytest
 from limits.strategies import MovingWindowRateLimiter
@@ -28,10 +28,10 @@ from scraperkit.subscriber import Subscriber
 
 
 class Site:
-    """A site that notes when it is asked, and answers as the test says."""
+    """A site that notes what it is asked for, and answers as the test says."""
 
     def __init__(self) -> None:
-        self.asked: list[float] = []
+        self.asked: list[str] = []
         self.robots = ""
         self.answer: Callable[[], tuple[int, dict[str, str]]] = lambda: (200, {})
         site = self
@@ -43,7 +43,7 @@ class Site:
                 if self.path == "/robots.txt":
                     status, headers, body = 200 if site.robots else 404, {}, site.robots.encode()
                 else:
-                    site.asked.append(time.monotonic())
+                    site.asked.append(self.path)
                     (status, headers), body = site.answer(), b"page"
                 self.send_response(status)
                 for name, value in headers.items():
@@ -81,7 +81,7 @@ def make(site, redis, redis_url):
     clients = []
 
     def make_client(*, shared: bool = True, **settings) -> HttpClient:
-        given = Settings.load(**{"http_retries": 0, "breaker_failures": 1_000, **settings})
+        given = Settings.load(**{"http_retries": 0, "breaker_failures": 1_000, "connect_timeout": 60.0, **settings})
         politeness = Politeness(site.url, given)
         if shared:
             clients.append(connect(redis_url))
@@ -96,6 +96,30 @@ def make(site, redis, redis_url):
         client.close()
     for key in (Keys.site(_host(site)), Keys.robots(_host(site)), Keys.sites()):
         redis.delete(key)
+
+
+class Grant(NamedTuple):
+    """A turn at the site, granted at some moment between `asked_at` and `noted_at`."""
+
+    asked_at: float
+    noted_at: float
+
+
+@pytest.fixture
+def grants(monkeypatch) -> list[Grant]:
+    """Record every turn that a limiter grants; on a busy machine, requests granted apart reach the site bunched."""
+    found: list[Grant] = []
+    hit = MovingWindowRateLimiter.hit
+
+    def hit_and_note(*given) -> bool:
+        asked_at = time.time()
+        granted = hit(*given)
+        if granted:
+            found.append(Grant(asked_at, time.time()))
+        return granted
+
+    monkeypatch.setattr(MovingWindowRateLimiter, "hit", hit_and_note)
+    return found
 
 
 def _host(site: Site) -> str:
@@ -115,8 +139,12 @@ def together(*clients: HttpClient, site: Site, times: int) -> None:
         thread.join()
 
 
-def most_in(seconds: float, times: list[float]) -> int:
-    return max(sum(start <= at < start + seconds for at in times) for start in times)
+def most_in(seconds: float, grants: list[Grant]) -> int:
+    """Return the largest number of turns that were certainly granted within a window of so many seconds."""
+    return max(
+        sum(first.asked_at <= each.asked_at and each.noted_at < first.asked_at + seconds for each in grants)
+        for first in grants
+    )
 
 
 class TestTheRate:
@@ -126,19 +154,20 @@ class TestTheRate:
         monkeypatch.setattr(MovingWindowRateLimiter, "hit", lambda *_: False)
         assert politeness._seconds_to_wait() < 0.1
 
-    def test_is_one_for_all_who_share_a_redis(self, site, make):
+    def test_is_one_for_all_who_share_a_redis(self, site, make, grants):
         together(make(rate=10), make(rate=10), site=site, times=11)
-        # The server sees each request a little after it was granted, so a window is taken a little shorter.
-        assert most_in(0.9, site.asked) <= 10
-        assert len(site.asked) == 22
+        assert len(site.asked) == len(grants) == 22
+        assert most_in(1.0, grants) <= 10
 
-    def test_holds_without_a_redis_too(self, site, make):
+    def test_holds_without_a_redis_too(self, site, make, grants):
         ask(make(rate=5, shared=False), site, 7)
-        assert most_in(0.9, site.asked) <= 5
+        assert len(site.asked) == len(grants) == 7
+        assert most_in(1.0, grants) <= 5
 
-    def test_below_one_a_second_is_kept(self, site, make):
+    def test_below_one_a_second_is_kept(self, site, make, grants):
         ask(make(rate=0.5), site, 2)
-        assert site.asked[1] - site.asked[0] > 1.8
+        assert len(site.asked) == len(grants) == 2
+        assert most_in(2.0, grants) == 1
 
     def test_of_the_live_site_is_two_a_second_and_of_this_machine_any(self):
         settings = Settings.load()
@@ -159,7 +188,7 @@ class TestTheRate:
         waiting = threading.Thread(target=wait)
         waiting.start()
         client.close()
-        waiting.join(10)
+        waiting.join(60)
         assert ended.is_set()
 
 
@@ -179,15 +208,17 @@ class TestTheCrawlDelay:
     def test_is_read_from_robots_txt(self, text, seconds):
         assert crawl_delay(text, "scraperkit/1.0") == seconds
 
-    def test_is_kept_where_it_asks_for_more_than_the_rate(self, site, make):
+    def test_is_kept_where_it_asks_for_more_than_the_rate(self, site, make, grants):
         site.robots = "User-agent: *\nCrawl-delay: 1"
         together(make(rate=100), make(rate=100), site=site, times=2)
-        assert min(later - sooner for sooner, later in pairwise(sorted(site.asked))) > 0.9
+        assert len(site.asked) == len(grants) == 4
+        assert most_in(1.0, grants) == 1
 
-    def test_is_not_heeded_where_the_rate_asks_for_more(self, site, make):
+    def test_is_not_heeded_where_the_rate_asks_for_more(self, site, make, grants):
         site.robots = "User-agent: *\nCrawl-delay: 1"
         ask(make(rate=0.5), site, 2)
-        assert site.asked[1] - site.asked[0] > 1.8
+        assert len(site.asked) == len(grants) == 2
+        assert most_in(2.0, grants) == 1
 
     def test_is_read_once_for_all(self, site, make, redis):
         site.robots = "User-agent: *\nCrawl-delay: 1"
@@ -199,55 +230,68 @@ class TestTheCrawlDelay:
 
 
 class TestRetryAfter:
-    def test_is_heeded_by_all(self, site, make):
-        answers = iter([(503, {"Retry-After": "1"})])
-        site.answer = lambda: next(answers, (200, {}))
+    def test_is_heeded_by_all(self, site, make, monkeypatch):
+        times, told = [], threading.Event()
+        pause = Politeness.pause
+
+        def answer():
+            times.append(time.monotonic())
+            return (200, {}) if len(times) > 1 else (503, {"Retry-After": "1"})
+
+        def pause_and_tell(*given) -> None:
+            pause(*given)
+            told.set()
+
+        site.answer = answer
+        monkeypatch.setattr(Politeness, "pause", pause_and_tell)
         first, second = make(http_retries=1), make()
         asking = threading.Thread(target=ask, args=(first, site, 1))
         asking.start()
-        assert wait_until(lambda: second._politeness._seconds_to_wait() > 0)
+        assert told.wait(60)
         ask(second, site, 1)
         asking.join()
         assert len(site.asked) == 3
-        assert min(at - site.asked[0] for at in site.asked[1:]) > 0.9
+        # The pause begins after the first request, so a busy machine only makes this longer. Redis counts whole ms.
+        assert min(times[1:]) - times[0] >= 0.999
 
     @pytest.mark.parametrize("retries", [0, 1])
     def test_is_heeded_though_no_retry_is_left(self, site, make, retries):
-        answers = iter([(503, {})] * retries + [(503, {"Retry-After": "5"})])
+        answers = iter([(503, {})] * retries + [(503, {"Retry-After": "500"})])
         site.answer = lambda: next(answers, (200, {}))
         with pytest.raises(SiteUnavailable):
             make(http_retries=retries).get(site.url)
-        assert 4 < make()._politeness._seconds_to_wait() <= 5
+        assert 300 < make()._politeness._seconds_to_wait() <= 500
 
 
 class TestASiteThatKeepsFailing:
-    def ill(self, make, site, redis, caplog):
+    def ill(self, make, caplog, *, pause: float):
         """Two who share a Redis, and a site that has just failed three times."""
         caplog.set_level(logging.WARNING, "scraperkit")
-        one, two = (make(breaker_failures=3, breaker_pause=0.5, breaker_limit=60)._politeness for _ in range(2))
+        settings = {"breaker_failures": 3, "breaker_pause": pause, "read_timeout": 3600.0}
+        one, two = (make(**settings)._politeness for _ in range(2))
         for politeness in (one, two, one):
             politeness.failed("SiteUnavailable: the site answers 500")
         return one, two
 
     def test_is_left_alone_by_all_and_it_is_said(self, make, site, redis, caplog, namespace):
-        one, two = self.ill(make, site, redis, caplog)
-        assert 0 < one._seconds_to_wait() <= 0.5
-        assert 0 < two._seconds_to_wait() <= 0.5
+        one, two = self.ill(make, caplog, pause=300)
+        assert 100 < one._seconds_to_wait() <= 300
+        assert 100 < two._seconds_to_wait() <= 300
         assert "keeps failing: circuit open" in caplog.text
         health = Health.read(redis, namespace=namespace)
         assert _host(site) in health.open_circuits
         assert "circuit open" in str(health)
 
     def test_is_tried_by_one_at_a_time_and_longer_left_alone_if_it_fails_again(self, make, site, redis, caplog):
-        one, two = self.ill(make, site, redis, caplog)
+        one, two = self.ill(make, caplog, pause=0.5)
         assert wait_until(lambda: one._seconds_to_wait() == 0)
         assert two._seconds_to_wait() > 0
         assert one._seconds_to_wait() == 0, "the one who tries needs several requests"
         one.failed("SiteUnavailable: still")
-        assert 0.5 < two._seconds_to_wait() <= 1
+        assert [record.args[1] for record in caplog.records] == [0.5, 1.0]
 
     def test_is_asked_by_all_again_when_it_is_well(self, make, site, redis, caplog, namespace):
-        one, two = self.ill(make, site, redis, caplog)
+        one, two = self.ill(make, caplog, pause=0.5)
         assert wait_until(lambda: one._seconds_to_wait() == 0)
         one.succeeded()
         assert two._seconds_to_wait() == 0
@@ -255,10 +299,10 @@ class TestASiteThatKeepsFailing:
         assert not redis.exists(Keys.site(_host(site)))
 
     def test_is_left_alone_without_a_redis_too(self, make):
-        alone = make(shared=False, breaker_failures=2, breaker_pause=30)._politeness
+        alone = make(shared=False, breaker_failures=2, breaker_pause=300)._politeness
         for _ in range(2):
             alone.failed("SiteUnavailable")
-        assert alone._seconds_to_wait() > 20
+        assert alone._seconds_to_wait() > 100
         alone.succeeded()
         assert alone._seconds_to_wait() == 0
 
@@ -277,7 +321,7 @@ class TestASiteThatKeepsFailing:
             replica.error_rate = 1  # an outage would say for how long to stay away
             with Subscriber(redis, source, settings=settings):
                 batch = Publisher(redis, namespace=namespace).publish(months)
-                assert wait_until(lambda: len(batch.events()) >= 6, 30)
+                assert wait_until(lambda: len(batch.events()) >= 6)
                 replica.error_rate = 0
                 status = batch.wait(60)
             redis.delete(Keys.site(replica.url.split("/")[2]), Keys.sites())

@@ -152,7 +152,7 @@ class Stack:
         for name in names:
             self._scale(name, scale.get(name, max(1, len(self._running[name]))))
         for name in names:
-            assert wait_until(lambda name=name: self.healthy(name), 30), self.logs(name)
+            assert wait_until(lambda name=name: self.healthy(name)), self.logs(name)
 
     def _need(self, name: str) -> None:
         for needed, how in self.services[name].get("depends_on", {}).items():
@@ -164,7 +164,7 @@ class Stack:
 
     def run(self, name: str) -> None:
         """Run a one-off service to its end."""
-        subprocess.run(self.command(name), env=self.environment(name), check=True, timeout=20)
+        subprocess.run(self.command(name), env=self.environment(name), check=True, timeout=60)
 
     def _scale(self, name: str, wanted: int) -> None:
         children = self._running[name] = [child for child in self._running[name] if child.code is None]
@@ -179,7 +179,7 @@ class Stack:
         for child in leaving:
             child.ask_to_stop()
         for child in leaving:
-            assert child.wait(30) == 0, child.output
+            assert child.wait(60) == 0, child.output
 
     def down(self) -> None:
         """Stop all services, dependents first; each must exit cleanly by itself."""
@@ -200,7 +200,7 @@ class Stack:
     def exec(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command as if in a service's container."""
         return subprocess.run(
-            [self.here(word) for word in words], env=self.environment(name), capture_output=True, text=True, timeout=30
+            [self.here(word) for word in words], env=self.environment(name), capture_output=True, text=True, timeout=60
         )
 
     def logs(self, name: str) -> str:

@@ -44,7 +44,7 @@ class GatedSite(FakeSite):
 
     def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
         self.inside.release()
-        assert self.gate.wait(60), "the test never opened the gate"
+        assert self.gate.wait(300), "the test never opened the gate"
         return super().fetch(request)
 
 

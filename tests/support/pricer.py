@@ -59,14 +59,14 @@ class GatedSearch(FakeSearch):
 
     def find_fund(self, cnpj: str) -> Fund:
         self.inside.release()
-        assert self.gate.wait(60), "the test never opened the gate"
+        assert self.gate.wait(300), "the test never opened the gate"
         return super().find_fund(cnpj)
 
 
 @contextlib.contextmanager
 def pricer(redis_url: str, namespace: str, source=None, **settings) -> Iterator[httpx.Client]:
     """Serve the pricer in a thread, and yield a client; both are closed afterwards."""
-    with served(redis_url, namespace, source, **settings) as (url, _), httpx.Client(base_url=url, timeout=20) as client:
+    with served(redis_url, namespace, source, **settings) as (url, _), httpx.Client(base_url=url, timeout=60) as client:
         yield client
 
 
@@ -81,11 +81,11 @@ def served(redis_url: str, namespace: str, source=None, **settings) -> Iterator[
     thread = threading.Thread(target=server.run, args=([bound],), name="pricer")
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(60)
         yield url, server
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(60)
         assert not thread.is_alive(), "the pricer did not stop"
 
 
@@ -108,7 +108,7 @@ def service(redis_url: str, **environment: str) -> Iterator[Service]:
     with (
         command("replica", "--port", "0", environment=given) as (site, site_url),
         command("api", "--port", "0", "--url", site_url, environment=given | environment) as (process, url),
-        httpx.Client(base_url=url, timeout=20) as client,
+        httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield Service(client, namespace, redis_url, site_url, process)
     assert (site.returncode, process.returncode) == (0, 0)
@@ -130,7 +130,7 @@ def command(*words: str, environment: dict[str, str]) -> Iterator[tuple[subproce
             yield process, line.removeprefix("READY ").strip()
         finally:
             process.send_signal(signal.SIGTERM)
-            process.wait(30)
+            process.wait(60)
             log.seek(0)
             process.said = log.read()
             assert line.startswith("READY "), process.said

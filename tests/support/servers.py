@@ -30,7 +30,7 @@ def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterat
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(60)
 
 
 def listens(path: Path) -> bool:
@@ -39,3 +39,8 @@ def listens(path: Path) -> bool:
         probe.connect(str(path))
         return True
     return False
+
+
+def connections(redis) -> set[str]:
+    """Return the ids of a server's connections: a count would include those of earlier tests that are still closing."""
+    return {client["id"] for client in redis.client_list()}

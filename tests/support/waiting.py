@@ -7,8 +7,11 @@ from pathlib import Path
 
 import psutil
 
+# Seconds after which a wait counts as a hang; far longer than any wait takes on a busy machine.
+PATIENCE = 60.0
 
-def wait_until(condition, seconds: float = 10.0) -> bool:
+
+def wait_until(condition, seconds: float = PATIENCE) -> bool:
     """Wait for a condition; return whether it came true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

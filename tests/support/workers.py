@@ -10,6 +10,8 @@ from scraperkit.engine.worker import Worker
 from scraperkit.subscriber import Subscriber
 
 AT_ONCE = {"backoff": 0.0, "max_attempts": 3, "threads": 2}
+# The lease sets the pace of upkeep, the heartbeat the life of a card: ten signs of life a second, each valid for 60 s.
+LIVELY = {"lease": 0.4, "heartbeat": 20.0}
 
 
 def subscriber(redis, namespace, site, **options) -> Subscriber:

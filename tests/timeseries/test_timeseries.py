@@ -84,7 +84,7 @@ def expected(quotes: list[DailyQuote]) -> pd.DataFrame:
     return frame.assign(date=days).astype({name: column.dtype for name, column in COLUMNS.items()})
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(months=st.lists(st.lists(quotes_of_any_kind, max_size=25), max_size=3))
 def test_any_quotes_come_back_equal(store, reader, months):
     written = [one for month in months for one in month]
