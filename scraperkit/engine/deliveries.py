@@ -52,7 +52,7 @@ class Delivery(Protocol):
         """Make a ``receive`` that waits come back at once; messages go on arriving here."""
 
     async def leftovers(self) -> list[Job]:
-        """After an interruption, take what has arrived and nobody has read yet: it is for others now."""
+        """After an interruption, take what has arrived unread: it is handed to other workers."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -255,7 +255,7 @@ class PubSubDelivery:
             return []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BLOCK):
-                if self._pubsub.subscribed:  # nobody has interrupted a worker that was stepped by hand
+                if self._pubsub.subscribed:  # a worker stepped by hand was not interrupted
                     await self._pubsub.unsubscribe()
                 while self._pubsub.subscribed:
                     message = await self._pubsub.get_message(timeout=BLOCK)

@@ -280,7 +280,7 @@ def cancel(
     where: Waiting,
     messages: Sequence[tuple[str, str]],
 ) -> int:
-    """Cancel messages that nobody has begun, each given by its id and its handle there; return how many.
+    """Cancel messages that no worker has begun, each given by its id and its handle there; return how many.
 
     The handle is a stream entry's id, or the text among the retries; on the channel there is none.
     """
@@ -315,5 +315,5 @@ def retry_dead(client: redis_py.Redis, keys: Keys, letter: str, *, message_id: s
 
 
 def agree_on_site(client: redis_py.Redis, site: str, action: Action, **given: str | int) -> int:
-    """Ask or tell what all who read a site agree on; `action` and what it takes are explained in ``site.lua``."""
+    """Ask or tell what all readers of a site agree on; ``site.lua`` explains each `action` and its arguments."""
     return int(_run(client, "site", [Keys.site(site), Keys.sites()], site=site, action=action, **given))
