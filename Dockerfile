@@ -6,23 +6,21 @@ FROM python:${PYTHON}-slim AS needs
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/scraperkit/bin:$PATH
 RUN python -m venv /opt/scraperkit
 WORKDIR /src
-COPY pyproject.toml constraints.txt deploy/requirements.py ./
-RUN python requirements.py api > api.txt \
-    && pip install --constraint constraints.txt --requirement api.txt
+COPY locks/api.txt locks/lab.txt locks/
+RUN pip install --require-hashes --requirement locks/api.txt
 
 FROM needs AS wheel
-COPY README.md LICENSE ./
+COPY pyproject.toml README.md LICENSE ./
 COPY data/sample data/sample
 COPY scraperkit scraperkit
-RUN pip wheel --no-deps --wheel-dir /wheels .
+RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels .
 
 FROM needs AS build-service
 COPY --from=wheel /wheels /wheels
 RUN pip install --no-deps --no-index /wheels/*.whl
 
 FROM needs AS build-lab
-RUN python requirements.py lab parquet > lab.txt \
-    && pip install --constraint constraints.txt --requirement lab.txt
+RUN pip install --require-hashes --requirement locks/lab.txt
 COPY --from=wheel /wheels /wheels
 # Some lessons kill a Redis of their own; where there is no binary for this machine, they say so.
 RUN pip install --no-deps --no-index /wheels/*.whl \

@@ -14,7 +14,7 @@ FIND_PYTHON = found=; \
 		if [ -n "$$python" ] && "$$python" -c '$(IS_OK)' >/dev/null 2>&1; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-		echo 'Python 3.11, 3.12 or 3.13 is needed and was not found: install one of them, or name it, as in:' \
+		echo 'Python 3.11, 3.12 or 3.13 is required and was not found: install one of them, or name it:' \
 			'make $@ PYTHON=/path/to/python3.12' >&2; \
 		exit 1; \
 	fi
@@ -31,26 +31,26 @@ demo: ## Collect two years of prices from the offline site into the embedded Red
 	@$(BIN)/scraperkit demo --chart out/demo.png $(ARGS)
 
 lab: ## Open the lessons in JupyterLab, with a Redis that runs as long as it does
-	@$(SETUP) --extras lab,api
+	@$(SETUP) lab
 	@exec $(BIN)/python tools/lab.py $(ARGS)
 
 notebooks: ## Run all lessons afresh, with their outputs into out/notebooks (some of them: ARGS="01 02")
-	@$(SETUP) --extras lab,dev
+	@$(SETUP) dev
 	@$(BIN)/python tools/notebooks.py $(ARGS)
 
 notebooks-twice: ## Run each lesson twice, two at a time on one Redis: unsolved, and with its solutions
-	@$(SETUP) --extras lab,dev
+	@$(SETUP) dev
 	@$(BIN)/python tools/notebooks.py --twice $(ARGS)
 
 site: notebooks ## Render the lessons with their outputs as web pages, to read offline: out/site/index.html
 	@$(BIN)/python tools/site/render.py
 
 test: ## Run the tests, all but the few that take half a minute each; some of them: ARGS="-k parser"
-	@$(SETUP) --extras lab,dev
+	@$(SETUP) dev
 	@$(BIN)/pytest $(TESTS) $(ARGS)
 
 check: ## Everything that must pass before a change goes in: ruff, mypy, layers, all tests, 90 % covered
-	@$(SETUP) --extras lab,dev
+	@$(SETUP) dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -59,18 +59,15 @@ check: ## Everything that must pass before a change goes in: ruff, mypy, layers,
 	@$(MAKE) --no-print-directory test ARGS="-m '' --cov=scraperkit $(ARGS)"
 
 format: ## Put the code into shape with ruff
-	@$(SETUP) --extras lab,dev
+	@$(SETUP) dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: ## Write constraints.txt from pyproject.toml again; UPGRADE=1 takes the newest versions
-	@[ -x .setup/bin/uv ] || { $(FIND_PYTHON); "$$found" -m venv .setup && \
-		.setup/bin/python -m pip install --quiet --disable-pip-version-check uv; }
-	@.setup/bin/uv pip compile --quiet --universal --python-version 3.11 --all-extras --no-emit-index-url \
-		--custom-compile-command 'make lock' $(if $(UPGRADE),--upgrade) --output-file constraints.txt pyproject.toml
+lock: ## Write locks/ from pyproject.toml again; UPGRADE=1 takes the newest versions
+	@$(FIND_PYTHON); "$$found" tools/lock.py $(if $(UPGRADE),--upgrade)
 
 screenshots: ## Take the picture of the dashboard again, in JupyterLab: docs/dashboard.png (needs chromium)
-	@$(SETUP) --extras lab,dev
+	@$(SETUP) dev
 	@$(BIN)/python tools/screenshots.py $(ARGS)
 
 sample: ## Write the sample that the offline site shows again
@@ -78,16 +75,16 @@ sample: ## Write the sample that the offline site shows again
 	@$(BIN)/python tools/make_sample.py $(ARGS)
 
 chaos: ## Two minutes of random faults: workers and Redis killed, replies lost, the site away (ARGS="--seconds 600")
-	@$(SETUP) --extras lab,dev
+	@$(SETUP) dev
 	@$(BIN)/python tests/chaos/run.py $(ARGS)
 
 bench: ## Measure how fast it is here, beside other queues; writes benchmarks/results.md
-	@$(SETUP) --extras lab,dev
+	@$(SETUP) dev
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 wheel: ## Build the wheel into dist/
 	@$(SETUP)
-	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## Remove caches and what was built; .venv stays
 	@rm -rf dist build .setup .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*

@@ -25,6 +25,7 @@ from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
 from scraperkit.lua.state import COUNTERS
+from scraperkit.models import Month
 from scraperkit.view import COLOURS, Bar, NotebookRepr, Table, View
 
 _POLL = 0.1
@@ -191,7 +192,7 @@ class Batch(NotebookRepr):
         for message, (state, cnpj, month, error) in states.items():
             found_lost = message in lost
             rows.append((message, cnpj, month, "lost" if found_lost else state, lost[message] if found_lost else error))
-        rows.sort(key=lambda row: (row[1], row[2][3:], row[2][:2]))
+        rows.sort(key=lambda row: (row[1], Month.parse(row[2])))
         frame = pd.DataFrame(rows, columns=["message", "cnpj", "month", "state", "error"], dtype="str")
         return frame.set_index("message")
 

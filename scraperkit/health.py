@@ -36,7 +36,7 @@ class Health(NotebookRepr):
         Jobs waiting for their next attempt.
     dead : int
         Dead letters.
-    left_alone : dict
+    open_circuits : dict
         Sites whose circuit is open, and the seconds until the next attempt.
     """
 
@@ -47,7 +47,7 @@ class Health(NotebookRepr):
     oldest: float | None
     retries: int
     dead: int
-    left_alone: Mapping[str, float]
+    open_circuits: Mapping[str, float]
 
     @classmethod
     @redis_needed()
@@ -74,7 +74,7 @@ class Health(NotebookRepr):
             oldest=max(0.0, time.time() - int(first[0][0].split("-")[0]) / 1000) if first else None,
             retries=client.zcard(keys.retries),
             dead=client.xlen(keys.dead),
-            left_alone=_left_alone(client),
+            open_circuits=_open_circuits(client),
         )
 
     @property
@@ -97,7 +97,7 @@ class Health(NotebookRepr):
         parts = [f"workers: {names}", f"waiting: {self.lag}", f"in hand: {self.in_hand}"]
         parts += [f"stale: {', '.join(self.stale)}"] if self.stale else []
         parts += [f"oldest: {self.oldest:.0f} s"] if self.oldest is not None else []
-        parts += [f"{site} is left alone for {seconds:.0f} s" for site, seconds in self.left_alone.items()]
+        parts += [f"{site} circuit open for {seconds:.0f} s" for site, seconds in self.open_circuits.items()]
         return "; ".join([*parts, f"retries: {self.retries}", f"dead: {self.dead}"])
 
     def _view(self) -> View:
@@ -110,7 +110,7 @@ class Health(NotebookRepr):
         told = [(label, str(count)) for label, count in facts]
         told += [("oldest job", duration(self.oldest))] if self.oldest is not None else []
         told += [("stale", ", ".join(self.stale))] if self.stale else []
-        told += [("circuit open", f"{site}, {duration(seconds)}") for site, seconds in self.left_alone.items()]
+        told += [("circuit open", f"{site}, {duration(seconds)}") for site, seconds in self.open_circuits.items()]
         rows = [
             (card.name, str(card.threads), card.delivery, str(card.in_hand), str(card.settled), str(card.errors))
             for card in self.workers
@@ -120,7 +120,7 @@ class Health(NotebookRepr):
         return View("Health", alive, tuple(told), tables=(workers,) if rows else ())
 
 
-def _left_alone(client: Any) -> dict[str, float]:
+def _open_circuits(client: Any) -> dict[str, float]:
     now = float(client.time()[0]) * 1000
     return {
         site: (until - now) / 1000 for site, until in client.zrangebyscore(Keys.sites(), now, "+inf", withscores=True)

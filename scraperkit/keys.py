@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 from scraperkit.errors import ConfigError
 
 DEFAULT_NAMESPACE = "scraperkit"
 CHANNEL = "fund_parser"
 RATES = "scraperkit:rate"
+# How a message is delivered, and what a worker listens to.
+DeliveryName = Literal["stream", "pubsub"]
+Listen = Literal["both", "stream", "pubsub"]
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 

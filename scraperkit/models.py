@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 import datetime as dt
 import re
 import uuid
@@ -17,9 +18,87 @@ from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 _PK = re.compile(r"[0-9]{1,12}")
-_MONTH_YEAR = re.compile(r"(0[1-9]|1[0-2])/(19|20)[0-9]{2}")
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_YEAR_MONTH = re.compile(r"((?:19|20)[0-9]{2})-(0[1-9]|1[0-2])(?:-[0-9]{2})?")
+_MONTH, _YEAR = "(0[1-9]|1[0-2])", "((?:19|20)[0-9]{2})"
+_MONTH_YEAR = re.compile(f"{_MONTH}/{_YEAR}")
+_YEAR_MONTH = re.compile(f"{_YEAR}-{_MONTH}(?:-[0-9]{{2}})?")
+
+
+class Month(NamedTuple):
+    """A month of a year; months sort by time.
+
+    Examples
+    --------
+    >>> month = Month.parse("12/2022")
+    >>> str(month), month.iso, str(month.shift(1)), month.last_day
+    ('12/2022', '2022-12', '01/2023', datetime.date(2022, 12, 31))
+    """
+
+    year: int
+    month: int
+
+    @classmethod
+    def parse(cls, text: str) -> Month:
+        """Read ``MM/YYYY``, as messages and pages have it.
+
+        Raises
+        ------
+        ValueError
+            If the text is not such a month.
+        """
+        match = _MONTH_YEAR.fullmatch(text)
+        if match is None:
+            raise ValueError("must be a month as MM/YYYY, for example 12/2022")
+        return cls(int(match[2]), int(match[1]))
+
+    @classmethod
+    def parse_iso(cls, text: str) -> Month:
+        """Read ``YYYY-MM``; a day that follows is ignored.
+
+        Raises
+        ------
+        ValueError
+            If the text is not such a month.
+        """
+        match = _YEAR_MONTH.fullmatch(text)
+        if match is None:
+            raise ValueError("must be a month as YYYY-MM, for example 2022-12")
+        return cls(int(match[1]), int(match[2]))
+
+    @classmethod
+    def of(cls, day: dt.date) -> Month:
+        """Return the month of a day."""
+        return cls(day.year, day.month)
+
+    def shift(self, months: int) -> Month:
+        """Return the month that comes so many months later."""
+        year, month = divmod(self.year * 12 + self.month - 1 + months, 12)
+        return Month(year, month + 1)
+
+    def until(self, last: Month) -> Iterator[Month]:
+        """Yield the months from this one to `last`, both included."""
+        month = self
+        while month <= last:
+            yield month
+            month = month.shift(1)
+
+    @property
+    def iso(self) -> str:
+        """The month as ``YYYY-MM``."""
+        return f"{self.year}-{self.month:02d}"
+
+    @property
+    def first_day(self) -> dt.date:
+        """The first day of the month."""
+        return dt.date(self.year, self.month, 1)
+
+    @property
+    def last_day(self) -> dt.date:
+        """The last day of the month."""
+        return dt.date(self.year, self.month, calendar.monthrange(self.year, self.month)[1])
+
+    def __str__(self) -> str:
+        return f"{self.month:02d}/{self.year}"
 
 
 class Column(NamedTuple):
@@ -56,8 +135,7 @@ def _digits(text: str) -> str:
 
 
 def _month_of_year(text: str) -> str:
-    if not _MONTH_YEAR.fullmatch(text):
-        raise ValueError("must be a month as MM/YYYY, for example 12/2022")
+    Month.parse(text)
     return text
 
 
@@ -151,19 +229,24 @@ class ScrapeRequest(BaseModel):
         return self.model_dump_json(exclude_none=True)
 
     @property
+    def period(self) -> Month:
+        """The requested month of a year."""
+        return Month.parse(self.month_year)
+
+    @property
     def year(self) -> int:
         """The requested year."""
-        return int(self.month_year[3:])
+        return self.period.year
 
     @property
     def month(self) -> int:
         """The requested month, 1 to 12."""
-        return int(self.month_year[:2])
+        return self.period.month
 
     @property
     def first_day(self) -> dt.date:
         """The first day of the requested month."""
-        return dt.date(self.year, self.month, 1)
+        return self.period.first_day
 
 
 def _explain(error: ValidationError) -> str:
@@ -229,8 +312,8 @@ class Fund(NotebookRepr):
         """
         if start is None and self.started_on is None:
             raise ConfigError(f"start: the site does not show when {self.cnpj} started; pass start='2022-01'")
-        first = _month_number("start", start if start is not None else self.started_on)
-        last = _month_number("end", end if end is not None else dt.date.today())
+        first = _month("start", start if start is not None else self.started_on)
+        last = _month("end", end if end is not None else dt.date.today())
         if last < first and end is None:
             raise ConfigError(
                 f"start: {start or self.started_on} is after the current month; the site has no page for it yet"
@@ -238,13 +321,12 @@ class Fund(NotebookRepr):
         if last < first:
             raise ConfigError(f"end: {end} is before start {start or self.started_on}; give a later end")
         if self.started_on is not None:
-            first = max(first, _month_number("started_on", self.started_on))
-        last = min(last, _month_number("today", dt.date.today()))
-        return [self._request(number) for number in range(first, last + 1)]
-
-    def _request(self, month_number: int) -> ScrapeRequest:
-        year, month = divmod(month_number, 12)
-        return ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=f"{month + 1:02d}/{year}", fund=self)
+            first = max(first, Month.of(self.started_on))
+        last = min(last, Month.of(dt.date.today()))
+        return [
+            ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=str(month), fund=self)
+            for month in first.until(last)
+        ]
 
     def _view(self) -> View:
         started = (("first day", f"{self.started_on:%Y-%m-%d}"),) if self.started_on else ()
@@ -252,13 +334,13 @@ class Fund(NotebookRepr):
         return View("Fund", self.name or "unnamed", facts + started)
 
 
-def _month_number(field: str, month: str | dt.date | None) -> int:
+def _month(field: str, month: str | dt.date | None) -> Month:
     if isinstance(month, dt.date):
-        return month.year * 12 + month.month - 1
-    match = _YEAR_MONTH.fullmatch(month) if isinstance(month, str) else None
-    if match is None:
-        raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'")
-    return int(match[1]) * 12 + int(match[2]) - 1
+        return Month.of(month)
+    try:
+        return Month.parse_iso(month if isinstance(month, str) else "")
+    except ValueError:
+        raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,19 +7,18 @@ import time
 import uuid
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, get_args
 
 import redis as redis_py
 
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
-from scraperkit.engine.jobs import DeliveryName
 from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
-from scraperkit.keys import Keys
+from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
-from scraperkit.models import ScrapeRequest
+from scraperkit.models import Month, ScrapeRequest
 from scraperkit.timeseries.commands import card_command, first_card_commands
 from scraperkit.view import NotebookRepr, View
 
@@ -55,7 +54,7 @@ class Publisher(NotebookRepr):
         namespace: str | None = None,
         settings: Settings | None = None,
     ) -> None:
-        if delivery not in ("stream", "pubsub"):
+        if delivery not in get_args(DeliveryName):
             raise ConfigError(f"delivery: {delivery!r} is neither 'stream' nor 'pubsub'")
         check_client(redis)
         self.settings = settings or Settings.load()
@@ -129,12 +128,12 @@ class Publisher(NotebookRepr):
         """Return the requests whose month has not been stored since it ended."""
         with self._redis.pipeline(transaction=False) as pipeline:
             for request in requests:
-                pipeline.hget(self.keys.months(request.document), f"{request.first_day:%Y-%m}")
+                pipeline.hget(self.keys.months(request.document), request.period.iso)
             stored = pipeline.execute()
         return [
             request
             for request, stored_at in zip(requests, stored, strict=True)
-            if stored_at is None or float(stored_at) < _over_at(request.first_day)
+            if stored_at is None or float(stored_at) < _over_at(request.period)
         ]
 
     def _save_cards(self, requests: Iterable[ScrapeRequest]) -> None:
@@ -175,10 +174,9 @@ class Publisher(NotebookRepr):
         return View("Publisher", f"in namespace {self.keys.namespace}", (where,))
 
 
-def _over_at(first_day: dt.date) -> float:
+def _over_at(month: Month) -> float:
     """Return when a month has ended everywhere in Brazil, in seconds since 1970."""
-    following = (first_day + dt.timedelta(days=32)).replace(day=1)
-    return dt.datetime(following.year, following.month, 1, 6, tzinfo=dt.UTC).timestamp()
+    return dt.datetime(*month.shift(1), 1, 6, tzinfo=dt.UTC).timestamp()
 
 
 def _listed(requests: Iterable[ScrapeRequest] | ScrapeRequest) -> Iterable[ScrapeRequest]:
@@ -210,8 +208,8 @@ def _unique(requests: Iterable[ScrapeRequest], *, fresh: bool) -> list[ScrapeReq
 def batch_id_of(requests: Iterable[ScrapeRequest], today: dt.date) -> uuid.UUID:
     """Return the batch id of these requests: stable, except that recent months change it daily."""
     requests = list(requests)
-    last_closed = (today.replace(day=1) - dt.timedelta(days=1)).replace(day=1)
+    last_closed = Month.of(today).shift(-1)
     content = sorted(request.message_id for request in requests)
-    if any(request.first_day >= last_closed for request in requests):
+    if any(request.period >= last_closed for request in requests):
         content.append(today.isoformat())
     return uuid.uuid5(_BATCH_IDS, " ".join(content))

@@ -20,7 +20,7 @@ COLOURS = {
 }
 _REST = "rgba(128, 128, 128, 0.25)"
 _CELL = "text-align: left; vertical-align: top; padding: 0.15em 1.2em 0.15em 0"
-_LONGEST = 300
+_LONGEST_TEXT = 300
 _SHORT = 40
 _MOST_ROWS = 30
 
@@ -148,8 +148,8 @@ def duration(seconds: float) -> str:
 
 def _short(text: str) -> str:
     """Return the printable text on one line, cut to a maximum length."""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * _LONGEST]).split())
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"
+    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * _LONGEST_TEXT]).split())
+    return line if len(line) <= _LONGEST_TEXT else line[:_LONGEST_TEXT] + "…"
 
 
 def _cell(text: str) -> str:

@@ -6,6 +6,7 @@ import ast
 import importlib
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
@@ -80,6 +81,21 @@ class TestTheFrontDoor:
         assert dir(module) == sorted(module.__all__)
         assert not [shown for shown in dir(module) if isinstance(getattr(module, shown), ModuleType)]
 
+    def test_a_notebooks_tab_key_offers_the_same(self):
+        code = f"""
+            from IPython.core.completer import provisionalcompleter
+            from IPython.core.interactiveshell import InteractiveShell
+            shell = InteractiveShell.instance()
+            shell.run_cell("import scraperkit as sk")
+            with provisionalcompleter():
+                for name in {PUBLIC_MODULES}:
+                    text = f"sk.{{name}}."
+                    print(*sorted(found.text for found in shell.Completer.completions(text, len(text))))
+        """
+        words = [sys.executable, "-c", textwrap.dedent(code)]
+        told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert told.splitlines() == [" ".join(sorted(getattr(sk, name).__all__)) for name in PUBLIC_MODULES]
+
     def test_the_public_modules_are_those(self):
         assert [name for name in sk.__all__ if isinstance(getattr(sk, name), ModuleType)] == PUBLIC_MODULES
 
@@ -93,6 +109,6 @@ class TestTheFrontDoor:
         assert not hasattr(sk.plot, "fund")
 
     def test_a_subscriber_has_its_dashboard_though_it_imports_none(self):
-        code = "import scraperkit as sk; print(sk.Subscriber.dashboard_factory.__name__)"
+        code = "import scraperkit as sk; print(sk.Subscriber._make_dashboard.__name__)"
         told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert told == "Dashboard\n"

@@ -21,13 +21,12 @@ from scraperkit.api.schemas import (
     FundsOrder,
     Links,
     Order,
+    OrderResult,
+    OrderResults,
     Published,
-    Result,
-    Results,
-    iso_month,
 )
 from scraperkit.cnpj import format_cnpj
-from scraperkit.models import Fund
+from scraperkit.models import Fund, Month
 from scraperkit.timeseries.rows import RowReader, StoredFund
 
 router = APIRouter(prefix="/v1/funds", tags=["funds"])
@@ -37,10 +36,10 @@ router = APIRouter(prefix="/v1/funds", tags=["funds"])
     "",
     status_code=202,
     summary="Have the months of one fund, or of several, scraped",
-    response_model=Published | Results,
-    responses={207: {"model": Results, "description": "Of several documents, some were not published"}},
+    response_model=Published | OrderResults,
+    responses={207: {"model": OrderResults, "description": "Of several documents, some were not published"}},
 )
-async def publish(order: Order, running: TheRunning, response: Response) -> Published | Results:
+async def publish(order: Order, running: TheRunning, response: Response) -> Published | OrderResults:
     """Look the fund up at the regulator's site, and publish one message for each of its months.
 
     Safe to repeat: the same months are the same batch. For several `documents`, each has a result of its own;
@@ -48,7 +47,7 @@ async def publish(order: Order, running: TheRunning, response: Response) -> Publ
     """
     if isinstance(order, FundOrder):
         return await _publish_one(running, order)
-    results: list[Result | None] = [None] * len(order.documents)
+    results: list[OrderResult | None] = [None] * len(order.documents)
 
     async def put(place: int, document: str) -> None:
         results[place] = await _result(running, order, document)
@@ -59,10 +58,10 @@ async def publish(order: Order, running: TheRunning, response: Response) -> Publ
     found = [result for result in results if result is not None]
     failed = sum(result.problem is not None for result in found)
     response.status_code = 207 if failed else 202
-    return Results(results=found, published=len(found) - failed, failed=failed)
+    return OrderResults(results=found, published=len(found) - failed, failed=failed)
 
 
-async def _result(running: Running, order: FundsOrder, document: str) -> Result:
+async def _result(running: Running, order: FundsOrder, document: str) -> OrderResult:
     try:
         published = await _publish_one(running, order.each(document))
     except ValidationError as error:
@@ -70,8 +69,8 @@ async def _result(running: Running, order: FundsOrder, document: str) -> Result:
     except KNOWN as error:
         problem = problem_of(error)
     else:
-        return Result(document=document, status=202, published=published)
-    return Result(document=document, status=problem.status_code, problem=problem.problem)
+        return OrderResult(document=document, status=202, published=published)
+    return OrderResult(document=document, status=problem.status_code, problem=problem.problem)
 
 
 async def _publish_one(running: Running, order: FundOrder) -> Published:
@@ -84,11 +83,11 @@ async def _publish_one(running: Running, order: FundOrder) -> Published:
 def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     if order.from_date is None and fund.started_on is None:
         raise ProblemError("bad-input", "the site does not tell when this fund began: say from_date", field="from_date")
-    start = iso_month(order.from_date) or fund.started_on
-    this_month = f"{dt.date.today():%Y-%m}"
-    requests = fund.months(start, max(iso_month(order.to_date) or this_month, str(start)[:7]))
+    start = Month.parse(order.from_date) if order.from_date else Month.of(fund.started_on or dt.date.today())
+    end = Month.parse(order.to_date) if order.to_date else Month.of(dt.date.today())
+    requests = fund.months(start.iso, max(start, end).iso)
     if not requests:
-        began = f"{fund.started_on:%m/%Y}" if fund.started_on else "its first month"
+        began = str(Month.of(fund.started_on)) if fund.started_on else "its first month"
         raise ProblemError("bad-input", f"the fund has no months there: it has {began} to today", field="from_date")
     batch = backend.publisher(order.delivery).publish(requests, force=order.force)
     path = f"/v1/funds/{fund.cnpj}"

@@ -56,7 +56,7 @@ class _Queue(Collector):
             "queue_retries": ("Jobs that wait for their next attempt", health.retries),
             "queue_oldest_seconds": ("Age of the oldest open job, 0 without any", health.oldest or 0.0),
             "dead_letters": ("Jobs that failed for good", health.dead),
-            "sites_left_alone": ("Sites that nobody asks for a while", len(health.left_alone)),
+            "open_circuits": ("Sites that nobody asks for a while", len(health.open_circuits)),
         }
         for name, (help_text, value) in figures.items():
             yield GaugeMetricFamily(f"scraperkit_{name}", help_text, float(value))

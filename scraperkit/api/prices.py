@@ -15,11 +15,11 @@ from scraperkit.api.running import TheRunning
 from scraperkit.errors import ConfigError
 from scraperkit.models import COLUMNS
 from scraperkit.timeseries.frames import window
-from scraperkit.timeseries.rows import Sample, day_of
+from scraperkit.timeseries.rows import StoredSample, day_of
 
 router = APIRouter(prefix="/v1/funds", tags=["prices"])
 SAMPLES = 1_000  # of one read, and of one chunk of the answer
-Samples = Sequence[Sample]
+Samples = Sequence[StoredSample]
 
 
 class Wanted(BaseModel):

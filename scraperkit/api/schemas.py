@@ -8,8 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 
-from scraperkit.api.fields import LONGEST_CNPJ, Delivery, Document, Month
+from scraperkit.api.fields import LONGEST_CNPJ, Document, MonthText
 from scraperkit.api.problems import Problem
+from scraperkit.keys import DeliveryName
+from scraperkit.models import Month
 
 MOST_DOCUMENTS = 100
 
@@ -17,15 +19,14 @@ MOST_DOCUMENTS = 100
 class _Order(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    from_date: Month | None = Field(None, description="first month, MM/YYYY; the fund's first if left out")
-    to_date: Month | None = Field(None, description="last month, MM/YYYY; this month if left out")
-    delivery: Delivery = Field("stream", description="kept until done, or heard by the workers that listen now")
+    from_date: MonthText | None = Field(None, description="first month, MM/YYYY; the fund's first if left out")
+    to_date: MonthText | None = Field(None, description="last month, MM/YYYY; this month if left out")
+    delivery: DeliveryName = Field("stream", description="kept until done, or heard by the workers that listen now")
     force: StrictBool = Field(False, description="scrape again what is done already")
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        first, last = iso_month(self.from_date), iso_month(self.to_date)
-        if first and last and last < first:
+        if self.from_date and self.to_date and Month.parse(self.to_date) < Month.parse(self.from_date):
             raise ValueError(f"to_date: {self.to_date} is before from_date, {self.from_date}")
         return self
 
@@ -58,17 +59,6 @@ def _which(body: Any) -> str:
 Order = Annotated[
     Annotated[FundOrder, Tag("one")] | Annotated[FundsOrder, Tag("many")], Discriminator(_which), Field(title="Order")
 ]
-
-
-def iso_month(month: str | None) -> str | None:
-    """Return MM/YYYY as YYYY-MM, which sorts by time.
-
-    Examples
-    --------
-    >>> iso_month("12/2022")
-    '2022-12'
-    """
-    return f"{month[3:]}-{month[:2]}" if month else None
 
 
 class FundCard(BaseModel):
@@ -111,7 +101,7 @@ class Published(BaseModel):
     links: Links
 
 
-class Result(BaseModel):
+class OrderResult(BaseModel):
     """What became of one of several documents: either `published` or `problem`."""
 
     document: str = Field(description="as it was sent")
@@ -120,10 +110,10 @@ class Result(BaseModel):
     problem: Problem | None = None
 
 
-class Results(BaseModel):
+class OrderResults(BaseModel):
     """A result for each document, in the order sent."""
 
-    results: list[Result]
+    results: list[OrderResult]
     published: int = Field(description="how many were published", ge=0)
     failed: int = Field(description="how many were not", ge=0)
 

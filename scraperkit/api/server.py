@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from scraperkit.api.guard import is_loopback
 from scraperkit.errors import ConfigError, ScraperKitError
 
-GRACE = 5  # seconds that answers in the making have when the server stops
+SHUTDOWN_SECONDS = 5  # seconds that answers in the making have when the server stops
 
 
 class Server(uvicorn.Server):
@@ -20,7 +20,12 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: FastAPI, ready: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
-            app, log_config=None, server_header=False, ws="none", timeout_graceful_shutdown=GRACE, lifespan="on"
+            app,
+            log_config=None,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            lifespan="on",
         )
         super().__init__(config)
         self._app = app

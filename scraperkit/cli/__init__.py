@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,9 @@ import redis as redis_py
 import typer
 
 from scraperkit.cli import batches, dead_letters, embedded_redis, service, work
+from scraperkit.cli.options import Cnpjs, Namespace, Url
 from scraperkit.errors import ConfigError, ScraperKitError
+from scraperkit.keys import DeliveryName
 
 app = typer.Typer(
     help="Collect and study the daily prices of Brazilian investment funds.",
@@ -26,30 +27,18 @@ app.command()(service.api)
 app.add_typer(work.app)
 
 
-class Delivery(StrEnum):
-    """How a message is delivered."""
-
-    stream = "stream"
-    pubsub = "pubsub"
-
-
-Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
-Url = Annotated[str | None, typer.Option("--url", help="Site; default: SCRAPERKIT_CVM_URL, else the live one.")]
-Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
-
-
-@app.command()
-def demo(
+@app.command("demo")  # a function of that name would hide the module
+def run_demo(
     chart: Annotated[Path, typer.Option(help="Where to save the chart.")] = Path("scraperkit-demo.png"),
     funds: Annotated[int, typer.Option(min=1, max=15, help="Number of funds.")] = 10,
     threads: Annotated[int, typer.Option(min=1, max=64, help="Number of worker threads.")] = 8,
 ) -> None:
     """Run the main job offline: ten funds, two years, a table and a chart."""
-    from scraperkit import demo as main_job
+    from scraperkit.cli.demo import run
     from scraperkit.connection import connect
 
     with connect() as redis:
-        main_job.run(redis, chart, funds=funds, threads=threads)
+        run(redis, chart, funds=funds, threads=threads)
 
 
 @app.command()
@@ -57,7 +46,7 @@ def publish(
     cnpjs: Cnpjs,
     start: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM; default: the fund's.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM; default: this month.")] = None,
-    delivery: Annotated[Delivery, typer.Option(help="stream stores messages, pubsub does not.")] = Delivery.stream,
+    delivery: Annotated[DeliveryName, typer.Option(help="stream stores messages, pubsub does not.")] = "stream",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all jobs are finished.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Scrape finished months again.")] = False,
     only_missing: Annotated[bool, typer.Option("--only-missing", help="Skip months already stored.")] = False,
@@ -71,7 +60,7 @@ def publish(
 
     with connect() as redis, CvmPages(url) as source:
         requests = [request for cnpj in cnpjs for request in source.find_fund(cnpj).months(start, end)]
-        batch = Publisher(redis, delivery=delivery.value, namespace=namespace).publish(
+        batch = Publisher(redis, delivery=delivery, namespace=namespace).publish(
             requests, force=force, only_missing=only_missing
         )
         typer.echo(f"batch {batch.id}: {batch.status()}")
@@ -126,8 +115,8 @@ def replica(
     site.serve_forever()
 
 
-@app.command()
-def doctor() -> None:
+@app.command("doctor")
+def run_doctor() -> None:
     """Check what is installed and reachable, and say how to fix problems."""
     from scraperkit.cli.doctor import examine
 

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scraperkit.cli.options import Namespace
+
 if TYPE_CHECKING:
     from scraperkit.batch import Batch, BatchStatus
 
 app = typer.Typer(help="Follow or cancel a batch, by the id that `publish` prints.", no_args_is_help=True)
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The id that `publish` prints.")]
-Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
 
 
 @contextmanager

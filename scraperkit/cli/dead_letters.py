@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scraperkit.cli.options import Namespace
+
 if TYPE_CHECKING:
     from scraperkit.deadletters import DeadLetters
 
 app = typer.Typer(help="Jobs that failed for good.", no_args_is_help=True)
 
-Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows; default: all.")]
 
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from scraperkit import metrics, plot
 from scraperkit.batch import BatchStatus
 from scraperkit.cnpj import format_cnpj
-from scraperkit.models import Fund, ScrapeRequest
+from scraperkit.models import Fund, Month, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
 from scraperkit.replica.sample import SampleFund
@@ -63,7 +63,7 @@ def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8
 def _choose(funds: Sequence[SampleFund], count: int) -> list[str]:
     """Return CNPJs of funds with figures for the whole period; the first is that of the wire example."""
     whole = dict.fromkeys(
-        fund.cnpj for fund in funds if fund.active and f"{fund.started_on:%Y-%m}" <= START and fund.ended_on is None
+        fund.cnpj for fund in funds if fund.active and Month.of(fund.started_on).iso <= START and fund.ended_on is None
     )
     return list(whole)[:count]
 

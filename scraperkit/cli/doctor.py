@@ -89,7 +89,7 @@ def _jobs(health: Health) -> Iterator[Finding]:
         yield Finding(True, "worker", f"{name} is stale: its heartbeat stopped; another worker takes over its jobs")
     oldest = f", oldest {health.oldest:.0f} s" if health.oldest is not None else ""
     yield Finding(True, "jobs", f"{health.lag} waiting, {health.pending} pending{oldest}, {health.retries} to retry")
-    for site, seconds in health.left_alone.items():
+    for site, seconds in health.open_circuits.items():
         yield Finding(True, "site", f"{site} kept failing or sent Retry-After: circuit open for {seconds:.0f} s")
     advice = "; see `scraperkit dead list`" if health.dead else ""
     yield Finding(True, "jobs", f"{health.dead} dead letters{advice}")

@@ -8,10 +8,8 @@ from typing import Annotated
 import typer
 
 from scraperkit.cli.exits import exit_codes
+from scraperkit.cli.options import Namespace, Url
 from scraperkit.errors import ConfigError
-
-Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
-Url = Annotated[str | None, typer.Option("--url", help="Site; default: SCRAPERKIT_CVM_URL, else the live one.")]
 
 
 def api(

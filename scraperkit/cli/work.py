@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from scraperkit.cli.exits import EXIT_CODES, exit_codes
+from scraperkit.cli.options import Namespace, Url
+from scraperkit.keys import Listen
 
 if TYPE_CHECKING:
     from scraperkit.engine.worker import Worker
@@ -25,28 +26,15 @@ _ALIVE_EVERY = 1.0
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
-class Listen(StrEnum):
-    """What a worker listens to."""
-
-    both = "both"
-    stream = "stream"
-    pubsub = "pubsub"
-
-
-Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
-
-
 @app.command(epilog=EXIT_CODES)
 def work(
     threads: Annotated[
         int | None, typer.Option(help="Pages each process fetches at once; default: SCRAPERKIT_THREADS.")
     ] = None,
-    delivery: Annotated[Listen, typer.Option(help="What to listen to.")] = Listen.both,
+    delivery: Annotated[Listen, typer.Option(help="What to listen to.")] = "both",
     processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes; any that die are replaced.")] = 1,
     name: Annotated[str | None, typer.Option(help="Worker name; default: the machine's name and a number.")] = None,
-    url: Annotated[
-        str | None, typer.Option("--url", help="Site; default: SCRAPERKIT_CVM_URL, else the live one.")
-    ] = None,
+    url: Url = None,
     namespace: Namespace = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
 ) -> None:
@@ -59,7 +47,7 @@ def work(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with exit_codes():
         if processes > 1:
-            given = {"--threads": threads, "--delivery": delivery.value, "--url": url, "--namespace": namespace}
+            given = {"--threads": threads, "--delivery": delivery, "--url": url, "--namespace": namespace}
             options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
             raise typer.Exit(_supervise(processes, options, name))
         _work(threads, delivery, name, url, namespace, supervised)
@@ -85,7 +73,7 @@ def _work(
     from scraperkit.sources import CvmPages
 
     with connect() as redis, CvmPages(url) as source:
-        worker = Worker(redis, source, threads=threads, delivery=delivery.value, name=name, namespace=namespace)
+        worker = Worker(redis, source, threads=threads, delivery=delivery, name=name, namespace=namespace)
         asyncio.run(run_worker(worker, supervised))
 
 

@@ -108,9 +108,7 @@ class Committer:
         funds: dict[str, tuple[str, list[str]]] = {}
         for result in results:
             if (request := result.job.request) is not None and result.outcome == "done":
-                funds.setdefault(request.document, (request.fund_pk, []))[1].append(
-                    f"{request.month_year[3:]}-{request.month_year[:2]}"
-                )
+                funds.setdefault(request.document, (request.fund_pk, []))[1].append(request.period.iso)
         if not funds:
             return results
         replies = await scripts.note_months(

@@ -13,9 +13,9 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scraperkit.engine.jobs import DeliveryName, Job, read_message
-from scraperkit.engine.registry import Session, redis_time
-from scraperkit.keys import Keys
+from scraperkit.engine.jobs import Job, read_message
+from scraperkit.engine.registry import Session, WorkerCard, redis_time
+from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Delivery(Protocol):
         """Make a ``receive`` that waits come back at once; messages go on arriving here."""
 
     async def leftovers(self) -> list[Job]:
-        """After an interruption, take what has arrived and nobody has read yet: it is for others now."""
+        """After an interruption, take what has arrived unread: it is handed to other workers."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -255,7 +255,7 @@ class PubSubDelivery:
             return []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BLOCK):
-                if self._pubsub.subscribed:  # nobody has interrupted a worker that was stepped by hand
+                if self._pubsub.subscribed:  # a worker stepped by hand was not interrupted
                     await self._pubsub.unsubscribe()
                 while self._pubsub.subscribed:
                     message = await self._pubsub.get_message(timeout=BLOCK)
@@ -310,11 +310,11 @@ class PendingRecovery:
         self._looked = False
         self.waiting: dict[str, int] = {}
 
-    async def pending(self, count: int = _PENDING_READ, **which: Any) -> list[dict[str, Any]]:
-        """Return what is pending in the group; nothing if there is no group."""
+    async def pending(self, count: int = _PENDING_READ, start: str = "-", **which: Any) -> list[dict[str, Any]]:
+        """Return what is pending in the group, from an entry on; nothing if there is no group."""
         try:
             rows: list[dict[str, Any]] = await self._client.xpending_range(
-                self._keys.jobs, self._keys.group, "-", "+", count, **which
+                self._keys.jobs, self._keys.group, start, "+", count, **which
             )
         except ResponseError as error:
             if str(error).startswith("NOGROUP"):
@@ -343,13 +343,29 @@ class PendingRecovery:
         return jobs
 
     async def of_others(self, room: int, held: Collection[str], idle: float) -> list[Job]:
-        """Take over what has been idle with others for `idle` seconds, as far as there is room."""
-        rows = await self.pending(count=room + len(held) + 1, idle=int(idle * 1000))
-        times = {row["message_id"]: row["times_delivered"] for row in rows if row["message_id"] not in held}
+        """Take over what has been idle with others for `idle` seconds, as far as there is room.
+
+        A living worker's lease, which is on its card, may be longer than this one's.
+        """
+        times: dict[str, int] = {}
+        start, count = "-", room + len(held) + 1
+        while len(times) <= room and (rows := await self.pending(count, start, idle=int(idle * 1000))):
+            leases = await self._leases({row["consumer"] for row in rows})
+            for row in rows:
+                expired = row["time_since_delivered"] >= leases[row["consumer"]] * 1000
+                if expired and row["message_id"] not in held:
+                    times[row["message_id"]] = row["times_delivered"]
+            start = f"({rows[-1]['message_id']}"
         jobs = await self._claim(self._choose(times, room, held), idle)
         if jobs:
             log.info("took over %d jobs that had been idle for %.1f s", len(jobs), idle)
         return jobs
+
+    async def _leases(self, names: Collection[str]) -> dict[str, float]:
+        """Return the lease of each living worker; 0 for a dead one."""
+        texts = await self._client.mget([self._keys.worker(name) for name in names])
+        cards = [WorkerCard.read(text) if text else None for text in texts]
+        return {name: card.lease if card else 0.0 for name, card in zip(names, cards, strict=True)}
 
     def _choose(self, times: dict[str, int], room: int, held: Collection[str]) -> dict[str, int]:
         """Choose all entries that are no suspects, and one suspect unless one is in hand."""

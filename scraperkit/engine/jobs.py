@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Self
+from typing import NamedTuple, Self
 
 from scraperkit.config import Settings
 from scraperkit.errors import BadMessage, SourceError
+from scraperkit.keys import DeliveryName
 from scraperkit.models import DailyQuote, ScrapeRequest
 
-DeliveryName = Literal["stream", "pubsub"]
 _ERROR_LENGTH = 2_000
 _RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 _KEPT_OF_OVERSIZE = 1_000

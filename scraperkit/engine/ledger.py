@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BadMessage
@@ -113,7 +113,7 @@ class Ledger:
             yield from entries
             start = f"({entries[-1][0]}"
 
-    def _withdraw(self, where: Literal["stream", "retries", "pubsub"], messages: Iterable[tuple[str, str]]) -> int:
+    def _withdraw(self, where: scripts.Waiting, messages: Iterable[tuple[str, str]]) -> int:
         return sum(
             scripts.cancel(self._client, self._keys, self._batch_id, where, some)
             for some in batched(messages, _CANCELLED_AT_ONCE)

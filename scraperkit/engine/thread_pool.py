@@ -117,7 +117,7 @@ def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[Daily
         raise TypeError(f"the source returned {type(answer).__name__}, not a list of DailyQuote") from None
     if not quotes:
         return quotes
-    year, month = request.year, request.month
+    year, month = request.period
     for quote in quotes:
         if not isinstance(quote, DailyQuote):
             raise TypeError(f"the source returned a list with {type(quote).__name__} in it, not DailyQuote")

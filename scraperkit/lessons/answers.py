@@ -6,6 +6,7 @@ from collections.abc import Set
 from typing import Any
 
 from scraperkit.batch import Batch
+from scraperkit.models import Month
 
 # A learner who tries again must not be stuck with what the first try has done.
 AGAIN = "Publish with force=True when you try again: the same months without it are the same batch, and done already."
@@ -17,7 +18,7 @@ def batch_of(answer: Any, months: Set[str]) -> tuple[Batch, None] | tuple[None, 
         return None, f"the answer is the batch that publish() returns; this is a {type(answer).__name__}."
     found = set(answer.jobs()["month"])
     if found != months:
-        wrong = ", ".join(sorted(found ^ months, key=lambda month: (month[3:], month[:2]))[:6])
+        wrong = ", ".join(sorted(found ^ months, key=Month.parse)[:6])
         return None, f"these months are missing, or too many: {wrong}."
     return answer, None
 

@@ -15,6 +15,7 @@ from scraperkit.engine.hosting import WorkerProcess
 from scraperkit.lessons.answers import unfinished
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.lessons.own_redis import own_redis
+from scraperkit.models import Month
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def in_hand(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> list[str]:
         for month, holder in zip(jobs["month"], claims, strict=True)
         if holder and holder.partition("/")[0] == worker.name
     }
-    return sorted(claimed | set(_unacknowledged(lesson, worker, batch)), key=lambda month: (month[3:], month))
+    return sorted(claimed | set(_unacknowledged(lesson, worker, batch)), key=Month.parse)
 
 
 def _unacknowledged(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> Iterable[str]:
@@ -252,7 +253,7 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
     wanted = {
         month for batch in spoken for month in Batch(lesson.redis, batch, namespace=lesson.namespace).jobs()["month"]
     }
-    left = sorted(wanted - counts.keys(), key=lambda month: (month[3:], month))
+    left = sorted(wanted - counts.keys(), key=Month.parse)
     return f"still missing: {', '.join(left)}." if left else None
 
 

@@ -23,6 +23,7 @@ from scraperkit.engine.registry import live_workers
 from scraperkit.errors import ConfigError, ScraperKitError, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.lessons.verdict import Verdict
+from scraperkit.models import Month
 from scraperkit.replica import Replica
 from scraperkit.replica.sample import load_sample
 from scraperkit.sources import CvmPages
@@ -40,7 +41,7 @@ LESSONS = {
 # The one CNPJ of the sample that is a real fund's too.
 _REAL_FUND = "18993924000100"
 _BREAKS_ITS_SITE = "05_when_things_fail"
-_WHOLE_FROM = "2022-01"
+_WHOLE_FROM = Month(2022, 1)
 _VARIABLE = "SCRAPERKIT_NAMESPACE"
 _OUR_THREADS = ("scraper", "replica")
 _JOIN_SECONDS = 2.0
@@ -138,7 +139,7 @@ class Lesson:
         if self.live:
             return [_REAL_FUND]
         whole = (fund for fund in load_sample().funds if fund.active and fund.ended_on is None)
-        return list(dict.fromkeys(fund.cnpj for fund in whole if f"{fund.started_on:%Y-%m}" <= _WHOLE_FROM))
+        return list(dict.fromkeys(fund.cnpj for fund in whole if Month.of(fund.started_on) <= _WHOLE_FROM))
 
     def enter(self, resource: AbstractContextManager[_Resource], *, last: bool = False) -> _Resource:
         """Enter a context manager that the lesson's end leaves, the last one first; its own Redis `last` of all."""

@@ -8,7 +8,7 @@ from scraperkit.batch import Batch
 from scraperkit.errors import BadMessage
 from scraperkit.lessons.answers import AGAIN, batch_of, unfinished
 from scraperkit.lessons.lesson import Lesson
-from scraperkit.models import ScrapeRequest
+from scraperkit.models import Month, ScrapeRequest
 
 _CNPJ, _PK = "18993924000100", "132922"
 
@@ -50,9 +50,9 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
         return "this asks for all twelve months again; one argument of publish leaves out what is stored."
     if hint := unfinished(answer):
         return hint
-    years = {month[3:] for month in months}
+    years = {Month.parse(month).year for month in months}
     stored = set(lesson.redis.hkeys(lesson.keys.months(_CNPJ)))
-    missing = {f"{year}-{month:02d}" for year in years for month in range(1, 13)} - stored
+    missing = {Month(year, month).iso for year in years for month in range(1, 13)} - stored
     if missing:
         return f"{min(missing)} is not stored yet, though the whole year was asked for."
     return None

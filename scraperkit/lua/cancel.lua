@@ -1,4 +1,4 @@
--- Cancel messages of one batch that nobody has begun. `handle` tells where a message waits: its stream entry, or its
+-- Cancel messages of one batch that no worker has begun. `handle` tells where a message waits: its stream entry, or its
 -- text among the retries; on the channel there is only the claim.
 -- Returns how many were cancelled.
 local batch, jobs, retries, history = key(), key(), key(), key()

@@ -12,11 +12,12 @@ import redis as redis_py
 from pydantic_core import to_json
 from redis.exceptions import NoScriptError
 
-from scraperkit.keys import Keys
+from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua.state import label
 from scraperkit.models import ScrapeRequest
 
 Action = Literal["ask", "pause", "failed", "succeeded"]
+Waiting = DeliveryName | Literal["retries"]
 _SHARED = ("prelude", "state")
 
 
@@ -66,7 +67,7 @@ def publish(
     batch_id: str,
     requests: Sequence[ScrapeRequest],
     *,
-    delivery: Literal["stream", "pubsub"],
+    delivery: DeliveryName,
     batch_ttl: int,
     claim_ttl: int,
 ) -> int | None:
@@ -276,10 +277,10 @@ def cancel(
     client: redis_py.Redis,
     keys: Keys,
     batch_id: str,
-    where: Literal["stream", "retries", "pubsub"],
+    where: Waiting,
     messages: Sequence[tuple[str, str]],
 ) -> int:
-    """Cancel messages that nobody has begun, each given by its id and its handle there; return how many.
+    """Cancel messages that no worker has begun, each given by its id and its handle there; return how many.
 
     The handle is a stream entry's id, or the text among the retries; on the channel there is none.
     """
@@ -314,5 +315,5 @@ def retry_dead(client: redis_py.Redis, keys: Keys, letter: str, *, message_id: s
 
 
 def agree_on_site(client: redis_py.Redis, site: str, action: Action, **given: str | int) -> int:
-    """Ask or tell what all who read a site agree on; `action` and what it takes are explained in ``site.lua``."""
+    """Ask or tell what all readers of a site agree on; ``site.lua`` explains each `action` and its arguments."""
     return int(_run(client, "site", [Keys.site(site), Keys.sites()], site=site, action=action, **given))

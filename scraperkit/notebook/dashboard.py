@@ -158,7 +158,7 @@ def _view(subscriber: Subscriber, health: Health | None, speed: float, names: di
         lag = f"{health.lag} waiting" + (f", oldest job {duration(health.oldest)}" if health.oldest else "")
         facts += [("queue", lag), ("retries", f"{health.retries} scheduled")]
         facts += [("dead letters", str(health.dead))]
-        facts += [(f"{site}", f"circuit open for {duration(left)}") for site, left in health.left_alone.items()]
+        facts += [(f"{site}", f"circuit open for {duration(left)}") for site, left in health.open_circuits.items()]
     settled = ", ".join(f"{count} {outcome}" for outcome, count in sorted(subscriber.outcomes.items()))
     facts.append(("settled", settled or "nothing yet"))
     return View("Subscriber", subscriber.state, tuple(facts), tables=(_threads(subscriber, names, now),))
@@ -222,4 +222,4 @@ def _stop(dashboard: Dashboard) -> None:
     dashboard._subscriber.request_stop()
 
 
-Subscriber.dashboard_factory = Dashboard
+Subscriber._make_dashboard = Dashboard

@@ -25,7 +25,7 @@ from scraperkit.view import NotebookRepr, Table, View
 if TYPE_CHECKING:
     import pandas as pd
 
-_LONGEST = 600.0  # seconds
+_LONGEST_SECONDS = 600.0  # seconds
 _MOST = 10_000
 _POLL = 0.1
 _LAST_WORD = 2.0
@@ -39,7 +39,7 @@ _WORD_LENGTH = 40
 _TEXT_LENGTH = 160
 
 
-class Command(NamedTuple):
+class SeenCommand(NamedTuple):
     """One command that Redis received."""
 
     time: float
@@ -98,8 +98,8 @@ def monitor(
     seen = Monitor(redis, namespace=namespace)
     if seconds is None:
         return seen
-    if not 0 < seconds <= _LONGEST:
-        raise ConfigError(f"seconds: {seconds!r} is out of range; give more than 0 and at most {_LONGEST:g}")
+    if not 0 < seconds <= _LONGEST_SECONDS:
+        raise ConfigError(f"seconds: {seconds!r} is out of range; give more than 0 and at most {_LONGEST_SECONDS:g}")
     with seen:
         seen.wait(seconds)
     return seen.table()
@@ -120,7 +120,7 @@ class Monitor(NotebookRepr):
         self.keys = Keys(namespace or Settings.load().namespace)
         self.dropped = 0
         self._redis = sibling(check_client(redis))
-        self._seen: deque[Command] = deque(maxlen=most)
+        self._seen: deque[SeenCommand] = deque(maxlen=most)
         self._thread: threading.Thread | None = None
         self._ends_at = 0.0
         self._last_word = ""
@@ -138,7 +138,7 @@ class Monitor(NotebookRepr):
         """
         import pandas as pd
 
-        frame = pd.DataFrame(list(self._seen), columns=list(Command._fields))
+        frame = pd.DataFrame(list(self._seen), columns=list(SeenCommand._fields))
         text = dict.fromkeys(("client", "command", "key", "arguments"), "str")
         frame["time"] = pd.to_datetime(frame["time"].astype("float64"), unit="s", utc=True)
         return frame.astype({"time": "datetime64[us, UTC]", **text})
@@ -162,7 +162,7 @@ class Monitor(NotebookRepr):
             self._redis.close()
             raise RedisError(f"monitor: Redis rejected MONITOR; use a user who may run it: {error}") from None
         self._last_word = uuid.uuid4().hex
-        self._ends_at = time.monotonic() + _LONGEST
+        self._ends_at = time.monotonic() + _LONGEST_SECONDS
         self._thread = threading.Thread(target=self._look, args=(connection,), name="scraperkit-monitor", daemon=True)
         self._thread.start()
         return self
@@ -215,14 +215,14 @@ class Monitor(NotebookRepr):
         return f"<Monitor of {self.keys.namespace}: {len(self._seen)} commands{dropped}; {looking}>"
 
 
-def read_line(line: str, keys: Keys) -> Command | None:
+def read_line(line: str, keys: Keys) -> SeenCommand | None:
     r"""Parse a line of MONITOR; ``None`` if it is not about the namespace, or may carry a password.
 
     Examples
     --------
     >>> line = '1700000000.123456 [0 127.0.0.1:5000] "XADD" "lesson:jobs" "*" "message" "{\\"a\\": 1}"'
     >>> read_line(line, Keys("lesson"))
-    Command(time=1700000000.123456, client='127.0.0.1:5000', command='XADD', key='lesson:jobs',
+    SeenCommand(time=1700000000.123456, client='127.0.0.1:5000', command='XADD', key='lesson:jobs',
             arguments='* message {"a": 1}')
     >>> read_line(line, Keys("another"))
     """
@@ -237,7 +237,7 @@ def read_line(line: str, keys: Keys) -> Command | None:
     arguments.remove(key)
     if name == "EVALSHA" and arguments:
         arguments[0] = f"{scripts.names()[arguments[0]]}.lua" if arguments[0] in scripts.names() else arguments[0]
-    return Command(float(match[1]), match[2], name, key, _shortened(arguments))
+    return SeenCommand(float(match[1]), match[2], name, key, _shortened(arguments))
 
 
 def _unescaped(word: str) -> str:

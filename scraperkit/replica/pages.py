@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
@@ -10,7 +9,7 @@ from html import escape
 from urllib.parse import quote_plus
 
 from scraperkit.cnpj import format_cnpj
-from scraperkit.models import DailyQuote
+from scraperkit.models import DailyQuote, Month
 from scraperkit.replica.sample import SampleFund
 from scraperkit.replica.viewstate import hidden_fields
 
@@ -159,9 +158,9 @@ def money_text(value: float) -> str:
 def _daily_rows(days: Mapping[dt.date, DailyQuote], month_year: str) -> Iterable[Sequence[str]]:
     if not month_year:
         return
-    month, year = int(month_year[:2]), int(month_year[3:])
-    for number in range(1, calendar.monthrange(year, month)[1] + 1):
-        date = dt.date(year, month, number)
+    month = Month.parse(month_year)
+    for number in range(1, month.last_day.day + 1):
+        date = dt.date(*month, number)
         quote = days.get(date)
         if quote is None:
             yield str(number), *[_BLANK] * (len(HEADINGS) - 1)

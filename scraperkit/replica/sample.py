@@ -17,7 +17,7 @@ from typing import TypeVar
 import pandas as pd
 
 from scraperkit.errors import ScraperKitError
-from scraperkit.models import COLUMNS, DailyQuote, Fund
+from scraperkit.models import COLUMNS, DailyQuote, Fund, Month
 
 _Row = TypeVar("_Row")
 _WAY_OUT = "reinstall scraperkit, or run `python tools/make_sample.py`"
@@ -190,7 +190,7 @@ def _build(funds: Sequence[SampleFund], quotes: Sequence[DailyQuote]) -> Sample:
     months: dict[tuple[str, str], list[DailyQuote]] = {}
     spans: dict[str, tuple[dt.date, dt.date]] = {}
     for quote in quotes:
-        months.setdefault((quote.cnpj, f"{quote.date:%m/%Y}"), []).append(quote)
+        months.setdefault((quote.cnpj, str(Month.of(quote.date))), []).append(quote)
         spans[quote.cnpj] = (spans.get(quote.cnpj, (quote.date,))[0], quote.date)
     owners = {fund.cnpj: fund.pk for fund in sorted(funds, key=lambda fund: fund.active)}
     return Sample(

@@ -22,12 +22,12 @@ from typing import Any, Self
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
 from scraperkit.replica.sample import SampleFund
-from scraperkit.replica.site import BASE_PATH, Answer, Site, default_site, kind_of
+from scraperkit.replica.site import BASE_PATH, Reply, Site, default_site, kind_of
 from scraperkit.view import NotebookRepr, View
 
 _HOST = "127.0.0.1"
 _MAX_FORM_BYTES = 1_000_000
-_LONGEST = 86_400.0  # seconds
+_LONGEST_SECONDS = 86_400.0
 _log = logging.getLogger(__name__)
 
 
@@ -115,7 +115,7 @@ class Replica(NotebookRepr):
 
     @latency.setter
     def latency(self, seconds: float) -> None:
-        self._latency = _checked("latency", seconds, _LONGEST)
+        self._latency = _checked("latency", seconds, _LONGEST_SECONDS)
 
     @property
     def error_rate(self) -> float:
@@ -127,8 +127,8 @@ class Replica(NotebookRepr):
         self._error_rate = _checked("error_rate", share, 1.0)
 
     def outage(self, seconds: float) -> None:
-        """Answer every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
-        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST)
+        """Reply every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
+        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_SECONDS)
 
     @property
     def requests(self) -> Counter[str]:
@@ -188,7 +188,7 @@ class Replica(NotebookRepr):
         )
         return View("Replica", "stopped" if self._stopping.is_set() else "running", facts)
 
-    def _respond(self, method: str, target: str, body: bytes) -> tuple[Answer, dict[str, str]] | None:
+    def _respond(self, method: str, target: str, body: bytes) -> tuple[Reply, dict[str, str]] | None:
         """Return the answer and its extra headers, or nothing if the replica stops meanwhile."""
         if self._latency and self._stopping.wait(self._latency):
             return None
@@ -199,9 +199,9 @@ class Replica(NotebookRepr):
             self._counts["outage" if left > 0 else "error" if fault else kind_of(method, target)] += 1
         if left > 0:
             page = pages.render_error("Serviço temporariamente indisponível.")
-            return Answer(page, 503), {"Retry-After": str(math.ceil(left))}
+            return Reply(page, 503), {"Retry-After": str(math.ceil(left))}
         if fault:
-            return Answer(pages.render_error(), status), {}
+            return Reply(pages.render_error(), status), {}
         return self._site.answer(method, target, body), {}
 
 
@@ -210,7 +210,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 128
-    respond: Callable[[str, str, bytes], tuple[Answer, dict[str, str]] | None]
+    respond: Callable[[str, str, bytes], tuple[Reply, dict[str, str]] | None]
 
     def __init__(self, host: str, port: int) -> None:
         self._conversations: dict[threading.Thread, socket.socket] = {}

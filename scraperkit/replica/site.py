@@ -32,7 +32,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What goes back to the client."""
 
     body: bytes = b""
@@ -59,25 +59,25 @@ class Site:
         self._daily_page = lru_cache(maxsize=None)(self._render_daily)
         self._index_page = lru_cache(maxsize=None)(pages.render_index)
 
-    def answer(self, method: str, target: str, body: bytes = b"") -> Answer:
+    def answer(self, method: str, target: str, body: bytes = b"") -> Reply:
         """Return the answer to one request; `target` is the path with its query, `body` a form."""
         kind = kind_of(method, target)
         # ASP.NET knows the names in a query whatever their case, those in a form only as they are.
         query = {name.lower(): value for name, value in _fields(target.partition("?")[2]).items()}
         if kind == "index":
-            return Answer(self._index_page(self.sample.funds))
+            return Reply(self._index_page(self.sample.funds))
         if kind in ("search", "search_post"):
             return self._search(query.get("cnpjnome", ""), _fields(body) if kind == "search_post" else None)
         if kind == "unknown":
-            return Answer(pages.render_error("A página solicitada não existe."), status=404)
+            return Reply(pages.render_error("A página solicitada não existe."), status=404)
         fund = self._by_pk.get(query.get("pk_partic", ""))
         if fund is None:
-            return Answer(pages.render_error())
+            return Reply(pages.render_error())
         if kind == "fund":
-            return Answer(self._fund_page(fund))
+            return Reply(self._fund_page(fund))
         return self._daily(fund, _fields(body) if kind == "daily_post" else None)
 
-    def _search(self, text: str, form: Mapping[str, str] | None) -> Answer:
+    def _search(self, text: str, form: Mapping[str, str] | None) -> Reply:
         try:
             cnpj = normalize_cnpj(text)
         except ConfigError:
@@ -86,22 +86,22 @@ class Site:
         key = cnpj if funds else ""
         if form is not None:
             if not belongs(form, "search", key):
-                return Answer(pages.render_error())
+                return Reply(pages.render_error())
             fund = pages.search_targets(funds).get(form.get("__EVENTTARGET", ""))
             if fund is not None:
                 location = f"ResultBuscaDocsFdo.aspx?PK_PARTIC={fund.pk}&SemFrame="
-                return Answer(status=302, location=location)
-        return Answer(self._search_page(key))
+                return Reply(status=302, location=location)
+        return Reply(self._search_page(key))
 
-    def _daily(self, fund: SampleFund, form: Mapping[str, str] | None) -> Answer:
+    def _daily(self, fund: SampleFund, form: Mapping[str, str] | None) -> Reply:
         months = self.sample.offered(fund.pk)
         month = months[0] if months else ""
         if form is not None:
             if not belongs(form, "daily", fund.pk):
-                return Answer(pages.render_error())
+                return Reply(pages.render_error())
             wanted = form.get("ddComptc", "")
             month = wanted if wanted in months else month
-        return Answer(self._daily_page(fund, month))
+        return Reply(self._daily_page(fund, month))
 
     def _render_search(self, cnpj: str) -> bytes:
         return pages.render_search(cnpj, [fund for fund in self.sample.funds if fund.cnpj == cnpj])

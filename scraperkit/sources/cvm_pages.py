@@ -26,7 +26,7 @@ from scraperkit.errors import (
     WrongFund,
     WrongMonth,
 )
-from scraperkit.models import DailyQuote, Fund, ScrapeRequest
+from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest
 from scraperkit.sources.cvm_parser import (
     MONTHS_ID,
     DailyPage,
@@ -150,7 +150,7 @@ class CvmPages:
         first = self._get_first_page(fund.pk, normalize_cnpj(fund.cnpj))
         with self._pages_changed:
             self._first_pages[fund.pk] = first
-        return sorted(f"{month[3:]}-{month[:2]}" for month in set(first.page.months))
+        return [month.iso for month in sorted(map(Month.parse, set(first.page.months)))]
 
     def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         """Return the quotes of one month of one fund, in the page's order; empty if the month has none.

@@ -16,7 +16,7 @@ from bs4 import Tag
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import NotACvmPage, PageChanged, WrongFund, WrongMonth
-from scraperkit.models import METRICS, DailyQuote
+from scraperkit.models import METRICS, DailyQuote, Month
 from scraperkit.sources.markup import Markup, Option, attribute, clean, read_markup
 
 RESULTS_ID, VIEWSTATE_ID = "ddlFundos", "__VIEWSTATE"
@@ -32,7 +32,6 @@ _NAME = re.compile(r"Nome d[aeo] [^:]{1,40}: ?(.*?) ?(?=CNPJ ?:)", re.IGNORECASE
 _CNPJ_LABEL = re.compile(r"CNPJ ?: ?")
 _CNPJ = re.compile(r"[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}(?![0-9A-Z])", re.IGNORECASE)
 _PUNCTUATION = str.maketrans("", "", "./-")
-_MONTH = re.compile(r"(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2}")
 _DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 
 HEADINGS = {
@@ -264,9 +263,11 @@ def _bare(cnpj: str) -> str:
 def _months(options: Sequence[Option], url: str) -> tuple[tuple[str, ...], str]:
     values = [option.effective for option in options]
     months = tuple(filter(None, values))
-    odd = next((month for month in months if not _MONTH.fullmatch(month)), None)
-    if odd is not None:
-        raise PageChanged(f"daily page: {odd[:40]!r} in {MONTHS_ID} is not a month such as 12/2022", url)
+    for text in months:
+        try:
+            Month.parse(text)
+        except ValueError:
+            raise PageChanged(f"daily page: {text[:40]!r} in {MONTHS_ID} is not a month such as 12/2022", url) from None
     # Like a browser: the last selected option, otherwise the first.
     marked = [value for value, option in zip(values, options, strict=True) if option.selected]
     return months, (marked or values[:1] or [""])[-1]
@@ -380,7 +381,7 @@ def _columns(headings: list[str], url: str) -> dict[str, int]:
 def _date(day: str, month: str, url: str) -> dt.date:
     try:
         if _DAY.fullmatch(day):
-            return dt.date(int(month[3:]), int(month[:2]), int(day))
+            return dt.date(*Month.parse(month), int(day))
     except ValueError:
         pass
     raise PageChanged(f"daily page: {HEADINGS['day']} {day[:40]!r} is not a day of {month}", url)

@@ -128,7 +128,7 @@ class Politeness:
         )
         seconds = self._alone.failed() if answer is None else answer / 1000
         if seconds > 0:
-            log.warning("%s keeps failing and is left alone for %.0f s; the last time: %s", self.site, seconds, reason)
+            log.warning("%s keeps failing: circuit open for %.0f s; last error: %s", self.site, seconds, reason)
 
     def succeeded(self) -> None:
         """Record a success, which resets the failures."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import calendar
 import datetime as dt
 import itertools
 import re
@@ -15,7 +14,7 @@ import pandas as pd
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
-from scraperkit.models import COLUMNS, METRICS, Fund
+from scraperkit.models import COLUMNS, METRICS, Fund, Month
 from scraperkit.timeseries.commands import DAY_MS, day_number
 from scraperkit.timeseries.rows import StoredFund
 
@@ -99,11 +98,10 @@ def _date_of_text(text: str, month_end: bool) -> dt.date:
     match = _DATE_TEXT.fullmatch(text)
     if match is None:
         raise ValueError(text)
-    year, month = int(match[1]), int(match[2])
     if match[3]:
-        return dt.date(year, month, int(match[3]))
-    first = dt.date(year, month, 1)
-    return first.replace(day=calendar.monthrange(year, month)[1]) if month_end else first
+        return dt.date(*map(int, match.groups()))
+    month = Month(int(match[1]), int(match[2]))
+    return month.last_day if month_end else month.first_day
 
 
 def days_and_values(samples: Sequence[Sequence[float]]) -> tuple[Days, Values]:

@@ -12,7 +12,7 @@ from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_cnpjs
 from scraperkit.timeseries.link import batched
-from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, Sample
+from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, StoredSample
 
 SERIES_PER_READ = 48  # bounds memory: ten years of 48 series are 121,000 samples, 18 MB as Python lists
 _ADVICE = (
@@ -131,7 +131,7 @@ class TimeSeriesReader:
             If nothing is stored for one of `cnpjs`; names all of them.
         """
         wanted = self._wanted(cnpjs)
-        newest: dict[str, dict[str, Sample]] = {}
+        newest: dict[str, dict[str, StoredSample]] = {}
         for some in batched(wanted, FUNDS_PER_PIPELINE):
             newest |= self._rows.newest(some)
         self._rows.refuse([cnpj for cnpj in wanted if cnpj not in newest])

@@ -1,4 +1,4 @@
-"""Reads what is stored as plain rows, without pandas: for frames, and for whoever needs no frame."""
+"""Read what is stored as plain rows, without pandas: for the frames of the reader, and for the pricer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scraperkit.timeseries.commands import DAY_MS, day_number, fund_of
 from scraperkit.timeseries.link import Link, batched, keys_of
 
 FUNDS_PER_PIPELINE = 500
-Sample = tuple[int, float]
+StoredSample = tuple[int, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class RowReader:
             found += map(_stored_fund, some, known[: len(some)], known[len(some) :])
         return found
 
-    def newest(self, cnpjs: Sequence[str]) -> dict[str, dict[str, Sample]]:
+    def newest(self, cnpjs: Sequence[str]) -> dict[str, dict[str, StoredSample]]:
         """Return the newest sample of each metric, by CNPJ; a fund that is not stored is left out."""
         reply = self._link.send("TS.MGET", "FILTER", *self._filters(cnpjs))
         found = {}
@@ -103,7 +103,7 @@ class RowReader:
         found = [[reply.pop(self.keys.series(cnpj, metric), None) for metric in metrics] for cnpj in cnpjs]
         return [[entry[-1] if entry else None for entry in entries] for entries in found]
 
-    def samples(self, cnpj: str, metric: str, first: int, last: int, most: int) -> list[Sample]:
+    def samples(self, cnpj: str, metric: str, first: int, last: int, most: int) -> list[StoredSample]:
         """Return at most `most` samples of one series from `first` on, oldest first.
 
         Raises
@@ -113,7 +113,7 @@ class RowReader:
         """
         return self._one_series(cnpj, "TS.RANGE", self.keys.series(cnpj, metric), first, last, "COUNT", most)
 
-    def newest_until(self, cnpj: str, metric: str, day: dt.date) -> Sample | None:
+    def newest_until(self, cnpj: str, metric: str, day: dt.date) -> StoredSample | None:
         """Return the newest sample of a series that is not after a day; ``None`` if there is none.
 
         Raises
@@ -126,7 +126,7 @@ class RowReader:
         found = self._one_series(cnpj, "TS.REVRANGE", series, 0, max(until, 0), "COUNT", 1)
         return found[0] if found and until >= 0 else None
 
-    def _one_series(self, cnpj: str, command: str, series: str, *words: str | int) -> list[Sample]:
+    def _one_series(self, cnpj: str, command: str, series: str, *words: str | int) -> list[StoredSample]:
         is_there, is_known, found = self._link.pipeline(
             [("EXISTS", series), ("EXISTS", self.keys.fund(cnpj)), (command, series, *words)]
         )

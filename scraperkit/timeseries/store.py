@@ -20,9 +20,9 @@ from scraperkit.timeseries.commands import (
 )
 from scraperkit.timeseries.frames import Funds, wanted_cnpjs
 from scraperkit.timeseries.link import Link, batched, keys_of
+from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE
 
 QUOTES_PER_PIPELINE = 5_000
-FUNDS_PER_PIPELINE = 500
 
 
 class SeriesStore:

@@ -60,6 +60,12 @@ def run(environment, tmp_path):
     return run
 
 
+def test_the_demo_shows_a_table_and_saves_a_chart(run, tmp_path):
+    told = run("demo", "--funds", "2", "--threads", "2", "--chart", "chart.png")
+    assert len([line for line in told.splitlines() if line.startswith("Fundo Exemplo")]) == 2
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.fixture
 def worker(environment):
     """A worker process that listens."""

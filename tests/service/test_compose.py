@@ -129,10 +129,10 @@ class TestFiles:
         grace = float(SERVICES["queue"]["stop_grace_period"].removesuffix("s"))
         assert grace >= Settings.load().stop_deadline + SLACK
 
-    def test_the_images_install_the_pinned_versions_and_what_they_copy_is_sent(self):
+    def test_the_images_install_with_hashes_and_what_they_copy_is_sent(self):
         installs = re.findall(r"pip install (.*)", DOCKERFILE)
         assert installs
-        assert all("--constraint constraints.txt" in line or "--no-index" in line for line in installs)
+        assert all("--require-hashes" in line or "--no-index" in line for line in installs)
         sent = [line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")]
         for words in re.findall(r"^COPY (?!--from)(.*)", DOCKERFILE, re.MULTILINE):
             *sources, _ = [word for word in words.split() if not word.startswith("--")]
@@ -152,18 +152,13 @@ class TestFiles:
         needed = [project["project"]["readme"], *project["project"]["license-files"], *wheel["packages"]]
         assert {*needed, *wheel["force-include"]} <= copied
 
-    @pytest.mark.parametrize("extra", ["api", "lab"])
-    def test_the_requirements_of_the_images(self, extra):
-        told = subprocess.run(
-            [sys.executable, ROOT / "deploy/requirements.py", extra],
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        names = {re.match(r"[\w-]+", line)[0] for line in told.stdout.splitlines()}
-        assert {"redis", "pandas"} <= names
-        assert ("fastapi" in names, "jupyterlab" in names) == (extra == "api", extra == "lab")
+    @pytest.mark.parametrize(("lock", "has_lab"), [("api", False), ("lab", True)])
+    def test_the_locks_of_the_images(self, lock, has_lab):
+        assert f"--requirement locks/{lock}.txt" in DOCKERFILE
+        names = set(re.findall(r"^[\w-]+", (ROOT / "locks" / f"{lock}.txt").read_text(), re.MULTILINE))
+        assert {"redis", "pandas", "fastapi"} <= names
+        assert ("jupyterlab" in names) == has_lab
+        assert "pytest" not in names
 
     @pytest.mark.parametrize("script", ["make-secrets.sh", "redis-cli"])
     def test_the_scripts_are_sh_and_may_be_run(self, script):

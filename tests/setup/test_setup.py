@@ -1,22 +1,32 @@
 """From a fresh clone to a chart: `make`, tools/setup.py, the wheel, and the files that say what to install.
 
-These are real runs, in copies of the working tree, with nothing of this environment but the Python below it.
+These are real runs, in copies of the working tree. They use nothing of this environment but its base Python and its uv.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
 import os
 import re
 import runpy
 import shutil
+import ssl
 import subprocess
 import sys
+import threading
 import tomllib
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psutil
 import pytest
+import trustme
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -29,13 +39,16 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 MAKE = shutil.which("make") or "make"
 PYTHON = getattr(sys, "_base_executable", sys.executable)
 OWN_VARIABLES = ("REDIS_URL", "SCRAPERKIT_", "PYTHON", "PIP_", "VIRTUAL_ENV", "COV", "PYTEST", "MAKE", "MFLAGS", "ARGS")
-# An index at a port where nobody listens, and nothing kept from before to use instead.
+LOCKS = ("base", "api", "lab", "dev")
+BUILD = ("editables", "hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers")
+# An index at a port where nothing listens, and no cache to use instead.
 OFFLINE = {
     "PIP_CONFIG_FILE": os.devnull,
     "PIP_INDEX_URL": "http://127.0.0.1:9/",
     "PIP_EXTRA_INDEX_URL": "",
     "PIP_FIND_LINKS": "",
     "PIP_NO_CACHE_DIR": "1",
+    "UV_NO_CACHE": "1",
     "PIP_RETRIES": "1",
 }
 
@@ -67,20 +80,67 @@ def clone(tmp_path: Path) -> Path:
 def run(tmp_path: Path):
     """Run a command as a user would: without this run's variables, but with pip's own settings."""
 
-    def run(*command: str | Path, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(*command: str | Path, cwd: Path, **variables: str | None) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(OWN_VARIABLES)}
         kept |= {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SCRAPERKIT_CACHE"))}
         own = {"SCRAPERKIT_DATA": str(tmp_path / "data"), "PYTHON": PYTHON}
         return subprocess.run(
             command,
             cwd=cwd,
-            env={**kept, **own, **variables},
+            env={name: value for name, value in {**kept, **own, **variables}.items() if value is not None},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             encoding="utf-8",
         )
 
     return run
+
+
+@pytest.fixture
+def tools(monkeypatch):
+    """Return the names of a module of tools/."""
+    monkeypatch.syspath_prepend(ROOT / "tools")
+    return lambda name: runpy.run_path(str(ROOT / "tools" / f"{name}.py"))
+
+
+@pytest.fixture
+def path_with_uv(tools, tmp_path) -> str:
+    """Return a PATH whose first uv is the one of this environment."""
+    folder = tmp_path / "uv"
+    folder.mkdir()
+    (folder / "uv").symlink_to(tools("uv_tool")["find"]())
+    return f"{folder}:{os.environ['PATH']}"
+
+
+@pytest.fixture
+def small(clone: Path) -> Path:
+    """Return a clone whose locks hold only what builds the project, and in `dev` also six."""
+    for lock in LOCKS:
+        names = [*BUILD, *(["six"] if lock == "dev" else [])]
+        (clone / "locks" / f"{lock}.txt").write_text("".join(entries(clone / "locks" / "dev.txt", names)))
+    return clone
+
+
+@pytest.fixture
+def commands(tmp_path):
+    """A folder that is the whole PATH, and a way to put commands there."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+
+    def put(name: str, script: str) -> Path:
+        path = folder / name
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+        return path
+
+    put.path = str(folder)
+    return put
+
+
+def entries(lock: Path, names: list[str]) -> list[str]:
+    """Return the entries of some packages, with their hashes."""
+    found = re.findall(r"^[a-z][^=]*==.*\n(?: +--hash=.*\n)+", lock.read_text(), re.MULTILINE)
+    return [entry for entry in found if re.split(r"[=\[]", entry)[0] in names]
 
 
 def problem(done: subprocess.CompletedProcess[str]) -> str:
@@ -154,8 +214,9 @@ class TestFirstContact:
         elsewhere = tmp_path / "elsewhere"
         assert run(PYTHON, "-m", "venv", "--without-pip", elsewhere, cwd=tmp_path).returncode == 0
         there = (*pip, "--python", elsewhere / "bin" / "python", "install", "--no-compile", "--quiet")
-        installed = run(*there, "-c", clone / "constraints.txt", wheel, cwd=tmp_path)
-        assert installed.returncode == 0, installed.stdout + installed.stderr
+        for words in (["--require-hashes", "-r", clone / "locks" / "base.txt"], ["--no-deps", wheel]):
+            installed = run(*there, *words, cwd=tmp_path)
+            assert installed.returncode == 0, installed.stdout + installed.stderr
         shutil.rmtree(clone)
         demo = run(elsewhere / "bin" / "scraperkit", "demo", cwd=elsewhere)
         assert demo.returncode == 0, demo.stdout + demo.stderr
@@ -164,24 +225,9 @@ class TestFirstContact:
 
 
 class TestWhatCanGoWrong:
-    @pytest.fixture
-    def commands(self, tmp_path):
-        """A folder that is the whole PATH, and a way to put commands there."""
-        folder = tmp_path / "bin"
-        folder.mkdir()
-
-        def put(name: str, script: str) -> Path:
-            path = folder / name
-            path.write_text(f"#!/bin/sh\n{script}\n")
-            path.chmod(0o755)
-            return path
-
-        put.path = str(folder)
-        return put
-
     def test_no_python(self, clone, run, commands):
         said = problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON=""))
-        assert said.startswith("Python 3.11, 3.12 or 3.13 is needed")
+        assert said.startswith("Python 3.11, 3.12 or 3.13 is required")
         assert "make demo PYTHON=" in said
 
     def test_an_old_python(self, clone, run, commands):
@@ -189,57 +235,54 @@ class TestWhatCanGoWrong:
         old = commands(
             "python3",
             f'if [ "$1" = -c ]; then exec "{PYTHON}" -c "{pretend}exec(sys.argv.pop(0))" "$2"; fi\n'
-            f'exec "{PYTHON}" -c "{pretend}runpy.run_path(sys.argv[0], run_name=\'__main__\')" "$@"',
+            f'exec "{PYTHON}" -c "{pretend}sys.path.insert(0, \'tools\'); '
+            'runpy.run_path(sys.argv[0], run_name=\'__main__\')" "$@"',
         )
         assert run(old, "-c", "import sys; sys.exit(sys.version_info[1])", cwd=clone).returncode == 10
-        assert "3.13 is needed" in problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON=""))
-        assert "3.13 is needed" in problem(run(old, "tools/setup.py", cwd=clone))
+        assert "3.13 is required" in problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON=""))
+        assert "3.13 is required" in problem(run(old, "tools/setup.py", cwd=clone))
         assert not (clone / ".venv").exists()
 
-    def test_one_failure_after_the_other(self, clone, run, commands):
-        # Enough for pip itself, too little for the first large package.
-        done = run("sh", "-c", 'ulimit -f 5000; exec "$0" tools/setup.py', PYTHON, cwd=clone)
+    def test_a_file_size_limit_and_then_no_network(self, clone, run, commands, path_with_uv):
+        # Enough for small packages, too little for the first large one.
+        limited = 'ulimit -f 5000; exec "$0" tools/setup.py'
+        done = run("sh", "-c", limited, PYTHON, cwd=clone, PATH=path_with_uv, UV_NO_CACHE="1")
         assert "getting the packages" in done.stdout
-        assert "no room left" in problem(done)
+        assert "file size limit is reached" in problem(done)
 
-        # What that run left is half-made, so it is built anew. And the first Python that runs is taken.
+        # The half-made environment is replaced. make skips a Python that does not run.
         commands("python3.13", "exit 127  # as pyenv's does, where another version is chosen")
         commands("python3", f'exec "{PYTHON}" "$@"')
         (clone / ".venv" / "bin" / "python").unlink()
-        done = run(MAKE, "demo", cwd=clone, PATH=commands.path, **OFFLINE | {"PYTHON": ""})
-        assert "left unfinished" in done.stdout
-        assert "making .venv with Python" in done.stdout
+        path = f"{commands.path}:{path_with_uv.split(':')[0]}"
+        done = run(MAKE, "demo", cwd=clone, PATH=path, **OFFLINE | {"PYTHON": ""})
+        assert "replacing .venv" in done.stdout
         assert "package index does not answer" in problem(done)
 
-        # Nothing is wrong with the environment itself, so it is used as it is.
-        done = run(PYTHON, "tools/setup.py", cwd=clone, **OFFLINE | {"PIP_NO_INDEX": "1"})
-        assert "making" not in done.stdout
-        assert "pip's settings" in problem(done)
+    def test_an_index_without_the_packages(self, clone, run, path_with_uv):
+        done = run(PYTHON, "tools/setup.py", cwd=clone, PATH=path_with_uv, **OFFLINE | {"PIP_NO_INDEX": "1"})
+        assert "`pip config list`" in problem(done)
 
-    def test_a_python_without_ensurepip_and_pip(self, clone, run, commands):
-        # As Debian has it without its package python3-venv.
-        bare = commands("bare", f'case "$2" in pip) exit 1;; esac\nexec "{PYTHON}" "$@"')
-        start = (
-            f"import runpy, sys; sys.modules['ensurepip'] = None; sys._base_executable = {str(bare)!r}; "
-            "sys.argv = ['tools/setup.py']; runpy.run_path('tools/setup.py', run_name='__main__')"
-        )
-        assert "apt install python3-venv" in problem(run(PYTHON, "-c", start, cwd=clone))
+    def test_a_python_without_pip_and_ensurepip(self, clone, run, commands):
+        assert "apt install python3-venv" in problem(run(*without("pip", "ensurepip"), cwd=clone, PATH=commands.path))
 
-    def test_a_full_disk(self, clone, run, tmp_path):
+    @pytest.mark.parametrize("missing", ["uv", "room for the packages"])
+    def test_a_full_disk(self, missing, clone, run, tmp_path, commands, path_with_uv):
         disk = tmp_path / "disk"
         disk.mkdir()
-        mount = f'mount -t tmpfs -o size=3m tmpfs "{disk}"'
+        mount = f'mount -t tmpfs -o size=4m tmpfs "{disk}"'
+        path = os.environ["PATH"] if missing == "uv" else path_with_uv
+        if missing == "uv" and shutil.which("uv"):
+            pytest.skip("uv is on PATH")
         if sys.platform == "linux" and run("unshare", "-rm", "sh", "-c", mount, cwd=clone).returncode == 0:
-            fill = (
-                f'{mount} && cp -R pyproject.toml constraints.txt tools "{disk}" && exec "$0" "{disk}/tools/setup.py"'
-            )
-            done = run("unshare", "-rm", "sh", "-c", fill, PYTHON, cwd=clone)
+            fill = f'{mount} && cp -R pyproject.toml locks tools "{disk}" && exec "$0" "{disk}/tools/setup.py"'
+            done = run("unshare", "-rm", "sh", "-c", fill, PYTHON, cwd=clone, PATH=path)
         else:
-            # Where nobody but root may mount a disk, a limit on the size of files stands in for it.
-            done = run("sh", "-c", 'ulimit -f 3; exec "$0" tools/setup.py', PYTHON, cwd=clone)
-        assert "no room left" in problem(done)
+            # Where only root may mount a disk, a limit on the size of files stands in for it.
+            done = run("sh", "-c", 'ulimit -f 3; exec "$0" tools/setup.py', PYTHON, cwd=clone, PATH=path)
+        assert "disk is full" in problem(done)
 
-    def test_a_folder_that_may_not_be_written_to(self, clone, run):
+    def test_a_folder_that_is_not_writable(self, clone, run):
         # Root may write anywhere, unless it gives that up.
         weaken = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
         clone.chmod(0o555)
@@ -247,7 +290,210 @@ class TestWhatCanGoWrong:
             done = run(*weaken, PYTHON, "tools/setup.py", cwd=clone)
         finally:
             clone.chmod(0o755)
-        assert "Permission denied; work in a folder that you may write to" in problem(done)
+        assert "permission denied: use a folder that you can write to" in problem(done)
+
+    def test_a_wrong_hash(self, small, run, path_with_uv):
+        lock = small / "locks" / "base.txt"
+        lock.write_text(re.sub(r"sha256:....", "sha256:0000", lock.read_text()))
+        assert "wrong SHA-256" in problem(run(PYTHON, "tools/setup.py", cwd=small, PATH=path_with_uv))
+
+    def test_a_package_without_a_hash(self, small, run, path_with_uv):
+        with (small / "locks" / "base.txt").open("a") as lock:
+            lock.write("six==1.17.0\n")
+        assert "hash" in problem(run(PYTHON, "tools/setup.py", cwd=small, PATH=path_with_uv))
+
+
+def without(*modules: str) -> list[str]:
+    """Return a command that runs the set-up in a Python which lacks some modules, as Debian's does."""
+    hide = "".join(f"sys.modules[{module!r}] = None; " for module in modules)
+    start = f"import runpy, sys; {hide}sys.path.insert(0, 'tools'); sys.argv = ['tools/setup.py']; "
+    return [PYTHON, "-c", f"{start}runpy.run_path('tools/setup.py', run_name='__main__')"]
+
+
+class TestUv:
+    @pytest.mark.parametrize("hidden", [[], ["pip"]], ids=["by pip", "by a pip from ensurepip"])
+    def test_a_missing_uv_is_fetched(self, hidden, small, run, commands):
+        strict = {"PIP_USER": "1", "PIP_REQUIRE_VIRTUALENV": "1"}
+        done = run(*without(*hidden), cwd=small, PATH=commands.path, REDIS_URL="redis://127.0.0.1:9", **strict)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "getting uv" in done.stdout
+        assert (small / ".setup" / "bin" / "uv").exists()
+        assert run(small / ".venv" / "bin" / "scraperkit", cwd=small).returncode != 127
+
+    @pytest.mark.parametrize("script", ["echo uv 0.7.22", "exit 127"])
+    def test_a_uv_that_is_too_old_or_does_not_run(self, script, clone, run, commands):
+        commands("uv", script)
+        done = run(PYTHON, "tools/setup.py", cwd=clone, **OFFLINE | {"PATH": commands.path})
+        assert "getting uv" in done.stdout
+        assert "package index does not answer" in problem(done)
+
+    def test_what_uv_is_told(self, clone, run, commands, tmp_path):
+        told = tmp_path / "told"
+        commands("uv", f'[ "$1" = --version ] && echo uv 1.0 && exit\n{{ echo "$@"; /usr/bin/env; }} >> "{told}"')
+        variables = {"PIP_INDEX_URL": "https://pip.invalid", "PIP_EXTRA_INDEX_URL": "https://more.invalid"}
+        variables |= {"UV_DEFAULT_INDEX": "https://uv.invalid", "UV_PYTHON_DOWNLOADS": "automatic", "PIP_NO_INDEX": "1"}
+        problem(run(PYTHON, "tools/setup.py", cwd=clone, PATH=commands.path, **variables))
+        lines = told.read_text().splitlines()
+        commands = [line for line in lines if line.endswith(" --no-index")]
+        assert [words.split()[0] for words in commands] == ["venv", "pip", "pip"]
+        assert "--require-hashes --requirement locks/base.txt --build-constraints locks/base.txt" in commands[1]
+        assert "UV_PYTHON_DOWNLOADS=never" in lines
+        assert "UV_DEFAULT_INDEX=https://uv.invalid" in lines
+        assert "UV_INDEX=https://more.invalid" in lines
+
+    def test_a_password_of_an_index_is_not_logged(self, clone, run, path_with_uv):
+        secret = OFFLINE | {"PIP_INDEX_URL": "http://ana:s3cret@127.0.0.1:9/"}
+        said = problem(run(PYTHON, "tools/setup.py", cwd=clone, PATH=path_with_uv, **secret))
+        assert "s3cret" not in said + (clone / ".setup" / "setup.log").read_text()
+
+    def test_pip_s_settings_for_uv(self, tools):
+        listing = """\
+:env:.index-url='https://third/simple'
+:env:.no-color='1'
+global.extra-index-url='\\nhttps://a/simple\\nhttps://b/simple'
+global.find-links='/wheels /more'
+global.index-url='https://first/simple'
+install.index-url='https://second/simple'
+global.trusted-host=''
+"""
+        assert tools("uv_tool")["settings"](listing) == {
+            "UV_DEFAULT_INDEX": "https://third/simple",
+            "UV_INDEX": "https://a/simple https://b/simple",
+            "UV_FIND_LINKS": "/wheels,/more",
+        }
+
+    def test_an_index_and_a_certificate_of_pip_s_configuration_are_used(self, clone, run, tmp_path, path_with_uv):
+        index, authority = tmp_path / "index", trustme.CA()
+        lock = tmp_path / "lock.txt"
+        wheel = make_wheel(index / "simple" / "tiny")
+        lock.write_text(f"tiny==1.0 --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n")
+        authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+        config = tmp_path / "pip.conf"
+
+        def install(target: Path) -> subprocess.CompletedProcess[str]:
+            code = (
+                "import sys; sys.path.insert(0, 'tools'); import uv_tool\n"
+                "try: uv_tool.uv('pip', 'install', '--python', sys.executable, '--require-hashes', *sys.argv[1:])\n"
+                "except uv_tool.SetupError as error: sys.exit(str(error))"
+            )
+            words = ["--target", target, "-r", lock]
+            variables = {"PIP_CONFIG_FILE": str(config), "UV_NO_CACHE": "1", "PATH": path_with_uv}
+            forget = dict.fromkeys(("PIP_FIND_LINKS", "PIP_CERT", "SSL_CERT_FILE", "SSL_CERT_DIR"))
+            return run(PYTHON, "-c", code, *words, cwd=clone, **forget, **variables)
+
+        with serve(index, authority) as url:
+            config.write_text(f"[global]\nindex-url = {url}/simple\nretries = 0\n")
+            assert "untrusted certificate" in problem(install(tmp_path / "untrusted"))
+            assert not (tmp_path / "untrusted" / "tiny.py").exists()
+            config.write_text(f"{config.read_text()}cert = {tmp_path / 'ca.pem'}\n")
+            trusted = install(tmp_path / "trusted")
+            assert trusted.returncode == 0, trusted.stderr
+        assert (tmp_path / "trusted" / "tiny.py").exists()
+
+
+def make_wheel(folder: Path) -> Path:
+    """Make the smallest wheel there is: the module `tiny`."""
+    folder.mkdir(parents=True)
+    path = folder / "tiny-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr("tiny.py", "")
+        wheel.writestr("tiny-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n")
+        wheel.writestr("tiny-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("tiny-1.0.dist-info/RECORD", "")
+    return path
+
+
+@contextmanager
+def serve(folder: Path, authority: trustme.CA) -> Iterator[str]:
+    """Serve a folder over TLS on loopback."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(folder)))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+class TestEnvironment:
+    @pytest.fixture
+    def set_up(self, small, run, path_with_uv):
+        """Run the set-up in a clone with small locks, without the embedded Redis."""
+        return partial(run, PYTHON, "tools/setup.py", cwd=small, PATH=path_with_uv, REDIS_URL="redis://127.0.0.1:9")
+
+    @pytest.fixture
+    def complete(self, small, set_up):
+        done = set_up()
+        assert done.returncode == 0, done.stdout + done.stderr
+        return small / ".venv"
+
+    def test_nothing_is_done_when_nothing_changed(self, complete, set_up):
+        before = files(complete)
+        assert set_up(**OFFLINE).stdout == ""
+        assert files(complete) == before
+
+    def test_a_larger_lock_adds_what_is_missing(self, complete, run, small, path_with_uv):
+        before = files(complete)
+        command = (PYTHON, "tools/setup.py", "dev")
+        done = run(*command, cwd=small, PATH=path_with_uv, REDIS_URL="redis://127.0.0.1:9")
+        assert done.returncode == 0, done.stderr
+        added = {path.parts[-1] for path in files(complete).keys() - before.keys()}
+        assert "six.py" in added
+        assert not {path for path in before if "hatchling" in path.parts and before[path] != files(complete)[path]}
+
+    def test_a_failure_of_the_index_leaves_the_environment_as_it_was(self, complete, run, small, set_up, path_with_uv):
+        done = run(PYTHON, "tools/setup.py", "dev", cwd=small, PATH=path_with_uv, **OFFLINE)
+        assert "package index does not answer" in problem(done)
+        again = set_up(**OFFLINE)
+        assert (again.returncode, again.stdout) == (0, "")
+
+    @pytest.mark.parametrize("damage", ["interrupted", "another Python", "moved Python"])
+    def test_an_environment_that_cannot_be_used_is_replaced(self, damage, complete, set_up):
+        stamp = complete / "setup.json"
+        if damage == "interrupted":
+            stamp.unlink()
+        elif damage == "another Python":
+            old = json.loads(stamp.read_text())
+            stamp.write_text(json.dumps(old | {"python": "3.10 /usr", "inputs": ""}))
+        else:
+            (complete / "bin" / "python").unlink()
+        (complete / "left").touch()
+        done = set_up()
+        assert done.returncode == 0, done.stderr
+        assert "replacing .venv" in done.stdout
+        assert not (complete / "left").exists()
+
+    def test_one_set_up_at_a_time(self, small, path_with_uv):
+        folder = os.open(small, os.O_RDONLY)
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        variables = os.environ | OFFLINE | {"PATH": path_with_uv}
+        command = [PYTHON, "tools/setup.py"]
+        with subprocess.Popen(command, cwd=small, env=variables, stdout=-1, stderr=-1, text=True) as waiting:
+            assert "waiting for another set-up" in waiting.stdout.readline()
+            assert not (small / ".venv").exists()
+            os.close(folder)
+            said, _ = waiting.communicate()
+        assert "making .venv" in said
+
+
+def read_lock(name: str) -> list[Requirement]:
+    """Return the pins of a lock; each must have a hash, and the lock no index, address or other option."""
+    text = (ROOT / "locks" / f"{name}.txt").read_text()
+    assert "://" not in text
+    pins = []
+    for line in re.sub(r" \\\n", " ", text).splitlines():
+        if line and not line.lstrip().startswith("#"):
+            pin, *hashes = line.split(" --hash=")
+            assert hashes, f"{pin} has no hash"
+            assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest.strip()) for digest in hashes), line
+            pins.append(Requirement(pin))
+    assert all(re.fullmatch(r"==[^,*]+", str(pin.specifier)) and pin.url is None for pin in pins)
+    return pins
 
 
 class TestFiles:
@@ -259,33 +505,43 @@ class TestFiles:
             listed = run(MAKE, *words, cwd=ROOT)
             assert set(re.findall(r"^make (\S+) +\S+", listed.stdout, re.MULTILINE)) == targets, listed.stderr
 
-    def test_constraints_pin_everything_and_name_no_host(self):
-        text = (ROOT / "constraints.txt").read_text()
-        assert "://" not in text
-        assert not re.search(r"^\s*-", text, re.MULTILINE)
-        pins = [Requirement(line) for line in text.splitlines() if line and not line.lstrip().startswith("#")]
-        assert all(re.fullmatch(r"==[^,*]+", str(pin.specifier)) and pin.url is None for pin in pins)
-        wanted = [*PYPROJECT["project"]["dependencies"]]
-        for extra in PYPROJECT["project"]["optional-dependencies"].values():
-            wanted += extra
+    @pytest.mark.parametrize(
+        ("lock", "extras"), [("base", []), ("api", ["api"]), ("lab", ["lab", "api", "parquet"]), ("dev", ["dev"])]
+    )
+    def test_a_lock_pins_all_that_its_extras_need_with_hashes_and_names_no_host(self, lock, extras):
+        pins = read_lock(lock)
+        project, build = PYPROJECT["project"], PYPROJECT["dependency-groups"]["build"]
+        wanted = [*project["dependencies"], *build]
+        for extra in extras:
+            wanted += project["optional-dependencies"][extra]
         for requirement in map(Requirement, wanted):
             name = canonicalize_name(requirement.name)
             found = [str(pin.specifier)[2:] for pin in pins if canonicalize_name(pin.name) == name]
             assert name == "scraperkit" or found, f"{name} is not pinned: run `make lock`"
             assert all(requirement.specifier.contains(version) for version in found), f"run `make lock` for {name}"
 
+    @pytest.mark.parametrize(("smaller", "larger"), [("base", "api"), ("api", "lab"), ("lab", "dev")])
+    def test_a_lock_contains_the_smaller_ones(self, smaller, larger):
+        assert {pin.name for pin in read_lock("base")}.isdisjoint({"pytest", "ruff", "jupyterlab", "fastapi"})
+        versions = [{(pin.name, str(pin.specifier)) for pin in read_lock(lock)} for lock in (smaller, larger)]
+        assert versions[0] < versions[1]
+
+    def test_uv_is_locked(self):
+        (uv,) = read_lock("uv")
+        (wanted,) = map(Requirement, PYPROJECT["dependency-groups"]["setup"])
+        assert wanted.specifier.contains(str(uv.specifier)[2:])
+
     def test_conda_takes_python_and_pip_only(self):
-        environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-        python, pip, through_pip = environment["dependencies"]
+        text = (ROOT / "environment.yml").read_text()
+        python, pip, through_pip = yaml.safe_load(text)["dependencies"]
         assert re.fullmatch(r"python=3\.1[123]", python)
         assert pip.startswith("pip")
-        constraints, project = through_pip["pip"]
-        assert constraints == "-c constraints.txt"
-        extras = Requirement(project.replace("-e .", "scraperkit")).extras
-        assert {"lab"} <= extras <= set(PYPROJECT["project"]["optional-dependencies"])
+        assert through_pip["pip"] == ["--require-hashes", "-r locks/lab.txt"]
+        assert "pip install --no-deps --no-build-isolation --editable ." in text
 
-    def test_the_same_pythons_everywhere(self):
-        setup = runpy.run_path(str(ROOT / "tools" / "setup.py"))
+    def test_the_same_pythons_everywhere(self, tools):
+        setup = tools("setup")
+        assert setup["LOCKS"] == LOCKS
         names = [".".join(map(str, version)) for version in setup["PYTHONS"]]
         label = "Programming Language :: Python :: "
         assert names == [

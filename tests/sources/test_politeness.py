@@ -277,10 +277,10 @@ class TestASiteThatKeepsFailing:
         one, two = self.ill(make, caplog, pause=300)
         assert 100 < one._seconds_to_wait() <= 300
         assert 100 < two._seconds_to_wait() <= 300
-        assert "keeps failing and is left alone" in caplog.text
+        assert "keeps failing: circuit open" in caplog.text
         health = Health.read(redis, namespace=namespace)
-        assert _host(site) in health.left_alone
-        assert "is left alone" in str(health)
+        assert _host(site) in health.open_circuits
+        assert "circuit open" in str(health)
 
     def test_is_tried_by_one_at_a_time_and_longer_left_alone_if_it_fails_again(self, make, site, redis, caplog):
         one, two = self.ill(make, caplog, pause=0.5)
@@ -295,7 +295,7 @@ class TestASiteThatKeepsFailing:
         assert wait_until(lambda: one._seconds_to_wait() == 0)
         one.succeeded()
         assert two._seconds_to_wait() == 0
-        assert not Health.read(redis, namespace=namespace).left_alone
+        assert not Health.read(redis, namespace=namespace).open_circuits
         assert not redis.exists(Keys.site(_host(site)))
 
     def test_is_left_alone_without_a_redis_too(self, make):

@@ -1,0 +1,160 @@
+"""Scripts are called by name, keep to one kind of keys, and share one grammar with Python."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+import uuid
+from collections.abc import Callable
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic_core import to_json
+from support.fakes import FUND, FakeSite, months, one_quote
+from support.tree import ROOT
+
+from scraperkit.connection import async_client, sibling
+from scraperkit.deadletters import DeadLetters
+from scraperkit.errors import MonthNotOffered
+from scraperkit.lua import scripts
+from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
+from scraperkit.publisher import Publisher
+from scraperkit.subscriber import Subscriber
+
+FOLDER = ROOT / "scraperkit" / "lua"
+ONE_LINE = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=80)
+EXAMPLES = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def lua(redis, expression: str, *words: str) -> str | list[str] | None:
+    """Evaluate an expression with all that scripts share in front of it; ``given.words`` are the words."""
+    shared = "\n".join((FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in ("prelude", "state"))
+    return redis.eval(f"{shared}\nreturn {expression}", 0, to_json({"words": words}))
+
+
+class TestTheGrammar:
+    @EXAMPLES
+    @given(st.sampled_from(["pending", "running", "done", "failed", "lost", "cancelled"]), ONE_LINE)
+    def test_a_state_that_lua_writes_is_read_by_python_and_by_lua(self, redis, state, why):
+        about = label(FUND.cnpj, "12/2022")
+        text = lua(redis, "state_text(given.words[1], given.words[2], given.words[3])", state, about, why)
+        assert MessageState.read(text) == (state, FUND.cnpj, "12/2022", why)
+        assert lua(redis, "{read_state(given.words[1])}", text) == [state, about]
+
+    @EXAMPLES
+    @given(st.from_regex(r"[A-Za-z0-9_.-]{1,100}/[0-9a-f]{8}", fullmatch=True), *[st.integers(0, 10**9)] * 2)
+    def test_a_claim_that_lua_writes_is_read_by_python_and_by_lua(self, redis, instance, lease, silence):
+        text = lua(redis, f"held_text(given.words[1], {lease}, {silence})", instance)
+        assert Claim.read(text) == Claim(instance, lease / 1000, silence / 1000)
+        assert lua(redis, "holder_of(given.words[1])", text) == instance
+        assert lua(redis, "tostring(is_free(given.words[1], 'any'))", text) == "false"
+
+    def test_a_finished_claim_is_free_for_other_batches_only(self, redis, keys):
+        ours, other = keys.batch("ours"), keys.batch("other")
+        text = lua(redis, "finished_text(given.words[1])", ours)
+        assert Claim.read(text) == Claim(batch=ours)
+        for batch, free in ((ours, "false"), (other, "true"), ("", "true")):
+            assert lua(redis, "tostring(is_free(given.words[1], given.words[2]))", text, batch) == free
+
+    def test_no_message_id_can_be_taken_for_a_count(self):
+        assert set(COUNTERS) < BATCH_FIELDS
+        assert not [field for field in BATCH_FIELDS if re.fullmatch(r"[0-9a-f-]{36}", field)]
+
+
+class TestTheKeys:
+    def test_a_script_touches_control_keys_or_those_of_one_fund_never_both(self, redis, namespace, keys):
+        kinds: dict[str, set[str]] = {}
+        for name, touched in calls_during(redis, namespace, lambda: use_scripts(redis, namespace)):
+            found = {kind_of(key) for key in touched}
+            assert len(found) == 1, f"{name} touches {touched}"
+            kinds.setdefault(name, set()).update(found)
+        assert kinds.pop("note_months") == {FUND.cnpj}
+        assert kinds.keys() >= {"publish", "claim", "commit", "cancel", "retry_dead", "due"}
+        assert set().union(*kinds.values()) == {"control"}
+
+    def test_every_file_has_one_function_that_calls_it(self):
+        source = (FOLDER / "scripts.py").read_text(encoding="utf-8")
+        for name in scripts.names().values():
+            assert len(re.findall(rf'(?:_run|_run_async|script)\(\s*(?:client,\s*)?"{name}"', source)) == 1, name
+
+    def test_a_script_that_redis_has_forgotten_is_loaded_again(self, redis, publisher, namespace):
+        with Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
+            for month in range(1, 4):
+                redis.script_flush()
+                batch = publisher.publish(FUND.months(f"2021-{month:02d}", f"2021-{month:02d}"))
+                assert batch.wait(30).done == 1
+
+
+def use_scripts(redis, namespace: str) -> None:
+    def answer(request):
+        if request.month == 2:
+            raise MonthNotOffered("no such month")
+        return one_quote(request)
+
+    stream, channel = (Publisher(redis, delivery=delivery, namespace=namespace) for delivery in ("stream", "pubsub"))
+    with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace):
+        stream.publish(months(3)).wait(30)
+        channel.publish(months(1, year=2022)).wait(30)
+    stream.publish(months(1, year=2023)).cancel()
+    DeadLetters(redis, namespace=namespace).retry()
+
+
+def calls_during(redis, namespace: str, use: Callable[[], None]) -> list[tuple[str, set[str]]]:
+    """Return the name of each script that Redis ran meanwhile, and the keys that it touched."""
+    end = uuid.uuid4().hex
+    lines: list[dict] = []
+
+    def listen(monitor) -> None:
+        for line in monitor.listen():
+            if end in line["command"]:
+                return
+            lines.append(line)
+
+    with sibling(redis).monitor() as monitor:
+        thread = threading.Thread(target=listen, args=(monitor,))
+        thread.start()
+        use()
+        redis.echo(end)
+        thread.join()
+    calls: list[tuple[str, set[str]]] = []
+    for line in lines:
+        words = line["command"].split()
+        if words[0].upper() == "EVALSHA":
+            calls.append((scripts.names()[words[1]], set()))
+        elif line["client_type"] == "lua":
+            calls[-1][1].update(word for word in words if word.startswith(f"{namespace}:"))
+    return [(name, touched) for name, touched in calls if touched]
+
+
+def kind_of(key: str) -> str:
+    """Return the fund that a key belongs to, or that it is a control key of the namespace."""
+    return key.partition("{")[2].partition("}")[0] or "control"
+
+
+def test_whether_a_claim_was_renewed_is_judged_by_its_holders_settings(redis, namespace, keys, monkeypatch):
+    """A reader with other settings neither calls a dead worker's job pending for long, nor a living one's lost."""
+    publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
+    with redis.pubsub() as deaf:
+        deaf.subscribe(keys.channel)
+        assert deaf.get_message(timeout=5)["type"] == "subscribe"
+        batch = publisher.publish(months(1))
+    (message_id,) = batch.jobs().index
+    asyncio.run(claim_as(redis, keys, message_id, batch.id, lease=1000.0, silence=400.0))
+
+    for reader in ({"LEASE": "1", "HEARTBEAT": "0.01"}, {"LEASE": "9000", "HEARTBEAT": "0.01"}):
+        for name, value in reader.items():
+            monkeypatch.setenv(f"SCRAPERKIT_{name}", value)
+        redis.pexpire(keys.claim(message_id), 700_000)
+        assert batch.status().lost == 0, "renewed 300 s ago, which is less than the silence of its holder"
+        redis.pexpire(keys.claim(message_id), 500_000)
+        assert batch.status().lost == 1, "renewed 500 s ago: its holder is dead"
+
+
+async def claim_as(redis, keys, message_id: str, batch_id: str, *, lease: float, silence: float) -> None:
+    client = async_client(redis)
+    won = await scripts.claim(
+        client, keys, [(message_id, batch_id)], instance="gone/1", lease=lease, silence=silence, exclusive=True
+    )
+    await client.aclose()
+    assert won == [True]

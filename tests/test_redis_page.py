@@ -1,0 +1,143 @@
+"""docs/redis.md explains every key of a Redis in which everything was used, and no key that is not there."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import NamedTuple
+
+import pytest
+from support.fakes import FUND, FakeSite, GatedSite, months, one_quote
+from support.pricer import CNPJ, pricer
+from support.tree import ROOT
+from support.waiting import wait_until
+
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.embedded.server import EmbeddedServer
+from scraperkit.engine.registry import WorkerCard
+from scraperkit.models import ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
+from scraperkit.sources import CvmPages
+from scraperkit.sources.politeness import Politeness
+from scraperkit.subscriber import Subscriber
+
+PAGE = (ROOT / "docs" / "redis.md").read_text(encoding="utf-8")
+NAMESPACE = "scraperkit"
+
+
+class Row(NamedTuple):
+    """One line of the page's tables of keys."""
+
+    key: str
+    kind: str
+    fields: frozenset[str]
+    expires: bool
+
+    def matches(self, key: str) -> bool:
+        pattern = re.escape(self.key).replace(re.escape("{ns}"), NAMESPACE)
+        for place, text in {"<cnpj>": "[0-9A-Z]{14}", "<metric>": "[a-z_]+", "<id>": "[0-9a-f-]{36}"}.items():
+            pattern = pattern.replace(re.escape(place), text)
+        return re.fullmatch(re.sub(r"<[a-z\\ -]+>", ".+", pattern), key) is not None
+
+
+def rows() -> list[Row]:
+    found = []
+    for line in PAGE.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and len(cells) == 6:
+            key, kind, fields, _, _, expires = cells
+            found.append(Row(key.strip("`"), kind, frozenset(re.findall(r"`([^`]+)`", fields)), expires != "never"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory):
+    """A server of its own, after a run in which everything was used, with a worker still at work."""
+    with EmbeddedServer(tmp_path_factory.mktemp("redis")) as server, connect(server.url) as redis:
+        use_everything(redis, server.url)
+        gated = GatedSite()
+        with Subscriber(redis, gated, threads=1, namespace=NAMESPACE):
+            Publisher(redis, delivery="pubsub", namespace=NAMESPACE).publish(months(2, year=2023))
+            assert gated.inside.acquire(timeout=20)
+            Publisher(redis, namespace=NAMESPACE).publish(months(3, year=2024))
+            yield redis
+            gated.gate.set()
+
+
+def use_everything(redis, url):
+    settings = Settings.load(namespace=NAMESPACE, backoff=3600.0, backoff_limit=3600.0, max_attempts=2, rate=50.0)
+    with Replica.start() as replica, CvmPages(replica.url, settings=settings) as source:
+        fund = source.find_fund(FUND.cnpj)
+        with Subscriber(redis, source, threads=2, settings=settings):
+            Publisher(redis, namespace=NAMESPACE).publish(fund.months("2022-01", "2022-02")).wait(60)
+            batch = Publisher(redis, delivery="pubsub", namespace=NAMESPACE).publish(fund.months("2022-03", "2022-04"))
+            batch.wait(60)
+            # A month that the site does not have is a dead letter at once.
+            never = ScrapeRequest(document=fund.cnpj, fund_pk=fund.pk, month_year="01/2010")
+            assert Publisher(redis, namespace=NAMESPACE).publish(never).wait(60).failed == 1
+
+    def fail(request):
+        if request.month == 1:
+            raise OSError("reset by peer")
+        return one_quote(request)
+
+    with Subscriber(redis, FakeSite(fail), threads=1, settings=settings):
+        Publisher(redis, namespace=NAMESPACE).publish(months(2, year=2021))
+        assert wait_until(lambda: redis.zcard(f"{NAMESPACE}:retries") == 1)
+    Publisher(redis, namespace=NAMESPACE).publish(months(1, year=2025)).cancel()
+
+    politeness = Politeness("https://site.example/", Settings.load(breaker_failures=1, breaker_pause=0.01, rate=0.01))
+    politeness.share(redis)
+    politeness.heed(100.0)
+    politeness.failed("HTTP 500")
+    assert politeness.wait(threading.Event()), "it is this fetch's turn to try the site again"
+    with pricer(url, NAMESPACE, api_keys="a-key-of-this-test", api_rate=600) as api:
+        for _ in range(2):  # the first connects
+            assert api.get(f"/v1/funds/{CNPJ}", headers={"X-API-Key": "a-key-of-this-test"}).status_code == 200
+
+
+def test_the_page_explains_every_key_and_every_field_and_what_expires(used):
+    unseen = {row.key for row in rows() if row.kind != "channel"}
+    for key in used.scan_iter():
+        explained = [row for row in rows() if row.matches(key)]
+        assert [row.kind for row in explained] == [used.type(key)], key
+        (row,) = explained
+        assert {shown(field) for field in fields_of(used, key)} <= row.fields, key
+        assert (used.ttl(key) > 0) == row.expires, key
+        unseen.discard(row.key)
+    assert not unseen, "explained, but never there"
+
+
+def shown(field: str) -> str:
+    """Return how the page writes a field that is an id or a month."""
+    text = re.sub(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "<message id>", field)
+    return re.sub(r"^[0-9]{4}-[0-9]{2}$", "YYYY-MM", text)
+
+
+def test_the_page_names_the_channel_and_the_fields_of_what_is_json(used):
+    assert [row.key for row in rows() if row.kind == "channel"] == used.pubsub_channels() == ["fund_parser"]
+    told = {heading: set(re.findall(r"^- `([a-z_]+)`", text, flags=re.M)) for heading, text in sections().items()}
+    (card,) = [used.get(f"{NAMESPACE}:worker:{name}") for name in used.zrange(f"{NAMESPACE}:workers", 0, -1)]
+    assert told["The worker card"] == json.loads(card).keys() == set(WorkerCard.__dataclass_fields__)
+    events = [json.loads(fields["event"]) for _, fields in used.xrange(f"{NAMESPACE}:events")]
+    assert told["An event"] == set().union(*events)
+
+
+def sections() -> dict[str, str]:
+    parts = re.split(r"^## (.*)$", PAGE, flags=re.M)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def fields_of(redis, key: str) -> set[str]:
+    match redis.type(key):
+        case "hash":
+            return set(redis.hkeys(key))
+        case "stream":
+            return set().union(*(fields for _, fields in redis.xrange(key)))
+        case "TSDB-TYPE":
+            return set(redis.execute_command("TS.INFO", key)["labels"])
+        case _:
+            return set()
