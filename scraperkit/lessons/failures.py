@@ -15,6 +15,7 @@ from scraperkit.engine.hosting import WorkerProcess
 from scraperkit.lessons.answers import unfinished
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.lessons.own_redis import own_redis
+from scraperkit.lua.state import Claim
 from scraperkit.models import Month
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def in_hand(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> list[str]:
     claimed = {
         month
         for month, holder in zip(jobs["month"], claims, strict=True)
-        if holder and holder.partition("/")[0] == worker.name
+        if Claim.read(holder or "").instance.partition("/")[0] == worker.name
     }
     return sorted(claimed | set(_unacknowledged(lesson, worker, batch)), key=Month.parse)
 
