@@ -48,15 +48,11 @@ def freeze_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: i
     TimeoutError
         If it does not come to that.
     """
-    seen: list[str] = []
 
     def caught() -> bool:
-        held, before = in_hand(lesson, worker, batch), seen.copy()
-        seen[:] = held
-        if not held or held != before:  # not yet in the middle of a page
-            return False
-        worker.freeze()
-        if in_hand(lesson, worker, batch) == held:
+        worker.freeze()  # first: on a busy machine, a running worker holds other jobs at every look
+        held = in_hand(lesson, worker, batch)
+        if held and in_hand(lesson, worker, batch) == held:  # Redis has seen all that the worker sent
             return True
         worker.thaw()
         return False
