@@ -52,7 +52,8 @@ def freeze_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: i
     def caught() -> bool:
         worker.freeze()  # first: on a busy machine, a running worker holds other jobs at every look
         held = in_hand(lesson, worker, batch)
-        if held and in_hand(lesson, worker, batch) == held:  # Redis has seen all that the worker sent
+        # Redis has seen all that the worker sent, and no page in hand is stored yet.
+        if held and in_hand(lesson, worker, batch) == held and not _any_stored(lesson, batch, held):
             return True
         worker.thaw()
         return False
@@ -87,6 +88,15 @@ def in_hand(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> list[str]:
         if Claim.read(holder or "").instance.partition("/")[0] == worker.name
     }
     return sorted(claimed | set(_unacknowledged(lesson, worker, batch)), key=Month.parse)
+
+
+def _any_stored(lesson: Lesson, batch: Batch, months: Iterable[str]) -> bool:
+    jobs = batch.jobs()
+    jobs = jobs[jobs["month"].isin(months)]
+    return any(
+        lesson.redis.hexists(lesson.keys.months(cnpj), Month.parse(month).iso)
+        for cnpj, month in zip(jobs["cnpj"], jobs["month"], strict=True)
+    )
 
 
 def _unacknowledged(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> Iterable[str]:
