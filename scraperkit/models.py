@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
@@ -38,6 +39,7 @@ class Month(NamedTuple):
     month: int
 
     @classmethod
+    @lru_cache(maxsize=4_096)
     def parse(cls, text: str) -> Month:
         """Read ``MM/YYYY``, as messages and pages have it.
 
