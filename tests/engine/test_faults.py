@@ -9,19 +9,19 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from chaos.processes import HANDS, WORK, Child, environment
+from chaos.processes import HANDS, WORK
 from chaos.proxy import Proxy
 from support.fakes import FUND, FakeSite, GatedSite, one_quote
 from support.waiting import wait_until
+from support.workers import QUICK
 
 from scraperkit.cli.exits import UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
-from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import Housekeeping
 from scraperkit.engine.worker import all_of, first_error
 from scraperkit.errors import ScraperKitWarning
@@ -33,57 +33,7 @@ from scraperkit.sources import CvmPages
 from scraperkit.sources.politeness import Politeness
 from scraperkit.subscriber import Subscriber
 
-# A short lease makes upkeep frequent; the longer heartbeat keeps a name through a second in which a worker is starved.
-QUICK = {"lease": 1.0, "heartbeat": 2.0, "backoff": 0.05, "threads": 2, "max_attempts": 5}
 AN_HOUR = 3600.0
-
-
-@pytest.fixture
-def channel(redis, namespace):
-    return Publisher(redis, namespace=namespace, delivery="pubsub")
-
-
-@pytest.fixture
-def proxy(redis_url) -> Iterator[Proxy]:
-    with Proxy(redis_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def own_server(tmp_path_factory) -> Iterator[EmbeddedServer]:
-    """A server to kill."""
-    with EmbeddedServer(tmp_path_factory.mktemp("own")) as server:
-        yield server
-
-
-@pytest.fixture
-def subscriber(proxy, namespace) -> Iterator[Callable[..., Subscriber]]:
-    """Make subscribers that reach Redis through the proxy, and stop them in the end."""
-    with contextlib.ExitStack() as stack:
-        client = stack.enter_context(connect(proxy.url))
-
-        def make(site: object, *, delivery="both", redis=client, name=None, **settings) -> Subscriber:
-            given = Settings.load(namespace=namespace, **{**QUICK, **settings})
-            one = stack.enter_context(Subscriber(redis, site, settings=given, delivery=delivery, name=name))
-            if isinstance(site, GatedSite):  # a test that failed must not wait for its threads
-                stack.callback(site.gate.set)
-            return one
-
-        yield make
-        proxy.calm()
-
-
-@pytest.fixture
-def process(redis_url, namespace, tmp_path) -> Iterator[Callable[..., Child]]:
-    """Start worker processes, and kill in the end what is left of them."""
-    with contextlib.ExitStack() as stack:
-
-        def start(command: tuple[str, ...], *words: str, url: str = redis_url, **settings) -> Child:
-            log = tmp_path / f"{len(list(tmp_path.glob('*.log')))}.log"
-            given = environment(url, namespace, **{**QUICK, **settings})
-            return stack.enter_context(Child((*command, *words), given, log))
-
-        yield start
 
 
 def months(count: int, *, year: int = 2021) -> list[ScrapeRequest]:
