@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from chaos.processes import HANDS, WORK
 from chaos.proxy import Proxy
-from support.fakes import FUND, FakeSite, GatedSite, one_quote
+from support.fakes import FUND, FakeSite, FlakySite, GatedSite, SteadySite
 from support.waiting import wait_until
 from support.workers import QUICK
 
@@ -379,29 +379,6 @@ class TestALostReply:
         site.gate.set()
         assert fault.struck(0)
         assert (redis.xlen(keys.jobs), pending(redis, keys)) == (5, 0)
-
-
-class SteadySite(GatedSite):
-    """Takes long enough for its fetches not to go to one thread by the handful."""
-
-    def fetch(self, request: ScrapeRequest):
-        time.sleep(0.002)
-        return super().fetch(request)
-
-
-class FlakySite(FakeSite):
-    """Fails the first request for each February, and holds each January until the test lets it go."""
-
-    hold: Callable[[], bool] = staticmethod(lambda: True)
-
-    def fetch(self, request: ScrapeRequest):
-        with self._lock:
-            self.asked[request.message_id] += 1
-            first = self.asked[request.message_id] == 1
-        if request.month == 2 and first:
-            raise OSError("reset")
-        assert request.month == 2 or self.hold()
-        return one_quote(request)
 
 
 class TestAGroupThatVanishes:
