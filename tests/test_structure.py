@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 from types import ModuleType
 
+import grimp
 import pytest
 from support.tree import ROOT, load_tool
 
@@ -29,9 +31,15 @@ class TestRooms:
         assert len(list((ROOT / "scraperkit").glob("*.py"))) <= 16
 
     @pytest.mark.parametrize("room", ROOMS)
-    def test_the_first_line_of_each_says_what_it_is_for_and_who_may_import_it(self, room):
+    def test_the_first_line_of_each_says_who_imports_it_and_is_right(self, room):
         docstring = ast.get_docstring(ast.parse((ROOT / "scraperkit" / room / "__init__.py").read_text()))
-        assert "; imported by " in docstring.splitlines()[0]
+        told = docstring.splitlines()[0].partition("; imported by ")[2].rstrip(".")
+        names = {name.removeprefix("the ") for name in re.split(", | and ", told)}
+        graph = grimp.build_graph("scraperkit")
+        inside = {f"scraperkit.{room}", *graph.find_descendants(f"scraperkit.{room}")}
+        importers = set().union(*map(graph.find_modules_that_directly_import, inside)) - inside
+        found = {module.split(".")[1] if "." in module else "front door" for module in importers}
+        assert found - {"front door"} <= names <= found | {"front door"}
 
     def test_the_ten_lines_call_few_files(self):
         told = subprocess.run(

@@ -107,7 +107,7 @@ class StreamDelivery:
         return await self._pending.of_others(room, held, idle)
 
     async def _recover(self, room: int, held: Collection[str]) -> list[Job]:
-        """After a lost connection: entries whose reply never arrived here. Nobody died of them."""
+        """After a lost connection: entries whose reply was lost; they did not end a worker."""
         if not self._recovering:
             return []
         mine = await self._pending.pending(consumername=self._consumer)

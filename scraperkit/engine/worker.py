@@ -456,7 +456,7 @@ class WorkerLoop:
             self._moved.set()
 
     async def fall_silent(self) -> None:
-        """End as a killed process does: tell nobody, hand nothing back, drop the connections."""
+        """End as a killed process does: drop the connections without handing anything back."""
         self._stopping = True
         self.pool.withdraw()
         self.pool.close()
