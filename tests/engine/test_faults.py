@@ -223,7 +223,7 @@ class TestARedisThatDies:
                 own_server.kill()
                 proxy.shut()
                 own_server.start()
-                with pytest.warns(ScraperKitWarning, match="nobody listens"):
+                with pytest.warns(ScraperKitWarning, match="no subscriber on"):
                     missed = channel.publish(months(3, year=2020))
                 proxy.open()
                 assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] == 1)
