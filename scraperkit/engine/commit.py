@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import time
@@ -10,6 +11,7 @@ from itertools import chain
 from typing import Any
 
 from pydantic_core import to_json
+from redis.exceptions import ResponseError
 
 from scraperkit.engine.jobs import Result, describe
 from scraperkit.engine.redis_retry import is_away
@@ -36,6 +38,7 @@ class Committer:
     def __init__(self, session: Session) -> None:
         self._client, self._keys, self._settings = session.client, session.keys, session.settings
         self._card = session.card
+        self._funds_with_card: set[str] = set()
 
     async def commit(self, results: Sequence[Result]) -> list[str]:
         """Store and settle `results`; safe to repeat after a lost connection.
@@ -109,16 +112,8 @@ class Committer:
         for result in results:
             if (request := result.job.request) is not None and result.outcome == "done":
                 funds.setdefault(request.document, (request.fund_pk, []))[1].append(request.period.iso)
-        if not funds:
-            return results
-        replies = await scripts.note_months(
-            self._client, self._keys, [(cnpj, pk, months) for cnpj, (pk, months) in funds.items()]
-        )
-        refused = {
-            cnpj: StoreError(f"Redis refused to note that months of {cnpj} are stored: {reply}")
-            for cnpj, reply in zip(funds, _answered(replies), strict=True)
-            if isinstance(reply, Exception)
-        }
+        notes = (self._note(cnpj, pk, months) for cnpj, (pk, months) in funds.items())
+        refused = {cnpj: error for cnpj, error in zip(funds, await asyncio.gather(*notes), strict=True) if error}
         if not refused:
             return results
         return [
@@ -127,6 +122,17 @@ class Committer:
             else result
             for result in results
         ]
+
+    async def _note(self, cnpj: str, pk: str, months: Sequence[str]) -> StoreError | None:
+        try:
+            known = cnpj in self._funds_with_card
+            await scripts.note_months(self._client, self._keys, cnpj, pk, months, has_card=known)
+        except ResponseError as error:
+            if is_away(error):
+                raise
+            return StoreError(f"Redis refused to note that months of {cnpj} are stored: {error}")
+        self._funds_with_card.add(cnpj)
+        return None
 
     async def _write(self, results: Sequence[Result]) -> None:
         adds = add_commands(self._keys, chain.from_iterable(result.quotes for result in results))

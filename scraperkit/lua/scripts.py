@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
@@ -128,28 +128,18 @@ async def claim(
     return [bool(mine) for mine in won]
 
 
-async def note_months(client: Any, keys: Keys, funds: Iterable[tuple[str, str, Sequence[str]]]) -> list[Any]:
-    """Note that months of funds have just been stored: each fund by its CNPJ, its number at CVM, and ``YYYY-MM`` texts.
+async def note_months(client: Any, keys: Keys, cnpj: str, pk: str, months: Sequence[str], *, has_card: bool) -> int:
+    """Note that months of a fund, each as ``YYYY-MM``, have just been stored; return how many.
 
-    One script a fund, which touches that fund's keys only. Returns the replies; a refusal is an exception among them.
+    Parameters
+    ----------
+    pk : str
+        The fund's number at CVM, for a card that is begun here.
+    has_card : bool
+        Whether the fund is known to have a card.
     """
-    found = script("note_months")
-    calls = [
-        (found.sha, 2, keys.fund(cnpj), keys.months(cnpj), to_json({"cnpj": cnpj, "pk": pk, "months": months}))
-        for cnpj, pk, months in funds
-    ]
-
-    async def run() -> list[Any]:
-        pipeline = client.pipeline(transaction=False)
-        for call in calls:
-            pipeline.evalsha(*call)
-        return list(await pipeline.execute(raise_on_error=False))
-
-    replies = await run()
-    if any(isinstance(reply, NoScriptError) for reply in replies):
-        await client.script_load(found.text)
-        replies = await run()
-    return replies
+    fund = [keys.fund(cnpj), keys.months(cnpj)]
+    return int(await _run_async(client, "note_months", fund, cnpj=cnpj, pk=pk, months=months, has_card=has_card))
 
 
 async def commit(
