@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
@@ -43,8 +43,12 @@ def names() -> dict[str, str]:
     return {script(name).sha: name for name in files if "." not in name and name not in ("__pycache__", *_SHARED)}
 
 
+def _words(name: str, keys: Sequence[str], given: Mapping[str, Any], *lines: bytes) -> tuple[str | int | bytes, ...]:
+    return (script(name).sha, len(keys), *keys, to_json(given), *lines)
+
+
 def _run(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
-    words = (script(name).sha, len(keys), *keys, to_json(given))
+    words = _words(name, keys, given)
     try:
         return client.evalsha(*words)
     except NoScriptError:
@@ -52,8 +56,8 @@ def _run(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
         return client.evalsha(*words)
 
 
-async def _run_async(client: Any, name: str, keys: Sequence[str], /, *lines: bytes, **given: Any) -> Any:
-    words = (script(name).sha, len(keys), *keys, to_json(given), *lines)
+async def _run_async(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
+    words = _words(name, keys, given)
     try:
         return await client.evalsha(*words)
     except NoScriptError:
@@ -128,18 +132,34 @@ async def claim(
     return [bool(mine) for mine in won]
 
 
-async def note_months(client: Any, keys: Keys, cnpj: str, pk: str, months: Sequence[str], *, has_card: bool) -> int:
-    """Note that months of a fund, each as ``YYYY-MM``, have just been stored; return how many.
+async def _run_together(client: Any, names: Sequence[str], calls: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
+    """Run calls of these scripts in one round trip, in their order; return the replies, errors among them."""
+    for attempt in range(2):
+        pipeline = client.pipeline(transaction=False)
+        for words in calls:
+            pipeline.evalsha(*words)
+        replies = list(await pipeline.execute(raise_on_error=False))
+        if attempt or not any(isinstance(reply, NoScriptError) for reply in replies):
+            break
+        for name in names:
+            await client.script_load(script(name).text)
+    return replies
 
-    Parameters
-    ----------
-    pk : str
-        The fund's number at CVM, for a card that is begun here.
-    has_card : bool
-        Whether the fund is known to have a card.
+
+class MonthsStored(NamedTuple):
+    """What is to be noted on the keys of one fund: months, each as ``YYYY-MM``, that have just been stored.
+
+    `pk`, the fund's number at CVM, begins its card, unless the fund is known to have one.
     """
-    fund = [keys.fund(cnpj), keys.months(cnpj)]
-    return int(await _run_async(client, "note_months", fund, cnpj=cnpj, pk=pk, months=months, has_card=has_card))
+
+    cnpj: str
+    pk: str
+    months: list[str]
+    has_card: bool
+
+    def call(self, keys: Keys) -> tuple[str | int | bytes, ...]:
+        """Return the words of the call of ``note_months.lua``."""
+        return _words("note_months", [keys.fund(self.cnpj), keys.months(self.cnpj)], self._asdict())
 
 
 async def commit(
@@ -157,6 +177,7 @@ async def commit(
     batch: Sequence[str],
     label: Sequence[str],
     events: Sequence[bytes],
+    notes: Sequence[MonthsStored],
     consumer: str,
     instance: str,
     events_kept: int,
@@ -164,25 +185,30 @@ async def commit(
     max_attempts: int,
     backoff: float,
     backoff_limit: float,
-) -> list[str]:
-    """Settle jobs, given as columns that ``commit.lua`` explains; return what became of each."""
-    answers: list[str] = await _run_async(
-        client,
-        "commit",
-        [keys.jobs, keys.events, keys.dead, keys.retries, keys.history],
-        b"\n".join(events),
-        **{"entry": entry, "message_id": message_id, "outcome": outcome, "exclusive": exclusive, "error": error},
-        **{"jitter": jitter, "message": message, "claim": claim, "batch": batch, "label": label},
-        group=keys.group,
-        consumer=consumer,
-        instance=instance,
-        events_kept=events_kept,
-        claim_ms=claim_ttl * 1000,
-        max_attempts=max_attempts,
-        backoff_ms=int(backoff * 1000),
-        longest_backoff_ms=int(backoff_limit * 1000),
-    )
-    return answers
+) -> tuple[list[Any], list[str]]:
+    """Settle jobs, given as columns that ``commit.lua`` explains; return what became of each.
+
+    What is to be noted of their funds is noted just before, in the same round trip; the replies to that come first, a
+    refusal as an exception among them.
+    """
+    given: dict[str, Any] = {"entry": entry, "message_id": message_id, "outcome": outcome, "exclusive": exclusive}
+    given |= {"error": error, "jitter": jitter, "message": message, "claim": claim, "batch": batch, "label": label}
+    given |= {
+        "group": keys.group,
+        "consumer": consumer,
+        "instance": instance,
+        "events_kept": events_kept,
+        "claim_ms": claim_ttl * 1000,
+        "max_attempts": max_attempts,
+        "backoff_ms": int(backoff * 1000),
+        "longest_backoff_ms": int(backoff_limit * 1000),
+    }
+    control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history]
+    calls = [*(note.call(keys) for note in notes), _words("commit", control, given, b"\n".join(events))]
+    *noted, answers = await _run_together(client, ["note_months", "commit"], calls)
+    if isinstance(answers, Exception):
+        raise answers
+    return noted, answers
 
 
 async def renew(
