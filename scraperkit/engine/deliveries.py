@@ -51,7 +51,7 @@ class Delivery(Protocol):
     async def nudge(self) -> None:
         """Make a ``receive`` that waits come back at once; messages go on arriving here."""
 
-    async def leftovers(self) -> list[Job]:
+    async def leftovers(self, held: Collection[str]) -> list[Job]:
         """After an interruption, take what has arrived unread: it is handed to other workers."""
 
     async def close(self) -> None:
@@ -137,7 +137,7 @@ class StreamDelivery:
         """Unblock the read."""
         await self.interrupt()
 
-    async def leftovers(self) -> list[Job]:
+    async def leftovers(self, held: Collection[str]) -> list[Job]:  # noqa: ARG002
         """Nothing: what this consumer has not read waits in the stream."""
         return []
 
@@ -200,7 +200,7 @@ class PubSubDelivery:
         jobs = []
         for job in self._unclaimed:
             if job.message_id in seen:
-                self._twins[job.message_id, job.request.batch_id if job.request else None] = job
+                self._twins[_twin(job)] = job
             else:
                 seen.add(job.message_id)
                 jobs.append(job)
@@ -249,7 +249,7 @@ class PubSubDelivery:
         if self._pubsub is not None:
             await self._pubsub.ping()
 
-    async def leftovers(self) -> list[Job]:
+    async def leftovers(self, held: Collection[str]) -> list[Job]:
         """Read what the server had sent before it confirmed the end of the subscription, and claim it."""
         if self._pubsub is None or not self._claiming:
             return []
@@ -261,7 +261,11 @@ class PubSubDelivery:
                     message = await self._pubsub.get_message(timeout=BLOCK)
                     if message is not None and message["type"] == "message":
                         self._unclaimed.append(read_message(message["data"], self.name, self._settings, claiming=True))
-        return await self._claim_all(self._unclaimed)
+        waiting = [*self._unclaimed, *self._twins.values()]
+        self._unclaimed.clear()
+        # Handing back the twin of a job in hand would take that job's claim away; see receive().
+        self._twins = {_twin(job): job for job in waiting if job.message_id in held}
+        return await self._claim_all([job for job in waiting if job.message_id not in held])
 
     async def _drop(self) -> None:
         if self._pubsub is not None:
@@ -272,6 +276,11 @@ class PubSubDelivery:
     async def close(self) -> None:
         """Close the connection."""
         await self._drop()
+
+
+def _twin(job: Job) -> tuple[str, str | None]:
+    """Return what a message of the channel is for: copies of it are for the same."""
+    return job.message_id, job.request.batch_id if job.request else None
 
 
 def deliveries_of(session: Session) -> list[Delivery]:

@@ -67,11 +67,13 @@ class WorkerCard:
     @classmethod
     def read(cls, text: str) -> WorkerCard | None:
         """Read a card as it is kept in Redis; ``None`` if it is invalid. Unknown fields belong to a newer version."""
-        known = {field.name for field in fields(cls)}
+        known = {field.name: field.type for field in fields(cls)}
         try:
-            return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+            card = cls(**{name: value for name, value in json.loads(text).items() if name in known})
         except (ValueError, TypeError, AttributeError, RecursionError):
             return None
+        numbers = (getattr(card, name) for name, kind in known.items() if kind in ("int", "float"))
+        return card if all(isinstance(number, int | float) for number in numbers) else None
 
 
 def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:

@@ -120,6 +120,11 @@ class Worker:
         """When each thread began its latest job, in seconds since 1970, by the thread's name."""
         return dict(self._loop.pool.begun_at) if self._loop is not None else {}
 
+    @property
+    def outages(self) -> int:
+        """Number of outages of Redis that this life of the worker has met."""
+        return self._loop.retry.outages if self._loop is not None else 0
+
     async def start(self) -> None:
         """Connect and listen; return once the server has confirmed that messages will arrive here.
 
@@ -507,7 +512,7 @@ class WorkerLoop:
         with contextlib.suppress(*AWAY):
             await self._hand_back(self.pool.withdraw() + self._pause.end())
             for delivery in self._deliveries:
-                await self._hand_back(await delivery.leftovers())
+                await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
         with contextlib.suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
                 await self._finish()
@@ -516,6 +521,8 @@ class WorkerLoop:
         with contextlib.suppress(*AWAY):
             async with asyncio.timeout(FAREWELL):
                 await self._hand_back(self.jobs)
+                for delivery in self._deliveries:
+                    await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
                 self._housekeeping.log_outcomes()
                 await self._housekeeping.leave()
         self.pool.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -19,6 +20,8 @@ from scraperkit.models import ScrapeRequest
 Action = Literal["ask", "pause", "failed", "succeeded"]
 Waiting = DeliveryName | Literal["retries"]
 _SHARED = ("prelude", "state")
+# A script that Redis lacks is loaded, and again if the scripts are flushed just then.
+_LOADS = 10
 
 
 class Script(NamedTuple):
@@ -49,20 +52,20 @@ def _words(name: str, keys: Sequence[str], given: Mapping[str, Any], *lines: byt
 
 def _run(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
     words = _words(name, keys, given)
-    try:
-        return client.evalsha(*words)
-    except NoScriptError:
+    for _ in range(_LOADS):
+        with contextlib.suppress(NoScriptError):
+            return client.evalsha(*words)
         client.script_load(script(name).text)
-        return client.evalsha(*words)
+    return client.evalsha(*words)
 
 
 async def _run_async(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
     words = _words(name, keys, given)
-    try:
-        return await client.evalsha(*words)
-    except NoScriptError:
+    for _ in range(_LOADS):
+        with contextlib.suppress(NoScriptError):
+            return await client.evalsha(*words)
         await client.script_load(script(name).text)
-        return await client.evalsha(*words)
+    return await client.evalsha(*words)
 
 
 def publish(
@@ -134,12 +137,12 @@ async def claim(
 
 async def _run_together(client: Any, names: Sequence[str], calls: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
     """Run calls of these scripts in one round trip, in their order; return the replies, errors among them."""
-    for attempt in range(2):
+    for attempt in range(_LOADS + 1):
         pipeline = client.pipeline(transaction=False)
         for words in calls:
             pipeline.evalsha(*words)
         replies = list(await pipeline.execute(raise_on_error=False))
-        if attempt or not any(isinstance(reply, NoScriptError) for reply in replies):
+        if attempt == _LOADS or not any(isinstance(reply, NoScriptError) for reply in replies):
             break
         for name in names:
             await client.script_load(script(name).text)

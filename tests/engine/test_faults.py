@@ -251,6 +251,23 @@ class TestAnOutage:
         assert batch.wait(60).done == 4
 
 
+class TestARedisThatIsFull:
+    def test_is_waited_for_and_costs_no_job_an_attempt(self, own_server, namespace):
+        with connect(own_server.url) as redis:
+            site = GatedSite()
+            one = Subscriber(redis, site, settings=Settings.load(namespace=namespace, **QUICK))
+            with one:
+                batch = Publisher(redis, namespace=namespace).publish(months(3))
+                assert site.inside.acquire(timeout=60)
+                redis.config_set("maxmemory", 1)
+                redis.config_set("maxmemory-policy", "noeviction")
+                site.gate.set()
+                assert wait_until(lambda: one.worker.outages > 0, 60)
+                redis.config_set("maxmemory", 0)
+                assert batch.wait(60).done == 3
+            assert set(batch.events()["attempt"]) == {1}
+
+
 class TestALostReply:
     """Whether it is the reply or the request that is lost, a client cannot tell; so both are tried."""
 
