@@ -68,7 +68,7 @@ def used(tmp_path_factory):
 
 
 def use_everything(redis, url):
-    settings = Settings.load(namespace=NAMESPACE, backoff=3600.0, backoff_limit=3600.0, max_attempts=2, rate=50.0)
+    settings = Settings.load(namespace=NAMESPACE, backoff=3600.0, backoff_limit=3600.0, max_attempts=2)
     with Replica.start() as replica, CvmPages(replica.url, settings=settings) as source:
         fund = source.find_fund(FUND.cnpj)
         with Subscriber(redis, source, threads=2, settings=settings):
@@ -106,7 +106,7 @@ def test_the_page_explains_every_key_and_every_field_and_what_expires(used):
         assert [row.kind for row in explained] == [used.type(key)], key
         (row,) = explained
         assert {shown(field) for field in fields_of(used, key)} <= row.fields, key
-        assert (used.ttl(key) > 0) == row.expires, key
+        assert (used.pttl(key) > 0) == row.expires, key
         unseen.discard(row.key)
     assert not unseen, "explained, but never there"
 
