@@ -30,6 +30,7 @@ from scraperkit.timeseries.commands import (
     refused_funds,
     sample_count,
 )
+from scraperkit.timeseries.encode import unpack
 from scraperkit.timeseries.link import Link
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
@@ -233,9 +234,9 @@ def test_no_command_mixes_funds_or_grows_beyond_1000_samples():
               for day in range(1, 11) for cnpj in (A, B)]  # fmt: skip
     commands = add_commands(KEYS, quotes)
     assert sample_count(commands) == 3_000
-    assert all((len(command) - 1) // 3 <= 1_000 for command in commands)
+    assert all(sample_count([command]) <= 1_000 for command in commands)
     for command in commands:
-        assert len({key.partition("}")[0] for key in command[1::3]}) == 1
+        assert len({key.partition("}")[0] for key in unpack(command)[1::3]}) == 1
 
 
 # ---------------------------------------------------------------- choosing what to read
