@@ -5,16 +5,23 @@ redis-py makes, authenticates, pools and retries the connection; only what trave
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from scraperkit.timeseries.encode import pack, word
 
 T = TypeVar("T")
 _IN_FLIGHT = 2
+_RECEIVE_BYTES = 262_144
+_SOCKET = "_sock"  # the one private name of redis-py that the kit uses: nothing public gives bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +40,7 @@ class Request:
     replies: int
 
 
-def stream(pool: Any, requests: Iterable[Request], receive: Callable[[Any, Request], T]) -> Iterator[T]:
+def stream(pool: Any, requests: Iterable[Request], receive: Callable[[Any, Request], T]) -> Generator[T, None, None]:
     """Yield what `receive` makes of the reply to each request, in order.
 
     Each request is made and sent while the server works on the one before it, so two are in memory at a time. After a
@@ -111,6 +118,72 @@ async def send_packed(pool: Any, commands: Sequence[bytes]) -> list[Any]:
 def parsed_replies(connection: Any, request: Request) -> list[Any]:
     """Receive replies as redis-py parses them; a refusal is an exception among them."""
     return [_parsed_reply(connection) for _ in range(request.replies)]
+
+
+class RawReplies:
+    """Receives the bytes of replies up to the reply to a ``PING`` that carries a word nobody else knows.
+
+    redis-py has no public way to read bytes from a connection, so this reads its socket. Nothing of a reply is in
+    redis-py's own buffer: a connection from the pool has no unread data, and only this object reads until it returns.
+
+    Attributes
+    ----------
+    mark : bytes
+        The ``PING``, to be the last command of each request.
+    """
+
+    def __init__(self) -> None:
+        secret = secrets.token_hex(16)
+        self.mark = pack(("PING", secret))
+        self._end = word(secret.encode()) + b"\r\n"
+        self._socket: Any = None
+        self._received = bytearray()
+
+    def __call__(self, connection: Any, _: Request) -> bytearray:
+        """Return the next reply, without the mark.
+
+        Raises
+        ------
+        redis.ConnectionError, redis.TimeoutError
+            If the connection ends before the reply does.
+        """
+        sock = socket_of(connection)
+        if sock is not self._socket:  # reconnected: what the old connection left is worth nothing
+            self._socket, self._received = sock, bytearray()
+        received, searched = self._received, 0
+        buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        while (end := received.find(self._end, searched)) < 0:
+            searched = max(0, len(received) - len(self._end))
+            try:
+                count = sock.recv_into(buffer)
+            except TimeoutError as error:
+                raise RedisTimeoutError("Timeout reading from socket") from error
+            except OSError as error:
+                raise RedisConnectionError(f"Error while reading from socket: {error}") from error
+            if not count:
+                raise RedisConnectionError("Connection closed by server")
+            received += buffer[:count]
+        self._received = received[end + len(self._end) :]
+        del received[end:]
+        return received
+
+
+def socket_of(connection: Any) -> Any:
+    """Return the socket of a connected redis-py connection.
+
+    Raises
+    ------
+    NoSocket
+        If this redis-py keeps it elsewhere.
+    """
+    sock = getattr(connection, _SOCKET, None)
+    if not hasattr(sock, "recv_into"):
+        raise NoSocket(f"{type(connection).__name__} does not show its socket")
+    return sock
+
+
+class NoSocket(Exception):
+    """redis-py keeps its sockets in another place than this module knows."""
 
 
 def _parsed_reply(connection: Any) -> Any:

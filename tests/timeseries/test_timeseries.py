@@ -161,7 +161,7 @@ def test_series_deleted_meanwhile_are_created_again(store, reader, redis, namesp
 
 def test_more_than_one_pipeline_and_more_than_one_read(store, reader, monkeypatch):
     monkeypatch.setattr("scraperkit.timeseries.store.QUOTES_PER_PIPELINE", 7)
-    monkeypatch.setattr("scraperkit.timeseries.reader.SERIES_PER_READ", 4)
+    monkeypatch.setattr("scraperkit.timeseries.bulk_reads.SERIES_PER_READ", 4)
     monkeypatch.setattr("scraperkit.timeseries.reader.FUNDS_PER_PIPELINE", 3)
     cnpjs = [made_up_cnpj(f"{number:08d}0001") for number in range(11)]
     quotes = [quote(cnpj, f"2022-01-{day:02d}", float(day)) for cnpj in cnpjs for day in range(1, 6)]
@@ -563,11 +563,9 @@ def test_the_namespace_is_that_of_the_settings_unless_given(redis, monkeypatch):
     )
 )
 def test_align_puts_every_value_on_its_day(columns):
-    series = [
-        (np.array(sorted(column), dtype=np.int64), np.array([column[day] for day in sorted(column)], dtype=float))
-        for column in columns
-    ]
-    days, table = frames.align(series)
+    samples = [(day, column[day]) for column in columns for day in sorted(column)]
+    flat = np.array([day for day, _ in samples], dtype=np.int64), np.array([value for _, value in samples], dtype=float)
+    days, table = frames.align([len(column) for column in columns], *flat)
     assert days.tolist() == sorted({day for column in columns for day in column})
     for place, column in enumerate(columns):
         for row, day in enumerate(days.tolist()):
