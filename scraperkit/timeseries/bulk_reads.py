@@ -5,15 +5,23 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
 import numpy as np
 
 from scraperkit.errors import ScraperKitWarning
+from scraperkit.models import METRICS
 from scraperkit.timeseries.link import batched
-from scraperkit.timeseries.range_replies import MISSING, Ranges, ReplyError, parse_ranges, range_commands
+from scraperkit.timeseries.range_replies import (
+    MISSING,
+    Ranges,
+    ReplyError,
+    newest_commands,
+    parse_ranges,
+    range_commands,
+)
 from scraperkit.timeseries.rows import RowReader
 from scraperkit.timeseries.stream import NoSocket
 
@@ -42,6 +50,37 @@ def read_ranges(
     StoreError
         If Redis refuses to read.
     """
+    return _read(
+        rows,
+        cnpjs,
+        metrics,
+        lambda series: range_commands(series, first, last),
+        lambda some: rows.ranges(some, metrics, first, last),
+    )
+
+
+def read_newest(rows: RowReader, cnpjs: Sequence[str]) -> Generator[tuple[list[str], Ranges], None, None]:
+    """Yield some funds after others, with the newest sample of each metric; see :func:`read_ranges`."""
+
+    def parsed(some: Sequence[str]) -> list[list[Any]]:
+        found = rows.newest(some)
+        return [
+            [[found[cnpj][metric]] if metric in found[cnpj] else [] for metric in METRICS]
+            if cnpj in found
+            else [None] * len(METRICS)
+            for cnpj in some
+        ]
+
+    return _read(rows, cnpjs, METRICS, newest_commands, parsed)
+
+
+def _read(
+    rows: RowReader,
+    cnpjs: Sequence[str],
+    metrics: Sequence[str],
+    commands: Callable[[Sequence[str]], bytes],
+    parsed: Callable[[Sequence[str]], Sequence[Sequence[Any]]],
+) -> Generator[tuple[list[str], Ranges], None, None]:
     done, per_read = 0, max(1, SERIES_PER_READ // len(metrics))
     asked: deque[list[str]] = deque()
     left = iter(cnpjs)
@@ -49,7 +88,7 @@ def read_ranges(
     def requests() -> Iterator[bytes]:
         while some := list(itertools.islice(left, per_read)):
             asked.append(some)
-            yield range_commands([rows.keys.series(cnpj, metric) for cnpj in some for metric in metrics], first, last)
+            yield commands([rows.keys.series(cnpj, metric) for cnpj in some for metric in metrics])
 
     try:
         with closing(rows.link.raw_replies(requests())) as replies:
@@ -63,9 +102,9 @@ def read_ranges(
         return
     except (NoSocket, ReplyError) as error:
         text = f"reading slowly, through redis-py, since its connections or the server are of an unknown kind: {error}"
-        warnings.warn(text, ScraperKitWarning, stacklevel=3)
+        warnings.warn(text, ScraperKitWarning, stacklevel=4)
     for some in batched(cnpjs[done:], max(1, SERIES_PER_READ // len(metrics))):
-        yield some, parsed_ranges(rows.ranges(some, metrics, first, last))
+        yield some, parsed_ranges(parsed(some))
 
 
 def parsed_ranges(found: Sequence[Sequence[Any]]) -> Ranges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -197,25 +197,22 @@ def _column(metric: str, values: Values) -> Any:
     return pd.array(np.rint(values) if dtype == "Int64" else values, dtype=dtype)
 
 
-def last_frame(cnpjs: Sequence[str], newest: Sequence[Mapping[str, tuple[int, float]]]) -> pd.DataFrame:
+def last_frame(cnpjs: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> pd.DataFrame:
     """Return the newest day of each fund; see :meth:`~.timeseries.TimeSeriesReader.last`.
 
     Parameters
     ----------
     cnpjs : sequence of str
-    newest : sequence of mapping
-        For each CNPJ, the newest timestamp and value of each metric that has any.
+    newest : sequence of (days, values)
+        For some CNPJs after others, a row for each and a column for each metric; -1 as the day of what has none.
     """
-    values = np.full((len(cnpjs), len(METRICS)), np.nan)
-    stamps = np.full(len(cnpjs), np.datetime64("NaT"), dtype=_DATE)
-    for row, samples in enumerate(newest):
-        if not samples:
-            continue
-        day = max(timestamp // DAY_MS for timestamp, _ in samples.values())
-        stamps[row] = np.datetime64(day, "D")
-        for place, metric in enumerate(METRICS):
-            timestamp, value = samples.get(metric, (-DAY_MS, np.nan))
-            values[row, place] = value if timestamp // DAY_MS == day else np.nan
+    empty = np.empty((0, len(METRICS)))
+    days = np.concatenate([empty.astype(np.int64), *(days for days, _ in newest)])
+    values = np.concatenate([empty, *(values for _, values in newest)])
+    day = days.max(axis=1)
+    stamps = dates(day)
+    stamps[day < 0] = np.datetime64("NaT")
+    values[days != day[:, np.newaxis]] = np.nan
     return pd.DataFrame({"date": stamps, **metric_columns(values)}, index=_cnpj_index(cnpjs))
 
 

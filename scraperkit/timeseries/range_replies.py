@@ -31,6 +31,7 @@ Values = npt.NDArray[np.float64]
 MISSING = -1
 _SAMPLES = re.compile(rb"\*([0-9]{1,9})\r\n")
 _NOT_A_SERIES = re.compile(rb"-(?:ERR TSDB|WRONGTYPE|ERR WRONGTYPE)[^\r\n]*\r\n")
+_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|nan|-?inf")
 _LINE_END, _POINT, _MINUS, _COMMA, _PLUS, _RETURN = b"\n.-,+\r"
 _SAMPLE_START = np.uint64(int.from_bytes(b"*2\r\n:", "little"))
 _FIVE_BYTES = np.uint64(2**40 - 1)
@@ -62,8 +63,18 @@ class Ranges:
 
 def range_commands(series: Sequence[str], first: int, last: int) -> bytes:
     """Return the packed commands that read series from one timestamp to another, both included."""
-    head = b"*4\r\n$8\r\nTS.RANGE\r\n%b\r\n" + b"%b\r\n%b\r\n" % (word(b"%d" % first), word(b"%d" % last))
-    return b"".join([pack(("MULTI",)), *(head % word(name.encode()) for name in series), pack(("EXEC",))])
+    return _transaction(series, ("TS.RANGE", "", first, last))
+
+
+def newest_commands(series: Sequence[str]) -> bytes:
+    """Return the packed commands that read the newest sample of each series; their reply has the same shape."""
+    return _transaction(series, ("TS.REVRANGE", "", "-", "+", "COUNT", 1))
+
+
+def _transaction(series: Sequence[str], command: Sequence[str | int]) -> bytes:
+    before, _, after = pack(command).partition(b"$0\r\n")
+    reads = (b"%b%b%b" % (before, word(name.encode()), after) for name in series)
+    return b"".join([pack(("MULTI",)), *reads, pack(("EXEC",))])
 
 
 def parse_ranges(reply: bytes | bytearray, series: int) -> Ranges:
@@ -166,10 +177,10 @@ def _values(
     values = digits.astype(np.float64) / scale.astype(np.float64)
     np.negative(values, out=values, where=is_negative)
     for place in np.flatnonzero(~is_plain).tolist():
-        try:
-            values[place] = float(reply[starts[place] : ends[place]])
-        except ValueError:
-            raise ReplyError(f"not a number: {bytes(reply[starts[place] : ends[place]])[:60]!r}") from None
+        number = bytes(reply[starts[place] : ends[place]])
+        if _NUMBER.fullmatch(number) is None:  # float itself would take spaces and underscores, too
+            raise ReplyError(f"not a number: {number[:60]!r}")
+        values[place] = float(number)
     return values
 
 

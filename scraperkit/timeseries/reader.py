@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 
 import numpy as np
@@ -12,12 +12,12 @@ import redis as redis_py
 from scraperkit.errors import ConfigError
 from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
-from scraperkit.timeseries.bulk_reads import read_ranges
+from scraperkit.timeseries.bulk_reads import read_newest, read_ranges
 from scraperkit.timeseries.commands import DAY_MS
 from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_cnpjs
 from scraperkit.timeseries.link import batched
 from scraperkit.timeseries.range_replies import MISSING, Ranges
-from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, StoredSample
+from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader
 
 _ADVICE = (
     "publish months first, as in Publisher(redis).publish(fund.months('2022-01')); "
@@ -146,11 +146,14 @@ class TimeSeriesReader:
             If nothing is stored for one of `cnpjs`; names all of them.
         """
         wanted = self._wanted(cnpjs)
-        newest: dict[str, dict[str, StoredSample]] = {}
-        for some in batched(wanted, FUNDS_PER_PIPELINE):
-            newest |= self._rows.newest(some)
-        self._rows.refuse([cnpj for cnpj in wanted if cnpj not in newest])
-        return frames.last_frame(wanted, [newest[cnpj] for cnpj in wanted])
+        newest: list[tuple[Days, Values]] = []
+        for found in self._seen(read_newest(self._rows, wanted)):
+            is_there = found.counts > 0
+            days = np.full(is_there.size, -1)
+            values = np.full(is_there.size, np.nan)
+            days[is_there], values[is_there] = found.timestamps // DAY_MS, found.values
+            newest.append((days.reshape(-1, len(METRICS)), values.reshape(-1, len(METRICS))))
+        return frames.last_frame(wanted, newest)
 
     def funds(self) -> pd.DataFrame:
         """Return what is stored: a row for each fund that has series.
@@ -171,12 +174,15 @@ class TimeSeriesReader:
     def _read(
         self, wanted: Sequence[str], start: Day | None, end: Day | None, metrics: Sequence[str]
     ) -> Iterator[Ranges]:
-        """Yield the samples of some funds after others; then refuse those of which nothing is stored."""
         first, last = frames.window(start, end)
+        return self._seen(read_ranges(self._rows, wanted, metrics, first, last))
+
+    def _seen(self, reads: Generator[tuple[list[str], Ranges], None, None]) -> Iterator[Ranges]:
+        """Yield what is read; then refuse the funds of which nothing is stored."""
         unseen: list[str] = []
-        with closing(read_ranges(self._rows, wanted, metrics, first, last)) as reads:
+        with closing(reads):
             for some, found in reads:
-                is_missing = np.all(found.counts.reshape(-1, len(metrics)) == MISSING, axis=1)
+                is_missing = np.all(found.counts.reshape(len(some), -1) == MISSING, axis=1)
                 unseen += [some[place] for place in np.flatnonzero(is_missing).tolist()]
                 yield found
         if unseen:

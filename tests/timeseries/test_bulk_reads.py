@@ -78,7 +78,7 @@ quotes = st.builds(
 def test_both_roads_give_the_same_frames(store, reader, written, series):
     def read() -> list[pd.DataFrame]:
         february = reader.quotes(start="2022-02", end="2022-02")
-        return [reader.quotes(), february, *(reader.prices(metric=metric) for metric in METRICS)]
+        return [reader.quotes(), february, reader.last(), *(reader.prices(metric=metric) for metric in METRICS)]
 
     try:
         store.write(written)
