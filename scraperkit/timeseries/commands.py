@@ -74,15 +74,20 @@ def create_commands(keys: Keys, cnpj: str) -> list[bytes]:
     >>> len(create_commands(Keys("lesson"), "18993924000100"))
     6
     """
-    return [
-        pack(
-            (
-                *("TS.CREATE", keys.series(cnpj, metric), "CHUNK_SIZE", CHUNK_SIZE, "DUPLICATE_POLICY", "LAST"),
-                *("LABELS", "kit", keys.namespace, "metric", metric, "cnpj", cnpj),
-            )
-        )
-        for metric in METRICS
-    ]
+    commands = []
+    for metric in METRICS:
+        before, between, after = _create_parts(keys.namespace, metric)
+        series, fund = keys.series(cnpj, metric).encode(), cnpj.encode()
+        commands.append(b"%b%b\r\n%b%b\r\n%b" % (before, word(series), between, word(fund), after))
+    return commands
+
+
+@lru_cache(maxsize=100)
+def _create_parts(namespace: str, metric: str) -> list[bytes]:
+    """Return what stands before, between and after the name of a series and its fund, where a market has many."""
+    options = ("CHUNK_SIZE", CHUNK_SIZE, "DUPLICATE_POLICY", "LAST")
+    labels = ("LABELS", "kit", namespace, "metric", metric, "cnpj", "")
+    return pack(("TS.CREATE", "", *options, *labels)).split(word(b"") + b"\r\n")
 
 
 def card_command(keys: Keys, fund: Fund) -> Command:

@@ -229,6 +229,12 @@ def test_a_series_that_cannot_be_created_is_named_unless_it_is_there():
         check_replies(creates, [redis_py.ResponseError("NOPERM this user has no permissions")])
 
 
+def test_a_series_is_created_with_its_labels():
+    words = unpack(create_commands(KEYS, A)[5])
+    assert words[:2] == ["TS.CREATE", KEYS.series(A, "portfolio")]
+    assert words[-7:] == ["LABELS", "kit", "lesson", "metric", "portfolio", "cnpj", A]
+
+
 def test_no_command_mixes_funds_or_grows_beyond_1000_samples():
     quotes = [quote(cnpj, f"20{year}-01-{day:02d}", 1.0, net_worth=2.0, holders=3) for year in range(10, 60)
               for day in range(1, 11) for cnpj in (A, B)]  # fmt: skip
