@@ -15,6 +15,7 @@ different raises ``ReplyError``, and redis-py reads it instead.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ Values = npt.NDArray[np.float64]
 MISSING = -1
 _SAMPLES = re.compile(rb"\*([0-9]{1,9})\r\n")
 _NOT_A_SERIES = re.compile(rb"-(?:ERR TSDB|WRONGTYPE|ERR WRONGTYPE)[^\r\n]*\r\n")
-_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|nan|-?inf")
+_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|nan")
 _LINE_END, _POINT, _MINUS, _COMMA, _PLUS, _RETURN = b"\n.-,+\r"
 _SAMPLE_START = np.uint64(int.from_bytes(b"*2\r\n:", "little"))
 _FIVE_BYTES = np.uint64(2**40 - 1)
@@ -178,7 +179,8 @@ def _values(
     np.negative(values, out=values, where=is_negative)
     for place in np.flatnonzero(~is_plain).tolist():
         number = bytes(reply[starts[place] : ends[place]])
-        if _NUMBER.fullmatch(number) is None:  # float itself would take spaces and underscores, too
+        # float itself would take spaces and underscores, too, and make infinity of too large an exponent.
+        if _NUMBER.fullmatch(number) is None or math.isinf(float(number)):
             raise ReplyError(f"not a number: {number[:60]!r}")
         values[place] = float(number)
     return values
