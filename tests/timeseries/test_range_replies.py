@@ -86,7 +86,7 @@ def test_a_changed_reply_is_refused_or_still_what_hiredis_reads(series, data):
         return
     reader = hiredis.Reader()
     reader.feed(bytes(reply))
-    # This reads what hiredis finds too small for a number, such as 5e-3249, as zero: so does float.
+    # The parser reads what hiredis finds too small for a number, such as 5e-3249, as zero: so does float.
     if hiredis_refuses(reply):
         assert b"e-" in reply.lower()
         return
