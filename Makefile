@@ -10,11 +10,12 @@ BIN := .venv/bin
 # The environment's own Python stands before the rest of them, or a newer one would build it anew.
 IS_OK := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 FIND_PYTHON = found=; \
-	for python in "$(PYTHON)" $(BIN)/python python3.13 python3.12 python3.11 python3 python; do \
-		if [ -n "$$python" ] && "$$python" -c '$(IS_OK)' >/dev/null 2>&1; then found=$$python; break; fi; \
+	for python in $(if $(PYTHON),"$(PYTHON)",$(BIN)/python python3.13 python3.12 python3.11 python3 python); do \
+		if "$$python" -c '$(IS_OK)' >/dev/null 2>&1; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-		echo 'Python 3.11, 3.12 or 3.13 is required and was not found: install one of them, or name it:' \
+		echo 'Python 3.11, 3.12 or 3.13 is required and $(if $(PYTHON),$(PYTHON) does not run as one,was not found):' \
+			'install one of them, or name it:' \
 			'make $@ PYTHON=/path/to/python3.12' >&2; \
 		exit 1; \
 	fi
@@ -87,5 +88,5 @@ wheel: ## Build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## Remove caches and what was built; .venv stays
-	@rm -rf dist build .setup .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.*
+	@rm -rf dist build .setup .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.* .loq_cache .import_linter_cache .grimp_cache
 	@find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -192,7 +192,7 @@ class Batch(NotebookRepr):
         for message, (state, cnpj, month, error) in states.items():
             found_lost = message in lost
             rows.append((message, cnpj, month, "lost" if found_lost else state, lost[message] if found_lost else error))
-        rows.sort(key=lambda row: (row[1], Month.parse(row[2])))
+        rows.sort(key=lambda row: (row[1], _month(row[2])))
         frame = pd.DataFrame(rows, columns=["message", "cnpj", "month", "state", "error"], dtype="str")
         return frame.set_index("message")
 
@@ -290,6 +290,14 @@ class Batch(NotebookRepr):
             return self.status()
         except (BatchNotFound, RedisError, redis_py.RedisError):
             return None
+
+
+def _month(text: str) -> Month:
+    """Return a month to sort by; whatever else is in the hash comes first."""
+    try:
+        return Month.parse(text)
+    except ValueError:
+        return Month(0, 0)
 
 
 @contextmanager

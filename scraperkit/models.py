@@ -8,6 +8,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
@@ -101,6 +102,12 @@ class Month(NamedTuple):
         return f"{self.month:02d}/{self.year}"
 
 
+@lru_cache(maxsize=4_096)
+def iso_month(month_year: str) -> str:
+    """Return ``MM/YYYY`` as ``YYYY-MM``; an engine asks it of every job."""
+    return Month.parse(month_year).iso
+
+
 class Column(NamedTuple):
     """Type, unit and meaning of a data frame column."""
 
@@ -135,7 +142,7 @@ def _digits(text: str) -> str:
 
 
 def _month_of_year(text: str) -> str:
-    Month.parse(text)
+    iso_month(text)
     return text
 
 

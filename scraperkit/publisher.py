@@ -107,7 +107,7 @@ class Publisher(NotebookRepr):
         receivers = self._send(batch_id, messages)
         if receivers == 0:
             warnings.warn(
-                f"nobody listens on {self.keys.channel}, so the messages are lost; start a Subscriber first, "
+                f"no subscriber on {self.keys.channel}, so the messages are lost; start a Subscriber first, "
                 "or use Publisher(redis, delivery='stream'), which keeps messages until they are done",
                 ScraperKitWarning,
                 stacklevel=3,

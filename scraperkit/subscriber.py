@@ -75,7 +75,7 @@ class Subscriber(NotebookRepr):
     """
 
     #: Creates the dashboard for :meth:`dashboard`; :mod:`scraperkit.notebook.dashboard` registers itself here.
-    dashboard_factory: ClassVar[Callable[[Subscriber, redis_py.Redis, float], Any] | None] = None
+    _make_dashboard: ClassVar[Callable[[Subscriber, redis_py.Redis, float], Any] | None] = None
 
     def __init__(
         self,
@@ -253,7 +253,7 @@ class Subscriber(NotebookRepr):
         >>> dashboard
         <Dashboard of a subscriber: stopped>
         """
-        make = type(self).dashboard_factory
+        make = type(self)._make_dashboard
         if make is None:
             raise ConfigError("dashboard: not loaded; import scraperkit.notebook first")
         return make(self, self._redis, every)

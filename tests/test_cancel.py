@@ -103,6 +103,19 @@ class TestOfTheStream:
         with pytest.raises(BatchNotFound):
             Batch(redis, "nothing-of-the-kind", namespace=namespace).cancel()
 
+    def test_text_that_is_not_utf_8_in_the_stream_is_left_alone(self, redis, publisher, keys):
+        batch = publisher.publish(months(1))
+        redis.execute_command("XADD", keys.jobs, "*", "message", b"\xff\xfe " + batch.id.encode())
+        assert batch.cancel() == 1
+
+    def test_what_was_published_again_by_another_delivery_but_sent_nowhere_is_still_in_the_stream(
+        self, redis, namespace, keys
+    ):
+        batch = Publisher(redis, namespace=namespace).publish(months(2))
+        Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(2))
+        assert batch.status().pending == 2
+        assert (batch.cancel(), redis.xlen(keys.jobs)) == (2, 0)
+
 
 class TestOfTheChannel:
     def test_what_nobody_has_claimed_is_taken_back(self, redis, namespace):
@@ -163,3 +176,21 @@ class TestOfTheChannel:
         assert Batch.find(redis, batch.id, namespace=namespace).cancel() == 1
         (claim,) = (keys.claim(message_id) for message_id in batch.jobs().index)
         assert 4_000 < redis.ttl(claim) <= 5_000
+
+    def test_a_batch_without_a_time_for_its_claims_is_cancelled_too(self, redis, namespace, keys):
+        with redis.pubsub() as deaf:
+            deaf.subscribe(keys.channel)
+            assert deaf.get_message(timeout=5)["type"] == "subscribe"
+            batch = Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(1))
+        redis.hdel(keys.batch(batch.id), "claim_ms")
+        assert batch.cancel() == 1
+
+    @pytest.mark.parametrize("text", ["held a b c", "anna/1f2e3d4c", "held", "x" * 100])
+    def test_a_claim_in_other_words_is_its_holders_until_it_expires(self, redis, namespace, keys, text):
+        with redis.pubsub() as deaf:
+            deaf.subscribe(keys.channel)
+            assert deaf.get_message(timeout=5)["type"] == "subscribe"
+            batch = Publisher(redis, delivery="pubsub", namespace=namespace).publish(months(1))
+        (claim,) = (keys.claim(message_id) for message_id in batch.jobs().index)
+        redis.set(claim, text, ex=1000)
+        assert (batch.status().pending, batch.cancel()) == (1, 0)

@@ -98,7 +98,7 @@ class TestRepeating:
 class TestToTheChannel:
     def test_nobody_listening_is_warned_and_lost(self, redis, namespace):
         publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
-        with pytest.warns(ScraperKitWarning, match="nobody listens"):
+        with pytest.warns(ScraperKitWarning, match="no subscriber on"):
             batch = publisher.publish(months(2))
         assert batch.receivers == 0
         status = batch.wait(60)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from types import ModuleType
 
+import grimp
 import pytest
 from support.tree import ROOT, load_tool
 
@@ -28,9 +31,15 @@ class TestRooms:
         assert len(list((ROOT / "scraperkit").glob("*.py"))) <= 16
 
     @pytest.mark.parametrize("room", ROOMS)
-    def test_the_first_line_of_each_says_what_it_is_for_and_who_may_import_it(self, room):
+    def test_the_first_line_of_each_says_who_imports_it_and_is_right(self, room):
         docstring = ast.get_docstring(ast.parse((ROOT / "scraperkit" / room / "__init__.py").read_text()))
-        assert "; imported by " in docstring.splitlines()[0]
+        told = docstring.splitlines()[0].partition("; imported by ")[2].rstrip(".")
+        names = {name.removeprefix("the ") for name in re.split(", | and ", told)}
+        graph = grimp.build_graph("scraperkit")
+        inside = {f"scraperkit.{room}", *graph.find_descendants(f"scraperkit.{room}")}
+        importers = set().union(*map(graph.find_modules_that_directly_import, inside)) - inside
+        found = {module.split(".")[1] if "." in module else "front door" for module in importers}
+        assert found - {"front door"} <= names <= found | {"front door"}
 
     def test_the_ten_lines_call_few_files(self):
         told = subprocess.run(
@@ -80,6 +89,21 @@ class TestTheFrontDoor:
         assert dir(module) == sorted(module.__all__)
         assert not [shown for shown in dir(module) if isinstance(getattr(module, shown), ModuleType)]
 
+    def test_a_notebooks_tab_key_offers_the_same(self):
+        code = f"""
+            from IPython.core.completer import provisionalcompleter
+            from IPython.core.interactiveshell import InteractiveShell
+            shell = InteractiveShell.instance()
+            shell.run_cell("import scraperkit as sk")
+            with provisionalcompleter():
+                for name in {PUBLIC_MODULES}:
+                    text = f"sk.{{name}}."
+                    print(*sorted(found.text for found in shell.Completer.completions(text, len(text))))
+        """
+        words = [sys.executable, "-c", textwrap.dedent(code)]
+        told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        assert told.splitlines() == [" ".join(sorted(getattr(sk, name).__all__)) for name in PUBLIC_MODULES]
+
     def test_the_public_modules_are_those(self):
         assert [name for name in sk.__all__ if isinstance(getattr(sk, name), ModuleType)] == PUBLIC_MODULES
 
@@ -93,6 +117,6 @@ class TestTheFrontDoor:
         assert not hasattr(sk.plot, "fund")
 
     def test_a_subscriber_has_its_dashboard_though_it_imports_none(self):
-        code = "import scraperkit as sk; print(sk.Subscriber.dashboard_factory.__name__)"
+        code = "import scraperkit as sk; print(sk.Subscriber._make_dashboard.__name__)"
         told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert told == "Dashboard\n"

@@ -84,6 +84,21 @@ class TestTwoBatchesWithOneMonthInCommon:
             site.gate.set()
             assert (str(first.wait(60)), str(second.wait(60))) == ("1 published, 1 done", "2 published, 2 done")
 
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_are_both_done_though_the_first_worker_is_stopped_in_between(self, redis, namespace, threads):
+        site = GatedSite()
+        publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
+        with subscriber(redis, namespace, FakeSite(), threads=1) as other:
+            other.pause()
+            with subscriber(redis, namespace, site, threads=threads, prefetch=0) as one:
+                first = publisher.publish(months(1))
+                assert site.inside.acquire(timeout=30)
+                other.resume()
+                second = publisher.publish(months(2))
+                one.request_stop()
+                site.gate.set()
+            assert (str(first.wait(60)), str(second.wait(60))) == ("1 published, 1 done", "2 published, 2 done")
+
 
 class TestStarting:
     def test_returns_when_the_server_has_confirmed_the_subscription(self, redis, namespace, keys):

@@ -31,6 +31,8 @@ def main(lock: str = "base") -> str | int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         check_python()
+        if lock not in LOCKS:
+            raise SetupError(f"unknown lock {lock!r}; use one of {', '.join(LOCKS)}")
         wait_for_others()
         return set_up(lock)
     except SetupError as error:
@@ -120,6 +122,8 @@ def build(lock: str, stamp: dict[str, str]) -> dict[str, str]:
 
 def make_environment() -> None:
     """Make an empty ``.venv`` in place of the present one."""
+    if os.path.realpath(sys.prefix) == os.path.realpath(VENV):
+        os.execv(BASE_PYTHON, [str(BASE_PYTHON), *sys.argv])
     if VENV.exists():
         say("replacing .venv, which is incomplete or was made with another Python")
         shutil.rmtree(VENV)

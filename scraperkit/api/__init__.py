@@ -1,4 +1,4 @@
-"""The REST pricer: publishes months to scrape and serves what is stored; imported by cli only.
+"""The REST pricer: publishes months to scrape and serves what is stored; imported by cli.
 
 ``scraperkit api`` runs it; ``scraperkit.api:app`` is the same app for any other ASGI server, with the settings of the
 environment.

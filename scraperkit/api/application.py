@@ -45,7 +45,7 @@ def create_app(
     metrics = Metrics(backend)
     limit = RateLimit(settings.api_rate, lambda: backend.connected, backend.keys.namespace)
     # `receivers` tells the caller; the warning would only tell the log, and once.
-    warnings.filterwarnings("ignore", "nobody listens on", ScraperKitWarning, r"scraperkit\.api\.")
+    warnings.filterwarnings("ignore", "no subscriber on", ScraperKitWarning, r"scraperkit\.api\.")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

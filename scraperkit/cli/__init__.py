@@ -1,4 +1,4 @@
-"""The command line: commands, doctor, demo and supervisor; imported by __main__ only."""
+"""The command line: commands, doctor, demo and supervisor; imported by __main__."""
 
 from __future__ import annotations
 

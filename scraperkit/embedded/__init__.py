@@ -1,1 +1,1 @@
-"""An embedded Redis server that the kit installs, starts and stops; imported by connection, lessons and cli."""
+"""A Redis server of one's own, installed, started and stopped by the kit; imported by connection, lessons and cli."""

@@ -1,1 +1,1 @@
-"""A worker's life, from receiving a message to storing its quotes; imported by the front door, notebook and above."""
+"""A worker's life, from message to stored quotes; imported by publisher, subscriber, batch, health, lessons and cli."""

@@ -17,6 +17,7 @@ from scraperkit.engine.registry import Session
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.lua import scripts
 from scraperkit.lua.state import label
+from scraperkit.models import iso_month
 from scraperkit.timeseries.commands import (
     add_commands,
     check_replies,
@@ -36,6 +37,7 @@ class Committer:
     def __init__(self, session: Session) -> None:
         self._client, self._keys, self._settings = session.client, session.keys, session.settings
         self._card = session.card
+        self._funds_noted: set[str] = set()
 
     async def commit(self, results: Sequence[Result]) -> list[str]:
         """Store and settle `results`; safe to repeat after a lost connection.
@@ -46,15 +48,16 @@ class Committer:
             What became of each: done, retry, failed, dead, ignored or superseded.
         """
         stored = await self._store(results)
+        notes = self._months_stored(stored)
         errors = [result.job.problem or describe(result.error) for result in stored]
         settings = self._settings
-        answers = await scripts.commit(
+        noted, answers = await scripts.commit(
             self._client,
             self._keys,
             **self._columns(stored),
             error=errors,
-            jitter=[round(random.random(), 3) for _ in stored],
             events=_events(stored, errors, self._card.instance),
+            notes=notes,
             consumer=self._card.name,
             instance=self._card.instance,
             events_kept=settings.events_kept,
@@ -63,6 +66,7 @@ class Committer:
             backoff=settings.backoff,
             backoff_limit=settings.backoff_limit,
         )
+        self._look_at(notes, noted)
         for result, answer, error in zip(stored, answers, errors, strict=True):
             if answer in ("retry", "failed", "dead"):
                 request = result.job.request
@@ -79,6 +83,7 @@ class Committer:
             "message_id": [job.message_id for job in jobs],
             "outcome": outcomes,
             "exclusive": [job.claiming for job in jobs],
+            "jitter": [0.0 if word in _SETTLED else random.random() for word in outcomes],
             "message": ["" if word in _SETTLED else job.raw for word, job in zip(outcomes, jobs, strict=True)],
             "claim": ["" if job.entry_id else keys.claim(job.message_id) for job in jobs],
             "batch": [keys.batch(request.batch_id) if request and request.batch_id else "" for request in requests],
@@ -86,14 +91,14 @@ class Committer:
         }
 
     async def _store(self, results: Sequence[Result]) -> Sequence[Result]:
-        good = [result for result in results if result.outcome == "done"]
-        if any(result.quotes for result in good):
+        if any(result.quotes for result in results):
+            good = [result for result in results if result.outcome == "done"]
             try:
                 await self._write(good)
             except (StoreError, ConfigError):
                 # One bad sample must not fail the jobs it happened to be written with.
                 results = [await self._store_alone(result) for result in results]
-        return await self._note_months(results)
+        return results
 
     async def _store_alone(self, result: Result) -> Result:
         if result.outcome == "done" and result.quotes:
@@ -103,30 +108,24 @@ class Committer:
                 return result.failed(error)
         return result
 
-    async def _note_months(self, results: Sequence[Result]) -> Sequence[Result]:
-        """Note when months were stored, on the keys of their funds; a refusal fails the jobs of that fund."""
-        funds: dict[str, tuple[str, list[str]]] = {}
-        for result in results:
-            if (request := result.job.request) is not None and result.outcome == "done":
-                funds.setdefault(request.document, (request.fund_pk, []))[1].append(request.period.iso)
-        if not funds:
-            return results
-        replies = await scripts.note_months(
-            self._client, self._keys, [(cnpj, pk, months) for cnpj, (pk, months) in funds.items()]
-        )
-        refused = {
-            cnpj: StoreError(f"Redis refused to note that months of {cnpj} are stored: {reply}")
-            for cnpj, reply in zip(funds, _answered(replies), strict=True)
-            if isinstance(reply, Exception)
-        }
-        if not refused:
-            return results
-        return [
-            result.failed(refused[result.job.request.document])
-            if result.outcome == "done" and result.job.request and result.job.request.document in refused
-            else result
-            for result in results
-        ]
+    def _months_stored(self, results: Sequence[Result]) -> list[scripts.MonthsStored]:
+        """Return what is to be noted of each fund: it goes ahead of the settlement, in the same round trip."""
+        funds: dict[str, scripts.MonthsStored] = {}
+        for request in [result.job.request for result in results if result.outcome == "done"]:
+            if request is not None:
+                cnpj = request.document
+                if cnpj not in funds:
+                    funds[cnpj] = scripts.MonthsStored(cnpj, request.fund_pk, [], cnpj in self._funds_noted)
+                funds[cnpj].months.append(iso_month(request.month_year))
+        return list(funds.values())
+
+    def _look_at(self, notes: Sequence[scripts.MonthsStored], replies: Sequence[Any]) -> None:
+        """Log what could not be noted: the quotes are stored, but ``only_missing`` will publish those months again."""
+        for note, reply in zip(notes, _answered(replies), strict=True):
+            if isinstance(reply, Exception):
+                log.warning("Redis refused to note which months of %s are stored: %s", note.cnpj, reply)
+            else:
+                self._funds_noted.add(note.cnpj)
 
     async def _write(self, results: Sequence[Result]) -> None:
         adds = add_commands(self._keys, chain.from_iterable(result.quotes for result in results))

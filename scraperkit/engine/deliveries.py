@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.engine.jobs import Job, read_message
-from scraperkit.engine.registry import Session, redis_time
+from scraperkit.engine.registry import Session, WorkerCard, redis_time
 from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
 
@@ -51,8 +51,8 @@ class Delivery(Protocol):
     async def nudge(self) -> None:
         """Make a ``receive`` that waits come back at once; messages go on arriving here."""
 
-    async def leftovers(self) -> list[Job]:
-        """After an interruption, take what has arrived and nobody has read yet: it is for others now."""
+    async def leftovers(self, held: Collection[str]) -> list[Job]:
+        """After an interruption, take what has arrived unread: it is handed to other workers."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -107,7 +107,7 @@ class StreamDelivery:
         return await self._pending.of_others(room, held, idle)
 
     async def _recover(self, room: int, held: Collection[str]) -> list[Job]:
-        """After a lost connection: entries whose reply never arrived here. Nobody died of them."""
+        """After a lost connection: entries whose reply was lost; they did not end a worker."""
         if not self._recovering:
             return []
         mine = await self._pending.pending(consumername=self._consumer)
@@ -137,7 +137,7 @@ class StreamDelivery:
         """Unblock the read."""
         await self.interrupt()
 
-    async def leftovers(self) -> list[Job]:
+    async def leftovers(self, held: Collection[str]) -> list[Job]:  # noqa: ARG002
         """Nothing: what this consumer has not read waits in the stream."""
         return []
 
@@ -200,7 +200,7 @@ class PubSubDelivery:
         jobs = []
         for job in self._unclaimed:
             if job.message_id in seen:
-                self._twins[job.message_id, job.request.batch_id if job.request else None] = job
+                self._twins[_twin(job)] = job
             else:
                 seen.add(job.message_id)
                 jobs.append(job)
@@ -249,19 +249,23 @@ class PubSubDelivery:
         if self._pubsub is not None:
             await self._pubsub.ping()
 
-    async def leftovers(self) -> list[Job]:
+    async def leftovers(self, held: Collection[str]) -> list[Job]:
         """Read what the server had sent before it confirmed the end of the subscription, and claim it."""
         if self._pubsub is None or not self._claiming:
             return []
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(BLOCK):
-                if self._pubsub.subscribed:  # nobody has interrupted a worker that was stepped by hand
+                if self._pubsub.subscribed:  # a worker stepped by hand was not interrupted
                     await self._pubsub.unsubscribe()
                 while self._pubsub.subscribed:
                     message = await self._pubsub.get_message(timeout=BLOCK)
                     if message is not None and message["type"] == "message":
                         self._unclaimed.append(read_message(message["data"], self.name, self._settings, claiming=True))
-        return await self._claim_all(self._unclaimed)
+        waiting = [*self._unclaimed, *self._twins.values()]
+        self._unclaimed.clear()
+        # Handing back the twin of a job in hand would take that job's claim away; see receive().
+        self._twins = {_twin(job): job for job in waiting if job.message_id in held}
+        return await self._claim_all([job for job in waiting if job.message_id not in held])
 
     async def _drop(self) -> None:
         if self._pubsub is not None:
@@ -272,6 +276,11 @@ class PubSubDelivery:
     async def close(self) -> None:
         """Close the connection."""
         await self._drop()
+
+
+def _twin(job: Job) -> tuple[str, str | None]:
+    """Return what a message of the channel is for: copies of it are for the same."""
+    return job.message_id, job.request.batch_id if job.request else None
 
 
 def deliveries_of(session: Session) -> list[Delivery]:
@@ -310,11 +319,11 @@ class PendingRecovery:
         self._looked = False
         self.waiting: dict[str, int] = {}
 
-    async def pending(self, count: int = _PENDING_READ, **which: Any) -> list[dict[str, Any]]:
-        """Return what is pending in the group; nothing if there is no group."""
+    async def pending(self, count: int = _PENDING_READ, start: str = "-", **which: Any) -> list[dict[str, Any]]:
+        """Return what is pending in the group, from an entry on; nothing if there is no group."""
         try:
             rows: list[dict[str, Any]] = await self._client.xpending_range(
-                self._keys.jobs, self._keys.group, "-", "+", count, **which
+                self._keys.jobs, self._keys.group, start, "+", count, **which
             )
         except ResponseError as error:
             if str(error).startswith("NOGROUP"):
@@ -343,13 +352,29 @@ class PendingRecovery:
         return jobs
 
     async def of_others(self, room: int, held: Collection[str], idle: float) -> list[Job]:
-        """Take over what has been idle with others for `idle` seconds, as far as there is room."""
-        rows = await self.pending(count=room + len(held) + 1, idle=int(idle * 1000))
-        times = {row["message_id"]: row["times_delivered"] for row in rows if row["message_id"] not in held}
+        """Take over what has been idle with others for `idle` seconds, as far as there is room.
+
+        A living worker's lease, which is on its card, may be longer than this one's.
+        """
+        times: dict[str, int] = {}
+        start, count = "-", room + len(held) + 1
+        while len(times) <= room and (rows := await self.pending(count, start, idle=int(idle * 1000))):
+            leases = await self._leases({row["consumer"] for row in rows})
+            for row in rows:
+                expired = row["time_since_delivered"] >= leases[row["consumer"]] * 1000
+                if expired and row["message_id"] not in held:
+                    times[row["message_id"]] = row["times_delivered"]
+            start = f"({rows[-1]['message_id']}"
         jobs = await self._claim(self._choose(times, room, held), idle)
         if jobs:
             log.info("took over %d jobs that had been idle for %.1f s", len(jobs), idle)
         return jobs
+
+    async def _leases(self, names: Collection[str]) -> dict[str, float]:
+        """Return the lease of each living worker; 0 for a dead one."""
+        texts = await self._client.mget([self._keys.worker(name) for name in names])
+        cards = [WorkerCard.read(text) if text else None for text in texts]
+        return {name: card.lease if card else 0.0 for name, card in zip(names, cards, strict=True)}
 
     def _choose(self, times: dict[str, int], room: int, held: Collection[str]) -> dict[str, int]:
         """Choose all entries that are no suspects, and one suspect unless one is in hand."""

@@ -87,22 +87,22 @@ def _stop_all() -> None:
 
 
 class WorkerProcess:
-    """``scraperkit work`` as a child of this process: to be killed, frozen, or stopped in order.
+    """``scraperkit work`` as a child of this process, to be killed, frozen or stopped in order.
 
-    It ends with the block, and with this process, however that ends.
+    It ends with the ``with`` block, and with this process, however that ends.
 
     Parameters
     ----------
     redis_url : str
         The Redis to work for.
     site_url : str, optional
-        The site to read, as for :class:`~scraperkit.CvmPages`; left out, as there.
+        The site to read, as for :class:`~scraperkit.CvmPages`.
     name : str, optional
         The worker's name.
     namespace : str, optional
-        Where to work; default ``SCRAPERKIT_NAMESPACE``.
+        Default: ``SCRAPERKIT_NAMESPACE``.
     settings : Settings, optional
-        Those that were given a value hold for the process too, the others come from the environment.
+        Settings that were given a value apply to the process too; the others come from the environment.
 
     Examples
     --------
@@ -136,7 +136,7 @@ class WorkerProcess:
 
     @property
     def running(self) -> bool:
-        """Whether the process lives; one that is frozen does."""
+        """Whether the process is alive, frozen or not."""
         return self._process is not None and self._process.poll() is None
 
     @property
@@ -145,12 +145,12 @@ class WorkerProcess:
         return self._process.pid if self._process is not None and self.running else None
 
     def start(self) -> Self:
-        """Start the process, unless it runs; returns once the worker listens.
+        """Start the process unless it is running; return once the worker is listening.
 
         Raises
         ------
         WorkerError
-            If it does not within half a minute; tells its last words.
+            If it is not listening within half a minute; the message quotes its last output.
         """
         if self.running:
             return self
@@ -175,12 +175,12 @@ class WorkerProcess:
         return self
 
     def kill(self) -> None:
-        """SIGKILL: it dies in the middle of what it does, and tells nobody. Harmless if it does not run."""
+        """Send SIGKILL: the process dies at once and hands nothing back. Harmless if it is not running."""
         self._signal(signal.SIGKILL)
         self._end()
 
     def freeze(self) -> None:
-        """SIGSTOP: it stands still, as a laptop whose lid is closed, and does not know it. Returns once it does."""
+        """Send SIGSTOP: the process stands still, like a laptop with its lid closed. Return once it does."""
         if (pid := self.pid) is not None and not self._frozen:
             self._frozen = True
             self._signal(signal.SIGSTOP)
@@ -188,12 +188,12 @@ class WorkerProcess:
                 os.waitpid(pid, os.WUNTRACED)
 
     def thaw(self) -> None:
-        """SIGCONT: it goes on where it stood, as if nothing had been."""
+        """Send SIGCONT: the process goes on where it stopped, unaware of the time that has passed."""
         self._frozen = False
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """SIGTERM: it finishes what it has in hand, hands the rest back, and ends. Harmless if it does not run."""
+        """Send SIGTERM: the process finishes running jobs, hands the rest back, and ends. Harmless if not running."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
         self._end()
@@ -216,7 +216,7 @@ class WorkerProcess:
             log.close()
 
     def _ready(self) -> str:
-        """Wait for the word that it listens; return the worker's name."""
+        """Wait until the process says that it is listening; return the worker's name."""
         deadline = time.monotonic() + _START_SECONDS
         while True:
             ended = not self.running
@@ -225,7 +225,7 @@ class WorkerProcess:
                 if line.startswith("READY "):
                     return line.removeprefix("READY ")
             if ended or time.monotonic() > deadline:
-                last = said[-1][:500] if said else "it said nothing"
+                last = said[-1][:500] if said else "it printed nothing"
                 raise WorkerError(f"the worker process did not start: {last}")
             time.sleep(_POLL)
 
@@ -236,4 +236,4 @@ class WorkerProcess:
         return text.decode(errors="replace").strip().splitlines()
 
     def __repr__(self) -> str:
-        return f"<WorkerProcess {self.name}: {f'process {self.pid}' if self.running else 'does not run'}>"
+        return f"<WorkerProcess {self.name}: {f'process {self.pid}' if self.running else 'not running'}>"

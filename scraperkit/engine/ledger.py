@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from scraperkit.connection import sibling
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BadMessage
 from scraperkit.keys import Keys
@@ -92,10 +93,12 @@ class Ledger:
         if self._client.hget(self._keys.batch(self._batch_id), "delivery") == "pubsub":
             pending = (message_id for message_id, found in self.states().items() if found.state == "pending")
             return self._withdraw("pubsub", ((message_id, "") for message_id in pending))
-        texts: Iterable[str] = self._client.zrange(self._keys.retries, 0, -1)
-        retries = [(message_id, text) for text in texts if (message_id := self._mine(text))]
-        entries = ((self._mine(fields.get("message", "")), entry_id) for entry_id, fields in self._entries())
-        return self._withdraw("retries", retries) + self._withdraw("stream", (pair for pair in entries if pair[0]))
+        with sibling(self._client, encoding_errors="surrogateescape") as reader:  # any text may be in the stream
+            texts: Iterable[str] = reader.zrange(self._keys.retries, 0, -1)
+            retries = [(message_id, text) for text in texts if (message_id := self._mine(text))]
+            entries = ((self._mine(fields.get("message", "")), entry_id) for entry_id, fields in self._entries(reader))
+            cancelled = self._withdraw("retries", retries)
+            return cancelled + self._withdraw("stream", (pair for pair in entries if pair[0]))
 
     def _mine(self, text: str) -> str:
         """Return the id of a message of this batch; nothing for any other."""
@@ -107,9 +110,9 @@ class Ledger:
             return ""
         return request.message_id if request.batch_id == self._batch_id else ""
 
-    def _entries(self) -> Iterator[tuple[str, dict[str, str]]]:
+    def _entries(self, reader: Any) -> Iterator[tuple[str, dict[str, str]]]:
         start = "-"
-        while entries := self._client.xrange(self._keys.jobs, start, count=_CANCELLED_AT_ONCE):
+        while entries := reader.xrange(self._keys.jobs, start, count=_CANCELLED_AT_ONCE):
             yield from entries
             start = f"({entries[-1][0]}"
 

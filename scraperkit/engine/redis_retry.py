@@ -32,7 +32,10 @@ _LONGEST_PAUSE = 2.0
 
 def is_away(error: object) -> bool:
     """Return whether an error means that Redis is away, or cannot do it now."""
-    return isinstance(error, AWAY) or (isinstance(error, exceptions.ResponseError) and str(error).startswith(_NOT_NOW))
+    # redis-py cuts the code off errors that have a class of their own.
+    return isinstance(error, (*AWAY, exceptions.OutOfMemoryError)) or (
+        isinstance(error, exceptions.ResponseError) and str(error).startswith(_NOT_NOW)
+    )
 
 
 class RedisRetry:

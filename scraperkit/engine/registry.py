@@ -1,4 +1,4 @@
-"""Who works here, by stable names kept with heartbeats; and what a worker does for others besides its jobs."""
+"""Workers' stable names, which heartbeats keep, and the housekeeping that a worker does besides its jobs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class WorkerCard:
-    """What a worker tells about itself with each heartbeat.
+    """A worker's description of itself, sent with each heartbeat.
 
     Attributes
     ----------
@@ -66,12 +66,14 @@ class WorkerCard:
 
     @classmethod
     def read(cls, text: str) -> WorkerCard | None:
-        """Read a card as it is kept in Redis; ``None`` if it is none. Unknown fields belong to a newer version."""
-        known = {field.name for field in fields(cls)}
+        """Read a card as it is kept in Redis; ``None`` if it is invalid. Unknown fields belong to a newer version."""
+        known = {field.name: field.type for field in fields(cls)}
         try:
-            return cls(**{name: value for name, value in json.loads(text).items() if name in known})
+            card = cls(**{name: value for name, value in json.loads(text).items() if name in known})
         except (ValueError, TypeError, AttributeError, RecursionError):
             return None
+        numbers = (getattr(card, name) for name, kind in known.items() if kind in ("int", "float"))
+        return card if all(isinstance(number, int | float) for number in numbers) else None
 
 
 def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:

@@ -37,9 +37,9 @@ FAREWELL = 5.0
 
 
 class Worker:
-    """Receives messages, has threads fetch the pages, stores the quotes, acknowledges.
+    """Receive messages, have threads fetch the pages, store the quotes, acknowledge the messages.
 
-    Most people want a :class:`~scraperkit.Subscriber`, which runs a worker in the background; ``scraperkit work``
+    You usually want a :class:`~scraperkit.Subscriber`, which runs a worker in the background; ``scraperkit work``
     runs one as a process. A worker can also be stepped by hand: ``await worker.step()``.
 
     Parameters
@@ -61,9 +61,9 @@ class Worker:
     Attributes
     ----------
     outcomes : collections.Counter
-        How many jobs came to which outcome so far: done, retry, failed, dead, ignored, superseded.
+        Number of jobs by outcome so far: done, retry, failed, dead, ignored, superseded.
     crashed_as : str
-        The name under which it died, if :meth:`crash_next` had asked for that; else empty.
+        The name under which it crashed on request of :meth:`crash_next`; otherwise empty.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Worker:
 
     @property
     def name(self) -> str:
-        """The consumer's name; empty unless the worker works."""
+        """The consumer's name; empty unless the worker is running."""
         return self.card.name if self.card is not None else ""
 
     @property
@@ -112,21 +112,26 @@ class Worker:
 
     @property
     def busy(self) -> dict[str, Job]:
-        """What each thread is at, by the thread's name."""
+        """The job that each busy thread is working on, by the thread's name."""
         return dict(self._loop.pool.busy) if self._loop is not None else {}
 
     @property
     def begun_at(self) -> dict[str, float]:
-        """When each thread began what it did last, in seconds since 1970, by the thread's name."""
+        """When each thread began its latest job, in seconds since 1970, by the thread's name."""
         return dict(self._loop.pool.begun_at) if self._loop is not None else {}
 
+    @property
+    def outages(self) -> int:
+        """Number of outages of Redis that this life of the worker has met."""
+        return self._loop.retry.outages if self._loop is not None else 0
+
     async def start(self) -> None:
-        """Connect and listen: returns once the server has confirmed that messages will arrive here.
+        """Connect and listen; return once the server has confirmed that messages will arrive here.
 
         Raises
         ------
         RedisUnreachable
-            If Redis is away now; once started, the worker waits for it instead.
+            If Redis is unreachable now. Once started, the worker waits for it instead.
         """
         self._stop_requested = False
         self.crashed_as = ""
@@ -138,20 +143,20 @@ class Worker:
         except AWAY as error:
             await self._client.aclose()
             raise RedisUnreachable(
-                f"the worker could not start, Redis does not answer: {str(error).rstrip('.')}"
+                f"the worker could not start because Redis does not answer: {str(error).rstrip('.')}"
             ) from error
         except BaseException:
             await self._client.aclose()
             raise
-        log.info("%s listens (%s, %d threads)", self.name, self.delivery, self.settings.threads)
+        log.info("%s is listening (%s, %d threads)", self.name, self.delivery, self.settings.threads)
 
     async def _enter(self) -> WorkerLoop:
-        """Take a name and listen under it; should another take that name meanwhile, take the next."""
+        """Take a name and listen under it; if another worker takes that name meanwhile, take the next."""
         while True:
             try:
                 return await self._listen()
             except NameTaken as taken:
-                log.warning("%s; it goes on under another name", taken)
+                log.warning("%s; taking another name", taken)
 
     async def _listen(self) -> WorkerLoop:
         card = await enter(self._client, self.keys, self.settings, self.delivery, self._wanted_name)
@@ -171,13 +176,13 @@ class Worker:
         Raises
         ------
         WorkerError
-            If the engine itself failed. What was in hand is handed back first, as far as that can be done.
+            If the engine itself failed. What was in hand is handed back first, as far as possible.
         """
         loop = await self._started()
         name = self.name
         try:
             while isinstance(failed := await loop.run(), NameTaken):
-                log.warning("%s; it goes on under another name", failed)
+                log.warning("%s; taking another name", failed)
                 loop = await self._entering.until_answered(self._enter)
                 name = self.name
                 if self._stop_requested:
@@ -197,12 +202,12 @@ class Worker:
             self._loop.request_stop(deadline)
 
     async def step(self, block: float = 0.0) -> Counter[str]:
-        """Do one round and return: receive what is there, fetch it, store it, acknowledge it.
+        """Do one round: receive what is there, fetch it, store it, acknowledge it.
 
         Parameters
         ----------
         block : float
-            Seconds to wait for a message where there is none, for each delivery listened to.
+            Seconds to wait for a message if there is none, for each delivery.
 
         Returns
         -------
@@ -225,8 +230,8 @@ class Worker:
     def pause(self) -> None:
         """Receive and begin nothing more; may be called from any thread.
 
-        What threads are at is finished. What else is in hand is kept, its leases are renewed and heartbeats go on, so
-        nobody takes it over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause.
+        Running jobs are finished. Other jobs in hand are kept; their leases are renewed and heartbeats go on, so no
+        other worker takes them over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause.
         """
         self._levers.pause()
 
@@ -241,9 +246,9 @@ class Worker:
     def crash_next(self) -> None:
         """Crash on the next job that is received, as a killed process would: for lessons and tests.
 
-        Once its page is fetched, and before anything of it is stored, the worker drops its connections and falls
-        silent, with all that it has in hand: nothing is acknowledged or handed back, nobody is told. The process that
-        it runs in goes on. :meth:`run` and :meth:`step` return as ever; started again, it is a new worker.
+        Once the page is fetched, and before anything is stored, the worker drops its connections and falls silent with
+        all its jobs: it acknowledges nothing, hands nothing back and tells no one. Its process goes on. :meth:`run` and
+        :meth:`step` return as usual; started again, it is a new worker.
         """
         self._levers.crash_next()
 
@@ -268,7 +273,7 @@ class Worker:
         return self._loop
 
     def _share_politeness(self) -> None:
-        """Have the source agree with those of all other workers, through a client that its threads may block."""
+        """Share the site's rate limit with all other workers, through a client that the threads may block."""
         politeness = getattr(self.source, "politeness", None)
         if isinstance(politeness, Politeness):
             self._polite = sibling(self._redis)
@@ -353,7 +358,7 @@ class WorkerLoop:
         self._soon(self._ending.set)
 
     async def step(self, block: float) -> None:
-        """Do one round, and wait for the threads to be done with it."""
+        """Do one round, and wait until the threads have finished it."""
         await self.keep_house()
         for delivery in self._deliveries:
             await self._receive(delivery, block)
@@ -456,7 +461,7 @@ class WorkerLoop:
             self._moved.set()
 
     async def fall_silent(self) -> None:
-        """End as a killed process does: tell nobody, hand nothing back, drop the connections."""
+        """End as a killed process does: drop the connections without handing anything back."""
         self._stopping = True
         self.pool.withdraw()
         self.pool.close()
@@ -498,7 +503,7 @@ class WorkerLoop:
     async def wind_up(
         self, receivers: Sequence[asyncio.Task[None]] = (), keepers: Sequence[asyncio.Task[None]] = ()
     ) -> None:
-        """Hand back what is not begun, wait for what is, hand back the rest, sign off."""
+        """Hand back jobs not begun, wait for running ones, hand back the rest, sign off."""
         ends_at = time.monotonic() + self._deadline
         self._stopping = True
         self.retry.give_up_after(self._deadline)
@@ -507,7 +512,7 @@ class WorkerLoop:
         with contextlib.suppress(*AWAY):
             await self._hand_back(self.pool.withdraw() + self._pause.end())
             for delivery in self._deliveries:
-                await self._hand_back(await delivery.leftovers())
+                await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
         with contextlib.suppress(TimeoutError, *AWAY):
             async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
                 await self._finish()
@@ -516,6 +521,8 @@ class WorkerLoop:
         with contextlib.suppress(*AWAY):
             async with asyncio.timeout(FAREWELL):
                 await self._hand_back(self.jobs)
+                for delivery in self._deliveries:
+                    await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
                 self._housekeeping.log_outcomes()
                 await self._housekeeping.leave()
         self.pool.close()
@@ -526,7 +533,7 @@ class WorkerLoop:
                     await delivery.close()
 
     async def _end_receiving(self, receivers: Sequence[asyncio.Task[None]]) -> None:
-        """Wake the receivers until they have seen that it is over: a read may just be on its way to the server."""
+        """Wake the receivers until they have ended: a read may be on its way to the server just now."""
         ends_at = time.monotonic() + BLOCK + 1
         while any(not receiver.done() for receiver in receivers) and time.monotonic() < ends_at:
             for delivery in self._deliveries:
@@ -536,7 +543,7 @@ class WorkerLoop:
         await end(receivers)
 
     async def _finish(self) -> None:
-        """Wait until what the threads still bring is settled."""
+        """Wait until everything that the threads still return is settled."""
         while self.jobs:
             self._moved.clear()
             await self._moved.wait()
@@ -558,7 +565,7 @@ async def all_of(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[list[a
 
 
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended; nothing may hold up a stop for ever.
+    """Cancel tasks until they have ended, so that nothing can hold up a stop for ever.
 
     Once is not enough: ``asyncio.wait_for``, by which redis-py sends, loses a cancellation in Python 3.11 that comes
     just as the sending ends.

@@ -1,4 +1,4 @@
-"""What each notebook begins with, checks its exercises with, and ends with; imported by notebooks only.
+"""What each notebook begins with, checks its exercises with, and ends with; imported by the front door.
 
 A lesson has a namespace of its own, new for each run, so that two may run on one Redis::
 

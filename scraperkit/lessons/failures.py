@@ -15,6 +15,7 @@ from scraperkit.engine.hosting import WorkerProcess
 from scraperkit.lessons.answers import unfinished
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.lessons.own_redis import own_redis
+from scraperkit.lua.state import Claim
 from scraperkit.models import Month
 
 if TYPE_CHECKING:
@@ -47,15 +48,12 @@ def freeze_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: i
     TimeoutError
         If it does not come to that.
     """
-    seen: list[str] = []
 
     def caught() -> bool:
-        held, before = in_hand(lesson, worker, batch), seen.copy()
-        seen[:] = held
-        if not held or held != before:  # not yet in the middle of a page
-            return False
-        worker.freeze()
-        if in_hand(lesson, worker, batch) == held:
+        worker.freeze()  # first: on a busy machine, a running worker holds other jobs at every look
+        held = in_hand(lesson, worker, batch)
+        # Redis has seen all that the worker sent, and no page in hand is stored yet.
+        if held and in_hand(lesson, worker, batch) == held and not _any_stored(lesson, batch, held):
             return True
         worker.thaw()
         return False
@@ -87,9 +85,18 @@ def in_hand(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> list[str]:
     claimed = {
         month
         for month, holder in zip(jobs["month"], claims, strict=True)
-        if holder and holder.partition("/")[0] == worker.name
+        if Claim.read(holder or "").instance.partition("/")[0] == worker.name
     }
     return sorted(claimed | set(_unacknowledged(lesson, worker, batch)), key=Month.parse)
+
+
+def _any_stored(lesson: Lesson, batch: Batch, months: Iterable[str]) -> bool:
+    jobs = batch.jobs()
+    jobs = jobs[jobs["month"].isin(months)]
+    return any(
+        lesson.redis.hexists(lesson.keys.months(cnpj), Month.parse(month).iso)
+        for cnpj, month in zip(jobs["cnpj"], jobs["month"], strict=True)
+    )
 
 
 def _unacknowledged(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> Iterable[str]:

@@ -170,7 +170,7 @@ class Lesson:
             hint = f"this answer cannot be checked ({type(error).__name__}: {str(error)[:200]})."
         return Verdict(hint is None, f"Exercise {number} is done." if hint is None else f"Exercise {number}: {hint}")
 
-    def wait_until(self, condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         """Wait for a condition: never for a time, which is too long on one machine and too short on another.
 
         Raises

@@ -1,1 +1,1 @@
-"""What happens in Redis all at once, as Lua scripts; imported by everything that changes jobs or batches."""
+"""What Redis does at once (Lua); imported by publisher, batch, deadletters, engine, sources, notebook and lessons."""

@@ -1,4 +1,4 @@
--- Cancel messages of one batch that nobody has begun. `handle` tells where a message waits: its stream entry, or its
+-- Cancel messages of one batch that no worker has begun. `handle` tells where a message waits: its stream entry, or its
 -- text among the retries; on the channel there is only the claim.
 -- Returns how many were cancelled.
 local batch, jobs, retries, history = key(), key(), key(), key()
@@ -8,7 +8,7 @@ local function withdraw(i)
   if given.where == 'retries' then return redis.call('ZREM', retries, given.handle[i]) == 1 end
   if given.where == 'pubsub' then
     if not is_free(redis.call('GET', claims[i]), batch) then return false end
-    redis.call('SET', claims[i], finished_text(batch), 'PX', redis.call('HGET', batch, 'claim_ms'))
+    redis.call('SET', claims[i], finished_text(batch), 'PX', redis.call('HGET', batch, 'claim_ms') or 300000)
     return true
   end
   local entry = given.handle[i]

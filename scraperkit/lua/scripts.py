@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Literal, NamedTuple
@@ -19,6 +20,8 @@ from scraperkit.models import ScrapeRequest
 Action = Literal["ask", "pause", "failed", "succeeded"]
 Waiting = DeliveryName | Literal["retries"]
 _SHARED = ("prelude", "state")
+# A script that Redis lacks is loaded, and again if the scripts are flushed just then.
+_LOADS = 10
 
 
 class Script(NamedTuple):
@@ -43,22 +46,26 @@ def names() -> dict[str, str]:
     return {script(name).sha: name for name in files if "." not in name and name not in ("__pycache__", *_SHARED)}
 
 
+def _words(name: str, keys: Sequence[str], given: Mapping[str, Any], *lines: bytes) -> tuple[str | int | bytes, ...]:
+    return (script(name).sha, len(keys), *keys, to_json(given), *lines)
+
+
 def _run(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
-    words = (script(name).sha, len(keys), *keys, to_json(given))
-    try:
-        return client.evalsha(*words)
-    except NoScriptError:
+    words = _words(name, keys, given)
+    for _ in range(_LOADS):
+        with contextlib.suppress(NoScriptError):
+            return client.evalsha(*words)
         client.script_load(script(name).text)
-        return client.evalsha(*words)
+    return client.evalsha(*words)
 
 
-async def _run_async(client: Any, name: str, keys: Sequence[str], /, *lines: bytes, **given: Any) -> Any:
-    words = (script(name).sha, len(keys), *keys, to_json(given), *lines)
-    try:
-        return await client.evalsha(*words)
-    except NoScriptError:
+async def _run_async(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
+    words = _words(name, keys, given)
+    for _ in range(_LOADS):
+        with contextlib.suppress(NoScriptError):
+            return await client.evalsha(*words)
         await client.script_load(script(name).text)
-        return await client.evalsha(*words)
+    return await client.evalsha(*words)
 
 
 def publish(
@@ -128,28 +135,34 @@ async def claim(
     return [bool(mine) for mine in won]
 
 
-async def note_months(client: Any, keys: Keys, funds: Iterable[tuple[str, str, Sequence[str]]]) -> list[Any]:
-    """Note that months of funds have just been stored: each fund by its CNPJ, its number at CVM, and ``YYYY-MM`` texts.
-
-    One script a fund, which touches that fund's keys only. Returns the replies; a refusal is an exception among them.
-    """
-    found = script("note_months")
-    calls = [
-        (found.sha, 2, keys.fund(cnpj), keys.months(cnpj), to_json({"cnpj": cnpj, "pk": pk, "months": months}))
-        for cnpj, pk, months in funds
-    ]
-
-    async def run() -> list[Any]:
+async def _run_together(client: Any, names: Sequence[str], calls: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
+    """Run calls of these scripts in one round trip, in their order; return the replies, errors among them."""
+    for attempt in range(_LOADS + 1):
         pipeline = client.pipeline(transaction=False)
-        for call in calls:
-            pipeline.evalsha(*call)
-        return list(await pipeline.execute(raise_on_error=False))
-
-    replies = await run()
-    if any(isinstance(reply, NoScriptError) for reply in replies):
-        await client.script_load(found.text)
-        replies = await run()
+        for words in calls:
+            pipeline.evalsha(*words)
+        replies = list(await pipeline.execute(raise_on_error=False))
+        if attempt == _LOADS or not any(isinstance(reply, NoScriptError) for reply in replies):
+            break
+        for name in names:
+            await client.script_load(script(name).text)
     return replies
+
+
+class MonthsStored(NamedTuple):
+    """What is to be noted on the keys of one fund: months, each as ``YYYY-MM``, that have just been stored.
+
+    `pk`, the fund's number at CVM, begins its card, unless the fund is known to have one.
+    """
+
+    cnpj: str
+    pk: str
+    months: list[str]
+    has_card: bool
+
+    def call(self, keys: Keys) -> tuple[str | int | bytes, ...]:
+        """Return the words of the call of ``note_months.lua``."""
+        return _words("note_months", [keys.fund(self.cnpj), keys.months(self.cnpj)], self._asdict())
 
 
 async def commit(
@@ -167,6 +180,7 @@ async def commit(
     batch: Sequence[str],
     label: Sequence[str],
     events: Sequence[bytes],
+    notes: Sequence[MonthsStored],
     consumer: str,
     instance: str,
     events_kept: int,
@@ -174,25 +188,30 @@ async def commit(
     max_attempts: int,
     backoff: float,
     backoff_limit: float,
-) -> list[str]:
-    """Settle jobs, given as columns that ``commit.lua`` explains; return what became of each."""
-    answers: list[str] = await _run_async(
-        client,
-        "commit",
-        [keys.jobs, keys.events, keys.dead, keys.retries, keys.history],
-        b"\n".join(events),
-        **{"entry": entry, "message_id": message_id, "outcome": outcome, "exclusive": exclusive, "error": error},
-        **{"jitter": jitter, "message": message, "claim": claim, "batch": batch, "label": label},
-        group=keys.group,
-        consumer=consumer,
-        instance=instance,
-        events_kept=events_kept,
-        claim_ms=claim_ttl * 1000,
-        max_attempts=max_attempts,
-        backoff_ms=int(backoff * 1000),
-        longest_backoff_ms=int(backoff_limit * 1000),
-    )
-    return answers
+) -> tuple[list[Any], list[str]]:
+    """Settle jobs, given as columns that ``commit.lua`` explains; return what became of each.
+
+    What is to be noted of their funds is noted just before, in the same round trip; the replies to that come first, a
+    refusal as an exception among them.
+    """
+    given: dict[str, Any] = {"entry": entry, "message_id": message_id, "outcome": outcome, "exclusive": exclusive}
+    given |= {"error": error, "jitter": jitter, "message": message, "claim": claim, "batch": batch, "label": label}
+    given |= {
+        "group": keys.group,
+        "consumer": consumer,
+        "instance": instance,
+        "events_kept": events_kept,
+        "claim_ms": claim_ttl * 1000,
+        "max_attempts": max_attempts,
+        "backoff_ms": int(backoff * 1000),
+        "longest_backoff_ms": int(backoff_limit * 1000),
+    }
+    control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history]
+    calls = [*(note.call(keys) for note in notes), _words("commit", control, given, b"\n".join(events))]
+    *noted, answers = await _run_together(client, ["note_months", "commit"], calls)
+    if isinstance(answers, Exception):
+        raise answers
+    return noted, answers
 
 
 async def renew(
@@ -280,7 +299,7 @@ def cancel(
     where: Waiting,
     messages: Sequence[tuple[str, str]],
 ) -> int:
-    """Cancel messages that nobody has begun, each given by its id and its handle there; return how many.
+    """Cancel messages that no worker has begun, each given by its id and its handle there; return how many.
 
     The handle is a stream entry's id, or the text among the retries; on the channel there is none.
     """
@@ -315,5 +334,5 @@ def retry_dead(client: redis_py.Redis, keys: Keys, letter: str, *, message_id: s
 
 
 def agree_on_site(client: redis_py.Redis, site: str, action: Action, **given: str | int) -> int:
-    """Ask or tell what all who read a site agree on; `action` and what it takes are explained in ``site.lua``."""
+    """Ask or tell what all readers of a site agree on; ``site.lua`` explains each `action` and its arguments."""
     return int(_run(client, "site", [Keys.site(site), Keys.sites()], site=site, action=action, **given))

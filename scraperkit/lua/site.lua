@@ -1,4 +1,4 @@
--- What all who ask one site agree on: whether its circuit is open, and until when. `action` is one of
+-- What all readers of one site agree on: whether its circuit is open, and until when. `action` is one of
 --   ask         returns ms to wait; 0: go on; -1: go on, as the one trial (of at most `trial_ms`, by `who`)
 --   pause       for `pause_ms`, for a `reason`; returns 0
 --   failed      returns the ms of a pause that begins now, else 0: after `failures` in a row, of `pause_ms`, doubled each

@@ -72,8 +72,10 @@ class Claim(NamedTuple):
         word, _, rest = text.partition(" ")
         if word == "finished":
             return cls(batch=rest)
-        instance, lease, silence = [*rest.split(" "), "0", "0"][:3]
-        return cls(instance, int(lease) / 1000, int(silence) / 1000)
+        held = rest.split(" ")
+        if word != "held" or len(held) != 3 or not (held[1] + held[2]).isdecimal():
+            return cls(text)  # of another version: its holder's until the lease is over
+        return cls(held[0], int(held[1]) / 1000, int(held[2]) / 1000)
 
 
 def label(cnpj: str, month: str) -> str:

@@ -1,4 +1,4 @@
-"""Live views for notebooks: a subscriber's dashboard and Redis's MONITOR; imported by lessons and users."""
+"""Live views for notebooks: a subscriber's dashboard and Redis's MONITOR; imported by the front door."""
 
 from scraperkit.notebook.dashboard import Dashboard
 from scraperkit.notebook.monitoring import Monitor, monitor

@@ -222,4 +222,4 @@ def _stop(dashboard: Dashboard) -> None:
     dashboard._subscriber.request_stop()
 
 
-Subscriber.dashboard_factory = Dashboard
+Subscriber._make_dashboard = Dashboard

@@ -1,4 +1,4 @@
-"""Charts: each function takes a frame and a matplotlib ``ax`` and draws on it; imported by lessons, cli and users.
+"""Charts: each function takes a frame and a matplotlib axes and draws; imported by the front door, lessons and cli.
 
 Without an `ax` a figure 10 inches wide is made. Units are on the axes; colours are told apart with any colour vision,
 and never say alone what a chart says. A frame with nothing to draw gives a chart that says so.

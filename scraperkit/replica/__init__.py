@@ -1,4 +1,4 @@
-"""An offline stand-in for the regulator's site, with its sample; imported by lessons, cli and users."""
+"""An offline stand-in for the regulator's site, with its sample; imported by the front door, lessons and cli."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where prices come from: sites read politely, pages parsed strictly; imported by engine, api, cli and users."""
+"""Where prices come from, page by page; imported by the front door, subscriber, engine, lessons, api and cli."""
 
 from scraperkit.sources.base import Source
 from scraperkit.sources.cvm_pages import CvmPages

@@ -139,15 +139,14 @@ class Politeness:
 
     def _seconds_to_wait(self) -> float:
         """Return the seconds to wait before asking again; 0 takes the turn."""
-        turn = self._wait_for_turn()
-        if turn > 0:
-            return turn
         who = f"{self._who}:{threading.get_ident()}"
         answer = self._tell("ask", trial_ms=int(self._settings.read_timeout * 1000), who=who)
         if answer == _TRY:
             self._troubled = True
-            return 0.0
-        return self._alone.remaining() if answer is None else answer / 1000
+            answer = 0
+        # The circuit first: while it is open, nobody spends a turn of the rate that all share.
+        closed_in = self._alone.remaining() if answer is None else answer / 1000
+        return closed_in if closed_in > 0 else self._wait_for_turn()
 
     def _wait_for_turn(self) -> float:
         rate = min(self._rate, 1 / self.crawl_delay if self.crawl_delay else math.inf)

@@ -1,1 +1,1 @@
-"""Quotes in, frames and rows out of RedisTimeSeries; imported by engine, publisher, api, cli and users."""
+"""Quotes in, frames and rows out of RedisTimeSeries; imported by publisher, engine, lessons, api and cli."""

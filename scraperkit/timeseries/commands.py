@@ -1,9 +1,9 @@
 """Quotes and fund cards as Redis commands, and what the replies mean; nothing here talks to a server.
 
-:class:`~scraperkit.timeseries.SeriesStore` sends these commands one way and the engine's event loop another; both do::
+:class:`~scraperkit.SeriesStore` sends these commands one way and the engine's event loop another; both do::
 
     commands = add_commands(keys, quotes)              # send them, in one pipeline
-    refused = refused_funds(commands, replies)         # usually nobody
+    refused = refused_funds(commands, replies)         # usually none
     again = repair_commands(keys, commands, refused)   # if anybody: send these,
     check_replies(again, replies_again)                # and now everything must have worked
 """

@@ -1,4 +1,4 @@
-"""Arguments of a read made plain, and replies of Redis made frames; nothing here talks to a server."""
+"""Normalize the arguments of a read and turn replies into frames, without talking to a server."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def dates(days: Days) -> npt.NDArray[np.datetime64]:
 
 
 def wide_frame(cnpjs: Sequence[str], tables: list[tuple[Days, Values]]) -> pd.DataFrame:
-    """Return one column for each fund, one row for each day; see :meth:`~.timeseries.TimeSeriesReader.prices`.
+    """Return one column for each fund, one row for each day; see :meth:`~scraperkit.TimeSeriesReader.prices`.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def wide_frame(cnpjs: Sequence[str], tables: list[tuple[Days, Values]]) -> pd.Da
 
 
 def tidy_frame(cnpjs: Sequence[str], tables: Sequence[tuple[Days, Values]]) -> pd.DataFrame:
-    """Return one row for each fund and day; see :meth:`~.timeseries.TimeSeriesReader.quotes`.
+    """Return one row for each fund and day; see :meth:`~scraperkit.TimeSeriesReader.quotes`.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def _column(metric: str, values: Values) -> Any:
 
 
 def last_frame(cnpjs: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> pd.DataFrame:
-    """Return the newest day of each fund; see :meth:`~.timeseries.TimeSeriesReader.last`.
+    """Return the newest day of each fund; see :meth:`~scraperkit.TimeSeriesReader.last`.
 
     Parameters
     ----------
@@ -217,7 +217,7 @@ def last_frame(cnpjs: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> p
 
 
 def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
-    """Return what is stored of each fund; see :meth:`~.timeseries.TimeSeriesReader.funds`."""
+    """Return what is stored of each fund; see :meth:`~scraperkit.TimeSeriesReader.funds`."""
     text = {
         name: pd.array([fund.card.get(name, "") for fund in funds], dtype=_TEXT) for name in ("name", "pk", "status")
     }

@@ -1,4 +1,4 @@
-"""Reads what is stored as plain rows, without pandas: for frames, and for whoever needs no frame."""
+"""Read what is stored as plain rows, without pandas: for the frames of the reader, and for the pricer."""
 
 from __future__ import annotations
 

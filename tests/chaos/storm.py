@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from chaos.world import World
 
 # Of a hundred replies of such a kind, so many are lost.
-LOST = {"publish": 30, "commit": 5, "XREADGROUP": 2, "TS.MADD": 3, "XCLAIM": 10, "XADD": 20, "handback": 20}
+LOST = {
+    "publish": 30,
+    "commit": 5,
+    "XREADGROUP": 2,
+    "TS.MADD": 3,
+    "XCLAIM": 10,
+    "XADD": 20,
+    "note_months": 3,
+    "handback": 20,
+}
 # What happens at least, and what happens besides, with its weight.
 ALWAYS = ["kill worker", "kill worker", "kill redis", "destroy group", "site outage", "site errors"]
 BESIDES = {

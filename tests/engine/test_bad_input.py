@@ -7,6 +7,7 @@ import datetime as dt
 import json
 import math
 from collections import Counter
+from dataclasses import asdict
 from functools import partial
 
 import pytest
@@ -164,3 +165,14 @@ class TestRubbishInTheKitsOwnKeys:
         found = Batch.find(redis, batch.id, namespace=namespace)
         assert len(found.jobs()) == 3
         assert found.events().empty
+
+
+@pytest.mark.parametrize("lease", ["abc", None, [1]])
+def test_a_card_with_a_lease_that_is_no_number_ends_no_worker(redis, namespace, keys, publisher, lease):
+    batch = publisher.publish(months(1))
+    redis.xreadgroup(keys.group, "odd", {keys.jobs: ">"})
+    redis.xclaim(keys.jobs, keys.group, "odd", 0, [entry for entry, _ in redis.xrange(keys.jobs)], idle=600_000)
+    card = asdict(WorkerCard("odd", "odd/1", "elsewhere", 1, 1, "both", 0.0)) | {"lease": lease}
+    redis.set(keys.worker("odd"), json.dumps(card))
+    with subscriber(redis, namespace, FakeSite(), threads=1):
+        assert batch.wait(60).done == 1

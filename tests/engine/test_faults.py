@@ -9,19 +9,18 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from chaos.processes import HANDS, WORK, Child, environment
+from chaos.processes import HANDS, WORK
 from chaos.proxy import Proxy
-from support.fakes import FUND, FakeSite, GatedSite, one_quote
+from support.fakes import FUND, FakeSite, FlakySite, GatedSite, SteadySite
 from support.waiting import wait_until
+from support.workers import QUICK
 
 from scraperkit.cli.exits import UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
-from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import Housekeeping
 from scraperkit.engine.worker import all_of, first_error
 from scraperkit.errors import ScraperKitWarning
@@ -33,57 +32,7 @@ from scraperkit.sources import CvmPages
 from scraperkit.sources.politeness import Politeness
 from scraperkit.subscriber import Subscriber
 
-# A short lease makes upkeep frequent; the longer heartbeat keeps a name through a second in which a worker is starved.
-QUICK = {"lease": 1.0, "heartbeat": 2.0, "backoff": 0.05, "threads": 2, "max_attempts": 5}
 AN_HOUR = 3600.0
-
-
-@pytest.fixture
-def channel(redis, namespace):
-    return Publisher(redis, namespace=namespace, delivery="pubsub")
-
-
-@pytest.fixture
-def proxy(redis_url) -> Iterator[Proxy]:
-    with Proxy(redis_url) as proxy:
-        yield proxy
-
-
-@pytest.fixture(scope="module")
-def own_server(tmp_path_factory) -> Iterator[EmbeddedServer]:
-    """A server to kill."""
-    with EmbeddedServer(tmp_path_factory.mktemp("own")) as server:
-        yield server
-
-
-@pytest.fixture
-def subscriber(proxy, namespace) -> Iterator[Callable[..., Subscriber]]:
-    """Make subscribers that reach Redis through the proxy, and stop them in the end."""
-    with contextlib.ExitStack() as stack:
-        client = stack.enter_context(connect(proxy.url))
-
-        def make(site: object, *, delivery="both", redis=client, name=None, **settings) -> Subscriber:
-            given = Settings.load(namespace=namespace, **{**QUICK, **settings})
-            one = stack.enter_context(Subscriber(redis, site, settings=given, delivery=delivery, name=name))
-            if isinstance(site, GatedSite):  # a test that failed must not wait for its threads
-                stack.callback(site.gate.set)
-            return one
-
-        yield make
-        proxy.calm()
-
-
-@pytest.fixture
-def process(redis_url, namespace, tmp_path) -> Iterator[Callable[..., Child]]:
-    """Start worker processes, and kill in the end what is left of them."""
-    with contextlib.ExitStack() as stack:
-
-        def start(command: tuple[str, ...], *words: str, url: str = redis_url, **settings) -> Child:
-            log = tmp_path / f"{len(list(tmp_path.glob('*.log')))}.log"
-            given = environment(url, namespace, **{**QUICK, **settings})
-            return stack.enter_context(Child((*command, *words), given, log))
-
-        yield start
 
 
 def months(count: int, *, year: int = 2021) -> list[ScrapeRequest]:
@@ -274,7 +223,7 @@ class TestARedisThatDies:
                 own_server.kill()
                 proxy.shut()
                 own_server.start()
-                with pytest.warns(ScraperKitWarning, match="nobody listens"):
+                with pytest.warns(ScraperKitWarning, match="no subscriber on"):
                     missed = channel.publish(months(3, year=2020))
                 proxy.open()
                 assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] == 1)
@@ -300,6 +249,23 @@ class TestAnOutage:
             one.stop()
         site.gate.set()
         assert batch.wait(60).done == 4
+
+
+class TestARedisThatIsFull:
+    def test_is_waited_for_and_costs_no_job_an_attempt(self, own_server, namespace):
+        with connect(own_server.url) as redis:
+            site = GatedSite()
+            one = Subscriber(redis, site, settings=Settings.load(namespace=namespace, **QUICK))
+            with one:
+                batch = Publisher(redis, namespace=namespace).publish(months(3))
+                assert site.inside.acquire(timeout=60)
+                redis.config_set("maxmemory", 1)
+                redis.config_set("maxmemory-policy", "noeviction")
+                site.gate.set()
+                assert wait_until(lambda: one.worker.outages > 0, 60)
+                redis.config_set("maxmemory", 0)
+                assert batch.wait(60).done == 3
+            assert set(batch.events()["attempt"]) == {1}
 
 
 class TestALostReply:
@@ -429,29 +395,6 @@ class TestALostReply:
         site.gate.set()
         assert fault.struck(0)
         assert (redis.xlen(keys.jobs), pending(redis, keys)) == (5, 0)
-
-
-class SteadySite(GatedSite):
-    """Takes long enough for its fetches not to go to one thread by the handful."""
-
-    def fetch(self, request: ScrapeRequest):
-        time.sleep(0.002)
-        return super().fetch(request)
-
-
-class FlakySite(FakeSite):
-    """Fails the first request for each February, and holds each January until the test lets it go."""
-
-    hold: Callable[[], bool] = staticmethod(lambda: True)
-
-    def fetch(self, request: ScrapeRequest):
-        with self._lock:
-            self.asked[request.message_id] += 1
-            first = self.asked[request.message_id] == 1
-        if request.month == 2 and first:
-            raise OSError("reset")
-        assert request.month == 2 or self.hold()
-        return one_quote(request)
 
 
 class TestAGroupThatVanishes:

@@ -7,12 +7,14 @@ import datetime as dt
 import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 from support.fakes import FUND, FakeSite, months, one_quote
 from support.workers import AT_ONCE, step
 
 from scraperkit.config import Settings
+from scraperkit.engine.registry import WorkerCard
 from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, MonthNotOffered, SiteUnavailable
 from scraperkit.models import DailyQuote, ScrapeRequest
@@ -324,3 +326,29 @@ def _raising(error: BaseException):
 def _rows(quotes):
     for row in quotes.itertuples(index=False):
         yield (row.cnpj, row.date.date(), *row[2:])
+
+
+class TestTheLeaseOfALivingWorker:
+    """A worker with a shorter lease judges another's jobs by that one's own lease, which is on its card."""
+
+    @pytest.mark.parametrize(("lease", "taken"), [(3600.0, 0), (1.0, 1)])
+    def test_is_its_own(self, redis, namespace, keys, publisher, lease, taken):
+        batch = publisher.publish(months(1))
+        card = WorkerCard("slow", "slow/1", "elsewhere", 1, 1, "stream", 0.0, lease=lease, heartbeat=600.0)
+        redis.set(keys.worker("slow"), json.dumps(asdict(card)))
+        redis.xreadgroup(keys.group, "slow", {keys.jobs: ">"})
+        redis.xclaim(keys.jobs, keys.group, "slow", 0, [entry for entry, _ in redis.xrange(keys.jobs)], idle=60_000)
+        hasty = Settings.load(namespace=namespace, lease=0.5, heartbeat=0.1)
+        assert step(Worker(redis, FakeSite(), settings=hasty, delivery="stream")).get("done", 0) == taken
+        assert batch.status().done == taken
+
+    def test_does_not_hide_what_a_dead_worker_left(self, redis, namespace, keys, publisher):
+        batch = publisher.publish(months(12))
+        card = WorkerCard("slow", "slow/1", "elsewhere", 1, 1, "stream", 0.0, lease=3600.0, heartbeat=600.0)
+        redis.set(keys.worker("slow"), json.dumps(asdict(card)))
+        for consumer, count in (("slow", 11), ("dead", 1)):
+            ((_, [entries]),) = redis.xreadgroup(keys.group, consumer, {keys.jobs: ">"}, count=count).items()
+            redis.xclaim(keys.jobs, keys.group, consumer, 0, [entry for entry, _ in entries], idle=60_000)
+        hasty = Settings.load(namespace=namespace, lease=0.5, heartbeat=0.1, threads=1, prefetch=0)
+        step(Worker(redis, FakeSite(), settings=hasty, delivery="stream"))
+        assert batch.status().done == 1

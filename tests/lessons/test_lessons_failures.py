@@ -7,7 +7,7 @@ import json
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
-from support.fakes import FakeSite, months
+from support.fakes import FakeSite, GatedSite, months
 
 from scraperkit import lessons, plot
 from scraperkit.config import Settings
@@ -61,6 +61,18 @@ class TestARedisOfItsOwn:
         assert batch.status().pending == 3
         assert lesson.end().done
         assert not server.folder.exists()
+
+
+@pytest.mark.parametrize("delivery", ["stream", "pubsub"])
+def test_what_a_worker_has_in_hand_is_known_for_both_deliveries(lesson, delivery):
+    site = GatedSite()
+    with Subscriber(lesson.redis, site, threads=1) as anna:
+        batch = Publisher(lesson.redis, delivery=delivery).publish(months(1))
+        assert site.inside.acquire(timeout=60)
+        assert failures.in_hand(lesson, anna, batch) == ["01/2021"]
+        site.gate.set()
+        batch.wait(60, progress=False)
+        assert failures.in_hand(lesson, anna, batch) == []
 
 
 class TestPictures:
@@ -127,7 +139,7 @@ class TestWhatWasLost:
     @pytest.fixture
     def lost(self, lesson):
         channel = Publisher(lesson.redis, delivery="pubsub")
-        with pytest.warns(match="nobody listens"):
+        with pytest.warns(match="no subscriber on"):
             channel.publish(months(2))
         with worker(lesson):
             channel.publish(months(4)[2:]).wait(60)

@@ -76,7 +76,7 @@ class TestTheKeys:
     def test_every_file_has_one_function_that_calls_it(self):
         source = (FOLDER / "scripts.py").read_text(encoding="utf-8")
         for name in scripts.names().values():
-            assert len(re.findall(rf'(?:_run|_run_async|script)\(\s*(?:client,\s*)?"{name}"', source)) == 1, name
+            assert len(re.findall(rf'(?:_run|_run_async|_words)\(\s*(?:client,\s*)?"{name}"', source)) == 1, name
 
     def test_a_script_that_redis_has_forgotten_is_loaded_again(self, redis, publisher, namespace):
         with Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
@@ -84,6 +84,26 @@ class TestTheKeys:
                 redis.script_flush()
                 batch = publisher.publish(FUND.months(f"2021-{month:02d}", f"2021-{month:02d}"))
                 assert batch.wait(30).done == 1
+
+    def test_scripts_flushed_again_and_again_do_no_harm(self, redis, publisher, namespace):
+        stop = threading.Event()
+
+        def flush() -> None:
+            with sibling(redis) as client:
+                while not stop.wait(0.002):
+                    client.script_flush()
+
+        flushing = threading.Thread(target=flush)
+        flushing.start()
+        try:
+            with Subscriber(redis, FakeSite(), threads=2, namespace=namespace):
+                batches = [
+                    publisher.publish(FUND.months(f"2021-{month:02d}", f"2021-{month:02d}")) for month in range(1, 13)
+                ]
+                assert [batch.wait(60).done for batch in batches] == [1] * 12
+        finally:
+            stop.set()
+            flushing.join()
 
 
 def use_scripts(redis, namespace: str) -> None:

@@ -1,4 +1,4 @@
-"""Charts look as they did: each is drawn and compared with its picture in ``tests/images``.
+"""Charts look as they did: each is drawn and compared with its picture in ``tests/plot/images``.
 
 After a change that is meant, write the pictures again, look at every one that git shows as changed, and commit them::
 
@@ -100,6 +100,12 @@ def test_it_looks_as_it_did(name, tmp_path):
     expected = tmp_path / f"{name}-expected.png"
     expected.write_bytes((IMAGES / f"{name}.png").read_bytes())
     assert compare_images(str(expected), str(drawn), tol=TOLERANCE) is None
+
+
+def test_every_chart_has_one():
+    charts = {name for name in plot.__all__ if callable(getattr(plot, name))}
+    drawn = {name for chart in CHARTS.values() for name in chart.__code__.co_names}
+    assert charts <= drawn
 
 
 def test_no_picture_is_left_over():

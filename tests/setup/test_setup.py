@@ -229,6 +229,8 @@ class TestWhatCanGoWrong:
         said = problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON=""))
         assert said.startswith("Python 3.11, 3.12 or 3.13 is required")
         assert "make demo PYTHON=" in said
+        said = problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON="/nonexistent/python"))
+        assert "/nonexistent/python does not run as one" in said, "it is not ignored"
 
     def test_an_old_python(self, clone, run, commands):
         pretend = "import runpy, sys; sys.version_info = (3, 10, 13, 'final', 0); del sys.argv[0]; "
@@ -467,6 +469,15 @@ class TestEnvironment:
         assert done.returncode == 0, done.stderr
         assert "replacing .venv" in done.stdout
         assert not (complete / "left").exists()
+
+    def test_it_is_replaced_though_its_own_python_runs_the_set_up(self, complete, small, run, path_with_uv):
+        """make prefers the environment's Python, which is about to go, and which may have no pip yet."""
+        (complete / "setup.json").unlink()
+        own = complete / "bin" / "python"
+        done = run(own, "tools/setup.py", cwd=small, PATH=path_with_uv, REDIS_URL="redis://127.0.0.1:9")
+        assert done.returncode == 0, done.stderr
+        assert "replacing .venv" in done.stdout
+        assert own.exists()
 
     def test_one_set_up_at_a_time(self, small, path_with_uv):
         folder = os.open(small, os.O_RDONLY)

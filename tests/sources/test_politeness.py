@@ -167,7 +167,7 @@ class TestTheRate:
     def test_below_one_a_second_is_kept(self, site, make, grants):
         ask(make(rate=0.5), site, 2)
         assert len(site.asked) == len(grants) == 2
-        assert most_in(2.0, grants) == 1
+        assert most_in(2.0, grants) <= 1
 
     def test_of_the_live_site_is_two_a_second_and_of_this_machine_any(self):
         settings = Settings.load()
@@ -212,13 +212,13 @@ class TestTheCrawlDelay:
         site.robots = "User-agent: *\nCrawl-delay: 1"
         together(make(rate=100), make(rate=100), site=site, times=2)
         assert len(site.asked) == len(grants) == 4
-        assert most_in(1.0, grants) == 1
+        assert most_in(1.0, grants) <= 1
 
     def test_is_not_heeded_where_the_rate_asks_for_more(self, site, make, grants):
         site.robots = "User-agent: *\nCrawl-delay: 1"
         ask(make(rate=0.5), site, 2)
         assert len(site.asked) == len(grants) == 2
-        assert most_in(2.0, grants) == 1
+        assert most_in(2.0, grants) <= 1
 
     def test_is_read_once_for_all(self, site, make, redis):
         site.robots = "User-agent: *\nCrawl-delay: 1"

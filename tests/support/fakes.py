@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -46,6 +47,29 @@ class GatedSite(FakeSite):
         self.inside.release()
         assert self.gate.wait(300), "the test never opened the gate"
         return super().fetch(request)
+
+
+class SteadySite(GatedSite):
+    """Takes long enough for its fetches not to go to one thread by the handful."""
+
+    def fetch(self, request: ScrapeRequest):
+        time.sleep(0.002)
+        return super().fetch(request)
+
+
+class FlakySite(FakeSite):
+    """Fails the first request for each February, and holds each January until the test lets it go."""
+
+    hold: Callable[[], bool] = staticmethod(lambda: True)
+
+    def fetch(self, request: ScrapeRequest):
+        with self._lock:
+            self.asked[request.message_id] += 1
+            first = self.asked[request.message_id] == 1
+        if request.month == 2 and first:
+            raise OSError("reset")
+        assert request.month == 2 or self.hold()
+        return one_quote(request)
 
 
 def months(count: int, *, year: int = 2021) -> list[ScrapeRequest]:

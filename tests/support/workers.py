@@ -9,6 +9,8 @@ from scraperkit.config import Settings
 from scraperkit.engine.worker import Worker
 from scraperkit.subscriber import Subscriber
 
+# A short lease makes housekeeping frequent; a longer heartbeat keeps the name of a worker that starves for a second.
+QUICK = {"lease": 1.0, "heartbeat": 2.0, "backoff": 0.05, "threads": 2, "max_attempts": 5}
 AT_ONCE = {"backoff": 0.0, "max_attempts": 3, "threads": 2}
 # The lease sets the pace of upkeep, the heartbeat the life of a card: ten signs of life a second, each valid for 60 s.
 LIVELY = {"lease": 0.4, "heartbeat": 20.0}
