@@ -44,6 +44,8 @@ BENCHMARKS = [
     Benchmark("latency", "From being sent to being worked on"),
     Benchmark("memory", "Memory, as jobs go by"),
     Benchmark("read_prices", "Prices out of Redis", ("--funds", "20", "--days", "250", "--runs", "3")),
+    Benchmark("series", "Series in bulk"),
+    Benchmark("market", "A month of the whole market"),
     Benchmark("parse_page", "Parsing a page", ("--pages", "20")),
     Benchmark("api", "The REST pricer, with 200 clients at once"),
 ]

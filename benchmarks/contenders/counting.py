@@ -17,7 +17,7 @@ from pathlib import Path
 URL = os.environ["BENCH_URL"]
 JOBS = int(os.environ["BENCH_JOBS"])
 THREADS = 8
-_MONTHS = [f"{month:02d}/{year}" for year in range(1950, 2025) for month in range(1, 13)]
+_MONTHS = [f"{month:02d}/{year}" for year in range(1970, 2045) for month in range(1, 13)]
 _next_number = itertools.count(1).__next__
 _first = (0.0, 0.0)
 

@@ -19,12 +19,12 @@ from scraperkit.lua import scripts
 from scraperkit.lua.state import label
 from scraperkit.models import iso_month
 from scraperkit.timeseries.commands import (
-    Command,
     add_commands,
     check_replies,
     refused_funds,
     repair_commands,
 )
+from scraperkit.timeseries.stream import send_packed
 
 log = logging.getLogger(__name__)
 # Nothing of these is ever tried again, so nothing needs their message.
@@ -134,11 +134,8 @@ class Committer:
             again = repair_commands(self._keys, adds, refused)
             check_replies(again, await self._send(again))
 
-    async def _send(self, commands: Sequence[Command]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
-        return _answered(await pipeline.execute(raise_on_error=False))
+    async def _send(self, commands: Sequence[bytes]) -> list[Any]:
+        return _answered(await send_packed(self._client.connection_pool, commands))
 
 
 def _answered(replies: Sequence[Any]) -> list[Any]:

@@ -13,19 +13,23 @@ from __future__ import annotations
 import datetime as dt
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain, compress
+from operator import attrgetter
 from typing import Any
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import StoreError
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, DailyQuote, Fund
+from scraperkit.timeseries.encode import cut_commands, pack, sample_lines, unpack, word
 
 Command = tuple[str | int, ...]
 
 CHUNK_SIZE = 512  # bytes; daily values arrive in any order, and a small chunk is rewritten faster than the default 4096
-SAMPLES_PER_COMMAND = 1_000
 DAY_MS = 86_400_000
 _EPOCH = dt.date(1970, 1, 1).toordinal()
+_values_of = attrgetter(*METRICS)
 
 
 def day_number(day: dt.date) -> int:
@@ -39,6 +43,18 @@ def day_number(day: dt.date) -> int:
     return day.toordinal() - _EPOCH
 
 
+@lru_cache(maxsize=10_000)
+def stamp(day: int) -> bytes:
+    r"""Return the word of a command that says a day since 1970.
+
+    Examples
+    --------
+    >>> stamp(1)
+    b'$8\r\n86400000'
+    """
+    return word(b"%d" % (day * DAY_MS))
+
+
 def fund_of(series: str) -> str:
     """Return the CNPJ in the name of a series, which is its hash tag.
 
@@ -50,21 +66,28 @@ def fund_of(series: str) -> str:
     return series.partition("{")[2].partition("}")[0]
 
 
-def create_commands(keys: Keys, cnpj: str) -> list[Command]:
-    """Return one ``TS.CREATE`` for each metric of a fund.
+def create_commands(keys: Keys, cnpj: str) -> list[bytes]:
+    """Return one ``TS.CREATE`` for each metric of a fund, packed.
 
     Examples
     --------
     >>> len(create_commands(Keys("lesson"), "18993924000100"))
     6
     """
-    return [
-        (
-            *("TS.CREATE", keys.series(cnpj, metric), "CHUNK_SIZE", CHUNK_SIZE, "DUPLICATE_POLICY", "LAST"),
-            *("LABELS", "kit", keys.namespace, "metric", metric, "cnpj", cnpj),
-        )
-        for metric in METRICS
-    ]
+    commands = []
+    for metric in METRICS:
+        before, between, after = _create_parts(keys.namespace, metric)
+        series, fund = keys.series(cnpj, metric).encode(), cnpj.encode()
+        commands.append(b"%b%b\r\n%b%b\r\n%b" % (before, word(series), between, word(fund), after))
+    return commands
+
+
+@lru_cache(maxsize=100)
+def _create_parts(namespace: str, metric: str) -> list[bytes]:
+    """Return what stands before, between and after the name of a series and its fund, where a market has many."""
+    options = ("CHUNK_SIZE", CHUNK_SIZE, "DUPLICATE_POLICY", "LAST")
+    labels = ("LABELS", "kit", namespace, "metric", metric, "cnpj", "")
+    return pack(("TS.CREATE", "", *options, *labels)).split(word(b"") + b"\r\n")
 
 
 def card_command(keys: Keys, fund: Fund) -> Command:
@@ -87,8 +110,8 @@ def first_card_commands(keys: Keys, cnpj: str, pk: str) -> list[Command]:
     return [("HSETNX", keys.fund(cnpj), "cnpj", cnpj), ("HSETNX", keys.fund(cnpj), "pk", pk)]
 
 
-def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[Command]:
-    """Return the ``TS.MADD`` that write these quotes.
+def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
+    """Return the ``TS.MADD`` that write these quotes, packed.
 
     No command mixes funds, so each stays within one slot of a Redis Cluster and a refusal concerns one fund; none has
     more than 1,000 samples. Where a day occurs twice, the later quote wins.
@@ -103,33 +126,44 @@ def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[Command]:
     Examples
     --------
     >>> quote = DailyQuote("18993924000100", dt.date(2022, 1, 3), quota=1.25, holders=7)
-    >>> add_commands(Keys("lesson"), [quote])[0][:4]
-    ('TS.MADD', 'lesson:{18993924000100}:quota', 1641168000000, '1.25')
+    >>> unpack(add_commands(Keys("lesson"), [quote])[0])[:4]
+    ['TS.MADD', 'lesson:{18993924000100}:quota', '1641168000000', '1.25']
     """
     funds: dict[str, list[DailyQuote]] = {}
+    spelled: dict[str, list[DailyQuote]] = {}  # one CNPJ may be spelled in two ways
     for quote in quotes:
-        funds.setdefault(normalize_cnpj(quote.cnpj), []).append(quote)
-    commands: list[Command] = []
-    for cnpj, of_fund in funds.items():
-        words = _sample_words(keys, cnpj, of_fund)
-        step = 3 * SAMPLES_PER_COMMAND
-        commands += [("TS.MADD", *words[at : at + step]) for at in range(0, len(words), step)]
-    return commands
+        of_fund = spelled.get(quote.cnpj)
+        if of_fund is None:
+            of_fund = spelled[quote.cnpj] = funds.setdefault(normalize_cnpj(quote.cnpj), [])
+        of_fund.append(quote)
+    return [command for cnpj, of_fund in funds.items() for command in _fund_commands(keys, cnpj, of_fund)]
 
 
-def _sample_words(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> list[str | int]:
-    series = {metric: keys.series(cnpj, metric) for metric in METRICS}
-    words: list[str | int] = []
+def _fund_commands(keys: Keys, cnpj: str, quotes: Sequence[DailyQuote]) -> list[bytes]:
+    names = [word(keys.series(cnpj, metric).encode()) for metric in METRICS]
+    values = list(chain.from_iterable(map(_values_of, quotes)))
+    try:
+        days = [day_number(quote.date) for quote in quotes]
+        if min(days) < 0:
+            raise ValueError
+        stamps: list[bytes] = [text for text in map(stamp, days) for _ in METRICS]
+        given = [value is not None for value in values]
+        lines = sample_lines(
+            compress(names * len(quotes), given), compress(stamps, given), list(compress(values, given))
+        )
+    except (AttributeError, OverflowError, TypeError, ValueError):
+        raise _first_unfit(keys, cnpj, quotes) from None
+    return cut_commands(lines, [len(lines) // 4])
+
+
+def _first_unfit(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> StoreError:
     for quote in quotes:
-        try:
-            timestamp = day_number(quote.date) * DAY_MS
-        except AttributeError:
-            raise StoreError(f"{series['quota']}: {str(quote.date)[:30]!r} is no datetime.date") from None
+        if not hasattr(quote.date, "toordinal"):
+            return StoreError(f"{keys.series(cnpj, 'quota')}: {str(quote.date)[:30]!r} is no datetime.date")
         for metric, value in quote.metrics():
-            if timestamp < 0 or not _is_finite(value):
-                raise _unfit(series[metric], quote.date, value)
-            words += (series[metric], timestamp, repr(float(value)))  # the shortest text that reads back the same
-    return words
+            if quote.date.year < 1970 or not _is_finite(value):
+                return unfit(keys.series(cnpj, metric), quote.date, value)
+    return StoreError(f"{keys.series(cnpj, 'quota')}: a day is before 1970-01-01")
 
 
 def _is_finite(value: float) -> bool:
@@ -139,7 +173,8 @@ def _is_finite(value: float) -> bool:
         return False
 
 
-def _unfit(series: str, date: dt.date, value: object) -> StoreError:
+def unfit(series: str, date: dt.date, value: object) -> StoreError:
+    """Return the error that says why a value or its day cannot be stored."""
     if date.year < 1970:
         return StoreError(f"{series} on {date}: Redis keeps no day before 1970-01-01")
     if isinstance(value, str):
@@ -147,13 +182,19 @@ def _unfit(series: str, date: dt.date, value: object) -> StoreError:
     return StoreError(f"{series} on {date}: {str(value)[:30]} is no value to keep; leave it out of the quote (None)")
 
 
-def sample_count(commands: Iterable[Command]) -> int:
-    """Return how many samples the ``TS.MADD`` among these commands write."""
-    return sum((len(command) - 1) // 3 for command in commands if command[0] == "TS.MADD")
+def sample_count(commands: Iterable[bytes]) -> int:
+    """Return how many samples the ``TS.MADD`` among these commands write.
+
+    Examples
+    --------
+    >>> sample_count(add_commands(Keys("lesson"), [DailyQuote("18993924000100", dt.date(2022, 1, 3), 1.5, holders=7)]))
+    2
+    """
+    return sum(int(command[1 : command.index(b"\r")]) // 3 for command in commands if _is_add(command))
 
 
-def refused_funds(commands: Sequence[Command], replies: Sequence[Any]) -> list[str]:
-    """Return the CNPJs of the funds of which a ``TS.MADD`` refused a sample.
+def refused_funds(commands: Sequence[bytes], replies: Sequence[Any]) -> list[str]:
+    """Return the CNPJs of the funds of which Redis refused a sample, or a range to delete.
 
     Most likely their series do not exist yet. The text of a refusal does not tell: RedisTimeSeries 1.12 says ``the key
     is not a TSDB key`` of a missing key and of a key of another type. So create them, write again, and believe the
@@ -168,13 +209,13 @@ def refused_funds(commands: Sequence[Command], replies: Sequence[Any]) -> list[s
     return list(dict.fromkeys(fund_of(series) for series, _, _ in _refused_samples(commands, replies)))
 
 
-def repair_commands(keys: Keys, commands: Iterable[Command], cnpjs: Collection[str]) -> list[Command]:
+def repair_commands(keys: Keys, commands: Iterable[bytes], cnpjs: Collection[str]) -> list[bytes]:
     """Return the commands that create all series of these funds and write their samples again."""
     creates = [create for cnpj in cnpjs for create in create_commands(keys, cnpj)]
-    return creates + [command for command in commands if fund_of(str(command[1])) in cnpjs]
+    return creates + [command for command in commands if fund_of(_key(command)) in cnpjs]
 
 
-def check_replies(commands: Sequence[Command], replies: Sequence[Any]) -> None:
+def check_replies(commands: Sequence[bytes], replies: Sequence[Any]) -> None:
     """Check that every command did its work; that a series to create is there already is fine.
 
     Raises
@@ -190,24 +231,40 @@ def check_replies(commands: Sequence[Command], replies: Sequence[Any]) -> None:
         raise StoreError(f"Redis refused {series} on {day}: {error}{more}")
 
 
-def _refuse_failed_commands(commands: Sequence[Command], replies: Sequence[Any]) -> None:
+def _refuse_failed_commands(commands: Sequence[bytes], replies: Sequence[Any]) -> None:
     for command, reply in zip(commands, replies, strict=True):
-        if isinstance(reply, Exception) and not _already_there(command, reply):
-            day = f" on {_day(command[2])}" if command[0] == "TS.MADD" else ""
-            raise StoreError(f"Redis refused {command[0]} {command[1]}{day}: {reply}") from reply
+        if isinstance(reply, Exception):
+            words = unpack(command)
+            if words[0] == "TS.DEL" or (words[0] == "TS.CREATE" and _already_exists(reply)):
+                continue
+            day = f" on {_day(words[2])}" if words[0] == "TS.MADD" else ""
+            raise StoreError(f"Redis refused {words[0]} {words[1]}{day}: {reply}") from reply
 
 
-def _already_there(command: Command, error: Exception) -> bool:
-    return command[0] == "TS.CREATE" and "already exists" in str(error)
-
-
-def _refused_samples(commands: Sequence[Command], replies: Sequence[Any]) -> Iterator[tuple[str, dt.date, Exception]]:
+def _refused_samples(commands: Sequence[bytes], replies: Sequence[Any]) -> Iterator[tuple[str, dt.date, Exception]]:
     for command, reply in zip(commands, replies, strict=True):
-        if command[0] != "TS.MADD":
-            continue
-        for place, item in enumerate(reply):
-            if isinstance(item, Exception):
-                yield str(command[1 + 3 * place]), _day(command[2 + 3 * place]), item
+        if isinstance(reply, Exception):
+            words = unpack(command)
+            if words[0] == "TS.DEL":
+                yield words[1], _day(words[2]), reply
+        # Nearly always all are timestamps, and checking their types costs least.
+        elif _is_add(command) and set(map(type, reply)) != {int}:
+            words = unpack(command)
+            for place, item in enumerate(reply):
+                if isinstance(item, Exception):
+                    yield words[1 + 3 * place], _day(words[2 + 3 * place]), item
+
+
+def _already_exists(error: Exception) -> bool:
+    return "already exists" in str(error)
+
+
+def _is_add(command: bytes) -> bool:
+    return b"\r\nTS.MADD\r\n" in command[:32]
+
+
+def _key(command: bytes) -> str:
+    return command.split(b"\r\n", 5)[4].decode()
 
 
 def _day(timestamp: str | int) -> dt.date:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from scraperkit.connection import check_client, redis_needed
 from scraperkit.errors import StoreError
 from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import Command
+from scraperkit.timeseries.stream import RawReplies, Request, parsed_replies, stream
 
 T = TypeVar("T")
 
@@ -45,6 +46,31 @@ class Link:
             pipeline.execute_command(*command)
         with _kit_errors():
             return list(pipeline.execute(raise_on_error=False))
+
+    def write(self, commands: Sequence[bytes]) -> list[Any]:
+        """Return the reply to each packed command; a refusal is an exception among them. All must be repeatable."""
+        (replies,) = self.stream([Request(b"".join(commands), len(commands))])
+        return replies
+
+    def stream(self, requests: Iterable[Request]) -> Generator[list[Any], None, None]:
+        """Yield the replies to each request; a refusal is an exception among them. See :func:`.stream.stream`."""
+        with _kit_errors():
+            yield from stream(self._client.connection_pool, requests, parsed_replies)
+
+    def raw_replies(self, requests: Iterable[bytes]) -> Generator[bytearray, None, None]:
+        """Yield the bytes of the replies to each request of packed commands; close it if you leave it early.
+
+        Raises
+        ------
+        NoSocket
+            If redis-py does not show the sockets of its connections.
+        RedisUnreachable
+            If Redis goes away.
+        """
+        receive = RawReplies()
+        marked = (Request(request + receive.mark, 1) for request in requests)
+        with _kit_errors():
+            yield from stream(self._client.connection_pool, marked, receive)
 
 
 @contextmanager

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 
+import numpy as np
 import pandas as pd
 import redis as redis_py
 
 from scraperkit.errors import ConfigError
 from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
+from scraperkit.timeseries.bulk_reads import read_newest, read_ranges
+from scraperkit.timeseries.commands import DAY_MS
 from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_cnpjs
 from scraperkit.timeseries.link import batched
-from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, StoredSample
+from scraperkit.timeseries.range_replies import MISSING, Ranges
+from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader
 
-SERIES_PER_READ = 48  # bounds memory: ten years of 48 series are 121,000 samples, 18 MB as Python lists
 _ADVICE = (
     "publish months first, as in Publisher(redis).publish(fund.months('2022-01')); "
     "TimeSeriesReader.funds() lists what is stored"
@@ -84,8 +88,12 @@ class TimeSeriesReader:
         """
         if metric not in METRICS:
             raise ConfigError(f"metric: {str(metric)[:40]!r} is none; take one of {', '.join(METRICS)}")
-        wanted, series = self._read(cnpjs, start, end, (metric,))
-        return frames.wide_frame(wanted, [of_fund[0] for of_fund in series])
+        wanted = self._wanted(cnpjs)
+        tables = [
+            frames.align(np.maximum(found.counts, 0), found.timestamps // DAY_MS, found.values)
+            for found in self._read(wanted, start, end, (metric,))
+        ]
+        return frames.wide_frame(wanted, tables)
 
     def quotes(self, cnpjs: Funds | None = None, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
         """Return every metric, one row for each fund and day.
@@ -109,9 +117,16 @@ class TimeSeriesReader:
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
-        wanted, series = self._read(cnpjs, start, end, METRICS)
-        ordered = sorted(zip(wanted, series, strict=True), key=lambda pair: pair[0])
-        return frames.tidy_frame([cnpj for cnpj, _ in ordered], [frames.align(of_fund) for _, of_fund in ordered])
+        wanted = sorted(self._wanted(cnpjs))
+        tables: list[tuple[Days, Values]] = []
+        for found in self._read(wanted, start, end, METRICS):
+            counts = np.maximum(found.counts, 0).reshape(-1, len(METRICS))
+            days, at = found.timestamps // DAY_MS, 0
+            for of_fund in counts:
+                until = at + int(of_fund.sum())
+                tables.append(frames.align(of_fund, days[at:until], found.values[at:until]))
+                at = until
+        return frames.tidy_frame(wanted, tables)
 
     def last(self, cnpjs: Funds | None = None) -> pd.DataFrame:
         """Return the newest day stored of each fund.
@@ -131,11 +146,14 @@ class TimeSeriesReader:
             If nothing is stored for one of `cnpjs`; names all of them.
         """
         wanted = self._wanted(cnpjs)
-        newest: dict[str, dict[str, StoredSample]] = {}
-        for some in batched(wanted, FUNDS_PER_PIPELINE):
-            newest |= self._rows.newest(some)
-        self._rows.refuse([cnpj for cnpj in wanted if cnpj not in newest])
-        return frames.last_frame(wanted, [newest[cnpj] for cnpj in wanted])
+        newest: list[tuple[Days, Values]] = []
+        for found in self._seen(read_newest(self._rows, wanted)):
+            is_there = found.counts > 0
+            days = np.full(is_there.size, -1)
+            values = np.full(is_there.size, np.nan)
+            days[is_there], values[is_there] = found.timestamps // DAY_MS, found.values
+            newest.append((days.reshape(-1, len(METRICS)), values.reshape(-1, len(METRICS))))
+        return frames.last_frame(wanted, newest)
 
     def funds(self) -> pd.DataFrame:
         """Return what is stored: a row for each fund that has series.
@@ -154,19 +172,19 @@ class TimeSeriesReader:
         return sorted(self._rows.stored()) if cnpjs is None else wanted_cnpjs(cnpjs)
 
     def _read(
-        self, cnpjs: Funds | None, start: Day | None, end: Day | None, metrics: Sequence[str]
-    ) -> tuple[list[str], list[list[tuple[Days, Values]]]]:
-        """Return the CNPJs, and for each the days and values of each metric."""
+        self, wanted: Sequence[str], start: Day | None, end: Day | None, metrics: Sequence[str]
+    ) -> Iterator[Ranges]:
         first, last = frames.window(start, end)
-        wanted = self._wanted(cnpjs)
-        series: list[list[tuple[Days, Values]]] = []
+        return self._seen(read_ranges(self._rows, wanted, metrics, first, last))
+
+    def _seen(self, reads: Generator[tuple[list[str], Ranges], None, None]) -> Iterator[Ranges]:
+        """Yield what is read; then refuse the funds of which nothing is stored."""
         unseen: list[str] = []
-        for some in batched(wanted, max(1, SERIES_PER_READ // len(metrics))):
-            for cnpj, found in zip(some, self._rows.ranges(some, metrics, first, last), strict=True):
-                series.append([frames.days_and_values(samples or []) for samples in found])
-                if all(samples is None for samples in found):
-                    unseen.append(cnpj)
+        with closing(reads):
+            for some, found in reads:
+                is_missing = np.all(found.counts.reshape(len(some), -1) == MISSING, axis=1)
+                unseen += [some[place] for place in np.flatnonzero(is_missing).tolist()]
+                yield found
         if unseen:
             stored = {cnpj for some in batched(unseen, FUNDS_PER_PIPELINE) for cnpj in self._rows.stored(some)}
             self._rows.refuse([cnpj for cnpj in unseen if cnpj not in stored])
-        return wanted, series

@@ -65,12 +65,12 @@ class RowReader:
 
     def __init__(self, redis: redis_py.Redis, namespace: str | None = None, *, advice: str) -> None:
         self.keys = keys_of(namespace)
-        self._link = Link(redis)
+        self.link = Link(redis)
         self._advice = advice
 
     def stored(self, cnpjs: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> set[str]:
         """Return the CNPJs, of these or of all, that have a series."""
-        names = self._link.send("TS.QUERYINDEX", *self._filters(cnpjs, metrics))
+        names = self.link.send("TS.QUERYINDEX", *self._filters(cnpjs, metrics))
         start = self.keys.series("", "").partition("}")[0]
         return {fund_of(name) for name in names if name.startswith(start)}
 
@@ -78,7 +78,7 @@ class RowReader:
         """Return what is stored of each of these funds."""
         found: list[StoredFund] = []
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):
-            replies = self._link.pipeline(
+            replies = self.link.pipeline(
                 [("HGETALL", self.keys.fund(cnpj)) for cnpj in some]
                 + [("TS.INFO", self.keys.series(cnpj, "quota")) for cnpj in some]
             )
@@ -89,7 +89,7 @@ class RowReader:
 
     def newest(self, cnpjs: Sequence[str]) -> dict[str, dict[str, StoredSample]]:
         """Return the newest sample of each metric, by CNPJ; a fund that is not stored is left out."""
-        reply = self._link.send("TS.MGET", "FILTER", *self._filters(cnpjs))
+        reply = self.link.send("TS.MGET", "FILTER", *self._filters(cnpjs))
         found = {}
         for cnpj in cnpjs:
             series = {metric: reply.get(self.keys.series(cnpj, metric)) for metric in METRICS}
@@ -99,7 +99,7 @@ class RowReader:
 
     def ranges(self, cnpjs: Sequence[str], metrics: Sequence[str], first: int, last: int) -> list[list[Any]]:
         """Return for each fund the samples of each metric from `first` to `last`; ``None`` where there is no series."""
-        reply = self._link.send("TS.MRANGE", first, last, "FILTER", *self._filters(cnpjs, metrics))
+        reply = self.link.send("TS.MRANGE", first, last, "FILTER", *self._filters(cnpjs, metrics))
         found = [[reply.pop(self.keys.series(cnpj, metric), None) for metric in metrics] for cnpj in cnpjs]
         return [[entry[-1] if entry else None for entry in entries] for entries in found]
 
@@ -127,7 +127,7 @@ class RowReader:
         return found[0] if found and until >= 0 else None
 
     def _one_series(self, cnpj: str, command: str, series: str, *words: str | int) -> list[StoredSample]:
-        is_there, is_known, found = self._link.pipeline(
+        is_there, is_known, found = self.link.pipeline(
             [("EXISTS", series), ("EXISTS", self.keys.fund(cnpj)), (command, series, *words)]
         )
         if not is_there:

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+import pandas as pd
 import redis as redis_py
+from tqdm.auto import tqdm
 
+from scraperkit.cnpj import normalize_cnpj
 from scraperkit.models import METRICS, DailyQuote, Fund
 from scraperkit.timeseries.commands import (
-    Command,
     add_commands,
     card_command,
     check_replies,
     create_commands,
-    fund_of,
     refused_funds,
     repair_commands,
     sample_count,
 )
+from scraperkit.timeseries.encode import pack
+from scraperkit.timeseries.frame_writes import FrameChunk, checked_metrics, frame_chunks
 from scraperkit.timeseries.frames import Funds, wanted_cnpjs
 from scraperkit.timeseries.link import Link, batched, keys_of
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE
+from scraperkit.timeseries.stream import Request
 
 QUOTES_PER_PIPELINE = 5_000
+_MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
 
 
 class SeriesStore:
@@ -75,11 +81,85 @@ class SeriesStore:
 
     def _write_some(self, quotes: Iterable[DailyQuote]) -> int:
         commands = add_commands(self._keys, quotes)
-        refused = refused_funds(commands, self._link.pipeline(commands))
+        self._settle(commands, self._link.write(commands))
+        return sample_count(commands)
+
+    def _settle(self, commands: Sequence[bytes], replies: Sequence[Any]) -> None:
+        """Create the series that were missing and write to them again; raise what Redis still refuses."""
+        refused = refused_funds(commands, replies)
         if refused:
             again = repair_commands(self._keys, commands, refused)
-            check_replies(again, self._link.pipeline(again))
-        return sample_count(commands)
+            check_replies(again, self._link.write(again))
+
+    def write_frame(self, quotes: pd.DataFrame, *, replace: bool = False) -> int:
+        """Write a frame of quotes, creating the series that are missing, and return the number of samples written.
+
+        This is the fast way to write many quotes. The whole frame is checked before anything is written, then sent
+        about 5,000 rows at a time, so losing Redis may leave earlier rows written; writing all again is safe. If it
+        takes longer than a second, a progress bar is shown in terminals and notebooks.
+
+        Parameters
+        ----------
+        quotes : pandas.DataFrame
+            The columns of :meth:`TimeSeriesReader.quotes`: ``cnpj``, ``date`` and at least one metric, in any order.
+            ``NaN``, ``<NA>`` and ``None`` are not written. Of a point in time only the day counts. If a day occurs
+            twice, the later row wins.
+        replace : bool
+            Whether each month of a fund in the frame replaces what is stored of it: days without a row, and metrics
+            without a value, are removed. Metrics that the frame has no column of are left as they are. Readers see a
+            month as it was or as it is now, never in between.
+
+        Raises
+        ------
+        ConfigError
+            If a column is missing or unknown, or a CNPJ is invalid.
+        StoreError
+            If a value is not a finite number, a day is before 1970, or Redis refuses a sample; names series and day.
+        RedisUnreachable
+            If Redis goes away.
+
+        Examples
+        --------
+        >>> copy = SeriesStore(connect(), namespace="copy")  # doctest: +SKIP
+        >>> copy.write_frame(TimeSeriesReader(connect()).quotes())  # doctest: +SKIP
+        3012
+        """
+        metrics = checked_metrics(quotes)
+        cnpjs: dict[str, None] = {}
+        for chunk in frame_chunks(self._keys, quotes, metrics):
+            cnpjs.update(dict.fromkeys(chunk.cnpjs))
+        with tqdm(total=len(quotes), unit="row", desc="writing", delay=1, disable=None, dynamic_ncols=True) as bar:
+            self._create_missing(cnpjs)
+            return sum(self._write_chunks(frame_chunks(self._keys, quotes, metrics, replace), replace, bar))
+
+    def _write_chunks(self, chunks: Iterable[FrameChunk], replace: bool, bar: Any) -> Iterator[int]:
+        sent: list[tuple[FrameChunk, list[bytes]]] = []
+
+        def requests() -> Iterator[Request]:
+            for chunk in chunks:
+                commands = chunk.add_commands(self._keys)
+                if replace:
+                    commands = [*chunk.delete_commands(self._keys), *commands]
+                sent.append((chunk, commands))
+                wrapped = [_MULTI, *commands, _EXEC] if replace else commands
+                yield Request(b"".join(wrapped), len(wrapped))
+
+        for replies in self._link.stream(requests()):
+            chunk, commands = sent.pop(0)
+            if replace:
+                *_, executed = replies
+                replies = [executed] * len(commands) if isinstance(executed, Exception) else executed
+            self._settle(commands, replies)
+            bar.update(chunk.days.size)
+            yield chunk.samples
+
+    def _create_missing(self, cnpjs: Iterable[str]) -> None:
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            series = [tuple(self._keys.series(cnpj, metric) for metric in METRICS) for cnpj in some]
+            found = self._link.write([pack(("EXISTS", *names)) for names in series])
+            missing = [cnpj for cnpj, count in zip(some, found, strict=True) if count != len(METRICS)]
+            creates = [create for cnpj in missing for create in create_commands(self._keys, cnpj)]
+            check_replies(creates, self._link.write(creates))
 
     def save_fund(self, fund: Fund) -> None:
         """Write the card of one fund; see :meth:`save_funds`."""
@@ -100,9 +180,9 @@ class SeriesStore:
             If Redis goes away.
         """
         for some in batched(funds, FUNDS_PER_PIPELINE):
-            cards = [card_command(self._keys, fund) for fund in some]
-            creates = [create for card in cards for create in create_commands(self._keys, fund_of(str(card[1])))]
-            check_replies(cards + creates, self._link.pipeline(cards + creates))
+            commands = [pack(card_command(self._keys, fund)) for fund in some]
+            commands += [create for fund in some for create in create_commands(self._keys, normalize_cnpj(fund.cnpj))]
+            check_replies(commands, self._link.write(commands))
 
     def delete(self, cnpjs: Funds) -> int:
         """Delete all series and the card of these funds; return how many of the funds had any.
@@ -114,13 +194,15 @@ class SeriesStore:
         RedisUnreachable
             If Redis goes away.
         """
-        commands: list[Command] = [
-            (
-                *("UNLINK", self._keys.fund(cnpj), self._keys.months(cnpj)),
-                *(self._keys.series(cnpj, metric) for metric in METRICS),
+        commands = [
+            pack(
+                (
+                    *("UNLINK", self._keys.fund(cnpj), self._keys.months(cnpj)),
+                    *(self._keys.series(cnpj, metric) for metric in METRICS),
+                )
             )
             for cnpj in wanted_cnpjs(cnpjs)
         ]
-        replies = self._link.pipeline(commands)
+        replies = self._link.write(commands)
         check_replies(commands, replies)
         return sum(1 for removed in replies if removed)

@@ -30,6 +30,7 @@ from scraperkit.timeseries.commands import (
     refused_funds,
     sample_count,
 )
+from scraperkit.timeseries.encode import unpack
 from scraperkit.timeseries.link import Link
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
@@ -160,7 +161,7 @@ def test_series_deleted_meanwhile_are_created_again(store, reader, redis, namesp
 
 def test_more_than_one_pipeline_and_more_than_one_read(store, reader, monkeypatch):
     monkeypatch.setattr("scraperkit.timeseries.store.QUOTES_PER_PIPELINE", 7)
-    monkeypatch.setattr("scraperkit.timeseries.reader.SERIES_PER_READ", 4)
+    monkeypatch.setattr("scraperkit.timeseries.bulk_reads.SERIES_PER_READ", 4)
     monkeypatch.setattr("scraperkit.timeseries.reader.FUNDS_PER_PIPELINE", 3)
     cnpjs = [made_up_cnpj(f"{number:08d}0001") for number in range(11)]
     quotes = [quote(cnpj, f"2022-01-{day:02d}", float(day)) for cnpj in cnpjs for day in range(1, 6)]
@@ -228,14 +229,20 @@ def test_a_series_that_cannot_be_created_is_named_unless_it_is_there():
         check_replies(creates, [redis_py.ResponseError("NOPERM this user has no permissions")])
 
 
+def test_a_series_is_created_with_its_labels():
+    words = unpack(create_commands(KEYS, A)[5])
+    assert words[:2] == ["TS.CREATE", KEYS.series(A, "portfolio")]
+    assert words[-7:] == ["LABELS", "kit", "lesson", "metric", "portfolio", "cnpj", A]
+
+
 def test_no_command_mixes_funds_or_grows_beyond_1000_samples():
     quotes = [quote(cnpj, f"20{year}-01-{day:02d}", 1.0, net_worth=2.0, holders=3) for year in range(10, 60)
               for day in range(1, 11) for cnpj in (A, B)]  # fmt: skip
     commands = add_commands(KEYS, quotes)
     assert sample_count(commands) == 3_000
-    assert all((len(command) - 1) // 3 <= 1_000 for command in commands)
+    assert all(sample_count([command]) <= 1_000 for command in commands)
     for command in commands:
-        assert len({key.partition("}")[0] for key in command[1::3]}) == 1
+        assert len({key.partition("}")[0] for key in unpack(command)[1::3]}) == 1
 
 
 # ---------------------------------------------------------------- choosing what to read
@@ -562,11 +569,9 @@ def test_the_namespace_is_that_of_the_settings_unless_given(redis, monkeypatch):
     )
 )
 def test_align_puts_every_value_on_its_day(columns):
-    series = [
-        (np.array(sorted(column), dtype=np.int64), np.array([column[day] for day in sorted(column)], dtype=float))
-        for column in columns
-    ]
-    days, table = frames.align(series)
+    samples = [(day, column[day]) for column in columns for day in sorted(column)]
+    flat = np.array([day for day, _ in samples], dtype=np.int64), np.array([value for _, value in samples], dtype=float)
+    days, table = frames.align([len(column) for column in columns], *flat)
     assert days.tolist() == sorted({day for column in columns for day in column})
     for place, column in enumerate(columns):
         for row, day in enumerate(days.tolist()):

@@ -1,0 +1,219 @@
+"""Turn a frame of quotes into packed commands, one chunk of rows at a time; nothing here talks to a server."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scraperkit.cnpj import normalize_cnpj
+from scraperkit.errors import ConfigError, StoreError
+from scraperkit.keys import Keys
+from scraperkit.models import COLUMNS, METRICS
+from scraperkit.timeseries.commands import DAY_MS, day_number, stamp, unfit
+from scraperkit.timeseries.encode import cut_commands, pack, sample_lines, word
+
+ROWS_PER_CHUNK = 5_000  # at most 30,000 samples: 3 MB as commands
+_FIRST_DAY, _LAST_DAY = day_number(dt.date.min), day_number(dt.date.max)
+_EPOCH = dt.date(1970, 1, 1)
+Numbers = npt.NDArray[np.int64]
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class FrameChunk:
+    """Some rows of a frame, checked.
+
+    Attributes
+    ----------
+    cnpjs : list of str
+        The funds in these rows, normalized, in order of appearance.
+    codes, days : numpy.ndarray
+        For each row, the place of its fund in `cnpjs`, and its days since 1970.
+    values : numpy.ndarray
+        A row for each row and a column for each metric of `metrics`; NaN where there is no sample.
+    """
+
+    cnpjs: list[str]
+    codes: Numbers
+    days: Numbers
+    values: Values
+    metrics: Sequence[str]
+
+    @property
+    def samples(self) -> int:
+        """How many samples these rows hold."""
+        return int(np.count_nonzero(~np.isnan(self.values)))
+
+    def add_commands(self, keys: Keys) -> list[bytes]:
+        """Return the ``TS.MADD`` that write these rows, none of which mixes funds."""
+        row, column = np.nonzero(~np.isnan(self.values))
+        codes = self.codes[row]
+        names = _objects([word(keys.series(cnpj, metric).encode()) for cnpj in self.cnpjs for metric in self.metrics])
+        distinct, place = np.unique(self.days, return_inverse=True)
+        stamps = _objects(list(map(stamp, distinct.tolist())))
+        lines = sample_lines(
+            names[codes * len(self.metrics) + column].tolist(),
+            stamps[place[row]].tolist(),
+            self.values[row, column].tolist(),
+        )
+        ends = np.append(np.flatnonzero(np.diff(codes)) + 1, codes.size)
+        return cut_commands(lines, ends.tolist())
+
+    def delete_commands(self, keys: Keys) -> list[bytes]:
+        """Return the ``TS.DEL`` that empty each month that any of these rows is in, for its fund and all `metrics`."""
+        months = self.days.astype("datetime64[D]").astype("datetime64[M]")
+        found = np.unique(np.stack([self.codes, months.astype(np.int64)]), axis=1)
+        # Months that follow each other need one range.
+        starts = np.flatnonzero(np.any(np.diff(found, axis=1, prepend=-9) != [[0], [1]], axis=0))
+        ends = np.append(starts[1:], found.shape[1]) - 1
+        first = found[1, starts].astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+        after = (found[1, ends] + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+        return [
+            pack(("TS.DEL", keys.series(self.cnpjs[code], metric), day * DAY_MS, beyond * DAY_MS - 1))
+            for code, day, beyond in zip(found[0, starts].tolist(), first.tolist(), after.tolist(), strict=True)
+            for metric in self.metrics
+        ]
+
+
+def checked_metrics(frame: pd.DataFrame) -> list[str]:
+    """Return the metrics that a frame has columns of.
+
+    Raises
+    ------
+    ConfigError
+        If ``cnpj``, ``date`` or every metric is missing, or a column has an unknown or a repeated name.
+    """
+    if not isinstance(frame, pd.DataFrame):
+        raise ConfigError(f"quotes: expected a pandas.DataFrame, got {type(frame).__name__}")
+    names = [str(name) for name in frame.columns]
+    metrics = [metric for metric in METRICS if metric in names]
+    missing = [name for name in ("cnpj", "date") if name not in names] or ([] if metrics else [" or ".join(METRICS)])
+    if missing:
+        raise ConfigError(f"quotes: the frame has no column {missing[0]}; it needs cnpj, date and at least one metric")
+    if unknown := sorted({name for name in names if name not in COLUMNS or names.count(name) > 1}):
+        raise ConfigError(f"quotes: unknown or repeated column {unknown[0][:40]!r}; use only {', '.join(COLUMNS)}")
+    return metrics
+
+
+def frame_chunks(
+    keys: Keys, frame: pd.DataFrame, metrics: Sequence[str], whole_months: bool = False
+) -> Iterator[FrameChunk]:
+    """Yield the rows of a frame, about 5,000 at a time.
+
+    Parameters
+    ----------
+    keys : Keys
+        For error messages.
+    frame : pandas.DataFrame
+    metrics : sequence of str
+        See :func:`checked_metrics`.
+    whole_months : bool
+        Whether to keep each fund's rows of a month in one chunk, whatever the order of the rows. This takes memory for
+        three numbers a row; otherwise only the chunk counts.
+
+    Raises
+    ------
+    ConfigError
+        If a CNPJ is invalid.
+    StoreError
+        If a day or a value cannot be stored; names the series and the day.
+    """
+    if not whole_months:
+        for start in range(0, len(frame), ROWS_PER_CHUNK):
+            yield _checked(keys, frame.iloc[start : start + ROWS_PER_CHUNK], metrics)
+        return
+    group = _month_groups(keys, frame, metrics)
+    order = np.argsort(group, kind="stable")
+    group = group[order]
+    start = 0
+    while start < len(frame):
+        end = min(start + ROWS_PER_CHUNK, len(frame))
+        end = int(np.searchsorted(group, group[end - 1], side="right"))
+        yield _checked(keys, frame.iloc[order[start:end]], metrics)
+        start = end
+
+
+def _month_groups(keys: Keys, frame: pd.DataFrame, metrics: Sequence[str]) -> Numbers:
+    """Return a number for each row that is the same for the rows of one fund and month, and ascends with both."""
+    group = np.empty(len(frame), dtype=np.int64)
+    place: dict[str, int] = {}
+    at = 0
+    for chunk in frame_chunks(keys, frame, metrics):
+        fund = np.array([place.setdefault(cnpj, len(place)) for cnpj in chunk.cnpjs], dtype=np.int64)
+        month = chunk.days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+        group[at : at + month.size] = fund[chunk.codes] * 1_000_000 + month
+        at += month.size
+    return group
+
+
+def _checked(keys: Keys, rows: pd.DataFrame, metrics: Sequence[str]) -> FrameChunk:
+    codes, found = pd.factorize(rows["cnpj"], use_na_sentinel=False)
+    normalized = [normalize_cnpj(cnpj) for cnpj in found]
+    cnpjs = list(dict.fromkeys(normalized))
+    if len(cnpjs) < len(normalized):  # the same CNPJ, with and without punctuation
+        place = {cnpj: number for number, cnpj in enumerate(cnpjs)}
+        codes = np.array([place[cnpj] for cnpj in normalized], dtype=np.int64)[codes]
+
+    def series(row: int, metric: str) -> str:
+        return keys.series(cnpjs[codes[row]], metric)
+
+    days = _days(rows["date"])
+    if (unfit_rows := np.flatnonzero((days < 0) | (days > _LAST_DAY))).size:
+        row = int(unfit_rows[0])
+        name, date = series(row, metrics[0]), rows["date"].iloc[row]
+        if not _FIRST_DAY <= days[row] <= _LAST_DAY:
+            raise StoreError(f"{name}: {str(date)[:30]!r} is not a day; use datetime.date or datetime64")
+        raise unfit(name, _EPOCH + dt.timedelta(days=int(days[row])), 0.0)
+    values = np.empty((len(rows), len(metrics)))
+    for column, metric in enumerate(metrics):
+        numbers, bad = _numbers(rows[metric])
+        if bad is not None:
+            date = _EPOCH + dt.timedelta(days=int(days[bad]))
+            raise unfit(series(bad, metric), date, rows[metric].iloc[bad])
+        values[:, column] = numbers
+    return FrameChunk(cnpjs, codes.astype(np.int64), days, values, metrics)
+
+
+def _days(column: pd.Series[Any]) -> Numbers:
+    """Return days since 1970, and a number far outside every range for what is not a day."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        column = column.dt.tz_localize(None)
+    if pd.api.types.is_datetime64_dtype(column.dtype):
+        return column.to_numpy().astype("datetime64[D]").astype(np.int64)
+    return np.array([_day(value) for value in column], dtype=np.int64)
+
+
+def _day(value: Any) -> int:
+    try:
+        return day_number(value)
+    except (AttributeError, TypeError, ValueError):
+        return np.iinfo(np.int64).min
+
+
+def _numbers(column: pd.Series[Any]) -> tuple[Values, int | None]:
+    """Return a column as floats, NaN where it has no value, and the first row whose value cannot be stored."""
+    is_numeric = pd.api.types.is_numeric_dtype(column.dtype)
+    present = column.notna().to_numpy()
+    if not is_numeric:
+        for row in np.flatnonzero(present).tolist():
+            try:
+                fits = not isinstance(column.iloc[row], str) and bool(np.isfinite(float(column.iloc[row])))
+            except (OverflowError, TypeError, ValueError):
+                fits = False
+            if not fits:
+                return np.empty(0), row
+    values = column.to_numpy(dtype=np.float64, na_value=np.nan)
+    infinite = np.flatnonzero(np.isinf(values))
+    return values, int(infinite[0]) if infinite.size else None
+
+
+def _objects(words: Sequence[bytes]) -> npt.NDArray[np.object_]:
+    array = np.empty(len(words), dtype=object)
+    array[:] = words
+    return array
