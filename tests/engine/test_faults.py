@@ -15,7 +15,7 @@ import pytest
 from chaos.processes import HANDS, WORK
 from chaos.proxy import Proxy
 from support.fakes import FUND, FakeSite, FlakySite, GatedSite, SteadySite
-from support.waiting import wait_until
+from support.waiting import wait_until, written_down
 from support.workers import QUICK
 
 from scraperkit.cli.exits import UNAVAILABLE
@@ -54,13 +54,6 @@ def leased_at(redis, keys: Keys) -> float:
         together.xpending_range(keys.jobs, keys.group, "-", "+", 1)
         (seconds, microseconds), (entry,) = together.execute()
     return seconds + microseconds / 1e6 - entry["time_since_delivered"] / 1000
-
-
-def written_down(redis) -> None:
-    """Wait until Redis has on its disk all that it has acknowledged: on a busy disk that may take a second."""
-    with redis.client() as one:
-        one.incr("written-down")
-        assert one.execute_command("WAITAOF", 1, 0, 60_000)[0] == 1
 
 
 def quick(publisher: Publisher) -> None:

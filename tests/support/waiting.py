@@ -33,3 +33,10 @@ def servers_below(folder: Path) -> list[str]:
         except psutil.Error:
             continue
     return found
+
+
+def written_down(redis) -> None:
+    """Wait until Redis has on its disk all that it has acknowledged: on a busy disk that may take a second."""
+    with redis.client() as one:
+        one.incr("written-down")
+        assert one.execute_command("WAITAOF", 1, 0, 60_000)[0] == 1
