@@ -97,7 +97,7 @@ class Keys:
         return f"scraperkit:robots:{site}"
 
     def worker(self, name: str) -> str:
-        """The hash that a worker keeps about itself; it expires after the heartbeat stops."""
+        """The card that a worker keeps about itself, as JSON; it expires after the heartbeat stops."""
         return f"{self.namespace}:worker:{name}"
 
     def batch(self, batch_id: str) -> str:
