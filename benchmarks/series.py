@@ -26,10 +26,10 @@ from scraperkit.keys import Keys
 from scraperkit.models import METRICS, DailyQuote
 from scraperkit.timeseries.commands import DAY_MS, create_commands
 from scraperkit.timeseries.frame_writes import frame_chunks
+from scraperkit.timeseries.link import RawReplies, Request, parsed_replies, stream
 from scraperkit.timeseries.range_replies import parse_ranges, range_commands
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
-from scraperkit.timeseries.stream import RawReplies, Request, parsed_replies, stream
 
 WRITE_TIMES, READ_TIMES, SHARE_OF_BYTES = 2.5, 2.2, 0.5
 FIRST_DAY = dt.date(2015, 1, 2)

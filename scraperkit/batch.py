@@ -24,7 +24,7 @@ from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
-from scraperkit.lua.state import COUNTERS
+from scraperkit.lua.scripts import COUNTERS
 from scraperkit.models import Month
 from scraperkit.view import COLOURS, Bar, NotebookRepr, Table, View
 

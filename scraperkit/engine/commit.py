@@ -16,7 +16,7 @@ from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import Session
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.lua import scripts
-from scraperkit.lua.state import label
+from scraperkit.lua.scripts import label
 from scraperkit.models import iso_month
 from scraperkit.timeseries.commands import (
     add_commands,
@@ -24,7 +24,7 @@ from scraperkit.timeseries.commands import (
     refused_funds,
     repair_commands,
 )
-from scraperkit.timeseries.stream import send_packed
+from scraperkit.timeseries.link import send_packed
 
 log = logging.getLogger(__name__)
 # Nothing of these is ever tried again, so nothing needs their message.

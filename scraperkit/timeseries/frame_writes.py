@@ -15,8 +15,7 @@ from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.keys import Keys
 from scraperkit.models import COLUMNS, METRICS
-from scraperkit.timeseries.commands import DAY_MS, day_number, stamp, unfit
-from scraperkit.timeseries.encode import cut_commands, pack, sample_lines, word
+from scraperkit.timeseries.commands import DAY_MS, cut_commands, day_number, pack, sample_lines, stamp, unfit, word
 
 ROWS_PER_CHUNK = 5_000  # at most 30,000 samples: 3 MB as commands
 _FIRST_DAY, _LAST_DAY = day_number(dt.date.min), day_number(dt.date.max)

@@ -1,22 +1,203 @@
-"""How the store and the reader of series talk to Redis."""
+"""How the store and the reader of series talk to Redis: redis-py connects; ready-made bytes may travel between.
+
+redis-py makes, authenticates, pools and retries the connection; only what travels on it is made and read elsewhere.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Generator, Iterable, Iterator, Sequence
+import secrets
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import redis as redis_py
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
 from scraperkit.errors import StoreError
 from scraperkit.keys import Keys
-from scraperkit.timeseries.commands import Command
-from scraperkit.timeseries.stream import RawReplies, Request, parsed_replies, stream
+from scraperkit.timeseries.commands import Command, pack, word
 
 T = TypeVar("T")
+_IN_FLIGHT = 2
+_RECEIVE_BYTES = 262_144
+_SOCKET = "_sock"  # the one private name of redis-py that the kit uses: nothing public gives bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Packed commands to send at once.
+
+    Attributes
+    ----------
+    packed : bytes
+        The commands, one after another.
+    replies : int
+        How many replies they get.
+    """
+
+    packed: bytes
+    replies: int
+
+
+def stream(pool: Any, requests: Iterable[Request], receive: Callable[[Any, Request], T]) -> Generator[T, None, None]:
+    """Yield what `receive` makes of the reply to each request, in order.
+
+    Each request is made and sent while the server works on the one before it, so two are in memory at a time. After a
+    lost connection, both are sent again as often as the client's retries allow: a request must be safe to repeat.
+    Close the generator if you leave it early. A connection with replies still to come never returns to the pool open.
+
+    Parameters
+    ----------
+    pool : redis.ConnectionPool
+    requests : iterable of Request
+    receive : callable
+        Takes a connection and a request, and reads all replies to the request from the connection.
+
+    Raises
+    ------
+    redis.RedisError
+        If the connection fails after all retries, and whatever `requests` or `receive` raise.
+    """
+    upcoming, waiting, sent = iter(requests), deque[Request](), 0
+    connection = pool.get_connection()
+
+    def answer() -> T:
+        nonlocal sent
+        while sent < len(waiting):
+            # A health check would read replies that are not its own.
+            connection.send_packed_command([waiting[sent].packed], check_health=False)
+            sent += 1
+        return receive(connection, waiting[0])
+
+    def reconnect(_: Exception) -> None:
+        nonlocal sent
+        sent = 0
+        connection.disconnect()
+
+    try:
+        waiting.extend(islice(upcoming, _IN_FLIGHT))
+        while waiting:
+            answered = connection.retry.call_with_retry(answer, reconnect)
+            waiting.popleft()
+            sent -= 1
+            yield answered
+            waiting.extend(islice(upcoming, 1))
+    finally:
+        if waiting:
+            connection.disconnect()
+        pool.release(connection)
+
+
+async def send_packed(pool: Any, commands: Sequence[bytes]) -> list[Any]:
+    """Return the reply to each packed command, sent over a connection of an asyncio pool, without retries.
+
+    A refusal is an exception among the replies. A connection with replies still to come never returns to the pool open.
+
+    Raises
+    ------
+    redis.ConnectionError, redis.TimeoutError
+        If the connection fails.
+    """
+    connection = await pool.get_connection()
+    replies: list[Any] = []
+    try:
+        await connection.send_packed_command(b"".join(commands))
+        while len(replies) < len(commands):
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        return replies
+    finally:
+        if len(replies) < len(commands):
+            await connection.disconnect(nowait=True)
+        await pool.release(connection)
+
+
+def parsed_replies(connection: Any, request: Request) -> list[Any]:
+    """Receive replies as redis-py parses them; a refusal is an exception among them."""
+    return [_parsed_reply(connection) for _ in range(request.replies)]
+
+
+class RawReplies:
+    """Receives the bytes of replies up to the reply to a ``PING`` that carries a word nobody else knows.
+
+    redis-py has no public way to read bytes from a connection, so this reads its socket. Nothing of a reply is in
+    redis-py's own buffer: a connection from the pool has no unread data, and only this object reads until it returns.
+
+    Attributes
+    ----------
+    mark : bytes
+        The ``PING``, to be the last command of each request.
+    """
+
+    def __init__(self) -> None:
+        secret = secrets.token_hex(16)
+        self.mark = pack(("PING", secret))
+        self._end = word(secret.encode()) + b"\r\n"
+        self._socket: Any = None
+        self._received = bytearray()
+
+    def __call__(self, connection: Any, _: Request) -> bytearray:
+        """Return the next reply, without the mark.
+
+        Raises
+        ------
+        redis.ConnectionError, redis.TimeoutError
+            If the connection ends before the reply does.
+        """
+        sock = socket_of(connection)
+        if sock is not self._socket:  # reconnected: what the old connection left is worth nothing
+            self._socket, self._received = sock, bytearray()
+        received, searched = self._received, 0
+        buffer = memoryview(bytearray(_RECEIVE_BYTES))
+        while (end := received.find(self._end, searched)) < 0:
+            searched = max(0, len(received) - len(self._end))
+            try:
+                count = sock.recv_into(buffer)
+            except TimeoutError as error:
+                raise RedisTimeoutError("Timeout reading from socket") from error
+            except OSError as error:
+                raise RedisConnectionError(f"Error while reading from socket: {error}") from error
+            if not count:
+                raise RedisConnectionError("Connection closed by server")
+            received += buffer[:count]
+        self._received = received[end + len(self._end) :]
+        del received[end:]
+        return received
+
+
+def socket_of(connection: Any) -> Any:
+    """Return the socket of a connected redis-py connection.
+
+    Raises
+    ------
+    NoSocket
+        If this redis-py keeps it elsewhere.
+    """
+    sock = getattr(connection, _SOCKET, None)
+    if not hasattr(sock, "recv_into"):
+        raise NoSocket(f"{type(connection).__name__} does not show its socket")
+    return sock
+
+
+class NoSocket(Exception):
+    """redis-py keeps its sockets in another place than this module knows."""
+
+
+def _parsed_reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 class Link:

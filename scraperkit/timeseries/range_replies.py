@@ -23,7 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from scraperkit.timeseries.encode import pack, word
+from scraperkit.timeseries.commands import pack, word
 
 Numbers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]

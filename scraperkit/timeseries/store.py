@@ -16,16 +16,15 @@ from scraperkit.timeseries.commands import (
     card_command,
     check_replies,
     create_commands,
+    pack,
     refused_funds,
     repair_commands,
     sample_count,
 )
-from scraperkit.timeseries.encode import pack
 from scraperkit.timeseries.frame_writes import FrameChunk, checked_metrics, frame_chunks
 from scraperkit.timeseries.frames import Funds, wanted_cnpjs
-from scraperkit.timeseries.link import Link, batched, keys_of
+from scraperkit.timeseries.link import Link, Request, batched, keys_of
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE
-from scraperkit.timeseries.stream import Request
 
 QUOTES_PER_PIPELINE = 5_000
 _MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))

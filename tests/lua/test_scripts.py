@@ -18,7 +18,7 @@ from scraperkit.connection import async_client, sibling
 from scraperkit.deadletters import DeadLetters
 from scraperkit.errors import MonthNotOffered
 from scraperkit.lua import scripts
-from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
+from scraperkit.lua.scripts import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 

@@ -22,7 +22,8 @@ from scraperkit.connection import connect, sibling
 from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import RedisUnreachable, ScraperKitWarning
 from scraperkit.models import METRICS, DailyQuote
-from scraperkit.timeseries import bulk_reads, stream
+from scraperkit.timeseries import link
+from scraperkit.timeseries import reader as reading
 from scraperkit.timeseries.range_replies import ReplyError
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
@@ -54,7 +55,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     def parse(*_: object) -> None:
         raise ReplyError("told so")
 
-    monkeypatch.setattr(bulk_reads, "parse_ranges", parse)
+    monkeypatch.setattr(reading, "parse_ranges", parse)
 
 
 def connections_in_use(client: redis_py.Redis) -> int:
@@ -83,7 +84,7 @@ def test_both_roads_give_the_same_frames(store, reader, written, series):
     try:
         store.write(written)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(bulk_reads, "SERIES_PER_READ", series)
+            patch.setattr(reading, "SERIES_PER_READ", series)
             fast = read()
             slow(patch)
             with warnings.catch_warnings():
@@ -109,9 +110,9 @@ def test_the_slow_road_goes_on_where_the_fast_one_ended(store, reader, monkeypat
     for cnpj in (A, B, C):
         store.write(january(cnpj))
     whole = reader.prices([C, A, B])
-    monkeypatch.setattr(bulk_reads, "SERIES_PER_READ", 1)
-    monkeypatch.setattr(bulk_reads, "SAMPLES_PER_READ", 1)
-    parse, calls = bulk_reads.parse_ranges, []
+    monkeypatch.setattr(reading, "SERIES_PER_READ", 1)
+    monkeypatch.setattr(reading, "SAMPLES_PER_READ", 1)
+    parse, calls = reading.parse_ranges, []
 
     def parse_twice(*args):
         calls.append(1)
@@ -119,17 +120,17 @@ def test_the_slow_road_goes_on_where_the_fast_one_ended(store, reader, monkeypat
             raise ReplyError("told so")
         return parse(*args)
 
-    monkeypatch.setattr(bulk_reads, "parse_ranges", parse_twice)
+    monkeypatch.setattr(reading, "parse_ranges", parse_twice)
     with pytest.warns(ScraperKitWarning):
         pd.testing.assert_frame_equal(reader.prices([C, A, B]), whole)
     assert len(calls) == 3
 
 
 def test_redis_py_still_shows_its_sockets(redis, store, reader):
-    """The one private name that is used; if this fails, read redis-py's changes and `stream.socket_of`."""
+    """The one private name that is used; if this fails, read redis-py's changes and `link.socket_of`."""
     connection = redis.connection_pool.get_connection()
     try:
-        assert stream.socket_of(connection).recv_into
+        assert link.socket_of(connection).recv_into
     finally:
         redis.connection_pool.release(connection)
 
@@ -137,7 +138,7 @@ def test_redis_py_still_shows_its_sockets(redis, store, reader):
 def test_without_a_socket_the_slow_road_takes_over(redis, store, reader, monkeypatch):
     store.write(january())
     whole = reader.quotes()
-    monkeypatch.setattr(stream, "_SOCKET", "_elsewhere")
+    monkeypatch.setattr(link, "_SOCKET", "_elsewhere")
     with pytest.warns(ScraperKitWarning, match="Connection does not show its socket"):
         pd.testing.assert_frame_equal(reader.quotes(), whole)
     assert connections_in_use(redis) == 0
@@ -219,9 +220,9 @@ def test_an_interrupt_leaves_no_half_read_connection(proxy, namespace, store, re
 def test_leaving_early_leaves_no_half_read_connection(redis, namespace, store, reader, monkeypatch):
     for cnpj in (A, B, C):
         store.write(january(cnpj))
-    monkeypatch.setattr(bulk_reads, "SERIES_PER_READ", 1)
-    monkeypatch.setattr(bulk_reads, "SAMPLES_PER_READ", 1)
-    reads = bulk_reads.read_ranges(reader._rows, [A, B, C], ("quota",), 0, 2**42)
+    monkeypatch.setattr(reading, "SERIES_PER_READ", 1)
+    monkeypatch.setattr(reading, "SAMPLES_PER_READ", 1)
+    reads = reading.read_ranges(reader._rows, [A, B, C], ("quota",), 0, 2**42)
     next(reads)
     assert connections_in_use(redis) == 1
     reads.close()

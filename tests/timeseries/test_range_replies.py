@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scraperkit.timeseries.encode import pack
+from scraperkit.timeseries.commands import pack
 from scraperkit.timeseries.range_replies import MISSING, ReplyError, parse_ranges, range_commands
 
 MISSING_LINE = b"-ERR TSDB: the key does not exist\r\n"

@@ -29,8 +29,8 @@ from scraperkit.timeseries.commands import (
     first_card_commands,
     refused_funds,
     sample_count,
+    unpack,
 )
-from scraperkit.timeseries.encode import unpack
 from scraperkit.timeseries.link import Link
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
@@ -161,7 +161,7 @@ def test_series_deleted_meanwhile_are_created_again(store, reader, redis, namesp
 
 def test_more_than_one_pipeline_and_more_than_one_read(store, reader, monkeypatch):
     monkeypatch.setattr("scraperkit.timeseries.store.QUOTES_PER_PIPELINE", 7)
-    monkeypatch.setattr("scraperkit.timeseries.bulk_reads.SERIES_PER_READ", 4)
+    monkeypatch.setattr("scraperkit.timeseries.reader.SERIES_PER_READ", 4)
     monkeypatch.setattr("scraperkit.timeseries.reader.FUNDS_PER_PIPELINE", 3)
     cnpjs = [made_up_cnpj(f"{number:08d}0001") for number in range(11)]
     quotes = [quote(cnpj, f"2022-01-{day:02d}", float(day)) for cnpj in cnpjs for day in range(1, 6)]

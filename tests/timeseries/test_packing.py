@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scraperkit.timeseries.encode import cut_commands, float_texts, pack, sample_lines, unpack, word
+from scraperkit.timeseries.commands import cut_commands, float_texts, pack, sample_lines, unpack, word
 
 finite = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**63), 2**63)
 samples = st.lists(st.tuples(st.text(min_size=1), st.integers(0, 10**13), finite), min_size=1)
