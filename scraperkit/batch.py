@@ -26,9 +26,9 @@ from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
 from scraperkit.lua.scripts import COUNTERS
 from scraperkit.models import Month
-from scraperkit.view import COLOURS, Bar, NotebookRepr, Table, View
+from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 
-_POLL = 0.1
+_LOOK_EVERY = 0.1
 _LOOK_FOR_LOST = 1.0
 _SHOWN_FAILURES = 5
 _TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
@@ -85,7 +85,7 @@ class BatchStatus(NotebookRepr):
 
     def bar(self) -> Bar:
         """Return the counts as a bar, for a notebook."""
-        return Bar(self.published, {name: getattr(self, name) for name in COLOURS})
+        return Bar(self.published, {name: getattr(self, name) for name in STATE_COLOURS})
 
 
 class Batch(NotebookRepr):
@@ -170,7 +170,7 @@ class Batch(NotebookRepr):
                 raise_engine_error(self.keys.namespace)
                 if deadline is not None and time.monotonic() > deadline:
                     raise BatchTimeout(f"not finished after {timeout:g} s: {status}; call wait() again to keep waiting")
-                time.sleep(_POLL)
+                time.sleep(_LOOK_EVERY)
             shown = not bar.disable
         if shown and (status.failed or status.lost):
             self._tell_failures()

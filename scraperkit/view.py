@@ -12,7 +12,7 @@ from typing import Any
 
 _LINE = "1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.4))"
 _FAINT = "var(--jp-ui-font-color2, inherit)"
-COLOURS = {
+STATE_COLOURS = {
     "done": "var(--jp-brand-color1, #1976d2)",
     "failed": "var(--jp-error-color1, #d32f2f)",
     "lost": "var(--jp-warn-color1, #f57c00)",
@@ -73,7 +73,7 @@ class Bar:
         """Return the bar as HTML, with a text label for screen readers."""
         told = f"{self.parts.get('done', 0)} of {self.whole} done"
         parts = "".join(
-            f"<div style='width: {100 * count / max(1, self.whole):.4g}%; background: {COLOURS[name]}'></div>"
+            f"<div style='width: {100 * count / max(1, self.whole):.4g}%; background: {STATE_COLOURS[name]}'></div>"
             for name, count in self.parts.items()
             if count
         )

@@ -26,7 +26,7 @@ from scraperkit.timeseries.rows import RowReader
 log = logging.getLogger(__name__)
 SITE_PATIENCE = 20.0  # seconds: a caller waits on the other side
 READ_TIMEOUT = 10.0
-SOCKET_TIMEOUT = 3.0
+READ_TIMEOUT = 3.0
 KNOWN_FUNDS = 4_096
 KNOWN_SECONDS = 600.0
 _TRY_AGAIN = 0.5
@@ -115,7 +115,7 @@ class Backend:
             with connect(self._redis_url) as first:
                 # Two tries more are safe: what is published twice counts once.
                 retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2)
-                client = sibling(first, socket_timeout=SOCKET_TIMEOUT, retry=retry)
+                client = sibling(first, socket_timeout=READ_TIMEOUT, retry=retry)
         except RedisError as error:
             # All who wait for the lock are told the same, rather than each trying in turn.
             self._refused = time.monotonic() + _TRY_AGAIN, error

@@ -22,7 +22,7 @@ from scraperkit.batch import Batch, BatchStatus
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 SHOWN_FAILURES = 100
-POLL = 0.25  # seconds between looks at a batch that somebody watches
+LOOK_EVERY = 0.25  # seconds between looks at a batch that somebody watches
 WATCHERS = 100  # each of them asks Redis several times a second
 HEARTBEAT = 15.0  # seconds after which a line goes out though nothing happened, so that no proxy hangs up
 _LATER = {"Retry-After": "10"}
@@ -35,7 +35,7 @@ _EVENT = {
         "data": {"type": "string", "contentMediaType": "application/json"},
     },
 }
-_EVENTS = """event: progress
+_EVENT_STREAM_EXAMPLE = """event: progress
 data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":4,"failed":0,"lost":0,"cancelled":0,\
 "pending":8,"finished":false}
 
@@ -83,7 +83,7 @@ async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
     response_class=StreamingResponse,  # the framework takes an EventSourceResponse here for a generator's
     responses={
         200: {
-            "content": {"text/event-stream": {"schema": _EVENT, "example": _EVENTS}},
+            "content": {"text/event-stream": {"schema": _EVENT, "example": _EVENT_STREAM_EXAMPLE}},
             "description": "Events `progress`, and at the end `finished`; the data of each are a Progress, in JSON",
         }
     },
@@ -114,7 +114,7 @@ async def _watch(running: Running, progress: Progress) -> AsyncIterator[bytes]:
     yield _event_of(progress)
     sent_at = time.monotonic()
     while not progress.finished:
-        with anyio.move_on_after(POLL):
+        with anyio.move_on_after(LOOK_EVERY):
             await running.stopping.wait()
             return
         try:

@@ -13,7 +13,7 @@ from scraperkit.config import Settings
 from scraperkit.errors import ConfigError
 
 log = logging.getLogger(__name__)
-_KEY = re.compile(r"[!-+\--~]{16,200}", re.ASCII)
+_API_KEY = re.compile(r"[!-+\--~]{16,200}", re.ASCII)
 _LONGEST_FILE = 100_000
 
 
@@ -99,7 +99,7 @@ class Keyring:
 
 def _hashes(keys: Iterable[str], setting: str) -> list[bytes]:
     keys = list(keys)
-    if not all(_KEY.fullmatch(key) for key in keys):
+    if not all(_API_KEY.fullmatch(key) for key in keys):
         raise ConfigError(
             f"{setting}: a key has 16 to 200 letters, digits and signs, and no space or comma; "
             "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"

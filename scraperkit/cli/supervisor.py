@@ -27,8 +27,8 @@ SLACK = 15.0
 _TICK = 0.25
 _AT_ONCE = 5.0  # a process that ends sooner, in seconds, counts as failing to start
 _LIVES = 5
-_FIRST_PAUSE = 0.5
-_LONGEST_PAUSE = 30.0
+_FIRST_RESTART_AFTER = 0.5
+_LONGEST_RESTART_AFTER = 30.0
 _STOOD_STILL = 5.0
 
 
@@ -62,14 +62,14 @@ class Supervisor:
         One command for each process.
     stop_deadline : float
         Seconds that a stopping worker gives running jobs to finish.
-    silence : float
+    hung_after : float
         Seconds without output after which a worker is killed. Others own its jobs by then.
     """
 
-    def __init__(self, commands: Sequence[Sequence[str]], *, stop_deadline: float, silence: float) -> None:
+    def __init__(self, commands: Sequence[Sequence[str]], *, stop_deadline: float, hung_after: float) -> None:
         self._children = [_Child(command) for command in commands]
         self._stop_within = stop_deadline + SLACK
-        self._silence = silence
+        self._hung_after = hung_after
         self._selector = selectors.DefaultSelector()
         self._announced = False
         self._asked_to_stop = False
@@ -150,7 +150,7 @@ class Supervisor:
             if self._given_up is not None:
                 log.error("%s ended %s; giving up with exit code %d", who, _how(code), self._given_up)
                 return
-            pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** (child.deaths - 1))
+            pause = min(_LONGEST_RESTART_AFTER, _FIRST_RESTART_AFTER * 2 ** (child.deaths - 1))
             child.start_at = now + pause
             log.warning("%s ended %s; replacing it in %.1f s", who, _how(code), pause)
 
@@ -167,8 +167,8 @@ class Supervisor:
                 continue
             if excused:
                 child.heard_at = now
-            elif now - child.heard_at > self._silence:
-                log.error("%s has been silent for %.0f s; killing it", child.name, self._silence)
+            elif now - child.heard_at > self._hung_after:
+                log.error("%s has been silent for %.0f s; killing it", child.name, self._hung_after)
                 child.process.kill()
                 child.heard_at = now
 

@@ -61,7 +61,7 @@ def _supervise(processes: int, options: list[str], name: str | None) -> int:
     # Without -P, -m would also import modules from the current folder.
     start = [sys.executable, "-P", "-m", "scraperkit", "work", "--supervised", *options]
     commands = [[*start, *(["--name", f"{name}-{number + 1}"] if name else [])] for number in range(processes)]
-    supervisor = Supervisor(commands, stop_deadline=settings.stop_deadline, silence=settings.lease)
+    supervisor = Supervisor(commands, stop_deadline=settings.stop_deadline, hung_after=settings.lease)
     return supervisor.run()
 
 

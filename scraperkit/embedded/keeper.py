@@ -35,7 +35,7 @@ from typing import Any
 
 from scraperkit.embedded.state import ADDRESS, LOG, PINNED, QUIET_END, State, end_orphan, info, lock, open_lock
 
-POLL = 0.5
+CHECK_EVERY = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
 STEADY = 30.0
 _PORTS_TRIED = 5
@@ -160,7 +160,7 @@ class Keeper:
     def _stay(self) -> None:
         backoff, started = FIRST_BACKOFF, time.monotonic()
         while not self.stopping and not self._idle():
-            self._sleep(POLL)
+            self._sleep(CHECK_EVERY)
             if self.stopping or (self._child is not None and self._child.poll() is None):
                 continue
             say(f"the server ended with {self._child.returncode if self._child else 'an error'}")

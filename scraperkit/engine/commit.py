@@ -16,7 +16,6 @@ from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import Session
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.lua import scripts
-from scraperkit.lua.scripts import label
 from scraperkit.models import iso_month
 from scraperkit.timeseries.commands import (
     add_commands,
@@ -54,8 +53,7 @@ class Committer:
         noted, answers = await scripts.commit(
             self._client,
             self._keys,
-            **self._columns(stored),
-            error=errors,
+            jobs=list(map(self._settlement, stored, errors)),
             events=_events(stored, errors, self._card.instance),
             notes=notes,
             consumer=self._card.name,
@@ -74,21 +72,21 @@ class Committer:
                 log.warning("%s: %s: %s", about, answer, error)
         return answers
 
-    def _columns(self, results: Sequence[Result]) -> dict[str, Any]:
-        keys, jobs = self._keys, [result.job for result in results]
-        outcomes = [result.outcome for result in results]
-        requests = [job.request for job in jobs]
-        return {
-            "entry": [job.entry_id for job in jobs],
-            "message_id": [job.message_id for job in jobs],
-            "outcome": outcomes,
-            "exclusive": [job.claiming for job in jobs],
-            "jitter": [0.0 if word in _SETTLED else random.random() for word in outcomes],
-            "message": ["" if word in _SETTLED else job.raw for word, job in zip(outcomes, jobs, strict=True)],
-            "claim": ["" if job.entry_id else keys.claim(job.message_id) for job in jobs],
-            "batch": [keys.batch(request.batch_id) if request and request.batch_id else "" for request in requests],
-            "label": [label(request.document, request.month_year) if request else "- -" for request in requests],
-        }
+    def _settlement(self, result: Result, error: str) -> scripts.Settlement:
+        job, request, outcome = result.job, result.job.request, result.outcome
+        is_over = outcome in _SETTLED
+        return scripts.Settlement(
+            job.entry_id,
+            "" if job.entry_id else self._keys.claim(job.message_id),
+            job.message_id,
+            self._keys.batch(request.batch_id) if request and request.batch_id else "",
+            scripts.label(request.document, request.month_year) if request else "- -",
+            outcome,
+            error,
+            "" if is_over else job.raw,
+            job.claiming,
+            0.0 if is_over else random.random(),
+        )
 
     async def _store(self, results: Sequence[Result]) -> Sequence[Result]:
         if any(result.quotes for result in results):

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from scraperkit.connection import SOCKET_TIMEOUT
 from scraperkit.engine.jobs import Job, read_message
 from scraperkit.engine.registry import Session, WorkerCard, redis_time
 from scraperkit.keys import DeliveryName, Keys
@@ -20,7 +21,6 @@ from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
 BLOCK = 1.0
-_SOCKET_TIMEOUT = 15.0
 _PENDING_READ = 10_000
 _SUSPECT_AFTER = 2
 _FEWEST_LIVES = 3
@@ -186,7 +186,7 @@ class PubSubDelivery:
         while len(self._unclaimed) < room:
             message = await self._pubsub.get_message(timeout=wait)
             if message is None:
-                await self._ask_for_a_sign_of_life()
+                await self._check_connection()
                 break
             self._asked_at, self._heard_at = None, time.monotonic()
             if message["type"] == "unsubscribe":
@@ -208,7 +208,7 @@ class PubSubDelivery:
         self._unclaimed.clear()
         return mine
 
-    async def _ask_for_a_sign_of_life(self) -> None:
+    async def _check_connection(self) -> None:
         """A connection may be dead and silent: ask the server, and give it up if no answer comes in time.
 
         Raises
@@ -217,13 +217,13 @@ class PubSubDelivery:
             If nothing has come for as long as a reply may take.
         """
         now = time.monotonic()
-        patience = self._client.connection_pool.connection_kwargs.get("socket_timeout") or _SOCKET_TIMEOUT
+        allowed = self._client.connection_pool.connection_kwargs.get("socket_timeout") or SOCKET_TIMEOUT
         if self._asked_at is None:
-            if now - self._heard_at > patience / 3:
+            if now - self._heard_at > allowed / 3:
                 self._asked_at = now
                 await self._pubsub.ping()
-        elif now - self._asked_at > patience:
-            raise RedisTimeoutError(f"nothing was heard on {self._keys.channel} for {patience:g} s")
+        elif now - self._asked_at > allowed:
+            raise RedisTimeoutError(f"nothing was heard on {self._keys.channel} for {allowed:g} s")
 
     async def _claim_all(self, jobs: Sequence[Job]) -> list[Job]:
         if not jobs:

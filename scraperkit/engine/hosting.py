@@ -19,7 +19,7 @@ from scraperkit.errors import WorkerError
 
 _START_SECONDS = 30.0
 _END_SECONDS = 15.0
-_POLL = 0.02
+_LOOK_AGAIN_AFTER = 0.02
 
 
 class Hosted(Protocol):
@@ -227,7 +227,7 @@ class WorkerProcess:
             if ended or time.monotonic() > deadline:
                 last = said[-1][:500] if said else "it printed nothing"
                 raise WorkerError(f"the worker process did not start: {last}")
-            time.sleep(_POLL)
+            time.sleep(_LOOK_AGAIN_AFTER)
 
     def _said(self) -> list[str]:
         assert self._log is not None  # noqa: S101

@@ -26,7 +26,7 @@ from scraperkit.lua import scripts
 log = logging.getLogger(__name__)
 MISSED_HEARTBEATS = 3
 _RETRIES_AT_ONCE = 500
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
+_WORKER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,7 @@ async def enter(client: Any, keys: Keys, settings: Settings, delivery: str, want
         If the wanted name does not fit, or a living worker still has it after the time in which a dead worker's
         would have become free.
     """
-    if wanted is not None and not _NAME.fullmatch(wanted):
+    if wanted is not None and not _WORKER_NAME.fullmatch(wanted):
         raise ConfigError(f"name: {wanted[:40]!r} does not fit a worker: letters, digits and _ . - only")
     host, token = this_host(), uuid.uuid4().hex[:8]
     ttl = settings.heartbeat * MISSED_HEARTBEATS
@@ -255,13 +255,13 @@ class Housekeeping:
         A message that every worker does for itself (fan-out) is dropped: no other worker waits for it.
         """
         entries = [job.entry_id for job in jobs if job.entry_id]
-        spoken = [(job.message_id, job.raw) for job in jobs if not job.entry_id and job.claiming]
-        if entries or spoken:
+        from_channel = [(job.message_id, job.raw) for job in jobs if not job.entry_id and job.claiming]
+        if entries or from_channel:
             back = await scripts.hand_back(
                 self._client,
                 self._keys,
                 entries=entries,
-                spoken=spoken,
+                from_channel=from_channel,
                 consumer=self._card.name,
                 instance=self._card.instance,
             )

@@ -7,8 +7,7 @@
 -- Every call from a script costs about as much as all the rest of a job, so what can be asked or told of many jobs at
 -- once is: states and histories are read before, and acknowledgements, states and counts written after.
 --
--- The jobs come as columns: entry ('' for Pub/Sub), message_id, outcome (done, failed, fatal, ignored), exclusive,
--- error, jitter (0 to 1), message ('' if done), claim, batch ('' for none), label; their events as lines in ARGV[2].
+-- The jobs come as one column for each field of `Settlement` in scripts.py, their events as lines in ARGV[2].
 -- Returns the settled outcome of each job: done, retry, failed, dead, ignored or superseded.
 local jobs, events, dead, retries, history = key(), key(), key(), key(), key()
 local now = now_ms()

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
 
 import redis as redis_py
 from pydantic_core import to_json
@@ -166,12 +166,12 @@ def publish(
     batch_ttl, claim_ttl : int
         Seconds that the batch is remembered, and those that a claim on a message of it is remembered once finished.
     """
-    spoken = delivery == "pubsub"
-    claims = [keys.claim(request.message_id) for request in requests] if spoken else []
+    on_channel = delivery == "pubsub"
+    claims = [keys.claim(request.message_id) for request in requests] if on_channel else []
     _, fewest = _run(
         client,
         "publish",
-        [keys.batch(batch_id), keys.channel if spoken else keys.jobs, *claims],
+        [keys.batch(batch_id), keys.channel if on_channel else keys.jobs, *claims],
         claims=len(claims),
         delivery=delivery,
         batch_ttl=batch_ttl,
@@ -246,20 +246,46 @@ class MonthsStored(NamedTuple):
         return _words("note_months", [keys.fund(self.cnpj), keys.months(self.cnpj)], self._asdict())
 
 
+class Settlement(NamedTuple):
+    """What is to be settled of one job; empty text where something does not apply.
+
+    Attributes
+    ----------
+    entry, claim : str
+        Where the message came from: its entry in the stream, or its key as a claimed message of the channel.
+    message_id : str
+    batch : str
+        The key of its batch.
+    label : str
+        What it is about; see :func:`label`.
+    outcome : str
+        done, ignored, failed, or fatal for what no further attempt can mend.
+    error : str
+    message : str
+        The message itself, where it may be needed again.
+    exclusive : bool
+        Whether the claim must be this worker's.
+    jitter : float
+        Where between half and all of the pause before the next attempt to be, from 0 to 1.
+    """
+
+    entry: str
+    claim: str
+    message_id: str
+    batch: str
+    label: str
+    outcome: str
+    error: str
+    message: str
+    exclusive: bool
+    jitter: float
+
+
 async def commit(
     client: Any,
     keys: Keys,
     *,
-    entry: Sequence[str],
-    message_id: Sequence[str],
-    outcome: Sequence[str],
-    exclusive: Sequence[bool],
-    error: Sequence[str],
-    jitter: Sequence[float],
-    message: Sequence[str],
-    claim: Sequence[str],
-    batch: Sequence[str],
-    label: Sequence[str],
+    jobs: Sequence[Settlement],
     events: Sequence[bytes],
     notes: Sequence[MonthsStored],
     consumer: str,
@@ -270,14 +296,13 @@ async def commit(
     backoff: float,
     backoff_limit: float,
 ) -> tuple[list[Any], list[str]]:
-    """Settle jobs, given as columns that ``commit.lua`` explains; return what became of each.
+    """Settle jobs, each with the JSON text of its event; return what became of each.
 
     What is to be noted of their funds is noted just before, in the same round trip; the replies to that come first, a
     refusal as an exception among them.
     """
-    given: dict[str, Any] = {"entry": entry, "message_id": message_id, "outcome": outcome, "exclusive": exclusive}
-    given |= {"error": error, "jitter": jitter, "message": message, "claim": claim, "batch": batch, "label": label}
-    given |= {
+    columns = dict(zip(Settlement._fields, zip(*jobs, strict=True), strict=True))
+    given = columns | {
         "group": keys.group,
         "consumer": consumer,
         "instance": instance,
@@ -287,7 +312,8 @@ async def commit(
         "backoff_ms": int(backoff * 1000),
         "longest_backoff_ms": int(backoff_limit * 1000),
     }
-    control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history]
+    named = dict.fromkeys(name for job in jobs for name in (job.batch, job.claim) if name)
+    control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history, *named]
     calls = [*(note.call(keys) for note in notes), _words("commit", control, given, b"\n".join(events))]
     *noted, answers = await _run_together(client, ["note_months", "commit"], calls)
     if isinstance(answers, Exception):
@@ -323,7 +349,7 @@ async def renew(
 
 async def feed_due(client: Any, keys: Keys, most: int) -> int:
     """Put at most `most` retries that are due back into the stream; return how many."""
-    return int(await _run_async(client, "due", [keys.retries, keys.jobs], most=most))
+    return int(await _run_async(client, "feed_due", [keys.retries, keys.jobs], most=most))
 
 
 async def hand_back(
@@ -331,7 +357,7 @@ async def hand_back(
     keys: Keys,
     *,
     entries: Sequence[str],
-    spoken: Sequence[tuple[str, str]],
+    from_channel: Sequence[tuple[str, str]],
     consumer: str,
     instance: str,
 ) -> int:
@@ -339,10 +365,10 @@ async def hand_back(
     return int(
         await _run_async(
             client,
-            "handback",
-            [keys.jobs, keys.channel, *(keys.claim(message_id) for message_id, _ in spoken)],
+            "hand_back",
+            [keys.jobs, keys.channel, *(keys.claim(message_id) for message_id, _ in from_channel)],
             entry=entries,
-            message=[text for _, text in spoken],
+            message=[text for _, text in from_channel],
             group=keys.group,
             consumer=consumer,
             instance=instance,
@@ -364,7 +390,7 @@ def note_lost(client: redis_py.Redis, keys: Keys, batch_id: str, lost: Sequence[
     return int(
         _run(
             client,
-            "lost",
+            "note_lost",
             [keys.batch(batch_id), *(keys.claim(message_id) for message_id, _, _ in lost)],
             message_id=[message_id for message_id, _, _ in lost],
             why=[why for _, why, _ in lost],
@@ -414,6 +440,17 @@ def retry_dead(client: redis_py.Redis, keys: Keys, letter: str, *, message_id: s
     )
 
 
-def agree_on_site(client: redis_py.Redis, site: str, action: Action, **given: str | int) -> int:
-    """Ask or tell what all readers of a site agree on; ``site.lua`` explains each `action` and its arguments."""
-    return int(_run(client, "site", [Keys.site(site), Keys.sites()], site=site, action=action, **given))
+class SiteTerms(TypedDict, total=False):
+    """What goes with an action on a site; ``agree_on_site.lua`` says which action takes what."""
+
+    who: str
+    trial_ms: int
+    failures: int
+    pause_ms: int
+    longest_ms: int
+    reason: str
+
+
+def agree_on_site(client: redis_py.Redis, site: str, action: Action, **terms: Unpack[SiteTerms]) -> int:
+    """Ask or tell what all readers of a site agree on; return what ``agree_on_site.lua`` says."""
+    return int(_run(client, "agree_on_site", [Keys.site(site), Keys.sites()], site=site, action=action, **terms))

@@ -25,9 +25,9 @@ from scraperkit.view import NotebookRepr, Table, View
 if TYPE_CHECKING:
     import pandas as pd
 
-_LONGEST_SECONDS = 600.0  # seconds
+_LONGEST_RECORDING = 600.0  # seconds
 _MOST = 10_000
-_POLL = 0.1
+_LISTEN_AT_MOST = 0.1
 _LAST_WORD = 2.0
 _LINE = re.compile(r'([0-9.]+) \[[0-9]+ (.*?)\] (".*)', re.DOTALL)
 _WORD = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
@@ -98,8 +98,8 @@ def monitor(
     seen = Monitor(redis, namespace=namespace)
     if seconds is None:
         return seen
-    if not 0 < seconds <= _LONGEST_SECONDS:
-        raise ConfigError(f"seconds: {seconds!r} is out of range; give more than 0 and at most {_LONGEST_SECONDS:g}")
+    if not 0 < seconds <= _LONGEST_RECORDING:
+        raise ConfigError(f"seconds: {seconds!r} is out of range; give more than 0 and at most {_LONGEST_RECORDING:g}")
     with seen:
         seen.wait(seconds)
     return seen.table()
@@ -162,7 +162,7 @@ class Monitor(NotebookRepr):
             self._redis.close()
             raise RedisError(f"monitor: Redis rejected MONITOR; use a user who may run it: {error}") from None
         self._last_word = uuid.uuid4().hex
-        self._ends_at = time.monotonic() + _LONGEST_SECONDS
+        self._ends_at = time.monotonic() + _LONGEST_RECORDING
         self._thread = threading.Thread(target=self._look, args=(connection,), name="scraperkit-monitor", daemon=True)
         self._thread.start()
         return self
@@ -189,7 +189,7 @@ class Monitor(NotebookRepr):
     def _look(self, connection: Any) -> None:
         try:
             while time.monotonic() < self._ends_at:
-                if not connection.can_read(timeout=_POLL):
+                if not connection.can_read(timeout=_LISTEN_AT_MOST):
                     continue
                 line = connection.read_response()
                 if self._last_word in line:

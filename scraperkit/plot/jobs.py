@@ -15,7 +15,17 @@ from matplotlib.ticker import MaxNLocator
 from scraperkit.errors import ConfigError
 from scraperkit.plot.style import COLOURS, FAINT, INK, new_axes, say, unbox
 
-_EVENTS = ("message", "outcome", "attempt", "worker", "thread", "published_at", "started_at", "fetched_at", "stored_at")
+_EVENT_COLUMNS = (
+    "message",
+    "outcome",
+    "attempt",
+    "worker",
+    "thread",
+    "published_at",
+    "started_at",
+    "fetched_at",
+    "stored_at",
+)
 _WAITING = "#BBBBBB"
 
 
@@ -89,7 +99,7 @@ def timeline(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 def since_publish(events: pd.DataFrame) -> pd.DataFrame:
     """Return the events with their times as seconds since the first message was published, ordered by start."""
-    missing = [column for column in _EVENTS if column not in events]
+    missing = [column for column in _EVENT_COLUMNS if column not in events]
     if missing:
         raise ConfigError(f"events: no column {', '.join(missing)}; give the frame of Batch.events()")
     drawn = events.copy()

@@ -27,7 +27,7 @@ from scraperkit.view import NotebookRepr, View
 
 _HOST = "127.0.0.1"
 _MAX_FORM_BYTES = 1_000_000
-_LONGEST_SECONDS = 86_400.0
+_LONGEST_DELAY = 86_400.0
 _log = logging.getLogger(__name__)
 
 
@@ -115,7 +115,7 @@ class Replica(NotebookRepr):
 
     @latency.setter
     def latency(self, seconds: float) -> None:
-        self._latency = _checked("latency", seconds, _LONGEST_SECONDS)
+        self._latency = _checked("latency", seconds, _LONGEST_DELAY)
 
     @property
     def error_rate(self) -> float:
@@ -128,7 +128,7 @@ class Replica(NotebookRepr):
 
     def outage(self, seconds: float) -> None:
         """Reply every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
-        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_SECONDS)
+        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
 
     @property
     def requests(self) -> Counter[str]:

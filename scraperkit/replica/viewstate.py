@@ -11,7 +11,7 @@ from collections.abc import Mapping
 # How ASP.NET's own fields begin, so that they look as they do on the site: /wEP… and /wEd….
 _STATE_MAGIC = b"\xff\x01\x0f"
 _EVENTS_MAGIC = b"\xff\x01\x1d"
-_KEY = b"scraperkit replica"  # Keeps mistakes out, not attackers: everything here is public.
+_SIGNING_KEY = b"scraperkit replica"  # Keeps mistakes out, not attackers: everything here is public.
 _SEAL_BYTES = 20
 _STATE_BYTES = 2_600
 _EVENTS_BYTES = 700
@@ -68,4 +68,4 @@ def belongs(form: Mapping[str, str], page: str, key: str) -> bool:
 
 
 def _seal(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_SEAL_BYTES, key=_KEY).digest()
+    return hashlib.blake2b(content, digest_size=_SEAL_BYTES, key=_SIGNING_KEY).digest()

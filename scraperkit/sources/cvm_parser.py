@@ -28,7 +28,7 @@ _NAME_LINKS = ("lnkbtn1", "Linkbutton4", "Linkbutton2")
 _POSTBACK = re.compile(r"__doPostBack\(\s*[\"']([^\"']+)[\"']\s*,\s*[\"']([^\"']*)[\"']")
 _ROW = re.compile(r"ctl([0-9]+)")
 _PK = re.compile(r"[?&]PK_PARTIC=([0-9]{1,12})(?![0-9])", re.IGNORECASE)
-_NAME = re.compile(r"Nome d[aeo] [^:]{1,40}: ?(.*?) ?(?=CNPJ ?:)", re.IGNORECASE)
+_FUND_NAME = re.compile(r"Nome d[aeo] [^:]{1,40}: ?(.*?) ?(?=CNPJ ?:)", re.IGNORECASE)
 _CNPJ_LABEL = re.compile(r"CNPJ ?: ?")
 _CNPJ = re.compile(r"[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}(?![0-9A-Z])", re.IGNORECASE)
 _PUNCTUATION = str.maketrans("", "", "./-")
@@ -44,7 +44,7 @@ HEADINGS = {
     "holders": "N°. Total de Cotistas",
     "next": "Data da próxima informação do PL",
 }
-_DAY = re.compile(r"[0-9]{1,2}")
+_DAY_OF_MONTH = re.compile(r"[0-9]{1,2}")
 # All thousands separators or none: it is not known for sure how the site writes the number of holders.
 _INTEGER = re.compile(r"-?(?:[0-9]{1,3}(?:\.[0-9]{3}){1,5}|[0-9]{1,18})")
 _DECIMAL = re.compile(rf"{_INTEGER.pattern}(?:,[0-9]{{1,20}})?")
@@ -248,7 +248,7 @@ def _with_quotes(page: DailyPage, markup: Markup, url: str) -> DailyPage:
 def _header(markup: Markup, url: str) -> tuple[str, str]:
     # The administrator's CNPJ comes further down; the one after the first label is the fund's.
     text = clean(markup.soup.get_text(" "))
-    name = _NAME.search(text)
+    name = _FUND_NAME.search(text)
     label = _CNPJ_LABEL.search(text, name.end() if name else 0)
     number = _CNPJ.match(text, label.end()) if label else None
     if number is None:
@@ -380,7 +380,7 @@ def _columns(headings: list[str], url: str) -> dict[str, int]:
 
 def _date(day: str, month: str, url: str) -> dt.date:
     try:
-        if _DAY.fullmatch(day):
+        if _DAY_OF_MONTH.fullmatch(day):
             return dt.date(*Month.parse(month), int(day))
     except ValueError:
         pass

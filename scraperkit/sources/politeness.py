@@ -9,7 +9,7 @@ import math
 import threading
 import time
 import uuid
-from typing import Any
+from typing import Any, Unpack
 from urllib.parse import urlsplit
 from urllib.robotparser import RobotFileParser
 
@@ -28,7 +28,7 @@ LIVE_RATE = 2.0
 LONGEST_DELAY = 60.0
 _LONGEST_NAP = 1.0
 _SHORTEST_NAP = 0.01
-_DAY = 86_400
+_A_DAY = 86_400
 _TRY = -1
 
 
@@ -106,7 +106,7 @@ class Politeness:
             shared: Any = self._shared[-1] if self._shared else None
         if shared is not None:
             with contextlib.suppress(redis_py.RedisError):
-                shared.set(Keys.robots(self.site), crawl_delay, ex=_DAY)
+                shared.set(Keys.robots(self.site), crawl_delay, ex=_A_DAY)
 
     def pause(self, seconds: float) -> None:
         """Open the circuit for `seconds`, as requested by Retry-After."""
@@ -179,14 +179,14 @@ class Politeness:
             limiter = self._limiters[id(shared)] = MovingWindowRateLimiter(storage)
         return limiter
 
-    def _tell(self, action: scripts.Action, **given: str | int) -> int | None:
+    def _tell(self, action: scripts.Action, **terms: Unpack[scripts.SiteTerms]) -> int | None:
         """Run the site's script in the shared Redis; ``None`` if there is none, or it is unreachable."""
         with self._guard:
             shared: Any = self._shared[-1] if self._shared else None
         if shared is None:
             return None
         try:
-            return scripts.agree_on_site(shared, self.site, action, **given)
+            return scripts.agree_on_site(shared, self.site, action, **terms)
         except redis_py.RedisError:
             return None
 

@@ -31,7 +31,7 @@ Command = tuple[str | int, ...]
 CHUNK_SIZE = 512  # bytes; daily values arrive in any order, and a small chunk is rewritten faster than the default 4096
 DAY_MS = 86_400_000
 SAMPLES_PER_COMMAND = 1_000
-_EPOCH = dt.date(1970, 1, 1).toordinal()
+_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 _HEAD = b"$7\r\nTS.MADD"
 _LENGTHS = [b"$%d" % length for length in range(32)]  # no float needs more than 24 characters
 _values_of = attrgetter(*METRICS)
@@ -159,7 +159,7 @@ def day_number(day: dt.date) -> int:
     >>> day_number(dt.date(1970, 1, 2))
     1
     """
-    return day.toordinal() - _EPOCH
+    return day.toordinal() - _EPOCH_ORDINAL
 
 
 @lru_cache(maxsize=10_000)
@@ -387,4 +387,4 @@ def _key(command: bytes) -> str:
 
 
 def _day(timestamp: str | int) -> dt.date:
-    return dt.date.fromordinal(int(timestamp) // DAY_MS + _EPOCH)
+    return dt.date.fromordinal(int(timestamp) // DAY_MS + _EPOCH_ORDINAL)

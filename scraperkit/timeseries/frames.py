@@ -25,8 +25,8 @@ Day = str | dt.date | np.datetime64
 _DATE_TEXT = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
 _LAST_DAY = dt.date(9999, 12, 31)
 _NO_DAYS: Days = np.empty(0, dtype=np.int64)
-_TEXT: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only as literals
-_DATE: Any = COLUMNS["date"].dtype
+_TEXT_DTYPE: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only as literals
+_DATE_DTYPE: Any = COLUMNS["date"].dtype
 
 
 def wanted_cnpjs(cnpjs: Funds) -> list[str]:
@@ -139,7 +139,7 @@ def _rows(each: Sequence[Days]) -> tuple[Days, Days]:
 
 def dates(days: Days) -> npt.NDArray[np.datetime64]:
     """Return days since 1970 in the dtype that the kit keeps dates in."""
-    return days.astype("datetime64[D]").astype(_DATE)
+    return days.astype("datetime64[D]").astype(_DATE_DTYPE)
 
 
 def wide_frame(cnpjs: Sequence[str], tables: list[tuple[Days, Values]]) -> pd.DataFrame:
@@ -183,7 +183,7 @@ def tidy_frame(cnpjs: Sequence[str], tables: Sequence[tuple[Days, Values]]) -> p
         metric: _column(metric, np.concatenate([np.empty(0), *(table[:, place] for _, table in tables)]))
         for place, metric in enumerate(METRICS)
     }
-    cnpj = pd.array(list(cnpjs), dtype=_TEXT).take(np.repeat(np.arange(len(tables)), counts))
+    cnpj = pd.array(list(cnpjs), dtype=_TEXT_DTYPE).take(np.repeat(np.arange(len(tables)), counts))
     return pd.DataFrame({"cnpj": cnpj, "date": dates(days), **columns}, copy=False)
 
 
@@ -219,10 +219,11 @@ def last_frame(cnpjs: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> p
 def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
     """Return what is stored of each fund; see :meth:`~scraperkit.TimeSeriesReader.funds`."""
     text = {
-        name: pd.array([fund.card.get(name, "") for fund in funds], dtype=_TEXT) for name in ("name", "pk", "status")
+        name: pd.array([fund.card.get(name, "") for fund in funds], dtype=_TEXT_DTYPE)
+        for name in ("name", "pk", "status")
     }
     days = {
-        name: np.array([getattr(fund, name) or "NaT" for fund in funds], dtype="datetime64[D]").astype(_DATE)
+        name: np.array([getattr(fund, name) or "NaT" for fund in funds], dtype="datetime64[D]").astype(_DATE_DTYPE)
         for name in ("started_on", "first", "last")
     }
     counts = np.array([fund.days for fund in funds], dtype=np.int64)
@@ -230,5 +231,5 @@ def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
 
 
 def _cnpj_index(cnpjs: Sequence[str]) -> pd.Index[str]:
-    index: pd.Index[str] = pd.Index(list(cnpjs), dtype=_TEXT, name="cnpj")
+    index: pd.Index[str] = pd.Index(list(cnpjs), dtype=_TEXT_DTYPE, name="cnpj")
     return index

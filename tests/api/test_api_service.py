@@ -211,7 +211,7 @@ class TestStreams:
     def test_nobody_looks_on_when_the_client_has_gone(self, redis_url, namespace, monkeypatch):
         looks = []
         look = batches._progress
-        monkeypatch.setattr(batches, "POLL", 0.01)
+        monkeypatch.setattr(batches, "LOOK_EVERY", 0.01)
         monkeypatch.setattr(batches, "_progress", lambda *given: looks.append(given) or look(*given))
         with pricer(redis_url, namespace) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]

@@ -19,7 +19,7 @@ LOST = {
     "XCLAIM": 10,
     "XADD": 20,
     "note_months": 3,
-    "handback": 20,
+    "hand_back": 20,
 }
 # What happens at least, and what happens besides, with its weight.
 ALWAYS = ["kill worker", "kill worker", "kill redis", "destroy group", "site outage", "site errors"]

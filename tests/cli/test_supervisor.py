@@ -184,7 +184,7 @@ class TestSupervisor:
         start = "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
         return [sys.executable, "-S", "-c", start + textwrap.dedent(script)]
 
-    def run(self, *scripts: str, until=lambda: False, stop_deadline: float = 60.0, silence: float = 60.0) -> int:
+    def run(self, *scripts: str, until=lambda: False, stop_deadline: float = 60.0, hung_after: float = 60.0) -> int:
         """Run a supervisor here; once `until` holds, this process gets a SIGTERM."""
         over = threading.Event()
 
@@ -193,7 +193,7 @@ class TestSupervisor:
                 os.kill(os.getpid(), signal.SIGTERM)
 
         self.supervisor = supervisor_module.Supervisor(
-            [self.child(script) for script in scripts], stop_deadline=stop_deadline, silence=silence
+            [self.child(script) for script in scripts], stop_deadline=stop_deadline, hung_after=hung_after
         )
         ender = threading.Thread(target=end)
         ender.start()
@@ -228,7 +228,7 @@ class TestSupervisor:
 
     def test_a_worker_that_was_ready_counts_as_ready_even_if_it_dies_before_its_parent_looks(self):
         script = "print('READY x', flush=True); os._exit(69)"
-        supervisor = supervisor_module.Supervisor([self.child(script)], stop_deadline=60, silence=60)
+        supervisor = supervisor_module.Supervisor([self.child(script)], stop_deadline=60, hung_after=60)
         try:
             supervisor._start_those_due()
             supervisor._children[0].process.wait(60)
@@ -245,7 +245,7 @@ class TestSupervisor:
             print("READY still", flush=True)
             time.sleep(60)
             """
-        assert self.run(script, until=lambda: told(lives) > 1, silence=0.2) == 0
+        assert self.run(script, until=lambda: told(lives) > 1, hung_after=0.2) == 0
         assert "still has been silent" in caplog.text
         assert "ended by SIGKILL" in caplog.text
 
@@ -267,7 +267,7 @@ class TestSupervisor:
 
     def test_nobody_is_blamed_for_a_time_in_which_the_parent_itself_stood_still(self, tmp_path, caplog, monkeypatch):
         monkeypatch.setattr(supervisor_module, "_STOOD_STILL", 0.3)
-        supervisor = supervisor_module.Supervisor([["true"]], stop_deadline=1, silence=10)
+        supervisor = supervisor_module.Supervisor([["true"]], stop_deadline=1, hung_after=10)
         (child,) = supervisor._children
         with subprocess.Popen(self.child(WAITS), stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
             child.process, child.name, child.heard_at = process, "w", time.monotonic() - 100

@@ -352,7 +352,7 @@ class TestALostReply:
 
     def test_of_any_command_of_the_engine_harms_nothing(self, subscriber, proxy, publisher, redis, keys):
         """One retry and one renewal in each round, so that every command of the daily work occurs."""
-        engine = ["XREADGROUP", "XPENDING", "XGROUP", "CLIENT", "TS.MADD", "commit", "renew", "due"]
+        engine = ["XREADGROUP", "XPENDING", "XGROUP", "CLIENT", "TS.MADD", "commit", "renew", "feed_due"]
         rest = ["GET", "SET", "ZADD", "ZRANGEBYSCORE", "TIME"]
         site = FlakySite()
         subscriber(site, lease=2.0, heartbeat=0.1)
@@ -393,7 +393,7 @@ class TestALostReply:
         site.gate.clear()
         publisher.publish(months(5))
         assert wait_until(lambda: pending(redis, keys) == 3 and len(one.worker.busy) == 2)
-        fault = proxy.lose_reply("handback") if what == "reply" else proxy.lose_request("handback")
+        fault = proxy.lose_reply("hand_back") if what == "reply" else proxy.lose_request("hand_back")
         one.stop(deadline=1.0)
         site.gate.set()
         assert fault.struck(0)
@@ -662,7 +662,7 @@ class TestASiteThatIsWellAgain:
             try:
                 one.failed("503")
                 assert one.wait(threading.Event())
-                proxy.lose_request("site")
+                proxy.lose_request("agree_on_site")
                 one.succeeded()
                 one.succeeded()  # the next fetch
                 assert _in_time(other)

@@ -23,7 +23,7 @@ QUICK = {"lease": 1.0, "heartbeat": 0.2, "threads": 2}
 
 @pytest.fixture
 def steal(redis, keys, monkeypatch):
-    """Have the first names that workers take become another's before their first sign of life."""
+    """Have the first names that workers take become another's before their first heartbeat."""
 
     def arrange(times: int, milliseconds: int = 60_000) -> list[str]:
         stolen: list[str] = []
@@ -82,7 +82,7 @@ class TestANameLostWhileStarting:
 class TestAStartThatFails:
     def test_leaves_neither_threads_nor_a_name(self, redis, redis_url, namespace, keys):
         with Proxy(redis_url) as proxy, connect(proxy.url) as client:
-            fault = proxy.lose_request("due")
+            fault = proxy.lose_request("feed_due")
             with pytest.raises(RedisUnreachable, match="could not start"):
                 life_of(Worker(client, FakeSite(), settings=Settings.load(namespace=namespace, **QUICK)))
             assert fault.struck()

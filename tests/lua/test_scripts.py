@@ -17,6 +17,7 @@ from support.tree import ROOT
 from scraperkit.connection import async_client, sibling
 from scraperkit.deadletters import DeadLetters
 from scraperkit.errors import MonthNotOffered
+from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.lua.scripts import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
 from scraperkit.publisher import Publisher
@@ -65,12 +66,13 @@ class TestTheGrammar:
 class TestTheKeys:
     def test_a_script_touches_control_keys_or_those_of_one_fund_never_both(self, redis, namespace, keys):
         kinds: dict[str, set[str]] = {}
-        for name, touched in calls_during(redis, namespace, lambda: use_scripts(redis, namespace)):
+        for name, named, touched in calls_during(redis, namespace, lambda: use_scripts(redis, namespace)):
             found = {kind_of(key) for key in touched}
             assert len(found) == 1, f"{name} touches {touched}"
+            assert touched <= named, f"{name} touches keys that it was not given: {touched - named}"
             kinds.setdefault(name, set()).update(found)
+        assert kinds.keys() == {*scripts.names().values()} - {"agree_on_site"}, "that one's keys belong to no namespace"
         assert kinds.pop("note_months") == {FUND.cnpj}
-        assert kinds.keys() >= {"publish", "claim", "commit", "cancel", "retry_dead", "due"}
         assert set().union(*kinds.values()) == {"control"}
 
     def test_every_file_has_one_function_that_calls_it(self):
@@ -118,10 +120,30 @@ def use_scripts(redis, namespace: str) -> None:
         channel.publish(months(1, year=2022)).wait(30)
     stream.publish(months(1, year=2023)).cancel()
     DeadLetters(redis, namespace=namespace).retry()
+    keys, worker = Keys(namespace), {"consumer": "gone", "instance": "gone/1"}
+    with redis.pubsub() as deaf:
+        deaf.subscribe(keys.channel)
+        assert deaf.get_message(timeout=5)["type"] == "subscribe"
+        lost, cancelled = (channel.publish(months(1, year=year)) for year in (2024, 2025))
+    cancelled.cancel()
+    (message_id,) = lost.jobs().index
+    scripts.note_lost(redis, keys, lost.id, [(message_id, "a trial", "")])
+
+    async def keep_house() -> None:
+        async with async_client(redis) as client:
+            claims = [keys.claim(message_id)]
+            await scripts.claim(
+                client, keys, [(message_id, lost.id)], instance="gone/1", lease=9, silence=9, exclusive=True
+            )
+            await scripts.renew(client, keys, entries=["1-1"], claims=claims, lease=9, **worker)
+            await scripts.hand_back(client, keys, entries=["1-1"], from_channel=[(message_id, "{}")], **worker)
+            await scripts.forget(client, keys, ["gone"])
+
+    asyncio.run(keep_house())
 
 
-def calls_during(redis, namespace: str, use: Callable[[], None]) -> list[tuple[str, set[str]]]:
-    """Return the name of each script that Redis ran meanwhile, and the keys that it touched."""
+def calls_during(redis, namespace: str, use: Callable[[], None]) -> list[tuple[str, set[str], set[str]]]:
+    """Return the name of each script that Redis ran meanwhile, the keys it was given, and those that it touched."""
     end = uuid.uuid4().hex
     lines: list[dict] = []
 
@@ -137,14 +159,15 @@ def calls_during(redis, namespace: str, use: Callable[[], None]) -> list[tuple[s
         use()
         redis.echo(end)
         thread.join()
-    calls: list[tuple[str, set[str]]] = []
+    calls: list[tuple[str, set[str], set[str]]] = []
     for line in lines:
         words = line["command"].split()
         if words[0].upper() == "EVALSHA":
-            calls.append((scripts.names()[words[1]], set()))
+            named = {*words[3 : 3 + int(words[2])]}
+            calls.append((scripts.names()[words[1]], named, set()))
         elif line["client_type"] == "lua":
-            calls[-1][1].update(word for word in words if word.startswith(f"{namespace}:"))
-    return [(name, touched) for name, touched in calls if touched]
+            calls[-1][2].update(word for word in words if word.startswith(f"{namespace}:"))
+    return [call for call in calls if call[2]]
 
 
 def kind_of(key: str) -> str:
