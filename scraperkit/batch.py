@@ -42,7 +42,7 @@ _EVENT_COLUMNS = {
     "worker": "str",
     "thread": "str",
     **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
-    "quotes": "int64",
+    **dict.fromkeys(("quotes", "changed", "withdrawn"), "int64"),
     "error": "str",
 }
 
@@ -231,8 +231,9 @@ class Batch(NotebookRepr):
         pandas.DataFrame
             RangeIndex; columns ``message``, ``cnpj``, ``month``, ``outcome`` (done, retry, failed, dead, ignored,
             superseded), ``attempt``, ``delivery``, ``worker``, ``thread``, the times ``published_at``,
-            ``received_at``, ``started_at``, ``fetched_at``, ``stored_at`` (UTC), ``quotes`` (days found) and
-            ``error``. Redis keeps only the newest 100,000 events of all batches, so old events may be missing.
+            ``received_at``, ``started_at``, ``fetched_at``, ``stored_at`` (UTC), ``quotes`` (days found),
+            ``changed`` and ``withdrawn`` (stored figures that were restated, or are no more) and ``error``. Redis keeps
+            only the newest 100,000 events of all batches, so old events may be missing.
         """
         return events_of(self._redis, self.keys, self.id)
 
@@ -317,7 +318,11 @@ def events_of(client: Any, keys: Keys, batch_id: str) -> pd.DataFrame:
     for _, fields in client.xrange(keys.events):
         event = json.loads(fields["event"]) if batch_id in fields.get("event", "") else {}
         if event.get("batch") == batch_id:
-            rows.append({"error": ""} | event | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])})
+            rows.append(
+                {"error": "", "changed": 0, "withdrawn": 0}
+                | event
+                | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])}
+            )
     frame = pd.DataFrame(rows, columns=list(_EVENT_COLUMNS))
     for column in _TIMES:
         frame[column] = pd.to_datetime(frame[column].astype("float64"), unit="s", utc=True)

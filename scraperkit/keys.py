@@ -113,8 +113,12 @@ class Keys:
         return f"{self.namespace}:{{{cnpj}}}:fund"
 
     def months(self, cnpj: str) -> str:
-        """The hash of when each month of a fund was last stored."""
+        """The hash of a fund's months: when each was last stored and fetched, and from which source."""
         return f"{self.namespace}:{{{cnpj}}}:months"
+
+    def changes(self, cnpj: str) -> str:
+        """The capped stream of a fund's figures that were restated or withdrawn after they had been stored."""
+        return f"{self.namespace}:{{{cnpj}}}:changes"
 
     def series(self, cnpj: str, metric: str) -> str:
         """A time series of one fund. The braces keep a fund's keys in one slot of a Redis Cluster."""

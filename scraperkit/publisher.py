@@ -132,8 +132,8 @@ class Publisher(NotebookRepr):
             stored = pipeline.execute()
         return [
             request
-            for request, stored_at in zip(requests, stored, strict=True)
-            if stored_at is None or float(stored_at) < _over_at(request.period)
+            for request, text in zip(requests, stored, strict=True)
+            if text is None or scripts.MonthRecord.read(text).stored_at < _over_at(request.period)
         ]
 
     def _save_cards(self, requests: Iterable[ScrapeRequest]) -> None:

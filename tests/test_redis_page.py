@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import re
 import threading
@@ -17,12 +18,13 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import WorkerCard
-from scraperkit.models import ScrapeRequest
+from scraperkit.models import DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
 from scraperkit.sources import CvmPages
 from scraperkit.sources.politeness import Politeness
 from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.store import SeriesStore
 
 PAGE = (ROOT / "docs" / "redis.md").read_text(encoding="utf-8")
 NAMESPACE = "scraperkit"
@@ -71,6 +73,8 @@ def use_everything(redis, url):
     settings = Settings.load(namespace=NAMESPACE, backoff=3600.0, backoff_limit=3600.0, max_attempts=2)
     with Replica.start() as replica, CvmPages(replica.url, settings=settings) as source:
         fund = source.find_fund(FUND.cnpj)
+        # A figure that the site shows otherwise.
+        SeriesStore(redis, NAMESPACE).write([DailyQuote(fund.cnpj, dt.date(2022, 1, 3), quota=1.0)])
         with Subscriber(redis, source, threads=2, settings=settings):
             Publisher(redis, namespace=NAMESPACE).publish(fund.months("2022-01", "2022-02")).wait(60)
             batch = Publisher(redis, delivery="pubsub", namespace=NAMESPACE).publish(fund.months("2022-03", "2022-04"))

@@ -5,25 +5,17 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence
-from itertools import chain
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from pydantic_core import to_json
 
 from scraperkit.engine.jobs import Result, describe
 from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import Session
-from scraperkit.errors import ConfigError, StoreError
+from scraperkit.errors import StoreError
 from scraperkit.lua import scripts
-from scraperkit.models import iso_month
-from scraperkit.timeseries.commands import (
-    add_commands,
-    check_replies,
-    refused_funds,
-    repair_commands,
-)
-from scraperkit.timeseries.link import send_packed
+from scraperkit.models import METRICS, ScrapeRequest, iso_month
+from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, month_words
 
 log = logging.getLogger(__name__)
 # Nothing of these is ever tried again, so nothing needs their message.
@@ -31,12 +23,13 @@ _SETTLED = ("done", "ignored")
 
 
 class Committer:
-    """Writes the quotes that threads brought, notes their months, then settles the jobs."""
+    """Replaces the months that threads brought, then settles the jobs."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, source: str) -> None:
         self._client, self._keys, self._settings = session.client, session.keys, session.settings
-        self._card = session.card
-        self._funds_noted: set[str] = set()
+        self._card, self._clock = session.card, session.clock
+        self._source = source
+        self._known_funds: set[str] = set()
 
     async def commit(self, results: Sequence[Result]) -> list[str]:
         """Store and settle `results`; safe to repeat after a lost connection.
@@ -46,16 +39,14 @@ class Committer:
         list of str
             What became of each: done, retry, failed, dead, ignored or superseded.
         """
-        stored = await self._store(results)
-        notes = self._months_stored(stored)
+        stored, months = await self._store(results)
         errors = [result.job.problem or describe(result.error) for result in stored]
         settings = self._settings
-        noted, answers = await scripts.commit(
+        answers = await scripts.commit(
             self._client,
             self._keys,
             jobs=list(map(self._settlement, stored, errors)),
-            events=_events(stored, errors, self._card.instance),
-            notes=notes,
+            events=_events(stored, months, errors, self._card.instance),
             consumer=self._card.name,
             instance=self._card.instance,
             events_kept=settings.events_kept,
@@ -64,7 +55,6 @@ class Committer:
             backoff=settings.backoff,
             backoff_limit=settings.backoff_limit,
         )
-        self._look_at(notes, noted)
         for result, answer, error in zip(stored, answers, errors, strict=True):
             if answer in ("retry", "failed", "dead"):
                 request = result.job.request
@@ -88,68 +78,84 @@ class Committer:
             0.0 if is_over else random.random(),
         )
 
-    async def _store(self, results: Sequence[Result]) -> Sequence[Result]:
-        if any(result.quotes for result in results):
-            good = [result for result in results if result.outcome == "done"]
-            try:
-                await self._write(good)
-            except (StoreError, ConfigError):
-                # One bad sample must not fail the jobs it happened to be written with.
-                results = [await self._store_alone(result) for result in results]
-        return results
+    async def _store(self, results: Sequence[Result]) -> tuple[list[Result], list[scripts.MonthStored]]:
+        """Replace the months of what is done; return the results, failed where Redis refused, and what became of each.
 
-    async def _store_alone(self, result: Result) -> Result:
-        if result.outcome == "done" and result.quotes:
-            try:
-                await self._write([result])
-            except (StoreError, ConfigError) as error:
-                return result.failed(error)
-        return result
+        Months of one fund go together. If Redis refuses them all, for one is not as it should be, each goes alone.
+        """
+        stored = list(results)
+        months = [scripts.MonthStored()] * len(stored)
+        fetched: dict[int, scripts.MonthFetched] = {}
+        by_fund: dict[str, list[int]] = {}
+        for place, result in enumerate(stored):
+            request = result.job.request
+            if result.outcome == "done" and request is not None:
+                try:
+                    fetched[place] = self._month(request, result)
+                    by_fund.setdefault(request.document, []).append(place)
+                except StoreError as error:
+                    stored[place] = result.failed(error)
+        together = list(by_fund.values())
+        while together:
+            alone: list[list[int]] = []
+            for places, reply in zip(together, await self._replace(results, together, fetched), strict=True):
+                if isinstance(reply, Exception) and len(places) > 1:
+                    alone += [[place] for place in places]
+                    continue
+                for at, place in enumerate(places):
+                    months[place] = reply[at] if not isinstance(reply, Exception) else _refused(fetched[place], reply)
+                    if months[place].refusal:
+                        stored[place] = stored[place].failed(StoreError(f"Redis refused {months[place].refusal}"))
+            together = alone
+        return stored, months
 
-    def _months_stored(self, results: Sequence[Result]) -> list[scripts.MonthsStored]:
-        """Return what is to be noted of each fund: it goes ahead of the settlement, in the same round trip."""
-        funds: dict[str, scripts.MonthsStored] = {}
-        for request in [result.job.request for result in results if result.outcome == "done"]:
-            if request is not None:
-                cnpj = request.document
-                if cnpj not in funds:
-                    funds[cnpj] = scripts.MonthsStored(cnpj, request.fund_pk, [], cnpj in self._funds_noted)
-                funds[cnpj].months.append(iso_month(request.month_year))
-        return list(funds.values())
+    def _month(self, request: ScrapeRequest, result: Result) -> scripts.MonthFetched:
+        period = request.period
+        first, after = (day_number(month.first_day) * DAY_MS for month in (period, period.shift(1)))
+        return scripts.MonthFetched(
+            iso_month(request.month_year),
+            first,
+            after - 1,
+            f"{self._clock.at(result.started_at):.6f}",
+            month_words(self._keys, request.document, result.quotes),
+        )
 
-    def _look_at(self, notes: Sequence[scripts.MonthsStored], replies: Sequence[Any]) -> None:
-        """Log what could not be noted: the quotes are stored, but ``only_missing`` will publish those months again."""
-        for note, reply in zip(notes, _answered(replies), strict=True):
-            if isinstance(reply, Exception):
-                log.warning("Redis refused to note which months of %s are stored: %s", note.cnpj, reply)
-            else:
-                self._funds_noted.add(note.cnpj)
-
-    async def _write(self, results: Sequence[Result]) -> None:
-        adds = add_commands(self._keys, chain.from_iterable(result.quotes for result in results))
-        refused = refused_funds(adds, await self._send(adds))
-        if refused:
-            again = repair_commands(self._keys, adds, refused)
-            check_replies(again, await self._send(again))
-
-    async def _send(self, commands: Sequence[bytes]) -> list[Any]:
-        return _answered(await send_packed(self._client.connection_pool, commands))
-
-
-def _answered(replies: Sequence[Any]) -> list[Any]:
-    """Return the replies, unless one says that Redis is away."""
-    for reply in replies:
-        if is_away(reply):
-            raise reply
-    return list(replies)
+    async def _replace(
+        self, results: Sequence[Result], together: Sequence[Sequence[int]], fetched: Mapping[int, scripts.MonthFetched]
+    ) -> Sequence[list[scripts.MonthStored] | Exception]:
+        funds = []
+        for places in together:
+            request = results[places[0]].job.request
+            assert request is not None  # noqa: S101
+            cnpj = request.document
+            months = [fetched[place] for place in places]
+            funds.append(scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, months))
+        replies = await scripts.replace_months(
+            self._client, self._keys, funds, source=self._source, metrics=METRICS, options=SERIES_OPTIONS
+        )
+        for fund, reply in zip(funds, replies, strict=True):
+            if not isinstance(reply, Exception):
+                self._known_funds.add(fund.cnpj)
+            elif is_away(reply):
+                raise reply
+        return replies
 
 
-def _events(results: Sequence[Result], errors: Sequence[str], worker: str) -> list[bytes]:
+def _refused(month: scripts.MonthFetched, error: Exception) -> scripts.MonthStored:
+    return scripts.MonthStored(refusal=f"{month.month}: {error}")
+
+
+def _events(
+    results: Sequence[Result], months: Sequence[scripts.MonthStored], errors: Sequence[str], worker: str
+) -> list[bytes]:
     stored_at = time.time()
-    return [_event(result, stored_at, worker, error) for result, error in zip(results, errors, strict=True)]
+    return [
+        _event(result, month, stored_at, worker, error)
+        for result, month, error in zip(results, months, errors, strict=True)
+    ]
 
 
-def _event(result: Result, stored_at: float, worker: str, error: str) -> bytes:
+def _event(result: Result, month: scripts.MonthStored, stored_at: float, worker: str, error: str) -> bytes:
     job, request = result.job, result.job.request
     event = {
         "message": job.message_id,
@@ -161,6 +167,8 @@ def _event(result: Result, stored_at: float, worker: str, error: str) -> bytes:
         "fetched_at": result.fetched_at,
         "stored_at": stored_at,
         "quotes": len(result.quotes),
+        "changed": month.changed,
+        "withdrawn": month.withdrawn,
     }
     if request is not None:
         event |= {

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -26,6 +26,7 @@ from scraperkit.lua import scripts
 log = logging.getLogger(__name__)
 MISSED_HEARTBEATS = 3
 _RETRIES_AT_ONCE = 500
+_PROMPT = 1.0
 _WORKER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
@@ -99,6 +100,27 @@ async def redis_time(client: Any) -> float:
     return float(seconds) + float(microseconds) / 1e6
 
 
+class RedisClock:
+    """The clock of Redis, as it is known from the last time that it was asked for."""
+
+    def __init__(self) -> None:
+        self._ahead: float | None = None
+
+    async def ask(self, client: Any) -> float:
+        """Return the time of the server's clock."""
+        asked_at = time.time()
+        now = await redis_time(client)
+        answered_at = time.time()
+        # A process that was frozen meanwhile learns nothing from the answer.
+        if self._ahead is None or abs(answered_at - asked_at) < _PROMPT:
+            self._ahead = now - (asked_at + answered_at) / 2
+        return now
+
+    def at(self, local: float) -> float:
+        """Return what the clock of Redis showed when the clock of this machine showed `local`."""
+        return local + (self._ahead or 0.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Session:
     """What all parts of a worker share in one life of it.
@@ -112,6 +134,8 @@ class Session:
         As the worker entered.
     claiming : bool
         Whether a Pub/Sub message is for one worker, rather than for each that receives it.
+    clock : RedisClock
+        Asked for with each heartbeat.
     """
 
     client: Any
@@ -119,6 +143,7 @@ class Session:
     settings: Settings
     card: WorkerCard
     claiming: bool = True
+    clock: RedisClock = field(default_factory=RedisClock)
 
     @property
     def silence(self) -> float:
@@ -184,7 +209,7 @@ class Housekeeping:
         """
         if not await self._has_its_name():
             raise NameTaken(f"another worker is called {self._card.name!r} now; this one was silent for too long")
-        now = await redis_time(self._client)
+        now = await self._session.clock.ask(self._client)
         card = replace(
             self._card,
             subscribed_at=subscribed_at,

@@ -24,7 +24,7 @@ from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerC
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
 from scraperkit.keys import Keys, Listen
-from scraperkit.sources.base import Source, check_source
+from scraperkit.sources.base import Source, check_source, name_of
 from scraperkit.sources.politeness import Politeness
 
 log = logging.getLogger(__name__)
@@ -308,7 +308,7 @@ class WorkerLoop:
         self._outcomes = outcomes
         self._deliveries = deliveries_of(session)
         self._housekeeping = Housekeeping(session, outcomes)
-        self._committer = Committer(session)
+        self._committer = Committer(session, name_of(source))
         self._prefetch = Prefetch(settings)
         self._pause = Pause(levers, self._deliveries)
         self._asyncio_loop = asyncio.get_running_loop()

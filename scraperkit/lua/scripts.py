@@ -6,10 +6,13 @@ A function's signature is the contract of its script; its keys are in the script
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from itertools import chain
 from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
 
 import redis as redis_py
@@ -93,6 +96,39 @@ class Claim(NamedTuple):
         return cls(held[0], int(held[1]) / 1000, int(held[2]) / 1000)
 
 
+class MonthRecord(NamedTuple):
+    """What is known of a month of a fund that was fetched.
+
+    Attributes
+    ----------
+    stored_at, fetched_at : float
+        When it was last stored, and when the fetch of that began; in seconds by the clock of Redis.
+    source : str
+        Who said so.
+    digest : str
+        A hash of what was fetched.
+    """
+
+    stored_at: float
+    fetched_at: float = math.nan
+    source: str = ""
+    digest: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> Self:
+        """Read a field of the hash of a fund's months.
+
+        Examples
+        --------
+        >>> MonthRecord.read("1700000003 1700000001.250000 cvm_pages 8ab2c3d4e5f60718 0 0")
+        MonthRecord(stored_at=1700000003.0, fetched_at=1700000001.25, source='cvm_pages', digest='8ab2c3d4e5f60718')
+        >>> MonthRecord.read("1700000003").source  # as version 1 wrote it
+        ''
+        """
+        stored_at, *rest = text.split(" ")
+        return cls(float(stored_at), float(rest[0]), *rest[1:3]) if len(rest) == 5 else cls(float(stored_at))
+
+
 def label(cnpj: str, month: str) -> str:
     """Return what a message is about, as it stands in its state."""
     return f"{cnpj} {month}"
@@ -103,6 +139,7 @@ Waiting = DeliveryName | Literal["retries"]
 _SHARED = ("prelude", "state")
 # A script that Redis lacks is loaded, and again if the scripts are flushed just then.
 _LOADS = 10
+_CHANGES_KEPT = 10_000
 
 
 class Script(NamedTuple):
@@ -140,8 +177,8 @@ def _run(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
     return client.evalsha(*words)
 
 
-async def _run_async(client: Any, name: str, keys: Sequence[str], /, **given: Any) -> Any:
-    words = _words(name, keys, given)
+async def _run_async(client: Any, name: str, keys: Sequence[str], /, *lines: bytes, **given: Any) -> Any:
+    words = _words(name, keys, given, *lines)
     for _ in range(_LOADS):
         with contextlib.suppress(NoScriptError):
             return await client.evalsha(*words)
@@ -230,20 +267,100 @@ async def _run_together(client: Any, names: Sequence[str], calls: Sequence[tuple
     return replies
 
 
-class MonthsStored(NamedTuple):
-    """What is to be noted on the keys of one fund: months, each as ``YYYY-MM``, that have just been stored.
+class MonthFetched(NamedTuple):
+    """A month of one fund as it was fetched, to replace what is stored of it.
 
-    `pk`, the fund's number at CVM, begins its card, unless the fund is known to have one.
+    Attributes
+    ----------
+    month : str
+        As ``YYYY-MM``.
+    first, last : int
+        Its first and last millisecond.
+    fetched_at : str
+        When the fetch began, in seconds by the clock of Redis: a fetch that began earlier replaces nothing.
+    words : list of bytes
+        Name of the series, time and value of each sample.
+    """
+
+    month: str
+    first: int
+    last: int
+    fetched_at: str
+    words: list[bytes]
+
+    def given(self) -> dict[str, Any]:
+        """Return what the script is given of it, besides the words."""
+        digest = hashlib.blake2b(b" ".join(self.words), digest_size=8).hexdigest()
+        named = {"month": self.month, "first": self.first, "last": self.last, "fetched_at": self.fetched_at}
+        return named | {"digest": digest, "samples": len(self.words) // 3}
+
+
+class MonthStored(NamedTuple):
+    """What became of a fetched month.
+
+    Attributes
+    ----------
+    changed, withdrawn : int
+        Samples that were stored with another value, and samples that were stored and are no more.
+    refusal : str
+        Why Redis refused it; names series and day.
+    """
+
+    changed: int = 0
+    withdrawn: int = 0
+    refusal: str = ""
+
+    @classmethod
+    def read(cls, answer: Sequence[Any]) -> Self:
+        """Read what ``replace_months.lua`` says of a month."""
+        if answer[0] == "refused":
+            day = dt.datetime.fromtimestamp(int(answer[2]) / 1000, dt.UTC).date()
+            return cls(refusal=f"{answer[1]} on {day}: {answer[3]}")
+        return cls(*answer[1:])
+
+
+class FundFetched(NamedTuple):
+    """Fetched months of one fund.
+
+    `pk`, its number at CVM, begins its card; unless the fund `is_known` to this worker, which has seen to card and
+    series before.
     """
 
     cnpj: str
     pk: str
-    months: list[str]
-    has_card: bool
+    is_known: bool
+    months: list[MonthFetched]
 
-    def call(self, keys: Keys) -> tuple[str | int | bytes, ...]:
-        """Return the words of the call of ``note_months.lua``."""
-        return _words("note_months", [keys.fund(self.cnpj), keys.months(self.cnpj)], self._asdict())
+
+async def replace_months(
+    client: Any,
+    keys: Keys,
+    funds: Sequence[FundFetched],
+    *,
+    source: str,
+    metrics: Sequence[str],
+    options: Sequence[str | int],
+) -> list[list[MonthStored] | Exception]:
+    """Replace months by what was fetched, for all funds in one round trip; return what became of each.
+
+    Parameters
+    ----------
+    source : str
+        Who says so.
+    metrics, options : sequence
+        The series of a fund, and what a series is created with.
+    """
+    given = {"namespace": keys.namespace, "source": source, "metrics": metrics, "options": options}
+    calls = []
+    for fund in funds:
+        own = [keys.fund(fund.cnpj), keys.months(fund.cnpj), keys.changes(fund.cnpj)]
+        about = {"cnpj": fund.cnpj, "pk": fund.pk, "is_known": fund.is_known, "changes_kept": _CHANGES_KEPT}
+        months = [month.given() for month in fund.months]
+        words = chain.from_iterable(month.words for month in fund.months)
+        series = [keys.series(fund.cnpj, metric) for metric in metrics]
+        calls.append(_words("replace_months", [*own, *series], given | about | {"months": months}, *words))
+    replies = await _run_together(client, ["replace_months"], calls)
+    return [reply if isinstance(reply, Exception) else list(map(MonthStored.read, reply)) for reply in replies]
 
 
 class Settlement(NamedTuple):
@@ -287,7 +404,6 @@ async def commit(
     *,
     jobs: Sequence[Settlement],
     events: Sequence[bytes],
-    notes: Sequence[MonthsStored],
     consumer: str,
     instance: str,
     events_kept: int,
@@ -295,14 +411,11 @@ async def commit(
     max_attempts: int,
     backoff: float,
     backoff_limit: float,
-) -> tuple[list[Any], list[str]]:
-    """Settle jobs, each with the JSON text of its event; return what became of each.
-
-    What is to be noted of their funds is noted just before, in the same round trip; the replies to that come first, a
-    refusal as an exception among them.
-    """
+) -> list[str]:
+    """Settle jobs, each with the JSON text of its event; return what became of each."""
     columns = dict(zip(Settlement._fields, zip(*jobs, strict=True), strict=True))
-    given = columns | {
+    given = {
+        **columns,
         "group": keys.group,
         "consumer": consumer,
         "instance": instance,
@@ -314,11 +427,8 @@ async def commit(
     }
     named = dict.fromkeys(name for job in jobs for name in (job.batch, job.claim) if name)
     control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history, *named]
-    calls = [*(note.call(keys) for note in notes), _words("commit", control, given, b"\n".join(events))]
-    *noted, answers = await _run_together(client, ["note_months", "commit"], calls)
-    if isinstance(answers, Exception):
-        raise answers
-    return noted, answers
+    answers: list[str] = await _run_async(client, "commit", control, b"\n".join(events), **given)
+    return answers
 
 
 async def renew(

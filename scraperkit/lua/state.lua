@@ -1,6 +1,7 @@
--- The grammar of two values, which scripts.py reads as well:
+-- The grammar of three values, which scripts.py reads as well:
 --   a message, in the hash of its batch   <state> <cnpj> <MM/YYYY>[ <why>], the label being cnpj and month
 --   the claim on a Pub/Sub message        held <instance> <lease in ms> <silence in ms>, or: finished <batch's key>
+--   a month, in the hash of its fund's       <stored at, s> <fetched at, s> <source> <digest> <changed> <withdrawn>
 local function read_state(text)
   if text then return string.match(text, '^(%a+) (%S+ %S+)') end
 end
@@ -34,4 +35,18 @@ end
 
 local function is_free(claim, batch)
   return not claim or (string.find(claim, '^finished ') ~= nil and not is_finished_for(claim, batch))
+end
+
+-- What was written by version 1 is only the first word.
+local function read_record(text)
+  local record = {}
+  if text then
+    record.fetched_at, record.source, record.digest, record.changed, record.withdrawn =
+      string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  end
+  return record
+end
+
+local function record_text(...)
+  return table.concat({...}, ' ')
 end

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from scraperkit.errors import ConfigError
 from scraperkit.models import DailyQuote, ScrapeRequest
 
+_SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
+
 
 @runtime_checkable
 class Source(Protocol):
     """Anything with ``fetch``; called from many threads at once, so it must be thread-safe.
 
-    A source that has an attribute ``politeness``, a :class:`~scraperkit.sources.politeness.Politeness`, agrees through
-    the workers' Redis with all other workers on how fast its site is asked.
+    A source may have a ``name``, which is noted with every month that it has brought; left out, it is the name of its
+    class, as ``my_source`` for ``MySource``. A source that has an attribute ``politeness``, a
+    :class:`~scraperkit.sources.politeness.Politeness`, agrees through the workers' Redis with all other workers on how
+    fast its site is asked.
     """
 
     def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
         """Return the days of the month asked for; an empty list is a month without quotes, and is done.
+
+        What it returns replaces all that is stored of the month: raise an error rather than return a part of it.
 
         Raises
         ------
@@ -41,3 +48,27 @@ def check_source(source: object) -> None:
         raise ConfigError(f"source: {source.__name__} is a class; give an object made of it: {source.__name__}(...)")
     if not callable(getattr(source, "fetch", None)):
         raise ConfigError(f"source: {type(source).__name__} has no fetch(request) method")
+    name_of(source)
+
+
+def name_of(source: object) -> str:
+    """Return the name under which a source's months are noted.
+
+    Raises
+    ------
+    ConfigError
+        If it has another name than letters, digits, ``_`` and ``-``.
+
+    Examples
+    --------
+    >>> class MyOwnSource: ...
+    >>> name_of(MyOwnSource())
+    'my_own_source'
+    """
+    name = getattr(source, "name", None)
+    if name is None:
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(source).__name__.strip("_")).lower()
+        name = re.sub(r"[^a-z0-9_]", "_", words)
+    if not isinstance(name, str) or not _SOURCE_NAME.fullmatch(name):
+        raise ConfigError(f"source.name: {str(name)[:40]!r} is no name of a source; use letters, digits, _ and - only")
+    return name

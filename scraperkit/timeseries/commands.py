@@ -1,11 +1,13 @@
 """Quotes and fund cards as Redis commands, and what the replies mean; nothing here talks to a server or needs pandas.
 
-:class:`~scraperkit.SeriesStore` sends these commands one way and the engine's event loop another; both do::
+:class:`~scraperkit.SeriesStore` does::
 
     commands = add_commands(keys, quotes)              # send them, in one pipeline
     refused = refused_funds(commands, replies)         # usually none
     again = repair_commands(keys, commands, refused)   # if anybody: send these,
     check_replies(again, replies_again)                # and now everything must have worked
+
+The engine hands :func:`month_words` to a script, which replaces a month.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 import array
 import datetime as dt
 import math
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from itertools import chain, compress
 from operator import attrgetter
@@ -31,6 +34,11 @@ Command = tuple[str | int, ...]
 CHUNK_SIZE = 512  # bytes; daily values arrive in any order, and a small chunk is rewritten faster than the default 4096
 DAY_MS = 86_400_000
 SAMPLES_PER_COMMAND = 1_000
+# Whatever the server's own defaults are: every sample is kept as it was written, and the newer of two holds.
+SERIES_OPTIONS: tuple[str | int, ...] = (
+    *("RETENTION", 0, "ENCODING", "COMPRESSED", "CHUNK_SIZE", CHUNK_SIZE),
+    *("DUPLICATE_POLICY", "LAST", "IGNORE", 0, 0),
+)
 _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 _HEAD = b"$7\r\nTS.MADD"
 _LENGTHS = [b"$%d" % length for length in range(32)]  # no float needs more than 24 characters
@@ -204,9 +212,8 @@ def create_commands(keys: Keys, cnpj: str) -> list[bytes]:
 @lru_cache(maxsize=100)
 def _create_parts(namespace: str, metric: str) -> list[bytes]:
     """Return what stands before, between and after the name of a series and its fund, where a market has many."""
-    options = ("CHUNK_SIZE", CHUNK_SIZE, "DUPLICATE_POLICY", "LAST")
     labels = ("LABELS", "kit", namespace, "metric", metric, "cnpj", "")
-    return pack(("TS.CREATE", "", *options, *labels)).split(word(b"") + b"\r\n")
+    return pack(("TS.CREATE", "", *SERIES_OPTIONS, *labels)).split(word(b"") + b"\r\n")
 
 
 def card_command(keys: Keys, fund: Fund) -> Command:
@@ -260,19 +267,62 @@ def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
 
 def _fund_commands(keys: Keys, cnpj: str, quotes: Sequence[DailyQuote]) -> list[bytes]:
     names = [word(keys.series(cnpj, metric).encode()) for metric in METRICS]
+    with _naming_the_unfit(keys, cnpj, quotes):
+        lines = sample_lines(*_columns(names, stamp, quotes))
+    return cut_commands(lines, [len(lines) // 4])
+
+
+def month_words(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> list[bytes]:
+    """Return name, time and value of each sample of these quotes, in the order of their days.
+
+    Raises
+    ------
+    StoreError
+        If a value is no number, NaN or infinite, or a day is before 1970; names series and day.
+
+    Examples
+    --------
+    >>> month_words(Keys("lesson"), "18993924000100", [DailyQuote("18993924000100", dt.date(2022, 1, 3), quota=1.25)])
+    [b'lesson:{18993924000100}:quota', b'1641168000000', b'1.25']
+    """
+    by_day = {quote.date: quote for quote in quotes}
+    days = [by_day[day] for day in sorted(by_day)]
+    if not days:
+        return []
+    with _naming_the_unfit(keys, cnpj, days):
+        names, stamps, values = _columns(_names(keys, cnpj), _milliseconds, days)
+        return list(chain.from_iterable(zip(names, stamps, float_texts(values), strict=True)))
+
+
+@lru_cache(maxsize=10_000)
+def _names(keys: Keys, cnpj: str) -> list[bytes]:
+    return [keys.series(cnpj, metric).encode() for metric in METRICS]
+
+
+@lru_cache(maxsize=10_000)
+def _milliseconds(day: int) -> bytes:
+    return b"%d" % (day * DAY_MS)
+
+
+def _columns(
+    names: list[bytes], stamp_of: Callable[[int], bytes], quotes: Sequence[DailyQuote]
+) -> tuple[Iterable[bytes], Iterable[bytes], list[float]]:
+    """Return name, time and value of each sample, given the names of a fund's series."""
+    days = [day_number(quote.date) for quote in quotes]
+    if min(days) < 0:
+        raise ValueError
     values = list(chain.from_iterable(map(_values_of, quotes)))
+    given = [value is not None for value in values]
+    stamps: list[bytes] = [text for text in map(stamp_of, days) for _ in METRICS]
+    return compress(names * len(quotes), given), compress(stamps, given), list(compress(values, given))
+
+
+@contextmanager
+def _naming_the_unfit(keys: Keys, cnpj: str, quotes: Sequence[DailyQuote]) -> Iterator[None]:
     try:
-        days = [day_number(quote.date) for quote in quotes]
-        if min(days) < 0:
-            raise ValueError
-        stamps: list[bytes] = [text for text in map(stamp, days) for _ in METRICS]
-        given = [value is not None for value in values]
-        lines = sample_lines(
-            compress(names * len(quotes), given), compress(stamps, given), list(compress(values, given))
-        )
+        yield
     except (AttributeError, OverflowError, TypeError, ValueError):
         raise _first_unfit(keys, cnpj, quotes) from None
-    return cut_commands(lines, [len(lines) // 4])
 
 
 def _first_unfit(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> StoreError:

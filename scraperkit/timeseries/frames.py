@@ -13,9 +13,10 @@ import pandas as pd
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
+from scraperkit.lua.scripts import MonthRecord
 from scraperkit.models import COLUMNS, METRICS, Fund, Month
 from scraperkit.timeseries.commands import DAY_MS, day_number
-from scraperkit.timeseries.rows import StoredFund
+from scraperkit.timeseries.rows import Change, StoredFund
 
 Days = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
@@ -228,6 +229,28 @@ def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
     }
     counts = np.array([fund.days for fund in funds], dtype=np.int64)
     return pd.DataFrame({**text, **days, "days": counts}, index=_cnpj_index([fund.cnpj for fund in funds]))
+
+
+def months_frame(months: Iterable[tuple[str, str, MonthRecord]]) -> pd.DataFrame:
+    """Return what is known of each month; see :meth:`~scraperkit.TimeSeriesReader.months`."""
+    rows = [(cnpj, month, *record) for cnpj, month, record in months]
+    frame = pd.DataFrame(rows, columns=["cnpj", "month", "stored_at", "fetched_at", "source", "digest"])
+    moments = {name: _moments(frame[name]) for name in ("fetched_at", "stored_at")}
+    return pd.DataFrame({**{name: frame[name].astype(_TEXT_DTYPE) for name in ("cnpj", "month", "source")}, **moments})
+
+
+def changes_frame(changes: Iterable[Change]) -> pd.DataFrame:
+    """Return what was restated or withdrawn; see :meth:`~scraperkit.TimeSeriesReader.changes`."""
+    frame = pd.DataFrame(changes, columns=list(Change._fields))
+    text = {name: frame[name].astype(_TEXT_DTYPE) for name in ("cnpj", "metric", "source")}
+    days = np.array(frame["day"].to_list(), dtype="datetime64[D]").astype(_DATE_DTYPE)
+    values = {name: frame[name].astype("float64") for name in ("old", "new")}
+    head = {"cnpj": text["cnpj"], "date": days, "metric": text["metric"]}
+    return pd.DataFrame({**head, **values, "source": text["source"], "changed_at": _moments(frame["changed_at"])})
+
+
+def _moments(seconds: pd.Series[Any]) -> pd.Series[Any]:
+    return pd.to_datetime(seconds.astype("float64"), unit="s", utc=True).astype("datetime64[us, UTC]")
 
 
 def _cnpj_index(cnpjs: Sequence[str]) -> pd.Index[str]:

@@ -96,32 +96,6 @@ def stream(pool: Any, requests: Iterable[Request], receive: Callable[[Any, Reque
         pool.release(connection)
 
 
-async def send_packed(pool: Any, commands: Sequence[bytes]) -> list[Any]:
-    """Return the reply to each packed command, sent over a connection of an asyncio pool, without retries.
-
-    A refusal is an exception among the replies. A connection with replies still to come never returns to the pool open.
-
-    Raises
-    ------
-    redis.ConnectionError, redis.TimeoutError
-        If the connection fails.
-    """
-    connection = await pool.get_connection()
-    replies: list[Any] = []
-    try:
-        await connection.send_packed_command(b"".join(commands))
-        while len(replies) < len(commands):
-            try:
-                replies.append(await connection.read_response())
-            except ResponseError as error:
-                replies.append(error)
-        return replies
-    finally:
-        if len(replies) < len(commands):
-            await connection.disconnect(nowait=True)
-        await pool.release(connection)
-
-
 def parsed_replies(connection: Any, request: Request) -> list[Any]:
     """Receive replies as redis-py parses them; a refusal is an exception among them."""
     return [_parsed_reply(connection) for _ in range(request.replies)]

@@ -181,6 +181,57 @@ class TimeSeriesReader:
         """
         return frames.funds_frame(self._rows.funds(self._wanted(None)))
 
+    def months(self, cnpjs: Funds | None = None) -> pd.DataFrame:
+        """Return which months workers have fetched, when, and from which source: a month is its who wrote it last.
+
+        Returns
+        -------
+        pandas.DataFrame
+            RangeIndex; columns ``cnpj``, ``month`` (``YYYY-MM``), ``source`` (str, empty if an earlier version stored
+            it), ``fetched_at`` (when that fetch began) and ``stored_at`` (when it was last found to be so; both UTC).
+            Sorted by fund, in the order asked for, and month. What :class:`SeriesStore` wrote is not in it.
+
+        Raises
+        ------
+        ConfigError
+            If a CNPJ is none.
+        UnknownFund
+            If nothing is stored for one of `cnpjs`; names all of them.
+        """
+        return frames.months_frame(self._rows.months(self._stored(cnpjs)))
+
+    def changes(self, cnpjs: Funds | None = None) -> pd.DataFrame:
+        """Return which figures were restated or withdrawn by their source after they had been stored.
+
+        A month is compared with what is stored whenever it is fetched again. A day that is new is no change.
+
+        Returns
+        -------
+        pandas.DataFrame
+            RangeIndex; columns ``cnpj``, ``date``, ``metric``, ``old`` and ``new`` (float64; `new` is NaN where the
+            figure was withdrawn), ``source`` and ``changed_at`` (UTC). Sorted by fund, in the order asked for, and
+            ``changed_at``. Redis keeps about the newest 10,000 months with changes of each fund.
+
+        Raises
+        ------
+        ConfigError
+            If a CNPJ is none.
+        UnknownFund
+            If nothing is stored for one of `cnpjs`; names all of them.
+        """
+        return frames.changes_frame(self._rows.changes(self._stored(cnpjs)))
+
+    def _stored(self, cnpjs: Funds | None) -> list[str]:
+        """Return the funds asked for; refuse those of which nothing is stored."""
+        wanted = self._wanted(cnpjs)
+        if cnpjs is not None:
+            self._refuse_unknown(wanted)
+        return wanted
+
+    def _refuse_unknown(self, cnpjs: Sequence[str]) -> None:
+        stored = {cnpj for some in batched(cnpjs, FUNDS_PER_PIPELINE) for cnpj in self._rows.stored(some)}
+        self._rows.refuse([cnpj for cnpj in cnpjs if cnpj not in stored])
+
     def _wanted(self, cnpjs: Funds | None) -> list[str]:
         return sorted(self._rows.stored()) if cnpjs is None else wanted_cnpjs(cnpjs)
 
@@ -199,8 +250,7 @@ class TimeSeriesReader:
                 unseen += [some[place] for place in np.flatnonzero(is_missing).tolist()]
                 yield found
         if unseen:
-            stored = {cnpj for some in batched(unseen, FUNDS_PER_PIPELINE) for cnpj in self._rows.stored(some)}
-            self._rows.refuse([cnpj for cnpj in unseen if cnpj not in stored])
+            self._refuse_unknown(unseen)
 
 
 def read_ranges(

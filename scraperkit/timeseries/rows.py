@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping, Sequence
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import redis as redis_py
 from redis.exceptions import ResponseError
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import StoreError, UnknownFund
+from scraperkit.lua.scripts import MonthRecord
 from scraperkit.models import METRICS
 from scraperkit.timeseries.commands import DAY_MS, day_number, fund_of
 from scraperkit.timeseries.link import Link, batched, keys_of
@@ -46,6 +49,18 @@ class StoredFund:
         """The first day of the fund, as the site tells it."""
         text = self.card.get("started_on")
         return dt.date.fromisoformat(text) if text else None
+
+
+class Change(NamedTuple):
+    """A figure that was restated or withdrawn: its new value is NaN then. `changed_at` is in seconds since 1970."""
+
+    cnpj: str
+    day: dt.date
+    metric: str
+    old: float
+    new: float
+    source: str
+    changed_at: float
 
 
 class RowReader:
@@ -86,6 +101,25 @@ class RowReader:
             known = [{} if isinstance(reply, Exception) else reply for reply in replies]
             found += map(_stored_fund, some, known[: len(some)], known[len(some) :])
         return found
+
+    def months(self, cnpjs: Iterable[str]) -> Iterator[tuple[str, str, MonthRecord]]:
+        """Yield what is known of each month that was fetched, with its CNPJ and the month as ``YYYY-MM``."""
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            replies = self.link.pipeline([("HGETALL", self.keys.months(cnpj)) for cnpj in some])
+            for cnpj, records in zip(some, replies, strict=True):
+                yield from ((cnpj, month, MonthRecord.read(text)) for month, text in sorted(records.items()))
+
+    def changes(self, cnpjs: Iterable[str]) -> Iterator[Change]:
+        """Yield what was restated or withdrawn, fund by fund, the oldest change first."""
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            replies = self.link.pipeline([("XRANGE", self.keys.changes(cnpj), "-", "+") for cnpj in some])
+            for cnpj, entries in zip(some, replies, strict=True):
+                for entry_id, fields in entries:
+                    changed_at = int(entry_id.partition("-")[0]) / 1000
+                    for timestamp, series, old, *new in sorted(json.loads(fields["changes"])):
+                        metric = series.rpartition(":")[2]
+                        value = float(new[0]) if new else math.nan
+                        yield Change(cnpj, day_of(timestamp), metric, float(old), value, fields["source"], changed_at)
 
     def newest(self, cnpjs: Sequence[str]) -> dict[str, dict[str, StoredSample]]:
         """Return the newest sample of each metric, by CNPJ; a fund that is not stored is left out."""

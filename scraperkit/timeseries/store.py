@@ -196,7 +196,7 @@ class SeriesStore:
         commands = [
             pack(
                 (
-                    *("UNLINK", self._keys.fund(cnpj), self._keys.months(cnpj)),
+                    *("UNLINK", self._keys.fund(cnpj), self._keys.months(cnpj), self._keys.changes(cnpj)),
                     *(self._keys.series(cnpj, metric) for metric in METRICS),
                 )
             )

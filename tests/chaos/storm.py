@@ -15,10 +15,9 @@ LOST = {
     "publish": 30,
     "commit": 5,
     "XREADGROUP": 2,
-    "TS.MADD": 3,
     "XCLAIM": 10,
     "XADD": 20,
-    "note_months": 3,
+    "replace_months": 3,
     "hand_back": 20,
 }
 # What happens at least, and what happens besides, with its weight.

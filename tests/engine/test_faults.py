@@ -85,7 +85,7 @@ class TestAWorkerThatDies:
             assert batch.wait(60).done == 1
             assert batch.events()["worker"].str.startswith(f"{other.name}/").all()
 
-    @pytest.mark.parametrize("kind", ["TS.MADD", "commit"])
+    @pytest.mark.parametrize("kind", ["replace_months", "commit"])
     def test_just_before_it_stores_or_acknowledges_loses_nothing(
         self, redis, keys, publisher, proxy, process, subscriber, tmp_path, kind
     ):
@@ -332,19 +332,19 @@ class TestALostReply:
         assert redis.xlen(keys.dead) == 2
 
     @pytest.mark.parametrize("what", ["reply", "request"])
-    def test_of_ts_madd_stores_once(self, subscriber, proxy, publisher, redis, keys, what):
+    def test_of_a_months_replacement_stores_once(self, subscriber, proxy, publisher, redis, keys, what):
         subscriber(FakeSite())
         publisher.publish(months(1, year=2020)).wait(60)
-        fault = proxy.lose_reply("TS.MADD") if what == "reply" else proxy.lose_request("TS.MADD")
+        fault = proxy.lose_reply("replace_months") if what == "reply" else proxy.lose_request("replace_months")
         batch = publisher.publish(months(3))
         assert str(batch.wait(60)) == "3 published, 3 done"
         assert fault.struck(0)
         stored = redis.execute_command("TS.RANGE", keys.series(FUND.cnpj, "quota"), "-", "+")
         assert [value for _, value in stored] == [2020.01, 2021.01, 2021.02, 2021.03]
 
-    def test_of_ts_madd_still_begins_the_card_of_a_fund(self, subscriber, proxy, redis, keys):
+    def test_of_a_months_replacement_still_begins_the_card_of_a_fund(self, subscriber, proxy, redis, keys):
         subscriber(FakeSite())
-        fault = proxy.lose_request("TS.MADD")
+        fault = proxy.lose_request("replace_months")
         redis.xadd(keys.jobs, {"message": months(1)[0].to_json()})
         assert wait_until(lambda: redis.xlen(keys.jobs) == 0)
         assert fault.struck(0)
@@ -352,7 +352,7 @@ class TestALostReply:
 
     def test_of_any_command_of_the_engine_harms_nothing(self, subscriber, proxy, publisher, redis, keys):
         """One retry and one renewal in each round, so that every command of the daily work occurs."""
-        engine = ["XREADGROUP", "XPENDING", "XGROUP", "CLIENT", "TS.MADD", "commit", "renew", "feed_due"]
+        engine = ["XREADGROUP", "XPENDING", "XGROUP", "CLIENT", "replace_months", "commit", "renew", "feed_due"]
         rest = ["GET", "SET", "ZADD", "ZRANGEBYSCORE", "TIME"]
         site = FlakySite()
         subscriber(site, lease=2.0, heartbeat=0.1)

@@ -72,7 +72,7 @@ class TestTheKeys:
             assert touched <= named, f"{name} touches keys that it was not given: {touched - named}"
             kinds.setdefault(name, set()).update(found)
         assert kinds.keys() == {*scripts.names().values()} - {"agree_on_site"}, "that one's keys belong to no namespace"
-        assert kinds.pop("note_months") == {FUND.cnpj}
+        assert kinds.pop("replace_months") == {FUND.cnpj}
         assert set().union(*kinds.values()) == {"control"}
 
     def test_every_file_has_one_function_that_calls_it(self):

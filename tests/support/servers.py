@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scraperkit.config import Settings
@@ -14,11 +14,11 @@ from support.waiting import wait_until
 
 
 @contextlib.contextmanager
-def redis_server(folder: Path, *options: str, timeseries: bool = True) -> Iterator[None]:
-    """Run a bare redis-server with these options, and a socket that shows when it is ready."""
+def redis_server(folder: Path, *options: str, timeseries: bool = True, policy: Sequence[str] = ()) -> Iterator[None]:
+    """Run a bare redis-server with these options, `policy` for TimeSeries, and a socket that shows when it is ready."""
     home = install.install(Settings.load().cache)
     ready = folder / "ready.sock"
-    module = ["--loadmodule", home / "lib" / "redistimeseries.so"] if timeseries else []
+    module = ["--loadmodule", home / "lib" / "redistimeseries.so", *policy] if timeseries else []
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [home / "bin" / "redis-server", "--dir", folder, "--save", "", "--unixsocket", ready, *options, *module],

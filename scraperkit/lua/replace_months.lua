@@ -1,0 +1,127 @@
+-- Replace months of one fund by what was fetched, unless a newer fetch has replaced them: the time of a fetch, by the
+-- clock of Redis, is its fencing token. Safe to repeat: the same fetch gets the same answer again.
+--
+-- A month comes with its first and last millisecond and how many samples it has; the samples themselves, as the words
+-- of TS.MADD, follow each other in ARGV[2] and after. What is stored already is not written again, so an equal month
+-- costs no write. What differed is logged; a day that is new is not.
+--
+-- Returns for each month {'stored', samples changed, samples withdrawn}, {'older'}, or {'refused', series, time, why}
+-- for the first sample that was refused.
+local card, months, changes = key(), key(), key()
+local series = keys(#given.metrics)
+local names = {}
+for _, month in ipairs(given.months) do names[#names + 1] = month.month end
+local records = redis.call('HMGET', months, unpack(names))
+local found = redis.call('EXISTS', unpack(series))
+local next_word = 2
+
+local function create_series()
+  for i, name in ipairs(series) do
+    if redis.call('EXISTS', name) == 0 then
+      local labels = {'LABELS', 'kit', given.namespace, 'metric', given.metrics[i], 'cnpj', given.cnpj}
+      for at, option in ipairs(given.options) do table.insert(labels, at, option) end
+      redis.call('TS.CREATE', name, unpack(labels))
+    end
+  end
+  found = #series
+end
+
+-- What is stored of a month: for each series its values as text, by time, and whether there is any; or a refusal.
+local function stored(month)
+  local values, any = {}, false
+  for _, name in ipairs(series) do
+    values[name] = {}
+    if found == #series or redis.call('EXISTS', name) == 1 then
+      local samples = redis.pcall('TS.RANGE', name, month.first, month.last)
+      if samples.err then return nil, {'refused', name, month.first, samples.err} end
+      for _, sample in ipairs(samples) do
+        values[name][sample[1]] = sample[2].ok
+        any = true
+      end
+    end
+  end
+  return values, any
+end
+
+-- The words of what is new or differs from `old`, from which all that a fetch brought is taken away.
+local function differing(first, last, old)
+  local words, before = {}, {}
+  for at = first, last, 3 do
+    local name, time, value = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
+    local was = old[name][time]
+    old[name][time] = nil
+    if not was or tonumber(was) ~= tonumber(value) then
+      for word = at, at + 2 do words[#words + 1] = ARGV[word] end
+      before[#words / 3] = was
+    end
+  end
+  return words, before
+end
+
+-- Write samples; returns which was refused first and why, and adds to `log` what was changed.
+local function write(words, before, log)
+  if #words == 0 then return end
+  local refused, why
+  for i, reply in ipairs(redis.call('TS.MADD', unpack(words))) do
+    local name, time, value = words[3 * i - 2], words[3 * i - 1], words[3 * i]
+    if reply ~= tonumber(time) then
+      refused, why = refused or i, why or (type(reply) == 'table' and reply.err or 'it was dropped')
+    elseif before[i] then
+      log[#log + 1] = {tonumber(time), name, before[i], value}
+    end
+  end
+  return refused, why
+end
+
+local function withdraw(old, log)
+  local count = 0
+  for name, samples in pairs(old) do
+    for time, value in pairs(samples) do
+      redis.call('TS.DEL', name, time, time)
+      log[#log + 1] = {time, name, value}
+      count = count + 1
+    end
+  end
+  return count
+end
+
+local function replace(month, record, first, last)
+  local seconds, before = redis.call('TIME')[1], read_record(record)
+  if before.fetched_at and tonumber(before.fetched_at) > tonumber(month.fetched_at) then return {'older'} end
+  if before.fetched_at == month.fetched_at and before.digest == month.digest then
+    return {'stored', tonumber(before.changed), tonumber(before.withdrawn)}
+  end
+  local log, withdrawn = {}, 0
+  if found > 0 or last > first then
+    if found < #series and last > first then create_series() end
+    local old, any = stored(month)
+    if not old then return any end
+    local words, was = {}, {}
+    if any then words, was = differing(first, last, old) else words = {unpack(ARGV, first, last)} end
+    local refused, why = write(words, was, log)
+    if not refused then withdrawn = withdraw(old, log) end
+    if #log > 0 then
+      redis.call('XADD', changes, 'MAXLEN', '~', given.changes_kept, '*', 'month', month.month, 'source', given.source,
+        'changes', cjson.encode(log))
+    end
+    if refused then return {'refused', words[3 * refused - 2], words[3 * refused - 1], why} end
+  end
+  redis.call('HSET', months, month.month,
+    record_text(seconds, month.fetched_at, given.source, month.digest, #log - withdrawn, withdrawn))
+  return {'stored', #log - withdrawn, withdrawn}
+end
+
+if not given.is_known then
+  -- A message typed by hand brings no fund card, so one is begun with what the message tells.
+  redis.call('HSETNX', card, 'cnpj', given.cnpj)
+  redis.call('HSETNX', card, 'pk', given.pk)
+  -- Series that somebody made otherwise would lose samples without a word.
+  for _, name in ipairs(series) do redis.pcall('TS.ALTER', name, unpack(given.options)) end
+end
+local answers = {}
+for i, month in ipairs(given.months) do
+  local last = next_word + 3 * month.samples - 1
+  answers[i] = replace(month, records[i], next_word, last)
+  next_word = last + 1
+end
+return answers

@@ -1,0 +1,294 @@
+"""A fetched month replaces what is stored of it: restated and withdrawn figures, older fetches, refused samples."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from support.fakes import FUND, FakeSite, months
+from support.servers import redis_server
+
+from scraperkit.config import Settings
+from scraperkit.connection import connect, sibling
+from scraperkit.models import METRICS, DailyQuote, ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.store import SeriesStore
+
+JANUARY = months(1)
+
+
+def three_days(request: ScrapeRequest) -> list[DailyQuote]:
+    return [
+        DailyQuote(request.document, request.first_day.replace(day=day), 1.5 + day, 1e6 + day, day, 0.0, 0.25, 1e7)
+        for day in (3, 4, 5)
+    ]
+
+
+@pytest.fixture
+def reader(redis, namespace):
+    return TimeSeriesReader(redis, namespace)
+
+
+@pytest.fixture
+def scrape(redis, namespace, publisher):
+    """Scrape January once more from a source that answers so; return the event of it."""
+
+    def scrape(answer, requests=JANUARY) -> pd.Series:
+        with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace):
+            batch = publisher.publish(requests, force=True)
+            assert batch.wait(60).done == len(requests), batch.failures()["error"].tolist()
+        return batch.events().iloc[-1]
+
+    return scrape
+
+
+class TestARestatedMonth:
+    def test_shows_its_newer_figures_and_logs_the_older(self, scrape, reader):
+        scrape(three_days)
+        event = scrape(lambda request: [replace(three_days(request)[0], quota=9.75), *three_days(request)[1:]])
+        assert (event["changed"], event["withdrawn"]) == (1, 0)
+        assert reader.prices(FUND)[FUND.cnpj].tolist() == [9.75, 5.5, 6.5]
+        (change,) = reader.changes(FUND).to_dict("records")
+        assert change.pop("changed_at") >= event["fetched_at"].floor("ms")
+        assert change == {
+            "cnpj": FUND.cnpj,
+            "date": pd.Timestamp("2021-01-03"),
+            "metric": "quota",
+            "old": 4.5,
+            "new": 9.75,
+            "source": "fake_site",
+        }
+
+    def test_withdraws_a_day_that_is_no_longer_there_with_all_its_metrics(self, scrape, reader):
+        scrape(three_days)
+        event = scrape(lambda request: three_days(request)[:2])
+        assert (event["changed"], event["withdrawn"]) == (0, 6)
+        assert reader.quotes(FUND)["date"].dt.day.tolist() == [3, 4]
+        changes = reader.changes(FUND)
+        assert set(changes["metric"]) == set(METRICS)
+        assert (changes["date"] == "2021-01-05").all()
+        assert changes["new"].isna().all()
+
+    def test_withdraws_a_cell_that_is_empty_now(self, scrape, reader):
+        scrape(three_days)
+        scrape(lambda request: [replace(quote, holders=None) for quote in three_days(request)])
+        quotes = reader.quotes(FUND)
+        assert quotes["holders"].isna().all()
+        assert quotes["quota"].tolist() == [4.5, 5.5, 6.5]
+
+    def test_loses_what_anybody_else_wrote_into_it(self, redis, namespace, scrape, reader):
+        scrape(three_days)
+        SeriesStore(redis, namespace).write([DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=7.0)])
+        assert scrape(three_days)["changed"] == 1
+        assert reader.prices(FUND)[FUND.cnpj].tolist() == [4.5, 5.5, 6.5]
+
+    def test_leaves_the_months_beside_it_alone(self, scrape, reader):
+        scrape(three_days, months(3))
+        scrape(lambda _: [], months(3)[1:2])
+        assert reader.quotes(FUND)["date"].dt.month.unique().tolist() == [1, 3]
+
+    def test_that_is_equal_writes_no_sample(self, redis, scrape, reader):
+        scrape(three_days)
+        before = reader.months(FUND)
+        written = []
+        with sibling(redis).monitor() as monitor:
+            listening = threading.Thread(target=lambda: written.extend(commands_until(monitor, "the end")))
+            listening.start()
+            event = scrape(three_days)
+            redis.echo("the end")
+            listening.join()
+        assert (event["changed"], event["withdrawn"]) == (0, 0)
+        assert "replace_months" not in written, "a script's name is not sent: this only shows that something was heard"
+        assert "HSET" in written
+        assert not {"TS.ADD", "TS.MADD", "TS.DEL", "TS.CREATE"} & set(written)
+        assert (reader.months(FUND)["fetched_at"] > before["fetched_at"]).all()
+        assert reader.changes(FUND).empty
+
+    def test_keeps_figures_to_the_last_bit_in_the_log(self, scrape, reader):
+        values = [0.1 + 0.2, 1e-300, 123456789.12345679]
+        for value in values:
+            scrape(lambda request, value=value: [DailyQuote(request.document, request.first_day, quota=value)])
+        changes = reader.changes(FUND)
+        assert changes["old"].tolist() == values[:2]
+        assert changes["new"].tolist() == values[1:]
+
+    def test_counts_its_changes_even_if_the_reply_is_lost(self, subscriber, proxy, publisher, reader):
+        answers = iter([three_days, lambda request: three_days(request)[:2]])
+        subscriber(FakeSite(lambda request: next(answers)(request)))
+        publisher.publish(JANUARY, force=True).wait(60)
+        fault = proxy.lose_reply("replace_months")
+        batch = publisher.publish(JANUARY, force=True)
+        assert batch.wait(60).done == 1
+        assert fault.struck(0)
+        assert batch.events()["withdrawn"].tolist() == [6]
+        assert len(reader.changes(FUND)) == 6
+
+
+def commands_until(monitor, end: str) -> list[str]:
+    found = []
+    for line in monitor.listen():
+        if end in line["command"]:
+            return found
+        found.append(line["command"].split()[0].upper())
+    return found
+
+
+class TestTheNewestFetchWins:
+    @pytest.mark.parametrize("claim", [True, False], ids=["one worker a message", "every worker"])
+    def test_over_one_that_began_earlier_and_ends_later(self, redis, namespace, reader, claim):
+        slow, gate = threading.Event(), threading.Event()
+
+        def new_page(request):
+            return [replace(quote, quota=99.0) for quote in three_days(request)]
+
+        def old_page(request):
+            if slow.is_set():
+                return new_page(request)
+            slow.set()
+            assert gate.wait(60)
+            return three_days(request)
+
+        channel = Publisher(redis, namespace=namespace, delivery="pubsub")
+        with Subscriber(redis, FakeSite(old_page), threads=1, namespace=namespace, claim=claim):
+            old = channel.publish(JANUARY, force=True)
+            assert slow.wait(60)
+            with Subscriber(redis, FakeSite(new_page), threads=1, namespace=namespace, claim=claim):
+                channel.publish(JANUARY, force=True).wait(60)
+                assert reader.prices(FUND)[FUND.cnpj].tolist() == [99.0] * 3
+                gate.set()
+                old.wait(60)
+        assert reader.prices(FUND)[FUND.cnpj].tolist() == [99.0] * 3
+        assert reader.changes(FUND).empty
+
+    def test_by_the_clock_of_redis_whatever_the_machine_says(self, redis, namespace, publisher, reader, monkeypatch):
+        """A worker whose clock is an hour fast does not keep all others from the month."""
+        from scraperkit.engine import thread_pool
+
+        with monkeypatch.context() as fast:
+            fast.setattr(thread_pool.time, "time", lambda now=thread_pool.time.time: now() + 3600)
+            with Subscriber(redis, FakeSite(three_days), threads=1, namespace=namespace):
+                publisher.publish(JANUARY, force=True).wait(60)
+        with Subscriber(redis, FakeSite(lambda _: []), threads=1, namespace=namespace):
+            publisher.publish(JANUARY, force=True).wait(60)
+        assert reader.quotes(FUND).empty
+
+
+class TestTheReaderTells:
+    def test_which_source_wrote_a_month_last(self, redis, namespace, publisher, reader):
+        class Pages(FakeSite):
+            name = "pages"
+
+        for source in (FakeSite(three_days), Pages(three_days)):
+            with Subscriber(redis, source, threads=1, namespace=namespace):
+                publisher.publish(months(2)[: 2 if source.__class__ is FakeSite else 1], force=True).wait(60)
+        table = reader.months(FUND)
+        assert table[["cnpj", "month", "source"]].values.tolist() == [
+            [FUND.cnpj, "2021-01", "pages"],
+            [FUND.cnpj, "2021-02", "fake_site"],
+        ]
+        assert (table["stored_at"] >= table["fetched_at"].dt.floor("s")).all()
+
+    def test_of_months_that_an_earlier_version_stored(self, redis, keys, scrape, reader):
+        scrape(three_days)
+        redis.hset(keys.months(FUND.cnpj), "2020-12", "1609459200")
+        assert reader.months()["source"].tolist() == ["", "fake_site"]
+        assert reader.months()["stored_at"].iloc[0] == pd.Timestamp("2021-01-01", tz="UTC")
+
+    def test_nothing_of_a_fund_without_any(self, redis, namespace, reader):
+        SeriesStore(redis, namespace).write([DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=7.0)])
+        for table in (reader.months(), reader.changes(FUND)):
+            assert table.empty
+        assert str(reader.months().dtypes["fetched_at"]) == "datetime64[us, UTC]"
+        assert str(reader.changes().dtypes["old"]) == "float64"
+
+
+def test_a_source_is_named_by_letters_digits_and_lines_only(redis, namespace):
+    class Odd(FakeSite):
+        name = "a source"
+
+    with pytest.raises(Exception, match=r"source\.name: 'a source' is no name of a source"):
+        Subscriber(redis, Odd(), namespace=namespace)
+
+
+class TestASampleThatIsRefusedOrDropped:
+    @pytest.fixture
+    def failing(self, redis, namespace, publisher, keys):
+        """Change the quota's series once it is there, then scrape; return why the first job failed."""
+
+        def failing(*change: object, requests=JANUARY) -> str:
+            settings = Settings.load(max_attempts=1, namespace=namespace)
+            with Subscriber(redis, FakeSite(three_days), threads=1, settings=settings):
+                publisher.publish(months(1, year=2022), force=True).wait(60)
+                redis.execute_command("TS.ALTER", keys.series(FUND.cnpj, "quota"), *change)
+                batch = publisher.publish(requests, force=True)
+                assert batch.wait(60).failed == len(requests)
+            return batch.failures()["error"].iloc[0]
+
+        return failing
+
+    def test_since_its_series_keeps_only_some_days_fails_its_job(self, keys, failing, reader):
+        series = keys.series(FUND.cnpj, "quota")
+        assert failing("RETENTION", 86_400_000).startswith(f"StoreError: Redis refused {series} on 2021-01-03: ")
+        assert reader.months(FUND)["month"].tolist() == ["2022-01"]
+
+    def test_since_its_series_ignores_small_changes_fails_its_job(self, keys, failing):
+        series = keys.series(FUND.cnpj, "quota")
+        error = failing("IGNORE", 30 * 86_400_000, 5.0, requests=months(1, year=2023))
+        assert error == f"StoreError: Redis refused {series} on 2023-01-04: it was dropped"
+
+    @pytest.mark.parametrize("change", [("RETENTION", 86_400_000), ("IGNORE", 30 * 86_400_000, 5.0)])
+    def test_by_a_series_that_somebody_made_is_kept_by_the_next_worker(self, redis, keys, scrape, reader, change):
+        labels = ("LABELS", "kit", keys.namespace, "metric", "quota", "cnpj", FUND.cnpj)
+        redis.execute_command("TS.CREATE", keys.series(FUND.cnpj, "quota"), *change, *labels)
+        scrape(three_days, months(24))
+        assert len(reader.prices(FUND)) == 72
+
+    @pytest.mark.parametrize("what", ["quota", "months"])
+    def test_since_a_key_is_another_thing_fails_its_job_and_no_other(
+        self, redis, namespace, keys, publisher, what, scrape
+    ):
+        redis.set(keys.series(FUND.cnpj, "quota") if what == "quota" else keys.months(FUND.cnpj), "another thing")
+        settings = Settings.load(max_attempts=1, namespace=namespace)
+        with Subscriber(redis, FakeSite(three_days), threads=1, settings=settings):
+            batch = publisher.publish(months(3))
+            assert batch.wait(60).failed == 3
+            assert batch.failures()["error"].str.startswith("StoreError: Redis refused").all()
+        other = [ScrapeRequest(document="00000000000191", fund_pk="1", month_year="01/2021")]
+        assert scrape(three_days, other)["outcome"] == "done"
+
+    def test_leaves_a_log_of_what_was_changed_before_it(self, redis, namespace, keys, publisher, reader):
+        """The newer days are written, the oldest is refused: the log tells what readers now see."""
+        quota = 0.5
+        site = FakeSite(lambda request: [replace(quote, quota=quota) for quote in three_days(request)])
+        with Subscriber(redis, site, threads=1, settings=Settings.load(max_attempts=1, namespace=namespace)):
+            publisher.publish(JANUARY, force=True).wait(60)
+            redis.execute_command("TS.ALTER", keys.series(FUND.cnpj, "quota"), "RETENTION", 86_400_000)
+            quota = 7.5
+            assert publisher.publish(JANUARY, force=True).wait(60).failed == 1
+        assert dict(reader.prices(FUND)[FUND.cnpj].dropna()) == dict(reader.changes(FUND).set_index("date")["new"])
+        assert reader.changes(FUND)["new"].tolist() == [7.5, 7.5]
+
+
+def test_no_default_of_the_server_loses_a_figure(tmp_path):
+    """All that a server can be told to do with new series: retention, duplicates, small changes, compactions."""
+    policy = ("RETENTION_POLICY", "1000", "DUPLICATE_POLICY", "BLOCK", "CHUNK_SIZE_BYTES", "128")
+    policy += ("IGNORE_MAX_TIME_DIFF", "999999999999", "IGNORE_MAX_VAL_DIFF", "999")
+    policy += ("COMPACTION_POLICY", "avg:1h:1d", "ENCODING", "uncompressed")
+    with (
+        redis_server(tmp_path, "--port", "0", policy=policy),
+        connect(f"unix://{tmp_path}/ready.sock") as redis,
+        Subscriber(redis, FakeSite(three_days), threads=2, namespace="strict"),
+    ):
+        requests = FUND.months("2019-01", "2022-12")
+        publisher, reader = Publisher(redis, namespace="strict"), TimeSeriesReader(redis, "strict")
+        assert publisher.publish(requests).wait(60).done == 48
+        assert len(reader.quotes()) == 48 * 3
+        SeriesStore(redis, "strict").write([replace(one, cnpj="00000000000191") for one in three_days(requests[0])])
+        assert len(reader.quotes("00000000000191")) == 3
+        assert reader.funds()["days"].tolist() == [3, 48 * 3]
+        assert len(redis.execute_command("TS.QUERYINDEX", "kit=strict")) == 12, "no series but those of the kit"
