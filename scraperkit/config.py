@@ -51,8 +51,10 @@ class Settings(BaseSettings):
 
     threads: int = Field(8, ge=1, le=256, description="scraping threads per worker")
     prefetch: int = Field(384, ge=0, le=10_000, description="jobs that a worker may hold beyond one per thread")
-    lease: float = Field(60.0, gt=0, description="seconds without a heartbeat before another worker takes over a job")
-    heartbeat: float = Field(2.0, gt=0, description="seconds between heartbeats; a worker that misses three is dead")
+    lease: float = Field(60.0, gt=0, description="seconds that a living worker may let a job lie without renewing it")
+    heartbeat: float = Field(
+        1.0, gt=0, description="seconds between heartbeats; a worker that misses three is dead, and others do its jobs"
+    )
     stop_deadline: float = Field(10.0, ge=0, description="seconds that stop() gives running jobs to finish")
     max_attempts: int = Field(5, ge=1, le=100, description="attempts before a job becomes a dead letter")
     backoff: float = Field(1.0, ge=0, description="seconds before the second attempt; doubles for each later one")

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -15,13 +15,14 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.connection import SOCKET_TIMEOUT
 from scraperkit.engine.jobs import Job, read_message
-from scraperkit.engine.registry import Session, WorkerCard, redis_time
+from scraperkit.engine.registry import Session, WorkerCard, dead_workers, redis_time
 from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
 BLOCK = 1.0
 _PENDING_READ = 10_000
+_TAKEN_AT_ONCE = 500
 _SUSPECT_AFTER = 2
 _FEWEST_LIVES = 3
 
@@ -82,7 +83,7 @@ class StreamDelivery:
 
     async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
         """Take what this consumer has pending without knowing it, then new entries."""
-        jobs = await self._recover(room, held()) or await self._pending.inherited(room, held())
+        jobs = await self._recover(room, held()) or await self._pending.take(room, held())
         if jobs:
             return jobs
         milliseconds = max(1, int(block * 1000)) if block > 0 else None
@@ -102,8 +103,13 @@ class StreamDelivery:
         in_hand = held()
         return [self._job(entry_id, fields) for entry_id, fields in entries if entry_id not in in_hand]
 
+    async def look_for_the_dead(self) -> None:
+        """Find what is pending with workers whose heartbeat has stopped; the next ``receive`` takes it first."""
+        if await self._pending.look_for_the_dead():
+            await self.nudge()
+
     async def take_over(self, room: int, held: Collection[str], idle: float) -> list[Job]:
-        """Take entries that another consumer has let lie for `idle` seconds."""
+        """Take entries that another consumer, dead or alive, has let lie for `idle` seconds."""
         return await self._pending.of_others(room, held, idle)
 
     async def _recover(self, room: int, held: Collection[str]) -> list[Job]:
@@ -302,6 +308,13 @@ async def make_group(client: Any, keys: Keys) -> None:
             raise
 
 
+class _Pending(NamedTuple):
+    """With whom an entry is pending, and how often it has been delivered."""
+
+    owner: str
+    times: int
+
+
 class PendingRecovery:
     """Entries that are pending with dead workers, one of them perhaps an earlier life of this one.
 
@@ -317,7 +330,7 @@ class PendingRecovery:
         self._lives = max(_FEWEST_LIVES, self._settings.max_attempts)
         self._suspect = ""
         self._looked = False
-        self.waiting: dict[str, int] = {}
+        self.waiting: dict[str, _Pending] = {}
 
     async def pending(self, count: int = _PENDING_READ, start: str = "-", **which: Any) -> list[dict[str, Any]]:
         """Return what is pending in the group, from an entry on; nothing if there is no group."""
@@ -334,22 +347,33 @@ class PendingRecovery:
     async def look_for_inherited(self) -> None:
         """Look, once at the start, for what an earlier life of this worker had in hand."""
         if not self._looked:
-            rows = await self.pending(consumername=self._consumer)
-            self.waiting = {row["message_id"]: row["times_delivered"] for row in rows}
+            await self._look([self._consumer], _PENDING_READ)
             self._looked = True
 
-    async def inherited(self, room: int, held: Collection[str]) -> list[Job]:
-        """Take what an earlier life left, as far as there is room."""
-        if not self.waiting:
+    async def look_for_the_dead(self) -> bool:
+        """Look for what workers had in hand that are dead now; return whether anything waits to be taken."""
+        await self._look(await dead_workers(self._client, self._keys), _TAKEN_AT_ONCE)
+        return bool(self.waiting)
+
+    async def _look(self, names: Sequence[str], most: int) -> None:
+        for name in names:
+            rows = await self.pending(most, consumername=name)
+            self.waiting |= {row["message_id"]: _Pending(name, row["times_delivered"]) for row in rows}
+
+    async def take(self, room: int, held: Collection[str]) -> list[Job]:
+        """Take what waits, as far as there is room, unless it has become another's meanwhile."""
+        times = {entry_id: found.times for entry_id, found in self.waiting.items() if entry_id not in held}
+        chosen = self._choose(times, room, held)
+        if not chosen:
             return []
-        # Another worker may have taken over what waited here.
-        mine = {row["message_id"] for row in await self.pending(consumername=self._consumer)}
-        self.waiting = {entry_id: times for entry_id, times in self.waiting.items() if entry_id in mine}
-        chosen = self._choose(self.waiting, room, held)
-        jobs = await self._claim(chosen, 0.0)
+        owners = {entry_id: self.waiting[entry_id].owner for entry_id in chosen}
+        taken = await scripts.take_over(self._client, self._keys, owners, consumer=self._consumer)
         for entry_id in chosen:
             del self.waiting[entry_id]
-        return jobs
+        others = [entry_id for entry_id, _ in taken if owners[entry_id] != self._consumer]
+        if others:
+            log.info("took over %d jobs of dead workers", len(others))
+        return [self._job(entry_id, fields, chosen[entry_id] + 1) for entry_id, fields in taken if fields]
 
     async def of_others(self, room: int, held: Collection[str], idle: float) -> list[Job]:
         """Take over what has been idle with others for `idle` seconds, as far as there is room.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 MISSED_HEARTBEATS = 3
 _RETRIES_AT_ONCE = 500
 _PROMPT = 1.0
+# Seconds: how often at most retries are looked for that are due.
+_SHORTEST_WAIT = 0.02
 _WORKER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
@@ -75,6 +78,13 @@ class WorkerCard:
             return None
         numbers = (getattr(card, name) for name, kind in known.items() if kind in ("int", "float"))
         return card if all(isinstance(number, int | float) for number in numbers) else None
+
+
+async def dead_workers(client: Any, keys: Keys) -> list[str]:
+    """Return the names of workers that have fallen silent without leaving. `client` is an asyncio one."""
+    names = await client.zrange(keys.workers, 0, -1)
+    cards = await client.mget([keys.worker(name) for name in names]) if names else []
+    return [name for name, card in zip(names, cards, strict=True) if card is None]
 
 
 def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:
@@ -190,7 +200,15 @@ async def _write(client: Any, keys: Keys, card: WorkerCard, ttl: float, *, nx: b
 
 
 class Housekeeping:
-    """What a worker does besides jobs: heartbeats, leases, retries that are due, handing back. Safe to repeat."""
+    """What a worker does besides jobs: heartbeats, leases, retries that are due, handing back. Safe to repeat.
+
+    Attributes
+    ----------
+    pace : float
+        Seconds between two rounds.
+    retry_scheduled : asyncio.Event
+        To be set when this worker has scheduled a retry.
+    """
 
     def __init__(self, session: Session, outcomes: Counter[str]) -> None:
         self._client, self._keys, self._settings = session.client, session.keys, session.settings
@@ -198,6 +216,14 @@ class Housekeeping:
         self._card = session.card
         self._outcomes = outcomes
         self._logged = Counter(outcomes)
+        self.pace = min(self._settings.heartbeat, self._settings.lease / 4, 1.0)
+        self.retry_scheduled = asyncio.Event()
+        self._beat_at = self._steady_from = time.monotonic()
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether heartbeats have lately gone out as they should: after a break, all that had it, too, seem dead."""
+        return self._beat_at >= self._steady_from
 
     async def beat(self, *, subscribed_at: float, in_hand: int, errors: int) -> None:
         """Send a heartbeat.
@@ -220,6 +246,9 @@ class Housekeeping:
         )
         await _write(self._client, self._keys, card, self._session.silence, nx=False)
         await self._client.zadd(self._keys.workers, {card.name: now})
+        last, self._beat_at = self._beat_at, time.monotonic()
+        if self._beat_at - last > 2 * self.pace:
+            self._steady_from = self._beat_at + 2 * self.pace
 
     async def leave(self) -> None:
         """Give the name back, and forget the consumer unless something of it is still pending.
@@ -270,9 +299,17 @@ class Housekeeping:
                 lease=self._settings.lease,
             )
 
-    async def feed_retries(self) -> None:
-        """Put retries that are due back into the stream."""
-        await scripts.feed_due(self._client, self._keys, _RETRIES_AT_ONCE)
+    async def feed_retries(self) -> float:
+        """Put retries that are due back into the stream; return in how many seconds the next is due."""
+        return await scripts.feed_due(self._client, self._keys, _RETRIES_AT_ONCE)
+
+    async def feed_next_retry(self) -> None:
+        """Feed what is due, then wait until the next retry is, or until another has been scheduled here."""
+        due_in = await self.feed_retries()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(max(due_in, _SHORTEST_WAIT), self.pace)):
+                await self.retry_scheduled.wait()
+        self.retry_scheduled.clear()
 
     async def hand_back(self, jobs: Sequence[Job]) -> None:
         """Hand jobs to other workers: back to the stream, or out on the channel again.

@@ -307,6 +307,7 @@ class WorkerLoop:
         self._levers = levers
         self._outcomes = outcomes
         self._deliveries = deliveries_of(session)
+        self._stream = next((each for each in self._deliveries if isinstance(each, StreamDelivery)), None)
         self._housekeeping = Housekeeping(session, outcomes)
         self._committer = Committer(session, name_of(source))
         self._prefetch = Prefetch(settings)
@@ -340,7 +341,8 @@ class WorkerLoop:
         """Work until :meth:`request_stop` or an error of the engine; wind up, and return the error."""
         receiving = [self._receiving(delivery) for delivery in self._deliveries]
         settling = [self._settling() for _ in range(_SETTLERS)]
-        async with all_of(*receiving) as receivers, all_of(*settling, self._keeping_house()) as keepers:
+        keeping = [self._keeping_house(), *([self._feeding_retries()] if self._stream else [])]
+        async with all_of(*receiving) as receivers, all_of(*settling, *keeping) as keepers:
             tasks = [*receivers, *keepers]
             ending = asyncio.create_task(self._ending.wait())
             await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -360,6 +362,8 @@ class WorkerLoop:
     async def step(self, block: float) -> None:
         """Do one round, and wait until the threads have finished it."""
         await self.keep_house()
+        if self._stream is not None:
+            await self._housekeeping.feed_retries()
         for delivery in self._deliveries:
             await self._receive(delivery, block)
         while len(self.jobs) > len(self._pause.set_aside):
@@ -444,6 +448,8 @@ class WorkerLoop:
         await asyncio.sleep(0)
         answers = await self.retry.until_answered(partial(self._committer.commit, results))
         self._outcomes.update(answers)
+        if "retry" in answers:
+            self._housekeeping.retry_scheduled.set()
         self._unsettled = [others for others in self._unsettled if others is not results]
         self._moved.set()
 
@@ -472,13 +478,16 @@ class WorkerLoop:
     # --------------------------------------------------------------- housekeeping
 
     async def _keeping_house(self) -> None:
-        pause = min(self._settings.heartbeat, self._settings.lease / 4, 1.0)
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(self._housekeeping.pace)
             await self.retry.until_answered(self.keep_house)
 
+    async def _feeding_retries(self) -> None:
+        while True:
+            await self.retry.until_answered(self._housekeeping.feed_next_retry)
+
     async def keep_house(self) -> None:
-        """Send a heartbeat, renew leases, feed retries that are due, take over what is pending with dead workers."""
+        """Send a heartbeat, renew leases, take over what is pending with dead workers."""
         await self._housekeeping.beat(
             subscribed_at=max(delivery.subscribed_at for delivery in self._deliveries),
             in_hand=len(self.jobs),
@@ -486,14 +495,15 @@ class WorkerLoop:
         )
         self._housekeeping.log_outcomes()
         await self._housekeeping.renew(self.jobs)
-        for delivery in self._deliveries:
-            if isinstance(delivery, StreamDelivery):
-                await self._housekeeping.feed_retries()
-                await self._take_over(delivery)
+        if self._stream is not None and not self._stopping:
+            await self._take_over(self._stream)
 
     async def _take_over(self, stream: StreamDelivery) -> None:
+        """By the heart, take over from the dead; by the lease, from those who live but let a job lie."""
+        if self._housekeeping.is_steady:
+            await stream.look_for_the_dead()
         room = self._room(stream.name)
-        if room > 0 and not self._stopping and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
+        if room > 0 and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
             self._take(await stream.take_over(room, self._keys(stream.name), self._settings.lease))
             await self._housekeeping.forget_the_dead()
             self._taken_over_at = time.monotonic()

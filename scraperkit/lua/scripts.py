@@ -457,9 +457,27 @@ async def renew(
     )
 
 
-async def feed_due(client: Any, keys: Keys, most: int) -> int:
-    """Put at most `most` retries that are due back into the stream; return how many."""
-    return int(await _run_async(client, "feed_due", [keys.retries, keys.jobs], most=most))
+async def feed_due(client: Any, keys: Keys, most: int) -> float:
+    """Put at most `most` retries that are due back into the stream; return in how many seconds the next is due."""
+    milliseconds = int(await _run_async(client, "feed_due", [keys.retries, keys.jobs], most=most))
+    return math.inf if milliseconds < 0 else milliseconds / 1000
+
+
+async def take_over(
+    client: Any, keys: Keys, owners: Mapping[str, str], *, consumer: str
+) -> list[tuple[str, dict[str, str]]]:
+    """Take over stream entries from their owners, dead workers or `consumer` itself; return those taken."""
+    names = list(owners.values())
+    taken = await _run_async(
+        client,
+        "take_over",
+        [keys.jobs, *map(keys.worker, names)],
+        entry=list(owners),
+        owner=names,
+        group=keys.group,
+        consumer=consumer,
+    )
+    return [(entry_id, dict(zip(words[::2], words[1::2], strict=True))) for entry_id, words in taken]
 
 
 async def hand_back(

@@ -6,6 +6,7 @@ The strings are files in FOLDER:
 ``asked``   written here: a line for each fetch that began, with month and process
 ``shut``    while it is there, a fetch does not end
 ``deadly``  months, one a line; to fetch one of these ends the process at once
+``quota``   the quota that a fetch returns that begins while it is there
 ==========  ========================================================================
 """
 
@@ -18,6 +19,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
@@ -42,13 +44,17 @@ class Strings:
     def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         with (self._folder / "asked").open("a") as file:
             file.write(f"{request.month_year} {os.getpid()}\n")
+        told = self._folder / "quota"
+        quotes = [
+            replace(quote, quota=float(told.read_text())) if told.exists() else quote for quote in one_quote(request)
+        ]
         deadly = self._folder / "deadly"
         if deadly.exists() and request.month_year in deadly.read_text().split():
             os._exit(DIED)
         time.sleep(0.002)  # shorter fetches would go to one thread by the handful
         while (self._folder / "shut").exists():
             time.sleep(0.01)
-        return one_quote(request)
+        return quotes
 
 
 async def work(options: argparse.Namespace) -> None:

@@ -82,7 +82,7 @@ class TestANameLostWhileStarting:
 class TestAStartThatFails:
     def test_leaves_neither_threads_nor_a_name(self, redis, redis_url, namespace, keys):
         with Proxy(redis_url) as proxy, connect(proxy.url) as client:
-            fault = proxy.lose_request("feed_due")
+            fault = proxy.lose_request("ZRANGE")
             with pytest.raises(RedisUnreachable, match="could not start"):
                 life_of(Worker(client, FakeSite(), settings=Settings.load(namespace=namespace, **QUICK)))
             assert fault.struck()

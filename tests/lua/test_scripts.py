@@ -138,6 +138,7 @@ def use_scripts(redis, namespace: str) -> None:
             await scripts.renew(client, keys, entries=["1-1"], claims=claims, lease=9, **worker)
             await scripts.hand_back(client, keys, entries=["1-1"], from_channel=[(message_id, "{}")], **worker)
             await scripts.forget(client, keys, ["gone"])
+            await scripts.take_over(client, keys, {"1-1": "gone"}, consumer="heir")
 
     asyncio.run(keep_house())
 
