@@ -41,6 +41,7 @@ class Benchmark:
 BENCHMARKS = [
     Benchmark("queues", "Empty jobs, against other job queues"),
     Benchmark("scraping", "Pages of a slow site"),
+    Benchmark("takeover", "When a worker is killed"),
     Benchmark("latency", "From being sent to being worked on"),
     Benchmark("memory", "Memory, as jobs go by"),
     Benchmark("read_prices", "Prices out of Redis", ("--funds", "20", "--days", "250", "--runs", "3")),
