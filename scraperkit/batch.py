@@ -133,6 +133,7 @@ class Batch(NotebookRepr):
         status, delivery = self._counts()
         return self._with_lost(status) if delivery == "pubsub" and status.pending else status
 
+    @redis_needed()
     def wait(self, timeout: float | None = None, *, progress: bool | None = None) -> BatchStatus:
         """Wait with a progress bar until nothing is pending; then print what failed, and why.
 
@@ -154,8 +155,7 @@ class Batch(NotebookRepr):
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         look_for_lost_at = 0.0
-        with redis_needed():
-            status, delivery = self._counts()
+        status, delivery = self._counts()
         disable = None if progress is None else not progress
         with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
             while True:

@@ -23,7 +23,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from scraperkit.config import Settings
 from scraperkit.embedded import shared
-from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
+from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, TimeSeriesMissing, way_out_of
 
 CONNECT_TIMEOUT = 5.0
 SOCKET_TIMEOUT = 15.0
@@ -233,12 +233,14 @@ def _check_server(client: redis.Redis, ways_out: str) -> None:
 
 @contextmanager
 def redis_needed() -> Iterator[None]:
-    """Turn Redis connection errors into the kit's own; a context manager and decorator.
+    """Turn redis-py's errors into the kit's own; a context manager and decorator for every public call.
 
     Raises
     ------
     RedisUnreachable
         If Redis does not answer.
+    RedisRefused
+        If it answers with an error.
     """
     try:
         yield
@@ -246,6 +248,13 @@ def redis_needed() -> Iterator[None]:
         raise RedisUnreachable(
             f"Redis went away: {str(error).rstrip('.')}; check that it is running, then try again"
         ) from error
+    except redis.RedisError as error:
+        raise RedisRefused(f"Redis refused: {str(error).rstrip('.')}{way_out_of(error)}") from error
+
+
+def is_no_group(error: redis.ResponseError) -> bool:
+    """Return whether the stream, or its group, is just not there yet."""
+    return str(error).startswith(("NOGROUP", "ERR no such key", "no such key"))
 
 
 def address_of(client: redis.Redis) -> str:

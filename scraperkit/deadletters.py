@@ -10,7 +10,7 @@ import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
-from scraperkit.errors import BadMessage, ConfigError
+from scraperkit.errors import BadMessage, ConfigError, RedisError
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.models import ScrapeRequest
@@ -117,7 +117,9 @@ class DeadLetters:
     def _one(self, letter_id: str) -> dict[str, str]:
         try:
             found = self._redis.xrange(self.keys.dead, letter_id, letter_id)
-        except redis_py.ResponseError:
+        except redis_py.ResponseError as error:
+            if "Invalid stream ID" not in str(error):
+                raise
             found = []
         if not found:
             raise ConfigError(f"id: no dead letter {str(letter_id)[:40]!r} in {self.keys.dead}; use list() to see ids")
@@ -125,7 +127,10 @@ class DeadLetters:
         return fields
 
     def __repr__(self) -> str:
-        return f"<DeadLetters of {self.keys.namespace!r}: {len(self)}>"
+        try:
+            return f"<DeadLetters of {self.keys.namespace!r}: {len(self)}>"
+        except RedisError:
+            return f"<DeadLetters of {self.keys.namespace!r}>"
 
 
 def _request(fields: dict[str, str]) -> ScrapeRequest | None:

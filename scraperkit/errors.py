@@ -6,9 +6,10 @@
     ├── ConfigError                invalid setting or argument
     ├── RedisError
     │   ├── RedisUnreachable       no answer at the address, or wrong password
+    │   ├── RedisRefused           Redis answers, but will not do what it was asked for
+    │   │   └── StoreError         Redis rejected a sample or a key
     │   ├── TimeSeriesMissing      Redis answers, but without TS.* commands
-    │   ├── EmbeddedRedisError     the embedded server cannot be installed or started
-    │   └── StoreError             Redis rejected a sample or a key
+    │   └── EmbeddedRedisError     the embedded server cannot be installed or started
     ├── BadMessage                 a message failed validation
     ├── UnknownFund                nothing is stored for that CNPJ
     ├── SourceError                a page could not be turned into quotes; has ``url``
@@ -43,6 +44,7 @@ __all__ = [
     "NotACvmPage",
     "PageChanged",
     "RedisError",
+    "RedisRefused",
     "RedisUnreachable",
     "ScraperKitError",
     "ScraperKitWarning",
@@ -77,6 +79,10 @@ class RedisUnreachable(RedisError, ConnectionError):
     """No Redis answers at the address, or the password is wrong."""
 
 
+class RedisRefused(RedisError):
+    """Redis answers, but refuses: it is full, a replica, or this user may not; the message says what helps."""
+
+
 class TimeSeriesMissing(RedisError):
     """The server answers, but has no ``TS.*`` commands."""
 
@@ -85,7 +91,7 @@ class EmbeddedRedisError(RedisError):
     """The embedded server cannot be installed, started or stopped."""
 
 
-class StoreError(RedisError):
+class StoreError(RedisRefused):
     """Redis rejected a sample; the message names the series."""
 
 
@@ -170,3 +176,34 @@ class WorkerError(ScraperKitError):
 
 def __dir__() -> list[str]:
     return __all__
+
+
+_FULL = "Redis is full: raise its maxmemory, or delete what is no longer needed, then try again"
+_RIGHTS = "connect as a user that may, or extend this one's rights (ACL SETUSER)"
+_REPLICA = "this is a replica: connect to its primary"
+# By the first word of a refusal, or by the class that redis-py makes of it, cutting that word off.
+_WAYS_OUT = {
+    "OOM": _FULL,
+    "OutOfMemoryError": _FULL,
+    "NOPERM": _RIGHTS,
+    "NoPermissionError": _RIGHTS,
+    "READONLY": _REPLICA,
+    "ReadOnlyError": _REPLICA,
+    "MASTERDOWN": "this is a replica that has lost its primary: connect to the primary",
+    "MISCONF": "free space on the disk of Redis, or correct its save settings, then try again",
+    "NOREPLICAS": "bring its replicas back, or lower min-replicas-to-write, then try again",
+    "BUSY": "a script hangs there: end it with SCRIPT KILL",
+    "WRONGTYPE": "that key is not the kit's: rename it, or choose another SCRAPERKIT_NAMESPACE",
+}
+
+
+def way_out_of(refusal: Exception) -> str:
+    """Return what helps against a refusal of Redis, as the second half of a sentence; empty if nothing is known to.
+
+    Examples
+    --------
+    >>> way_out_of(Exception("READONLY You can't write against a read only replica."))
+    '; this is a replica: connect to its primary'
+    """
+    way = _WAYS_OUT.get(type(refusal).__name__) or _WAYS_OUT.get(str(refusal).partition(" ")[0])
+    return f"; {way}" if way else ""

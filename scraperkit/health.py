@@ -10,7 +10,7 @@ from typing import Any, Self
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.connection import redis_needed
+from scraperkit.connection import is_no_group, redis_needed
 from scraperkit.engine.registry import WorkerCard, live_workers
 from scraperkit.keys import Keys
 from scraperkit.view import NotebookRepr, Table, View, duration
@@ -130,12 +130,16 @@ def _open_circuits(client: Any) -> dict[str, float]:
 def _pending(client: Any, keys: Keys) -> int:
     try:
         return int(client.xpending(keys.jobs, keys.group)["pending"])
-    except redis_py.ResponseError:  # no stream or no group yet
-        return 0
+    except redis_py.ResponseError as error:
+        if is_no_group(error):
+            return 0
+        raise
 
 
 def _consumers(client: Any, keys: Keys) -> list[str]:
     try:
         return [entry["name"] for entry in client.xinfo_consumers(keys.jobs, keys.group)]
-    except redis_py.ResponseError:
-        return []
+    except redis_py.ResponseError as error:
+        if is_no_group(error):
+            return []
+        raise

@@ -19,6 +19,7 @@ from typing import Any
 from redis.exceptions import ResponseError
 
 from scraperkit.config import Settings
+from scraperkit.connection import is_no_group
 from scraperkit.engine.jobs import Job
 from scraperkit.errors import ConfigError, WorkerError
 from scraperkit.keys import Keys
@@ -260,7 +261,9 @@ class Housekeeping:
         name = self._card.name
         try:
             consumers = await self._client.xinfo_consumers(self._keys.jobs, self._keys.group)
-        except ResponseError:  # no stream, or no group: nothing to forget
+        except ResponseError as error:
+            if not is_no_group(error):
+                raise
             consumers = []
         if any(entry["name"] == name and entry["pending"] == 0 for entry in consumers):
             await self._client.xgroup_delconsumer(self._keys.jobs, self._keys.group, name)

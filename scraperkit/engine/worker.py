@@ -22,7 +22,7 @@ from scraperkit.engine.levers import Crashed, Levers, Pause
 from scraperkit.engine.redis_retry import AWAY, RedisRetry
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
-from scraperkit.errors import ConfigError, RedisUnreachable, WorkerError
+from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, WorkerError, way_out_of
 from scraperkit.keys import Keys, Listen
 from scraperkit.sources.base import Source, check_source, name_of
 from scraperkit.sources.politeness import Politeness
@@ -132,6 +132,8 @@ class Worker:
         ------
         RedisUnreachable
             If Redis is unreachable now. Once started, the worker waits for it instead.
+        RedisRefused
+            If Redis refuses what a worker needs, as to a user without the rights.
         """
         self._stop_requested = False
         self.crashed_as = ""
@@ -145,8 +147,12 @@ class Worker:
             raise RedisUnreachable(
                 f"the worker could not start because Redis does not answer: {str(error).rstrip('.')}"
             ) from error
-        except BaseException:
+        except BaseException as error:
             await self._client.aclose()
+            if isinstance(error, redis_py.RedisError):
+                raise RedisRefused(
+                    f"the worker could not start: {str(error).rstrip('.')}{way_out_of(error)}"
+                ) from error
             raise
         log.info("%s is listening (%s, %d threads)", self.name, self.delivery, self.settings.threads)
 

@@ -13,7 +13,7 @@ from redis.retry import Retry
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.connection import sibling
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, RedisError
 from scraperkit.health import Health
 from scraperkit.keys import Keys
 from scraperkit.subscriber import Subscriber
@@ -101,7 +101,7 @@ class Dashboard(NotebookRepr):
         try:
             health = Health.read(self._redis, namespace=keys.namespace)
             self._learn_names(keys)
-        except (redis_py.RedisError, OSError):
+        except (RedisError, redis_py.RedisError, OSError):
             health = None
         return _view(self._subscriber, health, self._speed.per_second, self._names, now)
 

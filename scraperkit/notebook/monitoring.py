@@ -17,7 +17,7 @@ import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, sibling
-from scraperkit.errors import ConfigError, RedisError, RedisUnreachable, ScraperKitWarning
+from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, ScraperKitWarning, way_out_of
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.view import NotebookRepr, Table, View
@@ -84,7 +84,7 @@ def monitor(
         If an argument is invalid.
     RedisUnreachable
         If Redis is unreachable at the start.
-    RedisError
+    RedisRefused
         If this user may not use MONITOR.
 
     Examples
@@ -160,7 +160,7 @@ class Monitor(NotebookRepr):
             raise RedisUnreachable(f"monitor: Redis does not answer; check that it is running: {error}") from None
         except redis_py.ResponseError as error:
             self._redis.close()
-            raise RedisError(f"monitor: Redis rejected MONITOR; use a user who may run it: {error}") from None
+            raise RedisRefused(f"monitor: Redis refused MONITOR: {error}{way_out_of(error)}") from None
         self._last_word = uuid.uuid4().hex
         self._ends_at = time.monotonic() + _LONGEST_RECORDING
         self._thread = threading.Thread(target=self._look, args=(connection,), name="scraperkit-monitor", daemon=True)

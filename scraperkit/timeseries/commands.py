@@ -25,7 +25,7 @@ from typing import Any
 from pydantic_core import to_json
 
 from scraperkit.cnpj import normalize_cnpj
-from scraperkit.errors import StoreError
+from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, DailyQuote, Fund
 
@@ -397,7 +397,7 @@ def check_replies(commands: Sequence[bytes], replies: Sequence[Any]) -> None:
     if refused:
         series, day, error = refused[0]
         more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
-        raise StoreError(f"Redis refused {series} on {day}: {error}{more}")
+        raise StoreError(f"Redis refused {series} on {day}: {error}{more}{way_out_of(error)}")
 
 
 def _refuse_failed_commands(commands: Sequence[bytes], replies: Sequence[Any]) -> None:
@@ -407,7 +407,8 @@ def _refuse_failed_commands(commands: Sequence[bytes], replies: Sequence[Any]) -
             if words[0] == "TS.DEL" or (words[0] == "TS.CREATE" and _already_exists(reply)):
                 continue
             day = f" on {_day(words[2])}" if words[0] == "TS.MADD" else ""
-            raise StoreError(f"Redis refused {words[0]} {words[1]}{day}: {reply}") from reply
+            why = f"{str(reply).rstrip('.')}{way_out_of(reply)}"
+            raise StoreError(f"Redis refused {words[0]} {words[1]}{day}: {why}") from reply
 
 
 def _refused_samples(commands: Sequence[bytes], replies: Sequence[Any]) -> Iterator[tuple[str, dt.date, Exception]]:

@@ -21,7 +21,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
-from scraperkit.errors import StoreError
+from scraperkit.errors import RedisRefused, StoreError
 from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import Command, pack, word
 
@@ -233,8 +233,8 @@ def _kit_errors() -> Iterator[None]:
     try:
         with redis_needed():
             yield
-    except redis_py.ResponseError as error:
-        raise StoreError(f"Redis refused: {error}") from error
+    except RedisRefused as error:
+        raise StoreError(str(error)) from error.__cause__
 
 
 def keys_of(namespace: str | None) -> Keys:
