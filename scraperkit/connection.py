@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,18 +17,22 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ReadOnlyError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from scraperkit.config import Settings
 from scraperkit.embedded import shared
+from scraperkit.embedded.connections import AsyncEmbeddedConnection, EmbeddedConnection
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, TimeSeriesMissing, way_out_of
 
 CONNECT_TIMEOUT = 5.0
 SOCKET_TIMEOUT = 15.0
 CLIENT_NAME = "scraperkit"
+# Seconds between questions for the role of the server.
+ROLE_EVERY = 5.0
+_REPLICA = ("slave", b"slave")
 _LONGEST_SECRET = 4096
 _WAYS_OUT = "run `docker compose up redis`, or leave REDIS_URL unset for the embedded server"
 
@@ -56,13 +61,114 @@ _TUNING_OPTIONS = {
 }
 _URL_OPTIONS = _TLS_OPTIONS | {"socket_connect_timeout", "socket_keepalive", "max_connections"}
 _DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
-_COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS
+_COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS | {"embedded"}
 # Only hosted clusters need maintenance notices, and with them redis-py does not detect stale connections.
 _FIXED: dict[str, Any] = {
     "protocol": 3,
     "decode_responses": True,
     "maint_notifications_config": MaintNotificationsConfig(enabled=False),
 }
+
+
+class Demoted(redis.ConnectionError):
+    """The server at the other end has become a replica: whoever tries again connects anew, behind the same address."""
+
+    def __init__(self) -> None:
+        super().__init__("the server has become a replica, which takes no writes")
+
+
+class _LeavesReplicas:
+    """A connection that ends when its server no longer is a primary, as after a failover behind one address.
+
+    Where something is written, the server refuses it. Where all is read, nothing tells that the figures grow old; so
+    the server is asked for its role now and then. A reader that was given the address of a replica goes on reading.
+    """
+
+    _asked_for_role_at = 0.0
+
+    def read_response(self: Any, *args: Any, **options: Any) -> Any:
+        """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]
+        except ReadOnlyError:
+            self.disconnect()
+            raise Demoted from None
+
+    def check_health(self: Any) -> None:
+        """Check the connection, and whether it leads to a primary."""
+        super().check_health()  # type: ignore[misc]
+        if _is_due(self):
+            self.send_command("ROLE", check_health=False)
+            with contextlib.suppress(NoPermissionError):
+                if super().read_response()[0] in _REPLICA:  # type: ignore[misc]
+                    self.disconnect()
+                    self.connect_check_health(check_health=False)
+
+
+class _AsyncLeavesReplicas:
+    """The same for asyncio."""
+
+    _asked_for_role_at = 0.0
+
+    async def read_response(self: Any, *args: Any, **options: Any) -> Any:
+        """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
+        try:
+            return await super().read_response(*args, **options)  # type: ignore[misc]
+        except ReadOnlyError:
+            await self.disconnect(nowait=True)
+            raise Demoted from None
+
+    async def check_health(self: Any) -> None:
+        """Check the connection, and whether it leads to a primary."""
+        await super().check_health()  # type: ignore[misc]
+        if _is_due(self):
+            await self.send_command("ROLE", check_health=False)
+            with contextlib.suppress(NoPermissionError):
+                if (await super().read_response())[0] in _REPLICA:  # type: ignore[misc]
+                    await self.disconnect(nowait=True)
+                    await self.connect_check_health(check_health=False)
+
+
+def _is_due(connection: Any) -> bool:
+    """Return whether to ask for the role now; a new connection has just been led to where writes go."""
+    now, last = time.monotonic(), connection._asked_for_role_at
+    if now - last < ROLE_EVERY:
+        return False
+    connection._asked_for_role_at = now
+    return bool(last)
+
+
+class PlainConnection(_LeavesReplicas, redis.Connection):
+    """Over TCP."""
+
+
+class TlsConnection(_LeavesReplicas, SSLConnection):
+    """Over TLS."""
+
+
+class SocketConnection(_LeavesReplicas, UnixDomainSocketConnection):
+    """Over a Unix socket."""
+
+
+class AsyncPlainConnection(_AsyncLeavesReplicas, redis.asyncio.Connection):
+    """Over TCP, for asyncio."""
+
+
+class AsyncTlsConnection(_AsyncLeavesReplicas, redis.asyncio.SSLConnection):
+    """Over TLS, for asyncio."""
+
+
+class AsyncSocketConnection(_AsyncLeavesReplicas, redis.asyncio.UnixDomainSocketConnection):
+    """Over a Unix socket, for asyncio."""
+
+
+# For each kind of address, what redis-py connects by, and the kit's connections of a sync and of an asyncio client.
+_CONNECTIONS: tuple[tuple[type, type, type], ...] = (
+    (EmbeddedConnection, EmbeddedConnection, AsyncEmbeddedConnection),
+    (UnixDomainSocketConnection, SocketConnection, AsyncSocketConnection),
+    (SSLConnection, TlsConnection, AsyncTlsConnection),
+    (redis.Connection, PlainConnection, AsyncPlainConnection),
+)
 
 
 def connect(url: str | None = None) -> redis.Redis:
@@ -99,11 +205,12 @@ def connect(url: str | None = None) -> redis.Redis:
     """
     settings = Settings.load(redis_url=url)
     if not settings.redis_url:
-        client = _client(_options("REDIS_URL", shared.ensure(settings)))
+        address = _options("REDIS_URL", shared.ensure(settings))
+        client = _client({**address, "connection_class": EmbeddedConnection, "embedded": settings})
         # If the server has just crashed, its keeper restarts it before these tries run out.
         tries = Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), 6)
         with sibling(client, retry=tries) as once:
-            _check_server(once, f"this is the embedded server: see {shared.status(settings).log}")
+            _check_server(once, shared.advice(settings))
         return client
     options = _options("REDIS_URL" if url is None else "url", settings.redis_url.get_secret_value())
     if url is None and settings.redis_password_file and not options.get("password"):
@@ -137,17 +244,18 @@ def check_client(client: Any) -> redis.Redis:
 
 
 def connection_kwargs(client: redis.Redis) -> dict[str, Any]:
-    """Return the keyword arguments for another client like this one, sync or asyncio.
+    """Return the keyword arguments for another connection like this client's, sync or asyncio.
 
     Address, password, TLS and timeouts are copied; retries and pool size are not.
     """
-    pool = client.connection_pool
-    kept = {name: value for name, value in pool.connection_kwargs.items() if name in _COPIED}
-    if issubclass(pool.connection_class, UnixDomainSocketConnection):
-        kept["unix_socket_path"] = kept.pop("path")
-    elif issubclass(pool.connection_class, SSLConnection):
-        kept["ssl"] = True
-    return {**kept, **_FIXED}
+    kept = client.connection_pool.connection_kwargs.items()
+    return {**{name: value for name, value in kept if name in _COPIED}, **_FIXED}
+
+
+def _connections_like(pool: Any) -> tuple[Any, Any]:
+    """Return the kit's connections to where a pool's go, sync and asyncio; every client's class is chosen here."""
+    _, *ours = next((row for row in _CONNECTIONS if issubclass(pool.connection_class, row[0])), _CONNECTIONS[-1])
+    return ours[0], ours[1]
 
 
 def async_client(client: redis.Redis, **overrides: Any) -> redis.asyncio.Redis:
@@ -156,9 +264,11 @@ def async_client(client: redis.Redis, **overrides: Any) -> redis.asyncio.Redis:
     Parameters
     ----------
     **overrides
-        Arguments of ``redis.asyncio.Redis`` to override, for example ``socket_timeout``.
+        Arguments of ``redis.asyncio.Connection`` to override, for example ``socket_timeout``.
     """
-    return redis.asyncio.Redis(**{**connection_kwargs(client), "retry": AsyncRetry(NoBackoff(), 0), **overrides})
+    options = {**connection_kwargs(client), "retry": AsyncRetry(NoBackoff(), 0), **overrides}
+    _, connection_class = _connections_like(client.connection_pool)
+    return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(connection_class, **options))
 
 
 def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
@@ -167,10 +277,11 @@ def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
     Parameters
     ----------
     **overrides
-        Arguments of ``redis.Redis`` to override.
+        Arguments of ``redis.Connection`` to override.
     """
-    retry = client.get_retry() or Retry(NoBackoff(), 0)
-    return redis.Redis(**{**connection_kwargs(client), "retry": retry, **overrides})
+    options = {**connection_kwargs(client), "retry": client.get_retry() or Retry(NoBackoff(), 0), **overrides}
+    connection_class, _ = _connections_like(client.connection_pool)
+    return redis.Redis.from_pool(redis.ConnectionPool(connection_class, **options))
 
 
 def _options(name: str, url: str) -> dict[str, Any]:
@@ -209,6 +320,7 @@ def _client(options: dict[str, Any]) -> redis.Redis:
             **_FIXED,
         }
     )
+    pool.connection_class, _ = _connections_like(pool)
     return redis.Redis.from_pool(pool)
 
 
@@ -244,6 +356,8 @@ def redis_needed() -> Iterator[None]:
     """
     try:
         yield
+    except Demoted as error:
+        raise RedisRefused(f"Redis refused: {error}; connect to its primary") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnreachable(
             f"Redis went away: {str(error).rstrip('.')}; check that it is running, then try again"

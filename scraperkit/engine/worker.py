@@ -14,7 +14,7 @@ from typing import Any, get_args
 import redis as redis_py
 
 from scraperkit.config import Settings, given_by
-from scraperkit.connection import async_client, check_client, sibling
+from scraperkit.connection import Demoted, async_client, check_client, sibling
 from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
 from scraperkit.engine.jobs import Job, Result
@@ -486,7 +486,14 @@ class WorkerLoop:
     async def _keeping_house(self) -> None:
         while True:
             await asyncio.sleep(self._housekeeping.pace)
-            await self.retry.until_answered(self.keep_house)
+            await self.retry.until_answered(self._keep_house_with_the_primary)
+
+    async def _keep_house_with_the_primary(self) -> None:
+        try:
+            await self.keep_house()
+        except Demoted:  # who only listens hears nothing of it
+            self._cut |= self.held.keys()
+            raise
 
     async def _feeding_retries(self) -> None:
         while True:

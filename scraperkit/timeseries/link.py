@@ -68,6 +68,7 @@ def stream(pool: Any, requests: Iterable[Request], receive: Callable[[Any, Reque
     """
     upcoming, waiting, sent = iter(requests), deque[Request](), 0
     connection = pool.get_connection()
+    connection.check_health()
 
     def answer() -> T:
         nonlocal sent

@@ -1,0 +1,103 @@
+"""A failover behind one address: the old primary lives on as a replica, and keeps its connections open."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from chaos.proxy import Proxy
+from support.fakes import FUND, FakeSite, months
+from support.servers import redis_server
+from support.waiting import wait_until
+
+from scraperkit import connection
+from scraperkit.connection import connect
+from scraperkit.embedded.keeper import free_port
+from scraperkit.errors import RedisRefused, ScraperKitWarning
+from scraperkit.models import DailyQuote
+from scraperkit.notebook import monitor
+from scraperkit.publisher import Publisher
+from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.store import SeriesStore
+
+NAMESPACE = "failover"
+
+
+@pytest.fixture
+def pair(tmp_path):
+    ports = [free_port(0), free_port(0)]
+    folders = [tmp_path / "first", tmp_path / "second"]
+    for folder in folders:
+        folder.mkdir()
+    urls = [f"redis://127.0.0.1:{port}" for port in ports]
+    with (
+        redis_server(folders[0], "--port", str(ports[0])),
+        redis_server(folders[1], "--port", str(ports[1]), "--replicaof", f"127.0.0.1 {ports[0]}"),
+        connect(urls[0]) as first,
+        connect(urls[1]) as second,
+        Proxy(urls[0]) as proxy,
+        connect(proxy.url) as client,
+    ):
+        assert wait_until(lambda: second.info("replication")["master_link_status"] == "up")
+
+        def fail_over() -> None:
+            first.execute_command("WAIT", 1, 0)
+            second.replicaof("NO", "ONE")
+            # It follows nobody, so what it shows grows old; and it closes no connection.
+            first.replicaof("127.0.0.1", "1")
+            proxy.lead_to(urls[1])
+
+        yield client, second, fail_over
+
+
+@pytest.mark.parametrize("delivery", ["stream", "pubsub"])
+def test_workers_and_publishers_go_on_at_the_new_primary(pair, delivery):
+    client, second, fail_over = pair
+    publisher = Publisher(client, delivery=delivery, namespace=NAMESPACE)
+    with Subscriber(client, FakeSite(), threads=2, namespace=NAMESPACE, delivery=delivery) as worker:
+        assert publisher.publish(months(3)).wait(60).done == 3
+        fail_over()
+        if delivery == "pubsub":  # who speaks first would not be heard
+            channel = publisher.keys.channel
+            assert wait_until(lambda: second.pubsub_numsub(channel)[0][1] == 1)
+        assert publisher.publish(months(3, year=2022)).wait(60).done == 3
+        assert second.xlen(publisher.keys.events) == 6
+        assert worker.health().alive
+
+
+def test_what_was_pending_is_done_at_the_new_primary(pair):
+    client, _, fail_over = pair
+    publisher = Publisher(client, namespace=NAMESPACE)
+    batch = publisher.publish(months(12))
+    fail_over()
+    with Subscriber(client, FakeSite(), threads=2, namespace=NAMESPACE):
+        assert batch.wait(60).done == 12
+
+
+def test_a_reader_that_never_writes_leaves_the_old_primary(pair, monkeypatch):
+    monkeypatch.setattr(connection, "ROLE_EVERY", 0.0)
+    client, second, fail_over = pair
+    reader = TimeSeriesReader(client, NAMESPACE)
+    SeriesStore(client, NAMESPACE).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 3), quota=1.5)])
+    assert reader.prices()[FUND.cnpj].tolist() == [1.5]
+    fail_over()
+    SeriesStore(second, NAMESPACE).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 4), quota=2.5)])
+    assert reader.prices()[FUND.cnpj].tolist() == [1.5, 2.5]
+    assert client.info("replication")["role"] == "master"
+
+
+def test_a_monitor_says_that_commands_are_missing(pair):
+    client, _, fail_over = pair
+    seen = monitor(client, namespace=NAMESPACE)
+    seen.__enter__()
+    fail_over()
+    with pytest.warns(ScraperKitWarning, match="connection lost, later commands are missing"):  # Redis closes it
+        seen.__exit__(None, None, None)
+
+
+def test_a_writer_at_a_replica_for_good_is_told(pair):
+    _, second, _ = pair
+    with pytest.raises(RedisRefused, match="a replica, which takes no writes; connect to its primary"):
+        Publisher(second, namespace=NAMESPACE).publish(months(1))
+    assert TimeSeriesReader(second, NAMESPACE).funds().empty, "reading from one is fine"
