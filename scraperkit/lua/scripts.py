@@ -17,7 +17,6 @@ from pydantic_core import to_json
 from redis.exceptions import NoScriptError
 
 from scraperkit.keys import DeliveryName, Keys
-from scraperkit.models import ScrapeRequest
 
 # What else is in the hash of a batch; every other field is the id of a message.
 COUNTERS = ("published", "done", "failed", "lost", "cancelled")
@@ -149,11 +148,19 @@ async def _run_async(client: Any, name: str, keys: Sequence[str], /, **given: An
     return await client.evalsha(*words)
 
 
+class Outgoing(NamedTuple):
+    """A message to publish: its id, what it is about, and its text on the wire."""
+
+    message_id: str
+    label: str
+    text: str
+
+
 def publish(
     client: redis_py.Redis,
     keys: Keys,
     batch_id: str,
-    requests: Sequence[ScrapeRequest],
+    messages: Sequence[Outgoing],
     *,
     delivery: DeliveryName,
     batch_ttl: int,
@@ -167,7 +174,7 @@ def publish(
         Seconds that the batch is remembered, and those that a claim on a message of it is remembered once finished.
     """
     on_channel = delivery == "pubsub"
-    claims = [keys.claim(request.message_id) for request in requests] if on_channel else []
+    claims = [keys.claim(message.message_id) for message in messages] if on_channel else []
     _, fewest = _run(
         client,
         "publish",
@@ -177,9 +184,9 @@ def publish(
         batch_ttl=batch_ttl,
         claim_ms=claim_ttl * 1000,
         group=keys.group,
-        message_id=[request.message_id for request in requests],
-        label=[label(request.document, request.month_year) for request in requests],
-        message=[request.to_json() for request in requests],
+        message_id=[message.message_id for message in messages],
+        label=[message.label for message in messages],
+        message=[message.text for message in messages],
     )
     return int(fewest) if fewest >= 0 else None
 
