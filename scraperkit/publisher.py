@@ -104,7 +104,7 @@ class Publisher(NotebookRepr):
         batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, dt.date.today()))
         self._save_cards(wanted)
         if not force:
-            Ledger(self._redis, self.keys, batch_id).note_lost()
+            Ledger(self._redis, self.keys, batch_id).note_lost(request.message_id for request in wanted)
         receivers = self._send(batch_id, wanted, fresh=force)
         if receivers == 0:
             warnings.warn(

@@ -392,13 +392,24 @@ async def forget(client: Any, keys: Keys, names: Sequence[str]) -> list[str]:
     return gone
 
 
-def note_lost(client: redis_py.Redis, keys: Keys, batch_id: str, lost: Sequence[tuple[str, str, str]]) -> int:
-    """Write down lost messages, each given by id, reason and the text of its claim; return how many still were."""
+def pending_entries(client: redis_py.Redis, keys: Keys) -> dict[str, tuple[int, int]]:
+    """Return how many entries each consumer has pending: those in the stream, and those that are gone from it."""
+    counts = _run(client, "pending_entries", [keys.jobs], group=keys.group)
+    return {name: (there, gone) for name, there, gone in counts}
+
+
+def note_lost(client: redis_py.Redis, keys: Keys, batch_id: str, lost: Sequence[tuple[str, str, str | None]]) -> int:
+    """Write down lost messages, each given by id, reason and the text of its claim; return how many still were.
+
+    Messages of the stream have no claim: None.
+    """
+    claims = [keys.claim(message_id) for message_id, _, text in lost if text is not None]
     return int(
         _run(
             client,
             "note_lost",
-            [keys.batch(batch_id), *(keys.claim(message_id) for message_id, _, _ in lost)],
+            [keys.batch(batch_id), keys.history, *claims],
+            claims=len(claims),
             message_id=[message_id for message_id, _, _ in lost],
             why=[why for _, why, _ in lost],
             claim=[text for _, _, text in lost],
