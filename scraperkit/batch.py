@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pandas as pd
 import redis as redis_py
@@ -30,6 +31,8 @@ from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 
 _LOOK_EVERY = 0.1
 _LOOK_FOR_LOST = 1.0
+_STILL = 5.0  # seconds without any news, after which a wait searches the whole stream
+_REST = 20  # a search that took a second is followed by so many without one
 _SHOWN_FAILURES = 5
 _TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
 _EVENT_COLUMNS = {
@@ -55,7 +58,7 @@ class BatchStatus(NotebookRepr):
     ----------
     published, done, failed, lost : int
         `failed` messages will not be retried; `lost` ones were published by Pub/Sub and had no subscriber, or their
-        worker died.
+        worker died; or they vanished from the stream, since somebody deleted, trimmed or evicted it.
     pending : int
         The rest: waiting, running, or waiting for a retry.
     cancelled : int
@@ -86,6 +89,22 @@ class BatchStatus(NotebookRepr):
     def bar(self) -> Bar:
         """Return the counts as a bar, for a notebook."""
         return Bar(self.published, {name: getattr(self, name) for name in STATE_COLOURS})
+
+
+class _Counts(NamedTuple):
+    """What a batch knows at one moment, and how many messages, of all batches, are in the stream and the retries."""
+
+    status: BatchStatus
+    delivery: str
+    waiting: int
+
+    def may_hide_lost(self, search_up_to: float) -> bool:
+        """Return whether messages that count as pending may be lost, as far as it is worth a search.
+
+        Every open message of the stream is there or among the retries: if fewer are, some have vanished.
+        """
+        few = self.waiting < self.status.pending or self.waiting <= search_up_to
+        return self.status.pending > 0 and (self.delivery == "pubsub" or few)
 
 
 class Batch(NotebookRepr):
@@ -122,16 +141,23 @@ class Batch(NotebookRepr):
         return batch
 
     @redis_needed()
-    def status(self) -> BatchStatus:
+    def status(self, *, search_up_to: float = 0) -> BatchStatus:
         """Return the current counts.
+
+        Parameters
+        ----------
+        search_up_to : float
+            Search the stream for the open messages if it and the retries hold no more messages than this, of all
+            batches; ``math.inf`` searches in any case. Otherwise a message that vanished from the stream counts as
+            pending until fewer messages are there than the batch has open. :meth:`jobs` and :meth:`wait` search.
 
         Raises
         ------
         BatchNotFound
             If the batch has expired or was deleted.
         """
-        status, delivery = self._counts()
-        return self._with_lost(status) if delivery == "pubsub" and status.pending else status
+        counts = self._counts()
+        return self._with_lost(counts.status) if counts.may_hide_lost(search_up_to) else counts.status
 
     @redis_needed()
     def wait(self, timeout: float | None = None, *, progress: bool | None = None) -> BatchStatus:
@@ -154,16 +180,13 @@ class Batch(NotebookRepr):
             If the engine of a subscriber in this process fails.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        look_for_lost_at = 0.0
-        status, delivery = self._counts()
+        status = self._counts().status
+        search = _Search(self)
         disable = None if progress is None else not progress
         with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
             while True:
                 with _while_redis_is_away(bar):
-                    status, delivery = self._counts()
-                    if status.pending and delivery == "pubsub" and time.monotonic() >= look_for_lost_at:
-                        status = self._with_lost(status)
-                        look_for_lost_at = time.monotonic() + _LOOK_FOR_LOST
+                    status = search.status()
                     self._show(bar, status)
                     if status.finished:
                         break
@@ -237,18 +260,24 @@ class Batch(NotebookRepr):
         """
         return events_of(self._redis, self.keys, self.id)
 
-    def _counts(self) -> tuple[BatchStatus, str]:
-        found = self._redis.hmget(self.keys.batch(self.id), [*COUNTERS, "delivery"])
+    def _counts(self) -> _Counts:
+        with self._redis.pipeline(transaction=True) as look:
+            look.hmget(self.keys.batch(self.id), [*COUNTERS, "delivery"])
+            look.xlen(self.keys.jobs)
+            look.zcard(self.keys.retries)
+            found, entries, retries = look.execute()
         if found[0] is None:
             raise BatchNotFound(
                 f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}; if it has expired, publish it again"
             )
         published, done, failed, lost, cancelled = (int(value or 0) for value in found[:5])
         pending = published - done - failed - lost - cancelled
-        return BatchStatus(published, done, failed, pending, lost, cancelled), str(found[5])
+        status = BatchStatus(published, done, failed, pending, lost, cancelled)
+        return _Counts(status, str(found[5]), entries + retries)
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
-        lost = len(self._ledger.lost(self._ledger.states()))
+        # Between the counts and the states, the batch may have been published again.
+        lost = min(status.pending, len(self._ledger.lost(self._ledger.states())))
         return replace(status, pending=status.pending - lost, lost=status.lost + lost)
 
     def _show(self, bar: Any, status: BatchStatus) -> None:
@@ -291,6 +320,43 @@ class Batch(NotebookRepr):
             return self.status()
         except (BatchNotFound, RedisError, redis_py.RedisError):
             return None
+
+
+class _Search:
+    """When a wait searches for lost messages: if some must be lost, or nothing has moved for a while."""
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self._before: BatchStatus | None = None
+        self._moved_at = self._search_at = 0.0
+        self._missing_since: float | None = None
+
+    def status(self) -> BatchStatus:
+        """Return the status, with what a search that was due has found to be lost."""
+        counts, now = self._batch._counts(), time.monotonic()
+        if counts.status != self._before:
+            self._before, self._moved_at = counts.status, now
+        search_up_to = math.inf if now - self._moved_at >= _STILL else 0
+        if now < self._search_at or not counts.may_hide_lost(search_up_to):
+            return counts.status
+        found = self._batch._with_lost(counts.status)
+        self._search_at = time.monotonic() + max(_LOOK_FOR_LOST, (time.monotonic() - now) * _REST)
+        return (
+            found
+            if counts.delivery == "pubsub" or self._is_sure(found.pending < counts.status.pending)
+            else counts.status
+        )
+
+    def _is_sure(self, is_missing: bool) -> bool:
+        """Return whether messages have been missing since before each living worker last told what it has in hand."""
+        ledger = self._batch._ledger
+        if not is_missing:
+            self._missing_since = None
+        elif self._missing_since is None:
+            self._missing_since = ledger.redis_time()
+        else:
+            return ledger.have_beaten_since(self._missing_since)
+        return False
 
 
 def _month(text: str) -> Month:

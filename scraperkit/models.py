@@ -7,11 +7,20 @@ import datetime as dt
 import re
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+)
+from pydantic.dataclasses import dataclass as validated_dataclass
+from pydantic_core import to_json
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError
@@ -22,6 +31,7 @@ _PK = re.compile(r"[0-9]{1,12}")
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MONTH, _YEAR = "(0[1-9]|1[0-2])", "((?:19|20)[0-9]{2})"
 _MONTH_YEAR = re.compile(f"{_MONTH}/{_YEAR}")
+_END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
 _YEAR_MONTH = re.compile(f"{_YEAR}-{_MONTH}(?:-[0-9]{{2}})?")
 
 
@@ -135,30 +145,33 @@ def _text_only(value: Any) -> Any:
     return value
 
 
+# Requests of one fund share its texts, and those of one month the month's: a list of many requests stays small.
+@lru_cache(maxsize=65_536)
 def _digits(text: str) -> str:
     if not _PK.fullmatch(text):
         raise ValueError("must be CVM's PK_PARTIC, 1 to 12 digits")
     return text
 
 
+@lru_cache(maxsize=4_096)
 def _month_of_year(text: str) -> str:
-    iso_month(text)
+    Month.parse(text)
     return text
 
 
-def _job_id(fields: dict[str, Any]) -> str:
-    """Return the message id derived from the content; for an invalid message, any id will do."""
-    content = "|".join(str(fields.get(name)) for name in ("document", "fund_pk", "month_year"))
-    return str(uuid.uuid5(_JOB_IDS, content))
-
-
-def _uuid_text(text: str, info: ValidationInfo) -> str:
-    if _CANONICAL_UUID.fullmatch(text):
+def _uuid_text(text: str) -> str:
+    if not text or _CANONICAL_UUID.fullmatch(text):
         return text
     try:
-        return str(uuid.UUID(text)) if text else _job_id(info.data)
+        return str(uuid.UUID(text))
     except ValueError:
         raise ValueError("must be a UUID, or omitted") from None
+
+
+def _unix_time(seconds: float) -> float:
+    if not 0 <= seconds < _END_OF_TIME:
+        raise ValueError("must be a time in seconds since 1970, not milliseconds, and before the year 2100")
+    return seconds
 
 
 def _only_a_fund(value: Any) -> Any:
@@ -166,7 +179,13 @@ def _only_a_fund(value: Any) -> Any:
     return value if isinstance(value, Fund) else None
 
 
-class ScrapeRequest(BaseModel):
+@validated_dataclass(
+    frozen=True,
+    slots=True,
+    kw_only=True,
+    config=ConfigDict(extra="ignore", str_max_length=200, allow_inf_nan=False),
+)
+class ScrapeRequest:
     """The wire message: one month of one fund. Immutable, hashable by content.
 
     Parameters
@@ -184,7 +203,7 @@ class ScrapeRequest(BaseModel):
     batch_id : str, optional
         The batch of the message.
     published_at : float, optional
-        Time of publication, in seconds since 1970 (UTC).
+        Time of publication, in seconds since 1970 (UTC), before 2100.
     fund : Fund, optional
         The fund, set by :meth:`Fund.months`. It is not sent over the wire.
 
@@ -197,26 +216,23 @@ class ScrapeRequest(BaseModel):
     True
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", str_max_length=200, allow_inf_nan=False)
-
     document: Annotated[str, BeforeValidator(_text_only), AfterValidator(normalize_cnpj)]
     fund_pk: Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_digits)]
     month_year: Annotated[str, AfterValidator(_month_of_year)]
-    message_id: Annotated[str, AfterValidator(_uuid_text)] = Field(default_factory=_job_id)
+    message_id: Annotated[str, AfterValidator(_uuid_text)] = ""
     acked: bool = False
     batch_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
-    published_at: float | None = None
+    published_at: Annotated[float, AfterValidator(_unix_time)] | None = None
 
-    fund: Annotated[Any, BeforeValidator(_only_a_fund), Field(exclude=True, repr=False)] = None
+    fund: Annotated[Any, BeforeValidator(_only_a_fund)] = field(default=None, repr=False, compare=False)
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, ScrapeRequest) and self.__dict__ | {"fund": None} == other.__dict__ | {"fund": None}
+    def __post_init__(self) -> None:
+        if not self.message_id:
+            content = f"{self.document}|{self.fund_pk}|{self.month_year}"
+            object.__setattr__(self, "message_id", str(uuid.uuid5(_JOB_IDS, content)))
 
-    def __hash__(self) -> int:
-        return hash((self.message_id, self.month_year, self.document))
-
-    @classmethod
-    def parse(cls, raw: bytes | str) -> Self:
+    @staticmethod
+    def parse(raw: bytes | str) -> ScrapeRequest:
         """Parse a wire message.
 
         Raises
@@ -225,15 +241,16 @@ class ScrapeRequest(BaseModel):
             If it is not a JSON object, or a field is invalid; the text names every such field, never its value.
         """
         try:
-            return cls.model_validate_json(raw)
+            return _REQUEST.validate_json(raw)
         except ValidationError as error:
             raise BadMessage(_explain(error)) from None
         except UnicodeError:
             raise BadMessage("the message is not UTF-8 text") from None
 
-    def to_json(self) -> str:
-        """Return the message in its wire format."""
-        return self.model_dump_json(exclude_none=True)
+    def to_json(self, **changes: str | float) -> str:
+        """Return the message in its wire format, with these fields changed; they are not validated again."""
+        own = {name: value for name in _WIRE_FIELDS if (value := getattr(self, name)) is not None}
+        return to_json(own | changes).decode()
 
     @property
     def period(self) -> Month:
@@ -256,14 +273,16 @@ class ScrapeRequest(BaseModel):
         return self.period.first_day
 
 
+_REQUEST = TypeAdapter(ScrapeRequest)
+_WIRE_FIELDS = tuple(each.name for each in fields(ScrapeRequest) if each.compare)
+
+
 def _explain(error: ValidationError) -> str:
     parts = []
     for item in error.errors(include_url=False, include_input=False, include_context=False):
-        if item["type"] == "default_factory_not_called":
-            continue  # the id is derived from the invalid fields
-        field = ".".join(str(step) for step in item["loc"])
+        name = ".".join(str(step) for step in item["loc"])
         text = item["msg"].removeprefix("Value error, ")
-        parts.append(f"{field}: {text}" if field else text)
+        parts.append(f"{name}: {text}" if name else text)
     return "; ".join(parts)[:1000]
 
 

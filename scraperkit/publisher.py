@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import time
 import uuid
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any, get_args
 
 import redis as redis_py
@@ -18,12 +20,13 @@ from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
-from scraperkit.models import Month, ScrapeRequest
-from scraperkit.timeseries.commands import card_command, first_card_commands
+from scraperkit.models import Fund, Month, ScrapeRequest, iso_month
+from scraperkit.timeseries.commands import Command, card_command, first_card_commands
+from scraperkit.timeseries.link import batched
 from scraperkit.view import NotebookRepr, View
 
 _BATCH_IDS = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
-_PUBLISHED_AT_ONCE = 1_000
+_AT_ONCE = 1_000
 
 
 class Publisher(NotebookRepr):
@@ -95,16 +98,14 @@ class Publisher(NotebookRepr):
         ScraperKitWarning
             If the channel had no subscribers: the messages are lost, and ``batch.receivers`` is 0.
         """
-        wanted = _unique(_listed(requests), fresh=force)
+        wanted = _unique(_listed(requests))
         if only_missing:
-            wanted = self._missing(wanted)
+            wanted = [request for some in batched(wanted, _AT_ONCE) for request in self._missing(some)]
         batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, dt.date.today()))
-        now = time.time()
-        messages = [request.model_copy(update={"batch_id": batch_id, "published_at": now}) for request in wanted]
         self._save_cards(wanted)
         if not force:
-            Ledger(self._redis, self.keys, batch_id).note_lost()
-        receivers = self._send(batch_id, messages)
+            Ledger(self._redis, self.keys, batch_id).note_lost(request.message_id for request in wanted)
+        receivers = self._send(batch_id, wanted, fresh=force)
         if receivers == 0:
             warnings.warn(
                 f"no subscriber on {self.keys.channel}, so the messages are lost; start a Subscriber first, "
@@ -124,7 +125,7 @@ class Publisher(NotebookRepr):
         """
         return Batch.find(self._redis, batch_id, namespace=self.keys.namespace)
 
-    def _missing(self, requests: list[ScrapeRequest]) -> list[ScrapeRequest]:
+    def _missing(self, requests: Sequence[ScrapeRequest]) -> list[ScrapeRequest]:
         """Return the requests whose month has not been stored since it ended."""
         with self._redis.pipeline(transaction=False) as pipeline:
             for request in requests:
@@ -138,30 +139,33 @@ class Publisher(NotebookRepr):
 
     def _save_cards(self, requests: Iterable[ScrapeRequest]) -> None:
         funds = {request.fund for request in requests if request.fund is not None}
-        with self._redis.pipeline(transaction=False) as pipeline:
-            for fund in funds:
-                # A fund created by hand, without a name, must not overwrite the card of one that was looked up.
-                cards = (
-                    [card_command(self.keys, fund)] if fund.name else first_card_commands(self.keys, fund.cnpj, fund.pk)
-                )
-                for command in cards:
+        for some in batched(funds, _AT_ONCE):
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for command in chain.from_iterable(map(self._card_commands, some)):
                     pipeline.execute_command(*command)
-            pipeline.execute()
+                pipeline.execute()
 
-    def _send(self, batch_id: str, messages: list[ScrapeRequest]) -> int | None:
-        fewest = [
-            scripts.publish(
+    def _card_commands(self, fund: Fund) -> Sequence[Command]:
+        # A fund created by hand, without a name, must not overwrite the card of one that was looked up.
+        return [card_command(self.keys, fund)] if fund.name else first_card_commands(self.keys, fund.cnpj, fund.pk)
+
+    def _send(self, batch_id: str, requests: Sequence[ScrapeRequest], *, fresh: bool) -> int | None:
+        """Make the wire messages and send them, some at a time; `fresh` ones get ids of their own."""
+        now = time.time()
+        fewest = []
+        for some in batched(requests, _AT_ONCE) if requests else [()]:
+            messages = [_outgoing(request, batch_id, now, fresh=fresh) for request in some]
+            receivers = scripts.publish(
                 self._redis,
                 self.keys,
                 batch_id,
-                messages[start : start + _PUBLISHED_AT_ONCE],
+                messages,
                 delivery=self.delivery,
                 batch_ttl=self.settings.batch_ttl,
                 claim_ttl=self.settings.claim_ttl,
             )
-            for start in range(0, max(1, len(messages)), _PUBLISHED_AT_ONCE)
-        ]
-        return min((receivers for receivers in fewest if receivers is not None), default=None)
+            fewest += [receivers] if receivers is not None else []
+        return min(fewest, default=None)
 
     def __repr__(self) -> str:
         return f"<Publisher to the {self.delivery} of {self.keys.namespace!r}>"
@@ -190,7 +194,7 @@ def _listed(requests: Iterable[ScrapeRequest] | ScrapeRequest) -> Iterable[Scrap
     return requests
 
 
-def _unique(requests: Iterable[ScrapeRequest], *, fresh: bool) -> list[ScrapeRequest]:
+def _unique(requests: Iterable[ScrapeRequest]) -> list[ScrapeRequest]:
     unique: dict[str, ScrapeRequest] = {}
     for request in requests:
         if not isinstance(request, ScrapeRequest):
@@ -200,16 +204,29 @@ def _unique(requests: Iterable[ScrapeRequest], *, fresh: bool) -> list[ScrapeReq
             )
         if not request.acked:
             unique.setdefault(request.message_id, request)
-    if fresh:
-        return [request.model_copy(update={"message_id": str(uuid.uuid4())}) for request in unique.values()]
     return list(unique.values())
 
 
+def _outgoing(request: ScrapeRequest, batch_id: str, now: float, *, fresh: bool) -> scripts.Outgoing:
+    message_id = str(uuid.uuid4()) if fresh else request.message_id
+    text = request.to_json(message_id=message_id, batch_id=batch_id, published_at=now)
+    return scripts.Outgoing(message_id, scripts.label(request.document, request.month_year), text)
+
+
 def batch_id_of(requests: Iterable[ScrapeRequest], today: dt.date) -> uuid.UUID:
-    """Return the batch id of these requests: stable, except that recent months change it daily."""
-    requests = list(requests)
-    last_closed = Month.of(today).shift(-1)
-    content = sorted(request.message_id for request in requests)
-    if any(request.period >= last_closed for request in requests):
+    """Return the batch id of these requests: stable, except that recent months change it daily.
+
+    It is ``uuid5`` of the sorted message ids, without ever having them in one text.
+    """
+    last_closed = Month.of(today).shift(-1).iso
+    content, is_recent = [], False
+    for request in requests:
+        content.append(request.message_id)
+        is_recent = is_recent or iso_month(request.month_year) >= last_closed
+    content.sort()
+    if is_recent:
         content.append(today.isoformat())
-    return uuid.uuid5(_BATCH_IDS, " ".join(content))
+    digest = hashlib.sha1(_BATCH_IDS.bytes, usedforsecurity=False)
+    for place, word in enumerate(content):
+        digest.update(f" {word}".encode() if place else word.encode())
+    return uuid.UUID(bytes=digest.digest()[:16], version=5)

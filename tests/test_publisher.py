@@ -6,6 +6,7 @@ import datetime as dt
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from support.fakes import FUND, FakeSite, GatedSite, months, one_quote
@@ -56,7 +57,7 @@ class TestToTheStream:
         assert batch.wait(60).published == 0
 
     def test_what_is_done_elsewhere_is_left_out(self, publisher):
-        done = months(1)[0].model_copy(update={"acked": True})
+        done = replace(months(1)[0], acked=True)
         assert publisher.publish([done, *months(2)[1:]]).status().published == 1
 
     def test_the_fund_card_is_saved(self, redis, publisher, keys):

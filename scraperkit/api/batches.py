@@ -25,6 +25,7 @@ SHOWN_FAILURES = 100
 LOOK_EVERY = 0.25  # seconds between looks at a batch that somebody watches
 WATCHERS = 100  # each of them asks Redis several times a second
 HEARTBEAT = 15.0  # seconds after which a line goes out though nothing happened, so that no proxy hangs up
+SEARCHED = 10_000  # messages in the stream that a report may read to find out whether some have vanished
 _LATER = {"Retry-After": "10"}
 _EVENT = {
     "type": "object",
@@ -54,7 +55,7 @@ async def report(batch_id: BatchId, running: TheRunning) -> BatchReport:
 
 def _report(backend: Backend, batch_id: str) -> BatchReport:
     batch = _find(backend, batch_id)
-    status = batch.status()
+    status = batch.status(search_up_to=SEARCHED)
     failures = batch.failures().head(SHOWN_FAILURES).itertuples() if status.failed or status.lost else ()
     return BatchReport(
         **_figures(batch_id, status),
@@ -117,14 +118,16 @@ async def _watch(running: Running, progress: Progress) -> AsyncIterator[bytes]:
         with anyio.move_on_after(LOOK_EVERY):
             await running.stopping.wait()
             return
+        is_still = time.monotonic() - sent_at > HEARTBEAT
+        search = is_still or progress.lost > 0  # what was found to be lost stays so
         try:
-            now = await running.read(partial(_progress, running.backend, progress.batch_id))
+            now = await running.read(partial(_progress, running.backend, progress.batch_id, search=search))
         except KNOWN as error:
             yield format_sse_event(event="error", data_str=problem_of(error).problem.model_dump_json())
             return
         if now != progress:
             yield _event_of(now)
-        elif time.monotonic() - sent_at > HEARTBEAT:
+        elif is_still:
             yield KEEPALIVE_COMMENT
         else:
             continue
@@ -140,9 +143,9 @@ def _find(backend: Backend, batch_id: str) -> Batch:
     return Batch.find(backend.redis, batch_id, namespace=backend.keys.namespace)
 
 
-def _progress(backend: Backend, batch_id: str) -> Progress:
+def _progress(backend: Backend, batch_id: str, *, search: bool = False) -> Progress:
     batch = Batch(backend.redis, batch_id, namespace=backend.keys.namespace)
-    return Progress(**_figures(batch_id, batch.status()))
+    return Progress(**_figures(batch_id, batch.status(search_up_to=SEARCHED if search else 0)))
 
 
 def _figures(batch_id: str, status: BatchStatus) -> dict[str, Any]:

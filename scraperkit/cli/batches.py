@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -38,7 +39,7 @@ def report(status: BatchStatus) -> None:
 def status(batch_id: Id, namespace: Namespace = None) -> None:
     """Show a batch's progress and failures."""
     with _batch(batch_id, namespace) as batch:
-        typer.echo(str(batch.status()))
+        typer.echo(str(batch.status(search_up_to=math.inf)))
         for _, row in batch.failures().iterrows():
             typer.echo(f"{row['cnpj']} {row['month']} {row['state']}: {row['error']}")
 

@@ -1,8 +1,10 @@
-"""What a batch knows of its messages: which are lost with the worker that had them, and which can be cancelled."""
+"""What a batch knows of its messages: which are lost, and which can be cancelled."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from scraperkit.connection import sibling
@@ -15,7 +17,10 @@ from scraperkit.models import ScrapeRequest
 from scraperkit.timeseries.link import batched
 
 GRACE = 3.0
-_CANCELLED_AT_ONCE = 500
+_AT_ONCE = 1_000
+_JUDGED_AT_ONCE = 10_000
+_READ_AT_ONCE = 500
+_VANISHED = "it vanished from the stream: deleted, trimmed or evicted"
 _OPEN = ("pending", "running")
 
 
@@ -35,22 +40,29 @@ class Ledger:
     # ----------------------------------------------------------------------- lost
 
     def lost(self, states: Mapping[str, MessageState]) -> dict[str, str]:
-        """Return the Pub/Sub messages that are open though no living worker has or can still receive them, and why."""
-        return {message_id: why for message_id, why, _ in self._lost(states)}
+        """Return the messages that are open though no worker has them or can still receive them, and why."""
+        opened = {message_id: found.state for message_id, found in states.items() if found.state in _OPEN}
+        return {message_id: why for message_id, why, _ in self._lost(opened)}
 
-    def note_lost(self) -> int:
-        """Write down what is lost with its worker, so that it may be published again; return how many there are."""
-        lost = self._lost(self.states())
-        return scripts.note_lost(self._client, self._keys, self._batch_id, lost) if lost else 0
+    def note_lost(self, message_ids: Iterable[str]) -> int:
+        """Write down which of these are lost, so that they may be published again; return how many there are."""
+        if not self._client.exists(self._keys.batch(self._batch_id)):
+            return 0
+        opened: dict[str, str] = {}
+        for some in batched(message_ids, _AT_ONCE):
+            texts = self._client.hmget(self._keys.batch(self._batch_id), some)
+            states = (sys.intern(MessageState.read(text or "").state) for text in texts)
+            opened |= {message_id: state for message_id, state in zip(some, states, strict=True) if state in _OPEN}
+        lost = batched(self._lost(opened), _AT_ONCE)
+        return sum(scripts.note_lost(self._client, self._keys, self._batch_id, some) for some in lost)
 
-    def _lost(self, states: Mapping[str, MessageState]) -> list[tuple[str, str, str]]:
-        """Return id, reason and claim of each message that is lost."""
+    def _lost(self, opened: Mapping[str, str]) -> list[tuple[str, str, str | None]]:
+        """Return id, reason and claim of each open message that is lost; those of the stream have no claim."""
         keys, client = self._keys, self._client
         delivery, published_at = client.hmget(keys.batch(self._batch_id), ["delivery", "published_at"])
-        opened = {
-            message_id: found.state for message_id, found in states.items() if found.state in ("pending", "running")
-        }
-        if delivery != "pubsub" or not opened:
+        if delivery != "pubsub":
+            return [(message_id, _VANISHED, None) for message_id in self._vanished(opened)]
+        if not opened:
             return []
         now, published = float(client.time()[0]), float(published_at or 0)
         workers = live_workers(client, keys)
@@ -61,7 +73,7 @@ class Ledger:
             0 < worker.subscribed_at <= published + 1 and (worker.in_hand or worker.beat_at < published + GRACE)
             for worker in workers
         )
-        lost = []
+        lost: list[tuple[str, str, str | None]] = []
         texts = client.mget([keys.claim(message_id) for message_id in opened])
         for (message_id, state), text in zip(opened.items(), texts, strict=True):
             claim = Claim.read(text or "")
@@ -81,6 +93,63 @@ class Ledger:
         """Return whether the claim was renewed within the time in which its holder must have sent a heartbeat."""
         remaining = self._client.pttl(self._keys.claim(message_id)) / 1000
         return bool(remaining > claim.lease - claim.silence)
+
+    def _vanished(self, opened: Iterable[str]) -> list[str]:
+        """Return the open messages that are neither in the stream, nor among the retries, nor perhaps in hand.
+
+        Messages move while the stream is read, but each at once, and to nowhere but the retries and the stream's end.
+        """
+        unseen = set(opened)
+        if not unseen:
+            return []
+        with sibling(self._client, encoding_errors="surrogateescape") as reader:  # any text may be in the stream
+            last = "-"
+            for entry_id, fields in self._entries(reader):
+                last = f"({entry_id}"
+                unseen.discard(self._mine(fields.get("message", "")))
+                if not unseen:
+                    return []
+            if self._may_be_in_hand():
+                return []
+            return [
+                message_id
+                for some in batched(unseen, _JUDGED_AT_ONCE)
+                for message_id in self._nowhere(reader, last, some)
+            ]
+
+    def _may_be_in_hand(self) -> bool:
+        """Return whether a living worker has a message whose entry is gone; nothing tells which message it is.
+
+        The pending list shows it, unless that is gone with the whole stream: then only the worker's card does.
+        """
+        workers = live_workers(self._client, self._keys)
+        pending = scripts.pending_entries(self._client, self._keys)
+        counts = [(worker, *pending.get(worker.name, (0, 0))) for worker in workers if worker.delivery != "pubsub"]
+        return any(gone or worker.in_hand > there for worker, there, gone in counts)
+
+    def have_beaten_since(self, moment: float) -> bool:
+        """Return whether each living worker has sent a heartbeat since then: its card tells what it has in hand."""
+        return all(worker.beat_at > moment for worker in live_workers(self._client, self._keys))
+
+    def redis_time(self) -> float:
+        """Return the time of the server's clock, by which workers send their heartbeats."""
+        seconds, microseconds = self._client.time()
+        return float(seconds) + float(microseconds) / 1e6
+
+    def _nowhere(self, reader: Any, start: str, message_ids: Sequence[str]) -> list[str]:
+        """Return which of these are open, and neither in the stream from `start` on nor among the retries, at once."""
+        with reader.pipeline(transaction=True) as look:
+            look.xrange(self._keys.jobs, start)
+            look.zrange(self._keys.retries, 0, -1)
+            look.hmget(self._keys.batch(self._batch_id), message_ids)
+            entries, retries, states = look.execute()
+        texts = chain((fields.get("message", "") for _, fields in entries), retries)
+        waiting = {self._mine(text) for text in texts}
+        return [
+            message_id
+            for message_id, text in zip(message_ids, states, strict=True)
+            if message_id not in waiting and MessageState.read(text or "").state in _OPEN
+        ]
 
     # --------------------------------------------------------------------- cancel
 
@@ -112,12 +181,12 @@ class Ledger:
 
     def _entries(self, reader: Any) -> Iterator[tuple[str, dict[str, str]]]:
         start = "-"
-        while entries := reader.xrange(self._keys.jobs, start, count=_CANCELLED_AT_ONCE):
+        while entries := reader.xrange(self._keys.jobs, start, count=_READ_AT_ONCE):
             yield from entries
             start = f"({entries[-1][0]}"
 
     def _withdraw(self, where: scripts.Waiting, messages: Iterable[tuple[str, str]]) -> int:
         return sum(
             scripts.cancel(self._client, self._keys, self._batch_id, where, some)
-            for some in batched(messages, _CANCELLED_AT_ONCE)
+            for some in batched(messages, _READ_AT_ONCE)
         )

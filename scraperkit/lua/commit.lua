@@ -2,7 +2,7 @@
 --
 -- Deleting the stream entry (or holding the claim) is what makes an outcome count, so it counts once, whoever else
 -- worked on the same message meanwhile. Where the stream has vanished, what is done still counts if its batch waits for
--- it.
+-- it, or has given it up.
 --
 -- Every call from a script costs about as much as all the rest of a job, so what can be asked or told of many jobs at
 -- once is: states and histories are read before, and acknowledgements, states and counts written after.
@@ -73,7 +73,7 @@ local function settle_entry(entry, outcome, state)
   acks[#acks + 1] = entry
   local deleted = redis.call('XDEL', jobs, entry) == 1
   if state == 'done' then return false end
-  return deleted or (outcome == 'done' and state == 'pending')
+  return deleted or (outcome == 'done' and (state == 'pending' or state == 'lost'))
 end
 
 local function settle_claim(claim, exclusive, batch)

@@ -1,14 +1,15 @@
--- Write down messages that are lost with their worker, unless one is settled or another's meanwhile. The dead worker's
--- claims go with it: they would keep everybody else from the message until their lease is over.
+-- Write down messages that are lost, unless one is settled or another's meanwhile. A dead worker's claims go with it:
+-- they would keep everybody else from the message until their lease is over. Messages of the stream have no claims.
 -- Returns how many are lost.
-local batch = key()
-local claims = keys(#given.message_id)
+local batch, history = key(), key()
+local claims = keys(given.claims)
 local lost = 0
 for i, id in ipairs(given.message_id) do
   local state, label = read_state(redis.call('HGET', batch, id))
-  local claim = redis.call('GET', claims[i]) or ''
-  if (state == 'pending' or state == 'running') and claim == given.claim[i] then
-    redis.call('DEL', claims[i])
+  local same = not claims[i] or (redis.call('GET', claims[i]) or '') == given.claim[i]
+  if (state == 'pending' or state == 'running') and same then
+    if claims[i] then redis.call('DEL', claims[i]) end
+    redis.call('HDEL', history, id)
     redis.call('HSET', batch, id, state_text('lost', label, given.why[i]))
     redis.call('HINCRBY', batch, 'lost', 1)
     lost = lost + 1

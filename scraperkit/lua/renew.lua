@@ -1,4 +1,5 @@
--- Renew the leases of the jobs in hand, unless they have become another's.
+-- Renew the leases of the jobs in hand, unless they have become another's. An entry that is gone from the stream keeps
+-- its lease as it is: XCLAIM would drop it from the pending list, which alone tells that it is in hand.
 -- Returns how many were renewed.
 local jobs = key()
 local claims = keys(given.claims)
@@ -6,7 +7,9 @@ local renewed = 0
 for _, entry in ipairs(given.entry) do
   local pending = redis.pcall('XPENDING', jobs, given.group, entry, entry, 1)
   if pending.err == nil and pending[1] and pending[1][2] == given.consumer then
-    redis.call('XCLAIM', jobs, given.group, given.consumer, 0, entry, 'JUSTID')
+    if #redis.call('XRANGE', jobs, entry, entry) > 0 then
+      redis.call('XCLAIM', jobs, given.group, given.consumer, 0, entry, 'JUSTID')
+    end
     renewed = renewed + 1
   end
 end

@@ -20,7 +20,6 @@ from pydantic_core import to_json
 from redis.exceptions import NoScriptError
 
 from scraperkit.keys import DeliveryName, Keys
-from scraperkit.models import ScrapeRequest
 
 # What else is in the hash of a batch; every other field is the id of a message.
 COUNTERS = ("published", "done", "failed", "lost", "cancelled")
@@ -186,11 +185,19 @@ async def _run_async(client: Any, name: str, keys: Sequence[str], /, *lines: byt
     return await client.evalsha(*words)
 
 
+class Outgoing(NamedTuple):
+    """A message to publish: its id, what it is about, and its text on the wire."""
+
+    message_id: str
+    label: str
+    text: str
+
+
 def publish(
     client: redis_py.Redis,
     keys: Keys,
     batch_id: str,
-    requests: Sequence[ScrapeRequest],
+    messages: Sequence[Outgoing],
     *,
     delivery: DeliveryName,
     batch_ttl: int,
@@ -204,7 +211,7 @@ def publish(
         Seconds that the batch is remembered, and those that a claim on a message of it is remembered once finished.
     """
     on_channel = delivery == "pubsub"
-    claims = [keys.claim(request.message_id) for request in requests] if on_channel else []
+    claims = [keys.claim(message.message_id) for message in messages] if on_channel else []
     _, fewest = _run(
         client,
         "publish",
@@ -214,9 +221,9 @@ def publish(
         batch_ttl=batch_ttl,
         claim_ms=claim_ttl * 1000,
         group=keys.group,
-        message_id=[request.message_id for request in requests],
-        label=[label(request.document, request.month_year) for request in requests],
-        message=[request.to_json() for request in requests],
+        message_id=[message.message_id for message in messages],
+        label=[message.label for message in messages],
+        message=[message.text for message in messages],
     )
     return int(fewest) if fewest >= 0 else None
 
@@ -513,13 +520,24 @@ async def forget(client: Any, keys: Keys, names: Sequence[str]) -> list[str]:
     return gone
 
 
-def note_lost(client: redis_py.Redis, keys: Keys, batch_id: str, lost: Sequence[tuple[str, str, str]]) -> int:
-    """Write down lost messages, each given by id, reason and the text of its claim; return how many still were."""
+def pending_entries(client: redis_py.Redis, keys: Keys) -> dict[str, tuple[int, int]]:
+    """Return how many entries each consumer has pending: those in the stream, and those that are gone from it."""
+    counts = _run(client, "pending_entries", [keys.jobs], group=keys.group)
+    return {name: (there, gone) for name, there, gone in counts}
+
+
+def note_lost(client: redis_py.Redis, keys: Keys, batch_id: str, lost: Sequence[tuple[str, str, str | None]]) -> int:
+    """Write down lost messages, each given by id, reason and the text of its claim; return how many still were.
+
+    Messages of the stream have no claim: None.
+    """
+    claims = [keys.claim(message_id) for message_id, _, text in lost if text is not None]
     return int(
         _run(
             client,
             "note_lost",
-            [keys.batch(batch_id), *(keys.claim(message_id) for message_id, _, _ in lost)],
+            [keys.batch(batch_id), keys.history, *claims],
+            claims=len(claims),
             message_id=[message_id for message_id, _, _ in lost],
             why=[why for _, why, _ in lost],
             claim=[text for _, _, text in lost],

@@ -1,0 +1,19 @@
+-- Count what each consumer has in its pending list: entries that are in the stream, and entries that are gone from it.
+-- Returns {name, in the stream, gone} of each.
+local jobs = key()
+local counts, order, start = {}, {}, '-'
+repeat
+  local pending = redis.pcall('XPENDING', jobs, given.group, start, '+', 1000)
+  if pending.err then break end -- there is no stream, or no group
+  for _, row in ipairs(pending) do
+    local name = row[2]
+    if not counts[name] then
+      counts[name] = {name, 0, 0}
+      order[#order + 1] = counts[name]
+    end
+    local place = #redis.call('XRANGE', jobs, row[1], row[1]) > 0 and 2 or 3
+    counts[name][place] = counts[name][place] + 1
+    start = '(' .. row[1]
+  end
+until #pending < 1000
+return order

@@ -1,0 +1,70 @@
+"""What publishing keeps in memory: a fraction of a kilobyte a message, wherever the requests come from."""
+
+from __future__ import annotations
+
+import datetime as dt
+import gc
+import tracemalloc
+import uuid
+from collections.abc import Iterator
+
+import pytest
+from support.fakes import FUND
+
+from scraperkit.models import Fund, Month, ScrapeRequest
+from scraperkit.publisher import Publisher, batch_id_of
+
+COUNT = 20_000
+MOST = 100_000_000 / 300_000  # bytes a message: 300,000 fit into 100 MB
+A_CHUNK = 3_000_000  # bytes: 1,000 messages on their way, however many there are
+
+
+def requests(count: int = COUNT) -> Iterator[ScrapeRequest]:
+    """Make requests one by one, for funds with names, 300 months each."""
+    for number in range(count // 300 + 1):
+        fund = Fund(FUND.cnpj, str(100_000 + number), f"Fundo {number}")
+        yield from fund.months("1995-01", "2019-12")[: count - number * 300]
+
+
+def peak(action) -> int:
+    """Return the most bytes that Python had at a time during an action, beyond those before it."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("delivery", ["stream", "pubsub"])
+@pytest.mark.parametrize("how", [{}, {"force": True}, {"only_missing": True}], ids=str)
+@pytest.mark.parametrize("kind", [list, iter])
+@pytest.mark.filterwarnings("ignore:no subscriber")
+def test_a_message_takes_little_memory_including_its_request(redis, namespace, kind, how, delivery):
+    publisher = Publisher(redis, namespace=namespace, delivery=delivery)
+    publisher.publish(FUND.months("2020-01", "2020-02"))  # what is imported and cached is no message's
+    assert peak(lambda: publisher.publish(kind(requests()), **how)) < COUNT * MOST + A_CHUNK
+
+
+def test_a_message_takes_little_memory_when_it_is_published_again(publisher):
+    publisher.publish(requests())
+    assert peak(lambda: publisher.publish(requests())) < COUNT * MOST + A_CHUNK
+
+
+def test_the_texts_of_a_fund_and_of_a_month_are_shared():
+    wire = '{"document": "18.993.924/0001-00", "fund_pk": "132922", "month_year": "12/2022"}'
+    one, other = ScrapeRequest.parse(wire), ScrapeRequest.parse(wire)
+    assert one.document is other.document
+    assert one.fund_pk is other.fund_pk
+    assert one.month_year is other.month_year
+
+
+def test_the_id_of_a_batch_is_that_of_all_message_ids_in_one_text():
+    some, today = list(requests(700)), dt.date(2022, 1, 31)
+    ids = " ".join(sorted(request.message_id for request in some))
+    space = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
+    assert batch_id_of(iter(some), today) == uuid.uuid5(space, ids)
+    recent = ScrapeRequest(document=FUND.cnpj, fund_pk="1", month_year=str(Month.of(today)))
+    assert batch_id_of([recent], today) == uuid.uuid5(space, f"{recent.message_id} {today}")
+    assert batch_id_of([], today) == uuid.uuid5(space, "")
