@@ -180,17 +180,18 @@ class Batch(NotebookRepr):
             If the engine of a subscriber in this process fails.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
+        raise_engine_error(self.keys.namespace)
         status = self._counts().status
         search = _Search(self)
         disable = None if progress is None else not progress
         with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
             while True:
+                raise_engine_error(self.keys.namespace)
                 with _while_redis_is_away(bar):
                     status = search.status()
                     self._show(bar, status)
                     if status.finished:
                         break
-                raise_engine_error(self.keys.namespace)
                 if deadline is not None and time.monotonic() > deadline:
                     raise BatchTimeout(f"not finished after {timeout:g} s: {status}; call wait() again to keep waiting")
                 time.sleep(_LOOK_EVERY)

@@ -219,6 +219,7 @@ class TestAnErrorOfTheEngine:
         site.gate.set()
 
     def test_is_raised_by_waiting_and_by_stopping(self, broken):
+        assert wait_until(lambda: broken.error is not None)
         with pytest.raises(WorkerError, match="WRONGTYPE"):
             self.batch.wait(60)
         with pytest.raises(WorkerError, match="WRONGTYPE") as caught:
@@ -227,19 +228,17 @@ class TestAnErrorOfTheEngine:
         broken.stop()
 
     def test_is_raised_by_leaving_the_block(self, broken):
-        with pytest.raises(WorkerError, match="WRONGTYPE"), broken, contextlib.suppress(WorkerError):
-            self.batch.wait(60)
+        with pytest.raises(WorkerError, match="WRONGTYPE"), broken:
+            assert wait_until(lambda: broken.error is not None)
 
     def test_is_added_to_an_error_of_the_block(self, broken):
         with pytest.raises(ZeroDivisionError) as caught, broken:
-            with contextlib.suppress(WorkerError):
-                self.batch.wait(60)
+            assert wait_until(lambda: broken.error is not None)
             raise ZeroDivisionError
         assert "WRONGTYPE" in caught.value.__notes__[0]
 
     def test_hands_back_what_was_in_hand(self, broken, redis, keys, namespace):
-        with contextlib.suppress(WorkerError):
-            self.batch.wait(60)
+        assert wait_until(lambda: broken.error is not None)
         with contextlib.suppress(WorkerError):
             broken.stop()
         redis.delete(keys.retries)

@@ -1,1 +1,1 @@
-"""What Redis does at once (Lua); imported by publisher, batch, deadletters, engine, sources, notebook and lessons."""
+"""What Redis does at once; imported by publisher, batch, deadletters, engine, timeseries, sources, notebook, lessons."""

@@ -327,11 +327,7 @@ class MonthStored(NamedTuple):
 
 
 class FundFetched(NamedTuple):
-    """Fetched months of one fund.
-
-    `pk`, its number at CVM, begins its card; unless the fund `is_known` to this worker, which has seen to card and
-    series before.
-    """
+    """Fetched months of one fund; `pk` begins its card, unless it `is_known` to this worker to have card and series."""
 
     cnpj: str
     pk: str
@@ -527,10 +523,7 @@ def pending_entries(client: redis_py.Redis, keys: Keys) -> dict[str, tuple[int, 
 
 
 def note_lost(client: redis_py.Redis, keys: Keys, batch_id: str, lost: Sequence[tuple[str, str, str | None]]) -> int:
-    """Write down lost messages, each given by id, reason and the text of its claim; return how many still were.
-
-    Messages of the stream have no claim: None.
-    """
+    """Write down lost messages, each given by id, reason and claim (None in the stream); return how many still were."""
     claims = [keys.claim(message_id) for message_id, _, text in lost if text is not None]
     return int(
         _run(

@@ -127,6 +127,7 @@ def use_scripts(redis, namespace: str) -> None:
         lost, cancelled = (channel.publish(months(1, year=year)) for year in (2024, 2025))
     cancelled.cancel()
     (message_id,) = lost.jobs().index
+    scripts.pending_entries(redis, keys)
     scripts.note_lost(redis, keys, lost.id, [(message_id, "a trial", "")])
 
     async def keep_house() -> None:
