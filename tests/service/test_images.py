@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import re
@@ -84,14 +85,21 @@ class TestImages:
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             for source in sources:
                 shutil.copy(ROOT / source, tmp_path / folder)
+        # Only what is in that folder counts, although the kit is installed here, too.
+        script = """if True:
+            import runpy, sys
+            runpy.run_module("scraperkit.embedded.install", run_name="__main__")
+            print({getattr(module, "__file__", None) for name, module in sys.modules.items() if "scraperkit" in name})
+        """
         told = subprocess.run(
-            [sys.executable, "-m", "scraperkit.embedded.install"],
+            [sys.executable, "-c", script],
             cwd=tmp_path,
             env={**os.environ, "SCRAPERKIT_CACHE": str(Settings.load().cache)},
             capture_output=True,
             text=True,
         )
         assert told.stdout.startswith("the Redis binary is in "), told.stderr
+        assert all(str(path).startswith(str(tmp_path)) for path in ast.literal_eval(told.stdout.splitlines()[-1]))
 
     @pytest.mark.parametrize(("machine", "downloads"), [("x86_64", True), ("aarch64", False)])
     def test_a_failed_download_fails_the_build(self, tmp_path, machine, downloads):

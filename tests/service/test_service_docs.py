@@ -149,6 +149,12 @@ def test_every_command_works_and_shows_what_is_shown(reader):
     assert "command" not in said, f"Redis has refused something: {said}"
 
 
+def test_it_says_what_brings_a_killed_queue_back():
+    paragraph = next(text for text in SERVICE.split("\n\n") if "`docker kill`" in text)
+    after = SERVICE.partition(paragraph)[2]
+    assert commands(after)[0] == ("docker-compose start queue", [])
+
+
 def test_what_the_readme_shows_of_the_service(reader):
     for command, _ in commands(SECTION):
         said = reader.types(command)

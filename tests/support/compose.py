@@ -231,10 +231,8 @@ class Stack:
 
     def redis_url(self, user: str = "scraperkit") -> str:
         """Return the Redis address for one of its users."""
-        file = {"scraperkit": "queue/redis-password", "lab": "lab/redis-password", "default": "redis/admin-password"}[
-            user
-        ]
-        return f"redis://{user}:{self.secrets()[file]}@127.0.0.1:{self.ports['redis']}"
+        files = {"scraperkit": "queue/redis-password", "lab": "lab/redis-password", "default": "redis/admin-password"}
+        return f"redis://{user}:{self.secrets()[files[user]]}@127.0.0.1:{self.ports['redis']}"
 
     def secrets(self) -> dict[str, str]:
         """Return the secrets by service and file name, as `pricer/api-keys`."""
