@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -72,7 +73,9 @@ class Stack:
                 pytest.skip(f"{tool} is not installed here")
         self.folder = folder
         self._lease = lease
-        self.ports = {service: free_port(0) for service in PORTS}
+        # Below those that the system gives to whoever asks for any, or one could be taken before its service starts.
+        numbers = random.SystemRandom().sample(range(20_000, 32_000), len(PORTS))
+        self.ports = {service: free_port(number) for service, number in zip(PORTS, numbers, strict=True)}
         self.services = services(**variables)
         self._running: dict[str, list[Child]] = {name: [] for name in self.services}
         self._started = 0
