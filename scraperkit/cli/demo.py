@@ -15,6 +15,8 @@ from tqdm import tqdm
 from scraperkit import metrics, plot
 from scraperkit.batch import BatchStatus
 from scraperkit.cnpj import format_cnpj
+from scraperkit.errors import RedisError
+from scraperkit.keys import Keys
 from scraperkit.models import Fund, Month, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
@@ -44,7 +46,13 @@ def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8
     -------
     pandas.DataFrame
         As returned by :meth:`TimeSeriesReader.prices`.
+
+    Raises
+    ------
+    RedisError
+        If the Redis user may not use that namespace.
     """
+    _check_rights(redis)
     with Replica.start() as site, CvmPages(site.url) as source:
         typer.echo(f"site    {site.url} (offline replica)")
         found = _look_up(source, _choose(site.funds, funds))
@@ -58,6 +66,16 @@ def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8
     _save_chart(prices, {fund.cnpj: fund.name for fund in found}, chart)
     typer.echo(f"\nchart   {chart.resolve()}")
     return prices
+
+
+def _check_rights(redis: redis_py.Redis) -> None:
+    try:
+        redis.exists(Keys(NAMESPACE).jobs)
+    except redis_py.exceptions.NoPermissionError:
+        raise RedisError(
+            f"this Redis user may not use the demo's namespace, {NAMESPACE!r}; run it as another user, as in "
+            "`docker-compose exec lab scraperkit demo`, or leave REDIS_URL unset for the embedded server"
+        ) from None
 
 
 def _choose(funds: Sequence[SampleFund], count: int) -> list[str]:

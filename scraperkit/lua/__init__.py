@@ -1,1 +1,1 @@
-"""What Redis does at once; imported by publisher, batch, deadletters, engine, timeseries, sources, notebook, lessons."""
+"""Lua that Redis runs; imported by publisher, batch, deadletters, engine, timeseries, sources, notebook, lessons."""

@@ -82,16 +82,24 @@ class TestKubernetes:
         assert f"{deadline:.0f} s here" in SCALING
         assert f"{SLACK:.0f} s for the last results" in re.sub(r"\s+", " ", SCALING)
 
-    def test_the_configuration_is_one_that_the_kit_takes(self, monkeypatch):
-        for name, value in resource("ConfigMap", "scraperkit")["data"].items():
-            assert name == "REDIS_URL" or name.removeprefix("SCRAPERKIT_").lower() in Settings.model_fields
-            monkeypatch.setenv(name, value)
+    @pytest.mark.parametrize(
+        ("name", "files"), [("queue", ["redis-password"]), ("pricer", ["redis-password", "api-keys"])]
+    )
+    def test_the_configuration_is_one_that_the_kit_takes_and_each_has_its_own_secrets(self, monkeypatch, name, files):
+        own = {variable["name"]: variable["value"] for variable in container(name).get("env", [])}
+        for variable, value in (resource("ConfigMap", "scraperkit")["data"] | own).items():
+            assert variable == "REDIS_URL" or variable.removeprefix("SCRAPERKIT_").lower() in Settings.model_fields
+            monkeypatch.setenv(variable, value)
         settings = Settings.load()
-        (mount,) = [mount for mount in container("queue")["volumeMounts"] if mount["name"] == "secrets"]
+        read = [path for path in (settings.redis_password_file, settings.api_keys_file) if path]
+        assert [path.name for path in read] == files
+        (mount,) = [mount for mount in container(name)["volumeMounts"] if mount["name"] == "secrets"]
         assert mount["readOnly"]
-        for path in (settings.redis_password_file, settings.api_keys_file):
-            assert str(path.parent) == mount["mountPath"]
-            assert f"--from-file={path.name}" in MANIFEST.read_text()
+        assert {str(path.parent) for path in read} == {mount["mountPath"]}
+        volumes = resource("Deployment", name)["spec"]["template"]["spec"]["volumes"]
+        (secret,) = [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
+        words = " ".join(f"--from-file={file}" for file in files)
+        assert f"kubectl create secret generic {secret} {words}\n" in MANIFEST.read_text()
 
     def test_no_secret_is_in_it(self):
         assert not [item for item in RESOURCES if item["kind"] == "Secret"]

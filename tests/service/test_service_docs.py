@@ -49,6 +49,9 @@ class Reader:
         if command.startswith("docker-compose") and " up" in command:
             self._up(shlex.split(command)[1:])
             return ""
+        if command.startswith("docker-compose start"):
+            self._start(shlex.split(command)[2:])
+            return ""
         line = self._here(command)
         if any(word in command for word in ENDLESS):
             return self._watch(line)
@@ -65,6 +68,13 @@ class Reader:
         if "replica" in words:
             self.stack.up("replica")
         self.stack.up("pricer", "queue", **{name: int(number) for name, number in scale.items()})
+
+    def _start(self, names: list[str]) -> None:
+        """Kill a container of each service, and have it started again."""
+        for name in names:
+            killed, *others = self.stack.children(name)
+            killed.kill()
+            self.stack.up(name, **{name: 1 + len(others)})
 
     def _here(self, command: str) -> str:
         if "scraperkit api" in command:
@@ -137,6 +147,12 @@ def test_every_command_works_and_shows_what_is_shown(reader):
     )
     said = reader.types("docker-compose exec redis redis-cli ACL LOG")
     assert "command" not in said, f"Redis has refused something: {said}"
+
+
+def test_it_says_what_brings_a_killed_queue_back():
+    paragraph = next(text for text in SERVICE.split("\n\n") if "`docker kill`" in text)
+    after = SERVICE.partition(paragraph)[2]
+    assert commands(after)[0] == ("docker-compose start queue", [])
 
 
 def test_what_the_readme_shows_of_the_service(reader):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from support.waiting import wait_until
 
 FILE = ROOT / "docker-compose.yml"
 EXEC = Path(__file__).with_name("compose_exec.py")
+PATHS = re.compile(r"(?<![\w./-])/(?:run/secrets|data|deploy|home/scraperkit)\b")  # what containers mount
 PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765}
 REPLICA = "http://replica:8765/SWB/Sistemas/SCW/CPublica/"
 
@@ -39,8 +41,13 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
 
 
 def services(**variables: str) -> dict[str, Any]:
-    """Return the services of docker-compose.yml."""
-    return dict(yaml.safe_load(interpolated(FILE.read_text(encoding="utf-8"), variables))["services"])
+    """Return the services of docker-compose.yml; an environment variable without a value is passed on if it is set."""
+    found: dict[str, Any] = yaml.safe_load(interpolated(FILE.read_text(encoding="utf-8"), variables))["services"]
+    for service in found.values():
+        given = service.get("environment", {})
+        passed_on = {name: variables[name] for name, value in given.items() if value is None and name in variables}
+        service["environment"] = {name: value for name, value in given.items() if value is not None} | passed_on
+    return found
 
 
 class Stack:
@@ -66,15 +73,35 @@ class Stack:
                 pytest.skip(f"{tool} is not installed here")
         self.folder = folder
         self._lease = lease
-        self.ports = {service: free_port(0) for service in PORTS}
+        # Below those that the system gives to whoever asks for any, or one could be taken before its service starts.
+        numbers = random.SystemRandom().sample(range(20_000, 32_000), len(PORTS))
+        self.ports = {service: free_port(number) for service, number in zip(PORTS, numbers, strict=True)}
         self.services = services(**variables)
         self._running: dict[str, list[Child]] = {name: [] for name in self.services}
         self._started = 0
         home = install.install(Settings.load().cache)
-        for name in ("secrets", "data", "home", "bin", "logs", "tmp"):
+        for name in ("bin", "logs", "tmp"):
             (folder / name).mkdir(parents=True)
+        for name in self.services:
+            self._mount(name)
         self._modules = ["--loadmodule", str(home / "lib" / "redistimeseries.so")]
         self._write_commands(home)
+
+    def _mount(self, service: str) -> None:
+        """Make a container's folder, in which each volume is a link to what all containers with that volume share."""
+        for volume in ["home:/home/scraperkit", *self.services[service].get("volumes", [])]:
+            source, target, *_ = volume.split(":")
+            shared = ROOT / source if source.startswith(".") else self.folder / "volumes" / source
+            if not source.startswith("."):
+                shared.mkdir(parents=True, exist_ok=True)
+            place = self.container(service) / target.lstrip("/")
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)
+            place.symlink_to(shared)
+
+    def container(self, service: str) -> Path:
+        """Return the folder that stands for the root folder of a service's container."""
+        return self.folder / "containers" / service
 
     def _write_commands(self, home: Path) -> None:
         """Write the commands that come first in PATH: redis-cli as in the container, and docker-compose."""
@@ -82,7 +109,7 @@ class Stack:
         real = f"{home}/bin/redis-cli -p {self.ports['redis']}"
         commands = {
             "redis-server": f'#!/bin/sh\nexec {home}/bin/redis-server "$@"\n',
-            "redis-cli": self.here(wrapper.replace("/usr/local/bin/redis-cli", real)),
+            "redis-cli": self.here(wrapper.replace("/usr/local/bin/redis-cli", real), "redis"),
             "docker-compose": f'#!/bin/sh\nexec {sys.executable} -I -S {EXEC} {self.folder} "$@"\n',
         }
         for name, text in commands.items():
@@ -102,21 +129,15 @@ class Stack:
 
     # ------------------------------------------------------------------ from a container to this machine
 
-    def here(self, text: str) -> str:
-        """Return a command word or environment value with names mapped to this machine."""
-        paths = {
-            "/run/secrets": self.folder / "secrets",
-            "/home/scraperkit": self.folder / "home",
-            "/deploy/": f"{ROOT}/deploy/redis/",
-        }
-        for there, path in paths.items():
-            text = text.replace(there, str(path))
-        for service, port in PORTS.items():
-            for host in (service, "127.0.0.1"):
-                text = text.replace(f"{host}:{port}", f"127.0.0.1:{self.ports[service]}")
-            text = text.replace(f"('127.0.0.1', {port})", f"('127.0.0.1', {self.ports[service]})")
-            text = str(self.ports[service]) if text == str(port) else text
-        return {"0.0.0.0": "127.0.0.1", "/data": str(self.folder / "data")}.get(text, text)
+    def here(self, text: str, service: str) -> str:
+        """Return a command word or environment value of a service with names mapped to this machine."""
+        text = PATHS.sub(lambda found: f"{self.container(service)}{found[0]}", text)
+        for name, port in PORTS.items():
+            for host in (name, "127.0.0.1"):
+                text = text.replace(f"{host}:{port}", f"127.0.0.1:{self.ports[name]}")
+            text = text.replace(f"('127.0.0.1', {port})", f"('127.0.0.1', {self.ports[name]})")
+            text = str(self.ports[name]) if text == str(port) else text
+        return "127.0.0.1" if text == "0.0.0.0" else text
 
     def environment(self, service: str) -> dict[str, str]:
         """Return a service's whole environment, without this process's own."""
@@ -126,16 +147,16 @@ class Stack:
         return {
             **own,
             "PATH": ":".join(map(str, path)),
-            "HOME": str(self.folder / "home"),
+            "HOME": self.here("/home/scraperkit", service),
             "TMPDIR": str(self.folder / "tmp"),
             "PYTHONUNBUFFERED": "1",
             "SCRAPERKIT_LEASE": str(self._lease),
-            **{name: self.here(str(value)) for name, value in given.items()},
+            **{name: self.here(str(value), service) for name, value in given.items()},
         }
 
     def command(self, service: str) -> list[str]:
         """Return the command of a service."""
-        words = [self.here(word) for word in self.services[service]["command"]]
+        words = [self.here(word, service) for word in self.services[service]["command"]]
         if words[0] == "redis-server":
             # The image's entry point adds its modules; without a container network, only this machine may connect.
             words += ["--port", str(self.ports["redis"]), "--bind", "127.0.0.1", *self._modules]
@@ -200,7 +221,11 @@ class Stack:
     def exec(self, name: str, *words: str) -> subprocess.CompletedProcess[str]:
         """Run a command as if in a service's container."""
         return subprocess.run(
-            [self.here(word) for word in words], env=self.environment(name), capture_output=True, text=True, timeout=60
+            [self.here(word, name) for word in words],
+            env=self.environment(name),
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
 
     def logs(self, name: str) -> str:
@@ -209,10 +234,11 @@ class Stack:
 
     def redis_url(self, user: str = "scraperkit") -> str:
         """Return the Redis address for one of its users."""
-        name = {"scraperkit": "redis-password", "lab": "lab-password", "default": "redis-admin-password"}[user]
-        return f"redis://{user}:{self.secrets()[name]}@127.0.0.1:{self.ports['redis']}"
+        files = {"scraperkit": "queue/redis-password", "lab": "lab/redis-password", "default": "redis/admin-password"}
+        return f"redis://{user}:{self.secrets()[files[user]]}@127.0.0.1:{self.ports['redis']}"
 
     def secrets(self) -> dict[str, str]:
-        """Return the secrets by file name."""
-        files = [path for path in (self.folder / "secrets").iterdir() if path.name != "users.acl"]
-        return {path.name: path.read_text().strip() for path in files}
+        """Return the secrets by service and file name, as `pricer/api-keys`."""
+        made = self.container("secrets") / "run" / "secrets"
+        files = [path for path in made.glob("*/*") if path.name != "users.acl"]
+        return {f"{path.parent.name}/{path.name}": path.read_text().strip() for path in files}

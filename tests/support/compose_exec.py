@@ -17,7 +17,7 @@ from typing import NoReturn
 def execute(folder: Path, service: str, words: list[str]) -> NoReturn:
     """Replace this process by a command in a service's environment."""
     environment = json.loads((folder / "stack.json").read_text(encoding="utf-8"))[service]
-    words = [word.replace("/run/secrets", str(folder / "secrets")) for word in words]
+    words = [word.replace("/run/secrets", f"{folder}/containers/{service}/run/secrets") for word in words]
     os.execvpe(shutil.which(words[0], path=environment["PATH"]) or words[0], words, environment)
 
 
