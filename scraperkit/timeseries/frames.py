@@ -24,6 +24,7 @@ Day = str | dt.date | np.datetime64
 
 _DATE_TEXT = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
 _LAST_DAY = dt.date(9999, 12, 31)
+_NAT = np.iinfo(np.int64).min
 _NO_DAYS: Days = np.empty(0, dtype=np.int64)
 _TEXT: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only as literals
 _DATE: Any = COLUMNS["date"].dtype
@@ -222,11 +223,15 @@ def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
         name: pd.array([fund.card.get(name, "") for fund in funds], dtype=_TEXT) for name in ("name", "pk", "status")
     }
     days = {
-        name: np.array([getattr(fund, name) or "NaT" for fund in funds], dtype="datetime64[D]").astype(_DATE)
+        name: dates(np.array([_day_or_nat(getattr(fund, name)) for fund in funds], dtype=np.int64))
         for name in ("started_on", "first", "last")
     }
     counts = np.array([fund.days for fund in funds], dtype=np.int64)
     return pd.DataFrame({**text, **days, "days": counts}, index=_cnpj_index([fund.cnpj for fund in funds]))
+
+
+def _day_or_nat(day: dt.date | None) -> int:
+    return _NAT if day is None else day_number(day)
 
 
 def _cnpj_index(cnpjs: Sequence[str]) -> pd.Index[str]:
