@@ -279,7 +279,7 @@ def _read(
                 yield some, found
         return
     except (NoSocket, ReplyError) as error:
-        text = f"reading slowly, through redis-py, since its connections or the server are of an unknown kind: {error}"
+        text = f"reading slowly, through redis-py, since the bytes of the replies cannot be used: {error}"
         warnings.warn(text, ScraperKitWarning, stacklevel=4)
     for some in batched(cnpjs[done:], max(1, SERIES_PER_READ // len(metrics))):
         yield some, parsed_ranges(parsed(some))

@@ -11,6 +11,7 @@ import redis as redis_py
 from tqdm.auto import tqdm
 
 from scraperkit.cnpj import normalize_cnpj
+from scraperkit.errors import StoreError
 from scraperkit.models import METRICS, DailyQuote, Fund
 from scraperkit.timeseries.commands import (
     add_commands,
@@ -132,9 +133,17 @@ class SeriesStore:
         funds = [chunk.cnpjs[0] for chunk in frame_chunks(self._keys, quotes, metrics)]
         # As the first fund is, so are most: all new, or all there.
         are_missing = bool(funds) and not self._link.send("EXISTS", self._keys.series(funds[0], metrics[0]))
+        if replace:
+            self._check_transactions()
         with tqdm(total=len(quotes), unit="row", desc="writing", delay=1, disable=None, dynamic_ncols=True) as bar:
             chunks = frame_chunks(self._keys, quotes, metrics, replace)
             return sum(self._write_chunks(chunks, are_missing, replace, bar))
+
+    def _check_transactions(self) -> None:
+        """Raise the refusal of a user without transactions, before anything is deleted outside of one."""
+        for reply in self._link.write([_MULTI, _EXEC]):
+            if isinstance(reply, Exception):
+                raise StoreError(f"Redis refused the transaction that replace=True needs: {reply}") from reply
 
     def _write_chunks(self, chunks: Iterable[FrameChunk], are_missing: bool, replace: bool, bar: Any) -> Iterator[int]:
         """Write chunks; those after one whose series were missing create theirs along with it, on the same trip."""

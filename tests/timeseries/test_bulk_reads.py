@@ -6,6 +6,8 @@ import datetime as dt
 import signal
 import threading
 import warnings
+from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import pandas as pd
 import pytest
@@ -20,7 +22,7 @@ from support.servers import redis_server
 
 from scraperkit.connection import connect, sibling
 from scraperkit.embedded.keeper import free_port
-from scraperkit.errors import RedisUnreachable, ScraperKitWarning
+from scraperkit.errors import RedisUnreachable, ScraperKitWarning, StoreError
 from scraperkit.models import METRICS, DailyQuote
 from scraperkit.timeseries import link
 from scraperkit.timeseries import reader as reading
@@ -253,3 +255,35 @@ def test_a_unix_socket_and_tls_read_and_write_the_same(tmp_path, redis, namespac
     with redis_server(tmp_path, "--port", "0", *options), connect(url) as client:
         SeriesStore(client, namespace).write_frame(whole)
         pd.testing.assert_frame_equal(TimeSeriesReader(client, namespace).quotes(), whole)
+
+
+@pytest.fixture
+def limited(redis, redis_url, namespace) -> Iterator[redis_py.Redis]:
+    """A client whose user may not use transactions."""
+    redis.acl_setuser(
+        namespace, enabled=True, passwords=["+word"], keys=["*"], categories=["+@all"], commands=["-multi", "-exec"]
+    )
+    address = urlsplit(redis_url)
+    with connect(f"redis://{namespace}:word@{address.hostname}:{address.port}") as client:
+        yield client
+    redis.acl_deluser(namespace)
+
+
+def test_without_transactions_reads_go_the_slow_road_and_say_why(limited, namespace, store, reader):
+    store.write(january())
+    mine = TimeSeriesReader(limited, namespace)
+    for read in ("prices", "quotes", "last"):
+        with pytest.warns(ScraperKitWarning, match="reading slowly, through redis-py, .*NOPERM .* 'multi' command"):
+            found = getattr(mine, read)()
+        pd.testing.assert_frame_equal(found, getattr(reader, read)())
+    pd.testing.assert_frame_equal(mine.funds(), reader.funds())
+
+
+def test_without_transactions_frames_are_written_but_replace_nothing(limited, namespace, store, reader):
+    mine = SeriesStore(limited, namespace)
+    store.write(january())
+    table = reader.quotes()
+    assert mine.write_frame(table) == mine.write_frame(table) == 56
+    with pytest.raises(StoreError, match="the transaction that replace=True needs: NOPERM .* 'multi'"):
+        mine.write_frame(table[:1], replace=True)
+    pd.testing.assert_frame_equal(reader.quotes(), table)
