@@ -31,7 +31,7 @@ from scraperkit.timeseries.range_replies import parse_ranges, range_commands
 from scraperkit.timeseries.reader import SAMPLES_PER_READ, TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
 
-WRITE_TIMES, READ_TIMES, SHARE_OF_BYTES = 2.5, 2.2, 0.5
+WRITE_TIMES, READ_TIMES, SHARE_OF_BYTES = 2.5, 3.0, 0.5
 FIRST_DAY = dt.date(2015, 1, 2)
 Seconds = dict[str, list[float]]
 
@@ -212,7 +212,11 @@ def goals(writes: Seconds, reads: Seconds) -> None:
         return statistics.median(seconds[base]) / statistics.median(seconds[ours])
 
     found = times(writes, "redis-py's pipeline", "write_frame")
-    print(common.goal(f"write_frame: {WRITE_TIMES} times redis-py's pipeline: {found:.1f}", found >= WRITE_TIMES))
+    limit = times(writes, "redis-py's pipeline", "bytes made before")
+    text = (
+        f"write_frame: {WRITE_TIMES} times redis-py's pipeline: {found:.1f}, where bytes made before reach {limit:.1f}"
+    )
+    print(common.goal(text, found >= WRITE_TIMES))
     found = times(writes, "bytes made before", "write_frame")
     print(common.goal(f"write_frame: half of what bytes made before reach: {found:.0%}", found >= SHARE_OF_BYTES))
     for ours, base in (("prices, quota", "redis-py, quota"), ("quotes, all", "redis-py, all")):
