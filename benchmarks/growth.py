@@ -268,6 +268,8 @@ def draw(found: dict[Size, dict[str, float]], path: Path) -> None:
                 xlabel="series",
                 yscale="log" if name in ("stored", "quotes_peak") else "linear",
             )
+            axes.minorticks_off()
+            axes.xaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
             axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
             if axes.get_yscale() == "linear":
                 axes.set_ylim(bottom=0)
