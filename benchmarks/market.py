@@ -17,11 +17,13 @@ from typing import Any
 import common
 from series import made_up_frame
 
-from scraperkit.models import METRICS
+from scraperkit.models import METRICS, Fund
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
 
 DAYS = 22
+NAME, STATUS = "FUNDO DE INVESTIMENTO MULTIMERCADO DE LONGO PRAZO", "EM FUNCIONAMENTO NORMAL"
+STARTED_ON = dt.date(2005, 1, 3)
 GOALS = {"write_frame, with TS.CREATE": 6.0, "last()": 1.0, "funds()": 1.0}
 
 
@@ -44,6 +46,7 @@ def main() -> None:
         }
         for _ in range(rounds):
             timed(seconds, "write_frame, with TS.CREATE", lambda: store.write_frame(frame))
+            store.save_funds(Fund(cnpj, str(number), NAME, STATUS, STARTED_ON) for number, cnpj in enumerate(cnpjs))
             for name, ask in questions.items():
                 assert len(timed(seconds, name, ask)) in (DAYS, funds, len(frame))
             memory = client.info("memory")["used_memory"] / 2**20

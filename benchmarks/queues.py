@@ -255,9 +255,9 @@ def report(contenders: Sequence[Contender], figures: Mapping[str, Sequence[Figur
                 f"{found.published:,.0f}",
             ]
         )
-    print(f"One worker process, 8 threads, empty jobs; medians, rounds in turn: {rounds}.\n")
+    print(f"One worker process, 8 threads, empty jobs where not told otherwise; medians, rounds in turn: {rounds}.\n")
     print(common.table(HEADER, rows))
-    print(f"\n{NOTES}\n")
+    print(f"\n{NOTES}\n" if any("(" in contender.acknowledges for contender in contenders) else "")
     theirs = [middle[each.name].done for each in contenders if "yes" in each.acknowledges and each.package != OURS]
     if ours and theirs:
         times = ours.done / max(theirs)

@@ -2,7 +2,8 @@
 
     python benchmarks/run.py [--quick] [--only queues,latency] [--out benchmarks/results.md]
 
-A quick run, or one of a few only, writes to no file unless told to.
+A quick run, or one of a few only, writes to no file unless told to. Written to results that are there, a few replace
+their own sections and leave the others; each section says when it was measured.
 """
 
 from __future__ import annotations
@@ -23,23 +24,27 @@ import common
 import psutil
 
 RESULTS = common.HERE / "results.md"
+CHART = Path("benchmarks", "growth.svg")
 PACKAGES = ("scraperkit", "redis", "hiredis", "pydantic", "requests", "lxml", "beautifulsoup4", "pandas", "numpy")
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One script, what it is about, and what makes it quick."""
+    """One script, what it is about, what it is told, and what makes it quick."""
 
     name: str
     title: str
     quick: tuple[str, ...] = ("--quick",)
+    script: str = ""
+    options: tuple[str, ...] = ()
 
     def command(self, quick: bool) -> list[str]:
-        return [f"benchmarks/{self.name}.py", *(self.quick if quick else ())]
+        return [f"benchmarks/{self.script or self.name}.py", *self.options, *(self.quick if quick else ())]
 
 
 BENCHMARKS = [
     Benchmark("queues", "Empty jobs, against other job queues"),
+    Benchmark("stored", "Jobs whose months are stored", script="queues", options=("--only", "scraperkit")),
     Benchmark("scraping", "Pages of a slow site"),
     Benchmark("takeover", "When a worker is killed"),
     Benchmark("latency", "From being sent to being worked on"),
@@ -47,6 +52,7 @@ BENCHMARKS = [
     Benchmark("read_prices", "Prices out of Redis", ("--funds", "20", "--days", "250", "--runs", "3")),
     Benchmark("series", "Series in bulk"),
     Benchmark("market", "A month of the whole market"),
+    Benchmark("growth", "Series as they grow", options=("--chart", str(CHART))),
     Benchmark("parse_page", "Parsing a page", ("--pages", "20")),
     Benchmark("api", "The REST pricer, with 200 clients at once"),
 ]
@@ -57,18 +63,23 @@ def main() -> None:
     wanted = options.only.split(",") if options.only else [benchmark.name for benchmark in BENCHMARKS]
     if unknown := set(wanted) - {benchmark.name for benchmark in BENCHMARKS}:
         raise common.BenchmarkError(f"there is no {', '.join(sorted(unknown))}")
-    sections, failed = [heading()], []
+    out = options.out or (None if options.quick or options.only else RESULTS)
+    # What is there of the others stays, if only some are wanted.
+    sections = read_sections(out) if out is not None and options.only and out.exists() else {}
+    sections.setdefault("", heading())
+    failed = []
     for benchmark in BENCHMARKS:
         if benchmark.name in wanted:
             command = benchmark.command(options.quick)
             print(f"\n== {benchmark.title}: python {' '.join(command)}\n", flush=True)
+            moment = measured_at()
             output = run(command)
             if output is None:
                 failed.append(benchmark.name)
-            sections.append(section(benchmark, command, output))
-    out = options.out or (None if options.quick or options.only else RESULTS)
+            sections[benchmark.title] = section(benchmark, command, moment, output)
     if out is not None:
-        out.write_text("\n".join(sections), encoding="utf-8")
+        titles = ["", *(benchmark.title for benchmark in BENCHMARKS)]
+        out.write_text("\n".join(sections[title] for title in titles if title in sections), encoding="utf-8")
         print(f"\nwritten to {out}")
     if failed:
         raise common.BenchmarkError(f"did not work: {', '.join(failed)}")
@@ -109,7 +120,6 @@ Written by `make bench`; each script also runs alone, and says in its first line
 
 - Date: {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC
 - Machine: {cpu()}, {os.cpu_count()} cores, {memory:.0f} GB of memory, {platform.system()} {platform.release()}
-- Load of the machine before (1 minute): {os.getloadavg()[0]:.1f}
 - Python {platform.python_version()}; {packages}
 - Redis {server}, TimeSeries {modules.get("timeseries", "?")}, embedded, on the same machine
 """
@@ -124,14 +134,28 @@ def cpu() -> str:
         return platform.processor() or platform.machine()
 
 
-def section(benchmark: Benchmark, command: Sequence[str], output: str | None) -> str:
+def read_sections(results: Path) -> dict[str, str]:
+    """Return what stands below each title; before the first, the title is empty."""
+    first, *others = results.read_text(encoding="utf-8").split("\n## ")
+    return {"": first} | {text.partition("\n")[0]: f"## {text}" for text in others}
+
+
+def measured_at() -> str:
+    """When, of which commit, and beside how much other work."""
+    git = ["git", "-C", str(common.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    found = subprocess.run(git, capture_output=True, text=True)
+    commit = f"commit {found.stdout.strip()}, " if found.returncode == 0 else ""
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {commit}load of the machine before: {os.getloadavg()[0]:.1f}"
+
+
+def section(benchmark: Benchmark, command: Sequence[str], moment: str, output: str | None) -> str:
     if output is None:
         found = "It did not work this time."
     elif "|" in output:
         found = output.strip()
     else:
         found = f"```text\n{output.strip()}\n```"
-    return f"## {benchmark.title}\n\n    .venv/bin/python {' '.join(command)}\n\n{found}\n"
+    return f"## {benchmark.title}\n\n    .venv/bin/python {' '.join(command)}\n\nMeasured {moment}.\n\n{found}\n"
 
 
 if __name__ == "__main__":

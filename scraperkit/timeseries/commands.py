@@ -39,9 +39,10 @@ SERIES_OPTIONS: tuple[str | int, ...] = (
     *("RETENTION", 0, "ENCODING", "COMPRESSED", "CHUNK_SIZE", CHUNK_SIZE),
     *("DUPLICATE_POLICY", "LAST", "IGNORE", 0, 0),
 )
+ANY_FUND = "\0" * 14  # no namespace can hold it, and every CNPJ is as long
 _EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
 _HEAD = b"$7\r\nTS.MADD"
-_LENGTHS = [b"$%d" % length for length in range(32)]  # no float needs more than 24 characters
+LENGTHS = [b"$%d" % length for length in range(32)]  # no float needs more than 24 characters
 _values_of = attrgetter(*METRICS)
 
 # ------------------------------------------------------ packing: many words at once; redis-py makes each by itself
@@ -79,6 +80,18 @@ def unpack(command: bytes) -> list[str]:
     ['TS.DEL', 'quota', '0', '86400000']
     """
     return command.decode().split("\r\n")[2::2]
+
+
+def for_funds(packed: bytes, cnpjs: Iterable[str]) -> list[bytes]:
+    r"""Return packed words or commands that name ``ANY_FUND`` for each of these funds: a tenth of the price of packing.
+
+    Examples
+    --------
+    >>> for_funds(word(ANY_FUND.encode()), ["18993924000100"])
+    [b'$14\r\n18993924000100']
+    """
+    parts = packed.split(ANY_FUND.encode())
+    return [cnpj.encode().join(parts) for cnpj in cnpjs]
 
 
 def float_texts(values: Sequence[float]) -> list[bytes]:
@@ -127,7 +140,7 @@ def sample_lines(keys: Iterable[bytes], stamps: Iterable[bytes], values: Sequenc
     lines = [b""] * (4 * len(texts))
     lines[0::4] = keys
     lines[1::4] = stamps
-    lines[2::4] = map(_LENGTHS.__getitem__, map(len, texts))
+    lines[2::4] = map(LENGTHS.__getitem__, map(len, texts))
     lines[3::4] = texts
     return lines
 
@@ -207,6 +220,12 @@ def create_commands(keys: Keys, cnpj: str) -> list[bytes]:
         series, fund = keys.series(cnpj, metric).encode(), cnpj.encode()
         commands.append(b"%b%b\r\n%b%b\r\n%b" % (before, word(series), between, word(fund), after))
     return commands
+
+
+def create_all(keys: Keys, cnpjs: Sequence[str]) -> list[bytes]:
+    """Return the commands of :func:`create_commands` for each of these funds."""
+    each = (for_funds(command, cnpjs) for command in create_commands(keys, ANY_FUND))
+    return list(chain.from_iterable(zip(*each, strict=True)))
 
 
 @lru_cache(maxsize=100)
@@ -380,8 +399,7 @@ def refused_funds(commands: Sequence[bytes], replies: Sequence[Any]) -> list[str
 
 def repair_commands(keys: Keys, commands: Iterable[bytes], cnpjs: Collection[str]) -> list[bytes]:
     """Return the commands that create all series of these funds and write their samples again."""
-    creates = [create for cnpj in cnpjs for create in create_commands(keys, cnpj)]
-    return creates + [command for command in commands if fund_of(_key(command)) in cnpjs]
+    return create_all(keys, list(cnpjs)) + [command for command in commands if fund_of(_key(command)) in cnpjs]
 
 
 def check_replies(commands: Sequence[bytes], replies: Sequence[Any]) -> None:

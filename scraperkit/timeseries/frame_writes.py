@@ -10,12 +10,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from pydantic_core import to_json
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.keys import Keys
 from scraperkit.models import COLUMNS, METRICS
-from scraperkit.timeseries.commands import DAY_MS, cut_commands, day_number, pack, sample_lines, stamp, unfit, word
+from scraperkit.timeseries.commands import (
+    ANY_FUND,
+    DAY_MS,
+    LENGTHS,
+    cut_commands,
+    day_number,
+    for_funds,
+    pack,
+    stamp,
+    unfit,
+    word,
+)
 
 ROWS_PER_CHUNK = 5_000  # at most 30,000 samples: 3 MB as commands
 _FIRST_DAY, _LAST_DAY = day_number(dt.date.min), day_number(dt.date.max)
@@ -53,16 +65,19 @@ class FrameChunk:
         """Return the ``TS.MADD`` that write these rows, none of which mixes funds."""
         row, column = np.nonzero(~np.isnan(self.values))
         codes = self.codes[row]
-        names = _objects([word(keys.series(cnpj, metric).encode()) for cnpj in self.cnpjs for metric in self.metrics])
+        if not row.size:
+            return []
+        names = [word(keys.series(ANY_FUND, metric).encode()) for metric in self.metrics]
         distinct, place = np.unique(self.days, return_inverse=True)
-        stamps = _objects(list(map(stamp, distinct.tolist())))
-        lines = sample_lines(
-            names[codes * len(self.metrics) + column].tolist(),
-            stamps[place[row]].tolist(),
-            self.values[row, column].tolist(),
-        )
+        text = to_json(self.values[row, column].tolist())[1:-1]  # as in float_texts
+        commas = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord(","))
+        lines = np.empty((row.size, 4), dtype=object)  # as sample_lines makes them, without a Python step for each
+        lines[:, 0] = _objects([for_funds(name, self.cnpjs) for name in names])[column, codes]
+        lines[:, 1] = _objects(list(map(stamp, distinct.tolist())))[place[row]]
+        lines[:, 2] = _LENGTHS[np.diff(commas, prepend=-1, append=len(text)) - 1]
+        lines[:, 3] = text.split(b",")
         ends = np.append(np.flatnonzero(np.diff(codes)) + 1, codes.size)
-        return cut_commands(lines, ends.tolist())
+        return cut_commands(lines.ravel().tolist(), ends.tolist())
 
     def delete_commands(self, keys: Keys) -> list[bytes]:
         """Return the ``TS.DEL`` that empty each month that any of these rows is in, for its fund and all `metrics`."""
@@ -212,7 +227,8 @@ def _numbers(column: pd.Series[Any]) -> tuple[Values, int | None]:
     return values, int(infinite[0]) if infinite.size else None
 
 
-def _objects(words: Sequence[bytes]) -> npt.NDArray[np.object_]:
-    array = np.empty(len(words), dtype=object)
-    array[:] = words
-    return array
+def _objects(words: Sequence[bytes] | Sequence[Sequence[bytes]]) -> npt.NDArray[np.object_]:
+    return np.array(words, dtype=object)
+
+
+_LENGTHS = _objects(LENGTHS)

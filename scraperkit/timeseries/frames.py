@@ -25,6 +25,7 @@ Day = str | dt.date | np.datetime64
 
 _DATE_TEXT = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
 _LAST_DAY = dt.date(9999, 12, 31)
+_NAT = np.iinfo(np.int64).min
 _NO_DAYS: Days = np.empty(0, dtype=np.int64)
 _TEXT_DTYPE: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only as literals
 _DATE_DTYPE: Any = COLUMNS["date"].dtype
@@ -224,7 +225,7 @@ def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
         for name in ("name", "pk", "status")
     }
     days = {
-        name: np.array([getattr(fund, name) or "NaT" for fund in funds], dtype="datetime64[D]").astype(_DATE_DTYPE)
+        name: dates(np.array([_day_or_nat(getattr(fund, name)) for fund in funds], dtype=np.int64))
         for name in ("started_on", "first", "last")
     }
     counts = np.array([fund.days for fund in funds], dtype=np.int64)
@@ -251,6 +252,10 @@ def changes_frame(changes: Iterable[Change]) -> pd.DataFrame:
 
 def _moments(seconds: pd.Series[Any]) -> pd.Series[Any]:
     return pd.to_datetime(seconds.astype("float64"), unit="s", utc=True).astype("datetime64[us, UTC]")
+
+
+def _day_or_nat(day: dt.date | None) -> int:
+    return _NAT if day is None else day_number(day)
 
 
 def _cnpj_index(cnpjs: Sequence[str]) -> pd.Index[str]:

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
 
+import hiredis
 import redis as redis_py
+from redis.exceptions import BusyLoadingError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.config import Settings
@@ -102,6 +103,36 @@ def parsed_replies(connection: Any, request: Request) -> list[Any]:
     return [_parsed_reply(connection) for _ in range(request.replies)]
 
 
+def bare_replies(reply: bytes | bytearray, count: int) -> list[Any]:
+    r"""Parse replies as redis-py would, with the parser that it uses, but without its work for each of them.
+
+    Raises
+    ------
+    redis.ConnectionError
+        If the server says that it is not ready yet.
+
+    Examples
+    --------
+    >>> bare_replies(b":1\r\n-ERR unknown command\r\n", 2)
+    [1, ResponseError('unknown command')]
+    """
+    reader = hiredis.Reader(replyError=_refusal, encoding="utf-8")
+    reader.feed(bytes(reply))
+    replies = [reader.gets() for _ in range(count)]
+    if any(isinstance(found, BusyLoadingError) for found in replies):
+        raise BusyLoadingError("Redis is loading the dataset in memory")
+    return replies
+
+
+def refused_replies(reply: bytearray, count: int) -> list[Any]:
+    """Parse replies to writing commands, if any is a refusal: it begins with a minus, and nothing else holds one."""
+    return bare_replies(reply, count) if b"-" in reply else []
+
+
+def _refusal(text: str) -> Exception:
+    return BusyLoadingError(text) if text.startswith("LOADING ") else ResponseError(text.removeprefix("ERR "))
+
+
 class RawReplies:
     """Receives the bytes of replies up to the reply to a ``PING`` that carries a word nobody else knows.
 
@@ -120,6 +151,7 @@ class RawReplies:
         self._end = word(secret.encode()) + b"\r\n"
         self._socket: Any = None
         self._received = bytearray()
+        self._buffer = memoryview(bytearray(_RECEIVE_BYTES))
 
     def __call__(self, connection: Any, _: Request) -> bytearray:
         """Return the next reply, without the mark.
@@ -133,18 +165,17 @@ class RawReplies:
         if sock is not self._socket:  # reconnected: what the old connection left is worth nothing
             self._socket, self._received = sock, bytearray()
         received, searched = self._received, 0
-        buffer = memoryview(bytearray(_RECEIVE_BYTES))
         while (end := received.find(self._end, searched)) < 0:
             searched = max(0, len(received) - len(self._end))
             try:
-                count = sock.recv_into(buffer)
+                count = sock.recv_into(self._buffer)
             except TimeoutError as error:
                 raise RedisTimeoutError("Timeout reading from socket") from error
             except OSError as error:
                 raise RedisConnectionError(f"Error while reading from socket: {error}") from error
             if not count:
                 raise RedisConnectionError("Connection closed by server")
-            received += buffer[:count]
+            received += self._buffer[:count]
         self._received = received[end + len(self._end) :]
         del received[end:]
         return received
@@ -208,10 +239,30 @@ class Link:
         (replies,) = self.stream([Request(b"".join(commands), len(commands))])
         return replies
 
-    def stream(self, requests: Iterable[Request]) -> Generator[list[Any], None, None]:
-        """Yield the replies to each request; a refusal is an exception among them. See :func:`.stream.stream`."""
+    def stream(
+        self, requests: Iterable[Request], parse: Callable[[bytearray, int], list[Any]] = bare_replies
+    ) -> Generator[list[Any], None, None]:
+        """Yield the replies to each request; a refusal is an exception among them. See :func:`.link.stream`.
+
+        Parameters
+        ----------
+        requests : iterable of Request
+        parse : callable
+            Takes the bytes of the replies to a request, and how many they are. If redis-py does not show the sockets of
+            its connections, its own parser takes over: what is yielded may always be all replies.
+        """
+        raw = RawReplies()
+
+        def receive(connection: Any, request: Request) -> list[Any]:
+            try:
+                reply = raw(connection, request)
+            except NoSocket:
+                return parsed_replies(connection, request)[:-1]
+            return parse(reply, request.replies - 1)
+
+        marked = (Request(request.packed + raw.mark, request.replies + 1) for request in requests)
         with _kit_errors():
-            yield from stream(self._client.connection_pool, requests, parsed_replies)
+            yield from stream(self._client.connection_pool, marked, receive)
 
     def raw_replies(self, requests: Iterable[bytes]) -> Generator[bytearray, None, None]:
         """Yield the bytes of the replies to each request of packed commands; close it if you leave it early.

@@ -29,8 +29,8 @@ from scraperkit.timeseries.range_replies import (
 )
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader
 
-SAMPLES_PER_READ = 60_000  # bounds memory: 2 MB as bytes, 10 MB while it is parsed
-SERIES_PER_READ = 48  # as long as nothing is known of how many samples a series has, and through redis-py
+SAMPLES_PER_READ = 15_000  # half a MB as bytes: while it is parsed, it fits the processor's cache
+SERIES_PER_READ = 12  # as long as nothing is known of how many samples a series has, and through redis-py
 _MOST_SERIES = 3_000
 _ADVICE = (
     "publish months first, as in Publisher(redis).publish(fund.months('2022-01')); "
@@ -274,10 +274,11 @@ def read_ranges(
         If Redis refuses to read.
     """
     return _read(
-        rows,
         cnpjs,
         metrics,
-        lambda series: range_commands(series, first, last),
+        rows,
+        lambda some: range_commands(rows.keys, some, metrics, first, last),
+        lambda reply, series: parse_ranges(reply, series),
         lambda some: rows.ranges(some, metrics, first, last),
     )
 
@@ -294,14 +295,18 @@ def read_newest(rows: RowReader, cnpjs: Sequence[str]) -> Generator[tuple[list[s
             for cnpj in some
         ]
 
-    return _read(rows, cnpjs, METRICS, newest_commands, parsed)
+    def commands(some: Sequence[str]) -> bytes:
+        return newest_commands(rows.keys, some, METRICS)
+
+    return _read(cnpjs, METRICS, rows, commands, lambda reply, series: parse_ranges(reply, series, True), parsed)
 
 
 def _read(
-    rows: RowReader,
     cnpjs: Sequence[str],
     metrics: Sequence[str],
+    rows: RowReader,
     commands: Callable[[Sequence[str]], bytes],
+    parse: Callable[[bytearray, int], Ranges],
     parsed: Callable[[Sequence[str]], Sequence[Sequence[Any]]],
 ) -> Generator[tuple[list[str], Ranges], None, None]:
     done, per_read = 0, max(1, SERIES_PER_READ // len(metrics))
@@ -311,20 +316,20 @@ def _read(
     def requests() -> Iterator[bytes]:
         while some := list(itertools.islice(left, per_read)):
             asked.append(some)
-            yield commands([rows.keys.series(cnpj, metric) for cnpj in some for metric in metrics])
+            yield commands(some)
 
     try:
         with closing(rows.link.raw_replies(requests())) as replies:
             for reply in replies:
                 some = asked.popleft()
-                found = parse_ranges(reply, len(some) * len(metrics))
+                found = parse(reply, len(some) * len(metrics))
                 done += len(some)
                 per_fund = found.values.size / len(some)
                 per_read = max(1, min(_MOST_SERIES // len(metrics), int(SAMPLES_PER_READ / max(per_fund, 1))))
                 yield some, found
         return
     except (NoSocket, ReplyError) as error:
-        text = f"reading slowly, through redis-py, since its connections or the server are of an unknown kind: {error}"
+        text = f"reading slowly, through redis-py, since the bytes of the replies cannot be used: {error}"
         warnings.warn(text, ScraperKitWarning, stacklevel=4)
     for some in batched(cnpjs[done:], max(1, SERIES_PER_READ // len(metrics))):
         yield some, parsed_ranges(parsed(some))

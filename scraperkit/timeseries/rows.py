@@ -5,8 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import redis as redis_py
@@ -16,10 +18,13 @@ from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import StoreError, UnknownFund
 from scraperkit.lua.scripts import MonthRecord
 from scraperkit.models import METRICS
-from scraperkit.timeseries.commands import DAY_MS, day_number, fund_of
-from scraperkit.timeseries.link import Link, batched, keys_of
+from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, day_number, for_funds, pack
+from scraperkit.timeseries.link import Link, Request, bare_replies, batched, keys_of
 
 FUNDS_PER_PIPELINE = 500
+_FIELDS = ("totalSamples", "firstTimestamp", "lastTimestamp")
+# These lines of the reply to TS.INFO, of thirty; as objects the others would take most of the time.
+_INFO = re.compile(rb".*?".join(rb"\+%b\r\n:([0-9]+)\r\n" % field.encode() for field in _FIELDS), re.DOTALL)
 StoredSample = tuple[int, float]
 
 
@@ -85,21 +90,24 @@ class RowReader:
 
     def stored(self, cnpjs: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> set[str]:
         """Return the CNPJs, of these or of all, that have a series."""
-        names = self.link.send("TS.QUERYINDEX", *self._filters(cnpjs, metrics))
-        start = self.keys.series("", "").partition("}")[0]
-        return {fund_of(name) for name in names if name.startswith(start)}
+        # A list of metrics would cost the server three times as much, and their series end with them.
+        names = self.link.send("TS.QUERYINDEX", *self._filters(cnpjs, ()))
+        start, ends = self.keys.series("", "").partition("}")[0], tuple(f"}}:{metric}" for metric in metrics)
+        funds = {name.partition("}")[0] for name in names if name.endswith(ends)}
+        return {fund.removeprefix(start) for fund in funds if fund.startswith(start)}
 
     def funds(self, cnpjs: Iterable[str]) -> list[StoredFund]:
         """Return what is stored of each of these funds."""
         found: list[StoredFund] = []
-        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
-            replies = self.link.pipeline(
-                [("HGETALL", self.keys.fund(cnpj)) for cnpj in some]
-                + [("TS.INFO", self.keys.series(cnpj, "quota")) for cnpj in some]
-            )
-            # A key deleted meanwhile, or of another type, is an error here: nothing is known of it.
-            known = [{} if isinstance(reply, Exception) else reply for reply in replies]
-            found += map(_stored_fund, some, known[: len(some)], known[len(some) :])
+        each = list(batched(cnpjs, FUNDS_PER_PIPELINE))
+
+        def asked(*command: str) -> Iterator[Request]:
+            return (Request(b"".join(for_funds(pack(command), some)), len(some)) for some in each)
+
+        cards = self.link.stream(asked("HGETALL", self.keys.fund(ANY_FUND)))
+        infos = self.link.stream(asked("TS.INFO", self.keys.series(ANY_FUND, "quota")), _parse_infos)
+        for replies in zip(each, cards, infos, strict=True):
+            found += map(_stored_fund, *replies)
         return found
 
     def months(self, cnpjs: Iterable[str]) -> Iterator[tuple[str, str, MonthRecord]]:
@@ -179,17 +187,28 @@ class RowReader:
             raise UnknownFund(f"nothing is stored for {formatted}: {self._advice}")
 
     def _filters(self, cnpjs: Sequence[str], metrics: Sequence[str] = METRICS) -> list[str]:
-        filters = [f"kit={self.keys.namespace}", f"metric=({','.join(metrics)})"]
-        return [*filters, f"cnpj=({','.join(cnpjs)})"] if cnpjs else filters
+        wanted = {"metric": metrics, "cnpj": cnpjs}
+        lists = [f"{label}=({','.join(values)})" for label, values in wanted.items() if values]
+        return [f"kit={self.keys.namespace}", *lists]
 
 
-def _stored_fund(cnpj: str, card: Mapping[str, str], info: Mapping[str, Any]) -> StoredFund:
-    days = int(info.get("totalSamples", 0))
+def _parse_infos(reply: bytearray, count: int) -> list[Any]:
+    """Return number, first and last timestamp of some series; other replies than the usual ones as they are."""
+    found = _INFO.findall(reply)
+    return found if len(found) == count else bare_replies(reply, count)
+
+
+def _stored_fund(cnpj: str, card: Any, info: Any) -> StoredFund:
+    # A key deleted meanwhile, or of another type, is an error here: nothing is known of it.
+    known = {} if isinstance(card, Exception) else card
+    if not isinstance(info, tuple):
+        info = [0 if isinstance(info, Exception) else info.get(field, 0) for field in _FIELDS]
+    days, first, last = map(int, info)
     # An empty series reports 0 for both ends, which is also 1970-01-01.
-    ends = [day_of(info[field]) if days else None for field in ("firstTimestamp", "lastTimestamp")]
-    return StoredFund(cnpj, card, days, *ends)
+    return StoredFund(cnpj, known, days, day_of(first), day_of(last)) if days else StoredFund(cnpj, known)
 
 
+@lru_cache(maxsize=10_000)
 def day_of(timestamp: int) -> dt.date:
     """Return the day of a sample.
 

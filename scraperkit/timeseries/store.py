@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -10,12 +11,13 @@ import redis as redis_py
 from tqdm.auto import tqdm
 
 from scraperkit.cnpj import normalize_cnpj
+from scraperkit.errors import StoreError
 from scraperkit.models import METRICS, DailyQuote, Fund
 from scraperkit.timeseries.commands import (
     add_commands,
     card_command,
     check_replies,
-    create_commands,
+    create_all,
     pack,
     refused_funds,
     repair_commands,
@@ -23,7 +25,7 @@ from scraperkit.timeseries.commands import (
 )
 from scraperkit.timeseries.frame_writes import FrameChunk, checked_metrics, frame_chunks
 from scraperkit.timeseries.frames import Funds, wanted_cnpjs
-from scraperkit.timeseries.link import Link, Request, batched, keys_of
+from scraperkit.timeseries.link import Link, Request, batched, keys_of, refused_replies
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE
 
 QUOTES_PER_PIPELINE = 5_000
@@ -83,12 +85,16 @@ class SeriesStore:
         self._settle(commands, self._link.write(commands))
         return sample_count(commands)
 
-    def _settle(self, commands: Sequence[bytes], replies: Sequence[Any]) -> None:
-        """Create the series that were missing and write to them again; raise what Redis still refuses."""
+    def _settle(self, commands: Sequence[bytes], replies: Sequence[Any]) -> bool:
+        """Create the series that were missing and write to them again; raise what Redis still refuses.
+
+        Returns whether there were any.
+        """
         refused = refused_funds(commands, replies)
         if refused:
             again = repair_commands(self._keys, commands, refused)
             check_replies(again, self._link.write(again))
+        return bool(refused)
 
     def write_frame(self, quotes: pd.DataFrame, *, replace: bool = False) -> int:
         """Write a frame of quotes, creating the series that are missing, and return the number of samples written.
@@ -124,41 +130,48 @@ class SeriesStore:
         3012
         """
         metrics = checked_metrics(quotes)
-        cnpjs: dict[str, None] = {}
-        for chunk in frame_chunks(self._keys, quotes, metrics):
-            cnpjs.update(dict.fromkeys(chunk.cnpjs))
+        funds = [chunk.cnpjs[0] for chunk in frame_chunks(self._keys, quotes, metrics)]
+        # As the first fund is, so are most: all new, or all there.
+        are_missing = bool(funds) and not self._link.send("EXISTS", self._keys.series(funds[0], metrics[0]))
+        if replace:
+            self._check_transactions()
         with tqdm(total=len(quotes), unit="row", desc="writing", delay=1, disable=None, dynamic_ncols=True) as bar:
-            self._create_missing(cnpjs)
-            return sum(self._write_chunks(frame_chunks(self._keys, quotes, metrics, replace), replace, bar))
+            chunks = frame_chunks(self._keys, quotes, metrics, replace)
+            return sum(self._write_chunks(chunks, are_missing, replace, bar))
 
-    def _write_chunks(self, chunks: Iterable[FrameChunk], replace: bool, bar: Any) -> Iterator[int]:
-        sent: list[tuple[FrameChunk, list[bytes]]] = []
+    def _check_transactions(self) -> None:
+        """Raise the refusal of a user without transactions, before anything is deleted outside of one."""
+        for reply in self._link.write([_MULTI, _EXEC]):
+            if isinstance(reply, Exception):
+                raise StoreError(f"Redis refused the transaction that replace=True needs: {reply}") from reply
+
+    def _write_chunks(self, chunks: Iterable[FrameChunk], are_missing: bool, replace: bool, bar: Any) -> Iterator[int]:
+        """Write chunks; those after one whose series were missing create theirs along with it, on the same trip."""
+        sent: deque[tuple[FrameChunk, list[bytes], list[bytes]]] = deque()
+        created: set[str] = set()
 
         def requests() -> Iterator[Request]:
             for chunk in chunks:
+                new = [cnpj for cnpj in chunk.cnpjs if cnpj not in created] if are_missing else []
+                created.update(new)
+                creates = create_all(self._keys, new)
                 commands = chunk.add_commands(self._keys)
                 if replace:
                     commands = [*chunk.delete_commands(self._keys), *commands]
-                sent.append((chunk, commands))
-                wrapped = [_MULTI, *commands, _EXEC] if replace else commands
+                sent.append((chunk, creates, commands))
+                wrapped = [*creates, _MULTI, *commands, _EXEC] if replace else [*creates, *commands]
                 yield Request(b"".join(wrapped), len(wrapped))
 
-        for replies in self._link.stream(requests()):
-            chunk, commands = sent.pop(0)
-            if replace:
-                *_, executed = replies
-                replies = [executed] * len(commands) if isinstance(executed, Exception) else executed
-            self._settle(commands, replies)
+        for replies in self._link.stream(requests(), refused_replies):
+            chunk, creates, commands = sent.popleft()
+            if replies:
+                if replace:
+                    executed = replies[-1]
+                    refused = isinstance(executed, Exception)
+                    replies[len(creates) :] = [executed] * len(commands) if refused else executed
+                are_missing = self._settle([*creates, *commands], replies)
             bar.update(chunk.days.size)
             yield chunk.samples
-
-    def _create_missing(self, cnpjs: Iterable[str]) -> None:
-        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
-            series = [tuple(self._keys.series(cnpj, metric) for metric in METRICS) for cnpj in some]
-            found = self._link.write([pack(("EXISTS", *names)) for names in series])
-            missing = [cnpj for cnpj, count in zip(some, found, strict=True) if count != len(METRICS)]
-            creates = [create for cnpj in missing for create in create_commands(self._keys, cnpj)]
-            check_replies(creates, self._link.write(creates))
 
     def save_fund(self, fund: Fund) -> None:
         """Write the card of one fund; see :meth:`save_funds`."""
@@ -180,7 +193,7 @@ class SeriesStore:
         """
         for some in batched(funds, FUNDS_PER_PIPELINE):
             commands = [pack(card_command(self._keys, fund)) for fund in some]
-            commands += [create for fund in some for create in create_commands(self._keys, normalize_cnpj(fund.cnpj))]
+            commands += create_all(self._keys, [normalize_cnpj(fund.cnpj) for fund in some])
             check_replies(commands, self._link.write(commands))
 
     def delete(self, cnpjs: Funds) -> int:

@@ -155,6 +155,10 @@ class TestParts:
         text = redis_config(Path('/a b/"c\\d"'), Path("/e"), 1, "p")
         assert 'dir "/a b/\\"c\\\\d\\""' in text.splitlines()
 
+    def test_a_bulk_load_is_not_rewritten_meanwhile(self, redis):
+        """A month of the whole market is 290 MB of commands."""
+        assert int(redis.config_get()["auto-aof-rewrite-min-size"]) > 300 * 2**20
+
     def test_a_free_port_is_kept_and_a_taken_one_is_not(self, redis):
         port = free_port(0)
         assert free_port(port) == port

@@ -95,6 +95,9 @@ class TestScraperkit:
         reader = sk.TimeSeriesReader(redis)
         assert len(reader.prices([CNPJ])) > 100
         assert not reader.quotes([CNPJ]).empty
+        assert len(reader.last()) == len(reader.funds()) == 1
+        for replace in (False, True):
+            assert sk.SeriesStore(redis).write_frame(reader.quotes(), replace=replace)
         assert str(Health.read(redis)).startswith("workers: none")
         assert refused(admin) == []
 

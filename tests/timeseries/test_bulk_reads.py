@@ -5,8 +5,12 @@ from __future__ import annotations
 import datetime as dt
 import signal
 import threading
+import tracemalloc
 import warnings
+from collections.abc import Callable, Iterator
+from urllib.parse import urlsplit
 
+import numpy as np
 import pandas as pd
 import pytest
 import redis as redis_py
@@ -16,13 +20,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from stdnum.br import cnpj as stdnum_cnpj
 from support.servers import redis_server
 
 from scraperkit.connection import connect, sibling
 from scraperkit.embedded.keeper import free_port
-from scraperkit.errors import RedisUnreachable, ScraperKitWarning
+from scraperkit.errors import RedisUnreachable, ScraperKitWarning, StoreError
 from scraperkit.models import METRICS, DailyQuote
-from scraperkit.timeseries import link
+from scraperkit.timeseries import frames, link
 from scraperkit.timeseries import reader as reading
 from scraperkit.timeseries.range_replies import ReplyError
 from scraperkit.timeseries.reader import TimeSeriesReader
@@ -253,3 +258,62 @@ def test_a_unix_socket_and_tls_read_and_write_the_same(tmp_path, redis, namespac
     with redis_server(tmp_path, "--port", "0", *options), connect(url) as client:
         SeriesStore(client, namespace).write_frame(whole)
         pd.testing.assert_frame_equal(TimeSeriesReader(client, namespace).quotes(), whole)
+
+
+@pytest.fixture
+def limited(redis, redis_url, namespace) -> Iterator[redis_py.Redis]:
+    """A client whose user may not use transactions."""
+    redis.acl_setuser(
+        namespace, enabled=True, passwords=["+word"], keys=["*"], categories=["+@all"], commands=["-multi", "-exec"]
+    )
+    address = urlsplit(redis_url)
+    with connect(f"redis://{namespace}:word@{address.hostname}:{address.port}") as client:
+        yield client
+    redis.acl_deluser(namespace)
+
+
+def test_without_transactions_reads_go_the_slow_road_and_say_why(limited, namespace, store, reader):
+    store.write(january())
+    mine = TimeSeriesReader(limited, namespace)
+    for read in ("prices", "quotes", "last"):
+        with pytest.warns(ScraperKitWarning, match="reading slowly, through redis-py, .*NOPERM .* 'multi' command"):
+            found = getattr(mine, read)()
+        pd.testing.assert_frame_equal(found, getattr(reader, read)())
+    pd.testing.assert_frame_equal(mine.funds(), reader.funds())
+
+
+def test_without_transactions_frames_are_written_but_replace_nothing(limited, namespace, store, reader):
+    mine = SeriesStore(limited, namespace)
+    store.write(january())
+    table = reader.quotes()
+    assert mine.write_frame(table) == mine.write_frame(table) == 56
+    with pytest.raises(StoreError, match="the transaction that replace=True needs: NOPERM .* 'multi'"):
+        mine.write_frame(table[:1], replace=True)
+    pd.testing.assert_frame_equal(reader.quotes(), table)
+
+
+def test_each_more_fund_takes_its_share_of_the_frame_and_as_much_again(store, reader, monkeypatch):
+    """Beside what a single read takes, however many there are."""
+    monkeypatch.setattr(frames, "_TEXT", object)  # whose memory tracemalloc sees
+    monkeypatch.setattr(reading, "SAMPLES_PER_READ", 1_000)
+    monkeypatch.setattr(reading, "SERIES_PER_READ", 1)
+    stems = [f"{number:08d}0001" for number in range(40)]
+    funds = [stem + stdnum_cnpj.calc_check_digits(stem) for stem in stems]
+    days = pd.date_range("2015-01-01", periods=300)
+    cnpjs = pd.array(funds, dtype="str").take(np.repeat(range(len(funds)), days.size))
+    values = {metric: np.arange(cnpjs.size) for metric in METRICS}
+    store.write_frame(pd.DataFrame({"cnpj": cnpjs, "date": np.tile(days, len(funds)), **values}))
+
+    def peak_and_size(read: Callable[..., pd.DataFrame], cnpjs: list[str]) -> np.ndarray:
+        tracemalloc.start()
+        try:
+            frame = read(cnpjs)
+            return np.array([tracemalloc.get_traced_memory()[1], frame.memory_usage().sum()])
+        finally:
+            tracemalloc.stop()
+
+    for read in (reader.quotes, reader.prices):
+        read(funds)
+        peak, size = peak_and_size(read, funds) - peak_and_size(read, funds[:10])
+        assert size > 50_000
+        assert peak <= 2.5 * size

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import hiredis
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import pack
-from scraperkit.timeseries.range_replies import MISSING, ReplyError, parse_ranges, range_commands
+from scraperkit.timeseries.range_replies import MISSING, ReplyError, newest_commands, parse_ranges, range_commands
 
 MISSING_LINE = b"-ERR TSDB: the key does not exist\r\n"
 
@@ -116,5 +119,57 @@ def test_other_answers_of_the_server_are_refused(line):
 
 
 def test_the_commands_are_those_of_redis_py():
-    parts = [("MULTI",), ("TS.RANGE", "a", 0, 9), ("TS.RANGE", "b", 0, 9), ("EXEC",)]
-    assert range_commands(["a", "b"], 0, 9) == b"".join(map(pack, parts))
+    keys, funds, metrics = Keys("lesson"), ["18993924000100", "12ABC34501DE35"], ["quota", "holders"]
+    series = [keys.series(cnpj, metric) for cnpj in funds for metric in metrics]
+    ranges = [("MULTI",), *(("TS.RANGE", name, 0, 9) for name in series), ("EXEC",)]
+    assert range_commands(keys, funds, metrics, 0, 9) == b"".join(map(pack, ranges))
+    newest = [("MULTI",), *(("TS.GET", name) for name in series), ("EXEC",)]
+    assert newest_commands(keys, funds, metrics) == b"".join(map(pack, newest))
+
+
+def as_newest(reply: bytes) -> bytes:
+    """Return the reply to TS.GET that holds what this reply to TS.RANGE holds of at most one sample for each series."""
+    head, mark, body = reply.partition(b"\r\n*")
+    count, _, body = body.partition(b"\r\n")
+    return head + mark + count + b"\r\n" + body.replace(b"*1\r\n*2\r\n", b"*2\r\n")
+
+
+newest_replies = st.lists(st.none() | st.lists(st.tuples(stamps, texts), max_size=1), min_size=1, max_size=8)
+
+
+@given(newest_replies, st.sampled_from([b",", b"+"]))
+def test_the_newest_samples_are_what_ranges_of_one_hold(series, mark):
+    reply = reply_of(series, mark)
+    found, wanted = parse_ranges(as_newest(reply), len(series), newest=True), parse_ranges(reply, len(series))
+    for one, two in zip(astuple(found), astuple(wanted), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@settings(max_examples=300)
+@given(newest_replies, st.data())
+def test_a_changed_reply_with_the_newest_is_refused_or_still_what_hiredis_reads(series, data):
+    reply = bytearray(as_newest(reply_of(series)))
+    for _ in range(data.draw(st.integers(1, 3))):
+        reply[data.draw(st.integers(0, len(reply) - 1))] = data.draw(st.sampled_from(b"0159*:,+-.\r\n eQ\x00\xff"))
+    try:
+        found = parse_ranges(reply, len(series), newest=True)
+    except ReplyError:
+        return
+    if hiredis_refuses(reply):
+        assert b"e-" in reply.lower()
+        return
+    reader = hiredis.Reader()
+    reader.feed(bytes(reply))
+    *_, executed = [reader.gets() for _ in range(len(series) + 2)]
+    assert [len(each) // 2 if isinstance(each, list) else MISSING for each in executed] == found.counts.tolist()
+    samples = [sample for sample in executed if isinstance(sample, list) and sample]
+    assert found.timestamps.tolist() == [stamp for stamp, _ in samples]
+    np.testing.assert_array_equal(found.values, [float(value) for _, value in samples])
+
+
+@given(newest_replies, st.data())
+def test_newest_samples_that_end_early_or_late_are_refused(series, data):
+    reply = as_newest(reply_of(series))
+    for wrong in (reply[: data.draw(st.integers(0, len(reply) - 1))], reply + b"\n", reply + b"*0\r\n"):
+        with pytest.raises(ReplyError):
+            parse_ranges(wrong, len(series), newest=True)

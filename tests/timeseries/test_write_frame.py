@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import itertools
+import sys
+import tracemalloc
 
 import numpy as np
 import pandas as pd
 import pytest
+import tqdm
+import tqdm.std
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from stdnum.br import cnpj as stdnum_cnpj
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import ConfigError, StoreError
-from scraperkit.models import COLUMNS, METRICS, DailyQuote
-from scraperkit.timeseries import frame_writes
+from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund
+from scraperkit.timeseries import frame_writes, link
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
 
@@ -186,14 +193,85 @@ def test_an_empty_frame_writes_nothing(store, reader):
     assert reader.funds().empty
 
 
-def test_only_a_chunk_is_in_memory(store, monkeypatch):
-    """Chunks are made as they are sent: at most the one on its way and the next."""
+def test_chunks_are_made_as_they_are_sent(store, monkeypatch):
+    """At most two are on their way: the one that Redis works on, and the next."""
     monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 10)
     made, most = [], []
     checked = frame_writes._checked
     monkeypatch.setattr(frame_writes, "_checked", lambda *args: made.append(1) or checked(*args))
-    settle = store._settle
-    monkeypatch.setattr(store, "_settle", lambda *args: most.append(len(made)) or settle(*args))
+    monkeypatch.setattr(tqdm.std.tqdm, "update", lambda *_: most.append(len(made)))
     days = pd.date_range("2000-01-01", periods=100)
     store.write_frame(pd.DataFrame({"cnpj": A, "date": days, "quota": 1.0}))
     assert most == [10 + min(2 + done, 10) for done in range(10)]  # ten of the check before
+
+
+def test_memory_does_not_grow_with_the_frame(store, monkeypatch):
+    monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 1_000)
+
+    def peak(rows: int) -> int:
+        days = np.resize(pd.date_range("1970-01-01", periods=1_000), rows)
+        table = pd.DataFrame({"cnpj": np.repeat([A, B], rows // 2), "date": days, "quota": 1.5})
+        tracemalloc.start()
+        try:
+            assert store.write_frame(table) == rows
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    peak(1_000)  # what is imported and cached once
+    assert peak(40_000) < 1.3 * peak(4_000)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_terminal", "shown"), [(2.0, True, True), (0.0, True, False), (2.0, False, False)]
+)
+def test_a_progress_bar_is_shown_in_a_terminal_after_a_second(store, monkeypatch, seconds, is_terminal, shown):
+    screen, clock = io.StringIO(), itertools.count()
+    monkeypatch.setattr(screen, "isatty", lambda: is_terminal, raising=False)
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setattr(tqdm.std, "time", lambda: seconds * next(clock))  # between two looks at the clock
+    monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 10)
+    days = pd.date_range("2000-01-01", periods=30)
+    store.write_frame(pd.DataFrame({"cnpj": A, "date": days, "quota": 1.0}))
+    assert ("writing" in screen.getvalue() and "30/30" in screen.getvalue()) is shown
+    assert shown or not screen.getvalue().strip()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+@pytest.mark.parametrize("there", ["none", "first", "last", "every second", "a metric of each"])
+def test_series_are_created_whichever_are_missing(store, reader, redis, keys, monkeypatch, there, replace):
+    monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 3)
+    cnpjs = [made_up_cnpj(number) for number in range(12)]
+    table = frame([(cnpj, f"2022-01-{day:02}", float(day)) for cnpj in cnpjs for day in (3, 4)], "quota")
+    old = {"none": [], "first": cnpjs[:6], "last": cnpjs[6:], "every second": cnpjs[::2], "a metric of each": cnpjs}
+    store.save_funds(Fund(cnpj, "1") for cnpj in old[there])
+    if there == "a metric of each":
+        redis.delete(*(keys.series(cnpj, "quota") for cnpj in cnpjs))
+    assert store.write_frame(table, replace=replace) == 24
+    assert reader.prices(cnpjs).to_numpy().tolist() == [[3.0] * 12, [4.0] * 12]
+    assert redis.execute_command("TS.INFO", keys.series(cnpjs[5], "quota"))["labels"]["cnpj"] == cnpjs[5]
+    assert redis.exists(*(keys.series(cnpj, metric) for cnpj in cnpjs for metric in METRICS)) == 72
+
+
+def test_series_of_new_funds_travel_with_their_samples(store, redis, monkeypatch):
+    """One trip for each chunk, none for its series: a market month creates 156,000."""
+    monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 2)
+    written = []
+    monkeypatch.setattr(store._link, "write", lambda commands: written.append(commands))
+    cnpjs = [made_up_cnpj(number) for number in range(6)]
+    store.write_frame(frame([(cnpj, "2022-01-03", 1.0) for cnpj in cnpjs], "quota"))
+    assert not written
+
+
+def test_without_a_socket_redis_py_reads_the_replies(store, reader, monkeypatch):
+    monkeypatch.setattr(link, "_SOCKET", "_moved")
+    monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 1)
+    table = frame([(cnpj, "2022-01-03", 1.5) for cnpj in (A, B)], "quota")
+    assert store.write_frame(table) == store.write_frame(table, replace=True) == 2
+    monkeypatch.undo()
+    assert reader.prices([A, B]).to_numpy().tolist() == [[1.5, 1.5]]
+
+
+def made_up_cnpj(number: int) -> str:
+    stem = f"{number:08d}0001"
+    return stem + stdnum_cnpj.calc_check_digits(stem)
