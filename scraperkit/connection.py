@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
-from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
@@ -23,6 +23,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from scraperkit.config import Settings
 from scraperkit.embedded import shared
+from scraperkit.embedded.connections import AsyncEmbeddedConnection, EmbeddedConnection
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, TimeSeriesMissing, way_out_of
 
 CONNECT_TIMEOUT = 5.0
@@ -56,7 +57,14 @@ _TUNING_OPTIONS = {
 }
 _URL_OPTIONS = _TLS_OPTIONS | {"socket_connect_timeout", "socket_keepalive", "max_connections"}
 _DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
-_COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS
+_COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS | {"embedded"}
+# For each kind of address, the connections of a sync and of an asyncio client; of a client's own, the first that fits.
+_CONNECTIONS: tuple[tuple[type, type], ...] = (
+    (EmbeddedConnection, AsyncEmbeddedConnection),
+    (UnixDomainSocketConnection, redis.asyncio.UnixDomainSocketConnection),
+    (SSLConnection, redis.asyncio.SSLConnection),
+    (Connection, redis.asyncio.Connection),
+)
 # Only hosted clusters need maintenance notices, and with them redis-py does not detect stale connections.
 _FIXED: dict[str, Any] = {
     "protocol": 3,
@@ -99,11 +107,12 @@ def connect(url: str | None = None) -> redis.Redis:
     """
     settings = Settings.load(redis_url=url)
     if not settings.redis_url:
-        client = _client(_options("REDIS_URL", shared.ensure(settings)))
+        address = _options("REDIS_URL", shared.ensure(settings))
+        client = _client({**address, "connection_class": EmbeddedConnection, "embedded": settings})
         # If the server has just crashed, its keeper restarts it before these tries run out.
         tries = Retry(ExponentialWithJitterBackoff(base=0.1, cap=1.0), 6)
         with sibling(client, retry=tries) as once:
-            _check_server(once, f"this is the embedded server: see {shared.status(settings).log}")
+            _check_server(once, shared.advice(settings))
         return client
     options = _options("REDIS_URL" if url is None else "url", settings.redis_url.get_secret_value())
     if url is None and settings.redis_password_file and not options.get("password"):
@@ -137,17 +146,18 @@ def check_client(client: Any) -> redis.Redis:
 
 
 def connection_kwargs(client: redis.Redis) -> dict[str, Any]:
-    """Return the keyword arguments for another client like this one, sync or asyncio.
+    """Return the keyword arguments for another connection like this client's, sync or asyncio.
 
     Address, password, TLS and timeouts are copied; retries and pool size are not.
     """
-    pool = client.connection_pool
-    kept = {name: value for name, value in pool.connection_kwargs.items() if name in _COPIED}
-    if issubclass(pool.connection_class, UnixDomainSocketConnection):
-        kept["unix_socket_path"] = kept.pop("path")
-    elif issubclass(pool.connection_class, SSLConnection):
-        kept["ssl"] = True
-    return {**kept, **_FIXED}
+    kept = client.connection_pool.connection_kwargs.items()
+    return {**{name: value for name, value in kept if name in _COPIED}, **_FIXED}
+
+
+def _connection_class(client: redis.Redis, *, asynchronous: bool) -> Any:
+    """Return the class for another connection to where this client's go; every other client's class is chosen here."""
+    given = client.connection_pool.connection_class
+    return next((pair for pair in _CONNECTIONS if issubclass(given, pair[0])), _CONNECTIONS[-1])[asynchronous]
 
 
 def async_client(client: redis.Redis, **overrides: Any) -> redis.asyncio.Redis:
@@ -156,9 +166,11 @@ def async_client(client: redis.Redis, **overrides: Any) -> redis.asyncio.Redis:
     Parameters
     ----------
     **overrides
-        Arguments of ``redis.asyncio.Redis`` to override, for example ``socket_timeout``.
+        Arguments of ``redis.asyncio.Connection`` to override, for example ``socket_timeout``.
     """
-    return redis.asyncio.Redis(**{**connection_kwargs(client), "retry": AsyncRetry(NoBackoff(), 0), **overrides})
+    options = {**connection_kwargs(client), "retry": AsyncRetry(NoBackoff(), 0), **overrides}
+    pool = redis.asyncio.ConnectionPool(_connection_class(client, asynchronous=True), **options)
+    return redis.asyncio.Redis.from_pool(pool)
 
 
 def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
@@ -167,10 +179,10 @@ def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
     Parameters
     ----------
     **overrides
-        Arguments of ``redis.Redis`` to override.
+        Arguments of ``redis.Connection`` to override.
     """
-    retry = client.get_retry() or Retry(NoBackoff(), 0)
-    return redis.Redis(**{**connection_kwargs(client), "retry": retry, **overrides})
+    options = {**connection_kwargs(client), "retry": client.get_retry() or Retry(NoBackoff(), 0), **overrides}
+    return redis.Redis.from_pool(redis.ConnectionPool(_connection_class(client, asynchronous=False), **options))
 
 
 def _options(name: str, url: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from scraperkit.embedded.state import ADDRESS, LOG, PINNED, QUIET_END, State, end_orphan, info, lock, open_lock
+from scraperkit.embedded.state import ADDRESS, LOG, PINNED, QUIET_END, State, end_orphan, info, lock, open_lock, unlock
 
 CHECK_EVERY = 0.5
 FIRST_BACKOFF, LONGEST_BACKOFF = 0.05, 5.0
@@ -77,9 +77,20 @@ class Keeper:
             If it does not start at all.
         """
         self._watch_signals()
-        if not lock(open_lock(self.folder / "keeper.lock"), QUIET_END):
+        keeper_lock = open_lock(self.folder / "keeper.lock")
+        if not lock(keeper_lock, QUIET_END):
             raise BootError("another keeper is running in this folder")
-        (self.folder / PINNED).unlink(missing_ok=True)
+        try:
+            self._keep()
+        except BaseException:
+            # The starting process may look for a keeper as soon as it reads the error.
+            unlock(keeper_lock)
+            raise
+
+    def _keep(self) -> None:
+        if not State.load(self.folder).keeper:
+            # A pin ends with its server, unless the server was lost.
+            (self.folder / PINNED).unlink(missing_ok=True)
         self._server_lock = open_lock(self.folder / "server.lock")
         if not end_orphan(self.folder, self._server_lock):
             raise BootError("a server without a keeper is using the data and does not stop")
@@ -88,6 +99,7 @@ class Keeper:
             self._boot()
             report({"pid": self._state.pid, "port": self._state.port})
             self._stay()
+            self.stopping = True
         finally:
             self._end()
 
@@ -196,8 +208,9 @@ class Keeper:
 
     def _end(self) -> None:
         if self._state.port:
+            keeper = 0 if self.stopping else self._state.keeper
             with contextlib.suppress(OSError):
-                replace(self._state, ready=False).save(self.folder)
+                replace(self._state, ready=False, keeper=keeper).save(self.folder)
         if self._child is None or self._child.poll() is not None:
             return
         self._child.terminate()
@@ -263,9 +276,9 @@ def last_words(log: Path, said: int) -> str:
 
 
 def say(text: str) -> None:
-    """Write one line to the log."""
-    sys.stderr.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')} keeper {os.getpid()}: {text}\n")
-    sys.stderr.flush()
+    """Write one line to the log, if the disk has room for it."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"{time.strftime('%Y-%m-%d %H:%M:%S')} keeper {os.getpid()}: {text}\n".encode())
 
 
 def report(outcome: dict[str, Any]) -> None:

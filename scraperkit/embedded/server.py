@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +22,8 @@ from scraperkit.errors import EmbeddedRedisError
 BOOT_SECONDS = 120.0
 END_SECONDS = 15.0
 _LOG_BYTES = 1_000_000
+_LEAST_ROOM = 65_536
+_NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
 # Stub packages spare the keeper everything that the real ones import.
 _RUN_KEEPER = """
 import sys, types
@@ -171,8 +175,19 @@ def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
         process.wait(END_SECONDS)
     if "error" in outcome:
         process.communicate(timeout=END_SECONDS)
-        raise EmbeddedRedisError(f"the embedded Redis did not start: {outcome['error']}; see {log}, {WAYS_OUT}")
+        advice = more_room(folder, outcome["error"]) or f"see {log}, {WAYS_OUT}"
+        raise EmbeddedRedisError(f"the embedded Redis did not start: {outcome['error']}; {advice}")
     return process
+
+
+def more_room(folder: Path, error: str = "") -> str:
+    """Return what to do if the disk of the data is full, by the error or by itself; otherwise nothing.
+
+    A full disk may have no room for the log that would say so.
+    """
+    if not any(words in error for words in _NO_ROOM) and shutil.disk_usage(folder).free >= _LEAST_ROOM:
+        return ""
+    return f"the disk is full: free some space in {folder}, or point SCRAPERKIT_DATA at another disk"
 
 
 def _outcome(process: subprocess.Popen[bytes]) -> dict[str, Any]:

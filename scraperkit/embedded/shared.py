@@ -15,20 +15,43 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scraperkit.config import Settings
 from scraperkit.embedded import install
 from scraperkit.embedded.install import WAYS_OUT
-from scraperkit.embedded.server import BOOT_SECONDS, END_SECONDS, EmbeddedServer, launch, make_private, url_of
-from scraperkit.embedded.state import ADDRESS, LOG, PINNED, State, end_orphan, info, is_locked, lock, open_lock
+from scraperkit.embedded.server import (
+    BOOT_SECONDS,
+    END_SECONDS,
+    EmbeddedServer,
+    launch,
+    make_private,
+    more_room,
+    url_of,
+)
+from scraperkit.embedded.state import (
+    ADDRESS,
+    LOG,
+    PINNED,
+    State,
+    end_orphan,
+    info,
+    is_locked,
+    is_lost,
+    lock,
+    open_lock,
+    unlock,
+)
 from scraperkit.errors import EmbeddedRedisError
 
 __all__ = [
     "EmbeddedServer",
     "Status",
+    "advice",
+    "bring_back",
     "ensure",
+    "is_missing",
     "redis_cli",
     "release",
     "running_url",
@@ -39,12 +62,16 @@ __all__ = [
 
 _guard = threading.RLock()
 _leases: dict[Path, int] = {}
+# Bringing a server back may take long, and must not hold up the end of this process, which takes the other guard.
+_bringing_back = threading.Lock()
+_failed: dict[Path, tuple[float, str]] = {}
+_TRY_AGAIN_AFTER = 1.0
 
 
 def _after_fork() -> None:
     # The child keeps its parent's file locks, but must not inherit a held guard.
-    global _guard
-    _guard = threading.RLock()
+    global _guard, _bringing_back
+    _guard, _bringing_back = threading.RLock(), threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -111,10 +138,43 @@ def ensure(settings: Settings | None = None) -> str:
                 atexit.register(release)
             return url_of(_running(folder, settings))
         except OSError as error:
-            raise EmbeddedRedisError(
-                f"the embedded Redis cannot use {folder}: {error.strerror or error}; "
-                f"point SCRAPERKIT_DATA at a folder on a local disk, {WAYS_OUT}"
-            ) from error
+            raise _cannot_use(folder, error) from error
+
+
+def is_missing(folder: Path) -> bool:
+    """Return whether this process uses the server of a data folder, and somebody killed it along with its keeper.
+
+    A server that was stopped on purpose is not missing.
+    """
+    return folder in _leases and is_lost(folder)
+
+
+def bring_back(folder: Path, settings: Settings) -> State:
+    """Start the server of a data folder again if it is missing, and return its state; safe to call from any thread.
+
+    Of many callers, one starts it. After a failure, all are told the same for a second.
+
+    Raises
+    ------
+    EmbeddedRedisError
+        If it does not start.
+    """
+    with _bringing_back:
+        until, told = _failed.get(folder, (0.0, ""))
+        if time.monotonic() < until:
+            raise EmbeddedRedisError(told)
+        try:
+            return _running(folder, settings, even_if_stopped=False)
+        except (EmbeddedRedisError, OSError) as error:
+            failure = _cannot_use(folder, error) if isinstance(error, OSError) else error
+            _failed[folder] = time.monotonic() + _TRY_AGAIN_AFTER, str(failure)
+            raise failure from None
+
+
+def advice(settings: Settings | None = None) -> str:
+    """Return what to do if the running embedded server does not work: make room on its disk, or read its log."""
+    folder = folder_of(settings)
+    return more_room(folder) or f"this is the embedded server: see {folder / LOG}"
 
 
 def release() -> None:
@@ -161,9 +221,13 @@ def stop(settings: Settings | None = None, *, force: bool = False) -> bool:
         if folder in _leases:
             os.close(_leases.pop(folder))
         if force:
-            return _end_keeper(folder)
-        _end_if_unused(folder)
-        return not is_locked(folder / "keeper.lock")
+            ended = _end_keeper(folder)
+        else:
+            _end_if_unused(folder)
+            ended = not is_locked(folder / "keeper.lock")
+        if ended:
+            _note_that_it_was_meant(folder)
+        return ended
 
 
 def status(settings: Settings | None = None) -> Status:
@@ -209,12 +273,24 @@ def redis_cli(settings: Settings | None = None) -> tuple[list[str], dict[str, st
     return [str(client), "-h", ADDRESS, "-p", str(state.port)], {**os.environ, "REDISCLI_AUTH": state.password}
 
 
+def folder_of(settings: Settings | None = None) -> Path:
+    """Return the folder of the embedded server's data."""
+    settings = settings or Settings.load()
+    return Path(os.path.realpath(settings.data.expanduser())) / "redis"
+
+
 def _folder(settings: Settings) -> Path:
     # Reject Windows before using anything that it lacks.
     install.supported_wheel()
-    folder = Path(os.path.realpath(settings.data.expanduser())) / "redis"
+    folder = folder_of(settings)
     make_private(folder)
     return folder
+
+
+def _cannot_use(folder: Path, error: OSError) -> EmbeddedRedisError:
+    reason = error.strerror or str(error)
+    way_out = more_room(folder, reason) or f"point SCRAPERKIT_DATA at a folder on a local disk, {WAYS_OUT}"
+    return EmbeddedRedisError(f"the embedded Redis cannot use {folder}: {reason}; {way_out}")
 
 
 def _lease(folder: Path) -> int:
@@ -232,10 +308,10 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         yield descriptor
     finally:
-        os.close(descriptor)
+        unlock(descriptor)
 
 
-def _running(folder: Path, settings: Settings) -> State:
+def _running(folder: Path, settings: Settings, *, even_if_stopped: bool = True) -> State:
     """Return the state of a ready server, starting one if necessary. The caller must hold a lease."""
     with _opened(folder / "start.lock") as starting:
         if not lock(starting, BOOT_SECONDS * 2):
@@ -246,10 +322,12 @@ def _running(folder: Path, settings: Settings) -> State:
             if state.ready:
                 _check_machine(folder, state)
                 return state
-            if time.monotonic() > deadline:
-                raise EmbeddedRedisError(f"the embedded Redis does not start; see {folder / LOG}, {WAYS_OUT}")
+            if (room := more_room(folder)) or time.monotonic() > deadline:
+                way_out = room or f"see {folder / LOG}, {WAYS_OUT}"
+                raise EmbeddedRedisError(f"the embedded Redis does not start; {way_out}")
             time.sleep(0.02)
-        launch(folder, install.install(settings.cache))
+        if even_if_stopped or is_lost(folder):
+            launch(folder, install.install(settings.cache))
         return State.load(folder)
 
 
@@ -266,15 +344,25 @@ def _end_if_unused(folder: Path) -> None:
 
 def _end_keeper(folder: Path) -> bool:
     state = State.load(folder)
-    # A process id is valid only while its keeper lives, and on its own machine.
-    if is_locked(folder / "keeper.lock") and state.keeper > 1 and state.host == platform.node():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(state.keeper, signal.SIGTERM)
-        return _wait_for_end(folder)
     if is_locked(folder / "keeper.lock"):
-        return False
+        # A process id is valid only while its keeper lives, and on its own machine.
+        if state.host != platform.node():
+            return False
+        if state.keeper > 1:  # else it is ending already
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(state.keeper, signal.SIGTERM)
+        return _wait_for_end(folder)
     with _opened(folder / "server.lock") as descriptor:
         return end_orphan(folder, descriptor)
+
+
+def _note_that_it_was_meant(folder: Path) -> None:
+    """Note that a server whose keeper was killed shall stay away, so that its users do not bring it back."""
+    with _opened(folder / "keeper.lock") as keeper:
+        state = State.load(folder)
+        if state.keeper and lock(keeper):
+            with contextlib.suppress(OSError):
+                replace(state, ready=False, keeper=0).save(folder)
 
 
 def _wait_for_end(folder: Path) -> bool:

@@ -25,7 +25,15 @@ QUIET_END = 10.0
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """State of a server, written by its keeper."""
+    """State of a server, written by its keeper.
+
+    Attributes
+    ----------
+    ready : bool
+        Whether the server answers; valid only while the keeper runs.
+    keeper : int
+        The keeper's process id; 0 once it has ended on purpose. A keeper that was killed leaves its id.
+    """
 
     port: int = 0
     password: str = field(default="", repr=False)
@@ -48,11 +56,15 @@ class State:
         return replace(empty, **{name: value for name, value in items if type(value) is known.get(name)})
 
     def save(self, folder: Path) -> None:
-        """Replace the folder's state atomically."""
-        fresh = folder / f"state.{os.getpid()}.tmp"
-        with open(fresh, "w", opener=private_opener) as file:
-            json.dump(asdict(self), file)
-        fresh.replace(folder / "state.json")
+        """Replace the folder's state atomically. Hold ``keeper.lock``, so that there is only one writer."""
+        fresh = folder / "state.tmp"
+        try:
+            with open(fresh, "w", opener=private_opener) as file:
+                json.dump(asdict(self), file)
+            fresh.replace(folder / "state.json")
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
 
 
 def private_opener(path: str, flags: int) -> int:
@@ -61,8 +73,14 @@ def private_opener(path: str, flags: int) -> int:
 
 
 def open_lock(path: Path) -> int:
-    """Open a lock file; closing it unlocks it."""
+    """Open a lock file; closing it unlocks it, unless a forked child holds it too."""
     return private_opener(str(path), os.O_RDWR | os.O_CREAT)
+
+
+def unlock(descriptor: int) -> None:
+    """Unlock and close an open lock file, also for children forked meanwhile."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def lock(descriptor: int, seconds: float = 0.0, *, shared: bool = False) -> bool:
@@ -89,7 +107,12 @@ def is_locked(path: Path) -> bool:
     try:
         return not lock(descriptor, shared=True)
     finally:
-        os.close(descriptor)
+        unlock(descriptor)
+
+
+def is_lost(folder: Path) -> bool:
+    """Return whether the folder's keeper was killed, and its server with it: nobody meant to end them."""
+    return State.load(folder).keeper > 0 and not is_locked(folder / "keeper.lock")
 
 
 def ask(port: int, password: str, command: str) -> bytes:

@@ -1,0 +1,98 @@
+"""Connections to the embedded server that bring it back if somebody has killed it along with its keeper.
+
+Whoever waits for Redis reconnects, so nothing else has to look after the server: not a batch, not a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from scraperkit.config import Settings
+from scraperkit.embedded import shared
+from scraperkit.embedded.state import State
+from scraperkit.errors import EmbeddedRedisError
+
+
+class EmbeddedConnection(redis.Connection):
+    """Connection to the embedded server, wherever it runs now: it may have had to change its port.
+
+    Parameters
+    ----------
+    embedded : Settings
+        Where its data and its binary are.
+    **options
+        As for ``redis.Connection``.
+    """
+
+    def __init__(self, *, embedded: Settings, **options: Any) -> None:
+        self._embedded, self._folder = embedded, shared.folder_of(embedded)
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def connect_check_health(self, *args: Any, **options: Any) -> None:
+        """Connect unless connected, to a server that was brought back if necessary."""
+        if not self.is_connected:
+            if shared.is_missing(self._folder):
+                _bring_back(self._folder, self._embedded)
+            _aim(self, State.load(self._folder))
+        super().connect_check_health(*args, **options)
+
+
+class AsyncEmbeddedConnection(redis.asyncio.Connection):
+    """The same for asyncio; a thread waits for the server, and the event loop goes on."""
+
+    def __init__(self, *, embedded: Settings, **options: Any) -> None:
+        self._embedded, self._folder = embedded, shared.folder_of(embedded)
+        super().__init__(**options)
+
+    async def connect_check_health(self, *args: Any, **options: Any) -> None:
+        """Connect unless connected, to a server that was brought back if necessary."""
+        if not self.is_connected:
+            if shared.is_missing(self._folder):
+                await _in_thread(_bring_back, self._folder, self._embedded)
+            _aim(self, State.load(self._folder))
+        await super().connect_check_health(*args, **options)
+
+
+def _bring_back(*where: Any) -> None:
+    try:
+        shared.bring_back(*where)
+    except EmbeddedRedisError as error:
+        # An outage like any other: who can wait tries again.
+        raise redis.ConnectionError(str(error)) from error
+
+
+def _aim(connection: Any, state: State) -> None:
+    if state.port:
+        connection.port, connection.password = state.port, state.password
+
+
+async def _in_thread(call: Any, *arguments: Any) -> None:
+    """Await a call in a thread that nobody waits for at the end, unlike those of the event loop's executor."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        failure: Exception | None = None
+        try:
+            call(*arguments)
+        except Exception as error:  # noqa: BLE001 - raised where it is awaited
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(settle, failure)
+
+    threading.Thread(target=run, name="scraperkit-bring-back", daemon=True).start()
+    await done
