@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -16,11 +17,13 @@ import pytest
 from chaos.processes import HANDS, WORK, Child, environment
 from chaos.proxy import Proxy
 from support.fakes import GatedSite, months
-from support.waiting import wait_until
+from support.waiting import servers_below, wait_until
 
 import scraperkit as sk
 from scraperkit.connection import connect
 from scraperkit.embedded.shared import EmbeddedServer
+from scraperkit.embedded.state import State
+from scraperkit.engine.worker import Worker
 
 API = (WORK[0], "api", "--port", "0")
 
@@ -105,6 +108,15 @@ class TestWhileRedisHangs:
             (tmp_path / "shut").unlink()
             stops_cleanly(worker)
 
+    def test_of_the_last_user_of_an_embedded_server_that_hangs(self, around, tmp_path):
+        del around["REDIS_URL"]
+        around["SCRAPERKIT_DATA"] = str(tmp_path / "data")
+        with Child((*WORK, "--threads", "1"), around, tmp_path / "log") as worker:
+            worker.ready()
+            os.kill(State.load(tmp_path / "data" / "redis").pid, signal.SIGSTOP)
+            assert worker.stop() == 0, worker.output
+        assert wait_until(lambda: not servers_below(tmp_path / "data")), "its keeper ends it by all means"
+
     def test_the_pricer_at_its_start(self, hanging, around, tmp_path):
         reached = hanging.proxy.before("HELLO", hanging.hang)
         with Child(API, around, tmp_path / "log") as pricer:
@@ -147,6 +159,17 @@ class TestAtTheStart:
         with Child((*WORK, "--threads", "1", "--processes", "2"), around, tmp_path / "log") as parent:
             assert wait_until(begun), parent.output
             stops_cleanly(parent)
+
+    def test_a_stop_that_comes_before_a_worker_listens_is_not_forgotten(self, hanging, namespace):
+        async def start_and_run(worker: Worker) -> None:
+            await worker.start()
+            await worker.run()
+
+        with connect(hanging.proxy.url) as client:
+            worker = Worker(client, GatedSite(), threads=1, namespace=namespace)
+            reached = hanging.proxy.before("SUBSCRIBE", worker.request_stop)
+            asyncio.run(start_and_run(worker))
+        assert reached.struck()
 
 
 class TestWhileRedisIsAway:
