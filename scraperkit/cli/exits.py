@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,6 +14,8 @@ import redis as redis_py
 
 from scraperkit.errors import ConfigError, RedisError, ScraperKitError, TimeSeriesMissing
 
+log = logging.getLogger(__name__)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 # From sysexits.h.
 UNAVAILABLE = 69
 SOFTWARE = 70
@@ -33,6 +38,33 @@ def exit_codes() -> Iterator[None]:
             raise
         sys.stderr.write(f"scraperkit: {error}\n")
         raise SystemExit(code_of(error)) from None
+
+
+def stop_at_once() -> None:
+    """Have SIGTERM and Ctrl-C end this process at once, cleanly: it has begun nothing yet.
+
+    Their handler raises nothing, since Python ignores what is raised while it collects garbage.
+    """
+    for number in STOP_SIGNALS:
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def stop_by_all_means(seconds: float) -> None:
+    """End this process in `seconds`, cleanly, unless it ends by itself before: something may hang."""
+
+    def end() -> None:
+        log.warning("something hangs; this process ends without it")
+        os._exit(0)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+
+
+def ignore_stops() -> None:
+    """Ignore SIGTERM and Ctrl-C: this process is about to end, with an exit code of its own."""
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def code_of(error: Exception) -> int:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from scraperkit.cli.exits import exit_codes
+from scraperkit.cli.exits import exit_codes, stop_at_once
 from scraperkit.cli.options import Namespace, Url
 from scraperkit.errors import ConfigError
 
@@ -19,6 +19,7 @@ def api(
     namespace: Namespace = None,
 ) -> None:
     """Serve the REST pricer until SIGTERM or Ctrl-C; its documentation is at /docs."""
+    stop_at_once()
     with exit_codes():
         try:
             from scraperkit.api.application import create_app

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scraperkit.cli.exits import CONFIG, SOFTWARE, UNAVAILABLE
+from scraperkit.cli.exits import CONFIG, SOFTWARE, STOP_SIGNALS, UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.engine.registry import WorkerCard, live_workers, this_host
@@ -22,7 +22,7 @@ from scraperkit.keys import Keys
 
 log = logging.getLogger(__name__)
 ALIVE = b"ALIVE\n"
-# The longest that a stop takes beyond its deadline; see WorkerLoop.wind_up.
+# Longer than a stop takes beyond its deadline: a worker then ends by all means.
 SLACK = 15.0
 _TICK = 0.25
 _AT_ONCE = 5.0  # a process that ends sooner, in seconds, counts as failing to start
@@ -77,7 +77,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run the workers until SIGTERM or SIGINT; return the exit code."""
-        before = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = {number: signal.signal(number, self._stop) for number in STOP_SIGNALS}
         try:
             looked_at = time.monotonic()
             while not self._asked_to_stop and self._given_up is None:

@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scraperkit.cli.exits import EXIT_CODES, exit_codes
+from scraperkit.cli.exits import (
+    EXIT_CODES,
+    STOP_SIGNALS,
+    exit_codes,
+    ignore_stops,
+    stop_at_once,
+    stop_by_all_means,
+)
 from scraperkit.cli.options import Namespace, Url
 from scraperkit.keys import Listen
 
@@ -23,6 +30,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 _ALIVE_EVERY = 1.0
+# Seconds beyond the deadline after which a process that was asked to stop ends anyway; the parent waits longer.
+_LAST_RESORT = 12.0
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 
 
@@ -43,14 +52,16 @@ def work(
     Prints READY and the worker's name once it is listening. On exit, running jobs are finished or handed back.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    # Exit at once until the worker installs its own handler: there is nothing to finish yet.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with exit_codes():
-        if processes > 1:
-            given = {"--threads": threads, "--delivery": delivery, "--url": url, "--namespace": namespace}
-            options = [word for option, value in given.items() if value is not None for word in (option, str(value))]
-            raise typer.Exit(_supervise(processes, options, name))
-        _work(threads, delivery, name, url, namespace, supervised)
+    stop_at_once()
+    try:
+        with exit_codes():
+            if processes > 1:
+                given = {"--threads": threads, "--delivery": delivery, "--url": url, "--namespace": namespace}
+                options = [str(word) for option in given.items() if option[1] is not None for word in option]
+                raise typer.Exit(_supervise(processes, options, name))
+            _work(threads, delivery, name, url, namespace, supervised)
+    finally:
+        ignore_stops()
 
 
 def _supervise(processes: int, options: list[str], name: str | None) -> int:
@@ -82,29 +93,58 @@ async def run_worker(worker: Worker, supervised: bool = False) -> None:
     from scraperkit.cli.supervisor import notify
 
     _look_for_garbage_less_often()
-    loop = asyncio.get_running_loop()
-    starting = asyncio.ensure_future(worker.start())
+    asked = asyncio.Event()
 
     def stop() -> None:
-        starting.cancel()
-        worker.request_stop()
-        notify("STOPPING=1")
+        if not asked.is_set():
+            asked.set()
+            worker.request_stop()
+            notify("STOPPING=1")
+            stop_by_all_means(worker.settings.stop_deadline + _LAST_RESORT)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    try:
-        await starting
-    except asyncio.CancelledError:
+    _on_stop_signals(stop)
+    if not await _started(worker, asked):
         return
     typer.echo(f"READY {worker.name}")
     notify("READY=1")
     if supervised:
-        loop.add_reader(sys.stdin.fileno(), _when_the_parent_is_gone, stop)
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _when_the_parent_is_gone, stop)
     alive = asyncio.create_task(_say_alive(supervised))
     try:
         await worker.run()
     finally:
         alive.cancel()
+
+
+def _on_stop_signals(stop: Callable[[], None]) -> None:
+    """Call `stop` in this loop at each signal; one that comes after the loop's end changes nothing.
+
+    The loop's own ``add_signal_handler`` puts the default back at its end, and a second signal would kill the process.
+    """
+    loop = asyncio.get_running_loop()
+
+    def heed(*_: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(stop)
+
+    for number in STOP_SIGNALS:
+        signal.signal(number, heed)
+
+
+async def _started(worker: Worker, asked: asyncio.Event) -> bool:
+    """Start a worker, and return whether it runs; a stop ends the start, whatever that waits for."""
+    from scraperkit.engine.tasks import FAREWELL, end
+
+    starting, stopping = asyncio.create_task(worker.start()), asyncio.create_task(asked.wait())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if asked.is_set():
+        starting.cancel()
+        await asyncio.wait([starting], timeout=FAREWELL)
+        await end([starting])
+        return starting.done() and not starting.cancelled() and starting.exception() is None
+    await starting
+    return True
 
 
 def _look_for_garbage_less_often() -> None:

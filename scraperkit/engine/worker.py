@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, get_args
 
@@ -19,8 +19,9 @@ from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
 from scraperkit.engine.jobs import Job, Result
 from scraperkit.engine.levers import Crashed, Levers, Pause
-from scraperkit.engine.redis_retry import AWAY, RedisRetry
+from scraperkit.engine.redis_retry import AWAY, RedisRetry, is_away
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
+from scraperkit.engine.tasks import FAREWELL, all_of, end, first_error, within
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, WorkerError, way_out_of
 from scraperkit.keys import Keys, Listen
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 _SETTLED_AT_ONCE = 500
 # One prepares what is settled next while Redis works for the other.
 _SETTLERS = 2
-# Seconds given to what should take none, such as closing a connection.
-FAREWELL = 5.0
 
 
 class Worker:
@@ -187,14 +186,17 @@ class Worker:
         loop = await self._started()
         name = self.name
         try:
+            self._stop_if_requested(loop)  # perhaps while it still started
             while isinstance(failed := await loop.run(), NameTaken):
                 log.warning("%s; taking another name", failed)
                 loop = await self._entering.until_answered(self._enter)
                 name = self.name
-                if self._stop_requested:
-                    loop.request_stop()
+                self._stop_if_requested(loop)
             if isinstance(failed, Crashed):
                 await self._die(loop)
+        except Exception as error:
+            if not (self._stop_requested and is_away(error)):
+                raise
         finally:
             await self._sign_off()
         if failed is not None and not isinstance(failed, Crashed):
@@ -206,6 +208,10 @@ class Worker:
         self._entering.give_up_after(0)
         if self._loop is not None:
             self._loop.request_stop(deadline)
+
+    def _stop_if_requested(self, loop: WorkerLoop) -> None:
+        if self._stop_requested:
+            loop.request_stop()
 
     async def step(self, block: float = 0.0) -> Counter[str]:
         """Do one round: receive what is there, fetch it, store it, acknowledge it.
@@ -357,7 +363,9 @@ class WorkerLoop:
             if isinstance(failed, Crashed):
                 return failed
             await self.wind_up(receivers, keepers)
-            return failed or first_error(tasks)
+            failed = failed or first_error(tasks)
+            # A task that gave up waiting for Redis ended as it was asked to.
+            return None if is_away(failed) else failed
 
     def request_stop(self, deadline: float | None = None) -> None:
         """Ask :meth:`run` to end; from any thread."""
@@ -526,42 +534,32 @@ class WorkerLoop:
     async def wind_up(
         self, receivers: Sequence[asyncio.Task[None]] = (), keepers: Sequence[asyncio.Task[None]] = ()
     ) -> None:
-        """Hand back jobs not begun, wait for running ones, hand back the rest, sign off."""
+        """Hand back jobs not begun, wait for running ones, hand back the rest, sign off.
+
+        Redis may be away, or hang: all this then takes until a few seconds after the deadline.
+        """
         ends_at = time.monotonic() + self._deadline
         self._stopping = True
         self.retry.give_up_after(self._deadline)
         self._moved.set()
         await self._end_receiving(receivers)
-        with contextlib.suppress(*AWAY):
-            await self._hand_back(self.pool.withdraw() + self._pause.end())
-            for delivery in self._deliveries:
-                await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
-        with contextlib.suppress(TimeoutError, *AWAY):
-            async with asyncio.timeout(max(0.0, ends_at - time.monotonic())):
-                await self._finish()
+        over_at = max(ends_at, time.monotonic()) + FAREWELL
+        await within(FAREWELL, self._hand_back_all(self.pool.withdraw() + self._pause.end()))
+        await within(ends_at - time.monotonic(), self._finish())
         # A heartbeat after the farewell would make a ghost of this worker.
         await end(keepers)
-        with contextlib.suppress(*AWAY):
-            async with asyncio.timeout(FAREWELL):
-                await self._hand_back(self.jobs)
-                for delivery in self._deliveries:
-                    await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
-                self._housekeeping.log_outcomes()
-                await self._housekeeping.leave()
+        await within(over_at - time.monotonic(), self._sign_off())
         self.pool.close()
         self.pool.join(0.5 if self.pool.busy else 5.0)
         for delivery in self._deliveries:
-            with contextlib.suppress(*AWAY):
-                async with asyncio.timeout(FAREWELL):
-                    await delivery.close()
+            await within(FAREWELL, delivery.close())
 
     async def _end_receiving(self, receivers: Sequence[asyncio.Task[None]]) -> None:
         """Wake the receivers until they have ended: a read may be on its way to the server just now."""
         ends_at = time.monotonic() + BLOCK + 1
         while any(not receiver.done() for receiver in receivers) and time.monotonic() < ends_at:
             for delivery in self._deliveries:
-                with contextlib.suppress(*AWAY):
-                    await delivery.interrupt()
+                await within(ends_at - time.monotonic(), delivery.interrupt())
             await asyncio.wait(receivers, timeout=0.02)
         await end(receivers)
 
@@ -571,41 +569,18 @@ class WorkerLoop:
             self._moved.clear()
             await self._moved.wait()
 
+    async def _sign_off(self) -> None:
+        await self._hand_back_all(self.jobs)
+        self._housekeeping.log_outcomes()
+        await self._housekeeping.leave()
+
+    async def _hand_back_all(self, jobs: Sequence[Job]) -> None:
+        """Hand back jobs, and what has arrived unread."""
+        await self._hand_back(jobs)
+        for delivery in self._deliveries:
+            await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
+
     async def _hand_back(self, jobs: Sequence[Job]) -> None:
         await self._housekeeping.hand_back(jobs)
         for job in jobs:
             self._let_go(job)
-
-
-@contextlib.asynccontextmanager
-async def all_of(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Run coroutines as tasks; on leaving, end those that still run."""
-    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
-    try:
-        yield tasks
-    finally:
-        await end(tasks)
-
-
-async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended, so that nothing can hold up a stop for ever.
-
-    Once is not enough: ``asyncio.wait_for``, by which redis-py sends, loses a cancellation in Python 3.11 that comes
-    just as the sending ends.
-    """
-    ends_at = time.monotonic() + FAREWELL
-    while (running := [task for task in tasks if not task.done()]) and time.monotonic() < ends_at:
-        for task in running:
-            task.cancel()
-        await asyncio.wait(running, timeout=0.1)
-    for task in tasks:
-        if task.done() and not task.cancelled():
-            task.exception()  # looked at, or asyncio writes the whole traceback to the log
-
-
-def first_error(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
-    """Return the error of the first task that ended with one."""
-    for task in tasks:
-        if task.done() and not task.cancelled() and task.exception() is not None:
-            return task.exception()
-    return None

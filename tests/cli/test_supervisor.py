@@ -176,7 +176,7 @@ class TestSupervisor:
 
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch):
-        monkeypatch.setattr(supervisor_module, "_FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(supervisor_module, "_FIRST_RESTART_AFTER", 0.01)
         monkeypatch.setattr(supervisor_module, "_TICK", 0.02)
         monkeypatch.setattr(supervisor_module, "_AT_ONCE", 60.0)
 
