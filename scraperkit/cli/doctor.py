@@ -5,18 +5,22 @@ from __future__ import annotations
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
+from typing import Any
 
 import requests
 
 from scraperkit.config import CVM_URL, Settings
-from scraperkit.connection import connect
+from scraperkit.connection import connect, redis_needed
 from scraperkit.errors import ScraperKitError
 from scraperkit.health import Health
+from scraperkit.timeseries.rows import RowReader, forgetful
 
 _PACKAGES = ("redis", "hiredis", "pandas", "requests", "beautifulsoup4", "lxml", "matplotlib")
+_WRITES = ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status")
+_NEARLY_FULL = 0.9
 _OPTIONAL = {
     "jupyterlab": "notebooks: install scraperkit[lab]",
     "pyarrow": "Parquet files: install scraperkit[parquet]",
@@ -72,10 +76,40 @@ def _settings() -> Iterator[Finding]:
 
 def _redis() -> Iterator[Finding]:
     settings = Settings.load()
-    with connect() as redis:
+    with connect() as redis, redis_needed():
         kind = "REDIS_URL" if settings.redis_url else "embedded"
         yield Finding(True, "redis", f"{redis.info('server')['redis_version']} with TimeSeries ({kind})")
+        yield from _memory(redis.info("memory"))
+        yield from _disk(redis.info("persistence"))
+        if redis.info("replication")["role"] != "master":
+            yield Finding(False, "redis", "this is a replica, which takes no writes: connect to its primary")
+        rows = RowReader(redis, settings.namespace, advice="")
+        if told := forgetful(rows.keys, rows.funds(sorted(rows.stored()))):
+            yield Finding(False, "series", told)
         yield from _jobs(Health.read(redis))
+
+
+def _memory(info: Mapping[str, Any]) -> Iterator[Finding]:
+    used, most, policy = info["used_memory"], info["maxmemory"], info["maxmemory_policy"]
+    if not most:
+        yield Finding(True, "memory", f"{used / 2**20:,.0f} MB used, no limit")
+        return
+    seen = f"{used / 2**20:,.0f} of {most / 2**20:,.0f} MB used"
+    if policy != "noeviction":
+        seen += f"; maxmemory-policy {policy} deletes jobs and prices once it is full: set it to noeviction"
+    elif used > _NEARLY_FULL * most:
+        seen += ": workers will wait until there is room; raise maxmemory, or delete what is no longer needed"
+    yield Finding(policy == "noeviction" and used <= _NEARLY_FULL * most, "memory", seen)
+
+
+def _disk(info: Mapping[str, Any]) -> Iterator[Finding]:
+    wrong = [f"{name} is {info[name]}" for name in _WRITES if info.get(name, "ok") != "ok"]
+    if wrong:
+        yield Finding(False, "disk", f"Redis cannot write ({', '.join(wrong)}): free space on its disk, see its log")
+    elif not info["aof_enabled"]:
+        yield Finding(False, "disk", "a restart loses what came after the last snapshot: set appendonly yes")
+    else:
+        yield Finding(True, "disk", "every change is written down (appendonly)")
 
 
 def _jobs(health: Health) -> Iterator[Finding]:

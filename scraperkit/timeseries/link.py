@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.config import Settings
-from scraperkit.connection import check_client, redis_needed
+from scraperkit.connection import Demoted, check_client, redis_needed
 from scraperkit.errors import RedisRefused, StoreError
 from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import Command, pack, word
@@ -109,18 +109,19 @@ def bare_replies(reply: bytes | bytearray, count: int) -> list[Any]:
     Raises
     ------
     redis.ConnectionError
-        If the server says that it is not ready yet.
+        If the server says that it is not ready yet, or a replica.
 
     Examples
     --------
-    >>> bare_replies(b":1\r\n-ERR unknown command\r\n", 2)
-    [1, ResponseError('unknown command')]
+    >>> list(map(str, bare_replies(b":1\r\n-ERR unknown command\r\n", 2)))
+    ['1', 'unknown command']
     """
     reader = hiredis.Reader(replyError=_refusal, encoding="utf-8")
     reader.feed(bytes(reply))
     replies = [reader.gets() for _ in range(count)]
-    if any(isinstance(found, BusyLoadingError) for found in replies):
-        raise BusyLoadingError("Redis is loading the dataset in memory")
+    for found in replies:
+        if isinstance(found, RedisConnectionError):
+            raise found
     return replies
 
 
@@ -130,6 +131,8 @@ def refused_replies(reply: bytearray, count: int) -> list[Any]:
 
 
 def _refusal(text: str) -> Exception:
+    if text.startswith("READONLY "):
+        return Demoted()
     return BusyLoadingError(text) if text.startswith("LOADING ") else ResponseError(text.removeprefix("ERR "))
 
 

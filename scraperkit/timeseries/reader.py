@@ -27,7 +27,7 @@ from scraperkit.timeseries.range_replies import (
     parse_ranges,
     range_commands,
 )
-from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader
+from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, forgetful
 
 SAMPLES_PER_READ = 15_000  # half a MB as bytes: while it is parsed, it fits the processor's cache
 SERIES_PER_READ = 12  # as long as nothing is known of how many samples a series has, and through redis-py
@@ -178,8 +178,16 @@ class TimeSeriesReader:
             (first day of the fund, as the site tells it), ``first`` and ``last`` (days of the oldest and the newest
             quota stored; all three ``datetime64[ms]``, NaT where not known) and ``days`` (int64, quotas stored). With
             nothing stored: no rows, the same columns and dtypes.
+
+        Warns
+        -----
+        ScraperKitWarning
+            If a series was made to forget its past, other than by the kit; names it, and says what to do.
         """
-        return frames.funds_frame(self._rows.funds(self._wanted(None)))
+        found = self._rows.funds(self._wanted(None))
+        if told := forgetful(self._rows.keys, found):
+            warnings.warn(told, ScraperKitWarning, stacklevel=2)
+        return frames.funds_frame(found)
 
     def months(self, cnpjs: Funds | None = None) -> pd.DataFrame:
         """Return which months workers have fetched, when, and from which source: a month is its who wrote it last.

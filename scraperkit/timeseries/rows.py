@@ -16,13 +16,14 @@ from redis.exceptions import ResponseError
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import StoreError, UnknownFund
+from scraperkit.keys import Keys
 from scraperkit.lua.scripts import MonthRecord
 from scraperkit.models import METRICS
 from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, day_number, for_funds, pack
 from scraperkit.timeseries.link import Link, Request, bare_replies, batched, keys_of
 
 FUNDS_PER_PIPELINE = 500
-_FIELDS = ("totalSamples", "firstTimestamp", "lastTimestamp")
+_FIELDS = ("totalSamples", "firstTimestamp", "lastTimestamp", "retentionTime")
 # These lines of the reply to TS.INFO, of thirty; as objects the others would take most of the time.
 _INFO = re.compile(rb".*?".join(rb"\+%b\r\n:([0-9]+)\r\n" % field.encode() for field in _FIELDS), re.DOTALL)
 StoredSample = tuple[int, float]
@@ -41,6 +42,8 @@ class StoredFund:
         Quotas stored.
     first, last : datetime.date or None
         The days of the oldest and the newest quota.
+    keeps : int
+        How many milliseconds before the newest quota Redis forgets one; 0 for never, as the kit makes its series.
     """
 
     cnpj: str
@@ -48,12 +51,25 @@ class StoredFund:
     days: int = 0
     first: dt.date | None = None
     last: dt.date | None = None
+    keeps: int = 0
 
     @property
     def started_on(self) -> dt.date | None:
         """The first day of the fund, as the site tells it."""
         text = self.card.get("started_on")
         return dt.date.fromisoformat(text) if text else None
+
+
+def forgetful(keys: Keys, funds: Sequence[StoredFund]) -> str:
+    """Return a sentence about series that forget their past, as another program or the server's policy made them."""
+    found = [fund for fund in funds if fund.keeps]
+    if not found:
+        return ""
+    series, days = keys.series(found[0].cnpj, "quota"), found[0].keeps / DAY_MS
+    return (
+        f"{len(found)} series forget their past, as {series}, which keeps {days:g} days: a worker that stores a month "
+        f"of the fund corrects that, or you do by `TS.ALTER {series} RETENTION 0`; what is gone must be fetched again"
+    )
 
 
 class Change(NamedTuple):
@@ -203,9 +219,10 @@ def _stored_fund(cnpj: str, card: Any, info: Any) -> StoredFund:
     known = {} if isinstance(card, Exception) else card
     if not isinstance(info, tuple):
         info = [0 if isinstance(info, Exception) else info.get(field, 0) for field in _FIELDS]
-    days, first, last = map(int, info)
+    days, first, last, keeps = map(int, info)
     # An empty series reports 0 for both ends, which is also 1970-01-01.
-    return StoredFund(cnpj, known, days, day_of(first), day_of(last)) if days else StoredFund(cnpj, known)
+    oldest, newest = (day_of(first), day_of(last)) if days else (None, None)
+    return StoredFund(cnpj, known, days, oldest, newest, keeps)
 
 
 @lru_cache(maxsize=10_000)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from support.servers import redis_server
 
 import scraperkit as sk
 from scraperkit.keys import Keys
@@ -174,6 +175,54 @@ class TestDoctor:
         failed = [line for line in ended.stdout.splitlines() if line.startswith("FAIL")]
         assert len(failed) == 2
         assert "docker compose up redis" in failed[0]
+
+
+class TestDoctorOfAServer:
+    """What does not fit the promises is a FAIL, with what to do."""
+
+    @pytest.fixture
+    def doctor(self, environment, tmp_path):
+        def doctor(*options: str, before=lambda redis: None) -> list[str]:
+            with redis_server(tmp_path, "--port", "0", *options), sk.connect(f"unix://{tmp_path}/ready.sock") as redis:
+                before(redis)
+                changed = environment | {
+                    "REDIS_URL": f"unix://{tmp_path}/ready.sock",
+                    "SCRAPERKIT_NAMESPACE": "scraperkit",
+                }
+                ended = subprocess.run([COMMAND, "doctor"], env=changed, capture_output=True, text=True, check=False)
+            return [line for line in ended.stdout.splitlines() if line.startswith("FAIL") and " site " not in line]
+
+        return doctor
+
+    def test_that_fits_fails_nothing(self, doctor):
+        assert doctor("--appendonly", "yes") == []
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            (("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"), "set it to noeviction"),
+            (("--maxmemory", "1mb", "--maxmemory-policy", "noeviction"), "raise maxmemory"),
+            (("--replicaof", "127.0.0.1 1"), "connect to its primary"),
+            (("--appendonly", "no"), "set appendonly yes"),
+        ],
+        ids=["evicts", "full", "replica", "forgets"],
+    )
+    def test_that_does_not_fit(self, doctor, options, told):
+        appending = () if "--appendonly" in options else ("--appendonly", "yes")
+        (line,) = doctor(*options, *appending)
+        assert told in line
+
+    def test_whose_series_forget(self, doctor):
+        series = "scraperkit:{18993924000100}:quota"
+
+        def make(redis):
+            labels = ("LABELS", "kit", "scraperkit", "metric", "quota", "cnpj", "18993924000100")
+            redis.execute_command("TS.CREATE", series, "RETENTION", 86_400_000, *labels)
+            with pytest.warns(sk.ScraperKitWarning, match="1 series forget their past"):
+                assert len(sk.TimeSeriesReader(redis).funds()) == 1
+
+        (line,) = doctor("--appendonly", "yes", before=make)
+        assert f"`TS.ALTER {series} RETENTION 0`" in line
 
 
 class TestReplica:

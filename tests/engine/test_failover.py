@@ -84,6 +84,16 @@ def test_a_reader_that_never_writes_leaves_the_old_primary(pair, monkeypatch):
     fail_over()
     SeriesStore(second, NAMESPACE).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 4), quota=2.5)])
     assert reader.prices()[FUND.cnpj].tolist() == [1.5, 2.5]
+
+
+def test_a_store_that_writes_in_bulk_leaves_the_old_primary(pair):
+    client, second, fail_over = pair
+    SeriesStore(client, NAMESPACE).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 3), quota=1.5)])
+    table = TimeSeriesReader(client, NAMESPACE).quotes()
+    fail_over()
+    SeriesStore(client, NAMESPACE).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 4), quota=2.5)])
+    SeriesStore(client, NAMESPACE).write_frame(table.assign(date=dt.date(2022, 1, 5)))
+    assert TimeSeriesReader(second, NAMESPACE).prices()[FUND.cnpj].tolist() == [1.5, 2.5, 1.5]
     assert client.info("replication")["role"] == "master"
 
 

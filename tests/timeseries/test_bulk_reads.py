@@ -294,7 +294,7 @@ def test_without_transactions_frames_are_written_but_replace_nothing(limited, na
 
 def test_each_more_fund_takes_its_share_of_the_frame_and_as_much_again(store, reader, monkeypatch):
     """Beside what a single read takes, however many there are."""
-    monkeypatch.setattr(frames, "_TEXT", object)  # whose memory tracemalloc sees
+    monkeypatch.setattr(frames, "_TEXT_DTYPE", object)  # whose memory tracemalloc sees
     monkeypatch.setattr(reading, "SAMPLES_PER_READ", 1_000)
     monkeypatch.setattr(reading, "SERIES_PER_READ", 1)
     stems = [f"{number:08d}0001" for number in range(40)]
