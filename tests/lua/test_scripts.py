@@ -128,6 +128,7 @@ def use_scripts(redis, namespace: str) -> None:
     cancelled.cancel()
     (message_id,) = lost.jobs().index
     scripts.note_lost(redis, keys, lost.id, [(message_id, "a trial", "")])
+    scripts.pending_entries(redis, keys)
 
     async def keep_house() -> None:
         async with async_client(redis) as client:
