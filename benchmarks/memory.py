@@ -1,11 +1,14 @@
-"""Whether memory grows with the jobs done: a worker's after 5,000 and after 50,000 jobs, and that of Redis.
+"""How much memory publishing takes, and whether memory grows with the jobs done: a worker's, and that of Redis.
 
-    python benchmarks/memory.py [--quick] [--jobs 5000]
+    python benchmarks/memory.py [--quick] [--jobs 5000] [--messages 300000]
 
-Ten rounds of the same jobs, each with about 22 days of three figures, so that the same days are written again and the
-series themselves do not grow. A worker's memory is taken after a garbage collection, when it has nothing in hand; that
-of Redis when the batches are forgotten, as they are after a week. Events are capped at the jobs of one round, so that
-the cap is reached before the first look; all else is in the default settings.
+First, a new process for each line publishes messages, all at once; its memory is looked at every few milliseconds, and
+what it had before it made the first request is taken off.
+
+Then ten rounds of the same jobs, each with about 22 days of three figures, so that the same days are written again and
+the series themselves do not grow. A worker's memory is taken after a garbage collection, when it has nothing in hand;
+that of Redis when the batches are forgotten, as they are after a week. Events are capped at the jobs of one round, so
+that the cap is reached before the first look; all else is in the default settings.
 """
 
 from __future__ import annotations
@@ -33,6 +36,13 @@ MONTHS = ("1975-01", "2024-12")
 MONTHS_OF_A_FUND = 600
 ROUNDS = 10
 GOAL = 0.05
+GOAL_PUBLISHED = 100.0  # MB for 300,000 messages, in proportion for another number
+PUBLISHERS = {
+    "requests from a generator": "generator",
+    "requests in a list, which counts too": "list",
+    "force=True": "force",
+    "published, and again while all is open": "again",
+}
 SETTLING = 3.0  # seconds: the worker's heartbeats go on, and what a batch left behind is freed
 MB = 1e6
 
@@ -48,7 +58,8 @@ class Look:
 
 def main() -> None:
     options = common.arguments(__doc__, add_options)
-    jobs = 500 if options.quick else options.jobs
+    jobs, messages = (500, 3_000) if options.quick else (options.jobs, options.messages)
+    publishing(messages)
     first, last = measure(jobs)
     columns = [f"{count:,} jobs" for count in (jobs, jobs * ROUNDS)]
     print("With nothing in hand, and the batches forgotten.\n")
@@ -63,6 +74,25 @@ def main() -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=int, default=5_000, help="jobs of one round; ten rounds are made")
+    parser.add_argument("--messages", type=int, default=300_000, help="messages that a publisher publishes at once")
+
+
+def publishing(messages: int) -> None:
+    """Say how much the process of a publisher grows."""
+    found = {name: published(kind, messages) for name, kind in PUBLISHERS.items()}
+    header = [f"{messages:,} messages", "MB at most", "bytes a message"]
+    rows = [[name, f"{grown / MB:.0f}", f"{grown / messages:,.0f}"] for name, grown in found.items()]
+    print(common.table(header, rows) + "\n")
+    most, goal = max(found.values()) / MB, GOAL_PUBLISHED * messages / 300_000
+    print(common.goal(f"a publisher grows by no more than {goal:.0f} MB: {most:.0f}", most <= goal) + "\n")
+
+
+def published(kind: str, messages: int) -> int:
+    """Publish to a Redis of its own from a process of its own; return the bytes by which that has grown at most."""
+    with common.private_redis() as (url, _):
+        command = [sys.executable, "publishers.py", kind, str(messages)]
+        with common.process(command, {"REDIS_URL": url}, stdout=subprocess.PIPE) as publisher:
+            return int(common.first_line(publisher, "GROWN"))
 
 
 def measure(jobs: int) -> tuple[Look, Look]:

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self
@@ -26,7 +26,7 @@ from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
 from scraperkit.lua.scripts import COUNTERS
-from scraperkit.models import Month
+from scraperkit.models import END_OF_TIME, Month
 from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 
 _LOOK_EVERY = 0.1
@@ -381,19 +381,27 @@ def _while_redis_is_away(bar: Any) -> Iterator[None]:
 
 def events_of(client: Any, keys: Keys, batch_id: str) -> pd.DataFrame:
     """Return the events of one batch; see :meth:`scraperkit.Batch.events`."""
-    rows = []
-    for _, fields in client.xrange(keys.events):
-        event = json.loads(fields["event"]) if batch_id in fields.get("event", "") else {}
-        if event.get("batch") == batch_id:
-            rows.append(
-                {"error": "", "changed": 0, "withdrawn": 0}
-                | event
-                | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])}
-            )
+    found = (_event(fields) for _, fields in client.xrange(keys.events) if batch_id in fields.get("event", ""))
+    rows = [event for event in found if event.get("batch") == batch_id]
     frame = pd.DataFrame(rows, columns=list(_EVENT_COLUMNS))
     for column in _TIMES:
-        frame[column] = pd.to_datetime(frame[column].astype("float64"), unit="s", utc=True)
+        seconds = pd.Series([_seconds(value) for value in frame[column]], dtype="float64")
+        frame[column] = pd.to_datetime(seconds, unit="s", utc=True)
     return frame.astype(_EVENT_COLUMNS)
+
+
+def _event(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return what an entry of the events tells; nothing if no worker wrote it."""
+    try:
+        event: dict[str, Any] = {"error": "", "changed": 0, "withdrawn": 0} | json.loads(fields["event"])
+        return event | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])}
+    except (ValueError, TypeError, KeyError):
+        return {}
+
+
+def _seconds(value: Any) -> float:
+    """Return a time in seconds since 1970; NaN for anything else, since older versions let milliseconds through."""
+    return value if isinstance(value, int | float) and 0 <= value < END_OF_TIME else math.nan
 
 
 def reasons(failures: Sequence[tuple[str, str]]) -> Table:

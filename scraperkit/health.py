@@ -64,14 +64,15 @@ class Health(NotebookRepr):
         workers = live_workers(client, keys)
         known = {*client.zrange(keys.workers, 0, -1), *_consumers(client, keys)}
         pending = _pending(client, keys)
-        first = client.xrange(keys.jobs, count=1)
+        # Only the id is wanted; a message typed by hand need not be text.
+        first = client.execute_command("XRANGE", keys.jobs, "-", "+", "COUNT", 1, NEVER_DECODE=True)
         return cls(
             workers=tuple(workers),
             stale=tuple(sorted(known - {worker.name for worker in workers})),
             # The two counts are a moment apart, so their difference may be negative.
             lag=max(0, client.xlen(keys.jobs) - pending),
             pending=pending,
-            oldest=max(0.0, time.time() - int(first[0][0].split("-")[0]) / 1000) if first else None,
+            oldest=max(0.0, time.time() - int(first[0][0].split(b"-")[0]) / 1000) if first else None,
             retries=client.zcard(keys.retries),
             dead=client.xlen(keys.dead),
             open_circuits=_open_circuits(client),

@@ -31,7 +31,7 @@ _PK = re.compile(r"[0-9]{1,12}")
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MONTH, _YEAR = "(0[1-9]|1[0-2])", "((?:19|20)[0-9]{2})"
 _MONTH_YEAR = re.compile(f"{_MONTH}/{_YEAR}")
-_END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
+END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
 _YEAR_MONTH = re.compile(f"{_YEAR}-{_MONTH}(?:-[0-9]{{2}})?")
 
 
@@ -169,7 +169,7 @@ def _uuid_text(text: str) -> str:
 
 
 def _unix_time(seconds: float) -> float:
-    if not 0 <= seconds < _END_OF_TIME:
+    if not 0 <= seconds < END_OF_TIME:
         raise ValueError("must be a time in seconds since 1970, not milliseconds, and before the year 2100")
     return seconds
 

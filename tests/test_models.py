@@ -69,11 +69,26 @@ class TestTheWireMessage:
             ({"acked": "perhaps"}, "acked"),
             ({"batch_id": "a b"}, "batch_id"),
             ({"published_at": "soon"}, "published_at"),
+            ({"published_at": 1_700_000_000_000}, "published_at"),
+            ({"published_at": 4_102_444_800}, "published_at"),
+            ({"published_at": -0.001}, "published_at"),
+            ({"published_at": 1e300}, "published_at"),
+            ({"published_at": 10**400}, "published_at"),
+            ({"published_at": float("nan")}, "published_at"),
+            ({"published_at": float("inf")}, "published_at"),
         ],
     )
     def test_an_unfit_field_is_named(self, changes, field):
         with pytest.raises(BadMessage, match=rf"^{field}: "):
             ScrapeRequest.parse(message(**changes))
+
+    def test_a_time_in_milliseconds_is_told_from_one_in_seconds(self):
+        with pytest.raises(BadMessage, match="^published_at: must be a time in seconds since 1970, not milliseconds"):
+            ScrapeRequest.parse(message(published_at=1_700_000_000_000))
+
+    @pytest.mark.parametrize("moment", [0, 1.5, 1_700_000_000, 4_102_444_799.9])
+    def test_any_time_from_1970_to_2099_is_read(self, moment):
+        assert ScrapeRequest.parse(message(published_at=moment)).published_at == moment
 
     def test_every_unfit_field_is_named(self):
         with pytest.raises(BadMessage, match=r"document: .*; fund_pk: .*; month_year: "):

@@ -37,11 +37,18 @@ def peak(action) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("delivery", ["stream", "pubsub"])
-@pytest.mark.parametrize("how", [{}, {"force": True}, {"only_missing": True}], ids=str)
-@pytest.mark.parametrize("kind", [list, iter])
+@pytest.mark.parametrize(
+    ("delivery", "kind", "how"),
+    [
+        ("stream", list, {}),
+        ("stream", iter, {}),
+        ("stream", iter, {"force": True}),
+        ("stream", iter, {"only_missing": True}),
+        ("pubsub", iter, {}),
+    ],
+)
 @pytest.mark.filterwarnings("ignore:no subscriber")
-def test_a_message_takes_little_memory_including_its_request(redis, namespace, kind, how, delivery):
+def test_a_message_takes_little_memory_including_its_request(redis, namespace, delivery, kind, how):
     publisher = Publisher(redis, namespace=namespace, delivery=delivery)
     publisher.publish(FUND.months("2020-01", "2020-02"))  # what is imported and cached is no message's
     assert peak(lambda: publisher.publish(kind(requests()), **how)) < COUNT * MOST + A_CHUNK

@@ -129,6 +129,7 @@ def use_scripts(redis, namespace: str) -> None:
     (message_id,) = lost.jobs().index
     scripts.pending_entries(redis, keys)
     scripts.note_lost(redis, keys, lost.id, [(message_id, "a trial", "")])
+    scripts.pending_entries(redis, keys)
 
     async def keep_house() -> None:
         async with async_client(redis) as client:
