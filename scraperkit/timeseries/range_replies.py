@@ -107,8 +107,8 @@ def parse_ranges(reply: bytes | bytearray, series: int, newest: bool = False) ->
     """
     head = b"".join([b"+OK\r\n", b"+QUEUED\r\n" * series, b"*%d\r\n" % series])
     if not reply.startswith(head):
-        first = bytes(reply[:200]).partition(b"\r\n")[0]
-        raise ReplyError(f"the reply begins with {first.decode(errors='replace')!r}")
+        line = bytes(reply[:200]).partition(b"\r\n")[0].decode(errors="replace")
+        raise ReplyError(f"the reply begins with {line!r}")
     if not reply.endswith(b"\r\n"):
         raise ReplyError("the reply ends early")
     text = np.frombuffer(reply, dtype=np.uint8)
