@@ -138,8 +138,8 @@ def bare_replies(reply: bytes | bytearray, count: int) -> list[Any]:
 
     Examples
     --------
-    >>> bare_replies(b":1\r\n-ERR unknown command\r\n", 2)
-    [1, ResponseError('unknown command')]
+    >>> bare_replies(b":1\r\n+OK\r\n", 2)
+    [1, 'OK']
     """
     reader = hiredis.Reader(replyError=_refusal, encoding="utf-8")
     reader.feed(bytes(reply))
