@@ -96,7 +96,7 @@ class _Counts(NamedTuple):
 
     status: BatchStatus
     delivery: str
-    waiting: int
+    waiting: float
 
     def may_hide_lost(self, search_up_to: float) -> bool:
         """Return whether messages that count as pending may be lost, as far as it is worth a search.
@@ -264,7 +264,9 @@ class Batch(NotebookRepr):
             look.hmget(self.keys.batch(self.id), [*COUNTERS, "delivery"])
             look.xlen(self.keys.jobs)
             look.zcard(self.keys.retries)
-            found, entries, retries = look.execute()
+            found, *lengths = look.execute(raise_on_error=False)
+        if isinstance(found, Exception):
+            raise found
         if found[0] is None:
             raise BatchNotFound(
                 f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}; if it has expired, publish it again"
@@ -272,7 +274,10 @@ class Batch(NotebookRepr):
         published, done, failed, lost, cancelled = (int(value or 0) for value in found[:5])
         pending = published - done - failed - lost - cancelled
         status = BatchStatus(published, done, failed, pending, lost, cancelled)
-        return _Counts(status, str(found[5]), entries + retries)
+        # If a key is of another kind, the workers' engine says so. The counts are readable, and a search (NaN is neither
+        # few nor many) would fail.
+        waiting = math.nan if any(isinstance(length, Exception) for length in lengths) else sum(lengths)
+        return _Counts(status, str(found[5]), waiting)
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
         # Between the counts and the states, the batch may have been published again.
