@@ -274,8 +274,7 @@ class Batch(NotebookRepr):
         published, done, failed, lost, cancelled = (int(value or 0) for value in found[:5])
         pending = published - done - failed - lost - cancelled
         status = BatchStatus(published, done, failed, pending, lost, cancelled)
-        # If a key is of another kind, the workers' engine says so. The counts are readable, and a search (NaN is neither
-        # few nor many) would fail.
+        # If a key is of another kind, a search would fail, and NaN is never few: the counts are readable all the same.
         waiting = math.nan if any(isinstance(length, Exception) for length in lengths) else sum(lengths)
         return _Counts(status, str(found[5]), waiting)
 
