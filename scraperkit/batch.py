@@ -339,16 +339,15 @@ class _Search:
         counts, now = self._batch._counts(), time.monotonic()
         if counts.status != self._before:
             self._before, self._moved_at = counts.status, now
-        search_up_to = math.inf if now - self._moved_at >= _STILL else 0
-        if now < self._search_at or not counts.may_hide_lost(search_up_to):
+        if not counts.may_hide_lost(math.inf if now - self._moved_at >= _STILL else 0):
+            self._missing_since = None
+            return counts.status
+        if now < self._search_at:
             return counts.status
         found = self._batch._with_lost(counts.status)
         self._search_at = time.monotonic() + max(_LOOK_FOR_LOST, (time.monotonic() - now) * _REST)
-        return (
-            found
-            if counts.delivery == "pubsub" or self._is_sure(found.pending < counts.status.pending)
-            else counts.status
-        )
+        is_sure = counts.delivery == "pubsub" or self._is_sure(found.pending < counts.status.pending)
+        return found if is_sure else counts.status
 
     def _is_sure(self, is_missing: bool) -> bool:
         """Return whether messages have been missing since before each living worker last told what it has in hand."""
