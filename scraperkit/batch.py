@@ -96,7 +96,7 @@ class _Counts(NamedTuple):
 
     status: BatchStatus
     delivery: str
-    waiting: int
+    waiting: float
 
     def may_hide_lost(self, search_up_to: float) -> bool:
         """Return whether messages that count as pending may be lost, as far as it is worth a search.
@@ -266,7 +266,9 @@ class Batch(NotebookRepr):
             look.hmget(self.keys.batch(self.id), [*COUNTERS, "delivery"])
             look.xlen(self.keys.jobs)
             look.zcard(self.keys.retries)
-            found, entries, retries = look.execute()
+            found, *lengths = look.execute(raise_on_error=False)
+        if isinstance(found, Exception):
+            raise found
         if found[0] is None:
             raise BatchNotFound(
                 f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}; if it has expired, publish it again"
@@ -274,7 +276,9 @@ class Batch(NotebookRepr):
         published, done, failed, lost, cancelled = (int(value or 0) for value in found[:5])
         pending = published - done - failed - lost - cancelled
         status = BatchStatus(published, done, failed, pending, lost, cancelled)
-        return _Counts(status, str(found[5]), entries + retries)
+        # If a key is of another kind, a search would fail, and NaN is never few: the counts are readable all the same.
+        waiting = math.nan if any(isinstance(length, Exception) for length in lengths) else sum(lengths)
+        return _Counts(status, str(found[5]), waiting)
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
         # Between the counts and the states, the batch may have been published again.
@@ -337,16 +341,15 @@ class _Search:
         counts, now = self._batch._counts(), time.monotonic()
         if counts.status != self._before:
             self._before, self._moved_at = counts.status, now
-        search_up_to = math.inf if now - self._moved_at >= _STILL else 0
-        if now < self._search_at or not counts.may_hide_lost(search_up_to):
+        if not counts.may_hide_lost(math.inf if now - self._moved_at >= _STILL else 0):
+            self._missing_since = None
+            return counts.status
+        if now < self._search_at:
             return counts.status
         found = self._batch._with_lost(counts.status)
         self._search_at = time.monotonic() + max(_LOOK_FOR_LOST, (time.monotonic() - now) * _REST)
-        return (
-            found
-            if counts.delivery == "pubsub" or self._is_sure(found.pending < counts.status.pending)
-            else counts.status
-        )
+        is_sure = counts.delivery == "pubsub" or self._is_sure(found.pending < counts.status.pending)
+        return found if is_sure else counts.status
 
     def _is_sure(self, is_missing: bool) -> bool:
         """Return whether messages have been missing since before each living worker last told what it has in hand."""
