@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from redis import exceptions
 
+from scraperkit.connection import Demoted
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -41,6 +43,11 @@ def is_away(error: object) -> bool:
 class RedisRetry:
     """Repeats a call until Redis answers, or until it is told to give up.
 
+    Parameters
+    ----------
+    on_demoted : callable, optional
+        Awaited whenever the server has turned out to be a replica.
+
     Attributes
     ----------
     outages : int
@@ -49,7 +56,8 @@ class RedisRetry:
         When the current outage began, in seconds since 1970.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, on_demoted: Callable[[], Awaitable[None]] | None = None) -> None:
+        self._on_demoted = on_demoted
         self.outages = 0
         self.away_since: float | None = None
         self._gives_up_at: float | None = None
@@ -68,6 +76,8 @@ class RedisRetry:
                 if not is_away(error):
                     raise
                 self._note(error)
+                if isinstance(error, Demoted) and self._on_demoted is not None:
+                    await self._on_demoted()
                 if self._gives_up_at is not None and time.monotonic() + pause > self._gives_up_at:
                     raise
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))

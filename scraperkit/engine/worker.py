@@ -14,7 +14,7 @@ from typing import Any, get_args
 import redis as redis_py
 
 from scraperkit.config import Settings, given_by
-from scraperkit.connection import Demoted, async_client, check_client, sibling
+from scraperkit.connection import async_client, check_client, sibling
 from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
 from scraperkit.engine.jobs import Job, Result
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 _SETTLED_AT_ONCE = 500
 # One prepares what is settled next while Redis works for the other.
 _SETTLERS = 2
+# Seconds in which several connections tell of one failover.
+_TOLD_TOGETHER = 2.0
 
 
 class Worker:
@@ -314,7 +316,9 @@ class WorkerLoop:
 
     def __init__(self, session: Session, source: Source, levers: Levers, outcomes: Counter[str]) -> None:
         settings = session.settings
-        self.retry = RedisRetry()
+        self.retry = RedisRetry(self._leave_replica)
+        self._client = session.client
+        self._left_replica_at = -_TOLD_TOGETHER
         self._settings = settings
         self._levers = levers
         self._outcomes = outcomes
@@ -494,14 +498,14 @@ class WorkerLoop:
     async def _keeping_house(self) -> None:
         while True:
             await asyncio.sleep(self._housekeeping.pace)
-            await self.retry.until_answered(self._keep_house_with_the_primary)
+            await self.retry.until_answered(self.keep_house)
 
-    async def _keep_house_with_the_primary(self) -> None:
-        try:
-            await self.keep_house()
-        except Demoted:  # who only listens hears nothing of it
+    async def _leave_replica(self) -> None:
+        """Connect anew everywhere: all connections lead there, also those that only listen and hear nothing of it."""
+        if time.monotonic() - self._left_replica_at > _TOLD_TOGETHER:
+            self._left_replica_at = time.monotonic()
             self._cut |= self.held.keys()
-            raise
+            await self._client.connection_pool.disconnect()
 
     async def _feeding_retries(self) -> None:
         while True:

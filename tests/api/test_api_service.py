@@ -212,7 +212,7 @@ class TestStreams:
         looks = []
         look = batches._progress
         monkeypatch.setattr(batches, "LOOK_EVERY", 0.01)
-        monkeypatch.setattr(batches, "_progress", lambda *given: looks.append(given) or look(*given))
+        monkeypatch.setattr(batches, "_progress", lambda *given, **how: looks.append(given) or look(*given, **how))
         with pricer(redis_url, namespace) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]
             with api.stream("GET", f"/v1/batches/{batch}/events") as answer:

@@ -13,6 +13,7 @@ from support.waiting import wait_until
 from scraperkit import connection
 from scraperkit.connection import connect
 from scraperkit.embedded.keeper import free_port
+from scraperkit.engine.registry import live_workers
 from scraperkit.errors import RedisRefused, ScraperKitWarning
 from scraperkit.models import DailyQuote
 from scraperkit.notebook import monitor
@@ -59,9 +60,10 @@ def test_workers_and_publishers_go_on_at_the_new_primary(pair, delivery):
         assert publisher.publish(months(3)).wait(60).done == 3
         fail_over()
         if delivery == "pubsub":  # who speaks first would not be heard
-            channel = publisher.keys.channel
-            assert wait_until(lambda: second.pubsub_numsub(channel)[0][1] == 1)
-        assert publisher.publish(months(3, year=2022)).wait(60).done == 3
+            moved = float(second.time()[0])
+            assert wait_until(lambda: any(each.subscribed_at > moved for each in live_workers(second, publisher.keys)))
+        batch = publisher.publish(months(3, year=2022))
+        assert batch.wait(60).done == 3, batch.failures()["error"].tolist()
         assert second.xlen(publisher.keys.events) == 6
         assert worker.health().alive
 

@@ -242,7 +242,7 @@ def test_an_answer_that_breaks_the_check_gets_a_sentence(begin):
     lesson.redis.set(batch.keys.events, "not a stream")
     verdict = lesson.check(2, batch)
     assert not verdict.done
-    assert verdict.text.startswith("Exercise 2: this answer cannot be checked (ResponseError: ")
+    assert verdict.text.startswith("Exercise 2: this answer cannot be checked (RedisRefused: ")
 
 
 def test_an_exercise_that_is_none_is_refused(begin):

@@ -29,7 +29,17 @@ CNPJ = "18.993.924/0001-00"
 # Of what concerns other clients and the server: Redis refuses the first four to nobody, the rest is what users need.
 NEEDED = {
     *("auth", "hello", "quit", "reset"),
-    *("ping", "client|id", "client|setinfo", "client|setname", "client|unblock", "evalsha", "script|load", "info"),
+    *(
+        "ping",
+        "client|id",
+        "client|setinfo",
+        "client|setname",
+        "client|unblock",
+        "evalsha",
+        "script|load",
+        "info",
+        "role",
+    ),
 }
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis as redis_py
 import yaml
 from support.compose import ROOT, services
 from support.fakes import months
@@ -22,6 +21,7 @@ from scraperkit.cli.exits import CONFIG
 from scraperkit.cli.supervisor import SLACK
 from scraperkit.config import Settings
 from scraperkit.embedded.keeper import free_port
+from scraperkit.errors import RedisRefused
 from scraperkit.sources.politeness import LIVE_RATE
 
 MANIFEST = ROOT / "deploy" / "kubernetes.yaml"
@@ -151,5 +151,5 @@ def test_a_redis_cluster_refuses_what_must_happen_all_at_once(tmp_path):
         with sk.connect(f"redis://127.0.0.1:{port}") as client:
             client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
             assert wait_until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
-            with pytest.raises(redis_py.RedisError, match=r"CROSSSLOT|same slot"):
+            with pytest.raises(RedisRefused, match=r"CROSSSLOT|same slot"):
                 sk.Publisher(client).publish(months(1))
