@@ -60,7 +60,8 @@ def test_workers_and_publishers_go_on_at_the_new_primary(pair, delivery):
         assert publisher.publish(months(3)).wait(60).done == 3
         fail_over()
         if delivery == "pubsub":  # who speaks first would not be heard
-            moved = float(second.time()[0])
+            seconds, microseconds = second.time()
+            moved = seconds + microseconds / 1e6
             assert wait_until(lambda: any(each.subscribed_at > moved for each in live_workers(second, publisher.keys)))
         batch = publisher.publish(months(3, year=2022))
         assert batch.wait(60).done == 3, batch.failures()["error"].tolist()
