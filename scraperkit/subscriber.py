@@ -212,8 +212,8 @@ class Subscriber(NotebookRepr):
         """Crash on the next job received, as a killed process would; for lessons.
 
         After fetching the page, but before storing anything, it drops its connections: nothing is acknowledged, handed
-        back or reported. Your own process continues, and ``stop()`` raises nothing. Once the ``lease`` expires, another
-        subscriber takes over its stream jobs; its Pub/Sub jobs count as lost after three missed heartbeats.
+        back or reported. Your own process continues, and ``stop()`` raises nothing. After three missed heartbeats,
+        another subscriber takes over its stream jobs, and its Pub/Sub jobs count as lost.
 
         Examples
         --------

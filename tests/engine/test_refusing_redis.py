@@ -1,0 +1,78 @@
+"""A Redis that answers but will not write: workers wait, and no job loses an attempt by it."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+
+import pytest
+from support.fakes import GatedSite, months
+from support.servers import redis_server
+from support.waiting import wait_until
+
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.embedded.keeper import free_port
+from scraperkit.publisher import Publisher
+from scraperkit.subscriber import Subscriber
+
+NAMESPACE = "refusing"
+
+
+def cannot_save(redis, folder) -> None:
+    """Take away the folder that snapshots go to."""
+    redis.config_set("save", "3600 1")
+    shutil.rmtree(folder)
+    redis.bgsave()
+    assert wait_until(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err")
+
+
+def save_no_more(redis) -> None:
+    redis.config_set("stop-writes-on-bgsave-error", "no")
+    redis.config_set("save", "")  # or it would not end
+
+
+def lose_the_primary(redis) -> None:
+    redis.config_set("replica-serve-stale-data", "no")
+    redis.replicaof("127.0.0.1", "1")
+
+
+# How a server comes to refuse, and how it comes round.
+REFUSALS = {
+    "OOM": (
+        lambda redis, _: redis.config_set("maxmemory", 1),
+        lambda redis: redis.config_set("maxmemory", 0),
+    ),
+    "NOREPLICAS": (
+        lambda redis, _: redis.config_set("min-replicas-to-write", 1),
+        lambda redis: redis.config_set("min-replicas-to-write", 0),
+    ),
+    "MISCONF": (cannot_save, save_no_more),
+    "READONLY": (lambda redis, _: redis.replicaof("127.0.0.1", "1"), lambda redis: redis.replicaof("NO", "ONE")),
+    "MASTERDOWN": (lambda redis, _: lose_the_primary(redis), lambda redis: redis.replicaof("NO", "ONE")),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_is_waited_for_and_costs_no_attempt(tmp_path, kind):
+    refuse, come_round = REFUSALS[kind]
+    folder, port, site = tmp_path / "server", free_port(0), GatedSite()
+    folder.mkdir()
+    settings = Settings.load(namespace=NAMESPACE, max_attempts=2, backoff=0.01, threads=4)
+    with (
+        redis_server(folder, "--port", str(port)),
+        connect(f"redis://127.0.0.1:{port}") as redis,
+        connect(f"redis://127.0.0.1:{port}") as admin,
+        Subscriber(redis, site, settings=settings) as worker,
+    ):
+        batch = Publisher(redis, namespace=NAMESPACE).publish(months(8))
+        assert all(site.inside.acquire(timeout=60) for _ in range(4))
+        refuse(admin, folder)
+        site.gate.set()
+        assert wait_until(lambda: worker.worker.outages > 0)
+        assert worker.running
+        come_round(admin)
+        assert batch.wait(60).done == 8
+        events = batch.events()
+        assert set(events["attempt"]) == {1}
+        assert Counter(events["outcome"])["done"] == 8
