@@ -27,7 +27,7 @@ class Committer:
 
     def __init__(self, session: Session, source: str) -> None:
         self._client, self._keys, self._settings = session.client, session.keys, session.settings
-        self._card, self._clock = session.card, session.clock
+        self._card = session.card
         self._source = source
         self._known_funds: set[str] = set()
 
@@ -116,7 +116,7 @@ class Committer:
             iso_month(request.month_year),
             first,
             after - 1,
-            f"{self._clock.at(result.started_at):.6f}",
+            f"{result.token:.6f}",
             month_words(self._keys, request.document, result.quotes),
         )
 

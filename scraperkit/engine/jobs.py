@@ -73,7 +73,11 @@ def read_message(
 
 
 class Result(NamedTuple):
-    """What a thread made of a job: quotes, or an error."""
+    """What a thread made of a job: quotes, or an error.
+
+    `started_at` and `fetched_at` are by this machine's clock; `token` is `started_at` by that of Redis, as it was known
+    then, and the fencing token of what was fetched.
+    """
 
     job: Job
     quotes: Sequence[DailyQuote]
@@ -81,6 +85,7 @@ class Result(NamedTuple):
     thread: str
     started_at: float
     fetched_at: float
+    token: float
 
     def failed(self, error: Exception) -> Self:
         """Return the result as it is if its quotes cannot be stored."""

@@ -33,12 +33,19 @@ class ThreadPool:
     wake : callable
         Called from a thread once there are results; not again until :meth:`results` is called, so that many results
         cost one wake-up.
+    by_redis : callable
+        Returns what the clock of Redis shows when this machine's shows a time.
     """
 
     def __init__(
-        self, fetch: Callable[[ScrapeRequest], Sequence[DailyQuote]], threads: int, wake: Callable[[], None]
+        self,
+        fetch: Callable[[ScrapeRequest], Sequence[DailyQuote]],
+        threads: int,
+        wake: Callable[[], None],
+        by_redis: Callable[[float], float],
     ) -> None:
         self._fetch = fetch
+        self._by_redis = by_redis
         self._wake = wake
         self._queue: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._results: deque[Result] = deque()
@@ -99,6 +106,7 @@ class ThreadPool:
 
     def _result(self, job: Job, thread: str) -> Result:
         self.begun_at[thread] = started = time.time()
+        token = self._by_redis(started)
         quotes: Sequence[DailyQuote] = ()
         error: BaseException | None = None
         try:
@@ -106,7 +114,7 @@ class ThreadPool:
                 quotes = _checked(job.request, self._fetch(job.request))
         except BaseException as caught:  # noqa: BLE001 - a job's error, even SystemExit, never ends its thread
             error = caught
-        return Result(job, quotes, error, thread, started, time.time())
+        return Result(job, quotes, error, thread, started, time.time(), token)
 
 
 def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[DailyQuote]:

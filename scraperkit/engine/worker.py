@@ -338,7 +338,7 @@ class WorkerLoop:
         self._taken_over_at = 0.0
         self._unsettled: list[list[Result]] = []
         self.held: dict[str, dict[str, Job]] = {delivery.name: {} for delivery in self._deliveries}
-        self.pool = ThreadPool(source.fetch, settings.threads, self._wake)
+        self.pool = ThreadPool(source.fetch, settings.threads, self._wake, session.clock.at)
         levers.connect(partial(self._soon, self._apply_pause))
 
     async def open(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import threading
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from support.servers import redis_server
 
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
+from scraperkit.engine import registry
 from scraperkit.models import METRICS, DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
@@ -117,7 +119,10 @@ class TestARestatedMonth:
         assert changes["old"].tolist() == values[:2]
         assert changes["new"].tolist() == values[1:]
 
-    def test_counts_its_changes_even_if_the_reply_is_lost(self, subscriber, proxy, publisher, reader):
+    def test_counts_its_changes_even_if_the_reply_is_lost(self, subscriber, proxy, publisher, reader, monkeypatch):
+        # Each look at the clock shows another time: what is sent again must be the same fetch all the same.
+        drift = itertools.count()
+        monkeypatch.setattr(registry.RedisClock, "at", lambda _, local: local + next(drift))
         answers = iter([three_days, lambda request: three_days(request)[:2]])
         subscriber(FakeSite(lambda request: next(answers)(request)))
         publisher.publish(JANUARY, force=True).wait(60)

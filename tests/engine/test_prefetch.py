@@ -14,7 +14,7 @@ JOB = Job("{}", None, "stream", "1-0", "", False, 0.0)
 def pace(seconds: float, **settings) -> Prefetch:
     """What is known after many fetches that took so long."""
     found = Prefetch(Settings.load(**{"threads": 8, "prefetch": 384, **settings}))
-    found.watch([Result(JOB, (), None, "scraper-1", 0.0, seconds)] * 200)
+    found.watch([Result(JOB, (), None, "scraper-1", 0.0, seconds, 0.0)] * 200)
     return found
 
 
