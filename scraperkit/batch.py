@@ -35,6 +35,7 @@ _STILL = 5.0  # seconds without any news, after which a wait searches the whole 
 _REST = 20  # a search that took a second is followed by so many without one
 _SHOWN_FAILURES = 5
 _TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
+_COUNTS = ("quotes", "changed", "withdrawn")
 _EVENT_COLUMNS = {
     "message": "str",
     "cnpj": "str",
@@ -45,7 +46,7 @@ _EVENT_COLUMNS = {
     "worker": "str",
     "thread": "str",
     **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
-    **dict.fromkeys(("quotes", "changed", "withdrawn"), "int64"),
+    **dict.fromkeys(_COUNTS, "int64"),
     "error": "str",
 }
 
@@ -396,10 +397,16 @@ def events_of(client: Any, keys: Keys, batch_id: str) -> pd.DataFrame:
 def _event(fields: Mapping[str, str]) -> dict[str, Any]:
     """Return what an entry of the events tells; nothing if no worker wrote it."""
     try:
-        event: dict[str, Any] = {"error": "", "changed": 0, "withdrawn": 0} | json.loads(fields["event"])
+        event: dict[str, Any] = {"error": ""} | json.loads(fields["event"])
+        event |= {name: _whole(event.get(name)) for name in _COUNTS}
         return event | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])}
     except (ValueError, TypeError, KeyError):
         return {}
+
+
+def _whole(value: Any) -> int:
+    """Return a count; 0 for anything else, which no worker wrote."""
+    return value if isinstance(value, int) and abs(value) < 2**53 else 0
 
 
 def _seconds(value: Any) -> float:

@@ -74,7 +74,7 @@ class Demoted(redis.ConnectionError):
     """The server at the other end has become a replica: whoever tries again connects anew, behind the same address."""
 
     def __init__(self) -> None:
-        super().__init__("the server has become a replica, which takes no writes")
+        super().__init__("the server is a replica, which takes no writes")
 
 
 class _LeavesReplicas:
@@ -99,7 +99,7 @@ class _LeavesReplicas:
         super().check_health()  # type: ignore[misc]
         if _is_due(self):
             self.send_command("ROLE", check_health=False)
-            with contextlib.suppress(NoPermissionError):
+            with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
                 if super().read_response()[0] in _REPLICA:  # type: ignore[misc]
                     self.disconnect()
                     self.connect_check_health(check_health=False)
@@ -123,7 +123,7 @@ class _AsyncLeavesReplicas:
         await super().check_health()  # type: ignore[misc]
         if _is_due(self):
             await self.send_command("ROLE", check_health=False)
-            with contextlib.suppress(NoPermissionError):
+            with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
                 if (await super().read_response())[0] in _REPLICA:  # type: ignore[misc]
                     await self.disconnect(nowait=True)
                     await self.connect_check_health(check_health=False)

@@ -205,5 +205,6 @@ def way_out_of(refusal: Exception) -> str:
     >>> way_out_of(Exception("READONLY You can't write against a read only replica."))
     '; this is a replica: connect to its primary'
     """
-    way = _WAYS_OUT.get(type(refusal).__name__) or _WAYS_OUT.get(str(refusal).partition(" ")[0])
+    why = str(refusal).rpartition("caused error: ")[2]  # as redis-py says it of a command in a pipeline
+    way = _WAYS_OUT.get(type(refusal).__name__) or _WAYS_OUT.get(why.partition(" ")[0])
     return f"; {way}" if way else ""

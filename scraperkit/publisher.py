@@ -134,7 +134,7 @@ class Publisher(NotebookRepr):
         return [
             request
             for request, text in zip(requests, stored, strict=True)
-            if text is None or scripts.MonthRecord.read(text).stored_at < _over_at(request.period)
+            if not scripts.MonthRecord.read(text or "").stored_at >= _over_at(request.period)
         ]
 
     def _save_cards(self, requests: Iterable[ScrapeRequest]) -> None:

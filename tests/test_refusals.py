@@ -117,6 +117,16 @@ class TestAUserWithoutRights:
         assert "ACL SETUSER" in str(caught.value)
         assert "secret" not in str(caught.value)
 
+    @pytest.mark.parametrize(("call", "command"), [("months", "hgetall"), ("changes", "xrange")])
+    def test_for_one_command_gets_an_error_that_names_it_and_the_key(self, redis, namespace, call, command):
+        sk.SeriesStore(redis, namespace).write(QUOTES)
+        rights = {"commands": [f"-{command}"], "categories": ["+@all"], "keys": ["*"], "channels": ["*"]}
+        redis.acl_setuser(f"no-{command}", enabled=True, passwords=["+secret"], reset=True, **rights)
+        with sibling(redis, username=f"no-{command}", password="secret") as client:
+            with pytest.raises(StoreError, match=rf"refused {command.upper()} {namespace}:.*{call}: .*ACL SETUSER"):
+                getattr(sk.TimeSeriesReader(client, namespace), call)(FUND)
+        redis.acl_deluser(f"no-{command}")
+
     def test_every_public_call_was_tried(self):
         tried = {name.split(" ")[0] for name in CALLS}
         for kind in (sk.Publisher, sk.Batch, sk.DeadLetters, sk.Health, sk.SeriesStore, sk.TimeSeriesReader):

@@ -86,12 +86,14 @@ class Committer:
         stored = list(results)
         months = [scripts.MonthStored()] * len(stored)
         fetched: dict[int, scripts.MonthFetched] = {}
+        cnpjs: dict[int, str] = {}
         by_fund: dict[str, list[int]] = {}
         for place, result in enumerate(stored):
             request = result.job.request
             if result.outcome == "done" and request is not None:
                 try:
                     fetched[place] = self._month(request, result)
+                    cnpjs[place] = request.document
                     by_fund.setdefault(request.document, []).append(place)
                 except StoreError as error:
                     stored[place] = result.failed(error)
@@ -106,6 +108,8 @@ class Committer:
                     months[place] = reply[at] if not isinstance(reply, Exception) else _refused(fetched[place], reply)
                     if months[place].refusal:
                         stored[place] = stored[place].failed(StoreError(f"Redis refused {months[place].refusal}"))
+                        # The next attempt sees to its series again.
+                        self._known_funds.discard(cnpjs[place])
             together = alone
         return stored, months
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from scraperkit.config import Settings
 from scraperkit.connection import is_no_group
@@ -245,7 +245,12 @@ class Housekeeping:
             settled=self._outcomes.total(),
             errors=errors,
         )
-        await _write(self._client, self._keys, card, self._session.silence, nx=False)
+        try:
+            await _write(self._client, self._keys, card, self._session.silence, nx=False)
+        except OutOfMemoryError:
+            # A full Redis takes no card, but keeps the last one: or everybody would seem dead.
+            await self._client.pexpire(self._keys.worker(card.name), int(self._session.silence * 1000))
+            raise
         await self._client.zadd(self._keys.workers, {card.name: now})
         last, self._beat_at = self._beat_at, time.monotonic()
         if self._beat_at - last > 2 * self.pace:

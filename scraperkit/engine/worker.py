@@ -14,7 +14,7 @@ from typing import Any, get_args
 import redis as redis_py
 
 from scraperkit.config import Settings, given_by
-from scraperkit.connection import async_client, check_client, sibling
+from scraperkit.connection import Demoted, async_client, check_client, sibling
 from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
 from scraperkit.engine.jobs import Job, Result
@@ -143,6 +143,9 @@ class Worker:
         try:
             await self._enter()
             self._share_politeness()
+        except Demoted as error:
+            await self._client.aclose()
+            raise RedisRefused(f"the worker could not start: {error}; connect to its primary") from error
         except AWAY as error:
             await self._client.aclose()
             raise RedisUnreachable(

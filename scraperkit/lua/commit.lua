@@ -10,6 +10,7 @@
 -- The jobs come as one column for each field of `Settlement` in scripts.py, their events as lines in ARGV[2].
 -- Returns the settled outcome of each job: done, retry, failed, dead, ignored or superseded.
 local jobs, events, dead, retries, history = key(), key(), key(), key(), key()
+local is_ours = has_name(key(), given.instance)
 local now = now_ms()
 local event_of = string.gmatch(ARGV[2], '[^\n]+')
 
@@ -65,7 +66,7 @@ end
 
 local function owned_by_another(entry)
   local pending = redis.pcall('XPENDING', jobs, given.group, entry, entry, 1)
-  return pending.err == nil and pending[1] ~= nil and pending[1][2] ~= given.consumer
+  return pending.err == nil and pending[1] ~= nil and not (is_ours and pending[1][2] == given.consumer)
 end
 
 local function settle_entry(entry, outcome, state)

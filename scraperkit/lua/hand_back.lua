@@ -1,9 +1,10 @@
 -- Hand back jobs that this worker will not do: to the stream again, or to the channel again.
 -- Returns how many were handed back.
 local jobs, channel = key(), key()
+local is_ours = has_name(key(), given.instance)
 local claims = keys(#given.message)
 local back = 0
-for _, id in ipairs(given.entry) do
+for _, id in ipairs(is_ours and given.entry or {}) do
   local pending = redis.pcall('XPENDING', jobs, given.group, id, id, 1)
   if pending.err == nil and pending[1] and pending[1][2] == given.consumer then
     local entry = redis.call('XRANGE', jobs, id, id)[1]

@@ -108,7 +108,7 @@ class MonthRecord(NamedTuple):
         A hash of what was fetched.
     """
 
-    stored_at: float
+    stored_at: float = math.nan
     fetched_at: float = math.nan
     source: str = ""
     digest: str = ""
@@ -125,7 +125,10 @@ class MonthRecord(NamedTuple):
         ''
         """
         stored_at, *rest = text.split(" ")
-        return cls(float(stored_at), float(rest[0]), *rest[1:3]) if len(rest) == 5 else cls(float(stored_at))
+        try:
+            return cls(float(stored_at), float(rest[0]), *rest[1:3]) if len(rest) == 5 else cls(float(stored_at))
+        except ValueError:
+            return cls()  # somebody else wrote it: nothing is known
 
 
 def label(cnpj: str, month: str) -> str:
@@ -429,7 +432,7 @@ async def commit(
         "longest_backoff_ms": int(backoff_limit * 1000),
     }
     named = dict.fromkeys(name for job in jobs for name in (job.batch, job.claim) if name)
-    control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history, *named]
+    control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history, keys.worker(consumer), *named]
     answers: list[str] = await _run_async(client, "commit", control, b"\n".join(events), **given)
     return answers
 
@@ -497,7 +500,7 @@ async def hand_back(
         await _run_async(
             client,
             "hand_back",
-            [keys.jobs, keys.channel, *(keys.claim(message_id) for message_id, _ in from_channel)],
+            [keys.jobs, keys.channel, keys.worker(consumer), *map(keys.claim, dict(from_channel))],
             entry=entries,
             message=[text for _, text in from_channel],
             group=keys.group,

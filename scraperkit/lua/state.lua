@@ -1,7 +1,7 @@
 -- The grammar of three values, which scripts.py reads as well:
 --   a message, in the hash of its batch   <state> <cnpj> <MM/YYYY>[ <why>], the label being cnpj and month
 --   the claim on a Pub/Sub message        held <instance> <lease in ms> <silence in ms>, or: finished <batch's key>
---   a month, in the hash of its fund's       <stored at, s> <fetched at, s> <source> <digest> <changed> <withdrawn>
+--   a month, in the hash of its fund's      <stored at, s> <fetched at, s> <source> <digest> <changed> <withdrawn>
 local function read_state(text)
   if text then return string.match(text, '^(%a+) (%S+ %S+)') end
 end
@@ -18,6 +18,13 @@ end
 
 local function held_text(instance, lease, silence)
   return string.format('held %s %d %d', instance, lease, silence)
+end
+
+-- Whether a worker's name is still that of this life of it: a frozen one may wake after another has taken its name.
+local function has_name(card, instance)
+  local text = redis.call('GET', card)
+  local good, found = pcall(cjson.decode, text or '{}')
+  return not good or found.instance == nil or found.instance == instance
 end
 
 local function finished_text(batch)
@@ -44,7 +51,7 @@ local function read_record(text)
     record.fetched_at, record.source, record.digest, record.changed, record.withdrawn =
       string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+)$')
   end
-  return record
+  return tonumber(record.fetched_at) and record or {}
 end
 
 local function record_text(...)

@@ -15,11 +15,11 @@ import redis as redis_py
 from redis.exceptions import ResponseError
 
 from scraperkit.cnpj import format_cnpj
-from scraperkit.errors import StoreError, UnknownFund
+from scraperkit.errors import StoreError, UnknownFund, way_out_of
 from scraperkit.keys import Keys
 from scraperkit.lua.scripts import MonthRecord
 from scraperkit.models import METRICS
-from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, day_number, for_funds, pack
+from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, Command, day_number, for_funds, pack
 from scraperkit.timeseries.link import Link, Request, bare_replies, batched, keys_of
 
 FUNDS_PER_PIPELINE = 500
@@ -67,8 +67,8 @@ def forgetful(keys: Keys, funds: Sequence[StoredFund]) -> str:
         return ""
     series, days = keys.series(found[0].cnpj, "quota"), found[0].keeps / DAY_MS
     return (
-        f"{len(found)} series forget their past, as {series}, which keeps {days:g} days: a worker that stores a month "
-        f"of the fund corrects that, or you do by `TS.ALTER {series} RETENTION 0`; what is gone must be fetched again"
+        f"{len(found)} series forget their past, as {series}, which keeps {days:.3g} days: a worker that stores a "
+        f"month of the fund corrects that, or you do by `TS.ALTER {series} RETENTION 0`; fetch again what is gone"
     )
 
 
@@ -129,14 +129,14 @@ class RowReader:
     def months(self, cnpjs: Iterable[str]) -> Iterator[tuple[str, str, MonthRecord]]:
         """Yield what is known of each month that was fetched, with its CNPJ and the month as ``YYYY-MM``."""
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):
-            replies = self.link.pipeline([("HGETALL", self.keys.months(cnpj)) for cnpj in some])
+            replies = self._replies([("HGETALL", self.keys.months(cnpj)) for cnpj in some])
             for cnpj, records in zip(some, replies, strict=True):
                 yield from ((cnpj, month, MonthRecord.read(text)) for month, text in sorted(records.items()))
 
     def changes(self, cnpjs: Iterable[str]) -> Iterator[Change]:
         """Yield what was restated or withdrawn, fund by fund, the oldest change first."""
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):
-            replies = self.link.pipeline([("XRANGE", self.keys.changes(cnpj), "-", "+") for cnpj in some])
+            replies = self._replies([("XRANGE", self.keys.changes(cnpj), "-", "+") for cnpj in some])
             for cnpj, entries in zip(some, replies, strict=True):
                 for entry_id, fields in entries:
                     changed_at = int(entry_id.partition("-")[0]) / 1000
@@ -144,6 +144,13 @@ class RowReader:
                         metric = series.rpartition(":")[2]
                         value = float(new[0]) if new else math.nan
                         yield Change(cnpj, day_of(timestamp), metric, float(old), value, fields["source"], changed_at)
+
+    def _replies(self, commands: Sequence[Command]) -> list[Any]:
+        replies = self.link.pipeline(commands)
+        for command, reply in zip(commands, replies, strict=True):
+            if isinstance(reply, Exception):
+                raise StoreError(f"Redis refused {command[0]} {command[1]}: {reply}{way_out_of(reply)}") from reply
+        return replies
 
     def newest(self, cnpjs: Sequence[str]) -> dict[str, dict[str, StoredSample]]:
         """Return the newest sample of each metric, by CNPJ; a fund that is not stored is left out."""

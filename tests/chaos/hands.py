@@ -6,6 +6,7 @@ The strings are files in FOLDER:
 ``asked``   written here: a line for each fetch that began, with month and process
 ``shut``    while it is there, a fetch does not end
 ``deadly``  months, one a line; to fetch one of these ends the process at once
+``fails``   process ids, to one of which a fetch that ends brings an error
 ``quota``   the quota that a fetch returns that begins while it is there
 ==========  ========================================================================
 """
@@ -54,6 +55,9 @@ class Strings:
         time.sleep(0.002)  # shorter fetches would go to one thread by the handful
         while (self._folder / "shut").exists():
             time.sleep(0.01)
+        fails = self._folder / "fails"
+        if fails.exists() and str(os.getpid()) in fails.read_text().split():
+            raise OSError("reset")
         return quotes
 
 

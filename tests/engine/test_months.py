@@ -204,6 +204,18 @@ class TestTheReaderTells:
         assert reader.months()["source"].tolist() == ["", "fake_site"]
         assert reader.months()["stored_at"].iloc[0] == pd.Timestamp("2021-01-01", tz="UTC")
 
+    def test_nothing_of_a_month_that_somebody_else_wrote_and_it_is_fetched_again(
+        self, redis, namespace, keys, scrape, reader
+    ):
+        redis.hset(keys.months(FUND.cnpj), "2021-01", "1e3 abc s d e f")
+        scrape(three_days)
+        redis.hset(keys.months(FUND.cnpj), "2021-02", "1e3 abc s d e f")
+        assert reader.months()["stored_at"].isna().tolist() == [False, True]
+        assert scrape(three_days, months(2)[1:])["outcome"] == "done"
+        redis.hset(keys.months(FUND.cnpj), "2021-02", "yesterday")
+        missing = Publisher(redis, namespace=namespace).publish(months(2), only_missing=True)
+        assert missing.jobs()["month"].tolist() == ["02/2021"]
+
     def test_nothing_of_a_fund_without_any(self, redis, namespace, reader):
         SeriesStore(redis, namespace).write([DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=7.0)])
         for table in (reader.months(), reader.changes(FUND)):

@@ -6,15 +6,18 @@ import shutil
 from collections import Counter
 
 import pytest
-from support.fakes import GatedSite, months
+from support.fakes import FakeSite, GatedSite, months
 from support.servers import redis_server
 from support.waiting import wait_until
 
+from scraperkit import connection
 from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.embedded.keeper import free_port
+from scraperkit.errors import RedisRefused
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.reader import TimeSeriesReader
 
 NAMESPACE = "refusing"
 
@@ -51,6 +54,52 @@ REFUSALS = {
     "READONLY": (lambda redis, _: redis.replicaof("127.0.0.1", "1"), lambda redis: redis.replicaof("NO", "ONE")),
     "MASTERDOWN": (lambda redis, _: lose_the_primary(redis), lambda redis: redis.replicaof("NO", "ONE")),
 }
+
+
+def test_that_is_full_makes_nobody_seem_dead(tmp_path):
+    """A card cannot be written then; the last one is kept, and what the worker holds of the channel is not lost."""
+    site = GatedSite()
+    settings = Settings.load(namespace=NAMESPACE, heartbeat=0.2, threads=2)
+    with (
+        redis_server(tmp_path, "--port", "0"),
+        connect(f"unix://{tmp_path}/ready.sock") as redis,
+        Subscriber(redis, site, settings=settings, delivery="pubsub") as worker,
+    ):
+        batch = Publisher(redis, namespace=NAMESPACE, delivery="pubsub").publish(months(2))
+        assert all(site.inside.acquire(timeout=60) for _ in range(2))
+        redis.config_set("maxmemory", 1)
+        card, kept, last = worker.worker.keys.worker(worker.name), 0, 0
+
+        def is_kept() -> bool:
+            nonlocal kept, last
+            now = redis.pttl(card)
+            kept, last = kept + (now > last), now
+            return kept > 6
+
+        assert wait_until(is_kept)
+        assert batch.status().lost == 0
+        redis.config_set("maxmemory", 0)
+        site.gate.set()
+        assert batch.wait(60).done == 2
+
+
+def test_that_knows_no_role_is_as_good_as_any(tmp_path, monkeypatch):
+    """A managed Redis may not offer the command."""
+    monkeypatch.setattr(connection, "ROLE_EVERY", 0.0)
+    with (
+        redis_server(tmp_path, "--port", "0", "--rename-command", "ROLE", "NOROLE"),
+        connect(f"unix://{tmp_path}/ready.sock") as redis,
+        Subscriber(redis, FakeSite(), threads=2, namespace=NAMESPACE),
+    ):
+        assert Publisher(redis, namespace=NAMESPACE).publish(months(3)).wait(60).done == 3
+        assert len(TimeSeriesReader(redis, NAMESPACE).funds()) == 1
+
+
+def test_a_worker_that_starts_at_a_replica_is_told(tmp_path):
+    with redis_server(tmp_path, "--port", "0"), connect(f"unix://{tmp_path}/ready.sock") as redis:
+        redis.replicaof("127.0.0.1", "1")
+        with pytest.raises(RedisRefused, match="could not start: the server is a replica.*; connect to its primary"):
+            Subscriber(redis, FakeSite(), namespace=NAMESPACE).start()
 
 
 @pytest.mark.parametrize("kind", REFUSALS)

@@ -107,6 +107,27 @@ class TestAWorkerThatIsFrozen:
         assert not redis.exists(keys.changes(months(1)[0].document))
         assert worker.stop() == 0
 
+    def test_fails_no_job_of_the_worker_that_has_its_name_now(self, redis, keys, publisher, process, tmp_path):
+        (tmp_path / "shut").touch()
+        given = {**SIXTEEN, "max_attempts": 1}
+        worker = process(HANDS, str(tmp_path), "--delivery", "stream", **given).ready()
+        batch = publisher.publish(months(1))
+        assert wait_until(lambda: owners(redis, keys).total() == 1)
+        (name,) = owners(redis, keys)
+        assert wait_until(lambda: (tmp_path / "asked").exists())
+        worker.pause()
+        assert wait_until(lambda: not redis.exists(keys.worker(name)))
+        heir = process(HANDS, str(tmp_path), "--delivery", "stream", **given).ready()
+        assert heir.last_words == f"READY {name}"
+        assert wait_until(lambda: len((tmp_path / "asked").read_text().splitlines()) == 2)
+        (tmp_path / "fails").write_text(str(worker.pid))
+        worker.resume()
+        assert wait_until(lambda: "taking another name" in worker.output or redis.zscore(keys.workers, name))
+        (tmp_path / "shut").unlink()
+        assert batch.wait(60).done == 1
+        assert wait_until(lambda: Counter(batch.events()["outcome"]) == {"done": 1, "superseded": 1})
+        assert redis.xlen(keys.dead) == 0
+
 
 class TestNothingIsTaken:
     def test_from_a_worker_whose_job_is_long(self, redis, keys, publisher, subscriber):
