@@ -170,3 +170,9 @@ def test_what_no_worker_wrote_is_left_out_of_the_events(redis, keys, reports):
         redis.xadd(keys.events, {"event": text, "outcome": "done", "attempt": "x"})
     redis.xadd(keys.events, {"event": f'{{"batch": "{reports.batch.id}"}}'})
     assert reports.read().empty
+
+
+def test_counts_that_no_worker_wrote_are_none(redis, keys, reports):
+    event = {"batch": reports.batch.id, "quotes": "many", "changed": 2**70, "withdrawn": None}
+    redis.xadd(keys.events, {"outcome": "done", "attempt": 1, "event": json.dumps(event)})
+    assert reports.read()[["quotes", "changed", "withdrawn"]].values.tolist() == [[0, 0, 0]]

@@ -133,7 +133,7 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
 
 async def _started(worker: Worker, asked: asyncio.Event) -> bool:
     """Start a worker, and return whether it runs; a stop ends the start, whatever that waits for."""
-    from scraperkit.engine.tasks import FAREWELL, end
+    from scraperkit.engine.redis_retry import FAREWELL, end
 
     starting, stopping = asyncio.create_task(worker.start()), asyncio.create_task(asked.wait())
     await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)

@@ -1,13 +1,17 @@
-"""One policy for every call to a Redis that may be away: try again, without end, with growing pauses."""
+"""One policy for every call to a Redis that may be away: try again, with growing pauses, and end when told to.
+
+A task that waits for Redis must end in time, whatever it waits for: that is the second half.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from redis import exceptions
 
@@ -28,6 +32,8 @@ AWAY: tuple[type[Exception], ...] = (
 )
 # Redis answers but cannot do it now: out of memory, disk full, too few replicas, still loading, a script that hangs.
 _NOT_NOW = ("OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "MASTERDOWN", "UNKILLABLE")
+# Seconds given to what should take none, such as closing a connection.
+FAREWELL = 5.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 
@@ -96,3 +102,48 @@ class RedisRetry:
         if self.away_since is not None:
             log.warning("Redis is back after %.1f s", time.time() - self.away_since)
             self.away_since = None
+
+
+@contextlib.asynccontextmanager
+async def all_of(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Run coroutines as tasks; on leaving, end those that still run."""
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
+    try:
+        yield tasks
+    finally:
+        await end(tasks)
+
+
+async def within(seconds: float, call: Coroutine[Any, Any, None]) -> None:
+    """Await a call to Redis for at most `seconds`; that Redis is away, or hangs, is no error."""
+    task = asyncio.create_task(call)
+    try:
+        await asyncio.wait([task], timeout=max(0.0, seconds))
+    finally:
+        await end([task])
+    if (error := first_error([task])) is not None and not is_away(error):
+        raise error
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended, so that nothing can hold up a stop for ever.
+
+    Once is not enough: ``asyncio.wait_for``, by which redis-py sends, loses a cancellation in Python 3.11 that comes
+    just as the sending ends.
+    """
+    ends_at = time.monotonic() + FAREWELL
+    while (running := [task for task in tasks if not task.done()]) and time.monotonic() < ends_at:
+        for task in running:
+            task.cancel()
+        await asyncio.wait(running, timeout=0.1)
+    for task in tasks:
+        if task.done() and not task.cancelled():
+            task.exception()  # looked at, or asyncio writes the whole traceback to the log
+
+
+def first_error(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:
+    """Return the error of the first task that ended with one."""
+    for task in tasks:
+        if task.done() and not task.cancelled() and task.exception() is not None:
+            return task.exception()
+    return None

@@ -19,9 +19,8 @@ from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
 from scraperkit.engine.jobs import Job, Result
 from scraperkit.engine.levers import Crashed, Levers, Pause
-from scraperkit.engine.redis_retry import AWAY, RedisRetry, is_away
+from scraperkit.engine.redis_retry import AWAY, FAREWELL, RedisRetry, all_of, end, first_error, is_away, within
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
-from scraperkit.engine.tasks import FAREWELL, all_of, end, first_error, within
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, WorkerError, way_out_of
 from scraperkit.keys import Keys, Listen

@@ -21,8 +21,8 @@ from support.workers import QUICK
 from scraperkit.cli.exits import UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
+from scraperkit.engine.redis_retry import all_of, first_error
 from scraperkit.engine.registry import Housekeeping
-from scraperkit.engine.tasks import all_of, first_error
 from scraperkit.errors import ScraperKitWarning
 from scraperkit.keys import Keys
 from scraperkit.models import Fund, ScrapeRequest
