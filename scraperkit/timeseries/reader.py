@@ -27,10 +27,12 @@ from scraperkit.timeseries.range_replies import (
     parse_ranges,
     range_commands,
 )
-from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, forgetful
+from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, StoredFund, forgetful
 
 SAMPLES_PER_READ = 15_000  # half a MB as bytes: while it is parsed, it fits the processor's cache
 SERIES_PER_READ = 12  # as long as nothing is known of how many samples a series has, and through redis-py
+# A policy of the server concerns all funds, so a look at some is enough with each read; funds() looks at all.
+_FUNDS_CHECKED = 20
 _MOST_SERIES = 3_000
 _ADVICE = (
     "publish months first, as in Publisher(redis).publish(fund.months('2022-01')); "
@@ -50,7 +52,8 @@ class TimeSeriesReader:
 
     Notes
     -----
-    Every method raises ``RedisUnreachable`` if Redis goes away, and where it takes them:
+    Every method raises ``RedisUnreachable`` if Redis goes away; :meth:`prices`, :meth:`quotes` and :meth:`funds` warn
+    (``ScraperKitWarning``) of series that were made to forget their past, other than by the kit. Where it takes them:
 
     - `cnpjs` is one CNPJ or :class:`~scraperkit.models.Fund`, or several, with or without punctuation; ``None`` is all
       that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``.
@@ -106,6 +109,7 @@ class TimeSeriesReader:
             frames.align(np.maximum(found.counts, 0), found.timestamps // DAY_MS, found.values)
             for found in self._read(wanted, start, end, (metric,))
         ]
+        self._warn(self._rows.funds(wanted[:_FUNDS_CHECKED]))
         return frames.wide_frame(wanted, tables)
 
     def quotes(self, cnpjs: Funds | None = None, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
@@ -139,6 +143,7 @@ class TimeSeriesReader:
                 until = at + int(of_fund.sum())
                 tables.append(frames.align(of_fund, days[at:until], found.values[at:until]))
                 at = until
+        self._warn(self._rows.funds(wanted[:_FUNDS_CHECKED]))
         return frames.tidy_frame(wanted, tables)
 
     def last(self, cnpjs: Funds | None = None) -> pd.DataFrame:
@@ -185,9 +190,12 @@ class TimeSeriesReader:
             If a series was made to forget its past, other than by the kit; names it, and says what to do.
         """
         found = self._rows.funds(self._wanted(None))
-        if told := forgetful(self._rows.keys, found):
-            warnings.warn(told, ScraperKitWarning, stacklevel=2)
+        self._warn(found)
         return frames.funds_frame(found)
+
+    def _warn(self, funds: Sequence[StoredFund]) -> None:
+        if told := forgetful(self._rows.keys, funds):
+            warnings.warn(told, ScraperKitWarning, stacklevel=3)
 
     def months(self, cnpjs: Funds | None = None) -> pd.DataFrame:
         """Return which months workers have fetched, when, and from which source: a month is its who wrote it last.

@@ -220,6 +220,9 @@ class TestDoctorOfAServer:
             redis.execute_command("TS.CREATE", series, "RETENTION", 86_400_000, *labels)
             with pytest.warns(sk.ScraperKitWarning, match="1 series forget their past"):
                 assert len(sk.TimeSeriesReader(redis).funds()) == 1
+            for read in (sk.TimeSeriesReader(redis).prices, sk.TimeSeriesReader(redis).quotes):
+                with pytest.warns(sk.ScraperKitWarning, match="1 series forget their past"):
+                    assert read().empty
 
         (line,) = doctor("--appendonly", "yes", before=make)
         assert f"`TS.ALTER {series} RETENTION 0`" in line

@@ -278,6 +278,7 @@ class TestASampleThatIsRefusedOrDropped:
         other = [ScrapeRequest(document="00000000000191", fund_pk="1", month_year="01/2021")]
         assert scrape(three_days, other)["outcome"] == "done"
 
+    @pytest.mark.filterwarnings("ignore:1 series forget")
     def test_leaves_a_log_of_what_was_changed_before_it(self, redis, namespace, keys, publisher, reader):
         """The newer days are written, the oldest is refused: the log tells what readers now see."""
         quota = 0.5
