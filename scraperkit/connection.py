@@ -357,7 +357,7 @@ def redis_needed() -> Iterator[None]:
     try:
         yield
     except Demoted as error:
-        raise RedisRefused(f"Redis refused: {error}; connect to its primary") from error
+        raise RedisRefused(f"Redis refused: {error}{way_out_of(error)}") from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnreachable(
             f"Redis went away: {str(error).rstrip('.')}; check that it is running, then try again"

@@ -180,7 +180,7 @@ def __dir__() -> list[str]:
 
 _FULL = "Redis is full: raise its maxmemory, or delete what is no longer needed, then try again"
 _RIGHTS = "connect as a user that may, or extend this one's rights (ACL SETUSER)"
-_REPLICA = "this is a replica: connect to its primary"
+_REPLICA = "connect to the primary of this replica"
 # By the first word of a refusal, or by the class that redis-py makes of it, cutting that word off.
 _WAYS_OUT = {
     "OOM": _FULL,
@@ -189,7 +189,8 @@ _WAYS_OUT = {
     "NoPermissionError": _RIGHTS,
     "READONLY": _REPLICA,
     "ReadOnlyError": _REPLICA,
-    "MASTERDOWN": "this is a replica that has lost its primary: connect to the primary",
+    "Demoted": _REPLICA,
+    "MASTERDOWN": "connect to the primary: this is a replica that has lost it",
     "MISCONF": "free space on the disk of Redis, or correct its save settings, then try again",
     "NOREPLICAS": "bring its replicas back, or lower min-replicas-to-write, then try again",
     "BUSY": "a script hangs there: end it with SCRIPT KILL",
@@ -203,7 +204,7 @@ def way_out_of(refusal: Exception) -> str:
     Examples
     --------
     >>> way_out_of(Exception("READONLY You can't write against a read only replica."))
-    '; this is a replica: connect to its primary'
+    '; connect to the primary of this replica'
     """
     why = str(refusal).rpartition("caused error: ")[2]  # as redis-py says it of a command in a pipeline
     way = _WAYS_OUT.get(type(refusal).__name__) or _WAYS_OUT.get(why.partition(" ")[0])

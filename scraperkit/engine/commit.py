@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 
 from pydantic_core import to_json
 
@@ -14,7 +15,7 @@ from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import Session
 from scraperkit.errors import StoreError
 from scraperkit.lua import scripts
-from scraperkit.models import METRICS, ScrapeRequest, iso_month
+from scraperkit.models import METRICS, Month, ScrapeRequest
 from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, month_words
 
 log = logging.getLogger(__name__)
@@ -79,74 +80,70 @@ class Committer:
         )
 
     async def _store(self, results: Sequence[Result]) -> tuple[list[Result], list[scripts.MonthStored]]:
-        """Replace the months of what is done; return the results, failed where Redis refused, and what became of each.
-
-        Months of one fund go together. If Redis refuses them all, for one is not as it should be, each goes alone.
-        """
-        stored = list(results)
-        months = [scripts.MonthStored()] * len(stored)
-        fetched: dict[int, scripts.MonthFetched] = {}
-        cnpjs: dict[int, str] = {}
-        by_fund: dict[str, list[int]] = {}
-        for place, result in enumerate(stored):
+        """Replace the months of what is done; return the results, failed where Redis refused, and the answers."""
+        stored, months = list(results), [scripts.MonthStored()] * len(results)
+        funds: dict[str, scripts.FundFetched] = {}
+        places: dict[str, list[int]] = {}
+        for place, result in enumerate(results):
             request = result.job.request
-            if result.outcome == "done" and request is not None:
-                try:
-                    fetched[place] = self._month(request, result)
-                    cnpjs[place] = request.document
-                    by_fund.setdefault(request.document, []).append(place)
-                except StoreError as error:
-                    stored[place] = result.failed(error)
-        together = list(by_fund.values())
-        while together:
-            alone: list[list[int]] = []
-            for places, reply in zip(together, await self._replace(results, together, fetched), strict=True):
-                if isinstance(reply, Exception) and len(places) > 1:
-                    alone += [[place] for place in places]
-                    continue
-                for at, place in enumerate(places):
-                    months[place] = reply[at] if not isinstance(reply, Exception) else _refused(fetched[place], reply)
-                    if months[place].refusal:
-                        stored[place] = stored[place].failed(StoreError(f"Redis refused {months[place].refusal}"))
-                        # The next attempt sees to its series again.
-                        self._known_funds.discard(cnpjs[place])
-            together = alone
+            if request is None or result.outcome != "done":
+                continue
+            cnpj = request.document
+            try:
+                month = self._month(request, result)
+            except StoreError as error:
+                stored[place] = result.failed(error)
+                continue
+            if cnpj not in funds:
+                funds[cnpj] = scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, [])
+                places[cnpj] = []
+            funds[cnpj].months.append(month)
+            places[cnpj].append(place)
+        for cnpj, answers in zip(funds, await self._replace(list(funds.values())), strict=True):
+            self._known_funds.add(cnpj)
+            for place, answer in zip(places[cnpj], answers, strict=True):
+                months[place] = answer
+                if answer.refusal:
+                    stored[place] = results[place].failed(StoreError(f"Redis refused {answer.refusal}"))
+                    self._known_funds.discard(cnpj)  # the next attempt sees to its series again
         return stored, months
 
     def _month(self, request: ScrapeRequest, result: Result) -> scripts.MonthFetched:
-        period = request.period
-        first, after = (day_number(month.first_day) * DAY_MS for month in (period, period.shift(1)))
-        return scripts.MonthFetched(
-            iso_month(request.month_year),
-            first,
-            after - 1,
-            f"{result.token:.6f}",
-            month_words(self._keys, request.document, result.quotes),
-        )
+        words = month_words(self._keys, request.document, result.quotes)
+        return scripts.MonthFetched(*_bounds(request.month_year), f"{result.token:.6f}", words)
 
-    async def _replace(
-        self, results: Sequence[Result], together: Sequence[Sequence[int]], fetched: Mapping[int, scripts.MonthFetched]
-    ) -> Sequence[list[scripts.MonthStored] | Exception]:
-        funds = []
-        for places in together:
-            request = results[places[0]].job.request
-            assert request is not None  # noqa: S101
-            cnpj = request.document
-            months = [fetched[place] for place in places]
-            funds.append(scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, months))
+    async def _replace(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:
+        """Replace the months of funds; where Redis refuses those of a fund together, each goes alone."""
+        answers = []
+        for fund, reply in zip(funds, await self._send(funds), strict=True):
+            if isinstance(reply, Exception):
+                alone = await self._send([fund._replace(months=[month]) for month in fund.months])
+                reply = [_answer(month, found) for month, found in zip(fund.months, alone, strict=True)]
+            answers.append(reply)
+        return answers
+
+    async def _send(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored] | Exception]:
+        if not funds:
+            return []
         replies = await scripts.replace_months(
             self._client, self._keys, funds, source=self._source, metrics=METRICS, options=SERIES_OPTIONS
         )
-        for fund, reply in zip(funds, replies, strict=True):
-            if not isinstance(reply, Exception):
-                self._known_funds.add(fund.cnpj)
-            elif is_away(reply):
+        for reply in replies:
+            if isinstance(reply, Exception) and is_away(reply):
                 raise reply
         return replies
 
 
-def _refused(month: scripts.MonthFetched, error: Exception) -> scripts.MonthStored:
-    return scripts.MonthStored(refusal=f"{month.month}: {error}")
+def _answer(month: scripts.MonthFetched, reply: list[scripts.MonthStored] | Exception) -> scripts.MonthStored:
+    return scripts.MonthStored(refusal=f"{month.month}: {reply}") if isinstance(reply, Exception) else reply[0]
+
+
+@lru_cache(maxsize=10_000)
+def _bounds(month_year: str) -> tuple[str, int, int]:
+    """Return a month as ``YYYY-MM``, with its first and last millisecond."""
+    month = Month.parse(month_year)
+    first, after = (day_number(each.first_day) * DAY_MS for each in (month, month.shift(1)))
+    return month.iso, first, after - 1
 
 
 def _events(

@@ -108,9 +108,9 @@ class StreamDelivery:
         if await self._pending.look_for_the_dead():
             await self.nudge()
 
-    async def take_over(self, room: int, held: Collection[str], idle: float) -> list[Job]:
+    async def take_expired(self, room: int, held: Collection[str], idle: float) -> list[Job]:
         """Take entries that another consumer, dead or alive, has let lie for `idle` seconds."""
-        return await self._pending.of_others(room, held, idle)
+        return await self._pending.expired(room, held, idle)
 
     async def _recover(self, room: int, held: Collection[str]) -> list[Job]:
         """After a lost connection: entries whose reply was lost; they did not end a worker."""
@@ -375,7 +375,7 @@ class PendingRecovery:
             log.info("took over %d jobs of dead workers", len(others))
         return [self._job(entry_id, fields, chosen[entry_id] + 1) for entry_id, fields in taken if fields]
 
-    async def of_others(self, room: int, held: Collection[str], idle: float) -> list[Job]:
+    async def expired(self, room: int, held: Collection[str], idle: float) -> list[Job]:
         """Take over what has been idle with others for `idle` seconds, as far as there is room.
 
         A living worker's lease, which is on its card, may be longer than this one's.

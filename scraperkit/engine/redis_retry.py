@@ -35,7 +35,7 @@ _NOT_NOW = ("OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "MASTERDOWN", "U
 # Seconds given to what should take none, such as closing a connection.
 FAREWELL = 5.0
 _FIRST_PAUSE = 0.05
-_LONGEST_PAUSE = 2.0
+LONGEST_PAUSE = 2.0
 
 
 def is_away(error: object) -> bool:
@@ -53,6 +53,8 @@ class RedisRetry:
     ----------
     on_demoted : callable, optional
         Awaited whenever the server has turned out to be a replica.
+    longest_pause : float
+        Seconds between two tries at most.
 
     Attributes
     ----------
@@ -62,8 +64,11 @@ class RedisRetry:
         When the current outage began, in seconds since 1970.
     """
 
-    def __init__(self, on_demoted: Callable[[], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self, on_demoted: Callable[[], Awaitable[None]] | None = None, longest_pause: float = LONGEST_PAUSE
+    ) -> None:
         self._on_demoted = on_demoted
+        self._longest_pause = longest_pause
         self.outages = 0
         self.away_since: float | None = None
         self._gives_up_at: float | None = None
@@ -87,7 +92,7 @@ class RedisRetry:
                 if self._gives_up_at is not None and time.monotonic() + pause > self._gives_up_at:
                     raise
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                pause = min(pause * 2, self._longest_pause)
             else:
                 self._answered()
                 return reply

@@ -19,7 +19,17 @@ from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
 from scraperkit.engine.jobs import Job, Result
 from scraperkit.engine.levers import Crashed, Levers, Pause
-from scraperkit.engine.redis_retry import AWAY, FAREWELL, RedisRetry, all_of, end, first_error, is_away, within
+from scraperkit.engine.redis_retry import (
+    AWAY,
+    FAREWELL,
+    LONGEST_PAUSE,
+    RedisRetry,
+    all_of,
+    end,
+    first_error,
+    is_away,
+    within,
+)
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, WorkerError, way_out_of
@@ -142,20 +152,14 @@ class Worker:
         try:
             await self._enter()
             self._share_politeness()
-        except Demoted as error:
-            await self._client.aclose()
-            raise RedisRefused(f"the worker could not start: {error}; connect to its primary") from error
-        except AWAY as error:
-            await self._client.aclose()
-            raise RedisUnreachable(
-                f"the worker could not start because Redis does not answer: {str(error).rstrip('.')}"
-            ) from error
         except BaseException as error:
             await self._client.aclose()
+            if isinstance(error, AWAY) and not isinstance(error, Demoted):
+                why = str(error).rstrip(".")
+                raise RedisUnreachable(f"the worker could not start because Redis does not answer: {why}") from error
             if isinstance(error, redis_py.RedisError):
-                raise RedisRefused(
-                    f"the worker could not start: {str(error).rstrip('.')}{way_out_of(error)}"
-                ) from error
+                why = f"{str(error).rstrip('.')}{way_out_of(error)}"
+                raise RedisRefused(f"the worker could not start: {why}") from error
             raise
         log.info("%s is listening (%s, %d threads)", self.name, self.delivery, self.settings.threads)
 
@@ -318,7 +322,8 @@ class WorkerLoop:
 
     def __init__(self, session: Session, source: Source, levers: Levers, outcomes: Counter[str]) -> None:
         settings = session.settings
-        self.retry = RedisRetry(self._leave_replica)
+        # A full Redis refuses heartbeats, but each try prolongs the last one.
+        self.retry = RedisRetry(self._leave_replica, min(LONGEST_PAUSE, settings.heartbeat))
         self._client = session.client
         self._left_replica_at = -_TOLD_TOGETHER
         self._settings = settings
@@ -531,7 +536,7 @@ class WorkerLoop:
             await stream.look_for_the_dead()
         room = self._room(stream.name)
         if room > 0 and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
-            self._take(await stream.take_over(room, self._keys(stream.name), self._settings.lease))
+            self._take(await stream.take_expired(room, self._keys(stream.name), self._settings.lease))
             await self._housekeeping.forget_the_dead()
             self._taken_over_at = time.monotonic()
 

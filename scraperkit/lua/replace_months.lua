@@ -11,7 +11,8 @@ local card, months, changes = key(), key(), key()
 local series = keys(#given.metrics)
 local names = {}
 for _, month in ipairs(given.months) do names[#names + 1] = month.month end
-local records = redis.call('HMGET', months, unpack(names))
+local records = {} -- a month may come twice: the second meets what the first has left
+for i, text in ipairs(redis.call('HMGET', months, unpack(names))) do records[names[i]] = text end
 local found = redis.call('EXISTS', unpack(series))
 local next_word = 2
 
@@ -26,48 +27,49 @@ local function create_series()
   found = #series
 end
 
--- What is stored of a month: for each series its values as text, by time, and whether there is any; or a refusal.
+-- What is stored of a month: for each series its values as text, by time; whether there is any; and a refusal to tell.
 local function stored(month)
-  local values, any = {}, false
+  local values, is_any = {}, false
   for _, name in ipairs(series) do
     values[name] = {}
     if found == #series or redis.call('EXISTS', name) == 1 then
       local samples = redis.pcall('TS.RANGE', name, month.first, month.last)
-      if samples.err then return nil, {'refused', name, month.first, samples.err} end
+      if samples.err then return nil, nil, {'refused', name, month.first, samples.err} end
       for _, sample in ipairs(samples) do
         values[name][sample[1]] = sample[2].ok
-        any = true
+        is_any = true
       end
     end
   end
-  return values, any
+  return values, is_any
 end
 
--- The words of what is new or differs from `old`, from which all that a fetch brought is taken away.
+-- The words of what is new or differs from `old`, from which all that a fetch brought is taken away; and the old value
+-- of each of these samples that has one.
 local function differing(first, last, old)
-  local words, before = {}, {}
+  local words, replaced = {}, {}
   for at = first, last, 3 do
     local name, time, value = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
     local was = old[name][time]
     old[name][time] = nil
     if not was or tonumber(was) ~= tonumber(value) then
       for word = at, at + 2 do words[#words + 1] = ARGV[word] end
-      before[#words / 3] = was
+      replaced[#words / 3] = was
     end
   end
-  return words, before
+  return words, replaced
 end
 
 -- Write samples; returns which was refused first and why, and adds to `log` what was changed.
-local function write(words, before, log)
+local function write(words, replaced, log)
   if #words == 0 then return end
   local refused, why
   for i, reply in ipairs(redis.call('TS.MADD', unpack(words))) do
     local name, time, value = words[3 * i - 2], words[3 * i - 1], words[3 * i]
     if reply ~= tonumber(time) then
       refused, why = refused or i, why or (type(reply) == 'table' and reply.err or 'it was dropped')
-    elseif before[i] then
-      log[#log + 1] = {tonumber(time), name, before[i], value}
+    elseif replaced[i] then
+      log[#log + 1] = {tonumber(time), name, replaced[i], value}
     end
   end
   return refused, why
@@ -85,20 +87,20 @@ local function withdraw(old, log)
   return count
 end
 
-local function replace(month, record, first, last)
-  local seconds, before = redis.call('TIME')[1], read_record(record)
-  if before.fetched_at and tonumber(before.fetched_at) > tonumber(month.fetched_at) then return {'older'} end
-  if before.fetched_at == month.fetched_at and before.digest == month.digest then
-    return {'stored', tonumber(before.changed), tonumber(before.withdrawn)}
+local function replace(month, first, last)
+  local seconds, known = redis.call('TIME')[1], read_record(records[month.month])
+  if known.fetched_at and tonumber(known.fetched_at) > tonumber(month.fetched_at) then return {'older'} end
+  if known.fetched_at == month.fetched_at and known.digest == month.digest then
+    return {'stored', tonumber(known.changed), tonumber(known.withdrawn)}
   end
   local log, withdrawn = {}, 0
   if found > 0 or last > first then
     if found < #series and last > first then create_series() end
-    local old, any = stored(month)
-    if not old then return any end
-    local words, was = {}, {}
-    if any then words, was = differing(first, last, old) else words = {unpack(ARGV, first, last)} end
-    local refused, why = write(words, was, log)
+    local old, is_any, refusal = stored(month)
+    if refusal then return refusal end
+    local words, replaced = {}, {}
+    if is_any then words, replaced = differing(first, last, old) else words = {unpack(ARGV, first, last)} end
+    local refused, why = write(words, replaced, log)
     if not refused then withdrawn = withdraw(old, log) end
     if #log > 0 then
       redis.call('XADD', changes, 'MAXLEN', '~', given.changes_kept, '*', 'month', month.month, 'source', given.source,
@@ -106,8 +108,8 @@ local function replace(month, record, first, last)
     end
     if refused then return {'refused', words[3 * refused - 2], words[3 * refused - 1], why} end
   end
-  redis.call('HSET', months, month.month,
-    record_text(seconds, month.fetched_at, given.source, month.digest, #log - withdrawn, withdrawn))
+  records[month.month] = record_text(seconds, month.fetched_at, given.source, month.digest, #log - withdrawn, withdrawn)
+  redis.call('HSET', months, month.month, records[month.month])
   return {'stored', #log - withdrawn, withdrawn}
 end
 
@@ -121,7 +123,7 @@ end
 local answers = {}
 for i, month in ipairs(given.months) do
   local last = next_word + 3 * month.samples - 1
-  answers[i] = replace(month, records[i], next_word, last)
+  answers[i] = replace(month, next_word, last)
   next_word = last + 1
 end
 return answers

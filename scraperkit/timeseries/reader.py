@@ -198,7 +198,7 @@ class TimeSeriesReader:
             warnings.warn(told, ScraperKitWarning, stacklevel=3)
 
     def months(self, cnpjs: Funds | None = None) -> pd.DataFrame:
-        """Return which months workers have fetched, when, and from which source: a month is its who wrote it last.
+        """Return which months workers have fetched, when, and from which source: the one that wrote a month last.
 
         Returns
         -------

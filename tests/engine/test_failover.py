@@ -111,6 +111,6 @@ def test_a_monitor_says_that_commands_are_missing(pair):
 
 def test_a_writer_at_a_replica_for_good_is_told(pair):
     _, second, _ = pair
-    with pytest.raises(RedisRefused, match="a replica, which takes no writes; connect to its primary"):
+    with pytest.raises(RedisRefused, match="a replica, which takes no writes; connect to the primary"):
         Publisher(second, namespace=NAMESPACE).publish(months(1))
     assert TimeSeriesReader(second, NAMESPACE).funds().empty, "reading from one is fine"

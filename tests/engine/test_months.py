@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import itertools
 import threading
@@ -13,15 +14,18 @@ from support.fakes import FUND, FakeSite, months
 from support.servers import redis_server
 
 from scraperkit.config import Settings
-from scraperkit.connection import connect, sibling
+from scraperkit.connection import async_client, connect, sibling
 from scraperkit.engine import registry
+from scraperkit.lua import scripts
 from scraperkit.models import METRICS, DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.commands import SERIES_OPTIONS, month_words
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
 
 JANUARY = months(1)
+JANUARY_BOUNDS = (1_609_459_200_000, 1_612_137_599_999)
 
 
 def three_days(request: ScrapeRequest) -> list[DailyQuote]:
@@ -169,6 +173,25 @@ class TestTheNewestFetchWins:
                 old.wait(60)
         assert reader.prices(FUND)[FUND.cnpj].tolist() == [99.0] * 3
         assert reader.changes(FUND).empty
+
+    def test_though_both_are_stored_by_one_call(self, redis, keys):
+        """Two batches may ask for one month at once, and end together."""
+
+        def fetched(token: str, quota: float) -> scripts.MonthFetched:
+            words = month_words(keys, FUND.cnpj, [DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=quota)])
+            return scripts.MonthFetched("2021-01", *JANUARY_BOUNDS, token, words)
+
+        fund = scripts.FundFetched(FUND.cnpj, FUND.pk, False, [fetched("5.000000", 5.5), fetched("4.000000", 4.5)])
+
+        async def replace() -> list:
+            async with async_client(redis) as client:
+                return await scripts.replace_months(
+                    client, keys, [fund], source="pages", metrics=METRICS, options=SERIES_OPTIONS
+                )
+
+        assert asyncio.run(replace()) == [[scripts.MonthStored(), scripts.MonthStored()]]
+        assert redis.execute_command("TS.GET", keys.series(FUND.cnpj, "quota"))[1] == 5.5
+        assert not redis.exists(keys.changes(FUND.cnpj))
 
     def test_by_the_clock_of_redis_whatever_the_machine_says(self, redis, namespace, publisher, reader, monkeypatch):
         """A worker whose clock is an hour fast does not keep all others from the month."""

@@ -98,7 +98,7 @@ def test_that_knows_no_role_is_as_good_as_any(tmp_path, monkeypatch):
 def test_a_worker_that_starts_at_a_replica_is_told(tmp_path):
     with redis_server(tmp_path, "--port", "0"), connect(f"unix://{tmp_path}/ready.sock") as redis:
         redis.replicaof("127.0.0.1", "1")
-        with pytest.raises(RedisRefused, match="could not start: the server is a replica.*; connect to its primary"):
+        with pytest.raises(RedisRefused, match="could not start: the server is a replica.*; connect to the primary"):
             Subscriber(redis, FakeSite(), namespace=NAMESPACE).start()
 
 

@@ -37,16 +37,6 @@ A, B, C = "18993924000100", "12ABC34501DE35", "00000000000191"
 
 
 @pytest.fixture
-def store(redis, namespace) -> SeriesStore:
-    return SeriesStore(redis, namespace)
-
-
-@pytest.fixture
-def reader(redis, namespace) -> TimeSeriesReader:
-    return TimeSeriesReader(redis, namespace)
-
-
-@pytest.fixture
 def proxy(redis_url):
     with Proxy(redis_url) as running:
         yield running

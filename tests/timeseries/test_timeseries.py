@@ -43,16 +43,6 @@ def made_up_cnpj(stem: str) -> str:
     return stem + stdnum_cnpj.calc_check_digits(stem)
 
 
-@pytest.fixture
-def store(redis, namespace) -> SeriesStore:
-    return SeriesStore(redis, namespace)
-
-
-@pytest.fixture
-def reader(redis, namespace) -> TimeSeriesReader:
-    return TimeSeriesReader(redis, namespace)
-
-
 def quote(cnpj: str, date: str, quota: float | None = 1.5, **others) -> DailyQuote:
     return DailyQuote(cnpj, dt.date.fromisoformat(date), quota, **others)
 

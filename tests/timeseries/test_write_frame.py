@@ -27,16 +27,6 @@ from scraperkit.timeseries.store import SeriesStore
 A, B = "18993924000100", "12ABC34501DE35"
 
 
-@pytest.fixture
-def store(redis, namespace) -> SeriesStore:
-    return SeriesStore(redis, namespace)
-
-
-@pytest.fixture
-def reader(redis, namespace) -> TimeSeriesReader:
-    return TimeSeriesReader(redis, namespace)
-
-
 def frame(rows: list[tuple], *metrics: str) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["cnpj", "date", *metrics])
     return table.assign(date=pd.to_datetime(table["date"]))
