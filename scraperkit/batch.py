@@ -25,7 +25,7 @@ from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
-from scraperkit.lua.scripts import COUNTERS
+from scraperkit.lua.state import COUNTERS
 from scraperkit.models import END_OF_TIME, Month
 from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 

@@ -20,6 +20,7 @@ from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
+from scraperkit.lua.state import MonthRecord, label
 from scraperkit.models import Fund, Month, ScrapeRequest, iso_month
 from scraperkit.timeseries.commands import Command, card_command, first_card_commands
 from scraperkit.timeseries.link import batched
@@ -134,7 +135,7 @@ class Publisher(NotebookRepr):
         return [
             request
             for request, text in zip(requests, stored, strict=True)
-            if not scripts.MonthRecord.read(text or "").stored_at >= _over_at(request.period)
+            if not MonthRecord.read(text or "").stored_at >= _over_at(request.period)
         ]
 
     def _save_cards(self, requests: Iterable[ScrapeRequest]) -> None:
@@ -210,7 +211,7 @@ def _unique(requests: Iterable[ScrapeRequest]) -> list[ScrapeRequest]:
 def _outgoing(request: ScrapeRequest, batch_id: str, now: float, *, fresh: bool) -> scripts.Outgoing:
     message_id = str(uuid.uuid4()) if fresh else request.message_id
     text = request.to_json(message_id=message_id, batch_id=batch_id, published_at=now)
-    return scripts.Outgoing(message_id, scripts.label(request.document, request.month_year), text)
+    return scripts.Outgoing(message_id, label(request.document, request.month_year), text)
 
 
 def batch_id_of(requests: Iterable[ScrapeRequest], today: dt.date) -> uuid.UUID:

@@ -15,6 +15,7 @@ from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import Session
 from scraperkit.errors import StoreError
 from scraperkit.lua import scripts
+from scraperkit.lua.state import label
 from scraperkit.models import METRICS, Month, ScrapeRequest
 from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, month_words
 
@@ -71,7 +72,7 @@ class Committer:
             "" if job.entry_id else self._keys.claim(job.message_id),
             job.message_id,
             self._keys.batch(request.batch_id) if request and request.batch_id else "",
-            scripts.label(request.document, request.month_year) if request else "- -",
+            label(request.document, request.month_year) if request else "- -",
             outcome,
             error,
             "" if is_over else job.raw,

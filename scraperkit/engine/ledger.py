@@ -12,7 +12,7 @@ from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BadMessage
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
-from scraperkit.lua.scripts import BATCH_FIELDS, Claim, MessageState
+from scraperkit.lua.state import BATCH_FIELDS, Claim, MessageState
 from scraperkit.models import ScrapeRequest
 from scraperkit.timeseries.link import batched
 

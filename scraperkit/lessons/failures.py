@@ -15,7 +15,7 @@ from scraperkit.engine.hosting import WorkerProcess
 from scraperkit.lessons.answers import unfinished
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.lessons.own_redis import own_redis
-from scraperkit.lua.scripts import Claim
+from scraperkit.lua.state import Claim
 from scraperkit.models import Month
 
 if TYPE_CHECKING:

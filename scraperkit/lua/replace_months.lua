@@ -5,16 +5,18 @@
 -- of TS.MADD, follow each other in ARGV[2] and after. What is stored already is not written again, so an equal month
 -- costs no write. What differed is logged; a day that is new is not.
 --
--- Returns for each month {'stored', samples changed, samples withdrawn}, {'older'}, or {'refused', series, time, why}
--- for the first sample that was refused.
+-- Returns of each month of which there is something to tell {its number, samples changed, samples withdrawn}, or
+-- {its number, 'refused', series, time, why} for the first sample that was refused.
 local card, months, changes = key(), key(), key()
-local series = keys(#given.metrics)
+local series = keys(#KEYS - 3)
 local names = {}
 for _, month in ipairs(given.months) do names[#names + 1] = month.month end
 local records = {} -- a month may come twice: the second meets what the first has left
 for i, text in ipairs(redis.call('HMGET', months, unpack(names))) do records[names[i]] = text end
 local found = redis.call('EXISTS', unpack(series))
+local seconds = redis.call('TIME')[1]
 local next_word = 2
+local told, noted = {}, {}
 
 local function create_series()
   for i, name in ipairs(series) do
@@ -87,17 +89,17 @@ local function withdraw(old, log)
   return count
 end
 
-local function replace(month, first, last)
-  local seconds, known = redis.call('TIME')[1], read_record(records[month.month])
-  if known.fetched_at and tonumber(known.fetched_at) > tonumber(month.fetched_at) then return {'older'} end
+local function replace(i, month, first, last)
+  local known = read_record(records[month.month])
+  if known.fetched_at and tonumber(known.fetched_at) > tonumber(month.fetched_at) then return end
   if known.fetched_at == month.fetched_at and known.digest == month.digest then
-    return {'stored', tonumber(known.changed), tonumber(known.withdrawn)}
+    return {i, tonumber(known.changed), tonumber(known.withdrawn)}
   end
   local log, withdrawn = {}, 0
   if found > 0 or last > first then
     if found < #series and last > first then create_series() end
     local old, is_any, refusal = stored(month)
-    if refusal then return refusal end
+    if refusal then return {i, unpack(refusal)} end
     local words, replaced = {}, {}
     if is_any then words, replaced = differing(first, last, old) else words = {unpack(ARGV, first, last)} end
     local refused, why = write(words, replaced, log)
@@ -106,11 +108,15 @@ local function replace(month, first, last)
       redis.call('XADD', changes, 'MAXLEN', '~', given.changes_kept, '*', 'month', month.month, 'source', given.source,
         'changes', cjson.encode(log))
     end
-    if refused then return {'refused', words[3 * refused - 2], words[3 * refused - 1], why} end
+    if refused then return {i, 'refused', words[3 * refused - 2], words[3 * refused - 1], why} end
   end
   records[month.month] = record_text(seconds, month.fetched_at, given.source, month.digest, #log - withdrawn, withdrawn)
-  redis.call('HSET', months, month.month, records[month.month])
-  return {'stored', #log - withdrawn, withdrawn}
+  if #log > 0 then
+    redis.call('HSET', months, month.month, records[month.month])
+    return {i, #log - withdrawn, withdrawn}
+  end
+  noted[#noted + 1] = month.month
+  noted[#noted + 1] = records[month.month]
 end
 
 if not given.is_known then
@@ -118,12 +124,14 @@ if not given.is_known then
   redis.call('HSETNX', card, 'cnpj', given.cnpj)
   redis.call('HSETNX', card, 'pk', given.pk)
   -- Series that somebody made otherwise would lose samples without a word.
-  for _, name in ipairs(series) do redis.pcall('TS.ALTER', name, unpack(given.options)) end
+  if found > 0 then
+    for _, name in ipairs(series) do redis.pcall('TS.ALTER', name, unpack(given.options)) end
+  end
 end
-local answers = {}
 for i, month in ipairs(given.months) do
   local last = next_word + 3 * month.samples - 1
-  answers[i] = replace(month, next_word, last)
+  told[#told + 1] = replace(i, month, next_word, last)
   next_word = last + 1
 end
-return answers
+if #noted > 0 then redis.call('HSET', months, unpack(noted)) end
+return told

@@ -1,4 +1,4 @@
-"""One typed function for each script, and the grammar of what the scripts write into a batch and a claim.
+"""One typed function for each script.
 
 A function's signature is the contract of its script; its keys are in the script's order.
 """
@@ -20,121 +20,6 @@ from pydantic_core import to_json
 from redis.exceptions import NoScriptError
 
 from scraperkit.keys import DeliveryName, Keys
-
-# What else is in the hash of a batch; every other field is the id of a message.
-COUNTERS = ("published", "done", "failed", "lost", "cancelled")
-BATCH_FIELDS = frozenset({*COUNTERS, "delivery", "published_at", "claim_ms"})
-
-
-class MessageState(NamedTuple):
-    """What a batch knows of one message.
-
-    Attributes
-    ----------
-    state : str
-        pending, running, done, failed, lost or cancelled.
-    cnpj, month : str
-        What the message is about; the month as ``MM/YYYY``.
-    why : str
-        Why it failed or was lost.
-    """
-
-    state: str
-    cnpj: str
-    month: str
-    why: str
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """Read a field of a batch's hash.
-
-        Examples
-        --------
-        >>> MessageState.read("failed 18993924000100 12/2022 OSError: reset by peer")
-        MessageState(state='failed', cnpj='18993924000100', month='12/2022', why='OSError: reset by peer')
-        """
-        return cls(*[*text.split(" ", 3), "", "", ""][:4])
-
-
-class Claim(NamedTuple):
-    """The mark by which one worker does a Pub/Sub message.
-
-    Attributes
-    ----------
-    instance : str
-        The life of a worker that holds it; empty if the message is finished.
-    lease, silence : float
-        Seconds that the claim lasts without a renewal, and seconds without a heartbeat after which its holder counts
-        as dead; both as the holder was set.
-    batch : str
-        The key of the batch that the message is finished for.
-    """
-
-    instance: str = ""
-    lease: float = 0.0
-    silence: float = 0.0
-    batch: str = ""
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """Read the value of a claim.
-
-        Examples
-        --------
-        >>> Claim.read("held anna/1f2e3d4c 60000 6000")
-        Claim(instance='anna/1f2e3d4c', lease=60.0, silence=6.0, batch='')
-        >>> Claim.read("finished lesson:batch:7")
-        Claim(instance='', lease=0.0, silence=0.0, batch='lesson:batch:7')
-        """
-        word, _, rest = text.partition(" ")
-        if word == "finished":
-            return cls(batch=rest)
-        held = rest.split(" ")
-        if word != "held" or len(held) != 3 or not (held[1] + held[2]).isdecimal():
-            return cls(text)  # of another version: its holder's until the lease is over
-        return cls(held[0], int(held[1]) / 1000, int(held[2]) / 1000)
-
-
-class MonthRecord(NamedTuple):
-    """What is known of a month of a fund that was fetched.
-
-    Attributes
-    ----------
-    stored_at, fetched_at : float
-        When it was last stored, and when the fetch of that began; in seconds by the clock of Redis.
-    source : str
-        Who said so.
-    digest : str
-        A hash of what was fetched.
-    """
-
-    stored_at: float = math.nan
-    fetched_at: float = math.nan
-    source: str = ""
-    digest: str = ""
-
-    @classmethod
-    def read(cls, text: str) -> Self:
-        """Read a field of the hash of a fund's months.
-
-        Examples
-        --------
-        >>> MonthRecord.read("1700000003 1700000001.250000 cvm_pages 8ab2c3d4e5f60718 0 0")
-        MonthRecord(stored_at=1700000003.0, fetched_at=1700000001.25, source='cvm_pages', digest='8ab2c3d4e5f60718')
-        >>> MonthRecord.read("1700000003").source  # as version 1 wrote it
-        ''
-        """
-        stored_at, *rest = text.split(" ")
-        try:
-            return cls(float(stored_at), float(rest[0]), *rest[1:3]) if len(rest) == 5 else cls(float(stored_at))
-        except ValueError:
-            return cls()  # somebody else wrote it: nothing is known
-
-
-def label(cnpj: str, month: str) -> str:
-    """Return what a message is about, as it stands in its state."""
-    return f"{cnpj} {month}"
-
 
 Action = Literal["ask", "pause", "failed", "succeeded"]
 Waiting = DeliveryName | Literal["retries"]
@@ -300,9 +185,14 @@ class MonthFetched(NamedTuple):
 
     def given(self) -> dict[str, Any]:
         """Return what the script is given of it, besides the words."""
-        digest = hashlib.blake2b(b" ".join(self.words), digest_size=8).hexdigest()
-        named = {"month": self.month, "first": self.first, "last": self.last, "fetched_at": self.fetched_at}
-        return named | {"digest": digest, "samples": len(self.words) // 3}
+        return {
+            "month": self.month,
+            "first": self.first,
+            "last": self.last,
+            "fetched_at": self.fetched_at,
+            "digest": hashlib.blake2b(b" ".join(self.words), digest_size=8).hexdigest(),
+            "samples": len(self.words) // 3,
+        }
 
 
 class MonthStored(NamedTuple):
@@ -322,11 +212,14 @@ class MonthStored(NamedTuple):
 
     @classmethod
     def read(cls, answer: Sequence[Any]) -> Self:
-        """Read what ``replace_months.lua`` says of a month."""
+        """Read what ``replace_months.lua`` tells of a month."""
         if answer[0] == "refused":
             day = dt.datetime.fromtimestamp(int(answer[2]) / 1000, dt.UTC).date()
             return cls(refusal=f"{answer[1]} on {day}: {answer[3]}")
-        return cls(*answer[1:])
+        return cls(*answer)
+
+
+_NOTHING_TO_TELL = MonthStored()
 
 
 class FundFetched(NamedTuple):
@@ -356,17 +249,31 @@ async def replace_months(
     metrics, options : sequence
         The series of a fund, and what a series is created with.
     """
-    given = {"namespace": keys.namespace, "source": source, "metrics": metrics, "options": options}
+    given = {"source": source, "changes_kept": _CHANGES_KEPT}
+    to_create = {"namespace": keys.namespace, "metrics": metrics, "options": options}
     calls = []
     for fund in funds:
         own = [keys.fund(fund.cnpj), keys.months(fund.cnpj), keys.changes(fund.cnpj)]
-        about = {"cnpj": fund.cnpj, "pk": fund.pk, "is_known": fund.is_known, "changes_kept": _CHANGES_KEPT}
+        about = {"cnpj": fund.cnpj, "pk": fund.pk, "is_known": fund.is_known}
         months = [month.given() for month in fund.months]
-        words = chain.from_iterable(month.words for month in fund.months)
+        words = list(chain.from_iterable(month.words for month in fund.months))
+        if words or not fund.is_known:
+            about |= to_create
         series = [keys.series(fund.cnpj, metric) for metric in metrics]
         calls.append(_words("replace_months", [*own, *series], given | about | {"months": months}, *words))
     replies = await _run_together(client, ["replace_months"], calls)
-    return [reply if isinstance(reply, Exception) else list(map(MonthStored.read, reply)) for reply in replies]
+    return [
+        reply if isinstance(reply, Exception) else _all_stored(len(fund.months), reply)
+        for fund, reply in zip(funds, replies, strict=True)
+    ]
+
+
+def _all_stored(months: int, told: Sequence[Sequence[Any]]) -> list[MonthStored]:
+    """Return what became of so many months: nothing to tell, unless the script tells it."""
+    found = [_NOTHING_TO_TELL] * months
+    for number, *answer in told:
+        found[number - 1] = MonthStored.read(answer)
+    return found
 
 
 class Settlement(NamedTuple):

@@ -1,4 +1,4 @@
--- The grammar of three values, which scripts.py reads as well:
+-- The grammar of three values, which state.py reads as well:
 --   a message, in the hash of its batch   <state> <cnpj> <MM/YYYY>[ <why>], the label being cnpj and month
 --   the claim on a Pub/Sub message        held <instance> <lease in ms> <silence in ms>, or: finished <batch's key>
 --   a month, in the hash of its fund's      <stored at, s> <fetched at, s> <source> <digest> <changed> <withdrawn>

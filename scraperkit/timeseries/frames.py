@@ -13,7 +13,7 @@ import pandas as pd
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
-from scraperkit.lua.scripts import MonthRecord
+from scraperkit.lua.state import MonthRecord
 from scraperkit.models import COLUMNS, METRICS, Fund, Month
 from scraperkit.timeseries.commands import DAY_MS, day_number
 from scraperkit.timeseries.rows import Change, StoredFund

@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import StoreError, UnknownFund, way_out_of
 from scraperkit.keys import Keys
-from scraperkit.lua.scripts import MonthRecord
+from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS
 from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, Command, day_number, for_funds, pack
 from scraperkit.timeseries.link import Link, Request, bare_replies, batched, keys_of

@@ -19,7 +19,7 @@ from scraperkit.deadletters import DeadLetters
 from scraperkit.errors import MonthNotOffered
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
-from scraperkit.lua.scripts import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
+from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 
