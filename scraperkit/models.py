@@ -128,6 +128,7 @@ class Column(NamedTuple):
 
 COLUMNS: dict[str, Column] = {
     "cnpj": Column("str", "", "the fund, 14 characters"),
+    "subclass": Column("str", "", "the subclass, if the figures are those of one; otherwise empty"),
     "date": Column("datetime64[ms]", "day", "the day of the figures"),
     "quota": Column("float64", "R$", "price of one quota (cota)"),
     "net_worth": Column("float64", "R$", "net worth of the fund (patrimônio líquido)"),
@@ -384,6 +385,12 @@ class DailyQuote:
     inflow: float | None = None
     outflow: float | None = None
     portfolio: float | None = None
+    subclass: str = ""
+
+    @property
+    def series(self) -> str:
+        """What the figures belong to: ``CNPJ``, or ``CNPJ:SUBCLASS``."""
+        return f"{self.cnpj}:{self.subclass}" if self.subclass else self.cnpj
 
     def metrics(self) -> Iterator[tuple[str, float]]:
         """Yield name and value of each metric that the page showed."""

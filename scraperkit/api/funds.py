@@ -142,8 +142,8 @@ def _known_card(rows: RowReader, document: str) -> FundCard:
 
 def _card(fund: StoredFund) -> FundCard:
     return FundCard(
-        document=fund.cnpj,
-        formatted=format_cnpj(fund.cnpj),
+        document=fund.series,
+        formatted=format_cnpj(fund.series),
         name=fund.card.get("name", ""),
         pk=fund.card.get("pk", ""),
         status=fund.card.get("status", ""),

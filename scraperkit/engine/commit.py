@@ -110,7 +110,7 @@ class Committer:
         return stored, months
 
     def _month(self, request: ScrapeRequest, result: Result) -> scripts.MonthFetched:
-        words = month_words(self._keys, request.document, result.quotes)
+        words = month_words(self._keys, result.quotes)
         return scripts.MonthFetched(*_bounds(request.month_year), f"{result.token:.6f}", words)
 
     async def _replace(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:

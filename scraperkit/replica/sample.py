@@ -122,7 +122,7 @@ def load_sample() -> Sample:
     Examples
     --------
     >>> load_sample().quotes.query("cnpj == '18993924000100'").shape
-    (751, 8)
+    (751, 9)
     """
     package = resources.files("scraperkit")
     tree = Path(__file__).resolve().parents[2] / "data" / "sample"

@@ -11,6 +11,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from bs4 import Tag
 
@@ -388,7 +389,7 @@ def _date(day: str, month: str, url: str) -> dt.date:
 
 
 def _quote(cnpj: str, date: dt.date, figures: dict[str, str], url: str) -> DailyQuote:
-    values: dict[str, float] = {}
+    values: dict[str, Any] = {}
     holders = None
     for metric, text in figures.items():
         if not text:

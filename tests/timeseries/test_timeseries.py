@@ -25,9 +25,9 @@ from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import (
     add_commands,
     check_replies,
-    create_commands,
+    create_all,
     first_card_commands,
-    refused_funds,
+    refused_series,
     sample_count,
     unpack,
 )
@@ -60,16 +60,17 @@ quotes_of_any_kind = st.builds(
     inflow=values,
     outflow=values,
     portfolio=values,
+    subclass=st.sampled_from(["", "", "A1", "B2", "Z2HFZ1734468953"]),
 )
 
 
 def expected(quotes: list[DailyQuote]) -> pd.DataFrame:
     """The tidy frame that these quotes make, cell by cell: later ones win, and None wins over nothing."""
-    cells: dict[tuple[str, dt.date], dict[str, float]] = {}
+    cells: dict[tuple[str, str, dt.date], dict[str, float]] = {}
     for one in quotes:
         for metric, value in one.metrics():
-            cells.setdefault((one.cnpj, one.date), {})[metric] = value
-    rows = [{"cnpj": cnpj, "date": date, **found} for (cnpj, date), found in sorted(cells.items())]
+            cells.setdefault((one.cnpj, one.subclass, one.date), {})[metric] = value
+    rows = [{"cnpj": row[0], "subclass": row[1], "date": row[2], **found} for row, found in sorted(cells.items())]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     days = np.array(frame["date"].to_list(), dtype="datetime64[ms]")
     return frame.assign(date=days).astype({name: column.dtype for name, column in COLUMNS.items()})
@@ -89,8 +90,9 @@ def test_any_quotes_come_back_equal(store, reader, months):
     pd.testing.assert_frame_equal(tidy, expected(written), check_exact=True)
     for metric, frame in wide.items():
         cells = tidy.dropna(subset=metric).astype({metric: "float64"})
-        pivoted = cells.pivot(index="date", columns="cnpj", values=metric)
-        assert frame.columns.tolist() == sorted({one.cnpj for one in written if any(one.metrics())})
+        names = cells["cnpj"].where(cells["subclass"] == "", cells["cnpj"] + ":" + cells["subclass"])
+        pivoted = cells.assign(series=names).pivot(index="date", columns="series", values=metric)
+        assert frame.columns.tolist() == sorted({one.series for one in written if any(one.metrics())})
         present = frame.dropna(axis="columns", how="all")
         assert np.array_equal(present.to_numpy(), pivoted.to_numpy().reshape(present.shape), equal_nan=True)
         assert present.index.tolist() == pivoted.index.tolist()
@@ -207,20 +209,20 @@ def test_a_refused_sample_is_named_with_its_day_and_the_others_are_counted(store
 def test_a_command_refused_as_a_whole_is_named():
     commands = add_commands(KEYS, [quote(A, "2022-01-03")])
     refusal = redis_py.ResponseError("OOM command not allowed")
-    for check in (refused_funds, check_replies):
+    for check in (refused_series, check_replies):
         with pytest.raises(StoreError, match=r"TS.MADD lesson:\{18993924000100\}:quota on 2022-01-03: OOM"):
             check(commands, [refusal])
 
 
 def test_a_series_that_cannot_be_created_is_named_unless_it_is_there():
-    creates = create_commands(KEYS, A)[:1]
+    creates = create_all(KEYS, [A])[:1]
     check_replies(creates, [redis_py.ResponseError("TSDB: key already exists")])
     with pytest.raises(StoreError, match=r"TS.CREATE lesson:\{18993924000100\}:quota: NOPERM"):
         check_replies(creates, [redis_py.ResponseError("NOPERM this user has no permissions")])
 
 
 def test_a_series_is_created_with_its_labels():
-    words = unpack(create_commands(KEYS, A)[5])
+    words = unpack(create_all(KEYS, [A])[5])
     assert words[:2] == ["TS.CREATE", KEYS.series(A, "portfolio")]
     assert words[-7:] == ["LABELS", "kit", "lesson", "metric", "portfolio", "cnpj", A]
 
@@ -384,7 +386,7 @@ def test_nothing_stored_gives_empty_frames(reader):
     for frame in (reader.prices(), reader.prices([])):
         assert frame.shape == (0, 0)
         check_wide(frame)
-    assert reader.quotes().shape == (0, 8)
+    assert reader.quotes().shape == (0, 9)
     check_dtypes(reader.quotes(), list(COLUMNS))
     assert isinstance(reader.quotes().index, pd.RangeIndex)
     assert reader.last().shape == (0, 7)
@@ -399,7 +401,7 @@ def test_an_empty_range_keeps_columns_and_dtypes(store, reader):
     assert (frame.shape, frame.columns.tolist()) == ((0, 2), [B, A])
     check_wide(frame)
     tidy = reader.quotes([B, A], start="2023-01")
-    assert tidy.shape == (0, 8)
+    assert tidy.shape == (0, 9)
     check_dtypes(tidy, list(COLUMNS))
 
 
