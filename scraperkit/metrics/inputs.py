@@ -129,7 +129,8 @@ def _wide_problem(frame: Any) -> str:
         return f"{frame.index[frame.index.duplicated()][0]:%Y-%m-%d} is there twice: keep one"
     if not frame.index.is_monotonic_increasing:
         return "its dates are not in order: sort them with sort_index()"
-    for place, name in enumerate(frame.columns):
+    names: list[Any] = list(frame.columns)
+    for place, name in enumerate(names):
         if not isinstance(name, str):
             return (
                 f"the column {name!r} is not named by text, so zeros of its CNPJ may be lost; "

@@ -127,7 +127,7 @@ def test_ends_of_another_frame_get_a_sentence():
         metrics.ends(OTHERS["metrics.ends"]())
 
 
-@pytest.mark.parametrize("wrong", [0.0, -0.0, -1.5, math.inf, -math.inf])
+@pytest.mark.parametrize("wrong", [0.0, -1.5, math.inf])
 @pytest.mark.parametrize("name", OF_PRICES)
 def test_what_is_no_price_is_told_and_counts_as_missing(name, wrong):
     """Nor does NumPy warn: the tests turn each warning into an error."""
