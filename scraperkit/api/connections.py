@@ -10,6 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scraperkit.config import Settings
 
+STALLED_SECONDS = 60.0  # that an answer may lie without its reader taking any more of it
+
 
 class Limits(NamedTuple):
     """What connections are held to."""
@@ -36,7 +38,7 @@ def protocol_of(limits: Limits) -> type[HttpToolsProtocol]:
 
 
 class _LimitedConnection(HttpToolsProtocol):
-    """A connection that ends if a request does not arrive in time, or when its place is needed and it asks nothing.
+    """A connection that ends if a request does not arrive, or an answer is not taken, in time; or for want of room.
 
     uvicorn has a limit for idle connections only, and answers 503 to everybody while too many are open. So half a
     request kept a connection for good, and some hundreds of them kept everybody out.
@@ -44,6 +46,7 @@ class _LimitedConnection(HttpToolsProtocol):
 
     limits: Limits
     _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
     _waits_since = 0.0
 
     def connection_made(self, transport: Any) -> None:
@@ -58,9 +61,20 @@ class _LimitedConnection(HttpToolsProtocol):
             self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Forget the deadlines."""
         self._forget_deadline()
+        self._forget_stall()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the reader of an answer, but not for good."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the reader takes more."""
+        self._forget_stall()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         """Begin to wait for a request, unless one is being received or answered."""
@@ -96,6 +110,11 @@ class _LimitedConnection(HttpToolsProtocol):
 
     def _await_request(self) -> None:
         self._deadline = self.loop.call_later(self.limits.seconds, self.give_up, b"408 Request Timeout")
+
+    def _forget_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _forget_deadline(self) -> None:
         if self._deadline is not None:

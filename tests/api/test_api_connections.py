@@ -18,6 +18,8 @@ import pytest
 from support.pricer import CNPJ, GatedSearch, command, pricer, served
 from support.waiting import wait_until
 
+from scraperkit.api import connections
+
 HALF = b"GET /v1/funds HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Half: "
 HALF_A_BODY = b"POST /v1/funds HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 60000\r\n\r\n{"
 WHOLE = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
@@ -96,6 +98,19 @@ def test_one_that_drips_is_ended_after_its_time(redis_url, namespace, first):
 
         assert wait_until(ended)
         assert 0.9 < time.monotonic() - began < 30
+
+
+def test_an_answer_that_nobody_takes_is_given_up(redis_url, namespace, monkeypatch):
+    monkeypatch.setattr(connections, "STALLED_SECONDS", 1.0)
+    page = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with served(redis_url, namespace) as (url, server), socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect((urlsplit(url).hostname, urlsplit(url).port))
+        reader.sendall(page * 20)
+        assert wait_until(lambda: server.server_state.total_requests > 0)
+        assert wait_until(lambda: not server.server_state.connections)
+        assert server.server_state.total_requests < 20
+        assert httpx.get(f"{url}/health", timeout=60).status_code == 200
 
 
 def test_an_answer_may_take_longer_than_a_request(redis_url, namespace):
