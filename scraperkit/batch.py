@@ -27,6 +27,7 @@ from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
 from scraperkit.lua.state import COUNTERS
 from scraperkit.models import END_OF_TIME, Month
+from scraperkit.text import printable
 from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 
 _LOOK_EVERY = 0.1
@@ -296,7 +297,8 @@ class Batch(NotebookRepr):
     def _tell_failures(self) -> None:
         failures = self.failures()
         for _, row in failures.head(_SHOWN_FAILURES).iterrows():
-            tqdm.write(f"{format_cnpj(row['cnpj'])} {row['month']} {row['state']}: {row['error']}", file=sys.stderr)
+            line = f"{format_cnpj(row['cnpj'])} {row['month']} {row['state']}: {row['error']}"
+            tqdm.write(printable(line), file=sys.stderr)
         if len(failures) > _SHOWN_FAILURES:
             more = len(failures) - _SHOWN_FAILURES
             tqdm.write(f"… and {more} more; batch.failures() lists them all", file=sys.stderr)

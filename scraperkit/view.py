@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from scraperkit.text import printable
+
 _LINE = "1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.4))"
 _FAINT = "var(--jp-ui-font-color2, inherit)"
 STATE_COLOURS = {
@@ -148,7 +150,7 @@ def duration(seconds: float) -> str:
 
 def _short(text: str) -> str:
     """Return the printable text on one line, cut to a maximum length."""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * _LONGEST_TEXT]).split())
+    line = printable(" ".join(text[: 2 * _LONGEST_TEXT].split()))
     return line if len(line) <= _LONGEST_TEXT else line[:_LONGEST_TEXT] + "…"
 
 

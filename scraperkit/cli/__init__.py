@@ -11,6 +11,7 @@ import typer
 
 from scraperkit.cli import batches, dead_letters, embedded_redis, service, work
 from scraperkit.cli.options import Cnpjs, Namespace, Url
+from scraperkit.cli.terminal import echo, say_error
 from scraperkit.errors import ConfigError, ScraperKitError
 from scraperkit.keys import DeliveryName
 
@@ -63,7 +64,7 @@ def publish(
         batch = Publisher(redis, delivery=delivery, namespace=namespace).publish(
             requests, force=force, only_missing=only_missing
         )
-        typer.echo(f"batch {batch.id}: {batch.status()}")
+        echo(f"batch {batch.id}: {batch.status()}")
         if wait:
             batches.report(batch.wait())
 
@@ -79,6 +80,7 @@ def prices(
 ) -> None:
     """Show stored prices, or write them to a file."""
     from scraperkit.connection import connect
+    from scraperkit.timeseries.csv_files import write_csv
     from scraperkit.timeseries.reader import TimeSeriesReader
 
     if out is not None and out.suffix not in (".csv", ".parquet"):
@@ -87,16 +89,16 @@ def prices(
         reader = TimeSeriesReader(redis, namespace=namespace)
         frame = reader.prices(cnpjs or None, start=start, end=end, metric=metric)
     if out is None:
-        typer.echo(frame.to_string() if len(frame) else "no prices stored")
+        echo(frame.to_string() if len(frame) else "no prices stored", lines=True)
     elif out.suffix == ".csv":
-        frame.to_csv(out)
+        write_csv(frame, out)
     else:
         try:
             frame.to_parquet(out)
         except ImportError:
             raise ConfigError("--out: Parquet needs pyarrow; install scraperkit[parquet], or write .csv") from None
     if out is not None:
-        typer.echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
+        echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 
 
 @app.command()
@@ -110,8 +112,8 @@ def replica(
     from scraperkit.replica import Replica
 
     site = Replica.start(port, latency=latency, error_rate=error_rate, host=host)
-    typer.echo(f"READY {site.url}")
-    typer.echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
+    echo(f"READY {site.url}")
+    echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
     site.serve_forever()
 
 
@@ -122,7 +124,7 @@ def run_doctor() -> None:
 
     findings = examine()
     for finding in findings:
-        typer.echo(str(finding))
+        echo(str(finding))
     if any(not finding.good for finding in findings):
         raise typer.Exit(1)
 
@@ -132,10 +134,10 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         raise SystemExit(130) from None
     except (ScraperKitError, OSError, redis_py.RedisError) as error:
         if os.environ.get("SCRAPERKIT_DEBUG"):
             raise
-        typer.echo(f"scraperkit: {error}", err=True)
+        say_error(error)
         raise SystemExit(1) from None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scraperkit.cli.options import Namespace
+from scraperkit.cli.terminal import echo
 
 if TYPE_CHECKING:
     from scraperkit.batch import Batch, BatchStatus
@@ -30,7 +31,7 @@ def _batch(batch_id: str, namespace: str | None) -> Iterator[Batch]:
 
 def report(status: BatchStatus) -> None:
     """Print how a batch ended; exit with code 1 if a job failed or was lost."""
-    typer.echo(str(status))
+    echo(str(status))
     if status.failed or status.lost:
         raise typer.Exit(1)
 
@@ -39,9 +40,9 @@ def report(status: BatchStatus) -> None:
 def status(batch_id: Id, namespace: Namespace = None) -> None:
     """Show a batch's progress and failures."""
     with _batch(batch_id, namespace) as batch:
-        typer.echo(str(batch.status(search_up_to=math.inf)))
+        echo(str(batch.status(search_up_to=math.inf)))
         for _, row in batch.failures().iterrows():
-            typer.echo(f"{row['cnpj']} {row['month']} {row['state']}: {row['error']}")
+            echo(f"{row['cnpj']} {row['month']} {row['state']}: {row['error']}")
 
 
 @app.command()
@@ -59,4 +60,4 @@ def wait(
 def cancel(batch_id: Id, namespace: Namespace = None) -> None:
     """Cancel the jobs that no worker has started."""
     with _batch(batch_id, namespace) as batch:
-        typer.echo(f"{batch.cancel()} cancelled: {batch.status()}")
+        echo(f"{batch.cancel()} cancelled: {batch.status()}")

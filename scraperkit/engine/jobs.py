@@ -11,6 +11,7 @@ from scraperkit.config import Settings
 from scraperkit.errors import BadMessage, SourceError
 from scraperkit.keys import DeliveryName
 from scraperkit.models import DailyQuote, ScrapeRequest
+from scraperkit.text import printable
 
 _ERROR_LENGTH = 2_000
 _RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
@@ -68,7 +69,7 @@ def read_message(
         kept = raw if fits else raw[:_KEPT_OF_OVERSIZE]
         readable = kept.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         message_id = str(uuid.uuid5(_RAW_IDS, repr(raw)))
-        return Job(readable, None, delivery, entry_id, message_id, claiming, now, f"BadMessage: {error}")
+        return Job(readable, None, delivery, entry_id, message_id, claiming, now, describe(error))
     return Job(raw, request, delivery, entry_id, request.message_id, claiming, now)
 
 
@@ -105,8 +106,8 @@ class Result(NamedTuple):
 
 
 def describe(error: BaseException | None) -> str:
-    """Return an error as one line that is sure to be UTF-8: its class and what it says."""
+    """Return an error as one line of printable UTF-8: its class and what it says."""
     if error is None:
         return ""
-    text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
+    text = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH] if text else type(error).__name__

@@ -106,13 +106,23 @@ def since_publish(events: pd.DataFrame) -> pd.DataFrame:
     times = [
         column for column in ("published_at", "received_at", "started_at", "fetched_at", "stored_at") if column in drawn
     ]
-    stamps = drawn[times].apply(pd.to_datetime, utc=True)
+    stamps = drawn[times].apply(_stamps)
     start = stamps["published_at"].min()
     start = stamps.min().min() if pd.isna(start) else start
     for column in times:
         drawn[column] = (stamps[column] - start).dt.total_seconds()
     drawn = drawn.dropna(subset=["started_at", "fetched_at"])
     return drawn.sort_values(["started_at", "fetched_at"], kind="stable")
+
+
+def _stamps(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+    """Return times, also from the text of a CSV."""
+    try:
+        return pd.to_datetime(column, utc=True)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"events: the column {column.name} holds no times; give the frame of Batch.events()"
+        ) from None
 
 
 def _lanes(drawn: pd.DataFrame) -> list[tuple[str, str]]:
