@@ -137,6 +137,7 @@ class Progress(BaseModel):
     failed: int = Field(ge=0)
     lost: int = Field(ge=0)
     cancelled: int = Field(ge=0)
+    not_offered: int = Field(ge=0, description="months that the site does not offer, or not yet")
     pending: int = Field(ge=0, description="waiting, being worked on, or waiting for another attempt")
     finished: bool = Field(description="whether nothing is pending")
 

@@ -37,6 +37,7 @@ class _Look(NamedTuple):
 # A marker too: colour alone would be lost in a grey print.
 _LOOKS = {
     "done": _Look(COLOURS[0], ""),
+    "not_offered": _Look("#777777", "o"),
     "retry": _Look(COLOURS[4], "o"),
     "failed": _Look(COLOURS[1], "X"),
     "dead": _Look(COLOURS[6], "X"),
