@@ -104,7 +104,7 @@ class Month(NamedTuple):
         Month(year=2022, month=1)
         """
         try:
-            # NaT is a date that does not equal itself. The text of a Period depends on its frequency: 2022Q1 is refused.
+            # NaT is a date that does not equal itself. A Period of another frequency has another text, as 2022Q1.
             if isinstance(month, dt.date) and month == month:
                 return cls.of(month)
             return cls.parse_iso(str(month).partition("T")[0])

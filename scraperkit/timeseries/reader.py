@@ -56,7 +56,8 @@ class TimeSeriesReader:
     (``ScraperKitWarning``) of series that were made to forget their past, other than by the kit. Where it takes them:
 
     - `cnpjs` is one CNPJ or :class:`~scraperkit.models.Fund`, or several, with or without punctuation; ``None`` is all
-      that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``.
+      that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``. A fund
+      whose months were fetched and have no figures reads as empty.
     - `start` and `end` are both included: ``"2022-01-31"``, a date, a Timestamp, or ``"2022-01"``, which is the whole
       month. ``None`` leaves that side open. Anything else, or an `end` before `start`, raises ``ConfigError``.
 
@@ -246,7 +247,9 @@ class TimeSeriesReader:
 
     def _refuse_unknown(self, cnpjs: Sequence[str]) -> None:
         stored = {cnpj for some in batched(cnpjs, FUNDS_PER_PIPELINE) for cnpj in self._rows.stored(some)}
-        self._rows.refuse([cnpj for cnpj in cnpjs if cnpj not in stored])
+        missing = [cnpj for cnpj in cnpjs if cnpj not in stored]
+        fetched = self._rows.fetched(missing)
+        self._rows.refuse([cnpj for cnpj in missing if cnpj not in fetched])
 
     def _wanted(self, cnpjs: Funds | None) -> list[str]:
         return sorted(self._rows.stored()) if cnpjs is None else wanted_cnpjs(cnpjs)

@@ -112,6 +112,14 @@ class RowReader:
         funds = {name.partition("}")[0] for name in names if name.endswith(ends)}
         return {fund.removeprefix(start) for fund in funds if fund.startswith(start)}
 
+    def fetched(self, cnpjs: Iterable[str]) -> set[str]:
+        """Return those of these CNPJs of which a month was fetched, even if it had no figures."""
+        found = set()
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            replies = self._replies([("EXISTS", self.keys.months(cnpj)) for cnpj in some])
+            found |= {cnpj for cnpj, is_there in zip(some, replies, strict=True) if is_there}
+        return found
+
     def funds(self, cnpjs: Iterable[str]) -> list[StoredFund]:
         """Return what is stored of each of these funds."""
         found: list[StoredFund] = []
