@@ -221,7 +221,7 @@ class TestTheMonthsOfAFund:
 
     @pytest.mark.parametrize(
         "none",
-        [pd.NaT, np.datetime64("NaT"), float("nan"), pd.NA, pd.Period("2022Q1"), pd.Period("2022"), 2022, 202201],
+        [pd.NaT, np.datetime64("NaT"), float("nan"), pd.NA, pd.Period("2022Q1"), pd.Period("2022"), 2022],
     )
     def test_what_is_no_month_of_pandas_is_named(self, none):
         for start, end, field in ((none, None, "start"), ("2022-01", none, "end")):
