@@ -146,6 +146,7 @@ def _card(fund: StoredFund) -> FundCard:
         pk=fund.card.get("pk", ""),
         status=fund.card.get("status", ""),
         started_on=fund.started_on,
+        ended_on=fund.ended_on,
         first_day=fund.first,
         last_day=fund.last,
         days=fund.days,

@@ -226,7 +226,7 @@ def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
     }
     days = {
         name: dates(np.array([_day_or_nat(getattr(fund, name)) for fund in funds], dtype=np.int64))
-        for name in ("started_on", "first", "last")
+        for name in ("started_on", "ended_on", "first", "last")
     }
     counts = np.array([fund.days for fund in funds], dtype=np.int64)
     return pd.DataFrame({**text, **days, "days": counts}, index=_cnpj_index([fund.cnpj for fund in funds]))

@@ -181,8 +181,10 @@ class TimeSeriesReader:
         -------
         pandas.DataFrame
             Index ``cnpj``, sorted. Columns ``name``, ``pk``, ``status`` (str, empty where not known), ``started_on``
-            (first day of the fund, as the site tells it), ``first`` and ``last`` (days of the oldest and the newest
-            quota stored; all three ``datetime64[ms]``, NaT where not known) and ``days`` (int64, quotas stored). With
+            (first day of the fund, as the site tells it), ``ended_on`` (last day of a fund that no longer operates: in
+            the last month that the site offers, the newest quota stored, or else the end of that month), ``first`` and
+            ``last`` (days of the oldest and the newest quota stored; all four ``datetime64[ms]``, NaT where not known)
+            and ``days`` (int64, quotas stored). With
             nothing stored: no rows, the same columns and dtypes.
 
         Warns

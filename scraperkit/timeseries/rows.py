@@ -37,7 +37,7 @@ class StoredFund:
     ----------
     cnpj : str
     card : mapping
-        The fund card: name, pk, status, started_on; empty if there is none.
+        The fund card: name, pk, status, started_on, ended_on; empty if there is none.
     days : int
         Quotas stored.
     first, last : datetime.date or None
@@ -58,6 +58,15 @@ class StoredFund:
         """The first day of the fund, as the site tells it."""
         text = self.card.get("started_on")
         return dt.date.fromisoformat(text) if text else None
+
+    @property
+    def ended_on(self) -> dt.date | None:
+        """The last day of a fund that ended: of its last month, the newest quota stored, or else the month's end."""
+        text = self.card.get("ended_on")
+        if not text:
+            return None
+        end = dt.date.fromisoformat(text)
+        return self.last if self.last and (self.last.year, self.last.month) == (end.year, end.month) else end
 
 
 def forgetful(keys: Keys, funds: Sequence[StoredFund]) -> str:

@@ -91,6 +91,13 @@ class TestPublishing:
         from_2022 = api.post("/v1/funds", json={"document": CNPJ, "from_date": "01/2022"}).json()
         assert from_2022["count"] == months - 12
 
+    def test_the_months_of_a_fund_that_ended_end_with_it(self, api):
+        told = api.post("/v1/funds", json={"document": "99101014000169"}).json()
+        assert (told["count"], told["fund"]["ended_on"]) == (20, "2022-08-31")
+        answer = api.post("/v1/funds", json={"document": "99101014000169", "from_date": "09/2022"})
+        assert fields(answer) == ["from_date"]
+        assert "it has months from 2021-01 to 2022-08" in answer.json()["detail"]
+
     def test_the_same_months_are_the_same_batch_unless_forced(self, api):
         first, again, forced = (api.post("/v1/funds", json=QUARTER | more).json() for more in ({}, {}, {"force": True}))
         assert first["batch_id"] == again["batch_id"] != forced["batch_id"]
