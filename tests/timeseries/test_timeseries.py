@@ -252,6 +252,7 @@ def january(store) -> None:
         (dt.date(2022, 2, 1), dt.datetime(2022, 2, 28, 15, 30), ["02-01", "02-28"]),
         (pd.Timestamp("2022-02-01 23:59"), pd.Timestamp("2022-02-28", tz="America/Sao_Paulo"), ["02-01", "02-28"]),
         (np.datetime64("2022-03-28"), None, ["03-28"]),
+        (pd.Period("2022-02"), pd.Period("2022-03-01"), ["02-01", "02-28", "03-01"]),
         (None, "2022-01-01", ["01-01"]),
         ("1960-01", "2022-01-27", ["01-01"]),
         ("2022-01-02", "2022-01-27", []),
@@ -271,7 +272,7 @@ def test_both_ends_are_included(reader, start, end, days):
     "day",
     [
         *("01/02/2022", "2022-1", "2022-1-5", "20220105", "2022-13", "2022-02-30", "0000-01", "2022", "", "yesterday"),
-        *("٢٠٢٢-٠١", 2022, 1.5, [], pd.NaT, np.datetime64("NaT")),
+        *("٢٠٢٢-٠١", 2022, 1.5, [], pd.NaT, np.datetime64("NaT"), pd.Period("2022Q1")),
     ],
 )
 def test_what_is_no_day_is_refused_by_the_name_of_its_argument(reader, day):
