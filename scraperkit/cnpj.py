@@ -11,6 +11,7 @@ from stdnum.exceptions import ValidationError as _StdnumError
 from scraperkit.errors import ConfigError
 
 _SUBCLASS = re.compile(r"[A-Z0-9]{1,40}")
+_LENGTH = 14
 
 
 def normalize_cnpj(text: str) -> str:
@@ -29,7 +30,7 @@ def normalize_cnpj(text: str) -> str:
     ('18993924000100', '12ABC34501DE35')
     """
     if not isinstance(text, str):
-        raise ConfigError(f"CNPJ: expected text, got {type(text).__name__}; write it in quotes, with all its zeros")
+        raise ConfigError(_no_text(text))
     return _validated_cnpj(text)
 
 
@@ -38,7 +39,29 @@ def _validated_cnpj(text: str) -> str:
     try:
         return str(_cnpj.validate(text))
     except _StdnumError as error:
-        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {str(error).rstrip('.').lower()}") from None
+        reason = str(error).rstrip(".").lower()
+        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {reason}{_with_zeros(_cnpj.compact(text))}") from None
+
+
+def _no_text(value: object) -> str:
+    probably = _with_zeros(str(value).removesuffix(".0"))
+    return f"CNPJ: expected text, got {type(value).__name__}; write it in quotes, with all its zeros{probably}"
+
+
+def _with_zeros(text: str) -> str:
+    """Return what a number probably is that a spreadsheet has cut the leading zeros off, as the rest of a sentence.
+
+    Only advice: of the numbers that lack a digit elsewhere, one in a hundred would pass for another CNPJ.
+
+    Examples
+    --------
+    >>> _with_zeros("360305000104")
+    "; a spreadsheet may have cut off its leading zeros: if so, write '00360305000104'"
+    """
+    whole = text.zfill(_LENGTH)
+    if not (text.isdecimal() and text.isascii() and len(text) < _LENGTH and _cnpj.is_valid(whole)):
+        return ""
+    return f"; a spreadsheet may have cut off its leading zeros: if so, write {whole!r}"
 
 
 def format_cnpj(cnpj: str) -> str:

@@ -16,6 +16,7 @@ _LINE = "1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.4))"
 _FAINT = "var(--jp-ui-font-color2, inherit)"
 STATE_COLOURS = {
     "done": "var(--jp-brand-color1, #1976d2)",
+    "not_offered": "var(--jp-info-color2, #90a4ae)",
     "failed": "var(--jp-error-color1, #d32f2f)",
     "lost": "var(--jp-warn-color1, #f57c00)",
     "cancelled": "var(--jp-ui-font-color3, #9e9e9e)",

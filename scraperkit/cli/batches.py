@@ -13,7 +13,7 @@ from scraperkit.cli.options import Namespace
 from scraperkit.cli.terminal import echo
 
 if TYPE_CHECKING:
-    from scraperkit.batch import Batch, BatchStatus
+    from scraperkit.batch import Batch
 
 app = typer.Typer(help="Follow or cancel a batch, by the id that `publish` prints.", no_args_is_help=True)
 
@@ -29,18 +29,21 @@ def _batch(batch_id: str, namespace: str | None) -> Iterator[Batch]:
         yield Batch.find(redis, batch_id, namespace=namespace)
 
 
-def report(status: BatchStatus) -> None:
-    """Print how a batch ended; exit with code 1 if a job failed or was lost."""
+def wait_for(batch: Batch, timeout: float | None = None) -> bool:
+    """Wait for a batch and print how it ended; return whether no job failed or was lost."""
+    status = batch.wait(timeout)
     echo(str(status))
-    if status.failed or status.lost:
-        raise typer.Exit(1)
+    return not (status.failed or status.lost)
 
 
 @app.command()
 def status(batch_id: Id, namespace: Namespace = None) -> None:
     """Show a batch's progress and failures."""
     with _batch(batch_id, namespace) as batch:
-        echo(str(batch.status(search_up_to=math.inf)))
+        status = batch.status(search_up_to=math.inf)
+        echo(str(status))
+        if status.pending and (told := batch.lacks_worker()):
+            echo(told, err=True)
         for _, row in batch.failures().iterrows():
             echo(f"{row['cnpj']} {row['month']} {row['state']}: {row['error']}")
 
@@ -53,7 +56,8 @@ def wait(
 ) -> None:
     """Wait until nothing is pending; exit with code 1 if a job failed or was lost."""
     with _batch(batch_id, namespace) as batch:
-        report(batch.wait(timeout))
+        if not wait_for(batch, timeout):
+            raise typer.Exit(1)
 
 
 @app.command()

@@ -21,7 +21,7 @@ from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, m
 
 log = logging.getLogger(__name__)
 # Nothing of these is ever tried again, so nothing needs their message.
-_SETTLED = ("done", "ignored")
+_SETTLED = ("done", "ignored", "not_offered")
 
 
 class Committer:
@@ -39,7 +39,7 @@ class Committer:
         Returns
         -------
         list of str
-            What became of each: done, retry, failed, dead, ignored or superseded.
+            What became of each: done, not_offered, retry, failed, dead, ignored or superseded.
         """
         stored, months = await self._store(results)
         errors = [result.job.problem or describe(result.error) for result in stored]

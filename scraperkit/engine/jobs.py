@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from scraperkit.config import Settings
-from scraperkit.errors import BadMessage, SourceError
+from scraperkit.errors import BadMessage, MonthNotOffered, SourceError
 from scraperkit.keys import DeliveryName
 from scraperkit.models import DailyQuote, ScrapeRequest
 from scraperkit.text import printable
@@ -94,11 +94,13 @@ class Result(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """``done``, ``ignored``, ``failed`` (may be tried again) or ``fatal`` (trying again cannot help)."""
+        """``done``, ``ignored``, ``not_offered``, ``failed`` (may be tried again) or ``fatal`` (it cannot)."""
         if self.job.problem:
             return "fatal"
         if self.error is None:
             return "ignored" if self.job.request is not None and self.job.request.acked else "done"
+        if isinstance(self.error, MonthNotOffered):
+            return "not_offered"
         if isinstance(self.error, SourceError) and not self.error.retryable:
             # A Pub/Sub job that fails is only counted: dead letters are what the stream promises.
             return "fatal" if self.job.delivery == "stream" else "failed"

@@ -37,6 +37,7 @@ class _Look(NamedTuple):
 # A marker too: colour alone would be lost in a grey print.
 _LOOKS = {
     "done": _Look(COLOURS[0], ""),
+    "not_offered": _Look("#777777", "v"),
     "retry": _Look(COLOURS[4], "o"),
     "failed": _Look(COLOURS[1], "X"),
     "dead": _Look(COLOURS[6], "X"),
@@ -200,13 +201,17 @@ def _waiting(published: npt.NDArray[np.float64], started: npt.NDArray[np.float64
     return moments[order], steps[order].cumsum()
 
 
+def _said(outcome: Any) -> str:
+    return str(outcome).replace("_", " ")
+
+
 def _outcome_legend(ax: Axes, outcomes: pd.Series[str]) -> None:
     counts = outcomes.value_counts()
     ranks = list(_LOOKS)
     handles = []
     for outcome in sorted(counts.index, key=lambda name: ranks.index(name) if name in ranks else len(ranks)):
         look = _LOOKS.get(str(outcome), _UNKNOWN)
-        handle = Line2D([], [], color=look.colour, linewidth=6, label=f"{outcome} ({counts[outcome]:,})")
+        handle = Line2D([], [], color=look.colour, linewidth=6, label=f"{_said(outcome)} ({counts[outcome]:,})")
         handle.set_solid_capstyle("butt")
         handles.append(handle)
         if look.marker:

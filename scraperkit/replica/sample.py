@@ -59,7 +59,8 @@ class SampleFund:
     @property
     def fund(self) -> Fund:
         """The fund that a source should find."""
-        return Fund(self.cnpj, self.pk, self.name, self.status, self.started_on)
+        ended_on = Month.of(self.ended_on).last_day if self.ended_on else None
+        return Fund(self.cnpj, self.pk, self.name, self.status, self.started_on, ended_on)
 
 
 @dataclass(frozen=True, eq=False)

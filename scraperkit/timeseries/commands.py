@@ -258,11 +258,12 @@ def card_command(keys: Keys, fund: Fund) -> Command:
     --------
     >>> card_command(Keys("lesson"), Fund("18993924000100", "132922", "Fundo A"))[1:]
     ('lesson:{18993924000100}:fund', 'cnpj', '18993924000100', 'pk', '132922', 'name', 'Fundo A', 'status', '', \
-'started_on', '')
+'started_on', '', 'ended_on', '')
     """
     cnpj = normalize_cnpj(fund.cnpj)
-    started_on = fund.started_on.isoformat() if fund.started_on else ""
-    fields = {"cnpj": cnpj, "pk": fund.pk, "name": fund.name, "status": fund.status, "started_on": started_on}
+    days = {"started_on": fund.started_on, "ended_on": fund.ended_on}
+    fields = {"cnpj": cnpj, "pk": fund.pk, "name": fund.name, "status": fund.status}
+    fields |= {name: day.isoformat() if day else "" for name, day in days.items()}
     return ("HSET", keys.fund(cnpj), *(part for field in fields.items() for part in field))
 
 

@@ -21,7 +21,7 @@ from scraperkit.timeseries.rows import Change, StoredFund
 Days = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 Funds = str | Fund | Iterable[str | Fund]
-Day = str | dt.date | np.datetime64
+Day = str | dt.date | np.datetime64 | pd.Period
 
 _DATE_TEXT = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
 _LAST_DAY = dt.date(9999, 12, 31)
@@ -57,7 +57,7 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
 
     Parameters
     ----------
-    start, end : str, datetime.date, numpy.datetime64 or pandas.Timestamp, optional
+    start, end : str, datetime.date, numpy.datetime64, pandas.Timestamp or pandas.Period, optional
         ``"2022-01-31"``, or ``"2022-01"`` for a month: as `start` its first day, as `end` its last. Of a point in time
         only the day counts. Left out, the range is open on that side.
 
@@ -82,8 +82,8 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
 
 def _as_date(field: str, day: Day, month_end: bool = False) -> dt.date:
     try:
-        if isinstance(day, str):
-            return _date_of_text(day, month_end)
+        if isinstance(day, str | pd.Period):
+            return _date_of_text(str(day), month_end)
         if isinstance(day, np.datetime64):
             day = pd.Timestamp(day)
         if isinstance(day, dt.datetime) and not pd.isna(day):
@@ -228,7 +228,7 @@ def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
     }
     days = {
         name: dates(np.array([_day_or_nat(getattr(fund, name)) for fund in funds], dtype=np.int64))
-        for name in ("started_on", "first", "last")
+        for name in ("started_on", "ended_on", "first", "last")
     }
     counts = np.array([fund.days for fund in funds], dtype=np.int64)
     return pd.DataFrame({**text, **days, "days": counts}, index=_series_index([fund.series for fund in funds]))

@@ -68,7 +68,8 @@ class TimeSeriesReader:
     (``ScraperKitWarning``) of series that were made to forget their past, other than by the kit. Where it takes them:
 
     - `cnpjs` is one CNPJ or :class:`~scraperkit.models.Fund`, or several, with or without punctuation; ``None`` is all
-      that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``.
+      that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``. A fund
+      whose months were fetched and have no figures reads as empty.
     - ``CNPJ:SUBCLASS`` is a subclass, and a CNPJ alone the class's own series. Where only its subclasses have figures,
       it stands for all of them, with a warning (``ScraperKitWarning``) that names them.
     - `inherit` lets a subclass begin with the figures of its class, if that was quoted within 7 days before the first
@@ -237,9 +238,11 @@ class TimeSeriesReader:
         -------
         pandas.DataFrame
             Index ``cnpj``, sorted, with ``CNPJ:SUBCLASS`` for subclasses. Columns ``name``, ``pk``, ``status`` (str,
-            empty where not known), ``started_on`` (first day of the fund, as the site tells it), ``first`` and ``last``
-            (days of the oldest and the newest quota stored; all three ``datetime64[ms]``, NaT where not known) and
-            ``days`` (int64, quotas stored). With nothing stored: no rows, the same columns and dtypes.
+            empty where not known), ``started_on`` (first day of the fund, as the site tells it), ``ended_on`` (last day
+            of a fund that no longer operates: in the last month that the site offers, the newest quota stored, or else
+            the end of that month), ``first`` and ``last`` (days of the oldest and the newest quota stored; all four
+            ``datetime64[ms]``, NaT where not known) and ``days`` (int64, quotas stored). With nothing stored: no rows,
+            the same columns and dtypes.
 
         Warns
         -----
@@ -304,7 +307,9 @@ class TimeSeriesReader:
     def _refuse_unknown(self, series: Sequence[str]) -> None:
         stored = self._stored_of(series)
         stored |= {name.partition(":")[0] for name in stored}
-        self._rows.refuse([name for name in series if name not in stored])
+        missing = [name for name in series if name not in stored]
+        fetched = self._rows.fetched(missing)
+        self._rows.refuse([name for name in missing if name not in fetched])
 
     def _stored_of(self, series: Sequence[str]) -> set[str]:
         """Return what is stored of the funds of these series."""

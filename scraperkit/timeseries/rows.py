@@ -38,7 +38,7 @@ class StoredFund:
     series : str
         ``CNPJ``, or ``CNPJ:SUBCLASS``.
     card : mapping
-        The fund card: name, pk, status, started_on; empty if there is none.
+        The fund card: name, pk, status, started_on, ended_on; empty if there is none.
     days : int
         Quotas stored.
     first, last : datetime.date or None
@@ -59,6 +59,15 @@ class StoredFund:
         """The first day of the fund, as the site tells it."""
         text = self.card.get("started_on")
         return dt.date.fromisoformat(text) if text else None
+
+    @property
+    def ended_on(self) -> dt.date | None:
+        """The last day of a fund that ended: of its last month, the newest quota stored, or else the month's end."""
+        text = self.card.get("ended_on")
+        if not text:
+            return None
+        end = dt.date.fromisoformat(text)
+        return self.last if self.last and (self.last.year, self.last.month) == (end.year, end.month) else end
 
 
 def forgetful(keys: Keys, funds: Sequence[StoredFund]) -> str:
@@ -125,6 +134,14 @@ class RowReader:
     def stored(self, cnpjs: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> set[str]:
         """Return what is stored, of these CNPJs or of all: each as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
         return stored_series(self.link, self.keys, cnpjs, metrics)
+
+    def fetched(self, cnpjs: Iterable[str]) -> set[str]:
+        """Return those of these CNPJs of which a month was fetched, even if it had no figures."""
+        found = set()
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            replies = self._replies([("EXISTS", self.keys.months(cnpj)) for cnpj in some])
+            found |= {cnpj for cnpj, is_there in zip(some, replies, strict=True) if is_there}
+        return found
 
     def funds(self, series: Iterable[str]) -> list[StoredFund]:
         """Return what is stored of each of these series."""

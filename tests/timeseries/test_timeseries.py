@@ -254,6 +254,7 @@ def january(store) -> None:
         (dt.date(2022, 2, 1), dt.datetime(2022, 2, 28, 15, 30), ["02-01", "02-28"]),
         (pd.Timestamp("2022-02-01 23:59"), pd.Timestamp("2022-02-28", tz="America/Sao_Paulo"), ["02-01", "02-28"]),
         (np.datetime64("2022-03-28"), None, ["03-28"]),
+        (pd.Period("2022-02"), pd.Period("2022-03-01"), ["02-01", "02-28", "03-01"]),
         (None, "2022-01-01", ["01-01"]),
         ("1960-01", "2022-01-27", ["01-01"]),
         ("2022-01-02", "2022-01-27", []),
@@ -273,7 +274,7 @@ def test_both_ends_are_included(reader, start, end, days):
     "day",
     [
         *("01/02/2022", "2022-1", "2022-1-5", "20220105", "2022-13", "2022-02-30", "0000-01", "2022", "", "yesterday"),
-        *("٢٠٢٢-٠١", 2022, 1.5, [], pd.NaT, np.datetime64("NaT")),
+        *("٢٠٢٢-٠١", 2022, 1.5, [], pd.NaT, np.datetime64("NaT"), pd.Period("2022Q1")),
     ],
 )
 def test_what_is_no_day_is_refused_by_the_name_of_its_argument(reader, day):
@@ -378,7 +379,8 @@ def check_funds(frame: pd.DataFrame) -> None:
     assert (frame.index.name, frame.index.dtype) == ("cnpj", "str")
     text, date = "str", "datetime64[ms]"
     assert frame.dtypes.astype(str).to_dict() == {
-        "name": text, "pk": text, "status": text, "started_on": date, "first": date, "last": date, "days": "int64",
+        "name": text, "pk": text, "status": text, "started_on": date, "ended_on": date, "first": date, "last": date,
+        "days": "int64",
     }  # fmt: skip
 
 
@@ -391,7 +393,7 @@ def test_nothing_stored_gives_empty_frames(reader):
     assert isinstance(reader.quotes().index, pd.RangeIndex)
     assert reader.last().shape == (0, 7)
     check_dtypes(reader.last(), ["date", *METRICS])
-    assert reader.funds().shape == (0, 7)
+    assert reader.funds().shape == (0, 8)
     check_funds(reader.funds())
 
 
@@ -461,12 +463,20 @@ def test_funds_tell_what_is_stored(store, reader):
     check_funds(funds)
     assert funds.index.tolist() == [C, B, A]
     assert funds.loc[A].tolist() == [
-        "Fundo Ação", "132922", "EM FUNCIONAMENTO NORMAL", pd.Timestamp("2013-10-31"), pd.Timestamp("2022-01-03"),
-        pd.Timestamp("2022-01-05"), 2,
+        "Fundo Ação", "132922", "EM FUNCIONAMENTO NORMAL", pd.Timestamp("2013-10-31"), pd.NaT,
+        pd.Timestamp("2022-01-03"), pd.Timestamp("2022-01-05"), 2,
     ]  # fmt: skip
     assert funds.loc[B, ["name", "pk", "status", "days"]].tolist() == ["", "", "", 1]
     assert funds.loc[B, ["first", "last"]].tolist() == [pd.Timestamp("1970-01-01")] * 2
     assert funds.loc[C, ["started_on", "first", "last", "days"]].tolist() == [pd.NaT, pd.NaT, pd.NaT, 0]
+
+
+def test_a_fund_that_ended_has_its_last_day(store, reader):
+    end = dt.date(2022, 1, 31)
+    store.save_funds([Fund(cnpj, "1", "Fundo", "CANCELADA", None, end) for cnpj in (A, B, C)])
+    store.write([quote(A, "2022-01-05"), quote(B, "2021-12-30")])
+    ended_on = reader.funds()["ended_on"].to_dict()
+    assert ended_on == {A: pd.Timestamp("2022-01-05"), B: pd.Timestamp(end), C: pd.Timestamp(end)}
 
 
 def test_a_saved_fund_is_known_before_it_has_quotes(store, reader):
@@ -480,7 +490,7 @@ def test_saving_again_replaces_the_card_and_keeps_the_series(store, reader, redi
     store.save_fund(Fund(A, "132922", "Old", "EM LIQUIDAÇÃO", dt.date(2013, 10, 31)))
     store.write([quote(A, "2022-01-03")])
     store.save_fund(Fund(A, "132922", "New"))
-    card = {"cnpj": A, "pk": "132922", "name": "New", "status": "", "started_on": ""}
+    card = {"cnpj": A, "pk": "132922", "name": "New", "status": "", "started_on": "", "ended_on": ""}
     assert redis.hgetall(Keys(namespace).fund(A)) == card
     assert reader.prices(A)[A].tolist() == [1.5]
 
