@@ -98,7 +98,7 @@ class Keys:
 
     @staticmethod
     def turn(site: str) -> str:
-        """When the next request to a site has its turn, in microseconds by the clock of Redis."""
+        """The last turn at a site that was promised, in microseconds by the clock of Redis."""
         return f"scraperkit:turn:{site}"
 
     def worker(self, name: str) -> str:

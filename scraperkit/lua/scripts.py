@@ -520,8 +520,14 @@ class Turn(NamedTuple):
     seconds: float
 
 
-def take_turn(client: redis_py.Redis, site: str, *, apart: float, ahead: float) -> Turn:
-    """Take the next turn at a site, `apart` seconds after the last, if it is at most `ahead` seconds away."""
-    given = {"apart_us": int(apart * 1e6), "ahead_us": int(ahead * 1e6)}
+def take_turn(client: redis_py.Redis, site: str, *, apart: float, ahead: float, longest: float) -> Turn:
+    """Take the next turn at a site, `apart` seconds after the last, if it is at most `ahead` seconds away.
+
+    Parameters
+    ----------
+    longest : float
+        For how many seconds others may want to know of this turn.
+    """
+    given = {"apart_us": int(apart * 1e6), "ahead_us": int(ahead * 1e6), "longest_us": int(longest * 1e6)}
     promised, microseconds = _run(client, "take_turn", [Keys.turn(site)], **given)
     return Turn(bool(promised), microseconds / 1e6)

@@ -168,7 +168,7 @@ class Politeness:
             turn = self._alone.take_turn(apart, within)
         else:
             try:
-                turn = scripts.take_turn(shared, self.site, apart=apart, ahead=within)
+                turn = scripts.take_turn(shared, self.site, apart=apart, ahead=within, longest=LONGEST_DELAY)
             except redis_py.RedisError:
                 return Turn(False, _LONGEST_NAP)
         # Those who come back do so at random, so that the one nearest to Redis is not always the first.
@@ -194,16 +194,16 @@ class _Alone:
         self._failures = 0
         self._trips = 0
         self._until = 0.0
-        self._turn = 0.0
+        self._turn = -math.inf
         self._lock = threading.Lock()
 
     def take_turn(self, apart: float, ahead: float) -> Turn:
         with self._lock:
             now = time.monotonic()
-            due = max(now, self._turn)
+            due = max(now, self._turn + apart)
             if due - now > ahead:
                 return Turn(False, due - now - ahead)
-            self._turn = due + apart
+            self._turn = due
             return Turn(True, due - now)
 
     def pause(self, seconds: float) -> None:
