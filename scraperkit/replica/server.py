@@ -226,7 +226,7 @@ class Replica(NotebookRepr):
         return self._site.answer(method, target, body, session), headers
 
     def _page_instead_of(self, kind: str) -> str:
-        if self.maintenance:
+        if self.maintenance and kind != "unknown":
             return "maintenance"
         return "captcha" if self.captcha and kind.startswith("search") else ""
 

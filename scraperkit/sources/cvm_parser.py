@@ -34,7 +34,7 @@ _PK = re.compile(r"[?&]PK_PARTIC=([0-9]{1,12})(?![0-9])", re.IGNORECASE)
 # The site has written CNPJ:, CNPJ/MF:, CNPJ do Fundo: and CNPJ da Classe:.
 _CNPJ_LABEL = re.compile(r"\bCNPJ\b(?: ?/ ?MF)?(?: d[aeo] [^:]{1,40}?)? ?: ?", re.IGNORECASE)
 _FUND_NAME = re.compile(
-    rf"Nome d[aeo] (?!Admin)[^:]{{1,40}}: ?(.*?) ?(?={_CNPJ_LABEL.pattern}|Administrador[^:]{{0,20}}:)", re.IGNORECASE
+    rf"Nome d[aeo] (?!Admin)[^:]{{1,40}}: ?(.*?) ?(?={_CNPJ_LABEL.pattern}|Administrador(?:a|\(a\))? ?:)", re.IGNORECASE
 )
 _CNPJ = re.compile(r"[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}(?![0-9A-Z])", re.IGNORECASE)
 _PUNCTUATION = str.maketrans("", "", "./-")

@@ -105,6 +105,7 @@ class _Errand:
     exchange: Exchange
     retries: int
     most: int
+    limit: str
 
     @property
     def shown_url(self) -> str:
@@ -225,12 +226,21 @@ class HttpClient:
         try:
             with self._under_way(settings.page_timeout) as exchange:
                 self._heed_robots(urljoin(url, "/robots.txt"), exchange)
-                errand = _Errand(method, url, form, cookies, exchange, settings.http_retries, settings.max_page_bytes)
+                errand = _Errand(
+                    method,
+                    url,
+                    form,
+                    cookies,
+                    exchange,
+                    settings.http_retries,
+                    settings.max_page_bytes,
+                    f"SCRAPERKIT_PAGE_TIMEOUT={settings.page_timeout:g}",
+                )
                 reply = self._run(errand)
         except EndedHereError:
             raise ClosedHere("the connection to the site was closed here", without_credentials(url)) from None
         if reply.status != HTTPStatus.OK:
-            raise NotACvmPage(f"the site answers {reply.status}{self._way}", errand.shown_url)
+            raise NotACvmPage(f"the site answers {reply.status}{_way(self._wire)}", errand.shown_url)
         if len(reply.content) > settings.max_page_bytes:
             limit = f"{settings.max_page_bytes:,} bytes (SCRAPERKIT_MAX_PAGE_BYTES)"
             raise SourceError(f"the page is longer than {limit}", errand.shown_url)
@@ -265,7 +275,8 @@ class HttpClient:
     def _fetch_crawl_delay(self, url: str) -> float | None:
         with self._under_way(self._settings.robots_timeout) as exchange:
             try:
-                reply = self._run(_Errand("GET", url, None, RequestsCookieJar(), exchange, 0, ROBOTS_LENGTH))
+                limit = f"SCRAPERKIT_ROBOTS_TIMEOUT={self._settings.robots_timeout:g}"
+                reply = self._run(_Errand("GET", url, None, RequestsCookieJar(), exchange, 0, ROBOTS_LENGTH, limit))
             except SourceError as error:
                 log.info("robots.txt cannot be read, so no Crawl-delay is known for now: %s", error)
                 return None
@@ -291,7 +302,7 @@ class HttpClient:
                     exchange, errand.method, errand.url, headers=errand.headers(), body=errand.form, most=errand.most
                 )
             except TooLateError:
-                trouble = "the site does not send the whole answer in time"
+                trouble = f"the site does not send the whole answer in time ({errand.limit})"
                 break
             except (OSError, ValueError, HTTPError) as error:
                 # Their own words are not passed on: they may hold a proxy's address with its password.
@@ -303,7 +314,7 @@ class HttpClient:
             if asked := _asked_for(reply):
                 # Also where no try is left here: what the site asks for holds for everybody.
                 self._politeness.pause(asked)
-        raise SiteUnavailable(f"{trouble}{self._way}", errand.shown_url)
+        raise SiteUnavailable(f"{trouble}{_way(self._wire)}", errand.shown_url)
 
     def _wait(self, exchange: Exchange, *, backoff: float) -> None:
         if backoff and exchange.ended.wait(backoff + random.uniform(0, BACKOFF)):
@@ -311,10 +322,32 @@ class HttpClient:
         if not self._politeness.wait(exchange.ended):
             raise EndedHereError
 
-    @property
-    def _way(self) -> str:
-        proxy = self._wire.proxy
-        return f", asked through the proxy {proxy} (NO_PROXY lists the hosts to ask without)" if proxy else ""
+
+def probe(url: str, settings: Settings) -> int:
+    """Return the status with which an address answers; once, with no turn, and with no redirect followed.
+
+    Raises
+    ------
+    SiteUnavailable
+        If it does not answer in time.
+    ConfigError
+        If the environment names a proxy whose address cannot be understood.
+    """
+    wire = Wire(url, connect_timeout=settings.connect_timeout, read_timeout=settings.connect_timeout)
+    try:
+        exchange = Exchange(settings.connect_timeout)
+        return wire.send(exchange, "GET", url, headers=_HEADERS, body=None, most=0).status
+    except TooLateError:
+        raise SiteUnavailable(f"no answer in {settings.connect_timeout:g} s{_way(wire)}") from None
+    except (OSError, ValueError, HTTPError) as error:
+        raise SiteUnavailable(f"{_reason(error)}{_way(wire)}") from None
+    finally:
+        wire.close()
+
+
+def _way(wire: Wire) -> str:
+    """Return through which proxy a site is asked, as a part of a sentence."""
+    return f", asked through the proxy {wire.proxy} (NO_PROXY lists the hosts to ask without)" if wire.proxy else ""
 
 
 def _asked_for(reply: Reply) -> float | None:

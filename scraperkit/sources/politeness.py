@@ -61,6 +61,7 @@ class Politeness:
         self._guard = threading.Lock()
         self._shared: list[redis_py.Redis] = []
         self._alone = _Alone(settings)
+        self._turns = _Turns()
         self._troubled = False
         self._who = uuid.uuid4().hex
 
@@ -165,7 +166,7 @@ class Politeness:
         with self._guard:
             shared = self._shared[-1] if self._shared else None
         if shared is None:
-            turn = self._alone.take_turn(apart, within)
+            turn = self._turns.take(apart, within)
         else:
             try:
                 turn = scripts.take_turn(shared, self.site, apart=apart, ahead=within, longest=LONGEST_DELAY)
@@ -186,6 +187,23 @@ class Politeness:
             return None
 
 
+class _Turns:
+    """In-process version of ``take_turn.lua``, for use without Redis."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+        self._lock = threading.Lock()
+
+    def take(self, apart: float, ahead: float) -> Turn:
+        with self._lock:
+            now = time.monotonic()
+            due = max(now, self._last + apart)
+            if due - now > ahead:
+                return Turn(False, due - now - ahead)
+            self._last = due
+            return Turn(True, due - now)
+
+
 class _Alone:
     """In-process version of the script's state in Redis, for use without Redis."""
 
@@ -194,17 +212,6 @@ class _Alone:
         self._failures = 0
         self._trips = 0
         self._until = 0.0
-        self._turn = -math.inf
-        self._lock = threading.Lock()
-
-    def take_turn(self, apart: float, ahead: float) -> Turn:
-        with self._lock:
-            now = time.monotonic()
-            due = max(now, self._turn + apart)
-            if due - now > ahead:
-                return Turn(False, due - now - ahead)
-            self._turn = due
-            return Turn(True, due - now)
 
     def pause(self, seconds: float) -> None:
         self._until = max(self._until, time.monotonic() + seconds)
