@@ -691,7 +691,9 @@ def test_a_thread_that_ends_leaves_its_connection_to_the_next():
             thread = threading.Thread(target=source.fetch, args=(request(),))
             thread.start()
             thread.join()
-        assert not odd.ended.acquire(timeout=0.2)
+        source.close()
+        assert odd.ended.acquire(timeout=60)
+    assert not odd.ended.acquire(blocking=False), "it was one connection for all three"
 
 
 def test_a_source_that_nobody_closed_leaves_nothing_open():
