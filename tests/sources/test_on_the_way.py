@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -12,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import trustme
 from support.waiting import wait_until
 
 from scraperkit.config import Settings
@@ -276,3 +278,18 @@ def test_of_those_who_wait_none_is_promised_a_turn_far_ahead(redis, redis_url, n
     assert all(1.5 < turn.seconds <= 3.0 for turn in turns[2:]), "when the next but one can be promised"
     assert wait_until(lambda: 0 < redis.pttl(Keys.turn(politeness.site)) <= 62_000)
     redis.delete(Keys.turn(politeness.site))
+
+
+def test_of_an_encrypted_site_the_certificate_is_checked(monkeypatch, tmp_path):
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with Recorder() as site:
+        site._server.socket = context.wrap_socket(site._server.socket, server_side=True)
+        url = f"https://{site.host}/"
+        with client_of(url) as client, pytest.raises(SiteUnavailable, match="its certificate"):
+            client.get(url)
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        with client_of(url) as client:
+            assert client.get(url).content == b"page"
