@@ -67,6 +67,10 @@ class Settings(BaseSettings):
 
     connect_timeout: float = Field(5.0, gt=0, description="seconds to wait for a connection to the site")
     read_timeout: float = Field(30.0, gt=0, description="seconds to wait for the site's next bytes")
+    page_timeout: float = Field(
+        60.0, gt=0, description="seconds that a page may take, redirects and retries included, waits for a turn not"
+    )
+    robots_timeout: float = Field(10.0, gt=0, description="seconds that the site's robots.txt may take")
     http_retries: int = Field(3, ge=0, le=20, description="retries of one page before the attempt fails")
     rate: float | None = Field(
         None,

@@ -98,6 +98,11 @@ class Keys:
         """The crawl delay in a site's robots.txt, cached for a day."""
         return f"scraperkit:robots:{site}"
 
+    @staticmethod
+    def turn(site: str) -> str:
+        """The last turn at a site that was promised, in microseconds by the clock of Redis."""
+        return f"scraperkit:turn:{site}"
+
     def worker(self, name: str) -> str:
         """The card that a worker keeps about itself, as JSON; it expires after the heartbeat stops."""
         return f"{self.namespace}:worker:{name}"

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-import requests
-
 from scraperkit.config import CVM_URL, Settings
 from scraperkit.connection import connect, redis_needed
 from scraperkit.errors import ScraperKitError
 from scraperkit.health import Health
+from scraperkit.sources.http import probe, without_credentials
 from scraperkit.timeseries.rows import RowReader, forgetful
 
 _PACKAGES = ("redis", "hiredis", "pandas", "requests", "beautifulsoup4", "lxml", "matplotlib")
@@ -131,10 +130,11 @@ def _jobs(health: Health) -> Iterator[Finding]:
 
 def _site() -> Iterator[Finding]:
     settings = Settings.load()
+    shown = without_credentials(settings.cvm_url)
     try:
-        status = requests.get(settings.cvm_url, timeout=settings.connect_timeout).status_code
-    except requests.RequestException as error:
+        status = probe(settings.cvm_url, settings)
+    except ScraperKitError as error:
         advice = "to work offline, run `scraperkit replica`" if settings.cvm_url == CVM_URL else "start it first"
-        yield Finding(False, "site", f"{settings.cvm_url} does not answer ({type(error).__name__}); {advice}")
+        yield Finding(False, "site", f"{shown} does not answer ({error}); {advice}")
     else:
-        yield Finding(status < 500, "site", f"{settings.cvm_url} returned HTTP {status}")
+        yield Finding(status < 500, "site", f"{shown} returned HTTP {status}")

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job, Result
 from scraperkit.models import DailyQuote, ScrapeRequest
+from scraperkit.sources.base import Source
 
 # A worker holds as many messages ahead as its threads finish within this many seconds, at most the prefetch setting.
 _WORK_AHEAD = 0.05
@@ -19,6 +20,9 @@ _SHORTEST_FETCH = 1e-6
 # A thread takes fetches that are much shorter than a thread switch by the handful.
 _SHORT_FETCH = 0.001
 _HANDFUL = 16
+# Seconds to wait for threads that are at a job when a worker ends, and for those that are at none.
+_FAREWELL = 0.5
+_IDLE_FAREWELL = 5.0
 
 
 class ThreadPool:
@@ -26,8 +30,8 @@ class ThreadPool:
 
     Parameters
     ----------
-    fetch : callable
-        What is run for each request.
+    source : Source
+        Its ``fetch`` is run for each request.
     threads : int
         How many.
     wake : callable
@@ -39,12 +43,12 @@ class ThreadPool:
 
     def __init__(
         self,
-        fetch: Callable[[ScrapeRequest], Sequence[DailyQuote]],
+        source: Source,
         threads: int,
         wake: Callable[[], None],
         by_redis: Callable[[float], float],
     ) -> None:
-        self._fetch = fetch
+        self._source = source
         self._by_redis = by_redis
         self._wake = wake
         self._queue: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
@@ -93,6 +97,16 @@ class ThreadPool:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
+    def leave(self) -> None:
+        """Wait for the threads to end, but not for a job: the source is asked to end what they wait for, if it can."""
+        interrupt = getattr(self._source, "interrupt", lambda _: None)
+        deadline = time.monotonic() + _FAREWELL
+        # Again and again, since a thread that waited for another's page asks for it itself once that has failed.
+        while self.busy and time.monotonic() < deadline:
+            interrupt({thread.ident for thread in self._threads})
+            self.join(_FAREWELL / 10)
+        self.join(0.0 if self.busy else _IDLE_FAREWELL)
+
     def _work(self) -> None:
         name = threading.current_thread().name
         while (jobs := self._queue.get()) is not None:
@@ -111,7 +125,7 @@ class ThreadPool:
         error: BaseException | None = None
         try:
             if job.request is not None and not job.problem and not job.request.acked:
-                quotes = _checked(job.request, self._fetch(job.request))
+                quotes = _checked(job.request, self._source.fetch(job.request))
         except BaseException as caught:  # noqa: BLE001 - a job's error, even SystemExit, never ends its thread
             error = caught
         return Result(job, quotes, error, thread, started, time.time(), token)

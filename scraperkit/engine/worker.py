@@ -345,7 +345,7 @@ class WorkerLoop:
         self._taken_over_at = 0.0
         self._unsettled: list[list[Result]] = []
         self.held: dict[str, dict[str, Job]] = {delivery.name: {} for delivery in self._deliveries}
-        self.pool = ThreadPool(source.fetch, settings.threads, self._wake, session.clock.at)
+        self.pool = ThreadPool(source, settings.threads, self._wake, session.clock.at)
         levers.connect(partial(self._soon, self._apply_pause))
 
     async def open(self) -> None:
@@ -561,7 +561,7 @@ class WorkerLoop:
         await end(keepers)
         await within(over_at - time.monotonic(), self._sign_off())
         self.pool.close()
-        self.pool.join(0.5 if self.pool.busy else 5.0)
+        self.pool.leave()
         for delivery in self._deliveries:
             await within(FAREWELL, delivery.close())
 

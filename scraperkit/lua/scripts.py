@@ -509,3 +509,31 @@ class SiteTerms(TypedDict, total=False):
 def agree_on_site(client: redis_py.Redis, site: str, action: Action, **terms: Unpack[SiteTerms]) -> int:
     """Ask or tell what all readers of a site agree on; return what ``agree_on_site.lua`` says."""
     return int(_run(client, "agree_on_site", [Keys.site(site), Keys.sites()], site=site, action=action, **terms))
+
+
+class Turn(NamedTuple):
+    """The next turn at a site.
+
+    Attributes
+    ----------
+    is_promised : bool
+        Whether it is the caller's; otherwise the caller asks again.
+    seconds : float
+        Until the turn, or until it is worth asking again.
+    """
+
+    is_promised: bool
+    seconds: float
+
+
+def take_turn(client: redis_py.Redis, site: str, *, apart: float, ahead: float, longest: float) -> Turn:
+    """Take the next turn at a site, `apart` seconds after the last, if it is at most `ahead` seconds away.
+
+    Parameters
+    ----------
+    longest : float
+        For how many seconds others may want to know of this turn.
+    """
+    given = {"apart_us": int(apart * 1e6), "ahead_us": int(ahead * 1e6), "longest_us": int(longest * 1e6)}
+    promised, microseconds = _run(client, "take_turn", [Keys.turn(site)], **given)
+    return Turn(bool(promised), microseconds / 1e6)

@@ -123,6 +123,27 @@ def render_error(message: str = "Ocorreu um erro no processamento da sua solicit
     return _page("Erro", f'<span id="lblErro"><font color="red">{escape(message)}</font></span>')
 
 
+def render_expired() -> bytes:
+    """Render what a form gets whose session is not known any more."""
+    message = "Sua sessão expirou. Faça a consulta novamente."
+    content = f'<span id="lblMensagem">{message}</span>'
+    return _page("Sessão expirada", _form("Sessao.aspx", hidden_fields("expired", ""), content))
+
+
+def render_captcha() -> bytes:
+    """Render the form that asks a visitor of the search to prove to be human."""
+    content = """<span id="lblMensagem">Digite os caracteres da imagem para continuar.</span>
+<img id="imgCaptcha" alt="" src="Captcha.aspx"> <input type="text" name="txtCaptcha" id="txtCaptcha">
+<input type="submit" name="btnContinuar" id="btnContinuar" value="Continuar">"""
+    return _page("Verificação", _form("ResultBuscaParticFdo.aspx", hidden_fields("captcha", ""), content))
+
+
+def render_maintenance() -> bytes:
+    """Render what every page shows while the site is being worked on."""
+    content = "<h1>Sistema em manutenção.</h1>\n<p>Tente novamente mais tarde.</p>"
+    return _page("Manutenção", _form("Manutencao.aspx", hidden_fields("maintenance", ""), content))
+
+
 def render_index(funds: Iterable[SampleFund]) -> bytes:
     """Render a list of the funds, for whoever opens the address in a browser; the site has no such page."""
     search = "CConsolFdo/ResultBuscaParticFdo.aspx?CNPJNome={}&TpPartic=0&Adm=false&SemFrame="

@@ -6,6 +6,8 @@ import contextlib
 import logging
 import math
 import random
+import re
+import secrets
 import signal
 import socket
 import socketserver
@@ -28,6 +30,9 @@ from scraperkit.view import NotebookRepr, View
 _HOST = "127.0.0.1"
 _MAX_FORM_BYTES = 1_000_000
 _LONGEST_DELAY = 86_400.0
+_SESSIONS_KEPT = 100_000
+_SESSION = re.compile(r"(?:^|;) ?ASP\.NET_SessionId=([0-9a-f]{24})(?:;|$)")
+_FAULTS = {"error": pages.render_error, "captcha": pages.render_captcha, "maintenance": pages.render_maintenance}
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +40,8 @@ class Replica(NotebookRepr):
     """An offline stand-in for the regulator's site, on 127.0.0.1 unless told otherwise, filled with invented funds.
 
     Get one from :meth:`start`; leave it with :meth:`stop`, or use it in a ``with``. It behaves, and can be made to
-    misbehave while it runs.
+    misbehave while it runs. A visitor gets a session with the first page, as a cookie; a form is good only in the
+    session that got it.
 
     Attributes
     ----------
@@ -43,6 +49,10 @@ class Replica(NotebookRepr):
         The address to give to a source, as in ``CvmPages(replica.url)``.
     funds : tuple of SampleFund
         What it knows, to choose CNPJs from; one CNPJ may have two rows.
+    captcha : bool
+        Whether the search shows a form that asks for a captcha, with status 200; may be set while it runs.
+    maintenance : bool
+        Whether every page is the one that tells of maintenance, with status 200; may be set while it runs.
 
     Examples
     --------
@@ -61,7 +71,9 @@ class Replica(NotebookRepr):
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._latency = self._error_rate = 0.0
+        self.captcha = self.maintenance = False
         self._outage_ends = -math.inf
+        self._sessions: dict[str, None] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="replica", daemon=True)
         self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
@@ -130,12 +142,18 @@ class Replica(NotebookRepr):
         """Reply every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
         self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
 
+    def expire_sessions(self) -> None:
+        """Forget all sessions: a form that was got before is answered with a page that says so, with status 200."""
+        with self._lock:
+            self._sessions.clear()
+
     @property
     def requests(self) -> Counter[str]:
         """How many requests came, by what became of them; every one is counted once.
 
         ``search``, ``search_post``, ``fund``, ``daily_get``, ``daily_post``, ``index`` and ``unknown`` were answered;
-        ``error`` and ``outage`` got a fault instead. A copy, which does not change any more.
+        ``error``, ``outage``, ``captcha`` and ``maintenance`` got a fault instead. A copy, which does not change any
+        more.
         """
         with self._lock:
             return self._counts.copy()
@@ -188,21 +206,43 @@ class Replica(NotebookRepr):
         )
         return View("Replica", "stopped" if self._stopping.is_set() else "running", facts)
 
-    def _respond(self, method: str, target: str, body: bytes) -> tuple[Reply, dict[str, str]] | None:
+    def _respond(self, method: str, target: str, body: bytes, cookies: str) -> tuple[Reply, dict[str, str]] | None:
         """Return the answer and its extra headers, or nothing if the replica stops meanwhile."""
         if self._latency and self._stopping.wait(self._latency):
             return None
         left = self._outage_ends - time.monotonic()
         with self._lock:
-            fault = left <= 0 and self._error_rate > 0 and self._random.random() < self._error_rate
-            status = 500 if fault and self._random.random() < 0.5 else 200
-            self._counts["outage" if left > 0 else "error" if fault else kind_of(method, target)] += 1
-        if left > 0:
+            error = left <= 0 and self._error_rate > 0 and self._random.random() < self._error_rate
+            status = 500 if error and self._random.random() < 0.5 else 200
+            kind = kind_of(method, target)
+            fault = "outage" if left > 0 else "error" if error else self._page_instead_of(kind)
+            self._counts[fault or kind] += 1
+        if fault == "outage":
             page = pages.render_error("Serviço temporariamente indisponível.")
             return Reply(page, 503), {"Retry-After": str(math.ceil(left))}
         if fault:
-            return Reply(pages.render_error(), status), {}
-        return self._site.answer(method, target, body), {}
+            return Reply(_FAULTS[fault](), status), {}
+        session, headers = self._session(method, cookies)
+        return self._site.answer(method, target, body, session), headers
+
+    def _page_instead_of(self, kind: str) -> str:
+        if self.maintenance and kind != "unknown":
+            return "maintenance"
+        return "captcha" if self.captcha and kind.startswith("search") else ""
+
+    def _session(self, method: str, cookies: str) -> tuple[str, dict[str, str]]:
+        """Return the session that a request is of, empty if it is not known, and the headers that begin a new one."""
+        told = _SESSION.search(cookies)
+        with self._lock:
+            if told and told[1] in self._sessions:
+                return told[1], {}
+            if method != "GET":
+                return "", {}
+            session = secrets.token_hex(12)
+            self._sessions[session] = None
+            if len(self._sessions) > _SESSIONS_KEPT:
+                del self._sessions[next(iter(self._sessions))]
+        return session, {"Set-Cookie": f"ASP.NET_SessionId={session}; path=/; HttpOnly; SameSite=Lax"}
 
 
 class _Server(ThreadingHTTPServer):
@@ -210,7 +250,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 128
-    respond: Callable[[str, str, bytes], tuple[Reply, dict[str, str]] | None]
+    respond: Callable[[str, str, bytes, str], tuple[Reply, dict[str, str]] | None]
 
     def __init__(self, host: str, port: int) -> None:
         self._conversations: dict[threading.Thread, socket.socket] = {}
@@ -275,7 +315,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(self.rfile.read(int(length)))
 
     def _reply(self, form: bytes) -> None:
-        outcome = self.server.respond(self.command, self.path, form)
+        outcome = self.server.respond(self.command, self.path, form, self.headers.get("Cookie", ""))
         if outcome is None:
             self.close_connection = True
             return

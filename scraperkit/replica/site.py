@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
@@ -12,7 +11,7 @@ from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
 from scraperkit.replica.sample import Sample, SampleFund, load_sample
-from scraperkit.replica.viewstate import belongs
+from scraperkit.replica.viewstate import UNSEALED, belongs, seal
 
 BASE_PATH = "/SWB/Sistemas/SCW/CPublica/"
 _PATHS = {
@@ -21,6 +20,7 @@ _PATHS = {
     "cconsolfdo/resultbuscadocsfdo.aspx": "fund",
     "infdiario/cpublicainfdiario.aspx": "daily",
 }
+_NO_SUBCLASS = "-1"
 _KINDS = {
     ("GET", "index"): "index",
     ("GET", "search"): "search",
@@ -59,25 +59,37 @@ class Site:
         self._daily_page = lru_cache(maxsize=None)(self._render_daily)
         self._index_page = lru_cache(maxsize=None)(pages.render_index)
 
-    def answer(self, method: str, target: str, body: bytes = b"") -> Reply:
-        """Return the answer to one request; `target` is the path with its query, `body` a form."""
+    def answer(self, method: str, target: str, body: bytes = b"", session: str = "") -> Reply:
+        """Return the answer to one request.
+
+        Parameters
+        ----------
+        method, target : str
+            `target` is the path with its query.
+        body : bytes
+            A form.
+        session : str
+            Whose forms are good; without one, none is.
+        """
         kind = kind_of(method, target)
         # ASP.NET knows the names in a query whatever their case, those in a form only as they are.
         query = {name.lower(): value for name, value in _fields(target.partition("?")[2]).items()}
         if kind == "index":
             return Reply(self._index_page(self.sample.funds))
+        if kind in ("search_post", "daily_post") and not session:
+            return Reply(pages.render_expired())
         if kind in ("search", "search_post"):
-            return self._search(query.get("cnpjnome", ""), _fields(body) if kind == "search_post" else None)
+            return self._search(query.get("cnpjnome", ""), _fields(body) if kind == "search_post" else None, session)
         if kind == "unknown":
             return Reply(pages.render_error("A página solicitada não existe."), status=404)
         fund = self._by_pk.get(query.get("pk_partic", ""))
-        if fund is None:
+        if fund is None or query.get("pk_subclasse", _NO_SUBCLASS) != _NO_SUBCLASS:
             return Reply(pages.render_error())
         if kind == "fund":
-            return Reply(self._fund_page(fund))
-        return self._daily(fund, _fields(body) if kind == "daily_post" else None)
+            return Reply(_sealed(self._fund_page(fund), "fund", fund.pk, session))
+        return self._daily(fund, _fields(body) if kind == "daily_post" else None, session)
 
-    def _search(self, text: str, form: Mapping[str, str] | None) -> Reply:
+    def _search(self, text: str, form: dict[str, str] | None, session: str) -> Reply:
         try:
             cnpj = normalize_cnpj(text)
         except ConfigError:
@@ -85,29 +97,34 @@ class Site:
         funds = tuple(fund for fund in self.sample.funds if fund.cnpj == cnpj)
         key = cnpj if funds else ""
         if form is not None:
-            if not belongs(form, "search", key):
+            if not belongs(form, "search", key, session):
                 return Reply(pages.render_error())
             fund = pages.search_targets(funds).get(form.get("__EVENTTARGET", ""))
             if fund is not None:
                 location = f"ResultBuscaDocsFdo.aspx?PK_PARTIC={fund.pk}&SemFrame="
                 return Reply(status=302, location=location)
-        return Reply(self._search_page(key))
+        return Reply(_sealed(self._search_page(key), "search", key, session))
 
-    def _daily(self, fund: SampleFund, form: Mapping[str, str] | None) -> Reply:
+    def _daily(self, fund: SampleFund, form: dict[str, str] | None, session: str) -> Reply:
         months = self.sample.offered(fund.pk)
         month = months[0] if months else ""
         if form is not None:
-            if not belongs(form, "daily", fund.pk):
+            if not belongs(form, "daily", fund.pk, session):
                 return Reply(pages.render_error())
             wanted = form.get("ddComptc", "")
             month = wanted if wanted in months else month
-        return Reply(self._daily_page(fund, month))
+        return Reply(_sealed(self._daily_page(fund, month), "daily", fund.pk, session))
 
     def _render_search(self, cnpj: str) -> bytes:
         return pages.render_search(cnpj, [fund for fund in self.sample.funds if fund.cnpj == cnpj])
 
     def _render_daily(self, fund: SampleFund, month: str) -> bytes:
         return pages.render_daily(fund, self.sample.month(fund.cnpj, month), month, self.sample.offered(fund.pk))
+
+
+def _sealed(body: bytes, page: str, key: str, session: str) -> bytes:
+    """Make the form of a page good for one session: the pages that are kept are good for none."""
+    return body.replace(UNSEALED.encode("ascii"), seal(page, key, session).encode("ascii"), 1)
 
 
 def kind_of(method: str, target: str) -> str:

@@ -1,4 +1,4 @@
-"""The hidden fields of the replica's forms: opaque to a client, and good for one page only."""
+"""The hidden fields of the replica's forms: opaque to a client, and good for one page and one session only."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Mapping
 
 # How ASP.NET's own fields begin, so that they look as they do on the site: /wEP… and /wEd….
 _STATE_MAGIC = b"\xff\x01\x0f"
 _EVENTS_MAGIC = b"\xff\x01\x1d"
 _SIGNING_KEY = b"scraperkit replica"  # Keeps mistakes out, not attackers: everything here is public.
-_SEAL_BYTES = 20
 _STATE_BYTES = 2_600
 _EVENTS_BYTES = 700
+_SEAL_BYTES = 21  # A multiple of three, so that a seal can be put behind a state in Base64.
+UNSEALED = "~" * (_SEAL_BYTES * 4 // 3)
 
 
 def hidden_fields(page: str, key: str, detail: str = "") -> dict[str, str]:
-    """Return the hidden fields of one form, by name.
+    """Return the hidden fields of one form, by name; the view state has :data:`UNSEALED` where a seal must go.
 
     Parameters
     ----------
@@ -35,37 +35,49 @@ def hidden_fields(page: str, key: str, detail: str = "") -> dict[str, str]:
     """
     payload = "\x1f".join((page, key, detail)).encode("utf-8")
     content = _STATE_MAGIC + len(payload).to_bytes(2, "big") + payload
-    content += hashlib.shake_256(payload).digest(_STATE_BYTES)
+    length = _STATE_BYTES - (len(content) + _STATE_BYTES) % 3
+    content += hashlib.shake_256(payload).digest(length)
     events = _EVENTS_MAGIC + hashlib.shake_256(b"events" + payload).digest(_EVENTS_BYTES)
     return {
-        "__VIEWSTATE": base64.b64encode(content + _seal(content)).decode("ascii"),
+        "__VIEWSTATE": base64.b64encode(content).decode("ascii") + UNSEALED,
         "__VIEWSTATEGENERATOR": hashlib.sha256(page.encode("utf-8")).hexdigest()[:8].upper(),
         "__EVENTVALIDATION": base64.b64encode(events).decode("ascii"),
     }
 
 
-def belongs(form: Mapping[str, str], page: str, key: str) -> bool:
-    """Tell whether a postback brings back, untouched, the hidden fields of one form of that page.
+def seal(page: str, key: str, session: str) -> str:
+    """Return what makes a view state of a page good for one session, as long as :data:`UNSEALED`.
+
+    Examples
+    --------
+    >>> len(seal("daily", "132922", "k3")) == len(UNSEALED), seal("daily", "1", "a") == seal("daily", "1", "b")
+    (True, False)
+    """
+    words = "\x1f".join((page, key, session)).encode("utf-8")
+    return base64.b64encode(hashlib.blake2b(words, digest_size=_SEAL_BYTES, key=_SIGNING_KEY).digest()).decode("ascii")
+
+
+def belongs(form: dict[str, str], page: str, key: str, session: str) -> bool:
+    """Tell whether a postback brings back, untouched, the hidden fields of one form of that page and session.
 
     Examples
     --------
     >>> form = hidden_fields("daily", "132922", "12/2022")
-    >>> belongs(form, "daily", "132922"), belongs(form, "daily", "901101"), belongs({}, "daily", "132922")
-    (True, False, False)
+    >>> form["__VIEWSTATE"] = form["__VIEWSTATE"].replace(UNSEALED, seal("daily", "132922", "k3"))
+    >>> [belongs(form, "daily", key, session) for key, session in (("132922", "k3"), ("132922", "k4"), ("9", "k3"))]
+    [True, False, False]
     """
+    state = form.get("__VIEWSTATE", "")
+    content, sealed = state[: -len(UNSEALED)], state[-len(UNSEALED) :]
     try:
-        raw = base64.b64decode(form.get("__VIEWSTATE", ""), validate=True)
+        raw = base64.b64decode(content, validate=True)
     except (binascii.Error, ValueError):
         return False
-    content, seal = raw[:-_SEAL_BYTES], raw[-_SEAL_BYTES:]
-    if not content.startswith(_STATE_MAGIC) or not hmac.compare_digest(seal, _seal(content)):
+    good = seal(page, key, session)
+    if not raw.startswith(_STATE_MAGIC) or not hmac.compare_digest(sealed.encode(), good.encode()):
         return False
     start = len(_STATE_MAGIC) + 2
-    length = int.from_bytes(content[start - 2 : start], "big")
-    found_page, found_key, detail = content[start : start + length].decode("utf-8").split("\x1f", 2)
-    fields = hidden_fields(page, key, detail)
-    return (found_page, found_key) == (page, key) and all(form.get(name) == fields[name] for name in fields)
-
-
-def _seal(content: bytes) -> bytes:
-    return hashlib.blake2b(content, digest_size=_SEAL_BYTES, key=_SIGNING_KEY).digest()
+    length = int.from_bytes(raw[start - 2 : start], "big")
+    payload, prefix = raw[start : start + length].decode("utf-8", "replace"), f"{page}\x1f{key}\x1f"
+    fields = hidden_fields(page, key, payload.removeprefix(prefix))
+    return payload.startswith(prefix) and form | {"__VIEWSTATE": content + UNSEALED} == form | fields

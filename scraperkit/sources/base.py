@@ -19,7 +19,8 @@ class Source(Protocol):
     A source may have a ``name``, which is noted with every month that it has brought; left out, it is the name of its
     class, as ``my_source`` for ``MySource``. A source that has an attribute ``politeness``, a
     :class:`~scraperkit.sources.politeness.Politeness`, agrees through the workers' Redis with all other workers on how
-    fast its site is asked.
+    fast its site is asked. One that has a method ``interrupt(threads)`` ends what those threads, given by their
+    identifiers, wait for; a worker calls it when it stops and jobs do not end in time.
     """
 
     def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:

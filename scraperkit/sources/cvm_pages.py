@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from cachetools import TTLCache, cached
+from requests.cookies import RequestsCookieJar
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.config import Settings
@@ -38,11 +39,13 @@ from scraperkit.sources.cvm_parser import (
     parse_search,
     pk_of,
 )
-from scraperkit.sources.http import Answer, HttpClient, without_credentials
+from scraperkit.sources.http import Answer, ClosedHere, HttpClient, without_credentials
 from scraperkit.sources.politeness import Politeness
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
 DAILY_PATH = "InfDiario/CPublicaInfDiario.aspx"
+# What today's users of the site ask for: the class itself, none of its subclasses.
+WHOLE_CLASS = "-1"
 CACHED_FUNDS = 512
 CACHED_SECONDS = 600.0
 LIST_SECONDS = 60.0  # a list of months this young is believed that a month is not on it
@@ -51,10 +54,14 @@ _PK = re.compile(r"[0-9]{1,12}")
 
 @dataclass(frozen=True, slots=True)
 class _FirstPage:
-    """A fund's daily page as a GET gives it: what it takes to ask for any of its months."""
+    """A fund's daily page as a GET gives it: what it takes to ask for any of its months.
+
+    Form, view state and cookies belong together: the site may know a form only in the session that got it.
+    """
 
     page: DailyPage
     address: str
+    cookies: RequestsCookieJar
     fetched_at: float
 
 
@@ -62,7 +69,7 @@ class CvmPages:
     """The pages of the Comissão de Valores Mobiliários (CVM), as a source of prices.
 
     A fund's first month takes one request, or two if it is not the month that the site shows first; each further one
-    takes one. May be used from many threads at once; each has a connection of its own.
+    takes one. May be used from many threads at once.
 
     Parameters
     ----------
@@ -75,7 +82,7 @@ class CvmPages:
     Raises
     ------
     ConfigError
-        If the address is not an ``http://`` or ``https://`` one.
+        If the address is not an ``http://`` or ``https://`` one, or the environment names a proxy whose address is not.
 
     Examples
     --------
@@ -168,6 +175,8 @@ class CvmPages:
         """
         try:
             quotes = self._fetch(request)
+        except ClosedHere:
+            raise
         except SourceError as error:
             # What says something about the fund says that the site is well.
             if error.retryable:
@@ -192,6 +201,10 @@ class CvmPages:
         self._forget(first, request.fund_pk)
         return self._fetch_month(self._first_page(*asked), request, began)
 
+    def interrupt(self, threads: Container[int]) -> None:
+        """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""
+        self._http.interrupt(threads)
+
     def close(self) -> None:
         """Close all connections, those of other threads too; what is asked after that fails. May be called twice."""
         self._http.close()
@@ -209,7 +222,7 @@ class CvmPages:
 
     def _follow(self, cnpj: str, search: Answer, page: SearchPage, row: SearchRow) -> Fund:
         event = {"__EVENTTARGET": row.target, "__EVENTARGUMENT": row.argument}
-        answer = self._http.post(search.url, {**page.form, **event})
+        answer = self._http.post(search.url, {**page.form, **event}, search.cookies)
         fund = parse_fund_page(answer.content, url=answer.shown_url, content_type=answer.content_type)
         if fund.cnpj not in ("", cnpj):
             raise WrongFund(f"fund page: shows {format_cnpj(fund.cnpj)}, not {format_cnpj(cnpj)}", answer.shown_url)
@@ -246,7 +259,7 @@ class CvmPages:
             MONTHS_ID: month,
         }
         try:
-            answer = self._http.post(first.address, form)
+            answer = self._http.post(first.address, form, first.cookies)
             page = parse_daily(
                 answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
             )
@@ -257,11 +270,12 @@ class CvmPages:
         return list(page.quotes or ())
 
     def _get_first_page(self, pk: str, cnpj: str, month: str = "") -> _FirstPage:
-        answer = self._http.get(f"{urljoin(self.url, DAILY_PATH)}?{urlencode({'PK_PARTIC': pk, 'SemFrame': ''})}")
+        query = urlencode({"PK_PARTIC": pk, "SemFrame": "", "PK_SUBCLASSE": WHOLE_CLASS})
+        answer = self._http.get(f"{urljoin(self.url, DAILY_PATH)}?{query}")
         page = parse_first_daily(
             answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
         )
-        return _FirstPage(page, answer.url, time.monotonic())
+        return _FirstPage(page, answer.url, answer.cookies, time.monotonic())
 
     def _forget(self, first: _FirstPage, pk: str) -> None:
         with self._pages_changed:

@@ -18,19 +18,25 @@ from bs4 import Tag
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import NotACvmPage, PageChanged, WrongFund, WrongMonth
 from scraperkit.models import METRICS, DailyQuote, Month
-from scraperkit.sources.markup import Markup, Option, attribute, clean, read_markup
+from scraperkit.sources.markup import Markup, Option, attribute, clean, decode, read_markup
+from scraperkit.sources.says import says
 
 RESULTS_ID, VIEWSTATE_ID = "ddlFundos", "__VIEWSTATE"
 NAME_ID, ADMINISTRATOR_ID, STATUS_ID, START_ID = "lbNmDenomSocial", "lbNmDenomSocialAdm", "lbSitDesc", "lbInfAdc1"
 CNPJ_ID, DAILY_LINK_ID, MONTHS_ID, TABLE_ID = "lbNrPfPj", "Hyperlink2", "ddComptc", "dgDocDiario"
 
+# The words by which a search that found nothing says so, where it shows no list of results.
+_FOUND_NOTHING = re.compile(r"\bnenhum[a]? (?:participante|fundo|classe|registro|resultado)\b", re.IGNORECASE)
 # A row has several links; these are the ones that public code is known to follow, the fund's name first.
 _NAME_LINKS = ("lnkbtn1", "Linkbutton4", "Linkbutton2")
 _POSTBACK = re.compile(r"__doPostBack\(\s*[\"']([^\"']+)[\"']\s*,\s*[\"']([^\"']*)[\"']")
 _ROW = re.compile(r"ctl([0-9]+)")
 _PK = re.compile(r"[?&]PK_PARTIC=([0-9]{1,12})(?![0-9])", re.IGNORECASE)
-_FUND_NAME = re.compile(r"Nome d[aeo] [^:]{1,40}: ?(.*?) ?(?=CNPJ ?:)", re.IGNORECASE)
-_CNPJ_LABEL = re.compile(r"CNPJ ?: ?")
+# The site has written CNPJ:, CNPJ/MF:, CNPJ do Fundo: and CNPJ da Classe:.
+_CNPJ_LABEL = re.compile(r"\bCNPJ\b(?: ?/ ?MF)?(?: d[aeo] [^:]{1,40}?)? ?: ?", re.IGNORECASE)
+_FUND_NAME = re.compile(
+    rf"Nome d[aeo] (?!Admin)[^:]{{1,40}}: ?(.*?) ?(?={_CNPJ_LABEL.pattern}|Administrador(?:a|\(a\))? ?:)", re.IGNORECASE
+)
 _CNPJ = re.compile(r"[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}(?![0-9A-Z])", re.IGNORECASE)
 _PUNCTUATION = str.maketrans("", "", "./-")
 _DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
@@ -114,11 +120,11 @@ def parse_search(content: bytes, *, url: str = "", content_type: str = "") -> Se
     Raises
     ------
     NotACvmPage
-        If it is another page, or truncated.
+        If it is another page, or truncated. Every form of the site has a view state, those for errors too; an empty
+        result is recognised by its list without rows, or by the words that say so.
     PageChanged
         If there are links, but none can be followed.
     """
-    # It is not known whether empty results have the element, but every form of the site has a view state.
     page = read_markup(content, ids=(RESULTS_ID, VIEWSTATE_ID), what="search", url=url, content_type=content_type)
     links = [a for a in page.soup.find_all("a") if attribute(a, "id").startswith(RESULTS_ID)]
     found: dict[str, list[SearchRow]] = {}
@@ -130,6 +136,13 @@ def parse_search(content: bytes, *, url: str = "", content_type: str = "") -> Se
             found.setdefault(number[1] if number else event[1], []).append(row)
     if links and not found:
         raise PageChanged("search page: its links no longer call __doPostBack", url)
+    if (
+        not links
+        and page.soup.find(id=RESULTS_ID) is None
+        and not _FOUND_NOTHING.search(clean(page.soup.get_text(" ")))
+    ):
+        words = says(decode(content, content_type))
+        raise NotACvmPage(f"not the search page: it has no element {RESULTS_ID}{words}", url)
     return SearchPage(tuple(min(row, key=_link_rank) for row in found.values()), page.hidden_fields())
 
 
@@ -143,7 +156,7 @@ def parse_fund_page(content: bytes, *, url: str = "", content_type: str = "") ->
     """
     page = read_markup(content, ids=(NAME_ID,), what="fund", url=url, content_type=content_type)
     if page.soup.find(id=NAME_ID) is None:
-        raise NotACvmPage(f"not the fund page: it has no element {NAME_ID}", url)
+        raise NotACvmPage(f"not the fund page: it has no element {NAME_ID}{says(decode(content, content_type))}", url)
     link = page.soup.find(id=DAILY_LINK_ID)
     daily_link = attribute(link, "href") if isinstance(link, Tag) else ""
     number = _CNPJ.fullmatch(page.text_of(CNPJ_ID))
@@ -229,7 +242,9 @@ def _daily(content: bytes, cnpj: str, url: str, content_type: str) -> tuple[Dail
         table_id=TABLE_ID,
     )
     if markup.soup.find(id=MONTHS_ID) is None:
-        raise NotACvmPage(f"not the daily page: it has no element {MONTHS_ID}", url)
+        raise NotACvmPage(
+            f"not the daily page: it has no element {MONTHS_ID}{says(decode(content, content_type))}", url
+        )
     name, shown = _header(markup, url)
     if shown != cnpj:
         raise WrongFund(f"daily page: shows the fund {format_cnpj(shown)}, not {format_cnpj(cnpj)}", url)
@@ -247,14 +262,14 @@ def _with_quotes(page: DailyPage, markup: Markup, url: str) -> DailyPage:
 
 
 def _header(markup: Markup, url: str) -> tuple[str, str]:
-    # The administrator's CNPJ comes further down; the one after the first label is the fund's.
+    # The administrator's CNPJ comes further down, under the same label: only what is beside the name is the fund's.
     text = clean(markup.soup.get_text(" "))
     name = _FUND_NAME.search(text)
-    label = _CNPJ_LABEL.search(text, name.end() if name else 0)
+    label = _CNPJ_LABEL.match(text, name.end()) if name else None
     number = _CNPJ.match(text, label.end()) if label else None
-    if number is None:
-        raise PageChanged("daily page: its header has no CNPJ of the fund", url)
-    return name[1] if name else "", _bare(number[0])
+    if name is None or number is None:
+        raise PageChanged("daily page: its header has no CNPJ beside the name of the fund", url)
+    return name[1], _bare(number[0])
 
 
 def _bare(cnpj: str) -> str:

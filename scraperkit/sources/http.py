@@ -2,60 +2,91 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import math
+import random
 import re
 import threading
 import time
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
-from urllib.parse import urljoin
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import HTTPError, InvalidHeader, ReadTimeoutError
-from urllib3.response import BaseHTTPResponse
-from urllib3.util import Retry
+from requests import Request
+from requests.cookies import MockRequest, MockResponse, RequestsCookieJar
+from requests.utils import get_auth_from_url
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    HTTPError,
+    IncompleteRead,
+    InvalidHeader,
+    LocationValueError,
+    NewConnectionError,
+    ProxyError,
+    ReadTimeoutError,
+    SSLError,
+)
+from urllib3.util import Retry, make_headers
 
 from scraperkit.config import Settings, __version__
 from scraperkit.errors import NotACvmPage, SiteUnavailable, SourceError
 from scraperkit.sources.politeness import Politeness, crawl_delay
+from scraperkit.sources.wire import EndedHereError, Exchange, Reply, TooLateError, Wire
 
+log = logging.getLogger(__name__)
 BACKOFF = 0.5
 BACKOFF_LIMIT = 10.0
 REDIRECTS_LIMIT = 10
 _RETRIED = frozenset({429, *range(500, 600)})
-_CHUNK = 65_536
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_KEEP_THE_FORM = frozenset({307, 308})
 ROBOTS_LENGTH = 100_000
 ROBOTS_SECONDS = 300.0
 USER_AGENT = f"scraperkit/{__version__} (research; python-requests)"
+_HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip, deflate"}
+_FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
-
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
-    (requests.exceptions.ProxyError, "the proxy is away or refuses"),
-    (requests.exceptions.SSLError, "its certificate or its TLS does not fit"),
-    (requests.exceptions.ConnectTimeout, "no connection in time"),
+    (ProxyError, "the proxy is away or refuses"),
+    (SSLError, "its certificate or its TLS does not fit"),
+    (NewConnectionError, "the connection fails"),
+    (ConnectTimeoutError, "no connection in time"),
     (ReadTimeoutError, "its bytes do not come in time"),
-    (requests.exceptions.TooManyRedirects, "it redirects without end"),
-    (requests.exceptions.ContentDecodingError, "what it sends cannot be unpacked"),
-    (requests.exceptions.ChunkedEncodingError, "it broke off in the middle of the page"),
-    (requests.exceptions.InvalidURL, "the address does not fit"),
+    (DecodeError, "what it sends cannot be unpacked"),
+    (IncompleteRead, "it broke off in the middle of the page"),
+    (LocationValueError, "the address does not fit"),
 )
 
 
-class _ClosedHereError(Exception):
-    """The client was closed, maybe by another thread."""
+class ClosedHere(SiteUnavailable):
+    """The client was closed, or what this thread waited for was ended: no fault of the site."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: the address after all redirects, the bytes, and the ``Content-Type`` header."""
+    """What came back.
+
+    Attributes
+    ----------
+    url : str
+        The address after all redirects.
+    content : bytes
+        The page.
+    content_type : str
+        The header of that name.
+    cookies : RequestsCookieJar
+        The site's cookies as of this page. A form on it belongs to them: give them to :meth:`HttpClient.post`.
+    """
 
     url: str
     content: bytes
     content_type: str
+    cookies: RequestsCookieJar
 
     @property
     def shown_url(self) -> str:
@@ -63,8 +94,73 @@ class Answer:
         return without_credentials(self.url)
 
 
+@dataclass(slots=True)
+class _Errand:
+    """What one thread asks for: a request, and those that redirects make of it."""
+
+    method: str
+    url: str
+    form: str | None
+    cookies: RequestsCookieJar
+    exchange: Exchange
+    retries: int
+    most: int
+    limit: str
+
+    @property
+    def shown_url(self) -> str:
+        return without_credentials(self.url)
+
+    def headers(self) -> dict[str, str]:
+        name, password = get_auth_from_url(self.url)
+        headers = _HEADERS | (make_headers(basic_auth=f"{name}:{password}") if name or password else {})
+        if self.form is not None:
+            headers |= _FORM
+        if len(self.cookies):
+            request = self._as_cookies_see_it()
+            self.cookies.add_cookie_header(request)
+            headers |= request.get_new_headers()
+        return headers
+
+    def keep_cookies(self, reply: Reply) -> None:
+        if "Set-Cookie" in reply.headers:
+            seen: Any = MockResponse(reply.headers)
+            self.cookies.extract_cookies(seen, self._as_cookies_see_it())
+
+    def _as_cookies_see_it(self) -> Any:
+        return MockRequest(Request(self.method, self.url))
+
+    def follow(self, reply: Reply) -> bool:
+        """Turn to where a reply redirects to; return False if it does not.
+
+        Raises
+        ------
+        NotACvmPage
+            If that is another host.
+        """
+        target = reply.headers.get("Location")
+        if reply.status not in _REDIRECTS or target is None:
+            return False
+        try:
+            there = urljoin(self.url, target)
+            followed = _is_same_site(urlsplit(self.url), urlsplit(there))
+        except ValueError:
+            there, followed = "an address that cannot be read", False
+        if not followed:
+            shown = without_credentials(re.split("[?#]", there)[0])[:200]
+            raise NotACvmPage(
+                f"the site redirects to {shown}, which is another host and not followed; if the site has moved, set "
+                "SCRAPERKIT_CVM_URL",
+                self.shown_url,
+            )
+        self.url = there
+        if reply.status not in _KEEP_THE_FORM:
+            self.method, self.form = "GET", None
+        return True
+
+
 class HttpClient:
-    """One ``requests`` session a thread, with retries, time limits and a size limit.
+    """Asks one site for pages, with retries, time limits and a size limit.
 
     A POST is retried as a GET is: those of this kit only read.
 
@@ -73,172 +169,202 @@ class HttpClient:
     settings : Settings
         Time limits, number of retries, and the longest page.
     politeness : Politeness
-        When the site may be asked.
+        The site, and when it may be asked.
+
+    Raises
+    ------
+    ConfigError
+        If the environment names a proxy whose address cannot be understood.
     """
 
     def __init__(self, settings: Settings, politeness: Politeness) -> None:
         self._settings = settings
         self._politeness = politeness
-        self._local = threading.local()
-        # Weak, so that the session of a thread that ended goes with it; urllib3 closes its sockets then.
-        self._sessions: weakref.WeakSet[requests.Session] = weakref.WeakSet()
+        self._wire = Wire(politeness.url, connect_timeout=settings.connect_timeout, read_timeout=settings.read_timeout)
+        self._exchanges: set[Exchange] = set()
         self._lock = threading.Lock()
-        self._closed = threading.Event()
+        self._closed = False
         self._robots_lock = threading.Lock()
         self._robots_until = -math.inf
 
     def get(self, url: str) -> Answer:
-        """Ask for a page.
+        """Ask for a page, as a new visitor.
 
         Raises
         ------
         SiteUnavailable
-            If no answer came, or 429 or 5xx, after all retries; or if the client is closed.
+            If no answer came, or not in time, or 429 or 5xx, after all retries; or if the client is closed.
         NotACvmPage
-            If the answer's status is another one than 200.
+            If the answer's status is another one than 200, or it redirects to another host.
         SourceError
             If the page is longer than `Settings.max_page_bytes`.
         """
-        return self._ask("GET", url, None)
+        return self._ask("GET", url, None, RequestsCookieJar())
 
-    def post(self, url: str, form: Mapping[str, str]) -> Answer:
-        """Send a form, and ask for the page that comes of it; raises what :meth:`get` does."""
-        return self._ask("POST", url, form)
+    def post(self, url: str, form: Mapping[str, str], cookies: RequestsCookieJar) -> Answer:
+        """Send a form with its page's cookies, and ask for the page that comes of it; raises what :meth:`get` does."""
+        return self._ask("POST", url, urlencode(form), cookies.copy())
+
+    def interrupt(self, threads: Container[int]) -> None:
+        """End what these threads, given by their identifiers, wait for: it fails, as if the site did not answer."""
+        with self._lock:
+            exchanges = [exchange for exchange in self._exchanges if exchange.thread in threads]
+        for exchange in exchanges:
+            exchange.end()
 
     def close(self) -> None:
-        """Close the sessions of all threads, and end every wait between retries. May be called twice."""
+        """Close all connections, and end every wait and every request of any thread. May be called twice."""
         with self._lock:
-            self._closed.set()
-            sessions = list(self._sessions)
-        for session in sessions:
-            session.close()
+            self._closed = True
+            exchanges = list(self._exchanges)
+        for exchange in exchanges:
+            exchange.end()
+        self._wire.close()
 
-    def _ask(self, method: str, url: str, form: Mapping[str, str] | None) -> Answer:
-        limits = (self._settings.connect_timeout, self._settings.read_timeout)
+    def _ask(self, method: str, url: str, form: str | None, cookies: RequestsCookieJar) -> Answer:
+        settings = self._settings
         try:
-            self._heed_robots(url)
-            if not self._politeness.wait(self._closed):
-                raise _ClosedHereError
-            with self._session().request(method, url, data=form, timeout=limits, stream=True) as response:
-                return self._answer(response)
-        except _ClosedHereError:
-            raise SiteUnavailable("the connection to the site was closed here", without_credentials(url)) from None
-        except (OSError, ValueError, HTTPError) as error:
-            # requests lets some through as they are, such as the ValueError for a broken redirect. Their own words are
-            # not passed on: they may hold a proxy's address with its password.
-            raise SiteUnavailable(f"the site does not answer: {_reason(error)}", without_credentials(url)) from None
+            with self._under_way(settings.page_timeout) as exchange:
+                self._heed_robots(urljoin(url, "/robots.txt"), exchange)
+                errand = _Errand(
+                    method,
+                    url,
+                    form,
+                    cookies,
+                    exchange,
+                    settings.http_retries,
+                    settings.max_page_bytes,
+                    f"SCRAPERKIT_PAGE_TIMEOUT={settings.page_timeout:g}",
+                )
+                reply = self._run(errand)
+        except EndedHereError:
+            raise ClosedHere("the connection to the site was closed here", without_credentials(url)) from None
+        if reply.status != HTTPStatus.OK:
+            raise NotACvmPage(f"the site answers {reply.status}{_way(self._wire)}", errand.shown_url)
+        if len(reply.content) > settings.max_page_bytes:
+            limit = f"{settings.max_page_bytes:,} bytes (SCRAPERKIT_MAX_PAGE_BYTES)"
+            raise SourceError(f"the page is longer than {limit}", errand.shown_url)
+        return Answer(errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies)
 
-    def _heed_robots(self, url: str) -> None:
+    @contextlib.contextmanager
+    def _under_way(self, seconds: float) -> Iterator[Exchange]:
+        """Register an exchange, so that it can be ended from elsewhere."""
+        exchange = Exchange(seconds)
+        with self._lock:
+            if self._closed:
+                exchange.end()
+            self._exchanges.add(exchange)
+        try:
+            yield exchange
+        finally:
+            with self._lock:
+                self._exchanges.discard(exchange)
+
+    def _heed_robots(self, url: str, waiting: Exchange) -> None:
         """Learn how fast the site wants to be asked: once a process, and again after a while where it did not say."""
         with self._robots_lock:
-            if time.monotonic() < self._robots_until:
+            if time.monotonic() < self._robots_until or waiting.ended.is_set():
                 return
             delay = self._politeness.known_crawl_delay()
             if delay is None:
-                delay = self._fetch_crawl_delay(urljoin(url, "/robots.txt"))
+                delay = self._fetch_crawl_delay(url)
             if delay is not None:
                 self._politeness.heed(delay)
             self._robots_until = time.monotonic() + (ROBOTS_SECONDS if delay is None else math.inf)
 
     def _fetch_crawl_delay(self, url: str) -> float | None:
-        limits = (self._settings.connect_timeout, self._settings.connect_timeout)
-        agent = {"User-Agent": USER_AGENT}
-        try:
-            with requests.get(url, headers=agent, timeout=limits, stream=True) as response:
-                if response.status_code >= 500:
-                    return None
-                text = response.raw.read(ROBOTS_LENGTH, decode_content=True) if response.ok else b""
-        except (OSError, ValueError, HTTPError):
-            return None
-        return crawl_delay(text.decode("utf-8", "replace"), USER_AGENT)
+        with self._under_way(self._settings.robots_timeout) as exchange:
+            try:
+                limit = f"SCRAPERKIT_ROBOTS_TIMEOUT={self._settings.robots_timeout:g}"
+                reply = self._run(_Errand("GET", url, None, RequestsCookieJar(), exchange, 0, ROBOTS_LENGTH, limit))
+            except SourceError as error:
+                log.info("robots.txt cannot be read, so no Crawl-delay is known for now: %s", error)
+                return None
+        text = reply.content.decode("utf-8", "replace") if reply.status == HTTPStatus.OK else ""
+        return crawl_delay(text, USER_AGENT)
 
-    def _answer(self, response: requests.Response) -> Answer:
-        url = without_credentials(response.url)
-        if response.status_code in _RETRIED:
-            # No try is left here, but what the site asks for holds for everybody.
-            if asked := _asked_for(response.raw):
+    def _run(self, errand: _Errand) -> Reply:
+        """Run an errand to the end of its redirects; each request takes a turn at the site."""
+        for _ in range(REDIRECTS_LIMIT + 1):
+            reply = self._send(errand)
+            errand.keep_cookies(reply)
+            if not errand.follow(reply):
+                return reply
+        raise SiteUnavailable("the site does not answer: it redirects without end", errand.shown_url)
+
+    def _send(self, errand: _Errand) -> Reply:
+        """Send one request, again if need be."""
+        exchange, trouble = errand.exchange, ""
+        for tried in range(errand.retries + 1):
+            self._wait(exchange, backoff=min(BACKOFF_LIMIT, BACKOFF * 2**tried) if tried > 1 else 0.0)
+            try:
+                reply = self._wire.send(
+                    exchange, errand.method, errand.url, headers=errand.headers(), body=errand.form, most=errand.most
+                )
+            except TooLateError:
+                trouble = f"the site does not send the whole answer in time ({errand.limit})"
+                break
+            except (OSError, ValueError, HTTPError) as error:
+                # Their own words are not passed on: they may hold a proxy's address with its password.
+                trouble = f"the site does not answer: {_reason(error)}"
+                continue
+            if reply.status not in _RETRIED:
+                return reply
+            trouble = f"the site answers {reply.status}, whatever the retries"
+            if asked := _asked_for(reply):
+                # Also where no try is left here: what the site asks for holds for everybody.
                 self._politeness.pause(asked)
-            raise SiteUnavailable(f"the site answers {response.status_code}, whatever the retries", url)
-        if response.status_code != requests.codes.ok:
-            raise NotACvmPage(f"the site answers {response.status_code}", url)
-        content = bytearray()
-        for chunk in response.iter_content(_CHUNK):
-            content += chunk
-            if len(content) > self._settings.max_page_bytes:
-                limit = f"{self._settings.max_page_bytes:,} bytes (SCRAPERKIT_MAX_PAGE_BYTES)"
-                raise SourceError(f"the page is longer than {limit}", url)
-        return Answer(response.url, bytes(content), response.headers.get("Content-Type", ""))
+        raise SiteUnavailable(f"{trouble}{_way(self._wire)}", errand.shown_url)
 
-    def _session(self) -> requests.Session:
-        with self._lock:
-            if self._closed.is_set():
-                raise _ClosedHereError
-            session: requests.Session | None = getattr(self._local, "session", None)
-            if session is None:
-                session = self._local.session = self._new_session()
-                self._sessions.add(session)
-            return session
-
-    def _new_session(self) -> requests.Session:
-        session = requests.Session()
-        session.max_redirects = REDIRECTS_LIMIT
-        session.headers["User-Agent"] = USER_AGENT
-        retries = _PatientRetry(
-            total=self._settings.http_retries,
-            allowed_methods=None,
-            status_forcelist=_RETRIED,
-            backoff_factor=BACKOFF,
-            backoff_max=BACKOFF_LIMIT,
-            backoff_jitter=BACKOFF,
-            raise_on_status=False,
-            closed=self._closed,
-            politeness=self._politeness,
-        )
-        adapter = _ClosingAdapter(pool_connections=2, pool_maxsize=1, max_retries=retries)
-        session.mount("http://", adapter)
-        session.mount("https://", adapter)
-        return session
+    def _wait(self, exchange: Exchange, *, backoff: float) -> None:
+        if backoff and exchange.ended.wait(backoff + random.uniform(0, BACKOFF)):
+            raise EndedHereError
+        if not self._politeness.wait(exchange.ended):
+            raise EndedHereError
 
 
-class _ClosingAdapter(HTTPAdapter):
-    """An HTTPAdapter that closes its sockets; the one of requests leaves them to the garbage collector."""
+def probe(url: str, settings: Settings) -> int:
+    """Return the status with which an address answers; once, with no turn, and with no redirect followed.
 
-    def close(self) -> None:
-        for manager in (self.poolmanager, *self.proxy_manager.values()):
-            for key in manager.pools.keys():  # noqa: SIM118 - iterating over the container itself is not thread-safe
-                if (pool := manager.pools.get(key)) is not None:
-                    pool.close()
-        super().close()
-
-
-class _PatientRetry(Retry):
-    """A Retry that shares what the site asks for, and does not wait when the client is closed."""
-
-    def __init__(self, *args: Any, closed: threading.Event, politeness: Politeness, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._closed = closed
-        self._politeness = politeness
-
-    def new(self, **changed: Any) -> Self:
-        return super().new(closed=self._closed, politeness=self._politeness, **changed)
-
-    def sleep(self, response: BaseHTTPResponse | None = None) -> None:
-        asked = _asked_for(response)
-        if asked:
-            # Everybody is to wait, not just this thread.
-            self._politeness.pause(asked)
-        elif self._closed.wait(self.get_backoff_time()):
-            raise _ClosedHereError
-        if not self._politeness.wait(self._closed):
-            raise _ClosedHereError
+    Raises
+    ------
+    SiteUnavailable
+        If it does not answer in time.
+    ConfigError
+        If the environment names a proxy whose address cannot be understood.
+    """
+    wire = Wire(url, connect_timeout=settings.connect_timeout, read_timeout=settings.connect_timeout)
+    try:
+        exchange = Exchange(settings.connect_timeout)
+        return wire.send(exchange, "GET", url, headers=_HEADERS, body=None, most=0).status
+    except TooLateError:
+        raise SiteUnavailable(f"no answer in {settings.connect_timeout:g} s{_way(wire)}") from None
+    except (OSError, ValueError, HTTPError) as error:
+        raise SiteUnavailable(f"{_reason(error)}{_way(wire)}") from None
+    finally:
+        wire.close()
 
 
-def _asked_for(response: BaseHTTPResponse | None) -> float | None:
+def _way(wire: Wire) -> str:
+    """Return through which proxy a site is asked, as a part of a sentence."""
+    return f", asked through the proxy {wire.proxy} (NO_PROXY lists the hosts to ask without)" if wire.proxy else ""
+
+
+def _asked_for(reply: Reply) -> float | None:
     """Seconds to stay away, if an answer says so."""
     try:
-        return Retry().get_retry_after(response) if response is not None else None
-    except (InvalidHeader, ValueError, OverflowError):
+        return Retry().parse_retry_after(reply.headers["Retry-After"])
+    except (KeyError, InvalidHeader, ValueError, OverflowError):
         return None
+
+
+def _is_same_site(here: SplitResult, there: SplitResult) -> bool:
+    """Return whether two addresses are of one site; its encrypted one counts as the same."""
+    ports = {"http": 80, "https": 443}
+    if here.hostname != there.hostname or there.scheme not in ports:
+        return False
+    ends = (here.scheme, here.port or ports[here.scheme]), (there.scheme, there.port or ports[there.scheme])
+    return ends[0] == ends[1] or ends == (("http", 80), ("https", 443))
 
 
 def without_credentials(url: str) -> str:
@@ -255,14 +381,9 @@ def without_credentials(url: str) -> str:
 def _reason(error: Exception) -> str:
     causes = list(_causes(error))
     words = next((text for kind, text in _WORDS for cause in causes if isinstance(cause, kind)), "the connection fails")
-    # A RequestException is an OSError too, but only what the system itself says is sure to hold no address.
-    system = (cause.strerror for cause in causes if isinstance(cause, OSError) and not _is_of_requests(cause))
-    told = next(filter(None, system), "")
+    # Only what the system itself says is sure to hold no address.
+    told = next(filter(None, (cause.strerror for cause in causes if isinstance(cause, OSError))), "")
     return f"{words} ({told})" if told else words
-
-
-def _is_of_requests(error: BaseException) -> bool:
-    return isinstance(error, requests.RequestException)
 
 
 def _causes(error: object) -> Iterator[BaseException]:

@@ -13,6 +13,7 @@ from bs4.builder._lxml import LXMLTreeBuilder
 from bs4.exceptions import ParserRejectedMarkup
 
 from scraperkit.errors import NotACvmPage
+from scraperkit.sources.says import says
 
 # A browser reads Latin-1 as Windows-1252, and that is what people type names in.
 _CODECS = {
@@ -25,7 +26,6 @@ _CODECS = {
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _META = re.compile(rb"<meta\b[^>]{0,300}", re.IGNORECASE)
 _CLOSING = re.compile(rb"</(?:form|body|html)\s*>", re.IGNORECASE)
-_SAYS = re.compile(r"""\balert\s*\(\s*(?:"([^"]{1,200})"|'([^']{1,200})')|<title[^>]*>([^<]{1,200})""", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ def read_markup(
     closed = _CLOSING.search(content, max(last, 0)) is not None
     if last < 0:
         cut = "" if closed else ", and it is cut short"
-        raise NotACvmPage(f"not the {what} page: it has no element {' or '.join(ids)}{cut}{_says(text)}", url)
+        raise NotACvmPage(f"not the {what} page: it has no element {' or '.join(ids)}{cut}{says(text)}", url)
     if not closed:
         raise NotACvmPage(f"{what} page: it is cut short, after {len(content):,} bytes", url)
     options, rows = _Options(), _Rows()
@@ -142,12 +142,6 @@ def attribute(tag: Tag, name: str) -> str:
     """Return an attribute as text, empty if the tag has none."""
     value = tag.get(name)
     return value if isinstance(value, str) else ""
-
-
-def _says(text: str) -> str:
-    match = _SAYS.search(text)
-    words = clean(next(filter(None, match.groups()), "")) if match else ""
-    return f"; it says {words[:100]!r}" if words else ""
 
 
 class _Options:

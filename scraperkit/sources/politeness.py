@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import math
+import random
+import re
 import threading
 import time
 import uuid
+from collections.abc import Iterator
 from typing import Any, Unpack
 from urllib.parse import urlsplit
 from urllib.robotparser import RobotFileParser
 
 import redis as redis_py
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage, RedisStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from scraperkit.config import Settings
 from scraperkit.errors import SiteUnavailable
-from scraperkit.keys import RATES, Keys
+from scraperkit.keys import Keys
 from scraperkit.lua import scripts
+from scraperkit.lua.scripts import Turn
+from scraperkit.sources.wire import is_loopback
 
 log = logging.getLogger(__name__)
 LIVE_RATE = 2.0
 LONGEST_DELAY = 60.0
 _LONGEST_NAP = 1.0
-_SHORTEST_NAP = 0.01
+# A turn is promised at most this many seconds ahead, or one turn: what a worker that dies was promised is soon over.
+_AHEAD = 1.0
 _A_DAY = 86_400
 _TRY = -1
+_SECONDS = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?", re.ASCII)
 
 
 class Politeness:
@@ -37,7 +40,8 @@ class Politeness:
 
     Three limits apply, and the longest wait wins: the rate from ``SCRAPERKIT_RATE`` or the site's ``Crawl-delay``; a
     ``Retry-After`` from the site; and a circuit breaker, which opens after several failures in a row and, after a
-    pause, lets through one fetch at a time until one succeeds.
+    pause, lets through one fetch at a time until one succeeds. The rate counts every request, redirects and retries
+    too. Workers that share a Redis go by its clock.
 
     Parameters
     ----------
@@ -48,15 +52,16 @@ class Politeness:
     """
 
     def __init__(self, url: str, settings: Settings) -> None:
+        self.url = url
         parts = urlsplit(url)
         self.site = f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
         self.crawl_delay = 0.0
         self._settings = settings
-        self._rate = settings.rate or (math.inf if _is_loopback(parts.hostname or "") else LIVE_RATE)
+        self._rate = settings.rate or (math.inf if is_loopback(parts.hostname or "") else LIVE_RATE)
         self._guard = threading.Lock()
         self._shared: list[redis_py.Redis] = []
-        self._limiters: dict[int, MovingWindowRateLimiter] = {}
         self._alone = _Alone(settings)
+        self._turns = _Turns()
         self._troubled = False
         self._who = uuid.uuid4().hex
 
@@ -69,10 +74,9 @@ class Politeness:
         """Stop sharing through this Redis."""
         with self._guard:
             self._shared = [other for other in self._shared if other is not redis]
-            self._limiters.pop(id(redis), None)
 
     def wait(self, closed: threading.Event) -> bool:
-        """Wait until the site may be requested; return False if `closed` is set first.
+        """Wait for a turn to send one request to the site; return False if `closed` is set first.
 
         Raises
         ------
@@ -80,13 +84,19 @@ class Politeness:
             As soon as the wait is known to exceed ``SCRAPERKIT_SITE_PATIENCE``.
         """
         deadline = time.monotonic() + (self._settings.site_patience or math.inf)
+        has_turn = False
         while not closed.is_set():
-            seconds = self._seconds_to_wait()
-            if seconds <= 0:
+            # The circuit first, and again when the turn has come: while it is open, nobody takes a turn of all.
+            seconds = self._seconds_open()
+            if seconds > 0:
+                has_turn = False
+            elif not has_turn:
+                has_turn, seconds = self._next_turn(deadline)
+            if has_turn and seconds <= 0:
                 return True
             if time.monotonic() + seconds > deadline:
                 raise SiteUnavailable(f"{self.site} is busy, or its circuit is open; try again in {seconds:.0f} s")
-            closed.wait(min(seconds, _LONGEST_NAP))
+            closed.wait(seconds if has_turn else min(seconds, _LONGEST_NAP))
         return False
 
     def known_crawl_delay(self) -> float | None:
@@ -137,47 +147,33 @@ class Politeness:
             # If Redis is unreachable, the next success tries again.
             self._troubled = self._tell("succeeded") is None and bool(self._shared)
 
-    def _seconds_to_wait(self) -> float:
-        """Return the seconds to wait before asking again; 0 takes the turn."""
+    def _seconds_open(self) -> float:
+        """Return for how many seconds the circuit stays open; 0 if the site may be asked."""
         who = f"{self._who}:{threading.get_ident()}"
         answer = self._tell("ask", trial_ms=int(self._settings.read_timeout * 1000), who=who)
         if answer == _TRY:
             self._troubled = True
             answer = 0
-        # The circuit first: while it is open, nobody spends a turn of the rate that all share.
-        closed_in = self._alone.remaining() if answer is None else answer / 1000
-        return closed_in if closed_in > 0 else self._wait_for_turn()
+        return self._alone.remaining() if answer is None else answer / 1000
 
-    def _wait_for_turn(self) -> float:
-        rate = min(self._rate, 1 / self.crawl_delay if self.crawl_delay else math.inf)
-        if math.isinf(rate):
-            return 0.0
-        # The limits package only counts whole requests in whole seconds: 0.4 per second becomes 1 in 3.
-        item = (
-            RateLimitItemPerSecond(max(1, round(rate))) if rate >= 1 else RateLimitItemPerSecond(1, math.ceil(1 / rate))
-        )
+    def _next_turn(self, deadline: float) -> Turn:
+        """Take the next turn, unless it is far ahead, or after the deadline."""
+        apart = max(1 / self._rate, self.crawl_delay)
+        if not apart:
+            return Turn(True, 0.0)
+        ahead = max(_AHEAD, apart)
+        within = min(ahead, max(0.0, deadline - time.monotonic()))
         with self._guard:
-            limiter = self._limiter()
-        try:
-            if limiter.hit(item, self.site):
-                return 0.0
-            window = limiter.get_window_stats(item, self.site)
-            # The window may have emptied since; then its reset time is not worth waiting for.
-            return _SHORTEST_NAP if window.remaining else max(_SHORTEST_NAP, window.reset_time - time.time())
-        except redis_py.RedisError:
-            return _LONGEST_NAP
-
-    def _limiter(self) -> MovingWindowRateLimiter:
-        shared = self._shared[-1] if self._shared else None
-        limiter = self._limiters.get(id(shared))
-        if limiter is None:
-            storage = (
-                RedisStorage("redis://", connection_pool=shared.connection_pool, key_prefix=RATES)
-                if shared is not None
-                else MemoryStorage()
-            )
-            limiter = self._limiters[id(shared)] = MovingWindowRateLimiter(storage)
-        return limiter
+            shared = self._shared[-1] if self._shared else None
+        if shared is None:
+            turn = self._turns.take(apart, within)
+        else:
+            try:
+                turn = scripts.take_turn(shared, self.site, apart=apart, ahead=within, longest=LONGEST_DELAY)
+            except redis_py.RedisError:
+                return Turn(False, _LONGEST_NAP)
+        # Those who come back do so at random, so that the one nearest to Redis is not always the first.
+        return turn if turn.is_promised else Turn(False, turn.seconds + random.uniform(0, ahead / 2))
 
     def _tell(self, action: scripts.Action, **terms: Unpack[scripts.SiteTerms]) -> int | None:
         """Run the site's script in the shared Redis; ``None`` if there is none, or it is unreachable."""
@@ -189,6 +185,23 @@ class Politeness:
             return scripts.agree_on_site(shared, self.site, action, **terms)
         except redis_py.RedisError:
             return None
+
+
+class _Turns:
+    """In-process version of ``take_turn.lua``, for use without Redis."""
+
+    def __init__(self) -> None:
+        self._last = -math.inf
+        self._lock = threading.Lock()
+
+    def take(self, apart: float, ahead: float) -> Turn:
+        with self._lock:
+            now = time.monotonic()
+            due = max(now, self._last + apart)
+            if due - now > ahead:
+                return Turn(False, due - now - ahead)
+            self._last = due
+            return Turn(True, due - now)
 
 
 class _Alone:
@@ -216,15 +229,10 @@ class _Alone:
         return max(0.0, self._until - time.monotonic())
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
 def crawl_delay(text: str, user_agent: str) -> float:
     r"""Return the ``Crawl-delay`` of ``robots.txt`` in seconds, at most a minute; 0 if there is none.
+
+    One that is no number is ignored, with a warning in the log. Fractions are rounded up to whole seconds.
 
     Examples
     --------
@@ -232,8 +240,21 @@ def crawl_delay(text: str, user_agent: str) -> float:
     10.0
     """
     rules = RobotFileParser()
-    rules.parse(text.splitlines())
-    try:
-        return min(LONGEST_DELAY, max(0.0, float(rules.crawl_delay(user_agent) or 0)))
-    except (TypeError, ValueError):
-        return 0.0
+    rules.parse(list(_groups_and_delays(text)))
+    return min(LONGEST_DELAY, float(rules.crawl_delay(user_agent) or 0))
+
+
+def _groups_and_delays(text: str) -> Iterator[str]:
+    """Yield what there is to know of ``robots.txt``, in a form that RobotFileParser is sure to understand."""
+    for line in text.splitlines():
+        name, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
+        match name.lower():
+            case "user-agent":
+                yield f"User-agent: {value}"
+            case "allow" | "disallow":
+                # It ends a list of user agents; which path it is about does not matter here.
+                yield "Disallow: /"
+            case "crawl-delay" if _SECONDS.fullmatch(value):
+                yield f"Crawl-delay: {math.ceil(float(value))}"
+            case "crawl-delay":
+                log.warning("robots.txt: Crawl-delay %r is no number of seconds; it is ignored", value[:40])

@@ -245,7 +245,7 @@ def test_another_fund_is_refused():
 )
 def test_a_header_without_the_funds_cnpj_is_no_known_page(header):
     # Not even where the administrator's would do.
-    with pytest.raises(PageChanged, match="no CNPJ of the fund"):
+    with pytest.raises(PageChanged, match="no CNPJ beside the name"):
         Page(header=header).parse(cnpj=ADMINISTRATOR)
 
 
@@ -451,7 +451,7 @@ def test_a_search_gives_one_row_for_each_match():
     assert page.form == {"__EVENTTARGET": "", "__VIEWSTATE": "/wEPa&="}
 
 
-@pytest.mark.parametrize("results", ['<table id="ddlFundos">{}</table>', "<span id=lblMsg>Nenhum</span>"])
+@pytest.mark.parametrize("results", ['<table id="ddlFundos">{}</table>', "<b>Nenhum fundo encontrado.</b>"])
 def test_a_search_may_find_nothing(results):
     assert parse_search(search_page("", results=results)).rows == ()
 

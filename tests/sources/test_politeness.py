@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.server
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
-from limits.strategies import MovingWindowRateLimiter
 from support.waiting import wait_until
 
 from scraperkit.config import Settings
@@ -18,6 +18,7 @@ from scraperkit.connection import connect
 from scraperkit.errors import SiteUnavailable
 from scraperkit.health import Health
 from scraperkit.keys import Keys
+from scraperkit.lua.scripts import Turn
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
@@ -32,6 +33,7 @@ class Site:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.requests = 0
         self.robots = ""
         self.answer: Callable[[], tuple[int, dict[str, str]]] = lambda: (200, {})
         site = self
@@ -40,6 +42,7 @@ class Site:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                site.requests += 1
                 if self.path == "/robots.txt":
                     status, headers, body = 200 if site.robots else 404, {}, site.robots.encode()
                 else:
@@ -94,31 +97,31 @@ def make(site, redis, redis_url):
         client.close()
     for client in clients:
         client.close()
-    for key in (Keys.site(_host(site)), Keys.robots(_host(site)), Keys.sites()):
+    for key in (Keys.site(_host(site)), Keys.robots(_host(site)), Keys.turn(_host(site)), Keys.sites()):
         redis.delete(key)
 
 
 class Grant(NamedTuple):
-    """A turn at the site, granted at some moment between `asked_at` and `noted_at`."""
+    """A turn at the site, for some moment between `earliest` and `latest`."""
 
-    asked_at: float
-    noted_at: float
+    earliest: float
+    latest: float
 
 
 @pytest.fixture
 def grants(monkeypatch) -> list[Grant]:
-    """Record every turn that a limiter grants; on a busy machine, requests granted apart reach the site bunched."""
+    """Record every turn that is promised; on a busy machine, requests promised apart reach the site bunched."""
     found: list[Grant] = []
-    hit = MovingWindowRateLimiter.hit
+    next_turn = Politeness._next_turn
 
-    def hit_and_note(*given) -> bool:
+    def next_turn_and_note(*given) -> Turn:
         asked_at = time.time()
-        granted = hit(*given)
-        if granted:
-            found.append(Grant(asked_at, time.time()))
-        return granted
+        turn = next_turn(*given)
+        if turn.is_promised:
+            found.append(Grant(asked_at + turn.seconds, time.time() + turn.seconds))
+        return turn
 
-    monkeypatch.setattr(MovingWindowRateLimiter, "hit", hit_and_note)
+    monkeypatch.setattr(Politeness, "_next_turn", next_turn_and_note)
     return found
 
 
@@ -142,31 +145,25 @@ def together(*clients: HttpClient, site: Site, times: int) -> None:
 def most_in(seconds: float, grants: list[Grant]) -> int:
     """Return the largest number of turns that were certainly granted within a window of so many seconds."""
     return max(
-        sum(first.asked_at <= each.asked_at and each.noted_at < first.asked_at + seconds for each in grants)
+        sum(first.earliest <= each.earliest and each.latest < first.earliest + seconds for each in grants)
         for first in grants
     )
 
 
 class TestTheRate:
-    def test_has_nobody_wait_for_a_window_that_has_emptied_meanwhile(self, make, monkeypatch):
-        """Refused at the end of one window, told of the next: then there is a turn to be had at once."""
-        politeness = make(rate=2)._politeness
-        monkeypatch.setattr(MovingWindowRateLimiter, "hit", lambda *_: False)
-        assert politeness._seconds_to_wait() < 0.1
-
     def test_is_one_for_all_who_share_a_redis(self, site, make, grants):
         together(make(rate=10), make(rate=10), site=site, times=11)
-        assert len(site.asked) == len(grants) == 22
+        assert (len(site.asked), len(grants)) == (22, site.requests)
         assert most_in(1.0, grants) <= 10
 
     def test_holds_without_a_redis_too(self, site, make, grants):
         ask(make(rate=5, shared=False), site, 7)
-        assert len(site.asked) == len(grants) == 7
+        assert (len(site.asked), len(grants)) == (7, site.requests)
         assert most_in(1.0, grants) <= 5
 
     def test_below_one_a_second_is_kept(self, site, make, grants):
         ask(make(rate=0.5), site, 2)
-        assert len(site.asked) == len(grants) == 2
+        assert (len(site.asked), len(grants)) == (2, site.requests)
         assert most_in(2.0, grants) <= 1
 
     def test_of_the_live_site_is_two_a_second_and_of_this_machine_any(self):
@@ -176,8 +173,7 @@ class TestTheRate:
         assert Politeness("http://localhost/", Settings.load(rate=3))._rate == 3
 
     def test_a_wait_ends_when_the_client_is_closed(self, site, make):
-        client = make(rate=0.02)
-        ask(client, site, 1)
+        client = make(rate=0.02)  # its first turn goes to robots.txt
         ended = threading.Event()
 
         def wait() -> None:
@@ -187,6 +183,7 @@ class TestTheRate:
 
         waiting = threading.Thread(target=wait)
         waiting.start()
+        assert wait_until(lambda: site.requests)
         client.close()
         waiting.join(60)
         assert ended.is_set()
@@ -201,7 +198,12 @@ class TestTheCrawlDelay:
             ("User-agent: *\nCrawl-Delay: 10\n\nUser-agent: scraperkit\nCrawl-delay: 3", 3),
             ("User-agent: other\nCrawl-delay: 10", 0),
             ("User-agent: *\nCrawl-delay: soon", 0),
+            ("User-agent: *\nCrawl-delay: ²\nUser-agent: scraperkit\nCrawl-delay: 3", 3),
+            ("User-agent: *\nCrawl-delay: ²", 0),
+            ("User-agent: *\nCrawl-delay: 2.5 # seconds", 3),
+            ("User-agent: *\nRequest-rate: ²/1\nDisallow: //[\nCrawl-delay: 10", 10),
             ("User-agent: *\nCrawl-delay: 99999", 60),
+            (f"User-agent: *\nCrawl-delay: {'9' * 5000}", 0),
             ("<html>\x00\xff", 0),
         ],
     )
@@ -211,13 +213,14 @@ class TestTheCrawlDelay:
     def test_is_kept_where_it_asks_for_more_than_the_rate(self, site, make, grants):
         site.robots = "User-agent: *\nCrawl-delay: 1"
         together(make(rate=100), make(rate=100), site=site, times=2)
-        assert len(site.asked) == len(grants) == 4
-        assert most_in(1.0, grants) <= 1
+        assert (len(site.asked), len(grants)) == (4, site.requests)
+        of_robots = site.requests - 4
+        assert most_in(1.0, sorted(grants)[of_robots:]) <= 1
 
     def test_is_not_heeded_where_the_rate_asks_for_more(self, site, make, grants):
         site.robots = "User-agent: *\nCrawl-delay: 1"
         ask(make(rate=0.5), site, 2)
-        assert len(site.asked) == len(grants) == 2
+        assert (len(site.asked), len(grants)) == (2, site.requests)
         assert most_in(2.0, grants) <= 1
 
     def test_is_read_once_for_all(self, site, make, redis):
@@ -260,7 +263,7 @@ class TestRetryAfter:
         site.answer = lambda: next(answers, (200, {}))
         with pytest.raises(SiteUnavailable):
             make(http_retries=retries).get(site.url)
-        assert 300 < make()._politeness._seconds_to_wait() <= 500
+        assert 300 < make()._politeness._seconds_open() <= 500
 
 
 class TestASiteThatKeepsFailing:
@@ -275,8 +278,8 @@ class TestASiteThatKeepsFailing:
 
     def test_is_left_alone_by_all_and_it_is_said(self, make, site, redis, caplog, namespace):
         one, two = self.ill(make, caplog, pause=300)
-        assert 100 < one._seconds_to_wait() <= 300
-        assert 100 < two._seconds_to_wait() <= 300
+        assert 100 < one._seconds_open() <= 300
+        assert 100 < two._seconds_open() <= 300
         assert "keeps failing: circuit open" in caplog.text
         health = Health.read(redis, namespace=namespace)
         assert _host(site) in health.open_circuits
@@ -284,17 +287,17 @@ class TestASiteThatKeepsFailing:
 
     def test_is_tried_by_one_at_a_time_and_longer_left_alone_if_it_fails_again(self, make, site, redis, caplog):
         one, two = self.ill(make, caplog, pause=0.5)
-        assert wait_until(lambda: one._seconds_to_wait() == 0)
-        assert two._seconds_to_wait() > 0
-        assert one._seconds_to_wait() == 0, "the one who tries needs several requests"
+        assert wait_until(lambda: one._seconds_open() == 0)
+        assert two._seconds_open() > 0
+        assert one._seconds_open() == 0, "the one who tries needs several requests"
         one.failed("SiteUnavailable: still")
         assert [record.args[1] for record in caplog.records] == [0.5, 1.0]
 
     def test_is_asked_by_all_again_when_it_is_well(self, make, site, redis, caplog, namespace):
         one, two = self.ill(make, caplog, pause=0.5)
-        assert wait_until(lambda: one._seconds_to_wait() == 0)
+        assert wait_until(lambda: one._seconds_open() == 0)
         one.succeeded()
-        assert two._seconds_to_wait() == 0
+        assert two._seconds_open() == 0
         assert not Health.read(redis, namespace=namespace).open_circuits
         assert not redis.exists(Keys.site(_host(site)))
 
@@ -302,9 +305,9 @@ class TestASiteThatKeepsFailing:
         alone = make(shared=False, breaker_failures=2, breaker_pause=300)._politeness
         for _ in range(2):
             alone.failed("SiteUnavailable")
-        assert alone._seconds_to_wait() > 100
+        assert alone._seconds_open() > 100
         alone.succeeded()
-        assert alone._seconds_to_wait() == 0
+        assert alone._seconds_open() == 0
 
     def test_does_not_burn_the_attempts_of_every_job(self, redis, namespace):
         settings = Settings.load(
@@ -347,4 +350,6 @@ def test_without_its_redis_a_site_without_a_rate_is_asked_on(site, make):
 
 def test_without_its_redis_a_site_with_a_rate_is_not_asked_faster_than_agreed(site, make):
     client = without_redis(make(rate=100))
-    assert client._politeness._seconds_to_wait() > 0
+    turn = client._politeness._next_turn(math.inf)
+    assert not turn.is_promised
+    assert turn.seconds > 0

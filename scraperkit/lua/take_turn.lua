@@ -1,0 +1,13 @@
+-- Promises the next turn at a site, `apart_us` after the last, if it is not further ahead than `ahead_us`; all by the
+-- clock of Redis. Returns whether it is promised, and the microseconds until then; if not, those until it is worth asking.
+local turn = key()
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local last = tonumber(redis.call('GET', turn) or -math.huge)
+local due = math.max(now, last + given.apart_us)
+local wait = due - now
+if wait > given.ahead_us then return {0, wait - given.ahead_us} end
+-- Long enough for the longest Crawl-delay, which others may have learned of by then.
+local kept = wait + math.max(given.apart_us, given.longest_us)
+redis.call('SET', turn, string.format('%.0f', due), 'PX', math.ceil(kept / 1000))
+return {1, wait}
