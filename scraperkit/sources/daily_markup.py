@@ -1,0 +1,149 @@
+"""From the text of a daily page to what is read of it, in lxml's own tree.
+
+There are hundreds of daily pages for each page of another kind. Beautiful Soup has lxml call it back for each tag, and
+each call takes the interpreter's lock, for which parsing threads then fight; lxml builds its own tree without.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from lxml import etree
+
+from scraperkit.errors import NotACvmPage
+from scraperkit.sources.markup import clean
+
+# What Beautiful Soup leaves out of a page's text, too.
+_UNSEEN = frozenset({"script", "style", "template", "rt", "rp"})
+_ROWS = ("tr", "td", "th")
+_EVENTS = ("start", "end", "comment", "pi")
+
+
+class Option(NamedTuple):
+    """One option of a select: what a browser would send of it, which is the text where there is no value."""
+
+    value: str
+    selected: bool
+
+
+@dataclass(slots=True)
+class DailyMarkup:
+    """A parsed daily page.
+
+    Attributes
+    ----------
+    options : list of Option
+        Those of the select.
+    rows : list of lists of str
+        The texts of the table's cells.
+    ids : set of str
+        Of all elements outside of the two, and theirs.
+    hidden_fields : dict
+        The hidden fields of the form, for posting back.
+    text : str
+        All text outside of the two.
+    """
+
+    options: list[Option] = field(default_factory=list)
+    rows: list[list[str]] = field(default_factory=list)
+    ids: set[str] = field(default_factory=set)
+    hidden_fields: dict[str, str] = field(default_factory=dict)
+    text: str = ""
+
+
+def read_daily_markup(source: str, *, select_id: str, table_id: str, url: str = "") -> DailyMarkup:
+    """Parse the text of a daily page.
+
+    Parameters
+    ----------
+    source : str
+        From :func:`~scraperkit.sources.markup.read_page`.
+    select_id, table_id : str
+        The select whose options are wanted, and the table whose cells are.
+    url : str
+        The page's address, for messages.
+
+    Raises
+    ------
+    NotACvmPage
+        If its elements are nested so deep that lxml leaves out a part.
+    """
+    markup = DailyMarkup()
+    root = _tree(source, url)
+    if root is None:
+        return markup
+    texts: list[str] = []
+    unseen = 0
+    walk = etree.iterwalk(root, _EVENTS)
+    for event, element in walk:
+        tag = element.tag
+        if event == "start":
+            unseen += tag in _UNSEEN
+            text = element.text
+            element_id = element.get("id")
+            if element_id:
+                markup.ids.add(element_id)
+                if element_id == select_id:
+                    markup.options += _options(element)
+                elif element_id == table_id:
+                    markup.rows += _rows(element)
+                if element_id in (select_id, table_id):
+                    walk.skip_subtree()
+                    text = None
+            if tag == "input" and element.get("type", "").lower() == "hidden" and (name := element.get("name")):
+                markup.hidden_fields[name] = element.get("value", "")
+        else:
+            unseen -= event == "end" and tag in _UNSEEN
+            text = element.tail
+        if text and not unseen:
+            texts.append(text)
+    markup.text = clean(" ".join(texts))
+    return markup
+
+
+def _tree(source: str, url: str) -> etree._Element | None:
+    parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
+    try:
+        parser.feed(source.encode("utf-8"))
+        root = parser.close()
+    except etree.XMLSyntaxError:
+        return None  # not a single element
+    if parser.feed_error_log.filter_types(etree.ErrorTypes.ERR_RESOURCE_LIMIT):
+        raise NotACvmPage("not the daily page: its elements are nested too deep", url)
+    return root
+
+
+def _options(select: etree._Element) -> list[Option]:
+    return [
+        Option(
+            clean(_text(option, ("option",)) if (value := option.get("value")) is None else value),
+            "selected" in option.attrib,
+        )
+        for option in select.iterdescendants("option")
+    ]
+
+
+def _rows(table: etree._Element) -> list[list[str]]:
+    rows: list[list[str]] = []
+    for element in table.iterdescendants(*_ROWS):
+        if element.tag == "tr":
+            rows.append([])
+        elif rows:
+            rows[-1].append(_text(element, _ROWS))
+    return rows
+
+
+def _text(element: etree._Element, ends: tuple[str, ...]) -> str:
+    """Return the text of an element, up to where the first of other such elements in it begins."""
+    if not len(element):
+        return element.text or ""
+    texts = []
+    for event, inner in etree.iterwalk(element, _EVENTS):
+        if inner is element:
+            texts.append(element.text if event == "start" else None)
+        elif event == "start" and inner.tag in ends:
+            break
+        else:
+            texts.append(inner.text if event == "start" else inner.tail)
+    return "".join(filter(None, texts))
