@@ -24,7 +24,7 @@ from redis.sentinel import SentinelConnectionPool
 
 from scraperkit.config import Settings
 from scraperkit.embedded import shared
-from scraperkit.embedded.connections import AsyncEmbeddedConnection, EmbeddedConnection
+from scraperkit.embedded.connections import AsyncEmbeddedConnection, EmbeddedConnection, PackedInC
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, TimeSeriesMissing, way_out_of
 
 CONNECT_TIMEOUT = 5.0
@@ -105,7 +105,7 @@ class _LeavesReplicas:
                     self.connect_check_health(check_health=False)
 
 
-class _AsyncLeavesReplicas:
+class _AsyncLeavesReplicas(PackedInC):
     """The same for asyncio."""
 
     _asked_for_role_at = 0.0

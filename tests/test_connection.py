@@ -13,10 +13,12 @@ import pytest
 import redis as redis_py
 import redis.asyncio
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 from redis.sentinel import Sentinel
 from support.servers import redis_server
 
-from scraperkit.connection import async_client, check_client, connect, connection_kwargs, sibling
+from scraperkit.connection import AsyncPlainConnection, async_client, check_client, connect, connection_kwargs, sibling
 from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
 
@@ -251,6 +253,16 @@ class TestClients:
         assert name == "worker-1"
         assert number != redis.client_id()
         assert redis.client_getname() == "scraperkit"
+
+    @given(st.sampled_from(["GET", "CONFIG GET", b"TS.MADD"]), st.lists(st.text() | st.binary() | st.integers()))
+    def test_an_asyncio_client_packs_commands_as_redis_py_does(self, command, words):
+        own = AsyncPlainConnection().pack_command(command, *words)
+        assert b"".join(own) == b"".join(redis.asyncio.Connection().pack_command(command, *words))
+
+    def test_a_word_that_is_no_text_is_refused_as_redis_py_refuses_it(self):
+        for connection in (AsyncPlainConnection(), redis.asyncio.Connection()):
+            with pytest.raises(redis_py.DataError):
+                connection.pack_command("SET", "key", None)
 
     def test_a_sibling_has_connections_of_its_own(self, redis):
         with sibling(redis, client_name="other") as other:

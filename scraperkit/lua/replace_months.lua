@@ -1,18 +1,16 @@
 -- Replace months of one fund by what was fetched, unless a newer fetch has replaced them: the time of a fetch, by the
 -- clock of Redis, is its fencing token. Safe to repeat: the same fetch gets the same answer again.
 --
--- A month comes with its first and last millisecond and how many samples it has; the samples themselves, as the words
--- of TS.MADD, follow each other in ARGV[2] and after. What is stored already is not written again, so an equal month
--- costs no write. What differed is logged; a day that is new is not.
+-- The months come as one column for each field of `MonthFetched` in scripts.py but the words of TS.MADD, which follow
+-- each other in ARGV[2] and after; `samples` tells how many there are of each month. What is stored already is not
+-- written again, so an equal month costs no write. What differed is logged; a day that is new is not.
 --
 -- Returns of each month of which there is something to tell {its number, samples changed, samples withdrawn}, or
 -- {its number, 'refused', series, time, why} for the first sample that was refused.
 local card, months, changes = key(), key(), key()
 local series = keys(#KEYS - 3)
-local names = {}
-for _, month in ipairs(given.months) do names[#names + 1] = month.month end
 local records = {} -- a month may come twice: the second meets what the first has left
-for i, text in ipairs(redis.call('HMGET', months, unpack(names))) do records[names[i]] = text end
+for i, text in ipairs(redis.call('HMGET', months, unpack(given.month))) do records[given.month[i]] = text end
 local found = redis.call('EXISTS', unpack(series))
 local seconds = redis.call('TIME')[1]
 local next_word = 2
@@ -30,13 +28,13 @@ local function create_series()
 end
 
 -- What is stored of a month: for each series its values as text, by time; whether there is any; and a refusal to tell.
-local function stored(month)
+local function stored(from, to)
   local values, is_any = {}, false
   for _, name in ipairs(series) do
     values[name] = {}
     if found == #series or redis.call('EXISTS', name) == 1 then
-      local samples = redis.pcall('TS.RANGE', name, month.first, month.last)
-      if samples.err then return nil, nil, {'refused', name, month.first, samples.err} end
+      local samples = redis.pcall('TS.RANGE', name, from, to)
+      if samples.err then return nil, nil, {'refused', name, from, samples.err} end
       for _, sample in ipairs(samples) do
         values[name][sample[1]] = sample[2].ok
         is_any = true
@@ -89,34 +87,46 @@ local function withdraw(old, log)
   return count
 end
 
-local function replace(i, month, first, last)
-  local known = read_record(records[month.month])
-  if known.fetched_at and tonumber(known.fetched_at) > tonumber(month.fetched_at) then return end
-  if known.fetched_at == month.fetched_at and known.digest == month.digest then
-    return {i, tonumber(known.changed), tonumber(known.withdrawn)}
+-- What was changed is noted at once, so that it is told again if the rest is refused; other months are noted together.
+local function note(i, changed, withdrawn)
+  local text = record_text(seconds, given.fetched_at[i], given.source, given.digest[i], changed, withdrawn)
+  records[given.month[i]] = text
+  if changed + withdrawn > 0 then
+    redis.call('HSET', months, given.month[i], text)
+    told[#told + 1] = {i, changed, withdrawn}
+    return
   end
-  local log, withdrawn = {}, 0
-  if found > 0 or last > first then
-    if found < #series and last > first then create_series() end
-    local old, is_any, refusal = stored(month)
-    if refusal then return {i, unpack(refusal)} end
-    local words, replaced = {}, {}
-    if is_any then words, replaced = differing(first, last, old) else words = {unpack(ARGV, first, last)} end
-    local refused, why = write(words, replaced, log)
-    if not refused then withdrawn = withdraw(old, log) end
-    if #log > 0 then
-      redis.call('XADD', changes, 'MAXLEN', '~', given.changes_kept, '*', 'month', month.month, 'source', given.source,
-        'changes', cjson.encode(log))
-    end
-    if refused then return {i, 'refused', words[3 * refused - 2], words[3 * refused - 1], why} end
+  noted[#noted + 1] = given.month[i]
+  noted[#noted + 1] = text
+end
+
+local function replace(i, first, last)
+  local known = read_record(records[given.month[i]])
+  if known.fetched_at and tonumber(known.fetched_at) > tonumber(given.fetched_at[i]) then return end
+  if known.fetched_at == given.fetched_at[i] and known.digest == given.digest[i] then
+    told[#told + 1] = {i, tonumber(known.changed), tonumber(known.withdrawn)}
+    return
   end
-  records[month.month] = record_text(seconds, month.fetched_at, given.source, month.digest, #log - withdrawn, withdrawn)
+  if found == 0 and last < first then return note(i, 0, 0) end
+  if found < #series and last > first then create_series() end
+  local old, is_any, refusal = stored(given.first[i], given.last[i])
+  if refusal then
+    told[#told + 1] = {i, unpack(refusal)}
+    return
+  end
+  local log, withdrawn, words, replaced = {}, 0, {}, {}
+  if is_any then words, replaced = differing(first, last, old) else words = {unpack(ARGV, first, last)} end
+  local refused, why = write(words, replaced, log)
+  if not refused then withdrawn = withdraw(old, log) end
   if #log > 0 then
-    redis.call('HSET', months, month.month, records[month.month])
-    return {i, #log - withdrawn, withdrawn}
+    redis.call('XADD', changes, 'MAXLEN', '~', given.changes_kept, '*', 'month', given.month[i],
+      'source', given.source, 'changes', cjson.encode(log))
   end
-  noted[#noted + 1] = month.month
-  noted[#noted + 1] = records[month.month]
+  if refused then
+    told[#told + 1] = {i, 'refused', words[3 * refused - 2], words[3 * refused - 1], why}
+    return
+  end
+  note(i, #log - withdrawn, withdrawn)
 end
 
 if not given.is_known then
@@ -128,9 +138,9 @@ if not given.is_known then
     for _, name in ipairs(series) do redis.pcall('TS.ALTER', name, unpack(given.options)) end
   end
 end
-for i, month in ipairs(given.months) do
-  local last = next_word + 3 * month.samples - 1
-  told[#told + 1] = replace(i, month, next_word, last)
+for i, samples in ipairs(given.samples) do
+  local last = next_word + 3 * samples - 1
+  replace(i, next_word, last)
   next_word = last + 1
 end
 if #noted > 0 then redis.call('HSET', months, unpack(noted)) end

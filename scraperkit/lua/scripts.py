@@ -162,6 +162,10 @@ async def _run_together(client: Any, names: Sequence[str], calls: Sequence[tuple
     return replies
 
 
+# The digest of a month without samples.
+_EMPTY = hashlib.blake2b(digest_size=8).hexdigest()
+
+
 class MonthFetched(NamedTuple):
     """A month of one fund as it was fetched, to replace what is stored of it.
 
@@ -183,16 +187,10 @@ class MonthFetched(NamedTuple):
     fetched_at: str
     words: list[bytes]
 
-    def given(self) -> dict[str, Any]:
-        """Return what the script is given of it, besides the words."""
-        return {
-            "month": self.month,
-            "first": self.first,
-            "last": self.last,
-            "fetched_at": self.fetched_at,
-            "digest": hashlib.blake2b(b" ".join(self.words), digest_size=8).hexdigest(),
-            "samples": len(self.words) // 3,
-        }
+    @property
+    def digest(self) -> str:
+        """A hash of the words."""
+        return hashlib.blake2b(b" ".join(self.words), digest_size=8).hexdigest() if self.words else _EMPTY
 
 
 class MonthStored(NamedTuple):
@@ -255,12 +253,20 @@ async def replace_months(
     for fund in funds:
         own = [keys.fund(fund.cnpj), keys.months(fund.cnpj), keys.changes(fund.cnpj)]
         about = {"cnpj": fund.cnpj, "pk": fund.pk, "is_known": fund.is_known}
-        months = [month.given() for month in fund.months]
-        words = list(chain.from_iterable(month.words for month in fund.months))
+        month, first, last, fetched_at, words_of_months = zip(*fund.months, strict=True)
+        columns = {
+            "month": month,
+            "first": first,
+            "last": last,
+            "fetched_at": fetched_at,
+            "samples": tuple(len(words) // 3 for words in words_of_months),
+            "digest": tuple(fetched.digest for fetched in fund.months),
+        }
+        words = list(chain.from_iterable(words_of_months))
         if words or not fund.is_known:
             about |= to_create
         series = [keys.series(fund.cnpj, metric) for metric in metrics]
-        calls.append(_words("replace_months", [*own, *series], given | about | {"months": months}, *words))
+        calls.append(_words("replace_months", [*own, *series], given | about | columns, *words))
     replies = await _run_together(client, ["replace_months"], calls)
     return [
         reply if isinstance(reply, Exception) else _all_stored(len(fund.months), reply)

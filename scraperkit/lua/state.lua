@@ -45,15 +45,15 @@ local function is_free(claim, batch)
 end
 
 -- What was written by version 1 is only the first word.
+local nothing_known = {}
 local function read_record(text)
+  if not text then return nothing_known end
   local record = {}
-  if text then
-    record.fetched_at, record.source, record.digest, record.changed, record.withdrawn =
-      string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+)$')
-  end
-  return tonumber(record.fetched_at) and record or {}
+  record.fetched_at, record.source, record.digest, record.changed, record.withdrawn =
+    string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  return tonumber(record.fetched_at) and record or nothing_known
 end
 
-local function record_text(...)
-  return table.concat({...}, ' ')
+local function record_text(stored_at, fetched_at, source, digest, changed, withdrawn)
+  return stored_at .. ' ' .. fetched_at .. ' ' .. source .. ' ' .. digest .. ' ' .. changed .. ' ' .. withdrawn
 end
