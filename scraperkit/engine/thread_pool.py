@@ -16,6 +16,10 @@ from scraperkit.models import DailyQuote, ScrapeRequest
 # A worker holds as many messages ahead as its threads finish within this many seconds, at most the prefetch setting.
 _WORK_AHEAD = 0.05
 _SHORTEST_FETCH = 1e-6
+# Results are settled together that come within the time in which threads finish this share of what is held, or these
+# seconds, whichever is less: so that threads have work meanwhile.
+_SHARE_GATHERED = 0.5
+_LONGEST_GATHERING = _WORK_AHEAD / 2
 # A thread takes fetches that are much shorter than a thread switch by the handful.
 _SHORT_FETCH = 0.001
 _HANDFUL = 16
@@ -165,6 +169,12 @@ class Prefetch:
     def read_at_once(self) -> int:
         """How many messages one read takes: at most half of what may be held, so that reads overlap work."""
         return max(self._threads, self.hold // 2)
+
+    @property
+    def gathering(self) -> float:
+        """Seconds from one settlement to the next, in which results gather."""
+        finished_in = self.hold * self._fetch_seconds / self._threads
+        return min(_LONGEST_GATHERING, _SHARE_GATHERED * finished_in)
 
     @property
     def handful(self) -> int:
