@@ -16,8 +16,8 @@ from scraperkit.models import DailyQuote, ScrapeRequest
 # A worker holds as many messages ahead as its threads finish within this many seconds, at most the prefetch setting.
 _WORK_AHEAD = 0.05
 _SHORTEST_FETCH = 1e-6
-# Results are settled together that come within the time in which threads finish this share of what is held, or these
-# seconds, whichever is less: so that threads have work meanwhile.
+# Results gather while threads finish this share of what is held, and no longer than these seconds: there must be work
+# left for the threads meanwhile.
 _SHARE_GATHERED = 0.5
 _LONGEST_GATHERING = _WORK_AHEAD / 2
 # A thread takes fetches that are much shorter than a thread switch by the handful.
@@ -67,6 +67,11 @@ class ThreadPool:
         """Queue jobs for the threads; a thread takes `at_once` of them together."""
         for start in range(0, len(jobs), at_once):
             self._queue.put(jobs[start : start + at_once])
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are jobs that no thread has begun."""
+        return not self._queue.empty()
 
     def results(self, most: int) -> list[Result]:
         """Take the results that are there, `most` of them at the most: then call again, for there may be more."""

@@ -454,8 +454,9 @@ class WorkerLoop:
     async def _settling(self) -> None:
         while True:
             await self._woken.wait()
-            # Each settlement has a price of its own: several pages share it, if they come one after another.
-            await asyncio.sleep(self._settled_at + self._prefetch.gathering - time.monotonic())
+            if self.pool.has_waiting:
+                # A settlement has a price of its own, which pages share that come one after another.
+                await asyncio.sleep(self._settled_at + self._prefetch.gathering - time.monotonic())
             await self._settle_ready()
 
     async def _settle_ready(self) -> None:
