@@ -17,6 +17,8 @@ from scraperkit.sources.markup import clean
 # What Beautiful Soup leaves out of a page's text, too.
 _UNSEEN = frozenset({"script", "style", "template", "rt", "rp"})
 _ROWS = ("tr", "td", "th")
+# By which lxml tells that it has left out the rest; older ones use the second.
+_GAVE_UP = (etree.ErrorTypes.ERR_RESOURCE_LIMIT, etree.ErrorTypes.ERR_INTERNAL_ERROR)
 _EVENTS = ("start", "end", "comment", "pi")
 
 
@@ -109,19 +111,18 @@ def _tree(source: str, url: str) -> etree._Element | None:
         root = parser.close()
     except etree.XMLSyntaxError:
         return None  # not a single element
-    if parser.feed_error_log.filter_types(etree.ErrorTypes.ERR_RESOURCE_LIMIT):
+    if parser.feed_error_log.filter_types(_GAVE_UP):
         raise NotACvmPage("not the daily page: its elements are nested too deep", url)
     return root
 
 
 def _options(select: etree._Element) -> list[Option]:
-    return [
-        Option(
-            clean(_text(option, ("option",)) if (value := option.get("value")) is None else value),
-            "selected" in option.attrib,
-        )
-        for option in select.iterdescendants("option")
-    ]
+    found = []
+    for option in select.iterdescendants("option"):
+        value = option.get("value")
+        shown = clean(_text(option, ("option",)) if value is None else value)
+        found.append(Option(shown, option.get("selected") is not None))
+    return found
 
 
 def _rows(table: etree._Element) -> list[list[str]]:

@@ -54,6 +54,7 @@ def test_pages_of_the_replica_are_read_alike():
     assert pages > 50
 
 
+# Not here: a document type in the middle of a text, which is no part of the tree and does not part the text.
 DIRT = [
     "<table>", "<table id=dgDocDiario>", '<TABLE ID="dgDocDiario" class=x>', "</table>", "<tr>", "</tr>", "<td>",
     "</td>", "<th>", "</th>", "<tbody>", "<select id=ddComptc>", "<select id=other>", "</select>", "<option>",
@@ -63,7 +64,7 @@ DIRT = [
     "<font face=Arial>", "</font>", "<br>", "<br/>", "<span id=x>", "</span>", "<p>", "</p>", "<script>",
     "</script>", "<style>", "</style>", "<template>", "</template>", "<ruby>", "<rt>", "</rt>", "<rp>", "</ruby>",
     "<textarea>", "</textarea>", "<title>", "</title>", "<head>", "</head>", "<body>", "</body>", "<html lang=pt>",
-    "</html>", "<!-- x -->", "<!--", "-->", "<?php x ?>", "<![CDATA[x]]>", "<!DOCTYPE html>", "&nbsp;", "&ccedil;",
+    "</html>", "<!-- x -->", "<!--", "-->", "<?php x ?>", "<![CDATA[x]]>", "&nbsp;", "&ccedil;",
     "&#160;", "&#0;", "&#xD800;", "&foo;", "&", "<", ">", "</", "<a href='x", '"', "<x:y z:id=q>",
     "<ta\x01ble \x02=3>", "\x0b", " ", "\n", "\u00a0", "CNPJ:", "18.993.924/0001-00", "Nome do Fundo:", "ção",
     "\U0001f600", "\ufeff", "1.234,56",
