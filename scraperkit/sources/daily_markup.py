@@ -71,49 +71,62 @@ def read_daily_markup(source: str, *, select_id: str, table_id: str, url: str = 
     NotACvmPage
         If its elements are nested so deep that lxml leaves out a part.
     """
-    markup = DailyMarkup()
-    root = _tree(source, url)
-    if root is None:
-        return markup
-    texts: list[str] = []
-    unseen = 0
-    walk = etree.iterwalk(root, _EVENTS)
-    for event, element in walk:
-        tag = element.tag
-        if event == "start":
-            unseen += tag in _UNSEEN
-            text = element.text
-            element_id = element.get("id")
-            if element_id:
-                markup.ids.add(element_id)
-                if element_id == select_id:
-                    markup.options += _options(element)
-                elif element_id == table_id:
-                    markup.rows += _rows(element)
-                if element_id in (select_id, table_id):
-                    walk.skip_subtree()
-                    text = None
-            if tag == "input" and element.get("type", "").lower() == "hidden" and (name := element.get("name")):
-                markup.hidden_fields[name] = element.get("value", "")
-        else:
-            unseen -= event == "end" and tag in _UNSEEN
-            text = element.tail
-        if text and not unseen:
-            texts.append(text)
-    markup.text = clean(" ".join(texts))
-    return markup
+    reading = _Reading(select_id, table_id)
+    for root in _roots(source, url):
+        reading.take(root)
+    reading.markup.text = clean(" ".join(reading.texts))
+    return reading.markup
 
 
-def _tree(source: str, url: str) -> etree._Element | None:
+def _roots(source: str, url: str) -> list[etree._Element]:
+    """Return the tree of a page; what comes after the end of ``html`` is further trees."""
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
         parser.feed(source.encode("utf-8"))
         root = parser.close()
     except etree.XMLSyntaxError:
-        return None  # not a single element
+        return []  # not a single element
     if parser.feed_error_log.filter_types(_GAVE_UP):
         raise NotACvmPage("not the daily page: its elements are nested too deep", url)
-    return root
+    return [] if root is None else [root, *root.itersiblings("*")]
+
+
+class _Reading:
+    """Goes through trees once, and takes down what is wanted of them."""
+
+    def __init__(self, select_id: str, table_id: str) -> None:
+        self.markup = DailyMarkup()
+        self.texts: list[str] = []
+        self._select_id, self._table_id = select_id, table_id
+
+    def take(self, root: etree._Element) -> None:
+        unseen = 0
+        walk = etree.iterwalk(root, _EVENTS)
+        for event, element in walk:
+            if event == "start":
+                unseen += element.tag in _UNSEEN
+                if self._take_aside(element):
+                    walk.skip_subtree()
+                    continue
+                text = element.text
+            else:
+                unseen -= event == "end" and element.tag in _UNSEEN
+                text = element.tail
+            if text and not unseen:
+                self.texts.append(text)
+
+    def _take_aside(self, element: etree._Element) -> bool:
+        """Take down what an element says of itself; return whether that is all that is wanted of it."""
+        markup, element_id = self.markup, element.get("id")
+        if element.tag == "input" and element.get("type", "").lower() == "hidden" and (name := element.get("name")):
+            markup.hidden_fields[name] = element.get("value", "")
+        if element_id:
+            markup.ids.add(element_id)
+            if element_id == self._select_id:
+                markup.options += _options(element)
+            elif element_id == self._table_id:
+                markup.rows += _rows(element)
+        return element_id in (self._select_id, self._table_id)
 
 
 def _options(select: etree._Element) -> list[Option]:
