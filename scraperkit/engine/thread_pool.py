@@ -154,9 +154,11 @@ class Prefetch:
         self._threads = settings.threads
         self._prefetch = settings.prefetch
         self._fetch_seconds = 1.0
+        self._watched_at = 0.0
 
     def watch(self, results: Iterable[Result]) -> None:
-        """Learn from finished fetches."""
+        """Learn from finished fetches, which are settled now."""
+        self._watched_at = time.monotonic()
         mean = self._fetch_seconds
         for result in results:
             mean += 0.1 * (max(_SHORTEST_FETCH, result.fetched_at - result.started_at) - mean)
@@ -180,6 +182,11 @@ class Prefetch:
         """Seconds from one settlement to the next, in which results gather."""
         finished_in = self.hold * self._fetch_seconds / self._threads
         return min(_LONGEST_GATHERING, _SHARE_GATHERED * finished_in)
+
+    @property
+    def still_gathering(self) -> float:
+        """Seconds until the next settlement; not above 0 if it is time."""
+        return self._watched_at + self.gathering - time.monotonic()
 
     @property
     def handful(self) -> int:

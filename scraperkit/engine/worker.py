@@ -343,7 +343,6 @@ class WorkerLoop:
         self._deadline = settings.stop_deadline
         self._cut: set[str] = set()
         self._taken_over_at = 0.0
-        self._settled_at = 0.0
         self._unsettled: list[list[Result]] = []
         self.held: dict[str, dict[str, Job]] = {delivery.name: {} for delivery in self._deliveries}
         self.pool = ThreadPool(source.fetch, settings.threads, self._wake, session.clock.at)
@@ -454,9 +453,9 @@ class WorkerLoop:
     async def _settling(self) -> None:
         while True:
             await self._woken.wait()
+            # Pages that come one after another share the price of a settlement.
             if self.pool.has_waiting:
-                # A settlement has a price of its own, which pages share that come one after another.
-                await asyncio.sleep(self._settled_at + self._prefetch.gathering - time.monotonic())
+                await asyncio.sleep(self._prefetch.still_gathering)
             await self._settle_ready()
 
     async def _settle_ready(self) -> None:
@@ -466,7 +465,6 @@ class WorkerLoop:
             return
         if self._levers.triggers_crash(result.job for result in results):
             raise Crashed
-        self._settled_at = time.monotonic()
         self._prefetch.watch(results)
         for result in results:
             self._let_go(result.job)
