@@ -27,13 +27,14 @@ from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import Keys
 from scraperkit.lua.state import COUNTERS
 from scraperkit.models import END_OF_TIME, Month
+from scraperkit.text import printable
 from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 
 _LOOK_EVERY = 0.1
 _LOOK_FOR_LOST = 1.0
 _STILL = 5.0  # seconds without any news, after which a wait searches the whole stream
 _REST = 20  # a search that took a second is followed by so many without one
-_SHOWN_FAILURES = 5
+_REST_STATES = ("not_offered", "failed", "lost", "cancelled")
 _TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
 _COUNTS = ("quotes", "changed", "withdrawn")
 _EVENT_COLUMNS = {
@@ -64,6 +65,8 @@ class BatchStatus(NotebookRepr):
         The rest: waiting, running, or waiting for a retry.
     cancelled : int
         Messages that :meth:`Batch.cancel` withdrew before a worker started them.
+    not_offered : int
+        Months that the site does not offer for the fund, or not yet. Not a failure: publish again to ask again.
     """
 
     published: int
@@ -72,6 +75,7 @@ class BatchStatus(NotebookRepr):
     pending: int
     lost: int = 0
     cancelled: int = 0
+    not_offered: int = 0
 
     @property
     def finished(self) -> bool:
@@ -80,8 +84,7 @@ class BatchStatus(NotebookRepr):
 
     def __str__(self) -> str:
         parts = [f"{self.published} published", f"{self.done} done"]
-        rest = (("failed", self.failed), ("lost", self.lost), ("cancelled", self.cancelled))
-        parts += [f"{count} {word}" for word, count in rest if count]
+        parts += [f"{count} {_said(word)}" for word in _REST_STATES if (count := getattr(self, word))]
         return ", ".join(parts + ([f"{self.pending} pending"] if self.pending else []))
 
     def _view(self) -> View:
@@ -164,19 +167,20 @@ class Batch(NotebookRepr):
     def wait(self, timeout: float | None = None, *, progress: bool | None = None) -> BatchStatus:
         """Wait with a progress bar until nothing is pending; then print what failed, and why.
 
-        If Redis becomes unreachable meanwhile, wait for it, as the workers do.
+        If no worker listens for this batch, print how to start one, and wait for it. If Redis becomes unreachable
+        meanwhile, wait for it, as the workers do.
 
         Parameters
         ----------
         timeout : float, optional
             Seconds; unlimited if omitted.
         progress : bool, optional
-            Whether to show the bar and the failures; by default only in a terminal or notebook.
+            Whether to show the bar; by default only in a terminal or notebook. ``False`` also prints nothing.
 
         Raises
         ------
         BatchTimeout
-            If `timeout` passes first. The workers continue.
+            If `timeout` passes first. Workers continue; if none listens, the message says so, and how to start one.
         WorkerError
             If the engine of a subscriber in this process fails.
         """
@@ -185,6 +189,8 @@ class Batch(NotebookRepr):
         status = self._counts().status
         search = _Search(self)
         disable = None if progress is None else not progress
+        say = _say if progress is not False else _say_nothing
+        look_at, told = time.monotonic() + GRACE, ""
         with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
             while True:
                 raise_engine_error(self.keys.namespace)
@@ -193,13 +199,50 @@ class Batch(NotebookRepr):
                     self._show(bar, status)
                     if status.finished:
                         break
+                    if not told and time.monotonic() > look_at:
+                        look_at, told = time.monotonic() + GRACE, self.lacks_worker()
+                        say(told) if told else None
                 if deadline is not None and time.monotonic() > deadline:
-                    raise BatchTimeout(f"not finished after {timeout:g} s: {status}; call wait() again to keep waiting")
+                    raise BatchTimeout(f"not finished after {timeout:g} s: {status}; {self._way_on()}")
                 time.sleep(_LOOK_EVERY)
-            shown = not bar.disable
-        if shown and (status.failed or status.lost):
-            self._tell_failures()
+        if report := self.explain(status):
+            say(report)
         return status
+
+    @redis_needed()
+    def explain(self, status: BatchStatus | None = None) -> str:
+        """Return why messages failed or were lost: each reason with its count, and how to see more; empty if none did.
+
+        Parameters
+        ----------
+        status : BatchStatus, optional
+            As :meth:`status` or :meth:`wait` returned it; asked for if omitted.
+        """
+        status = status or self.status(search_up_to=math.inf)
+        if not status.failed and not status.lost:
+            return ""
+        command = _command("batch status", self.keys, self.id)
+        return f"{self._reasons().text()}\n`{command}` or batch.failures() lists every job"
+
+    @redis_needed()
+    def lacks_worker(self) -> str:
+        """Return a sentence that no worker listens for this batch, and what to start; empty text if one does."""
+        delivery = self._redis.hget(self.keys.batch(self.id), "delivery")
+        if any(worker.delivery in ("both", delivery) for worker in live_workers(self._redis, self.keys)):
+            return ""
+        return (
+            f"no worker listens to the {delivery or 'stream'} of {self.keys.namespace!r}: start one with "
+            f"`{_command('work', self.keys)}`, or `with sk.Subscriber(redis, source, namespace="
+            f"{self.keys.namespace!r}):` in Python"
+        )
+
+    def _way_on(self) -> str:
+        """Return what a caller can do whose wait was too short."""
+        again = "workers continue; wait again to keep waiting"
+        try:
+            return self.lacks_worker() or again
+        except (RedisError, redis_py.RedisError):
+            return again
 
     @redis_needed()
     def jobs(self) -> pd.DataFrame:
@@ -209,7 +252,8 @@ class Batch(NotebookRepr):
         -------
         pandas.DataFrame
             Indexed by ``message`` (message id); columns ``cnpj``, ``month`` (MM/YYYY), ``state`` (pending, running,
-            done, failed, lost, cancelled) and ``error``, all text; sorted by fund and month. Empty for an empty batch.
+            done, failed, lost, cancelled, not_offered) and ``error``, all text; sorted by fund and month. Empty for an
+            empty batch.
         """
         states = self._ledger.states()
         lost = self._ledger.lost(states)
@@ -254,8 +298,8 @@ class Batch(NotebookRepr):
         Returns
         -------
         pandas.DataFrame
-            RangeIndex; columns ``message``, ``cnpj``, ``month``, ``outcome`` (done, retry, failed, dead, ignored,
-            superseded), ``attempt``, ``delivery``, ``worker``, ``thread``, the times ``published_at``,
+            RangeIndex; columns ``message``, ``cnpj``, ``month``, ``outcome`` (done, not_offered, retry, failed,
+            dead, ignored, superseded), ``attempt``, ``delivery``, ``worker``, ``thread``, the times ``published_at``,
             ``received_at``, ``started_at``, ``fetched_at``, ``stored_at`` (UTC), ``quotes`` (days found),
             ``changed`` and ``withdrawn`` (stored figures that were restated, or are no more) and ``error``. Redis keeps
             only the newest 100,000 events of all batches, so old events may be missing.
@@ -274,12 +318,12 @@ class Batch(NotebookRepr):
             raise BatchNotFound(
                 f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}; if it has expired, publish it again"
             )
-        published, done, failed, lost, cancelled = (int(value or 0) for value in found[:5])
-        pending = published - done - failed - lost - cancelled
-        status = BatchStatus(published, done, failed, pending, lost, cancelled)
+        published, done, failed, lost, cancelled, not_offered = (int(value or 0) for value in found[:-1])
+        pending = published - done - failed - lost - cancelled - not_offered
+        status = BatchStatus(published, done, failed, pending, lost, cancelled, not_offered)
         # If a key is of another kind, a search would fail, and NaN is never few: the counts are readable all the same.
         waiting = math.nan if any(isinstance(length, Exception) for length in lengths) else sum(lengths)
-        return _Counts(status, str(found[5]), waiting)
+        return _Counts(status, str(found[-1]), waiting)
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
         # Between the counts and the states, the batch may have been published again.
@@ -288,18 +332,8 @@ class Batch(NotebookRepr):
 
     def _show(self, bar: Any, status: BatchStatus) -> None:
         bar.update(status.published - status.pending - bar.n)
-        notes = [f"{count} {word}" for word, count in (("failed", status.failed), ("lost", status.lost)) if count]
-        if status.pending and bar.format_dict["elapsed"] > GRACE and not live_workers(self._redis, self.keys):
-            notes.append("no worker is running: start a Subscriber or `scraperkit work`")
-        bar.set_postfix_str(", ".join(notes), refresh=False)
-
-    def _tell_failures(self) -> None:
-        failures = self.failures()
-        for _, row in failures.head(_SHOWN_FAILURES).iterrows():
-            tqdm.write(f"{format_cnpj(row['cnpj'])} {row['month']} {row['state']}: {row['error']}", file=sys.stderr)
-        if len(failures) > _SHOWN_FAILURES:
-            more = len(failures) - _SHOWN_FAILURES
-            tqdm.write(f"… and {more} more; batch.failures() lists them all", file=sys.stderr)
+        rest = (f"{count} {_said(word)}" for word in _REST_STATES if (count := getattr(status, word)))
+        bar.set_postfix_str(", ".join(rest), refresh=False)
 
     def __repr__(self) -> str:
         status = self._status_if_known()
@@ -310,8 +344,8 @@ class Batch(NotebookRepr):
         if status is None:
             return View("Batch", f"{self.id}: its counts cannot be read now")
         facts = [(name, str(getattr(status, name))) for name in ("published", "done")]
-        rest = ("failed", "lost", "cancelled", "pending")
-        facts += [(name, str(count)) for name in rest if (count := getattr(status, name))]
+        rest = (*_REST_STATES, "pending")
+        facts += [(_said(name), str(count)) for name in rest if (count := getattr(status, name))]
         tables = (self._reasons(),) if status.failed or status.lost else ()
         state = "finished" if status.finished else "in progress"
         return View("Batch", f"{self.id} {state}", tuple(facts), status.bar(), tables)
@@ -362,6 +396,25 @@ class _Search:
         else:
             return ledger.have_beaten_since(self._missing_since)
         return False
+
+
+def _said(state: str) -> str:
+    """Return the name of a state or a count as prose has it."""
+    return state.replace("_", " ")
+
+
+def _say(text: str) -> None:
+    tqdm.write(printable(text, keep="\n"), file=sys.stderr)
+
+
+def _say_nothing(text: str) -> None:
+    """Take what would be printed."""
+
+
+def _command(words: str, keys: Keys, *more: str) -> str:
+    """Return a command that is about this namespace, to be typed."""
+    namespace = () if keys.namespace == Settings.model_fields["namespace"].default else ("--namespace", keys.namespace)
+    return " ".join(["scraperkit", words, *more, *namespace])
 
 
 def _month(text: str) -> Month:

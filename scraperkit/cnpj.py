@@ -1,13 +1,17 @@
-"""CNPJ: the number of a fund, like any legal entity, in the Brazilian register."""
+"""CNPJ: the number of a fund, like any legal entity, in the Brazilian register; and with a subclass, a series."""
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from stdnum.br import cnpj as _cnpj
 from stdnum.exceptions import ValidationError as _StdnumError
 
 from scraperkit.errors import ConfigError
+
+_SUBCLASS = re.compile(r"[A-Z0-9]{1,40}")
+_LENGTH = 14
 
 
 def normalize_cnpj(text: str) -> str:
@@ -26,7 +30,7 @@ def normalize_cnpj(text: str) -> str:
     ('18993924000100', '12ABC34501DE35')
     """
     if not isinstance(text, str):
-        raise ConfigError(f"CNPJ: expected text, got {type(text).__name__}; write it in quotes, with all its zeros")
+        raise ConfigError(_no_text(text))
     return _validated_cnpj(text)
 
 
@@ -35,7 +39,29 @@ def _validated_cnpj(text: str) -> str:
     try:
         return str(_cnpj.validate(text))
     except _StdnumError as error:
-        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {str(error).rstrip('.').lower()}") from None
+        reason = str(error).rstrip(".").lower()
+        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {reason}{_with_zeros(_cnpj.compact(text))}") from None
+
+
+def _no_text(value: object) -> str:
+    probably = _with_zeros(str(value).removesuffix(".0"))
+    return f"CNPJ: expected text, got {type(value).__name__}; write it in quotes, with all its zeros{probably}"
+
+
+def _with_zeros(text: str) -> str:
+    """Return what a number probably is that a spreadsheet has cut the leading zeros off, as the rest of a sentence.
+
+    Only advice: of the numbers that lack a digit elsewhere, one in a hundred would pass for another CNPJ.
+
+    Examples
+    --------
+    >>> _with_zeros("360305000104")
+    "; a spreadsheet may have cut off its leading zeros: if so, write '00360305000104'"
+    """
+    whole = text.zfill(_LENGTH)
+    if not (text.isdecimal() and text.isascii() and len(text) < _LENGTH and _cnpj.is_valid(whole)):
+        return ""
+    return f"; a spreadsheet may have cut off its leading zeros: if so, write {whole!r}"
 
 
 def format_cnpj(cnpj: str) -> str:
@@ -47,3 +73,57 @@ def format_cnpj(cnpj: str) -> str:
     '18.993.924/0001-00'
     """
     return str(_cnpj.format(cnpj))
+
+
+def normalize_series(text: str) -> str:
+    """Return a series as ``CNPJ`` or ``CNPJ:SUBCLASS``, without punctuation in the CNPJ.
+
+    Raises
+    ------
+    ConfigError
+        If the text before the colon is not a CNPJ, or that after it not the id of a subclass.
+
+    Examples
+    --------
+    >>> normalize_series("18.993.924/0001-00:z2hfz1734468953"), normalize_series("18.993.924/0001-00")
+    ('18993924000100:Z2HFZ1734468953', '18993924000100')
+    """
+    if not isinstance(text, str) or ":" not in text:
+        return normalize_cnpj(text)
+    return series_of(*text.split(":", 1))
+
+
+def series_of(cnpj: str, subclass: str) -> str:
+    """Return the series of a CNPJ and a subclass; empty text is none.
+
+    Raises
+    ------
+    ConfigError
+        As for :func:`normalize_series`.
+
+    Examples
+    --------
+    >>> series_of("18993924000100", ""), series_of("18993924000100", "Z2HFZ1734468953")
+    ('18993924000100', '18993924000100:Z2HFZ1734468953')
+    """
+    normalized = normalize_cnpj(cnpj)
+    if not subclass:
+        return normalized
+    if not isinstance(subclass, str) or not _SUBCLASS.fullmatch(name := subclass.strip().upper()):
+        raise ConfigError(
+            f"subclass {str(subclass)[:40]!r} of {format_cnpj(normalized)}: "
+            "give 1 to 40 letters and digits, as in Z2HFZ1734468953"
+        )
+    return f"{normalized}:{name}"
+
+
+def format_series(series: str) -> str:
+    """Return a series with the usual punctuation of its CNPJ.
+
+    Examples
+    --------
+    >>> format_series("18993924000100:Z2HFZ1734468953")
+    '18.993.924/0001-00:Z2HFZ1734468953'
+    """
+    cnpj, colon, subclass = series.partition(":")
+    return format_cnpj(cnpj) + colon + subclass

@@ -32,6 +32,8 @@ Every message names the field, the page or the key, and says what to do.
 
 from __future__ import annotations
 
+from scraperkit.text import printable
+
 __all__ = [
     "BadMessage",
     "BatchError",
@@ -59,11 +61,21 @@ __all__ = [
 ]
 
 
-class ScraperKitError(Exception):
+class _Printable:
+    """An error may quote a page or a message: what it says steers no terminal that shows it."""
+
+    args: tuple[object, ...]
+
+    def __str__(self) -> str:
+        text = str(self.args[0]) if len(self.args) == 1 else super().__str__()
+        return printable(text, keep="\n\t")
+
+
+class ScraperKitError(_Printable, Exception):
     """Base class: ``except ScraperKitError`` catches everything the kit raises on purpose."""
 
 
-class ScraperKitWarning(UserWarning):
+class ScraperKitWarning(_Printable, UserWarning):
     """Work continues, but something is lost or ignored."""
 
 
@@ -101,9 +113,6 @@ class BadMessage(ScraperKitError, ValueError):
 
 class UnknownFund(ScraperKitError, KeyError):
     """Nothing is stored for that CNPJ."""
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if self.args else ""
 
 
 class SourceError(ScraperKitError):

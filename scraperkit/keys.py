@@ -28,6 +28,8 @@ class Keys:
     --------
     >>> Keys("lesson").series("18993924000100", "quota")
     'lesson:{18993924000100}:quota'
+    >>> Keys("lesson").series("18993924000100:Z2HFZ1734468953", "quota")
+    'lesson:{18993924000100}:Z2HFZ1734468953:quota'
     >>> Keys("lesson").channel, Keys().channel
     ('lesson:fund_parser', 'fund_parser')
     """
@@ -120,9 +122,13 @@ class Keys:
         """The capped stream of a fund's figures that were restated or withdrawn after they had been stored."""
         return f"{self.namespace}:{{{cnpj}}}:changes"
 
-    def series(self, cnpj: str, metric: str) -> str:
-        """A time series of one fund. The braces keep a fund's keys in one slot of a Redis Cluster."""
-        return f"{self.namespace}:{{{cnpj}}}:{metric}"
+    def series(self, series: str, metric: str) -> str:
+        """The time series of one metric of ``CNPJ`` or ``CNPJ:SUBCLASS``.
+
+        The braces keep a fund's keys in one slot of a Redis Cluster.
+        """
+        cnpj, colon, subclass = series.partition(":")
+        return f"{self.namespace}:{{{cnpj}}}{colon}{subclass}:{metric}"
 
     @property
     def pattern(self) -> str:

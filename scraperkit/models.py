@@ -5,12 +5,15 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 import re
+import time
 import uuid
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
+from dateutil import tz
 from pydantic import (
     AfterValidator,
     BeforeValidator,
@@ -23,7 +26,7 @@ from pydantic.dataclasses import dataclass as validated_dataclass
 from pydantic_core import to_json
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
-from scraperkit.errors import BadMessage, ConfigError
+from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
 from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -33,6 +36,11 @@ _MONTH, _YEAR = "(0[1-9]|1[0-2])", "((?:19|20)[0-9]{2})"
 _MONTH_YEAR = re.compile(f"{_MONTH}/{_YEAR}")
 END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
 _YEAR_MONTH = re.compile(f"{_YEAR}-{_MONTH}(?:-[0-9]{{2}})?")
+
+
+def today() -> dt.date:
+    """Return the day that it is in Brazil (São Paulo), wherever this machine is: the site knows no later one."""
+    return dt.datetime.fromtimestamp(time.time(), tz.gettz("America/Sao_Paulo")).date()
 
 
 class Month(NamedTuple):
@@ -81,6 +89,28 @@ class Month(NamedTuple):
         """Return the month of a day."""
         return cls(day.year, day.month)
 
+    @classmethod
+    def given(cls, field: str, month: object) -> Month:
+        """Read a month as a user gives it: ``"2022-01"``, a date, a Timestamp, a monthly or daily Period.
+
+        Raises
+        ------
+        ConfigError
+            If it is anything else, such as NaT; names the field.
+
+        Examples
+        --------
+        >>> Month.given("start", dt.date(2022, 1, 31))
+        Month(year=2022, month=1)
+        """
+        try:
+            # NaT is a date that does not equal itself. A Period of another frequency has another text, as 2022Q1.
+            if isinstance(month, dt.date) and month == month:
+                return cls.of(month)
+            return cls.parse_iso(str(month).partition("T")[0])
+        except ValueError:
+            raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'") from None
+
     def shift(self, months: int) -> Month:
         """Return the month that comes so many months later."""
         year, month = divmod(self.year * 12 + self.month - 1 + months, 12)
@@ -128,6 +158,7 @@ class Column(NamedTuple):
 
 COLUMNS: dict[str, Column] = {
     "cnpj": Column("str", "", "the fund, 14 characters"),
+    "subclass": Column("str", "", "the subclass, if the figures are those of one; otherwise empty"),
     "date": Column("datetime64[ms]", "day", "the day of the figures"),
     "quota": Column("float64", "R$", "price of one quota (cota)"),
     "net_worth": Column("float64", "R$", "net worth of the fund (patrimônio líquido)"),
@@ -300,6 +331,9 @@ class Fund(NotebookRepr):
         As the site shows them, in Portuguese.
     started_on : datetime.date or None
         First day of the fund, if the site shows it.
+    ended_on : datetime.date or None
+        Last day of the last month that the site offers of a fund that no longer operates; the site does not show the
+        very day. ``None`` for a fund that operates, or if no month is offered.
     """
 
     cnpj: str
@@ -307,28 +341,46 @@ class Fund(NotebookRepr):
     name: str = ""
     status: str = ""
     started_on: dt.date | None = None
+    ended_on: dt.date | None = None
 
     @property
     def active(self) -> bool:
         """Whether the fund operates normally, according to the site."""
         return self.status.strip().upper() == "EM FUNCIONAMENTO NORMAL"
 
+    @property
+    def first_month(self) -> Month | None:
+        """The month in which the fund began, if known."""
+        return Month.of(self.started_on) if self.started_on is not None else None
+
+    @property
+    def last_month(self) -> Month:
+        """The month in which the fund ended, if known; otherwise the current month in Brazil."""
+        current = Month.of(today())
+        return min(Month.of(self.ended_on), current) if self.ended_on is not None else current
+
     def months(self, start: str | dt.date | None = None, end: str | dt.date | None = None) -> list[ScrapeRequest]:
         """Return one request for each month from `start` to `end`, both included.
 
-        Months before the fund's start and after the current month are omitted: the site has no page for them.
+        Months before the fund's start, after its end and after the current month in Brazil are omitted: the site has no
+        page for them.
 
         Parameters
         ----------
-        start : str or datetime.date, optional
+        start : str, datetime.date, pandas.Timestamp or pandas.Period, optional
             ``"YYYY-MM"``; the month of `started_on` if omitted.
-        end : str or datetime.date, optional
-            ``"YYYY-MM"``; the current month if omitted.
+        end : str, datetime.date, pandas.Timestamp or pandas.Period, optional
+            ``"YYYY-MM"``; the last month if omitted: that of `ended_on`, or the current one.
 
         Raises
         ------
         ConfigError
-            If a month is not ``YYYY-MM``, `end` is before `start`, or no start is known.
+            If one is not a month, `end` is before `start`, or no start is known.
+
+        Warns
+        -----
+        ScraperKitWarning
+            If the fund has none of these months.
 
         Examples
         --------
@@ -338,35 +390,30 @@ class Fund(NotebookRepr):
         """
         if start is None and self.started_on is None:
             raise ConfigError(f"start: the site does not show when {self.cnpj} started; pass start='2022-01'")
-        first = _month("start", start if start is not None else self.started_on)
-        last = _month("end", end if end is not None else dt.date.today())
-        if last < first and end is None:
-            raise ConfigError(
-                f"start: {start or self.started_on} is after the current month; the site has no page for it yet"
-            )
+        first = Month.given("start", self.started_on if start is None else start)
+        last = self.last_month if end is None else Month.given("end", end)
+        if first > Month.of(today()):
+            raise ConfigError(f"start: {first.iso} is after the current month; the site has no page for it yet")
+        if last < first and end is not None:
+            raise ConfigError(f"end: {last.iso} is before start, {first.iso}; give a later end")
+        first, last = max(first, self.first_month or first), min(last, self.last_month)
         if last < first:
-            raise ConfigError(f"end: {end} is before start {start or self.started_on}; give a later end")
-        if self.started_on is not None:
-            first = max(first, Month.of(self.started_on))
-        last = min(last, Month.of(dt.date.today()))
+            warnings.warn(self.lacks_months(), ScraperKitWarning, stacklevel=2)
         return [
             ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=str(month), fund=self)
             for month in first.until(last)
         ]
 
+    def lacks_months(self) -> str:
+        """Return a sentence for a period in which the fund has no month: it names those that it has."""
+        since = f"from {self.first_month.iso} " if self.first_month else ""
+        return f"{format_cnpj(self.cnpj)} has no month there: it has months {since}to {self.last_month.iso}"
+
     def _view(self) -> View:
-        started = (("first day", f"{self.started_on:%Y-%m-%d}"),) if self.started_on else ()
+        days = (("first day", self.started_on, "%Y-%m-%d"), ("last month", self.ended_on, "%Y-%m"))
+        known = tuple((label, f"{day:{form}}") for label, day, form in days if day)
         facts = (("CNPJ", format_cnpj(self.cnpj)), ("CVM's number", self.pk), ("status", self.status or "unknown"))
-        return View("Fund", self.name or "unnamed", facts + started)
-
-
-def _month(field: str, month: str | dt.date | None) -> Month:
-    if isinstance(month, dt.date):
-        return Month.of(month)
-    try:
-        return Month.parse_iso(month if isinstance(month, str) else "")
-    except ValueError:
-        raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'") from None
+        return View("Fund", self.name or "unnamed", facts + known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -384,6 +431,12 @@ class DailyQuote:
     inflow: float | None = None
     outflow: float | None = None
     portfolio: float | None = None
+    subclass: str = ""
+
+    @property
+    def series(self) -> str:
+        """What the figures belong to: ``CNPJ``, or ``CNPJ:SUBCLASS``."""
+        return f"{self.cnpj}:{self.subclass}" if self.subclass else self.cnpj
 
     def metrics(self) -> Iterator[tuple[str, float]]:
         """Yield name and value of each metric that the page showed."""

@@ -21,7 +21,7 @@ from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import DeliveryName, Keys
 from scraperkit.lua import scripts
 from scraperkit.lua.state import MonthRecord, label
-from scraperkit.models import Fund, Month, ScrapeRequest, iso_month
+from scraperkit.models import Fund, Month, ScrapeRequest, iso_month, today
 from scraperkit.timeseries.commands import Command, card_command, first_card_commands
 from scraperkit.timeseries.link import batched
 from scraperkit.view import NotebookRepr, View
@@ -73,8 +73,8 @@ class Publisher(NotebookRepr):
         """Publish `requests` as one batch.
 
         Safe to repeat: the same requests form the same batch, and only its failed, lost and cancelled messages are sent
-        again. Requests for the current or the previous month, which the regulator may still revise, form a new batch
-        each day.
+        again, and those for months that the site did not offer. Requests for the current or the previous month, which
+        the regulator may still revise, form a new batch each day in Brazil.
 
         Parameters
         ----------
@@ -102,7 +102,7 @@ class Publisher(NotebookRepr):
         wanted = _unique(_listed(requests))
         if only_missing:
             wanted = [request for some in batched(wanted, _AT_ONCE) for request in self._missing(some)]
-        batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, dt.date.today()))
+        batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, today()))
         self._save_cards(wanted)
         if not force:
             Ledger(self._redis, self.keys, batch_id).note_lost(request.message_id for request in wanted)
@@ -214,19 +214,19 @@ def _outgoing(request: ScrapeRequest, batch_id: str, now: float, *, fresh: bool)
     return scripts.Outgoing(message_id, label(request.document, request.month_year), text)
 
 
-def batch_id_of(requests: Iterable[ScrapeRequest], today: dt.date) -> uuid.UUID:
-    """Return the batch id of these requests: stable, except that recent months change it daily.
+def batch_id_of(requests: Iterable[ScrapeRequest], day: dt.date) -> uuid.UUID:
+    """Return the batch id of these requests: stable, except that recent months change it with each day in Brazil.
 
     It is ``uuid5`` of the sorted message ids, without ever having them in one text.
     """
-    last_closed = Month.of(today).shift(-1).iso
+    last_closed = Month.of(day).shift(-1).iso
     content, is_recent = [], False
     for request in requests:
         content.append(request.message_id)
         is_recent = is_recent or iso_month(request.month_year) >= last_closed
     content.sort()
     if is_recent:
-        content.append(today.isoformat())
+        content.append(day.isoformat())
     digest = hashlib.sha1(_BATCH_IDS.bytes, usedforsecurity=False)
     for place, word in enumerate(content):
         digest.update(f" {word}".encode() if place else word.encode())

@@ -130,7 +130,7 @@ class Subscriber(NotebookRepr):
 
     @property
     def outcomes(self) -> Counter[str]:
-        """Number of jobs by outcome so far: done, retry, failed, dead, ignored, superseded."""
+        """Number of jobs by outcome so far: done, not_offered, retry, failed, dead, ignored, superseded."""
         return Counter(self.worker.outcomes)
 
     def start(self) -> Self:

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from scraperkit.text import printable
+
 _LINE = "1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.4))"
 _FAINT = "var(--jp-ui-font-color2, inherit)"
 STATE_COLOURS = {
     "done": "var(--jp-brand-color1, #1976d2)",
+    "not_offered": "var(--jp-info-color2, #90a4ae)",
     "failed": "var(--jp-error-color1, #d32f2f)",
     "lost": "var(--jp-warn-color1, #f57c00)",
     "cancelled": "var(--jp-ui-font-color3, #9e9e9e)",
@@ -148,7 +151,7 @@ def duration(seconds: float) -> str:
 
 def _short(text: str) -> str:
     """Return the printable text on one line, cut to a maximum length."""
-    line = " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * _LONGEST_TEXT]).split())
+    line = printable(" ".join(text[: 2 * _LONGEST_TEXT].split()))
     return line if len(line) <= _LONGEST_TEXT else line[:_LONGEST_TEXT] + "…"
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import datetime as dt
 import json
 import uuid
+from dataclasses import replace
 
+import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from support.fakes import FUND
 
+from scraperkit import models
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
-from scraperkit.errors import BadMessage, ConfigError
+from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
 from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, ScrapeRequest
 
 EXAMPLE = (
@@ -158,6 +162,17 @@ class TestCnpj:
         with pytest.raises(ConfigError, match="in quotes"):
             normalize_cnpj(18993924000100)  # type: ignore[arg-type]
 
+    @pytest.mark.parametrize("number", ["360305000104", 360305000104, 360305000104.0, "360305/0001-04"])
+    def test_that_a_spreadsheet_has_cut_is_told_what_it_probably_was(self, number):
+        with pytest.raises(ConfigError, match="leading zeros: if so, write '00360305000104'$"):
+            normalize_cnpj(number)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("number", ["360305000105", "18993924000101", "3603050001A4", 360305000105, 1.5, None])
+    def test_no_zeros_are_advised_where_they_make_no_cnpj(self, number):
+        with pytest.raises(ConfigError, match="CNPJ") as caught:
+            normalize_cnpj(number)  # type: ignore[arg-type]
+        assert "spreadsheet" not in str(caught.value)
+
     def test_formatting_and_reading_are_inverse(self):
         assert normalize_cnpj(format_cnpj("12ABC34501DE35")) == "12ABC34501DE35"
 
@@ -173,9 +188,45 @@ class TestTheMonthsOfAFund:
         assert FUND.months(end="2019-02")[0].month_year == "01/2019"
 
     def test_they_end_today(self):
-        today = dt.date.today()
+        today = models.today()
         assert FUND.months("2019-01", "2099-12")[-1].month_year == f"{today:%m/%Y}"
         assert FUND.months()[-1].month_year == f"{today:%m/%Y}"
+
+    def test_they_end_with_the_fund(self):
+        ended = replace(FUND, status="CANCELADA", ended_on=dt.date(2022, 8, 31))
+        assert ended.months("2022-07")[-1].month_year == "08/2022"
+        assert [request.month_year for request in ended.months("2022-08", "2023-01")] == ["08/2022"]
+        assert len(ended.months()) == 44
+
+    @pytest.mark.parametrize(("start", "end"), [("1999-01", "1999-02"), ("2022-09", "2022-10"), ("2022-09", None)])
+    def test_a_period_without_any_is_told(self, start, end):
+        ended = replace(FUND, ended_on=dt.date(2022, 8, 31))
+        told = r"18\.993\.924/0001-00 has no month there: it has months from 2019-01 to 2022-08"
+        with pytest.warns(ScraperKitWarning, match=told):
+            assert ended.months(start, end) == []
+
+    @pytest.mark.parametrize(
+        "january",
+        [
+            pd.Period("2022-01"),
+            pd.Period("2022-01-17"),
+            pd.Timestamp("2022-01-17 12:00"),
+            pd.Timestamp("2022-01-17", tz="UTC"),
+            np.datetime64("2022-01"),
+            np.datetime64("2022-01-17T00:00:00", "ns"),
+        ],
+    )
+    def test_a_month_of_pandas_or_numpy_is_one(self, january):
+        assert [request.month_year for request in FUND.months(january, january)] == ["01/2022"]
+
+    @pytest.mark.parametrize(
+        "none",
+        [pd.NaT, np.datetime64("NaT"), float("nan"), pd.NA, pd.Period("2022Q1"), pd.Period("2022"), 2022],
+    )
+    def test_what_is_no_month_of_pandas_is_named(self, none):
+        for start, end, field in ((none, None, "start"), ("2022-01", none, "end")):
+            with pytest.raises(ConfigError, match=f"^{field}: '.*' is not a month; write it as '2022-01'$"):
+                FUND.months(start, end)
 
     def test_dates_serve_as_well_as_text(self):
         assert FUND.months(dt.date(2022, 1, 15), dt.date(2022, 1, 16)) == FUND.months("2022-01", "2022-01-31")

@@ -17,7 +17,7 @@ from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.engine.worker import Worker
 from scraperkit.errors import BatchNotFound, BatchTimeout, ConfigError, ScraperKitWarning
-from scraperkit.models import ScrapeRequest
+from scraperkit.models import ScrapeRequest, today
 from scraperkit.publisher import Publisher, batch_id_of
 from scraperkit.subscriber import Subscriber
 
@@ -249,9 +249,8 @@ class TestOnlyMissing:
         assert publisher.publish(months(1), only_missing=True).status().published == 1
 
     def test_the_current_month_is_never_left_out(self, redis, publisher, keys):
-        today = dt.date.today()
-        self.store(redis, keys, f"{today:%Y-%m}", dt.datetime.now(dt.UTC))
-        assert publisher.publish(FUND.months(today), only_missing=True).status().published == 1
+        self.store(redis, keys, f"{today():%Y-%m}", dt.datetime.now(dt.UTC))
+        assert publisher.publish(FUND.months(today()), only_missing=True).status().published == 1
 
     def test_what_workers_store_counts_an_empty_month_too(self, redis, namespace, publisher):
         site = FakeSite(lambda request: [] if request.month == 1 else one_quote(request))

@@ -28,6 +28,7 @@ from scraperkit.timeseries.store import SeriesStore
 
 PAGE = (ROOT / "docs" / "redis.md").read_text(encoding="utf-8")
 NAMESPACE = "scraperkit"
+CNPJ_OF_ANOTHER = "99101011000125"
 
 
 class Row(NamedTuple):
@@ -79,9 +80,11 @@ def use_everything(redis, url):
             Publisher(redis, namespace=NAMESPACE).publish(fund.months("2022-01", "2022-02")).wait(60)
             batch = Publisher(redis, delivery="pubsub", namespace=NAMESPACE).publish(fund.months("2022-03", "2022-04"))
             batch.wait(60)
-            # A month that the site does not have is a dead letter at once.
             never = ScrapeRequest(document=fund.cnpj, fund_pk=fund.pk, month_year="01/2010")
-            assert Publisher(redis, namespace=NAMESPACE).publish(never).wait(60).failed == 1
+            # The page of another fund is a dead letter at once.
+            wrong = ScrapeRequest(document=CNPJ_OF_ANOTHER, fund_pk=fund.pk, month_year="01/2022")
+            status = Publisher(redis, namespace=NAMESPACE).publish([never, wrong]).wait(60)
+            assert (status.not_offered, status.failed) == (1, 1)
 
     def fail(request):
         if request.month == 1:

@@ -26,7 +26,7 @@ from scraperkit.cli import app
 from scraperkit.config import Settings
 from scraperkit.deadletters import DeadLetters
 from scraperkit.engine.worker import Worker
-from scraperkit.errors import MonthNotOffered
+from scraperkit.errors import MonthNotOffered, PageChanged
 from scraperkit.health import Health
 from scraperkit.models import ScrapeRequest
 from scraperkit.notebook.dashboard import Dashboard
@@ -38,6 +38,8 @@ MEMBERS = [json.loads(request.to_json()) for request in months(3)]
 
 def answer(request: ScrapeRequest):
     if request.month == 2:
+        raise PageChanged("no such\ncolumn")
+    if request.month == 3:
         raise MonthNotOffered("no such\nmonth")
     return one_quote(request)
 
@@ -57,7 +59,8 @@ class Reports:
         """Read them all; return the events."""
         batch = self.batch
         status = batch.status(search_up_to=math.inf)
-        assert status.published == sum((status.done, status.failed, status.lost, status.cancelled, status.pending))
+        over = (status.done, status.failed, status.lost, status.cancelled, status.not_offered)
+        assert status.published == sum(over) + status.pending
         assert status.pending >= 0
         assert len(batch.jobs()) == len(MEMBERS)
         assert set(batch.failures()["state"]) <= {"failed", "lost"}

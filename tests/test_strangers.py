@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import threading
 
 import pytest
@@ -18,6 +17,7 @@ from scraperkit.engine.registry import live_workers
 from scraperkit.errors import ConfigError, RedisUnreachable
 from scraperkit.health import Health
 from scraperkit.keys import Keys
+from scraperkit.models import today
 from scraperkit.publisher import Publisher
 from scraperkit.sources import CvmPages
 from scraperkit.subscriber import Subscriber
@@ -50,7 +50,7 @@ class TestArguments:
             Keys(namespace)
 
     def test_months_that_have_not_come(self):
-        start = f"{dt.date.today().year + 1}-01"
+        start = f"{today().year + 1}-01"
         with pytest.raises(ConfigError, match=f"^start: {start} is after the current month"):
             FUND.months(start)
 

@@ -22,7 +22,7 @@ from scraperkit.cli import app
 from scraperkit.connection import sibling
 from scraperkit.deadletters import DeadLetters
 from scraperkit.engine import ledger
-from scraperkit.errors import MonthNotOffered
+from scraperkit.errors import PageChanged
 from scraperkit.lua import scripts
 from scraperkit.models import ScrapeRequest
 
@@ -308,7 +308,7 @@ class TestAMessageThatMoves:
 
         def answer(request):
             if request.month % 3 == 0:
-                raise MonthNotOffered("at once a dead letter")
+                raise PageChanged("at once a dead letter")
             if not settled.is_set():
                 raise OSError("reset")
             return one_quote(request)

@@ -42,7 +42,7 @@ def create_app(
     settings = settings or Settings.load()
     backend = Backend(settings, redis_url, source)
     keyring = Keyring(settings)
-    metrics = Metrics(backend)
+    metrics = Metrics()
     limit = RateLimit(settings.api_rate, lambda: backend.connected, backend.keys.namespace)
     # `receivers` tells the caller; the warning would only tell the log, and once.
     warnings.filterwarnings("ignore", "no subscriber on", ScraperKitWarning, r"scraperkit\.api\.")

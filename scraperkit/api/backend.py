@@ -26,10 +26,15 @@ from scraperkit.timeseries.rows import RowReader
 log = logging.getLogger(__name__)
 SITE_PATIENCE = 20.0  # seconds: a caller waits on the other side
 READ_TIMEOUT = 10.0
-READ_TIMEOUT = 3.0
+REDIS_TIMEOUT = 3.0
 KNOWN_FUNDS = 4_096
 KNOWN_SECONDS = 600.0
 _TRY_AGAIN = 0.5
+
+
+# What is not there of what it takes to work, in words; and what was seen, if Redis answers.
+Seen = tuple[list[str], Health | None]
+SILENT: Seen = (["Redis does not answer"], None)
 
 
 class FundSource(Protocol):
@@ -115,7 +120,7 @@ class Backend:
             with connect(self._redis_url) as first:
                 # Two tries more are safe: what is published twice counts once.
                 retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2)
-                client = sibling(first, socket_timeout=READ_TIMEOUT, retry=retry)
+                client = sibling(first, socket_timeout=REDIS_TIMEOUT, retry=retry)
         except RedisError as error:
             # All who wait for the lock are told the same, rather than each trying in turn.
             self._refused = time.monotonic() + _TRY_AGAIN, error
@@ -153,7 +158,7 @@ class Backend:
                 self._funds.pop(self._look_up.cache_key(formatted), None)
         return self._look_up(formatted)
 
-    def missing(self) -> tuple[list[str], Health | None]:
+    def missing(self) -> Seen:
         """Return in words what is not there of what it takes to work, and what was seen if Redis answers."""
         try:
             self.redis.execute_command("TS.QUERYINDEX", "scraperkit.probe=1")
@@ -166,7 +171,7 @@ class Backend:
             return [f"Redis {what}"], None
         except (RedisError, redis_py.RedisError, OSError) as error:
             log.warning("not ready: Redis: %s", error)
-            return ["Redis does not answer"], None
+            return SILENT
         return [] if health.alive else ["no worker is alive: start one with `scraperkit work`"], health
 
     def close(self) -> None:

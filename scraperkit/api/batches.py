@@ -38,11 +38,11 @@ _EVENT = {
 }
 _EVENT_STREAM_EXAMPLE = """event: progress
 data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":4,"failed":0,"lost":0,"cancelled":0,\
-"pending":8,"finished":false}
+"not_offered":0,"pending":8,"finished":false}
 
 event: finished
 data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":12,"failed":0,"lost":0,"cancelled":0,\
-"pending":0,"finished":true}
+"not_offered":0,"pending":0,"finished":true}
 
 """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -83,12 +82,11 @@ async def _publish_one(running: Running, order: FundOrder) -> Published:
 def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     if order.from_date is None and fund.started_on is None:
         raise ProblemError("bad-input", "the site does not tell when this fund began: say from_date", field="from_date")
-    start = Month.parse(order.from_date) if order.from_date else Month.of(fund.started_on or dt.date.today())
-    end = Month.parse(order.to_date) if order.to_date else Month.of(dt.date.today())
-    requests = fund.months(start.iso, max(start, end).iso)
-    if not requests:
-        began = str(Month.of(fund.started_on)) if fund.started_on else "its first month"
-        raise ProblemError("bad-input", f"the fund has no months there: it has {began} to today", field="from_date")
+    start = Month.parse(order.from_date) if order.from_date else fund.first_month or fund.last_month
+    end = Month.parse(order.to_date) if order.to_date else fund.last_month
+    if start > fund.last_month or end < (fund.first_month or end):
+        raise ProblemError("bad-input", fund.lacks_months(), field="from_date")
+    requests = fund.months(start.iso, end.iso)
     batch = backend.publisher(order.delivery).publish(requests, force=order.force)
     path = f"/v1/funds/{fund.cnpj}"
     return Published(
@@ -142,12 +140,13 @@ def _known_card(rows: RowReader, document: str) -> FundCard:
 
 def _card(fund: StoredFund) -> FundCard:
     return FundCard(
-        document=fund.cnpj,
-        formatted=format_cnpj(fund.cnpj),
+        document=fund.series,
+        formatted=format_cnpj(fund.series),
         name=fund.card.get("name", ""),
         pk=fund.card.get("pk", ""),
         status=fund.card.get("status", ""),
         started_on=fund.started_on,
+        ended_on=fund.ended_on,
         first_day=fund.first,
         last_day=fund.last,
         days=fund.days,

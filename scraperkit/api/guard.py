@@ -16,6 +16,11 @@ from scraperkit.config import Settings
 # Probes and the docs page come without a key; they tell nothing of what is stored.
 OPEN = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
 OPEN_BELOW = ("/static-offline-docs/",)
+# What proxies add. Beside these, all that begin with X-Forwarded-.
+_FORWARDED = frozenset(
+    {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-original-forwarded-for"}
+    | {"true-client-ip", "cf-connecting-ip", "fastly-client-ip", "x-envoy-external-address", "x-proxyuser-ip"}
+)
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -23,7 +28,8 @@ class Guard:
     """ASGI middleware: host, key, rate.
 
     Without keys the pricer is for this machine alone: it answers only on loopback addresses, and only to requests
-    that call it by a loopback name, so that no web page can reach it through a name of its own (DNS rebinding).
+    that call it by a loopback name, so that no web page can reach it through a name of its own (DNS rebinding). A
+    request that a proxy has passed on is refused: the proxy is on this machine, but its caller need not be.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, keyring: Keyring, limit: RateLimit) -> None:
@@ -47,6 +53,8 @@ class Guard:
     async def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         self._check_host(scope, headers)
+        if not self._keyring.configured:
+            _check_not_forwarded(headers)
         _check_origin(scope, headers)
         path = scope["path"]
         if path in OPEN or path.startswith(OPEN_BELOW) or not self._keyring.configured:
@@ -71,6 +79,15 @@ class Guard:
         if self._hosts and name not in self._hosts and scope["path"] not in ("/health", "/ready"):
             why = "the pricer is not called that; SCRAPERKIT_API_HOSTS lists its names"
             raise ProblemError("not-allowed", why, field="Host")
+
+
+def _check_not_forwarded(headers: Headers) -> None:
+    for name in headers:
+        if name in _FORWARDED or name.startswith("x-forwarded-"):
+            why = (
+                "without API keys the pricer answers no request that came through a proxy; set SCRAPERKIT_API_KEYS_FILE"
+            )
+            raise ProblemError("not-allowed", why, field=name.title())
 
 
 def _check_origin(scope: Scope, headers: Headers) -> None:

@@ -10,7 +10,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from scraperkit.api.backend import Backend
+from scraperkit.health import Health
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
@@ -18,9 +18,8 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 class Metrics:
     """The figures of one app, in a registry of its own."""
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._registry.register(_Queue(backend))
         self.requests = Counter(
             "scraperkit_requests", "Requests answered", ["method", "route", "status"], registry=self._registry
         )
@@ -28,23 +27,22 @@ class Metrics:
             "scraperkit_request_seconds", "Time to the end of the answer", ["route"], registry=self._registry
         )
 
-    def text(self) -> bytes:
-        """Return all of them, as Prometheus reads them."""
-        return generate_latest(self._registry)
+    def text(self, missing: list[str], health: Health | None) -> bytes:
+        """Return all of them, as Prometheus reads them, with what was seen of the queue."""
+        queue = CollectorRegistry()
+        queue.register(_Queue(missing, health))
+        return generate_latest(queue) + generate_latest(self._registry)
 
 
 class _Queue(Collector):
-    """Looks at the queue whenever somebody asks for the figures."""
+    """Figures of the queue, as it was seen."""
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-
-    def describe(self) -> Iterator[Metric]:
-        """Nothing beforehand, so that to register asks nobody."""
-        return iter(())
+    def __init__(self, missing: list[str], health: Health | None) -> None:
+        self._missing = missing
+        self._health = health
 
     def collect(self) -> Iterator[Metric]:
-        missing, health = self._backend.missing()
+        missing, health = self._missing, self._health
         yield GaugeMetricFamily("scraperkit_up", "Whether Redis with TimeSeries answers", float(health is not None))
         if health is None:
             return

@@ -38,7 +38,7 @@ TAGS = [
 ]
 _MEANINGS = {
     401: "No API key, or one that is not known; only where keys are set",
-    403: "The pricer may not be called by this name, or from a page of another site",
+    403: "The pricer may not be called by this name, from a page of another site, or without keys through a proxy",
     404: "There is no such thing",
     413: "The body is too long",
     422: "What was sent does not fit; `errors` names the fields",

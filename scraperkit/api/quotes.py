@@ -14,6 +14,7 @@ from scraperkit.api.fields import BrazilianDate, DocumentInPath, Money
 from scraperkit.api.problems import ProblemError
 from scraperkit.api.running import TheRunning
 from scraperkit.api.schemas import Quote
+from scraperkit.models import today
 from scraperkit.timeseries.rows import day_of
 
 router = APIRouter(prefix="/v1/funds", tags=["prices"])
@@ -21,7 +22,6 @@ ROUNDING = "quotas: 8 decimals, rounded down; nothing else is rounded"
 _PLACES = Decimal("1e-8")
 # More digits than any product or difference of such figures has, so that nothing is rounded unsaid.
 _EXACT = Context(prec=400, rounding=ROUND_DOWN)
-_BRAZIL = dt.timezone(dt.timedelta(hours=-3))
 
 
 class Asked(BaseModel):
@@ -41,7 +41,7 @@ async def quote(document: DocumentInPath, asked: Annotated[Asked, Query()], runn
     buys has 8 decimals, rounded down; what is left of the investment is exact.
     """
     # The fields are checked as text and kept as what they say.
-    day = cast("dt.date | None", asked.date) or dt.datetime.now(_BRAZIL).date()
+    day = cast("dt.date | None", asked.date) or today()
     money = cast("Decimal | None", asked.investment)
     timestamp, quota = await running.read(lambda: _last_quota(running.backend, document, day))
     quotas = left = None

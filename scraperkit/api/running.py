@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, TypeVar
 
 import anyio
 import anyio.to_thread
 from fastapi import Depends, Request
 
-from scraperkit.api.backend import Backend
+from scraperkit.api.backend import SILENT, Backend, Seen
 from scraperkit.api.metrics import Metrics
 from scraperkit.api.problems import ProblemError
 from scraperkit.config import Settings
 
 T = TypeVar("T")
 PROBES = 4
+PROBE_SECONDS = 2.0  # whoever probes waits a few seconds at most, often 3 to 5
 
 
 class Running:
@@ -39,7 +42,8 @@ class Running:
         self.stopping = anyio.Event()
         self._reads = anyio.CapacityLimiter(settings.api_threads)
         self._lookups = anyio.CapacityLimiter(settings.api_lookups)
-        self._probes = anyio.CapacityLimiter(PROBES)
+        # Not of anyio, which goes on counting, or forgets, a thread that nobody waits for any more.
+        self._probes = ThreadPoolExecutor(PROBES, "probe")
         self.watchers = 0
         self._asking = 0
         self._scopes: set[anyio.CancelScope] = set()
@@ -48,9 +52,11 @@ class Running:
         """Do in a thread what asks Redis and is soon answered."""
         return await anyio.to_thread.run_sync(work, limiter=self._reads)
 
-    async def probe(self, work: Callable[[], T]) -> T:
-        """Do in a thread what tells how the service is doing."""
-        return await anyio.to_thread.run_sync(work, limiter=self._probes)
+    async def probe(self) -> Seen:
+        """Look in a thread how the service is doing; a Redis that hangs does not answer."""
+        with anyio.move_on_after(PROBE_SECONDS):
+            return await asyncio.wrap_future(self._probes.submit(self.backend.missing))
+        return SILENT
 
     async def look_up(self, work: Callable[[], T]) -> T:
         """Do in a thread what asks the site.
@@ -75,6 +81,7 @@ class Running:
     def stop(self) -> None:
         """End what would keep a server that stops waiting: streams, and look-ups that wait for the site."""
         self.stopping.set()
+        self._probes.shutdown(wait=False, cancel_futures=True)
         for scope in self._scopes:
             scope.cancel()
 

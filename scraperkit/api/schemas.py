@@ -70,6 +70,7 @@ class FundCard(BaseModel):
     pk: str = Field(description="CVM's PK_PARTIC", examples=["132922"])
     status: str = Field(description="as the site shows it", examples=["EM FUNCIONAMENTO NORMAL"])
     started_on: dt.date | None = Field(description="first day of the fund, where the site tells it")
+    ended_on: dt.date | None = Field(description="last day of a fund that no longer operates, where known")
     first_day: dt.date | None = Field(description="day of the oldest quota stored")
     last_day: dt.date | None = Field(description="day of the newest quota stored")
     days: int = Field(description="how many quotas are stored", ge=0)
@@ -137,6 +138,7 @@ class Progress(BaseModel):
     failed: int = Field(ge=0)
     lost: int = Field(ge=0)
     cancelled: int = Field(ge=0)
+    not_offered: int = Field(ge=0, description="months that the site does not offer, or not yet")
     pending: int = Field(ge=0, description="waiting, being worked on, or waiting for another attempt")
     finished: bool = Field(description="whether nothing is pending")
 

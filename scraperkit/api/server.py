@@ -9,9 +9,12 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from scraperkit.api.connections import Limits, protocol_of
 from scraperkit.api.guard import is_loopback
 from scraperkit.errors import ConfigError, ScraperKitError
 
+# Connections that the kernel holds for the pricer, and that it takes at once: beyond the limit there is room for them.
+BACKLOG = 128
 SHUTDOWN_SECONDS = 5  # seconds that answers in the making have when the server stops
 
 
@@ -21,6 +24,8 @@ class Server(uvicorn.Server):
     def __init__(self, app: FastAPI, ready: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
             app,
+            http=protocol_of(Limits.of(app.state.backend.settings)),
+            backlog=BACKLOG,
             log_config=None,
             server_header=False,
             ws="none",
@@ -53,7 +58,7 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         raise ScraperKitError(
             f"cannot listen on {host}:{port} ({error.strerror or error}); choose another --host or --port"

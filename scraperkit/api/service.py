@@ -21,8 +21,8 @@ async def health() -> Alive:
 
 @router.get("/ready", summary="Whether there is all that it takes to work")
 async def ready(running: TheRunning) -> Ready:
-    """Look for Redis, its TimeSeries, and workers that are alive; 503 says what is missing."""
-    missing, health = await running.probe(running.backend.missing)
+    """Look for Redis, its TimeSeries, and workers that are alive; 503, in 2 seconds at most, says what is missing."""
+    missing, health = await running.probe()
     if missing or health is None:
         raise ProblemError("not-ready", "; ".join(missing), headers={"Retry-After": "2"})
     return Ready(workers=len(health.workers), waiting=health.lag)
@@ -36,4 +36,4 @@ async def ready(running: TheRunning) -> Ready:
 )
 async def metrics(running: TheRunning) -> Response:
     """Requests by route and status, durations, and how the queue is doing; without Redis, ``scraperkit_up`` is 0."""
-    return Response(await running.probe(running.metrics.text), media_type=CONTENT_TYPE_LATEST)
+    return Response(running.metrics.text(*await running.probe()), media_type=CONTENT_TYPE_LATEST)

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import redis as redis_py
 import typer
 
 from scraperkit.cli import batches, dead_letters, embedded_redis, service, work
 from scraperkit.cli.options import Cnpjs, Namespace, Url
-from scraperkit.errors import ConfigError, ScraperKitError
+from scraperkit.cli.refusals import Refusals, check_period
+from scraperkit.cli.terminal import echo, say_error
+from scraperkit.errors import ConfigError, ScraperKitError, ScraperKitWarning
 from scraperkit.keys import DeliveryName
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(
     help="Collect and study the daily prices of Brazilian investment funds.",
@@ -53,19 +61,29 @@ def publish(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Look up funds, and publish one message for each month."""
+    """Look up funds, and publish one message for each month.
+
+    A fund that cannot be looked up does not hold up the others: it is told at the end, with exit code 1.
+    """
     from scraperkit.connection import connect
     from scraperkit.publisher import Publisher
     from scraperkit.sources import CvmPages
 
+    check_period(start, end)
+    refusals = Refusals()
     with connect() as redis, CvmPages(url) as source:
-        requests = [request for cnpj in cnpjs for request in source.find_fund(cnpj).months(start, end)]
-        batch = Publisher(redis, delivery=delivery, namespace=namespace).publish(
-            requests, force=force, only_missing=only_missing
-        )
-        typer.echo(f"batch {batch.id}: {batch.status()}")
-        if wait:
-            batches.report(batch.wait())
+        requests = refusals.months_of(refusals.look_up(source, cnpjs), start, end)
+        good = bool(requests)
+        if requests:
+            batch = Publisher(redis, delivery=delivery, namespace=namespace).publish(
+                requests, force=force, only_missing=only_missing
+            )
+            status = batch.status()
+            echo(f"batch {batch.id}: {status}" + ("" if status.published else "; every month is stored already"))
+            good = not wait or batches.wait_for(batch)
+    refusals.tell(len(cnpjs))
+    if refusals or not good:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -77,26 +95,41 @@ def prices(
     out: Annotated[Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.")] = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show stored prices, or write them to a file."""
+    """Show stored prices, or write them to a file.
+
+    A fund of which nothing is stored does not hold up the others: it is told at the end, with exit code 1.
+    """
     from scraperkit.connection import connect
     from scraperkit.timeseries.reader import TimeSeriesReader
 
-    if out is not None and out.suffix not in (".csv", ".parquet"):
+    suffix = out.suffix.lower() if out is not None else ""
+    if out is not None and suffix not in (".csv", ".parquet"):
         raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")
+    refusals = Refusals()
     with connect() as redis:
         reader = TimeSeriesReader(redis, namespace=namespace)
-        frame = reader.prices(cnpjs or None, start=start, end=end, metric=metric)
+        wanted = refusals.stored(reader, cnpjs) if cnpjs else None
+        if wanted != []:
+            _show(reader.prices(wanted, start=start, end=end, metric=metric), out, suffix)
+    refusals.tell(len(cnpjs or ()))
+    if refusals:
+        raise typer.Exit(1)
+
+
+def _show(frame: pd.DataFrame, out: Path | None, suffix: str) -> None:
     if out is None:
-        typer.echo(frame.to_string() if len(frame) else "no prices stored")
-    elif out.suffix == ".csv":
-        frame.to_csv(out)
+        echo(frame.to_string() if len(frame) else "no prices stored", lines=True)
+    elif suffix == ".csv":
+        from scraperkit.timeseries.csv_files import write_csv
+
+        write_csv(frame, out)
     else:
         try:
             frame.to_parquet(out)
         except ImportError:
             raise ConfigError("--out: Parquet needs pyarrow; install scraperkit[parquet], or write .csv") from None
     if out is not None:
-        typer.echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
+        echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 
 
 @app.command()
@@ -110,8 +143,8 @@ def replica(
     from scraperkit.replica import Replica
 
     site = Replica.start(port, latency=latency, error_rate=error_rate, host=host)
-    typer.echo(f"READY {site.url}")
-    typer.echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
+    echo(f"READY {site.url}")
+    echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
     site.serve_forever()
 
 
@@ -122,20 +155,28 @@ def run_doctor() -> None:
 
     findings = examine()
     for finding in findings:
-        typer.echo(str(finding))
+        echo(str(finding))
     if any(not finding.good for finding in findings):
         raise typer.Exit(1)
 
 
+def _warn(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, ScraperKitWarning):
+        echo(f"scraperkit: {message}", err=True, lines=True)
+    else:
+        others(message, category, *where)
+
+
 def main() -> None:
-    """Run the command line; print expected errors as one sentence on stderr, with exit code 1."""
+    """Run the command line; print warnings and expected errors as one sentence on stderr, errors with exit code 1."""
+    warnings.showwarning = partial(_warn, warnings.showwarning)
     try:
         app()
     except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+        echo("interrupted", err=True)
         raise SystemExit(130) from None
     except (ScraperKitError, OSError, redis_py.RedisError) as error:
         if os.environ.get("SCRAPERKIT_DEBUG"):
             raise
-        typer.echo(f"scraperkit: {error}", err=True)
+        say_error(error)
         raise SystemExit(1) from None

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scraperkit.cli.options import Namespace
+from scraperkit.cli.terminal import echo
 
 if TYPE_CHECKING:
-    from scraperkit.batch import Batch, BatchStatus
+    from scraperkit.batch import Batch
 
 app = typer.Typer(help="Follow or cancel a batch, by the id that `publish` prints.", no_args_is_help=True)
 
@@ -28,20 +29,23 @@ def _batch(batch_id: str, namespace: str | None) -> Iterator[Batch]:
         yield Batch.find(redis, batch_id, namespace=namespace)
 
 
-def report(status: BatchStatus) -> None:
-    """Print how a batch ended; exit with code 1 if a job failed or was lost."""
-    typer.echo(str(status))
-    if status.failed or status.lost:
-        raise typer.Exit(1)
+def wait_for(batch: Batch, timeout: float | None = None) -> bool:
+    """Wait for a batch and print how it ended; return whether no job failed or was lost."""
+    status = batch.wait(timeout)
+    echo(str(status))
+    return not (status.failed or status.lost)
 
 
 @app.command()
 def status(batch_id: Id, namespace: Namespace = None) -> None:
     """Show a batch's progress and failures."""
     with _batch(batch_id, namespace) as batch:
-        typer.echo(str(batch.status(search_up_to=math.inf)))
+        status = batch.status(search_up_to=math.inf)
+        echo(str(status))
+        if status.pending and (told := batch.lacks_worker()):
+            echo(told, err=True)
         for _, row in batch.failures().iterrows():
-            typer.echo(f"{row['cnpj']} {row['month']} {row['state']}: {row['error']}")
+            echo(f"{row['cnpj']} {row['month']} {row['state']}: {row['error']}")
 
 
 @app.command()
@@ -52,11 +56,12 @@ def wait(
 ) -> None:
     """Wait until nothing is pending; exit with code 1 if a job failed or was lost."""
     with _batch(batch_id, namespace) as batch:
-        report(batch.wait(timeout))
+        if not wait_for(batch, timeout):
+            raise typer.Exit(1)
 
 
 @app.command()
 def cancel(batch_id: Id, namespace: Namespace = None) -> None:
     """Cancel the jobs that no worker has started."""
     with _batch(batch_id, namespace) as batch:
-        typer.echo(f"{batch.cancel()} cancelled: {batch.status()}")
+        echo(f"{batch.cancel()} cancelled: {batch.status()}")

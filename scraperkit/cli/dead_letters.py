@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scraperkit.cli.options import Namespace
+from scraperkit.cli.terminal import echo
 
 if TYPE_CHECKING:
     from scraperkit.deadletters import DeadLetters
@@ -33,18 +34,16 @@ def show(namespace: Namespace = None) -> None:
     with _dead_letters(namespace) as letters:
         for letter_id, row in letters.list().iterrows():
             what = f"{row['cnpj']} {row['month']}" if row["cnpj"] else row["message"][:60]
-            typer.echo(
-                f"{letter_id}  {row['died_at']:%Y-%m-%d %H:%M}  {what}  {row['attempts']} attempts  {row['error']}"
-            )
+            echo(f"{letter_id}  {row['died_at']:%Y-%m-%d %H:%M}  {what}  {row['attempts']} attempts  {row['error']}")
         if not len(letters):
-            typer.echo("no dead letters")
+            echo("no dead letters")
 
 
 @app.command()
 def retry(ids: Ids = None, namespace: Namespace = None) -> None:
     """Put dead letters back into the job stream."""
     with _dead_letters(namespace) as letters:
-        typer.echo(f"{letters.retry(ids or None)} put back")
+        echo(f"{letters.retry(ids or None)} put back")
 
 
 @app.command()
@@ -57,4 +56,4 @@ def drop(
     if bool(ids) == everything:
         raise typer.BadParameter("name the dead letters to drop, or use --all")
     with _dead_letters(namespace) as letters:
-        typer.echo(f"{letters.drop(ids or None)} dropped")
+        echo(f"{letters.drop(ids or None)} dropped")

@@ -9,11 +9,11 @@ from textwrap import shorten
 
 import pandas as pd
 import redis as redis_py
-import typer
 from tqdm import tqdm
 
 from scraperkit import metrics, plot
 from scraperkit.batch import BatchStatus
+from scraperkit.cli.terminal import echo
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import RedisError
 from scraperkit.keys import Keys
@@ -54,17 +54,17 @@ def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8
     """
     _check_rights(redis)
     with Replica.start() as site, CvmPages(site.url) as source:
-        typer.echo(f"site    {site.url} (offline replica)")
+        echo(f"site    {site.url} (offline replica)")
         found = _look_up(source, _choose(site.funds, funds))
         requests = [request for fund in found for request in fund.months(START, END)]
-        typer.echo(f"jobs    {len(found)} funds, {len(requests)} months, {threads} threads\n")
+        echo(f"jobs    {len(found)} funds, {len(requests)} months, {threads} threads\n", lines=True)
         status = _scrape(redis, source, requests, threads)
     cnpjs = [fund.cnpj for fund in found]
     prices = TimeSeriesReader(redis, namespace=NAMESPACE).prices(cnpjs, start=START, end=END)
-    typer.echo(f"\n{status}; {int(prices.count().sum()):,} daily prices stored\n")
-    typer.echo(table(prices, {fund.cnpj: fund.name for fund in found}))
+    echo(f"\n{status}; {int(prices.count().sum()):,} daily prices stored\n", lines=True)
+    echo(table(prices, {fund.cnpj: fund.name for fund in found}), lines=True)
     _save_chart(prices, {fund.cnpj: fund.name for fund in found}, chart)
-    typer.echo(f"\nchart   {chart.resolve()}")
+    echo(f"\nchart   {chart.resolve()}", lines=True)
     return prices
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from scraperkit.cli.terminal import echo
 from scraperkit.errors import ConfigError
 
 app = typer.Typer(help="The embedded Redis server.", no_args_is_help=True)
@@ -19,7 +20,7 @@ def start() -> None:
     from scraperkit.embedded import shared
 
     shared.start()
-    typer.echo(_status_line())
+    echo(_status_line())
 
 
 @app.command("stop")
@@ -28,15 +29,15 @@ def stop(force: Annotated[bool, typer.Option("--force", help="Even if it is in u
     from scraperkit.embedded import shared
 
     if shared.stop(force=force):
-        typer.echo("stopped")
+        echo("stopped")
     else:
-        typer.echo("in use: it stops when its last user exits; to stop it now, use --force")
+        echo("in use: it stops when its last user exits; to stop it now, use --force")
 
 
 @app.command("status")
 def status() -> None:
     """Show whether the embedded server is running, and where its data is."""
-    typer.echo(_status_line())
+    echo(_status_line())
 
 
 @app.command("url")
@@ -47,7 +48,7 @@ def url() -> None:
     url = shared.running_url()
     if url is None:
         raise ConfigError("the embedded server is not running; start it with `scraperkit redis start`")
-    typer.echo(url)
+    echo(url)
 
 
 @app.command("cli", context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

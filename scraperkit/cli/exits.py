@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis as redis_py
 
+from scraperkit.cli.terminal import say_error
 from scraperkit.errors import ConfigError, RedisError, ScraperKitError, TimeSeriesMissing
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def exit_codes() -> Iterator[None]:
     except (ScraperKitError, OSError, redis_py.RedisError) as error:
         if os.environ.get("SCRAPERKIT_DEBUG"):
             raise
-        sys.stderr.write(f"scraperkit: {error}\n")
+        say_error(error)
         raise SystemExit(code_of(error)) from None
 
 

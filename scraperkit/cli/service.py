@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
 
 from scraperkit.cli.exits import exit_codes, stop_at_once
 from scraperkit.cli.options import Namespace, Url
+from scraperkit.cli.terminal import echo, log_to_stderr
 from scraperkit.errors import ConfigError
 
 
@@ -28,6 +28,6 @@ def api(
             raise ConfigError(f"the pricer needs {error.name}; install scraperkit[api]") from None
         from scraperkit.config import Settings
 
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+        log_to_stderr()
         settings = Settings.load(cvm_url=url, namespace=namespace)
-        serve(create_app(settings), host, port, ready=lambda address: typer.echo(f"READY {address}"))
+        serve(create_app(settings), host, port, ready=lambda address: echo(f"READY {address}"))

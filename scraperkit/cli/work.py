@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import logging
 import os
 import signal
 import sys
@@ -23,6 +22,7 @@ from scraperkit.cli.exits import (
     stop_by_all_means,
 )
 from scraperkit.cli.options import Namespace, Url
+from scraperkit.cli.terminal import echo, log_to_stderr
 from scraperkit.keys import Listen
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def work(
 
     Prints READY and the worker's name once it is listening. On exit, running jobs are finished or handed back.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    log_to_stderr()
     stop_at_once()
     try:
         with exit_codes():
@@ -105,7 +105,7 @@ async def run_worker(worker: Worker, supervised: bool = False) -> None:
     _on_stop_signals(stop)
     if not await _started(worker, asked):
         return
-    typer.echo(f"READY {worker.name}")
+    echo(f"READY {worker.name}")
     notify("READY=1")
     if supervised:
         asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _when_the_parent_is_gone, stop)
@@ -192,10 +192,10 @@ def health(
         except RedisUnreachable as error:
             if not live:
                 raise
-            typer.echo(f"Redis unreachable; assuming alive: {error}")
+            echo(f"Redis unreachable; assuming alive: {error}")
             return
         for worker in workers:
-            typer.echo(f"{worker.name} is alive: {worker.threads} threads, {worker.in_hand} in hand")
+            echo(f"{worker.name} is alive: {worker.threads} threads, {worker.in_hand} in hand")
         if not workers:
-            typer.echo("no worker is alive here", err=True)
+            echo("no worker is alive here", err=True)
             raise typer.Exit(1)

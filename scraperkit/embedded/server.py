@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import selectors
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any, Self
 
 from scraperkit.config import Settings
 from scraperkit.embedded import install
 from scraperkit.embedded.install import WAYS_OUT
-from scraperkit.embedded.state import ADDRESS, LOG, State, private_opener
-from scraperkit.errors import EmbeddedRedisError
+from scraperkit.embedded.state import ADDRESS, LOG, PINNED, State, private_opener
+from scraperkit.errors import EmbeddedRedisError, ScraperKitWarning
 
 BOOT_SECONDS = 120.0
 END_SECONDS = 15.0
+_OWN_FILES = {"state.json", "state.tmp", "users.lock", "keeper.lock", "server.lock", "start.lock", LOG, PINNED}
+_OWN_FILES |= {"appendonlydir", "dump.rdb"}  # Redis writes these, and temp-*
 _LOG_BYTES = 1_000_000
 _LEAST_ROOM = 65_536
 _NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
@@ -118,19 +123,46 @@ class EmbeddedServer:
 
 
 def make_private(folder: Path) -> None:
-    """Create a folder that other users cannot read.
+    """Create a folder that other users cannot read, or take their rights to one that exists.
+
+    Only a folder of this user that is empty, or that holds the data of an embedded server, is changed.
 
     Raises
     ------
     EmbeddedRedisError
         If it cannot be created.
+
+    Warns
+    -----
+    ScraperKitWarning
+        If others have rights to it and keep them.
     """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if _is_wide(folder) and _is_ours(folder):
+            with contextlib.suppress(PermissionError):
+                folder.chmod(0o700)
+        if _is_wide(folder):
+            warnings.warn(
+                f"other users have rights to {folder}, where the embedded server keeps its data; run "
+                f"`chmod 700 {shlex.quote(str(folder))}`, or point SCRAPERKIT_DATA elsewhere",
+                ScraperKitWarning,
+                stacklevel=2,
+            )
     except OSError as error:
         raise EmbeddedRedisError(
             f"cannot keep data in {folder}: {error.strerror}; point SCRAPERKIT_DATA elsewhere, {WAYS_OUT}"
         ) from error
+
+
+def _is_wide(folder: Path) -> bool:
+    return bool(folder.stat().st_mode & 0o077)
+
+
+def _is_ours(folder: Path) -> bool:
+    """Return whether the rights are the kit's to change: this user's folder, with nothing else in it."""
+    names = {path.name for path in folder.iterdir() if not path.name.startswith("temp-")}
+    return folder.stat().st_uid == os.geteuid() and names <= _OWN_FILES
 
 
 def url_of(state: State) -> str:

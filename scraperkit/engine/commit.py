@@ -21,7 +21,7 @@ from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, m
 
 log = logging.getLogger(__name__)
 # Nothing of these is ever tried again, so nothing needs their message.
-_SETTLED = ("done", "ignored")
+_SETTLED = ("done", "ignored", "not_offered")
 
 
 class Committer:
@@ -39,7 +39,7 @@ class Committer:
         Returns
         -------
         list of str
-            What became of each: done, retry, failed, dead, ignored or superseded.
+            What became of each: done, not_offered, retry, failed, dead, ignored or superseded.
         """
         stored, months = await self._store(results)
         errors = [result.job.problem or describe(result.error) for result in stored]
@@ -110,7 +110,7 @@ class Committer:
         return stored, months
 
     def _month(self, request: ScrapeRequest, result: Result) -> scripts.MonthFetched:
-        words = month_words(self._keys, request.document, result.quotes)
+        words = month_words(self._keys, result.quotes)
         return scripts.MonthFetched(*_bounds(request.month_year), f"{result.token:.6f}", words)
 
     async def _replace(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:

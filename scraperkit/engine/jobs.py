@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 from scraperkit.config import Settings
-from scraperkit.errors import BadMessage, SourceError
+from scraperkit.errors import BadMessage, MonthNotOffered, SourceError
 from scraperkit.keys import DeliveryName
 from scraperkit.models import DailyQuote, ScrapeRequest
+from scraperkit.text import printable
 
 _ERROR_LENGTH = 2_000
 _RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
@@ -68,7 +69,7 @@ def read_message(
         kept = raw if fits else raw[:_KEPT_OF_OVERSIZE]
         readable = kept.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         message_id = str(uuid.uuid5(_RAW_IDS, repr(raw)))
-        return Job(readable, None, delivery, entry_id, message_id, claiming, now, f"BadMessage: {error}")
+        return Job(readable, None, delivery, entry_id, message_id, claiming, now, describe(error))
     return Job(raw, request, delivery, entry_id, request.message_id, claiming, now)
 
 
@@ -93,11 +94,13 @@ class Result(NamedTuple):
 
     @property
     def outcome(self) -> str:
-        """``done``, ``ignored``, ``failed`` (may be tried again) or ``fatal`` (trying again cannot help)."""
+        """``done``, ``ignored``, ``not_offered``, ``failed`` (may be tried again) or ``fatal`` (it cannot)."""
         if self.job.problem:
             return "fatal"
         if self.error is None:
             return "ignored" if self.job.request is not None and self.job.request.acked else "done"
+        if isinstance(self.error, MonthNotOffered):
+            return "not_offered"
         if isinstance(self.error, SourceError) and not self.error.retryable:
             # A Pub/Sub job that fails is only counted: dead letters are what the stream promises.
             return "fatal" if self.job.delivery == "stream" else "failed"
@@ -105,8 +108,8 @@ class Result(NamedTuple):
 
 
 def describe(error: BaseException | None) -> str:
-    """Return an error as one line that is sure to be UTF-8: its class and what it says."""
+    """Return an error as one line of printable UTF-8: its class and what it says."""
     if error is None:
         return ""
-    text = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
+    text = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH] if text else type(error).__name__

@@ -71,7 +71,7 @@ class Worker:
     Attributes
     ----------
     outcomes : collections.Counter
-        Number of jobs by outcome so far: done, retry, failed, dead, ignored, superseded.
+        Number of jobs by outcome so far: done, not_offered, retry, failed, dead, ignored, superseded.
     crashed_as : str
         The name under which it crashed on request of :meth:`crash_next`; otherwise empty.
     """

@@ -30,4 +30,6 @@ def unfinished(batch: Batch) -> str | None:
         return f"{status.lost} are lost: nobody listened when they were published. What has to come first?"
     if status.pending:
         return f"{status.pending} are pending: has a worker listened, and did you wait for the batch while it did?"
+    if status.not_offered:
+        return f"{status.not_offered} are not offered by the site: are these the right months?"
     return f"{status.failed} have failed; failures() says why." if status.failed else None

@@ -8,7 +8,7 @@
 -- once is: states and histories are read before, and acknowledgements, states and counts written after.
 --
 -- The jobs come as one column for each field of `Settlement` in scripts.py, their events as lines in ARGV[2].
--- Returns the settled outcome of each job: done, retry, failed, dead, ignored or superseded.
+-- Returns the settled outcome of each job: done, not_offered, retry, failed, dead, ignored or superseded.
 local jobs, events, dead, retries, history = key(), key(), key(), key(), key()
 local is_ours = has_name(key(), given.instance)
 local now = now_ms()
@@ -106,6 +106,9 @@ local function outcome_of(i, id, attempt, before, event)
     return 'done'
   elseif outcome == 'ignored' then
     return 'ignored'
+  elseif outcome == 'not_offered' then
+    count(given.batch[i], id, 'not_offered', given.label[i], given.error[i])
+    return 'not_offered'
   elseif outcome == 'failed' and entry ~= '' and attempt < given.max_attempts then
     past.values[id] = before .. event .. '\n'
     redis.call('HSET', history, id, past.values[id])

@@ -295,7 +295,7 @@ class Settlement(NamedTuple):
     label : str
         What it is about; see :func:`label`.
     outcome : str
-        done, ignored, failed, or fatal for what no further attempt can mend.
+        done, ignored, not_offered, failed, or fatal for what no further attempt can mend.
     error : str
     message : str
         The message itself, where it may be needed again.

@@ -3,7 +3,7 @@
 --   the claim on a Pub/Sub message        held <instance> <lease in ms> <silence in ms>, or: finished <batch's key>
 --   a month, in the hash of its fund's      <stored at, s> <fetched at, s> <source> <digest> <changed> <withdrawn>
 local function read_state(text)
-  if text then return string.match(text, '^(%a+) (%S+ %S+)') end
+  if text then return string.match(text, '^([%a_]+) (%S+ %S+)') end
 end
 
 local function state_text(state, label, why)
@@ -13,7 +13,7 @@ end
 
 -- What has ended without being done, and may be published again.
 local function is_over(state)
-  return state == 'failed' or state == 'lost' or state == 'cancelled'
+  return state == 'failed' or state == 'lost' or state == 'cancelled' or state == 'not_offered'
 end
 
 local function held_text(instance, lease, silence)

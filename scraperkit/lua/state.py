@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple, Self
 
 # What else is in the hash of a batch; every other field is the id of a message.
-COUNTERS = ("published", "done", "failed", "lost", "cancelled")
+COUNTERS = ("published", "done", "failed", "lost", "cancelled", "not_offered")
 BATCH_FIELDS = frozenset({*COUNTERS, "delivery", "published_at", "claim_ms"})
 
 
@@ -16,11 +16,11 @@ class MessageState(NamedTuple):
     Attributes
     ----------
     state : str
-        pending, running, done, failed, lost or cancelled.
+        pending, running, done, failed, lost, cancelled or not_offered.
     cnpj, month : str
         What the message is about; the month as ``MM/YYYY``.
     why : str
-        Why it failed or was lost.
+        Why it failed or was lost, or which months are offered instead.
     """
 
     state: str

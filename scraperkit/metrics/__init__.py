@@ -3,21 +3,26 @@
 Every function takes the wide frame of :meth:`scraperkit.TimeSeriesReader.prices`: index ``date``, a column for each
 fund, NaN where a fund has no price. A missing day breaks nothing: each fund is measured over the days that it has, so
 the return after a gap covers the whole gap.
+
+Only a positive, finite number is a price. A quota of 0 or below, which funds do report, counts as a missing day, with a
+:class:`~scraperkit.ScraperKitWarning` that names fund and days. A frame of another shape, such as a CSV read back as it
+is, raises a :class:`~scraperkit.errors.ConfigError` that says how to mend it.
 """
 
 from __future__ import annotations
 
-from scraperkit.metrics.overview import Calendar, Starts, coverage, summary
+from scraperkit.metrics.overview import Calendar, Dates, coverage, ends, summary
 from scraperkit.metrics.risk import TRADING_DAYS, correlation, sharpe, volatility
 from scraperkit.metrics.series import drawdown, monthly_returns, returns
 
 __all__ = [
     "TRADING_DAYS",
     "Calendar",
-    "Starts",
+    "Dates",
     "correlation",
     "coverage",
     "drawdown",
+    "ends",
     "monthly_returns",
     "returns",
     "sharpe",

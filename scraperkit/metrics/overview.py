@@ -10,11 +10,13 @@ import numpy as np
 import pandas as pd
 
 from scraperkit.calendar import business_days
+from scraperkit.errors import ConfigError
+from scraperkit.metrics.inputs import days_without_price, wide_prices
 from scraperkit.metrics.risk import volatility
 from scraperkit.metrics.series import drawdown, months_of
 
 Calendar = Callable[[pd.Timestamp, pd.Timestamp], pd.DatetimeIndex]
-Starts: TypeAlias = "Mapping[str, str | dt.date] | pd.Series[pd.Timestamp] | None"
+Dates: TypeAlias = "Mapping[str, str | dt.date] | pd.Series[pd.Timestamp] | None"
 
 
 def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.DataFrame:
@@ -42,6 +44,11 @@ def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.Data
 
         A fund without prices has 0 days and NaN. A frame without columns gives no rows, the same columns and dtypes.
 
+    Raises
+    ------
+    ConfigError
+        If `prices` is not a wide frame.
+
     Examples
     --------
     >>> days = pd.DatetimeIndex(["2022-01-03", "2022-01-05", "2022-01-06"], name="date")
@@ -49,6 +56,7 @@ def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.Data
     >>> summary(prices)[["days", "total_return", "missing_days"]].round(2).to_dict("list")
     {'days': [3], 'total_return': [0.1], 'missing_days': [1]}
     """
+    prices = wide_prices(prices)
     has = prices.notna()
     first, last = prices.bfill().head(1), prices.ffill().tail(1)
     frame = pd.DataFrame(
@@ -66,33 +74,47 @@ def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.Data
     return frame.rename_axis(index="cnpj")
 
 
-def coverage(prices: pd.DataFrame, started_on: Starts = None, calendar: Calendar = business_days) -> pd.DataFrame:
+def coverage(
+    prices: pd.DataFrame,
+    started_on: Dates = None,
+    calendar: Calendar = business_days,
+    ended_on: Dates = None,
+) -> pd.DataFrame:
     """Return the share of each month's business days on which a fund has a price.
 
-    Days count from the fund's start to the last day of `prices`.
+    Days count from the fund's start to its end, or to the last day of `prices`.
 
     Parameters
     ----------
     prices : pandas.DataFrame
-        Wide frame of prices.
+        Wide frame of prices. A quota of 0 or below is no price.
     started_on : mapping of str to date, or pandas.Series, optional
         The first day of each fund, as in ``reader.funds()["started_on"]``. Where it is not known, the fund's first
         price, or the first day of `prices` for a fund without any.
     calendar : callable, optional
         ``calendar(start, end)`` gives the business days from `start` to `end`, both included, as a DatetimeIndex;
         :func:`scraperkit.calendar.business_days` if left out.
+    ended_on : mapping of str to date, or pandas.Series, optional
+        The last day of each fund that has ended, as :func:`ends` finds it. Where it is not known, the last day of
+        `prices`: its last price alone does not tell an ended fund from one whose months are missing.
 
     Returns
     -------
     pandas.DataFrame
         Index ``month``, a PeriodIndex of every month from the first to the last day of `prices`; same columns.
-        ``float64``, 0 to 1; NaN for months before a fund's start, and where no business day is left of a month. An
-        empty frame gives no rows, the same columns.
+        ``float64``, 0 to 1; NaN for months before a fund's start or after its end, and where no business day is left of
+        a month. An empty frame gives no rows, the same columns. ``attrs["no_price"]`` has for each fund the days, as
+        YYYY-MM-DD, with a quota that is no price; the chart shows them.
 
     Raises
     ------
     ConfigError
-        If the frame's index is not one of dates.
+        If `prices` is not a wide frame.
+
+    Warns
+    -----
+    ScraperKitWarning
+        If quotas are 0 or below; names their funds and days.
 
     Examples
     --------
@@ -102,25 +124,73 @@ def coverage(prices: pd.DataFrame, started_on: Starts = None, calendar: Calendar
     [nan, 1.0, 1.0]
     >>> coverage(prices, started_on={"a": "2022-01-27"})["a"].round(3).tolist()
     [0.0, 0.105, 1.0]
+    >>> coverage(prices, ended_on={"a": "2022-02-25"})["a"].tolist()
+    [nan, 1.0, nan]
     """
-    every = months_of(prices)
+    checked = wide_prices(prices)
+    every = months_of(checked)
     if not len(every):
         return pd.DataFrame(index=every, columns=prices.columns, dtype="float64")
-    business = calendar(prices.index[0], prices.index[-1])
-    starts = pd.DatetimeIndex([_start(prices.iloc[:, place], started_on) for place in range(prices.shape[1])])
-    since = business.to_numpy()[:, None] >= starts.to_numpy()[None, :]
-    expected = pd.DataFrame(since, index=business, columns=prices.columns)
-    there = prices.notna().reindex(business, fill_value=False) & expected
+    business = calendar(checked.index[0], checked.index[-1])
+    own = [checked.iloc[:, place] for place in range(checked.shape[1])]
+    starts = pd.DatetimeIndex([_start(one, started_on) for one in own])
+    last_days = pd.DatetimeIndex([_known(one, ended_on) or checked.index[-1] for one in own])
+    days = business.to_numpy()[:, None]
+    inside = (days >= starts.to_numpy()[None, :]) & (days <= last_days.to_numpy()[None, :])
+    expected = pd.DataFrame(inside, index=business, columns=prices.columns)
+    there = checked.notna().reindex(business, fill_value=False) & expected
     by_month = business.to_period("M")
     counts = expected.groupby(by_month).sum().reindex(every, fill_value=0)
-    return (there.groupby(by_month).sum().reindex(every, fill_value=0) / counts).rename_axis(index="month")
+    shares = (there.groupby(by_month).sum().reindex(every, fill_value=0) / counts).rename_axis(index="month")
+    shares.attrs["no_price"] = days_without_price(prices)
+    return shares
 
 
-def _start(own: pd.Series[float], started_on: Starts) -> pd.Timestamp:
-    first: Any = started_on.get(str(own.name)) if started_on is not None else None
-    if first is None or pd.isna(first):
-        first = own.first_valid_index()
-    return pd.Timestamp(own.index[0] if first is None else first)
+def ends(funds: pd.DataFrame) -> pd.Series[pd.Timestamp]:
+    """Return the last day of each fund that has ended, for :func:`coverage`.
+
+    Parameters
+    ----------
+    funds : pandas.DataFrame
+        As :meth:`scraperkit.TimeSeriesReader.funds` returns it: index ``cnpj``, columns ``status`` and ``last``, and
+        ``ended_on`` where it is known.
+
+    Returns
+    -------
+    pandas.Series
+        Index ``cnpj``, name ``ended_on``: ``ended_on`` where the frame has it, else the day of the last quota stored of
+        a fund whose status is cancelled (``CANCELADA``). NaT for all others.
+
+    Raises
+    ------
+    ConfigError
+        If the frame lacks a column.
+
+    Examples
+    --------
+    >>> last = pd.to_datetime(["2022-02-25", "2022-03-31"])
+    >>> cards = pd.DataFrame({"status": ["CANCELADA", "EM FUNCIONAMENTO NORMAL"], "last": last}, index=["a", "b"])
+    >>> ends(cards).dt.strftime("%Y-%m-%d").dropna().to_dict()
+    {'a': '2022-02-25'}
+    """
+    if missing := [column for column in ("status", "last") if column not in funds]:
+        raise ConfigError(f"funds: no column {', '.join(missing)}; give the frame of TimeSeriesReader.funds()")
+    cancelled = funds["status"].astype("str").str.strip().str.upper().str.startswith("CANCELAD")
+    found = funds["last"].where(cancelled)
+    if "ended_on" in funds:
+        found = funds["ended_on"].where(funds["ended_on"].notna(), found)
+    return pd.to_datetime(found).rename("ended_on")
+
+
+def _start(own: pd.Series[float], started_on: Dates) -> pd.Timestamp:
+    first: Any = own.first_valid_index()
+    return _known(own, started_on) or pd.Timestamp(own.index[0] if first is None else first)
+
+
+def _known(own: pd.Series[float], dates: Dates) -> pd.Timestamp | None:
+    """Return what is known of a fund's date; ``None`` if nothing is."""
+    day: Any = dates.get(str(own.name)) if dates is not None else None
+    return None if day is None or pd.isna(day) else pd.Timestamp(day)
 
 
 def _only_row(row: pd.DataFrame, prices: pd.DataFrame) -> pd.Series[float]:

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from typing import Any, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError
+from scraperkit.metrics.inputs import dates_problem, wide_prices
 from scraperkit.metrics.series import returns
 
 TRADING_DAYS = 252
 """Business days of a year, by the convention of the Brazilian market."""
 
+Rates: TypeAlias = "pd.Series[float] | pd.DataFrame | float"
+# 1 % a day is over 1,100 % a year: no rate came near it since the daily figures begin, in 2000.
+_HIGHEST_RATE = 0.01
+_RATES = "give a Series of daily rates with an index of dates, a frame with that one column, or one number"
 # Prices have at most 8 decimals: what varies by less than this does so by rounding alone.
 _NO_SPREAD = 1e-12
 
@@ -44,7 +50,7 @@ def volatility(prices: pd.DataFrame, window: int | None = None) -> pd.Series[flo
     Raises
     ------
     ConfigError
-        If `window` is not a whole number from 2 on.
+        If `window` is not a whole number from 2 on, or `prices` is not a wide frame.
 
     Examples
     --------
@@ -55,6 +61,7 @@ def volatility(prices: pd.DataFrame, window: int | None = None) -> pd.Series[flo
     >>> volatility(prices, window=2)["18993924000100"].round(4).tolist()
     [nan, nan, 0.2245, 0.2245]
     """
+    prices = wide_prices(prices)
     daily = returns(prices)
     if window is None:
         spread = daily.std(ddof=1).to_numpy(dtype=np.float64) * math.sqrt(TRADING_DAYS)
@@ -84,6 +91,11 @@ def correlation(prices: pd.DataFrame) -> pd.DataFrame:
         Index and columns ``cnpj``, in the order of `prices`; symmetric, ``float64`` from -1 to 1. NaN for pairs with
         fewer than two common returns, and for funds whose returns do not vary. A frame without columns gives none.
 
+    Raises
+    ------
+    ConfigError
+        If `prices` is not a wide frame.
+
     Examples
     --------
     >>> days = pd.date_range("2022-01-03", periods=4, name="date")
@@ -91,7 +103,7 @@ def correlation(prices: pd.DataFrame) -> pd.DataFrame:
     >>> correlation(prices).round(4).to_dict("list")
     {'a': [1.0, -1.0], 'b': [-1.0, 1.0]}
     """
-    values = prices.to_numpy(dtype=np.float64)
+    values = wide_prices(prices).to_numpy(dtype=np.float64)
     count = values.shape[1]
     found = np.full((count, count), np.nan)
     for one in range(count):
@@ -113,7 +125,7 @@ def _correlation(pair: npt.NDArray[np.float64]) -> float:
     return float(np.clip((scaled[:, 0] * scaled[:, 1]).mean(), -1, 1))
 
 
-def sharpe(prices: pd.DataFrame, risk_free: pd.Series[float]) -> pd.Series[float]:
+def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
     """Return the annualised Sharpe ratio of each fund: mean over deviation of its daily excess returns.
 
     The excess is a fund's simple return less what the risk-free rate gave over the same days: the rates of all days
@@ -124,9 +136,10 @@ def sharpe(prices: pd.DataFrame, risk_free: pd.Series[float]) -> pd.Series[float
     ----------
     prices : pandas.DataFrame
         Wide frame of prices.
-    risk_free : pandas.Series
-        The rate of each business day as a fraction a day (0.0004 is 0.04 %), indexed by date. A day that it does not
-        have earns nothing; each day on which a fund has a return must be there.
+    risk_free : pandas.Series, pandas.DataFrame or float
+        The rate of each business day as a fraction a day (0.0004 is 0.04 %), indexed by date; or a frame with that one
+        column; or one number, the rate of every business day. A day that a series does not have earns nothing; each
+        day on which a fund has a return must be there.
 
     Returns
     -------
@@ -137,7 +150,8 @@ def sharpe(prices: pd.DataFrame, risk_free: pd.Series[float]) -> pd.Series[float
     Raises
     ------
     ConfigError
-        If `risk_free` is not indexed by dates, each once, or has no rate for a day with a return.
+        If `risk_free` is not indexed by dates, each once, has no rate for a day with a return, or a rate above 1 % a
+        day, which is one in per cent or of a year; if `prices` is not a wide frame.
 
     Examples
     --------
@@ -145,7 +159,10 @@ def sharpe(prices: pd.DataFrame, risk_free: pd.Series[float]) -> pd.Series[float
     >>> prices = pd.DataFrame({"18993924000100": [100.0, 102.0, 102.0, 104.04]}, index=days)
     >>> sharpe(prices, pd.Series(0.0, index=days)).round(2).to_dict()
     {'18993924000100': 18.33}
+    >>> sharpe(prices, 1.1365 ** (1 / 252) - 1).round(2).to_dict()  # 13.65 % a year
+    {'18993924000100': 17.63}
     """
+    prices = wide_prices(prices)
     daily = returns(prices)
     rates = _rates(risk_free, on=daily.index[daily.notna().any(axis="columns")])
     # What 1 R$ has grown to by each day. Over a fund's own days, its returns are the rates of the same spans.
@@ -159,13 +176,18 @@ def sharpe(prices: pd.DataFrame, risk_free: pd.Series[float]) -> pd.Series[float
     return pd.Series(ratio, index=prices.columns, name="sharpe")
 
 
-def _rates(risk_free: pd.Series[float], on: pd.Index[Any]) -> pd.Series[float]:
-    """Return the rates in order, having checked that they are there on all those days."""
-    if not isinstance(risk_free, pd.Series) or not isinstance(risk_free.index, pd.DatetimeIndex):
-        raise ConfigError("risk_free: give a Series of daily rates with an index of dates")
-    rates = risk_free.dropna().sort_index()
+def _rates(risk_free: Rates, on: pd.Index[Any]) -> pd.Series[float]:
+    """Return the rates in order, having checked that they are there on all those days, as fractions a day."""
+    rates = _series(risk_free, on).dropna().sort_index()
     if not rates.index.is_unique:
         raise ConfigError(f"risk_free: {rates.index[rates.index.duplicated()][0]:%Y-%m-%d} is there twice; keep one")
+    too_high = rates[~(rates.abs() <= _HIGHEST_RATE)]
+    if len(too_high):
+        raise ConfigError(
+            f"risk_free: {too_high.iloc[0]:g} on {too_high.index[0]:%Y-%m-%d} would be more than 1 % a day, so it is "
+            "in per cent or of a year; give a fraction a day: 0.05 % a day is 0.0005, and 13.65 % a year is "
+            "1.1365 ** (1 / 252) - 1"
+        )
     missing = on.difference(rates.index)
     if len(missing):
         raise ConfigError(
@@ -173,3 +195,24 @@ def _rates(risk_free: pd.Series[float], on: pd.Index[Any]) -> pd.Series[float]:
             f"{missing[0]:%Y-%m-%d}; give one for each business day, or leave those days out of prices"
         )
     return rates
+
+
+def _series(risk_free: Any, on: pd.Index[Any]) -> pd.Series[float]:
+    """Return the rates as a series of numbers by date, whatever they were given as."""
+    if isinstance(risk_free, pd.DataFrame):
+        if risk_free.shape[1] != 1:
+            raise ConfigError(f"risk_free: {_RATES}; the frame has {risk_free.shape[1]} columns: choose one")
+        risk_free = risk_free.iloc[:, 0]
+    is_number = isinstance(risk_free, int | float | np.number) and not isinstance(risk_free, bool)
+    if is_number and not np.isnan(risk_free):
+        days = on.union(business_days(on[0], on[-1])) if len(on) else on
+        return pd.Series(float(risk_free), index=days)
+    if not isinstance(risk_free, pd.Series):
+        raise ConfigError(f"risk_free: {_RATES}, not {risk_free!r:.40}")
+    if len(risk_free) and (problem := dates_problem(risk_free.index)):
+        raise ConfigError(
+            f"risk_free: {_RATES}; {problem}; read a CSV with pd.read_csv(path, index_col=0, parse_dates=True)"
+        )
+    if not pd.api.types.is_numeric_dtype(risk_free.dtype) or pd.api.types.is_bool_dtype(risk_free.dtype):
+        raise ConfigError(f"risk_free: {_RATES}; this one holds {risk_free.dtype}, not numbers")
+    return risk_free.astype("float64")

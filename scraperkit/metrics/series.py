@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from scraperkit.errors import ConfigError
+from scraperkit.metrics.inputs import wide_prices
 
 
 def returns(prices: pd.DataFrame) -> pd.DataFrame:
@@ -21,6 +21,16 @@ def returns(prices: pd.DataFrame) -> pd.DataFrame:
         Same index and columns, ``float64``, as a fraction (0.01 is 1 %). NaN where there is no price, and on a fund's
         first day. An empty frame gives an empty frame.
 
+    Raises
+    ------
+    ConfigError
+        If `prices` is not a wide frame.
+
+    Warns
+    -----
+    ScraperKitWarning
+        If quotas are 0 or below; they are no prices, and the return after them covers the whole gap.
+
     Examples
     --------
     >>> days = pd.date_range("2022-01-03", periods=3, name="date")
@@ -28,6 +38,7 @@ def returns(prices: pd.DataFrame) -> pd.DataFrame:
     >>> returns(prices)["18993924000100"].round(4).tolist()
     [nan, nan, 0.1]
     """
+    prices = wide_prices(prices)
     return prices / prices.ffill().shift(1) - 1
 
 
@@ -52,7 +63,7 @@ def monthly_returns(prices: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     ConfigError
-        If the frame's index is not one of dates.
+        If `prices` is not a wide frame.
 
     Examples
     --------
@@ -61,6 +72,7 @@ def monthly_returns(prices: pd.DataFrame) -> pd.DataFrame:
     >>> monthly_returns(prices)["18993924000100"].round(4).to_dict()
     {Period('2022-01', 'M'): 0.1, Period('2022-02', 'M'): -0.1}
     """
+    prices = wide_prices(prices)
     every = months_of(prices)
     by_month = prices.groupby(pd.DatetimeIndex(prices.index).to_period("M"))
     last = by_month.last().reindex(every)
@@ -84,20 +96,22 @@ def drawdown(prices: pd.DataFrame) -> pd.DataFrame:
         Same index and columns, ``float64``, as a fraction from -1 to 0. NaN where there is no price. An empty frame
         gives an empty frame.
 
+    Raises
+    ------
+    ConfigError
+        If `prices` is not a wide frame.
+
     Examples
     --------
     >>> days = pd.date_range("2022-01-03", periods=4, name="date")
     >>> drawdown(pd.DataFrame({"18993924000100": [100.0, 80.0, None, 120.0]}, index=days))["18993924000100"].tolist()
     [0.0, -0.2, nan, 0.0]
     """
+    prices = wide_prices(prices)
     return (prices - prices.cummax()) / prices.cummax()
 
 
 def months_of(prices: pd.DataFrame) -> pd.PeriodIndex:
-    """Return every month from the first to the last day of a frame, named ``month``; refuse what is no wide frame."""
-    if len(prices) and not isinstance(prices.index, pd.DatetimeIndex):
-        raise ConfigError(
-            "prices: give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund"
-        )
+    """Return every month from the first to the last day of a wide frame, named ``month``."""
     months = pd.DatetimeIndex(prices.index).to_period("M")
     return pd.period_range(months[0], months[-1], freq="M", name="month") if len(months) else months.rename("month")

@@ -159,7 +159,7 @@ def _view(subscriber: Subscriber, health: Health | None, speed: float, names: di
         facts += [("queue", lag), ("retries", f"{health.retries} scheduled")]
         facts += [("dead letters", str(health.dead))]
         facts += [(f"{site}", f"circuit open for {duration(left)}") for site, left in health.open_circuits.items()]
-    settled = ", ".join(f"{count} {outcome}" for outcome, count in sorted(subscriber.outcomes.items()))
+    settled = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(subscriber.outcomes.items()))
     facts.append(("settled", settled or "nothing yet"))
     return View("Subscriber", subscriber.state, tuple(facts), tables=(_threads(subscriber, names, now),))
 

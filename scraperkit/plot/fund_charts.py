@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
+from scraperkit.metrics.inputs import check_tidy
 from scraperkit.plot.style import COLOURS, INK, Names, decimals, dot, fund_label, new_axes, plain, say, unbox
 
 _UNITS = ((1e9, "R$ billion"), (1e6, "R$ million"), (1e3, "R$ thousand"), (1.0, "R$"))
@@ -149,9 +150,7 @@ def _bars(ax: Axes, flows: pd.DataFrame, width: float, line: float) -> None:
 
 def _of_fund(quotes: pd.DataFrame, cnpj: str | None, names: Names, columns: list[str]) -> tuple[pd.DataFrame, str]:
     """Return one fund's daily figures, without empty days, and the chart's title."""
-    missing = [column for column in ("cnpj", "date", *columns) if column not in quotes]
-    if missing:
-        raise ConfigError(f"quotes: no column {', '.join(missing)}; give the tidy frame of TimeSeriesReader.quotes()")
+    check_tidy(quotes, columns)
     if cnpj is not None:
         quotes = quotes[quotes["cnpj"] == normalize_cnpj(cnpj)]
     elif quotes["cnpj"].nunique() > 1:

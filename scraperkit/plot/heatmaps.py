@@ -14,7 +14,8 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch, Rectangle
 
 from scraperkit import metrics
-from scraperkit.plot.style import COLOURS, INK, Names, fund_label, new_axes, one_fund, say, with_prices
+from scraperkit.metrics.inputs import check_wide
+from scraperkit.plot.style import COLOURS, INK, Names, fund_label, name_unpriced, new_axes, one_fund, say, with_prices
 
 # From vermilion over a grey, paler than any, to blue: the ends are told apart with any colour vision.
 DIVERGING = LinearSegmentedColormap.from_list("scraperkit", [COLOURS[1], "#F6C9AE", "#F3F3F3", "#AFD3EA", COLOURS[0]])
@@ -53,7 +54,7 @@ def monthly_returns(
     Raises
     ------
     ConfigError
-        If the frame has several funds and `cnpj` does not say which, has not that one, or its index is not of dates.
+        If the frame has several funds and `cnpj` does not say which, has not that one, or `frame` is not a wide frame.
 
     Examples
     --------
@@ -64,7 +65,8 @@ def monthly_returns(
     ['+10.0', '−10.0', '−1.0']
     >>> plt.close(ax.figure)
     """
-    own = one_fund(frame, cnpj)
+    drawn = one_fund(frame, cnpj)
+    own = with_prices(drawn)
     returns = metrics.monthly_returns(own).dropna(how="all")
     months = pd.PeriodIndex(returns.index, freq="M")
     years = sorted(set(months.year)) if own.shape[1] else []
@@ -83,6 +85,7 @@ def monthly_returns(
     ax.set_yticks(np.arange(len(table)) + 0.5, [str(years[0] + row) for row in range(len(table))])
     ax.set_ylabel("return, %")
     ax.set_title(fund_label(str(own.columns[0]), names, lines=1, width=90), loc="left", fontsize="medium")
+    name_unpriced(ax, drawn)
     return ax
 
 
@@ -107,7 +110,7 @@ def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None
     Raises
     ------
     ConfigError
-        If the frame's index is not one of dates.
+        If `frame` is not a wide frame.
 
     Examples
     --------
@@ -132,11 +135,16 @@ def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None
     ax.set_yticks(np.arange(count) + 0.5, [f"{label}   {number}" for number, label in enumerate(labels, 1)])
     ax.set_xlim(0, count - 1)
     _bar(ax, mesh, "correlation of daily returns")
+    name_unpriced(ax, frame)
     return ax
 
 
 def coverage(
-    frame: pd.DataFrame, ax: Axes | None = None, names: Names = None, started_on: metrics.Starts = None
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    names: Names = None,
+    started_on: metrics.Dates = None,
+    ended_on: metrics.Dates = None,
 ) -> Axes:
     """Draw for each fund and month the share of business days that have a price.
 
@@ -150,17 +158,20 @@ def coverage(
         A name for each CNPJ; the punctuated CNPJ where there is none.
     started_on : mapping of str to date, or pandas.Series, optional
         The first day of each fund, as in ``reader.funds()["started_on"]``; its first price where that is not known.
+    ended_on : mapping of str to date, or pandas.Series, optional
+        The last day of each fund that has ended, as :func:`scraperkit.metrics.ends` finds it.
 
     Returns
     -------
     matplotlib.axes.Axes
         :func:`scraperkit.metrics.coverage` in %. Blue is whole, and without a number; the paler, and at last the more
-        orange, the more is missing. Hatched are months before a fund's start. Without days, a chart that says so.
+        orange, the more is missing. Hatched are months before a fund's start or after its end. Days with a quota
+        that is no price are named below. Without days, a chart that says so.
 
     Raises
     ------
     ConfigError
-        If the frame's index is not one of dates.
+        If `frame` is not a wide frame.
 
     Examples
     --------
@@ -171,7 +182,8 @@ def coverage(
     '60'
     >>> plt.close(ax.figure)
     """
-    table = metrics.coverage(frame, started_on).T * 100
+    check_wide(frame, "frame")
+    table = metrics.coverage(frame, started_on, ended_on=ended_on).T * 100
     ax = new_axes(1.5 + 0.3 * max(len(table), 3)) if ax is None else ax
     if table.empty:
         return say(ax, "no prices")
@@ -184,7 +196,8 @@ def coverage(
     labels = [fund_label(str(cnpj), names, lines=1, width=44) for cnpj in table.index]
     ax.set_yticks(np.arange(len(labels)) + 0.5, labels, fontsize="small" if len(labels) <= 25 else "xx-small")
     shares = [Patch(color=_SHARES(share / 100), label=f"{share} %") for share in (100, 90, 50, 0)]
-    before = Patch(facecolor="white", edgecolor=_HATCH, hatch="////", label="before the fund's start")
+    outside = "before the fund's start" if ended_on is None else "before the fund's start, after its end"
+    before = Patch(facecolor="white", edgecolor=_HATCH, hatch="////", label=outside)
     ax.legend(
         handles=[Patch(alpha=0, label="business days with a price:"), *shares, before],
         loc="lower left",
@@ -195,6 +208,7 @@ def coverage(
         handlelength=1.2,
         columnspacing=1.2,
     )
+    name_unpriced(ax, frame)
     return ax
 
 

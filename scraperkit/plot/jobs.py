@@ -37,6 +37,7 @@ class _Look(NamedTuple):
 # A marker too: colour alone would be lost in a grey print.
 _LOOKS = {
     "done": _Look(COLOURS[0], ""),
+    "not_offered": _Look("#777777", "v"),
     "retry": _Look(COLOURS[4], "o"),
     "failed": _Look(COLOURS[1], "X"),
     "dead": _Look(COLOURS[6], "X"),
@@ -106,13 +107,23 @@ def since_publish(events: pd.DataFrame) -> pd.DataFrame:
     times = [
         column for column in ("published_at", "received_at", "started_at", "fetched_at", "stored_at") if column in drawn
     ]
-    stamps = drawn[times].apply(pd.to_datetime, utc=True)
+    stamps = drawn[times].apply(_stamps)
     start = stamps["published_at"].min()
     start = stamps.min().min() if pd.isna(start) else start
     for column in times:
         drawn[column] = (stamps[column] - start).dt.total_seconds()
     drawn = drawn.dropna(subset=["started_at", "fetched_at"])
     return drawn.sort_values(["started_at", "fetched_at"], kind="stable")
+
+
+def _stamps(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
+    """Return times, also from the text of a CSV."""
+    try:
+        return pd.to_datetime(column, utc=True)
+    except (TypeError, ValueError):
+        raise ConfigError(
+            f"events: the column {column.name} holds no times; give the frame of Batch.events()"
+        ) from None
 
 
 def _lanes(drawn: pd.DataFrame) -> list[tuple[str, str]]:
@@ -190,13 +201,17 @@ def _waiting(published: npt.NDArray[np.float64], started: npt.NDArray[np.float64
     return moments[order], steps[order].cumsum()
 
 
+def _said(outcome: Any) -> str:
+    return str(outcome).replace("_", " ")
+
+
 def _outcome_legend(ax: Axes, outcomes: pd.Series[str]) -> None:
     counts = outcomes.value_counts()
     ranks = list(_LOOKS)
     handles = []
     for outcome in sorted(counts.index, key=lambda name: ranks.index(name) if name in ranks else len(ranks)):
         look = _LOOKS.get(str(outcome), _UNKNOWN)
-        handle = Line2D([], [], color=look.colour, linewidth=6, label=f"{outcome} ({counts[outcome]:,})")
+        handle = Line2D([], [], color=look.colour, linewidth=6, label=f"{_said(outcome)} ({counts[outcome]:,})")
         handle.set_solid_capstyle("butt")
         handles.append(handle)
         if look.marker:

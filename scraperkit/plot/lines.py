@@ -7,7 +7,19 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from scraperkit import metrics
-from scraperkit.plot.style import COLOURS, INK, STYLES, Names, dot, fund_label, new_axes, plain, say, with_prices
+from scraperkit.plot.style import (
+    COLOURS,
+    INK,
+    STYLES,
+    Names,
+    dot,
+    fund_label,
+    name_unpriced,
+    new_axes,
+    plain,
+    say,
+    with_prices,
+)
 
 
 def prices(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> Axes:
@@ -34,7 +46,7 @@ def prices(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> 
     Raises
     ------
     ConfigError
-        If the frame's index is not one of dates.
+        If `frame` is not a wide frame.
 
     Examples
     --------
@@ -60,6 +72,7 @@ def prices(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> 
     _lines(ax, filled / base * 100, names)
     ax.axhline(100, color=INK, linewidth=0.6, zorder=1)
     ax.set_ylabel(label)
+    name_unpriced(ax, frame)
     return ax
 
 
@@ -83,7 +96,7 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     Raises
     ------
     ConfigError
-        If the frame's index is not one of dates.
+        If `frame` is not a wide frame.
 
     Examples
     --------
@@ -106,6 +119,7 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     # A fund that hardly ever falls is not to look as if it did.
     ax.set_ylim(min(ax.get_ylim()[0], -1), 0)
     ax.set_ylabel("below the highest price so far, %")
+    name_unpriced(ax, frame)
     return ax
 
 
@@ -132,7 +146,7 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     Raises
     ------
     ConfigError
-        If `window` is not a whole number from 2 on, or the frame's index is not one of dates.
+        If `window` is not a whole number from 2 on, or `frame` is not a wide frame.
 
     Examples
     --------
@@ -152,6 +166,7 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     _lines(ax, rolled.dropna(axis="index", how="all"), names)
     ax.set_ylim(bottom=0)
     ax.set_ylabel(f"volatility of the last {window} returns, % a year")
+    name_unpriced(ax, frame)
     return ax
 
 

@@ -96,7 +96,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     Raises
     ------
     ConfigError
-        If the frame has no column ``jobs_per_second``.
+        If the frame has no column ``jobs_per_second``, or its index does not hold numbers of threads.
 
     Examples
     --------
@@ -108,6 +108,10 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     """
     if "jobs_per_second" not in frame:
         raise ConfigError("frame: no column jobs_per_second; index it by threads, one row for each run")
+    if len(frame) and not (pd.api.types.is_numeric_dtype(frame.index.dtype) and frame.index.min() > 0):
+        raise ConfigError(
+            "frame: its index must hold numbers of threads, 1 or more; read a CSV with pd.read_csv(path, index_col=0)"
+        )
     rates = frame["jobs_per_second"].astype("float64").dropna()
     ax = new_axes() if ax is None else ax
     if rates.empty:

@@ -18,6 +18,7 @@ from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError
+from scraperkit.metrics.inputs import check_wide, days_without_price, told, wide_prices
 
 # Their eighth colour, yellow, is too faint for a line on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -41,23 +42,27 @@ def say(ax: Axes, text: str) -> Axes:
 
 def with_prices(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the funds that have any price; refuse what is no wide frame."""
-    filled = frame.dropna(axis="columns", how="all")
-    if not filled.empty and not isinstance(frame.index, pd.DatetimeIndex):
-        raise ConfigError("frame: give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund")
-    return filled
+    return wide_prices(frame, "frame").dropna(axis="columns", how="all")
 
 
 def one_fund(frame: pd.DataFrame, cnpj: str | None) -> pd.DataFrame:
-    """Return the one column of a wide frame that is to be drawn; none if there is nothing in it."""
-    with_prices(frame)
+    """Return the one column of a wide frame that is to be drawn, as it is."""
+    check_wide(frame, "frame")
     if cnpj is not None:
         wanted = normalize_cnpj(cnpj)
         if wanted not in frame:
             raise ConfigError(f"cnpj: the frame has no fund {format_cnpj(wanted)}")
-        frame = frame[[wanted]]
-    elif frame.shape[1] > 1:
+        return frame[[wanted]]
+    if frame.shape[1] > 1:
         raise ConfigError(f"cnpj: the frame has {frame.shape[1]} funds; say which to draw")
-    return with_prices(frame)
+    return frame
+
+
+def name_unpriced(ax: Axes, frame: pd.DataFrame) -> None:
+    """Write below a chart which days of its frame have a quota that is no price."""
+    if unpriced := days_without_price(frame):
+        text = textwrap.fill(f"Left out: {told(unpriced)}", 120, max_lines=3, placeholder=" …")
+        ax.set_xlabel(text, loc="left", fontsize="small", color=INK)
 
 
 def dot(values: pd.Series[float]) -> dict[str, Any]:

@@ -59,7 +59,8 @@ class SampleFund:
     @property
     def fund(self) -> Fund:
         """The fund that a source should find."""
-        return Fund(self.cnpj, self.pk, self.name, self.status, self.started_on)
+        ended_on = Month.of(self.ended_on).last_day if self.ended_on else None
+        return Fund(self.cnpj, self.pk, self.name, self.status, self.started_on, ended_on)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +123,7 @@ def load_sample() -> Sample:
     Examples
     --------
     >>> load_sample().quotes.query("cnpj == '18993924000100'").shape
-    (751, 8)
+    (751, 9)
     """
     package = resources.files("scraperkit")
     tree = Path(__file__).resolve().parents[2] / "data" / "sample"

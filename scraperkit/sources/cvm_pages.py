@@ -6,7 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode, urljoin, urlsplit
@@ -45,6 +45,7 @@ SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
 DAILY_PATH = "InfDiario/CPublicaInfDiario.aspx"
 CACHED_FUNDS = 512
 CACHED_SECONDS = 600.0
+LIST_SECONDS = 60.0  # a list of months this young is believed that a month is not on it
 _PK = re.compile(r"[0-9]{1,12}")
 
 
@@ -103,7 +104,8 @@ class CvmPages:
         """Look a fund up by its CNPJ.
 
         One CNPJ may have several entries, such as a fund and its class. The one in normal operation is taken; among
-        several, the one with the newest month of quotes.
+        several, the one with the newest month of quotes. Of a fund that no longer operates, the daily page is asked for
+        as well: its newest month tells when the fund ended.
 
         Parameters
         ----------
@@ -129,7 +131,7 @@ class CvmPages:
                 break
         else:
             raise FundNotFound(f"the site knows no fund with the CNPJ {format_cnpj(cnpj)}", answer.shown_url)
-        return self._best([self._follow(cnpj, answer, search, row) for row in search.rows])
+        return self._with_end(self._best([self._follow(cnpj, answer, search, row) for row in search.rows]))
 
     def available_months(self, fund: Fund) -> list[str]:
         """Return the months that the site offers for a fund, asking it anew.
@@ -182,9 +184,10 @@ class CvmPages:
         first = self._first_page(*asked)
         try:
             return self._fetch_month(first, request, began)
-        except (NotACvmPage, WrongMonth, MonthNotOffered):
-            # The form may have aged, and the list of months grown, only in a page that was there before.
-            if first.fetched_at >= began:
+        except (NotACvmPage, WrongMonth, MonthNotOffered) as error:
+            # The form may have aged, and the list of months grown, only in a page that was there before. One list
+            # answers for all months that a fund does not have, rather than each asking anew.
+            if first.fetched_at >= began - (LIST_SECONDS if isinstance(error, MonthNotOffered) else 0):
                 raise
         self._forget(first, request.fund_pk)
         return self._fetch_month(self._first_page(*asked), request, began)
@@ -221,6 +224,11 @@ class CvmPages:
             return candidates[0]
         # Among equals the later entry: where there were two, public code found the fresher figures there.
         return max(reversed(candidates), key=lambda fund: self.available_months(fund)[-1:])
+
+    def _with_end(self, fund: Fund) -> Fund:
+        """Return the fund, with its end if it no longer operates: the site shows it by offering no later month."""
+        months = [] if fund.active else self.available_months(fund)
+        return replace(fund, ended_on=Month.parse_iso(months[-1]).last_day) if months else fund
 
     def _fetch_month(self, first: _FirstPage, request: ScrapeRequest, began: float) -> list[DailyQuote]:
         cnpj, month, url = request.document, request.month_year, without_credentials(first.address)

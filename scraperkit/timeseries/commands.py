@@ -3,7 +3,7 @@
 :class:`~scraperkit.SeriesStore` does::
 
     commands = add_commands(keys, quotes)              # send them, in one pipeline
-    refused = refused_funds(commands, replies)         # usually none
+    refused = refused_series(commands, replies)         # usually none
     again = repair_commands(keys, commands, refused)   # if anybody: send these,
     check_replies(again, replies_again)                # and now everything must have worked
 
@@ -17,14 +17,14 @@ import datetime as dt
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import chain, compress
 from operator import attrgetter
 from typing import Any
 
 from pydantic_core import to_json
 
-from scraperkit.cnpj import normalize_cnpj
+from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, DailyQuote, Fund
@@ -92,6 +92,30 @@ def for_funds(packed: bytes, cnpjs: Iterable[str]) -> list[bytes]:
     """
     parts = packed.split(ANY_FUND.encode())
     return [cnpj.encode().join(parts) for cnpj in cnpjs]
+
+
+def for_series(make: Callable[[str], bytes], series: Sequence[str]) -> list[bytes]:
+    r"""Return what `make` makes of each series, calling it once for each length of a subclass's id.
+
+    Examples
+    --------
+    >>> for_series(lambda name: word(name.encode()), ["18993924000100", "18993924000100:A1"])
+    [b'$14\r\n18993924000100', b'$17\r\n18993924000100:A1']
+    """
+    parts = make(ANY_FUND).split(ANY_FUND.encode())
+    templates: dict[int, bytes] = {}
+    found = []
+    for name in series:
+        if len(name) == len(ANY_FUND):
+            found.append(name.encode().join(parts))
+            continue
+        cnpj, _, subclass = name.encode().partition(b":")
+        any_subclass = b"\1" * len(subclass)
+        if len(subclass) not in templates:
+            templates[len(subclass)] = make(f"{ANY_FUND}:{any_subclass.decode()}")
+        template = templates[len(subclass)]
+        found.append(template.replace(ANY_FUND.encode(), cnpj).replace(any_subclass, subclass))
+    return found
 
 
 def float_texts(values: Sequence[float]) -> list[bytes]:
@@ -195,44 +219,36 @@ def stamp(day: int) -> bytes:
     return word(b"%d" % (day * DAY_MS))
 
 
-def fund_of(series: str) -> str:
-    """Return the CNPJ in the name of a series, which is its hash tag.
+def series_in(key: str) -> str:
+    """Return the series, as ``CNPJ`` or ``CNPJ:SUBCLASS``, in the key of one of its metrics.
 
     Examples
     --------
-    >>> fund_of(Keys("lesson").series("18993924000100", "quota"))
-    '18993924000100'
+    >>> series_in(Keys("lesson").series("18993924000100:Z2HFZ1734468953", "quota"))
+    '18993924000100:Z2HFZ1734468953'
     """
-    return series.partition("{")[2].partition("}")[0]
+    cnpj, _, rest = key.partition("{")[2].partition("}")
+    return cnpj + rest.rpartition(":")[0]
 
 
-def create_commands(keys: Keys, cnpj: str) -> list[bytes]:
-    """Return one ``TS.CREATE`` for each metric of a fund, packed.
+def create_command(keys: Keys, series: str, metric: str) -> bytes:
+    """Return the ``TS.CREATE`` of one metric of a series, packed."""
+    cnpj, _, subclass = series.partition(":")
+    labels = ("LABELS", "kit", keys.namespace, "metric", metric, "cnpj", cnpj)
+    of_subclass = ("subclass", subclass) if subclass else ()
+    return pack(("TS.CREATE", keys.series(series, metric), *SERIES_OPTIONS, *labels, *of_subclass))
+
+
+def create_all(keys: Keys, series: Sequence[str]) -> list[bytes]:
+    """Return one ``TS.CREATE`` for each metric of each series, packed.
 
     Examples
     --------
-    >>> len(create_commands(Keys("lesson"), "18993924000100"))
+    >>> len(create_all(Keys("lesson"), ["18993924000100"]))
     6
     """
-    commands = []
-    for metric in METRICS:
-        before, between, after = _create_parts(keys.namespace, metric)
-        series, fund = keys.series(cnpj, metric).encode(), cnpj.encode()
-        commands.append(b"%b%b\r\n%b%b\r\n%b" % (before, word(series), between, word(fund), after))
-    return commands
-
-
-def create_all(keys: Keys, cnpjs: Sequence[str]) -> list[bytes]:
-    """Return the commands of :func:`create_commands` for each of these funds."""
-    each = (for_funds(command, cnpjs) for command in create_commands(keys, ANY_FUND))
+    each = (for_series(partial(create_command, keys, metric=metric), series) for metric in METRICS)
     return list(chain.from_iterable(zip(*each, strict=True)))
-
-
-@lru_cache(maxsize=100)
-def _create_parts(namespace: str, metric: str) -> list[bytes]:
-    """Return what stands before, between and after the name of a series and its fund, where a market has many."""
-    labels = ("LABELS", "kit", namespace, "metric", metric, "cnpj", "")
-    return pack(("TS.CREATE", "", *SERIES_OPTIONS, *labels)).split(word(b"") + b"\r\n")
 
 
 def card_command(keys: Keys, fund: Fund) -> Command:
@@ -242,11 +258,12 @@ def card_command(keys: Keys, fund: Fund) -> Command:
     --------
     >>> card_command(Keys("lesson"), Fund("18993924000100", "132922", "Fundo A"))[1:]
     ('lesson:{18993924000100}:fund', 'cnpj', '18993924000100', 'pk', '132922', 'name', 'Fundo A', 'status', '', \
-'started_on', '')
+'started_on', '', 'ended_on', '')
     """
     cnpj = normalize_cnpj(fund.cnpj)
-    started_on = fund.started_on.isoformat() if fund.started_on else ""
-    fields = {"cnpj": cnpj, "pk": fund.pk, "name": fund.name, "status": fund.status, "started_on": started_on}
+    days = {"started_on": fund.started_on, "ended_on": fund.ended_on}
+    fields = {"cnpj": cnpj, "pk": fund.pk, "name": fund.name, "status": fund.status}
+    fields |= {name: day.isoformat() if day else "" for name, day in days.items()}
     return ("HSET", keys.fund(cnpj), *(part for field in fields.items() for part in field))
 
 
@@ -274,25 +291,26 @@ def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
     >>> unpack(add_commands(Keys("lesson"), [quote])[0])[:4]
     ['TS.MADD', 'lesson:{18993924000100}:quota', '1641168000000', '1.25']
     """
-    funds: dict[str, list[DailyQuote]] = {}
-    spelled: dict[str, list[DailyQuote]] = {}  # one CNPJ may be spelled in two ways
+    found: dict[str, list[DailyQuote]] = {}
+    spelled: dict[tuple[str, str], list[DailyQuote]] = {}  # one CNPJ may be spelled in two ways
     for quote in quotes:
-        of_fund = spelled.get(quote.cnpj)
-        if of_fund is None:
-            of_fund = spelled[quote.cnpj] = funds.setdefault(normalize_cnpj(quote.cnpj), [])
-        of_fund.append(quote)
-    return [command for cnpj, of_fund in funds.items() for command in _fund_commands(keys, cnpj, of_fund)]
+        of_series = spelled.get((quote.cnpj, quote.subclass))
+        if of_series is None:
+            of_series = found.setdefault(normalize_series(quote.series), [])
+            spelled[quote.cnpj, quote.subclass] = of_series
+        of_series.append(quote)
+    return [command for series, of_series in found.items() for command in _series_commands(keys, series, of_series)]
 
 
-def _fund_commands(keys: Keys, cnpj: str, quotes: Sequence[DailyQuote]) -> list[bytes]:
-    names = [word(keys.series(cnpj, metric).encode()) for metric in METRICS]
-    with _naming_the_unfit(keys, cnpj, quotes):
+def _series_commands(keys: Keys, series: str, quotes: Sequence[DailyQuote]) -> list[bytes]:
+    names = [word(keys.series(series, metric).encode()) for metric in METRICS]
+    with _naming_the_unfit(keys, series, quotes):
         lines = sample_lines(*_columns(names, stamp, quotes))
     return cut_commands(lines, [len(lines) // 4])
 
 
-def month_words(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> list[bytes]:
-    """Return name, time and value of each sample of these quotes, in the order of their days.
+def month_words(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
+    """Return name, time and value of each sample of these quotes, series by series, in the order of their days.
 
     Raises
     ------
@@ -301,21 +319,24 @@ def month_words(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> list[byt
 
     Examples
     --------
-    >>> month_words(Keys("lesson"), "18993924000100", [DailyQuote("18993924000100", dt.date(2022, 1, 3), quota=1.25)])
+    >>> month_words(Keys("lesson"), [DailyQuote("18993924000100", dt.date(2022, 1, 3), quota=1.25)])
     [b'lesson:{18993924000100}:quota', b'1641168000000', b'1.25']
     """
-    by_day = {quote.date: quote for quote in quotes}
-    days = [by_day[day] for day in sorted(by_day)]
-    if not days:
-        return []
-    with _naming_the_unfit(keys, cnpj, days):
-        names, stamps, values = _columns(_names(keys, cnpj), _milliseconds, days)
-        return list(chain.from_iterable(zip(names, stamps, float_texts(values), strict=True)))
+    found: dict[str, dict[dt.date, DailyQuote]] = {}
+    for quote in quotes:
+        found.setdefault(quote.series, {})[quote.date] = quote
+    words: list[bytes] = []
+    for series, by_day in found.items():
+        days = [by_day[day] for day in sorted(by_day)]
+        with _naming_the_unfit(keys, series, days):
+            names, stamps, values = _columns(_names(keys, series), _milliseconds, days)
+            words += chain.from_iterable(zip(names, stamps, float_texts(values), strict=True))
+    return words
 
 
 @lru_cache(maxsize=10_000)
-def _names(keys: Keys, cnpj: str) -> list[bytes]:
-    return [keys.series(cnpj, metric).encode() for metric in METRICS]
+def _names(keys: Keys, series: str) -> list[bytes]:
+    return [keys.series(series, metric).encode() for metric in METRICS]
 
 
 @lru_cache(maxsize=10_000)
@@ -337,21 +358,21 @@ def _columns(
 
 
 @contextmanager
-def _naming_the_unfit(keys: Keys, cnpj: str, quotes: Sequence[DailyQuote]) -> Iterator[None]:
+def _naming_the_unfit(keys: Keys, series: str, quotes: Sequence[DailyQuote]) -> Iterator[None]:
     try:
         yield
     except (AttributeError, OverflowError, TypeError, ValueError):
-        raise _first_unfit(keys, cnpj, quotes) from None
+        raise _first_unfit(keys, series, quotes) from None
 
 
-def _first_unfit(keys: Keys, cnpj: str, quotes: Iterable[DailyQuote]) -> StoreError:
+def _first_unfit(keys: Keys, series: str, quotes: Iterable[DailyQuote]) -> StoreError:
     for quote in quotes:
         if not hasattr(quote.date, "toordinal"):
-            return StoreError(f"{keys.series(cnpj, 'quota')}: {str(quote.date)[:30]!r} is no datetime.date")
+            return StoreError(f"{keys.series(series, 'quota')}: {str(quote.date)[:30]!r} is no datetime.date")
         for metric, value in quote.metrics():
             if quote.date.year < 1970 or not _is_finite(value):
-                return unfit(keys.series(cnpj, metric), quote.date, value)
-    return StoreError(f"{keys.series(cnpj, 'quota')}: a day is before 1970-01-01")
+                return unfit(keys.series(series, metric), quote.date, value)
+    return StoreError(f"{keys.series(series, 'quota')}: a day is before 1970-01-01")
 
 
 def _is_finite(value: float) -> bool:
@@ -381,10 +402,10 @@ def sample_count(commands: Iterable[bytes]) -> int:
     return sum(int(command[1 : command.index(b"\r")]) // 3 for command in commands if _is_add(command))
 
 
-def refused_funds(commands: Sequence[bytes], replies: Sequence[Any]) -> list[str]:
-    """Return the CNPJs of the funds of which Redis refused a sample, or a range to delete.
+def refused_series(commands: Sequence[bytes], replies: Sequence[Any]) -> list[str]:
+    """Return the series, as ``CNPJ`` or ``CNPJ:SUBCLASS``, of which Redis refused a sample, or a range to delete.
 
-    Most likely their series do not exist yet. The text of a refusal does not tell: RedisTimeSeries 1.12 says ``the key
+    Most likely they do not exist yet. The text of a refusal does not tell: RedisTimeSeries 1.12 says ``the key
     is not a TSDB key`` of a missing key and of a key of another type. So create them, write again, and believe the
     second answer: see :func:`repair_commands`.
 
@@ -394,12 +415,12 @@ def refused_funds(commands: Sequence[bytes], replies: Sequence[Any]) -> list[str
         If a whole command was refused; names its first series and day.
     """
     _refuse_failed_commands(commands, replies)
-    return list(dict.fromkeys(fund_of(series) for series, _, _ in _refused_samples(commands, replies)))
+    return list(dict.fromkeys(series_in(key) for key, _, _ in _refused_samples(commands, replies)))
 
 
-def repair_commands(keys: Keys, commands: Iterable[bytes], cnpjs: Collection[str]) -> list[bytes]:
-    """Return the commands that create all series of these funds and write their samples again."""
-    return create_all(keys, list(cnpjs)) + [command for command in commands if fund_of(_key(command)) in cnpjs]
+def repair_commands(keys: Keys, commands: Iterable[bytes], series: Collection[str]) -> list[bytes]:
+    """Return the commands that create these series and write their samples again."""
+    return create_all(keys, list(series)) + [command for command in commands if series_in(_key(command)) in series]
 
 
 def check_replies(commands: Sequence[bytes], replies: Sequence[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,16 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic_core import to_json
 
-from scraperkit.cnpj import normalize_cnpj
+from scraperkit.cnpj import series_of
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.keys import Keys
 from scraperkit.models import COLUMNS, METRICS
 from scraperkit.timeseries.commands import (
-    ANY_FUND,
     DAY_MS,
     LENGTHS,
     cut_commands,
     day_number,
-    for_funds,
+    for_series,
     pack,
     stamp,
     unfit,
@@ -42,15 +42,15 @@ class FrameChunk:
 
     Attributes
     ----------
-    cnpjs : list of str
-        The funds in these rows, normalized, in order of appearance.
+    series : list of str
+        The series in these rows, as ``CNPJ`` or ``CNPJ:SUBCLASS``, in order of appearance.
     codes, days : numpy.ndarray
-        For each row, the place of its fund in `cnpjs`, and its days since 1970.
+        For each row, the place of its series in `series`, and its days since 1970.
     values : numpy.ndarray
         A row for each row and a column for each metric of `metrics`; NaN where there is no sample.
     """
 
-    cnpjs: list[str]
+    series: list[str]
     codes: Numbers
     days: Numbers
     values: Values
@@ -67,12 +67,12 @@ class FrameChunk:
         codes = self.codes[row]
         if not row.size:
             return []
-        names = [word(keys.series(ANY_FUND, metric).encode()) for metric in self.metrics]
+        makers = [partial(_key_word, keys, metric=metric) for metric in self.metrics]
         distinct, place = np.unique(self.days, return_inverse=True)
         text = to_json(self.values[row, column].tolist())[1:-1]  # as in float_texts
         commas = np.flatnonzero(np.frombuffer(text, dtype=np.uint8) == ord(","))
         lines = np.empty((row.size, 4), dtype=object)  # as sample_lines makes them, without a Python step for each
-        lines[:, 0] = _objects([for_funds(name, self.cnpjs) for name in names])[column, codes]
+        lines[:, 0] = _objects([for_series(make, self.series) for make in makers])[column, codes]
         lines[:, 1] = _objects(list(map(stamp, distinct.tolist())))[place[row]]
         lines[:, 2] = _LENGTHS[np.diff(commas, prepend=-1, append=len(text)) - 1]
         lines[:, 3] = text.split(b",")
@@ -80,7 +80,7 @@ class FrameChunk:
         return cut_commands(lines.ravel().tolist(), ends.tolist())
 
     def delete_commands(self, keys: Keys) -> list[bytes]:
-        """Return the ``TS.DEL`` that empty each month that any of these rows is in, for its fund and all `metrics`."""
+        """Return the ``TS.DEL`` that empty each month that any of these rows is in, for its series."""
         months = self.days.astype("datetime64[D]").astype("datetime64[M]")
         found = np.unique(np.stack([self.codes, months.astype(np.int64)]), axis=1)
         # Months that follow each other need one range.
@@ -89,7 +89,7 @@ class FrameChunk:
         first = found[1, starts].astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
         after = (found[1, ends] + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
         return [
-            pack(("TS.DEL", keys.series(self.cnpjs[code], metric), day * DAY_MS, beyond * DAY_MS - 1))
+            pack(("TS.DEL", keys.series(self.series[code], metric), day * DAY_MS, beyond * DAY_MS - 1))
             for code, day, beyond in zip(found[0, starts].tolist(), first.tolist(), after.tolist(), strict=True)
             for metric in self.metrics
         ]
@@ -128,13 +128,13 @@ def frame_chunks(
     metrics : sequence of str
         See :func:`checked_metrics`.
     whole_months : bool
-        Whether to keep each fund's rows of a month in one chunk, whatever the order of the rows. This takes memory for
+        Whether to keep each series' rows of a month in one chunk, whatever the order of the rows. This takes memory for
         three numbers a row; otherwise only the chunk counts.
 
     Raises
     ------
     ConfigError
-        If a CNPJ is invalid.
+        If a CNPJ or a subclass is invalid.
     StoreError
         If a day or a value cannot be stored; names the series and the day.
     """
@@ -154,12 +154,12 @@ def frame_chunks(
 
 
 def _month_groups(keys: Keys, frame: pd.DataFrame, metrics: Sequence[str]) -> Numbers:
-    """Return a number for each row that is the same for the rows of one fund and month, and ascends with both."""
+    """Return a number for each row that is the same for the rows of one series and month, and ascends with both."""
     group = np.empty(len(frame), dtype=np.int64)
     place: dict[str, int] = {}
     at = 0
     for chunk in frame_chunks(keys, frame, metrics):
-        fund = np.array([place.setdefault(cnpj, len(place)) for cnpj in chunk.cnpjs], dtype=np.int64)
+        fund = np.array([place.setdefault(series, len(place)) for series in chunk.series], dtype=np.int64)
         month = chunk.days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
         group[at : at + month.size] = fund[chunk.codes] * 1_000_000 + month
         at += month.size
@@ -167,15 +167,10 @@ def _month_groups(keys: Keys, frame: pd.DataFrame, metrics: Sequence[str]) -> Nu
 
 
 def _checked(keys: Keys, rows: pd.DataFrame, metrics: Sequence[str]) -> FrameChunk:
-    codes, found = pd.factorize(rows["cnpj"], use_na_sentinel=False)
-    normalized = [normalize_cnpj(cnpj) for cnpj in found]
-    cnpjs = list(dict.fromkeys(normalized))
-    if len(cnpjs) < len(normalized):  # the same CNPJ, with and without punctuation
-        place = {cnpj: number for number, cnpj in enumerate(cnpjs)}
-        codes = np.array([place[cnpj] for cnpj in normalized], dtype=np.int64)[codes]
+    names, codes = _series(rows)
 
     def series(row: int, metric: str) -> str:
-        return keys.series(cnpjs[codes[row]], metric)
+        return keys.series(names[codes[row]], metric)
 
     days = _days(rows["date"])
     if (unfit_rows := np.flatnonzero((days < 0) | (days > _LAST_DAY))).size:
@@ -191,7 +186,29 @@ def _checked(keys: Keys, rows: pd.DataFrame, metrics: Sequence[str]) -> FrameChu
             date = _EPOCH + dt.timedelta(days=int(days[bad]))
             raise unfit(series(bad, metric), date, rows[metric].iloc[bad])
         values[:, column] = numbers
-    return FrameChunk(cnpjs, codes.astype(np.int64), days, values, metrics)
+    return FrameChunk(names, codes.astype(np.int64), days, values, metrics)
+
+
+def _series(rows: pd.DataFrame) -> tuple[list[str], Numbers]:
+    """Return the series in these rows, and for each row the place of its own among them."""
+    codes, cnpjs = pd.factorize(rows["cnpj"], use_na_sentinel=False)
+    subclasses: Any = [""]
+    if "subclass" in rows:
+        of_row, subclasses = pd.factorize(rows["subclass"].fillna(""))
+        pairs, codes = np.unique(codes * len(subclasses) + of_row, return_inverse=True)
+    else:
+        pairs = np.arange(len(cnpjs))
+    each = [divmod(pair, len(subclasses)) for pair in pairs.tolist()]
+    spelled = [series_of(cnpjs[cnpj], subclasses[subclass]) for cnpj, subclass in each]
+    found = list(dict.fromkeys(spelled))
+    if len(found) < len(spelled):  # the same CNPJ, with and without punctuation
+        place = {name: number for number, name in enumerate(found)}
+        codes = np.array([place[name] for name in spelled], dtype=np.int64)[codes]
+    return found, codes
+
+
+def _key_word(keys: Keys, series: str, metric: str) -> bytes:
+    return word(keys.series(series, metric).encode())
 
 
 def _days(column: pd.Series[Any]) -> Numbers:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scraperkit.cnpj import normalize_cnpj
+from scraperkit.cnpj import normalize_series
 from scraperkit.errors import ConfigError
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import COLUMNS, METRICS, Fund, Month
@@ -21,7 +21,7 @@ from scraperkit.timeseries.rows import Change, StoredFund
 Days = npt.NDArray[np.int64]
 Values = npt.NDArray[np.float64]
 Funds = str | Fund | Iterable[str | Fund]
-Day = str | dt.date | np.datetime64
+Day = str | dt.date | np.datetime64 | pd.Period
 
 _DATE_TEXT = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
 _LAST_DAY = dt.date(9999, 12, 31)
@@ -31,24 +31,24 @@ _TEXT_DTYPE: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only 
 _DATE_DTYPE: Any = COLUMNS["date"].dtype
 
 
-def wanted_cnpjs(cnpjs: Funds) -> list[str]:
-    """Return the CNPJs asked for, normalized, each once, in the order asked for.
+def wanted_series(cnpjs: Funds) -> list[str]:
+    """Return the series asked for, normalized, each once, in the order asked for.
 
     Raises
     ------
     ConfigError
-        If something among them is neither a CNPJ nor a :class:`~scraperkit.models.Fund`.
+        If something among them is neither a CNPJ, with or without a subclass, nor a :class:`~scraperkit.models.Fund`.
 
     Examples
     --------
-    >>> wanted_cnpjs(["18.993.924/0001-00", Fund("18993924000100", "132922")])
-    ['18993924000100']
+    >>> wanted_series(["18.993.924/0001-00", Fund("18993924000100", "132922"), "18993924000100:Z2HFZ1734468953"])
+    ['18993924000100', '18993924000100:Z2HFZ1734468953']
     """
     if isinstance(cnpjs, (str, Fund)):
         cnpjs = [cnpjs]
     if not isinstance(cnpjs, Iterable):
         raise ConfigError(f"cnpjs: give a CNPJ, a Fund or a list of them; got {type(cnpjs).__name__}")
-    found = (normalize_cnpj(item.cnpj if isinstance(item, Fund) else item) for item in cnpjs)
+    found = (normalize_series(item.cnpj if isinstance(item, Fund) else item) for item in cnpjs)
     return list(dict.fromkeys(found))
 
 
@@ -57,7 +57,7 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
 
     Parameters
     ----------
-    start, end : str, datetime.date, numpy.datetime64 or pandas.Timestamp, optional
+    start, end : str, datetime.date, numpy.datetime64, pandas.Timestamp or pandas.Period, optional
         ``"2022-01-31"``, or ``"2022-01"`` for a month: as `start` its first day, as `end` its last. Of a point in time
         only the day counts. Left out, the range is open on that side.
 
@@ -82,8 +82,8 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
 
 def _as_date(field: str, day: Day, month_end: bool = False) -> dt.date:
     try:
-        if isinstance(day, str):
-            return _date_of_text(day, month_end)
+        if isinstance(day, str | pd.Period):
+            return _date_of_text(str(day), month_end)
         if isinstance(day, np.datetime64):
             day = pd.Timestamp(day)
         if isinstance(day, dt.datetime) and not pd.isna(day):
@@ -144,20 +144,20 @@ def dates(days: Days) -> npt.NDArray[np.datetime64]:
     return days.astype("datetime64[D]").astype(_DATE_DTYPE)
 
 
-def wide_frame(cnpjs: Sequence[str], tables: list[tuple[Days, Values]]) -> pd.DataFrame:
+def wide_frame(series: Sequence[str], tables: list[tuple[Days, Values]]) -> pd.DataFrame:
     """Return one column for each fund, one row for each day; see :meth:`~scraperkit.TimeSeriesReader.prices`.
 
     Parameters
     ----------
-    cnpjs : sequence of str
+    series : sequence of str
     tables : list of (days, values)
-        For some CNPJs after others their days, and a column of values for each; emptied, so that memory holds no value
+        For some series after others their days, and a column of values for each; emptied, so that memory holds no value
         twice.
     """
     filled = [days for days, _ in tables if days.size]
     found, row = _rows(filled) if filled else (_NO_DAYS, _NO_DAYS)
-    whole = np.full((len(cnpjs), found.size), np.nan)
-    column = len(cnpjs)
+    whole = np.full((len(series), found.size), np.nan)
+    column = len(series)
     while tables:
         days, table = tables.pop()
         column -= table.shape[1]
@@ -167,17 +167,17 @@ def wide_frame(cnpjs: Sequence[str], tables: list[tuple[Days, Values]]) -> pd.Da
         else:
             here[:, row[days - found[0]]] = table.T
     index = pd.DatetimeIndex(dates(found), name="date")
-    return pd.DataFrame(whole.T, index=index, columns=_cnpj_index(cnpjs), copy=False)
+    return pd.DataFrame(whole.T, index=index, columns=_series_index(series), copy=False)
 
 
-def tidy_frame(cnpjs: Sequence[str], tables: Sequence[tuple[Days, Values]]) -> pd.DataFrame:
-    """Return one row for each fund and day; see :meth:`~scraperkit.TimeSeriesReader.quotes`.
+def tidy_frame(series: Sequence[str], tables: Sequence[tuple[Days, Values]]) -> pd.DataFrame:
+    """Return one row for each series and day; see :meth:`~scraperkit.TimeSeriesReader.quotes`.
 
     Parameters
     ----------
-    cnpjs : sequence of str
+    series : sequence of str
     tables : sequence of (days, values)
-        For each CNPJ its days, and a column of values for each metric.
+        For each of them its days, and a column of values for each metric.
     """
     counts = np.array([days.size for days, _ in tables], dtype=np.int64)
     days = np.concatenate([_NO_DAYS, *(days for days, _ in tables)])
@@ -185,8 +185,10 @@ def tidy_frame(cnpjs: Sequence[str], tables: Sequence[tuple[Days, Values]]) -> p
         metric: _column(metric, np.concatenate([np.empty(0), *(table[:, place] for _, table in tables)]))
         for place, metric in enumerate(METRICS)
     }
-    cnpj = pd.array(list(cnpjs), dtype=_TEXT_DTYPE).take(np.repeat(np.arange(len(tables)), counts))
-    return pd.DataFrame({"cnpj": cnpj, "date": dates(days), **columns}, copy=False)
+    row = np.repeat(np.arange(len(tables)), counts)
+    names = pd.array([name.partition(":")[0] for name in series], dtype=_TEXT_DTYPE).take(row)
+    subclasses = pd.array([name.partition(":")[2] for name in series], dtype=_TEXT_DTYPE).take(row)
+    return pd.DataFrame({"cnpj": names, "subclass": subclasses, "date": dates(days), **columns}, copy=False)
 
 
 def metric_columns(values: Values) -> dict[str, Any]:
@@ -199,14 +201,14 @@ def _column(metric: str, values: Values) -> Any:
     return pd.array(np.rint(values) if dtype == "Int64" else values, dtype=dtype)
 
 
-def last_frame(cnpjs: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> pd.DataFrame:
+def last_frame(series: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> pd.DataFrame:
     """Return the newest day of each fund; see :meth:`~scraperkit.TimeSeriesReader.last`.
 
     Parameters
     ----------
-    cnpjs : sequence of str
+    series : sequence of str
     newest : sequence of (days, values)
-        For some CNPJs after others, a row for each and a column for each metric; -1 as the day of what has none.
+        For some series after others, a row for each and a column for each metric; -1 as the day of what has none.
     """
     empty = np.empty((0, len(METRICS)))
     days = np.concatenate([empty.astype(np.int64), *(days for days, _ in newest)])
@@ -215,7 +217,7 @@ def last_frame(cnpjs: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> p
     stamps = dates(day)
     stamps[day < 0] = np.datetime64("NaT")
     values[days != day[:, np.newaxis]] = np.nan
-    return pd.DataFrame({"date": stamps, **metric_columns(values)}, index=_cnpj_index(cnpjs))
+    return pd.DataFrame({"date": stamps, **metric_columns(values)}, index=_series_index(series))
 
 
 def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
@@ -226,10 +228,10 @@ def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
     }
     days = {
         name: dates(np.array([_day_or_nat(getattr(fund, name)) for fund in funds], dtype=np.int64))
-        for name in ("started_on", "first", "last")
+        for name in ("started_on", "ended_on", "first", "last")
     }
     counts = np.array([fund.days for fund in funds], dtype=np.int64)
-    return pd.DataFrame({**text, **days, "days": counts}, index=_cnpj_index([fund.cnpj for fund in funds]))
+    return pd.DataFrame({**text, **days, "days": counts}, index=_series_index([fund.series for fund in funds]))
 
 
 def months_frame(months: Iterable[tuple[str, str, MonthRecord]]) -> pd.DataFrame:
@@ -243,10 +245,10 @@ def months_frame(months: Iterable[tuple[str, str, MonthRecord]]) -> pd.DataFrame
 def changes_frame(changes: Iterable[Change]) -> pd.DataFrame:
     """Return what was restated or withdrawn; see :meth:`~scraperkit.TimeSeriesReader.changes`."""
     frame = pd.DataFrame(changes, columns=list(Change._fields))
-    text = {name: frame[name].astype(_TEXT_DTYPE) for name in ("cnpj", "metric", "source")}
+    text = {name: frame[name].astype(_TEXT_DTYPE) for name in ("cnpj", "subclass", "metric", "source")}
     days = np.array(frame["day"].to_list(), dtype="datetime64[D]").astype(_DATE_DTYPE)
     values = {name: frame[name].astype("float64") for name in ("old", "new")}
-    head = {"cnpj": text["cnpj"], "date": days, "metric": text["metric"]}
+    head = {"cnpj": text["cnpj"], "subclass": text["subclass"], "date": days, "metric": text["metric"]}
     return pd.DataFrame({**head, **values, "source": text["source"], "changed_at": _moments(frame["changed_at"])})
 
 
@@ -258,6 +260,6 @@ def _day_or_nat(day: dt.date | None) -> int:
     return _NAT if day is None else day_number(day)
 
 
-def _cnpj_index(cnpjs: Sequence[str]) -> pd.Index[str]:
-    index: pd.Index[str] = pd.Index(list(cnpjs), dtype=_TEXT_DTYPE, name="cnpj")
+def _series_index(series: Sequence[str]) -> pd.Index[str]:
+    index: pd.Index[str] = pd.Index(list(series), dtype=_TEXT_DTYPE, name="cnpj")
     return index

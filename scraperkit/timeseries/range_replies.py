@@ -18,14 +18,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from scraperkit.keys import Keys
-from scraperkit.timeseries.commands import ANY_FUND, Command, for_funds, pack
+from scraperkit.timeseries.commands import Command, for_series, pack
 
 Numbers = npt.NDArray[np.int64]
 Words = npt.NDArray[np.uint64]
@@ -67,18 +67,20 @@ class Ranges:
     values: Values
 
 
-def range_commands(keys: Keys, cnpjs: Sequence[str], metrics: Sequence[str], first: int, last: int) -> bytes:
-    """Return the packed commands that read each metric of these funds from one timestamp to another, both included."""
-    return _transaction(cnpjs, [("TS.RANGE", keys.series(ANY_FUND, metric), first, last) for metric in metrics])
+def range_commands(keys: Keys, series: Sequence[str], metrics: Sequence[str], first: int, last: int) -> bytes:
+    """Return the packed commands that read each metric of these series from one timestamp to another, both included."""
+    return _transaction(
+        series, lambda name: [("TS.RANGE", keys.series(name, metric), first, last) for metric in metrics]
+    )
 
 
-def newest_commands(keys: Keys, cnpjs: Sequence[str], metrics: Sequence[str]) -> bytes:
+def newest_commands(keys: Keys, series: Sequence[str], metrics: Sequence[str]) -> bytes:
     """Return the packed commands that read the newest sample of each metric: at a third of the cost of a range."""
-    return _transaction(cnpjs, [("TS.GET", keys.series(ANY_FUND, metric)) for metric in metrics])
+    return _transaction(series, lambda name: [("TS.GET", keys.series(name, metric)) for metric in metrics])
 
 
-def _transaction(cnpjs: Sequence[str], commands: Iterable[Command]) -> bytes:
-    reads = for_funds(b"".join(map(pack, commands)), cnpjs)
+def _transaction(series: Sequence[str], commands: Callable[[str], Iterable[Command]]) -> bytes:
+    reads = for_series(lambda name: b"".join(map(pack, commands(name))), series)
     return b"".join([pack(("MULTI",)), *reads, pack(("EXEC",))])
 
 

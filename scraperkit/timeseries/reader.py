@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 import redis as redis_py
 
+from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
-from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_cnpjs
+from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_series
+from scraperkit.timeseries.inheritance import rows_with_history, with_history
 from scraperkit.timeseries.link import NoSocket, batched
 from scraperkit.timeseries.range_replies import (
     MISSING,
@@ -29,6 +32,7 @@ from scraperkit.timeseries.range_replies import (
 )
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, StoredFund, forgetful
 
+T = TypeVar("T")
 SAMPLES_PER_READ = 15_000  # half a MB as bytes: while it is parsed, it fits the processor's cache
 SERIES_PER_READ = 12  # as long as nothing is known of how many samples a series has, and through redis-py
 # A policy of the server concerns all funds, so a look at some is enough with each read; funds() looks at all.
@@ -38,6 +42,14 @@ _ADVICE = (
     "publish months first, as in Publisher(redis).publish(fund.months('2022-01')); "
     "TimeSeriesReader.funds() lists what is stored"
 )
+
+
+class _OnlySubclasses(Exception):
+    """Some of the classes asked for have no figures of their own, but subclasses that do."""
+
+    def __init__(self, subclasses: dict[str, list[str]]) -> None:
+        super().__init__(subclasses)
+        self.subclasses = subclasses
 
 
 class TimeSeriesReader:
@@ -56,7 +68,12 @@ class TimeSeriesReader:
     (``ScraperKitWarning``) of series that were made to forget their past, other than by the kit. Where it takes them:
 
     - `cnpjs` is one CNPJ or :class:`~scraperkit.models.Fund`, or several, with or without punctuation; ``None`` is all
-      that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``.
+      that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``. A fund
+      whose months were fetched and have no figures reads as empty.
+    - ``CNPJ:SUBCLASS`` is a subclass, and a CNPJ alone the class's own series. Where only its subclasses have figures,
+      it stands for all of them, with a warning (``ScraperKitWarning``) that names them.
+    - `inherit` lets a subclass begin with the figures of its class, if that was quoted within 7 days before the first
+      day of the subclass; ``frame.attrs["inherited"]`` tells the last such day of each. Otherwise nothing is joined.
     - `start` and `end` are both included: ``"2022-01-31"``, a date, a Timestamp, or ``"2022-01"``, which is the whole
       month. ``None`` leaves that side open. Anything else, or an `end` before `start`, raises ``ConfigError``.
 
@@ -78,12 +95,14 @@ class TimeSeriesReader:
         start: Day | None = None,
         end: Day | None = None,
         metric: str = "quota",
+        *,
+        inherit: bool = False,
     ) -> pd.DataFrame:
         """Return one metric of several funds side by side.
 
         Parameters
         ----------
-        cnpjs, start, end
+        cnpjs, start, end, inherit
             See the notes of the class.
         metric : str
             A name in :data:`~scraperkit.models.METRICS`.
@@ -92,8 +111,8 @@ class TimeSeriesReader:
         -------
         pandas.DataFrame
             Index ``date``: naive, sorted, ``datetime64[ms]``, the days on which any of the funds has a value. Columns
-            ``cnpj``: 14 characters, in the order asked for. Values ``float64``, in R$ (``holders``: people), NaN where
-            a fund has none. Without any value: no rows, the same columns and dtypes.
+            ``cnpj``: 14 characters, or ``CNPJ:SUBCLASS``, in the order asked for. Values ``float64``, in R$
+            (``holders``: people), NaN where a fund has none. Without any value: no rows, the same columns and dtypes.
 
         Raises
         ------
@@ -104,28 +123,43 @@ class TimeSeriesReader:
         """
         if metric not in METRICS:
             raise ConfigError(f"metric: {str(metric)[:40]!r} is none; take one of {', '.join(METRICS)}")
-        wanted = self._wanted(cnpjs)
-        tables = [
-            frames.align(np.maximum(found.counts, 0), found.timestamps // DAY_MS, found.values)
-            for found in self._read(wanted, start, end, (metric,))
-        ]
-        self._warn(self._rows.funds(wanted[:_FUNDS_CHECKED]))
-        return frames.wide_frame(wanted, tables)
 
-    def quotes(self, cnpjs: Funds | None = None, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
-        """Return every metric, one row for each fund and day.
+        def read(series: Sequence[str]) -> list[tuple[Days, Values]]:
+            return [
+                frames.align(np.maximum(found.counts, 0), found.timestamps // DAY_MS, found.values)
+                for found in self._read(series, start, end, (metric,))
+            ]
+
+        wanted, tables = self._resolved(self._wanted(cnpjs), read)
+        self._warn(self._rows.funds(wanted[:_FUNDS_CHECKED]))
+        frame = frames.wide_frame(wanted, tables)
+        if inherit and (began := self._began(wanted)):
+            classes = self._classes_of(began)
+            return with_history(frame, wanted, frames.wide_frame(classes, read(classes)), began)
+        return frame
+
+    def quotes(
+        self,
+        cnpjs: Funds | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        *,
+        inherit: bool = False,
+    ) -> pd.DataFrame:
+        """Return every metric, one row for each series and day.
 
         Parameters
         ----------
-        cnpjs, start, end
+        cnpjs, start, end, inherit
             See the notes of the class.
 
         Returns
         -------
         pandas.DataFrame
-            Columns ``cnpj``, ``date`` and the metrics, with the dtypes and units of
-            :data:`~scraperkit.models.COLUMNS`; NaN, for holders ``<NA>``, where the page showed nothing. Sorted by
-            ``cnpj`` and ``date``, index 0, 1, 2, ... Without any value: no rows, the same columns and dtypes.
+            Columns ``cnpj``, ``subclass`` (empty for the class itself), ``date`` and the metrics, with the dtypes and
+            units of :data:`~scraperkit.models.COLUMNS`; NaN, for holders ``<NA>``, where the page showed nothing.
+            Sorted by ``cnpj``, ``subclass`` and ``date``, index 0, 1, 2, ... Without any value: no rows, the same
+            columns and dtypes.
 
         Raises
         ------
@@ -134,17 +168,38 @@ class TimeSeriesReader:
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
-        wanted = sorted(self._wanted(cnpjs))
-        tables: list[tuple[Days, Values]] = []
-        for found in self._read(wanted, start, end, METRICS):
+
+        def read(series: Sequence[str]) -> list[tuple[Days, Values]]:
+            return list(self._tables(self._read(series, start, end, METRICS)))
+
+        wanted, tables = self._resolved(sorted(self._wanted(cnpjs)), read)
+        self._warn(self._rows.funds(wanted[:_FUNDS_CHECKED]))
+        frame = frames.tidy_frame(wanted, tables)
+        if inherit and (began := self._began(wanted)):
+            classes = self._classes_of(began)
+            return rows_with_history(frame, frames.tidy_frame(classes, read(classes)), began)
+        return frame
+
+    @staticmethod
+    def _tables(reads: Iterator[Ranges]) -> Iterator[tuple[Days, Values]]:
+        """Yield the days of each series, and its values with a column for each metric."""
+        for found in reads:
             counts = np.maximum(found.counts, 0).reshape(-1, len(METRICS))
             days, at = found.timestamps // DAY_MS, 0
-            for of_fund in counts:
-                until = at + int(of_fund.sum())
-                tables.append(frames.align(of_fund, days[at:until], found.values[at:until]))
+            for of_series in counts:
+                until = at + int(of_series.sum())
+                yield frames.align(of_series, days[at:until], found.values[at:until])
                 at = until
-        self._warn(self._rows.funds(wanted[:_FUNDS_CHECKED]))
-        return frames.tidy_frame(wanted, tables)
+
+    def _began(self, series: Sequence[str]) -> dict[str, dt.date]:
+        """Return the first day of each subclass among these series."""
+        found = self._rows.funds([name for name in series if ":" in name])
+        return {fund.series: fund.first for fund in found if fund.first}
+
+    def _classes_of(self, subclasses: Iterable[str]) -> list[str]:
+        """Return the classes of subclasses that have series of their own, sorted."""
+        classes = {name.partition(":")[0] for name in subclasses}
+        return sorted(classes & self._stored_of(sorted(classes)))
 
     def last(self, cnpjs: Funds | None = None) -> pd.DataFrame:
         """Return the newest day stored of each fund.
@@ -163,26 +218,31 @@ class TimeSeriesReader:
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
-        wanted = self._wanted(cnpjs)
-        newest: list[tuple[Days, Values]] = []
-        for found in self._seen(read_newest(self._rows, wanted)):
-            is_there = found.counts > 0
-            days = np.full(is_there.size, -1)
-            values = np.full(is_there.size, np.nan)
-            days[is_there], values[is_there] = found.timestamps // DAY_MS, found.values
-            newest.append((days.reshape(-1, len(METRICS)), values.reshape(-1, len(METRICS))))
-        return frames.last_frame(wanted, newest)
+
+        def read(series: Sequence[str]) -> list[tuple[Days, Values]]:
+            newest = []
+            for found in self._seen(read_newest(self._rows, series)):
+                is_there = found.counts > 0
+                days = np.full(is_there.size, -1)
+                values = np.full(is_there.size, np.nan)
+                days[is_there], values[is_there] = found.timestamps // DAY_MS, found.values
+                newest.append((days.reshape(-1, len(METRICS)), values.reshape(-1, len(METRICS))))
+            return newest
+
+        return frames.last_frame(*self._resolved(self._wanted(cnpjs), read))
 
     def funds(self) -> pd.DataFrame:
-        """Return what is stored: a row for each fund that has series.
+        """Return what is stored: a row for each fund that has series, and for each subclass.
 
         Returns
         -------
         pandas.DataFrame
-            Index ``cnpj``, sorted. Columns ``name``, ``pk``, ``status`` (str, empty where not known), ``started_on``
-            (first day of the fund, as the site tells it), ``first`` and ``last`` (days of the oldest and the newest
-            quota stored; all three ``datetime64[ms]``, NaT where not known) and ``days`` (int64, quotas stored). With
-            nothing stored: no rows, the same columns and dtypes.
+            Index ``cnpj``, sorted, with ``CNPJ:SUBCLASS`` for subclasses. Columns ``name``, ``pk``, ``status`` (str,
+            empty where not known), ``started_on`` (first day of the fund, as the site tells it), ``ended_on`` (last day
+            of a fund that no longer operates: in the last month that the site offers, the newest quota stored, or else
+            the end of that month), ``first`` and ``last`` (days of the oldest and the newest quota stored; all four
+            ``datetime64[ms]``, NaT where not known) and ``days`` (int64, quotas stored). With nothing stored: no rows,
+            the same columns and dtypes.
 
         Warns
         -----
@@ -224,9 +284,9 @@ class TimeSeriesReader:
         Returns
         -------
         pandas.DataFrame
-            RangeIndex; columns ``cnpj``, ``date``, ``metric``, ``old`` and ``new`` (float64; `new` is NaN where the
-            figure was withdrawn), ``source`` and ``changed_at`` (UTC). Sorted by fund, in the order asked for, and
-            ``changed_at``. Redis keeps about the newest 10,000 months with changes of each fund.
+            RangeIndex; columns ``cnpj``, ``subclass``, ``date``, ``metric``, ``old`` and ``new`` (float64; `new` is NaN
+            where the figure was withdrawn), ``source`` and ``changed_at`` (UTC). Sorted by fund, in the order asked
+            for, and ``changed_at``. Redis keeps about the newest 10,000 months with changes of each fund.
 
         Raises
         ------
@@ -238,18 +298,36 @@ class TimeSeriesReader:
         return frames.changes_frame(self._rows.changes(self._stored(cnpjs)))
 
     def _stored(self, cnpjs: Funds | None) -> list[str]:
-        """Return the funds asked for; refuse those of which nothing is stored."""
-        wanted = self._wanted(cnpjs)
+        """Return the CNPJs asked for; refuse those of which nothing is stored."""
+        wanted = list(dict.fromkeys(name.partition(":")[0] for name in self._wanted(cnpjs)))
         if cnpjs is not None:
             self._refuse_unknown(wanted)
         return wanted
 
-    def _refuse_unknown(self, cnpjs: Sequence[str]) -> None:
-        stored = {cnpj for some in batched(cnpjs, FUNDS_PER_PIPELINE) for cnpj in self._rows.stored(some)}
-        self._rows.refuse([cnpj for cnpj in cnpjs if cnpj not in stored])
+    def _refuse_unknown(self, series: Sequence[str]) -> None:
+        stored = self._stored_of(series)
+        stored |= {name.partition(":")[0] for name in stored}
+        missing = [name for name in series if name not in stored]
+        fetched = self._rows.fetched(missing)
+        self._rows.refuse([name for name in missing if name not in fetched])
+
+    def _stored_of(self, series: Sequence[str]) -> set[str]:
+        """Return what is stored of the funds of these series."""
+        return {name for some in batched(series, FUNDS_PER_PIPELINE) for name in self._rows.stored(some)}
 
     def _wanted(self, cnpjs: Funds | None) -> list[str]:
-        return sorted(self._rows.stored()) if cnpjs is None else wanted_cnpjs(cnpjs)
+        return sorted(self._rows.stored()) if cnpjs is None else wanted_series(cnpjs)
+
+    def _resolved(self, wanted: list[str], read: Callable[[Sequence[str]], T]) -> tuple[list[str], T]:
+        """Return the series and what was read of them; where a CNPJ has only subclasses, these stand in its place."""
+        try:
+            return wanted, read(wanted)
+        except _OnlySubclasses as found:
+            told = "; ".join(f"{format_cnpj(cnpj)}: {', '.join(names)}" for cnpj, names in found.subclasses.items())
+            text = f"figures are reported by subclass, so these stand for their class: {told[:1_000]}"
+            warnings.warn(text, ScraperKitWarning, stacklevel=3)
+            wanted = [name for each in wanted for name in found.subclasses.get(each, [each])]
+            return wanted, read(wanted)
 
     def _read(
         self, wanted: Sequence[str], start: Day | None, end: Day | None, metrics: Sequence[str]
@@ -258,15 +336,32 @@ class TimeSeriesReader:
         return self._seen(read_ranges(self._rows, wanted, metrics, first, last))
 
     def _seen(self, reads: Generator[tuple[list[str], Ranges], None, None]) -> Iterator[Ranges]:
-        """Yield what is read; then refuse the funds of which nothing is stored."""
-        unseen: list[str] = []
+        """Yield what is read; then refuse the series of which nothing is stored, and tell of those with subclasses."""
+        missing: list[str] = []
+        empty: list[str] = []
+        by_subclass: set[str] = set()
         with closing(reads):
             for some, found in reads:
-                is_missing = np.all(found.counts.reshape(len(some), -1) == MISSING, axis=1)
-                unseen += [some[place] for place in np.flatnonzero(is_missing).tolist()]
+                most = found.counts.reshape(len(some), -1).max(axis=1)
+                missing += [some[place] for place in np.flatnonzero(most == MISSING).tolist()]
+                empty += [some[place] for place in np.flatnonzero(most <= 0).tolist()]
+                by_subclass.update(name.partition(":")[0] for name in some if ":" in name)
                 yield found
-        if unseen:
-            self._refuse_unknown(unseen)
+        if missing:
+            self._refuse_unknown(missing)
+        # A class that was asked for beside a subclass is meant by itself.
+        alone = [name for name in empty if ":" not in name and name not in by_subclass]
+        if subclasses := self._subclasses_of(alone):
+            raise _OnlySubclasses(subclasses)
+
+    def _subclasses_of(self, cnpjs: Sequence[str]) -> dict[str, list[str]]:
+        """Return the subclasses of those of these classes that have never had a figure of their own."""
+        found: dict[str, list[str]] = {}
+        for name in sorted(self._stored_of(cnpjs)) if cnpjs else ():
+            if ":" in name:
+                found.setdefault(name.partition(":")[0], []).append(name)
+        own = {fund.series for fund in self._rows.funds(found) if fund.days}
+        return {cnpj: names for cnpj, names in found.items() if cnpj not in own}
 
 
 def read_ranges(

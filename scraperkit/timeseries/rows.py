@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import redis as redis_py
 from redis.exceptions import ResponseError
 
-from scraperkit.cnpj import format_cnpj
+from scraperkit.cnpj import format_series
 from scraperkit.errors import StoreError, UnknownFund, way_out_of
 from scraperkit.keys import Keys
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS
-from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, Command, day_number, for_funds, pack
+from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, Command, day_number, for_funds, for_series, pack, series_in
 from scraperkit.timeseries.link import Link, Request, bare_replies, batched, keys_of
 
 FUNDS_PER_PIPELINE = 500
@@ -31,13 +31,14 @@ StoredSample = tuple[int, float]
 
 @dataclass(frozen=True, slots=True)
 class StoredFund:
-    """What is stored of one fund.
+    """What is stored of one fund, or of a subclass.
 
     Attributes
     ----------
-    cnpj : str
+    series : str
+        ``CNPJ``, or ``CNPJ:SUBCLASS``.
     card : mapping
-        The fund card: name, pk, status, started_on; empty if there is none.
+        The fund card: name, pk, status, started_on, ended_on; empty if there is none.
     days : int
         Quotas stored.
     first, last : datetime.date or None
@@ -46,7 +47,7 @@ class StoredFund:
         How many milliseconds before the newest quota Redis forgets one; 0 for never, as the kit makes its series.
     """
 
-    cnpj: str
+    series: str
     card: Mapping[str, str]
     days: int = 0
     first: dt.date | None = None
@@ -59,13 +60,22 @@ class StoredFund:
         text = self.card.get("started_on")
         return dt.date.fromisoformat(text) if text else None
 
+    @property
+    def ended_on(self) -> dt.date | None:
+        """The last day of a fund that ended: of its last month, the newest quota stored, or else the month's end."""
+        text = self.card.get("ended_on")
+        if not text:
+            return None
+        end = dt.date.fromisoformat(text)
+        return self.last if self.last and (self.last.year, self.last.month) == (end.year, end.month) else end
+
 
 def forgetful(keys: Keys, funds: Sequence[StoredFund]) -> str:
     """Return a sentence about series that forget their past, as another program or the server's policy made them."""
     found = [fund for fund in funds if fund.keeps]
     if not found:
         return ""
-    series, days = keys.series(found[0].cnpj, "quota"), found[0].keeps / DAY_MS
+    series, days = keys.series(found[0].series, "quota"), found[0].keeps / DAY_MS
     return (
         f"{len(found)} series forget their past, as {series}, which keeps {days:.3g} days: a worker that stores a "
         f"month of the fund corrects that, or you do by `TS.ALTER {series} RETENTION 0`; fetch again what is gone"
@@ -76,12 +86,29 @@ class Change(NamedTuple):
     """A figure that was restated or withdrawn: its new value is NaN then. `changed_at` is in seconds since 1970."""
 
     cnpj: str
+    subclass: str
     day: dt.date
     metric: str
     old: float
     new: float
     source: str
     changed_at: float
+
+
+def stored_series(link: Link, keys: Keys, cnpjs: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> set[str]:
+    """Return what is stored, of these CNPJs or of all: each as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
+    # A list of metrics would cost the server three times as much, and their series end with them.
+    names = link.send("TS.QUERYINDEX", *_filters(keys, cnpjs, ()))
+    start, ends = keys.series("", "").partition("}")[0], tuple(f":{metric}" for metric in metrics)
+    # The last colon of a name comes before its metric, so that of its six series a fund is looked at once.
+    found = {name.rpartition(":")[0] for name in names if name.endswith(ends) and name.startswith(start)}
+    return {series_in(f"{name}:") for name in found}
+
+
+def _filters(keys: Keys, series: Sequence[str], metrics: Sequence[str] = METRICS) -> list[str]:
+    wanted = {"metric": metrics, "cnpj": list(dict.fromkeys(name.partition(":")[0] for name in series))}
+    lists = [f"{label}=({','.join(values)})" for label, values in wanted.items() if values]
+    return [f"kit={keys.namespace}", *lists]
 
 
 class RowReader:
@@ -105,23 +132,29 @@ class RowReader:
         self._advice = advice
 
     def stored(self, cnpjs: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> set[str]:
-        """Return the CNPJs, of these or of all, that have a series."""
-        # A list of metrics would cost the server three times as much, and their series end with them.
-        names = self.link.send("TS.QUERYINDEX", *self._filters(cnpjs, ()))
-        start, ends = self.keys.series("", "").partition("}")[0], tuple(f"}}:{metric}" for metric in metrics)
-        funds = {name.partition("}")[0] for name in names if name.endswith(ends)}
-        return {fund.removeprefix(start) for fund in funds if fund.startswith(start)}
+        """Return what is stored, of these CNPJs or of all: each as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
+        return stored_series(self.link, self.keys, cnpjs, metrics)
 
-    def funds(self, cnpjs: Iterable[str]) -> list[StoredFund]:
-        """Return what is stored of each of these funds."""
+    def fetched(self, cnpjs: Iterable[str]) -> set[str]:
+        """Return those of these CNPJs of which a month was fetched, even if it had no figures."""
+        found = set()
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            replies = self._replies([("EXISTS", self.keys.months(cnpj)) for cnpj in some])
+            found |= {cnpj for cnpj, is_there in zip(some, replies, strict=True) if is_there}
+        return found
+
+    def funds(self, series: Iterable[str]) -> list[StoredFund]:
+        """Return what is stored of each of these series."""
         found: list[StoredFund] = []
-        each = list(batched(cnpjs, FUNDS_PER_PIPELINE))
+        each = list(batched(series, FUNDS_PER_PIPELINE))
 
-        def asked(*command: str) -> Iterator[Request]:
-            return (Request(b"".join(for_funds(pack(command), some)), len(some)) for some in each)
+        def info(name: str) -> bytes:
+            return pack(("TS.INFO", self.keys.series(name, "quota")))
 
-        cards = self.link.stream(asked("HGETALL", self.keys.fund(ANY_FUND)))
-        infos = self.link.stream(asked("TS.INFO", self.keys.series(ANY_FUND, "quota")), _parse_infos)
+        card = pack(("HGETALL", self.keys.fund(ANY_FUND)))
+        owners = (for_funds(card, [name.partition(":")[0] for name in some]) for some in each)
+        cards = self.link.stream(Request(b"".join(some), len(some)) for some in owners)
+        infos = self.link.stream((Request(b"".join(for_series(info, some)), len(some)) for some in each), _parse_infos)
         for replies in zip(each, cards, infos, strict=True):
             found += map(_stored_fund, *replies)
         return found
@@ -140,10 +173,10 @@ class RowReader:
             for cnpj, entries in zip(some, replies, strict=True):
                 for entry_id, fields in entries:
                     changed_at = int(entry_id.partition("-")[0]) / 1000
-                    for timestamp, series, old, *new in sorted(json.loads(fields["changes"])):
-                        metric = series.rpartition(":")[2]
-                        value = float(new[0]) if new else math.nan
-                        yield Change(cnpj, day_of(timestamp), metric, float(old), value, fields["source"], changed_at)
+                    for timestamp, key, old, *new in sorted(json.loads(fields["changes"])):
+                        subclass, metric = series_in(key).partition(":")[2], key.rpartition(":")[2]
+                        values = float(old), float(new[0]) if new else math.nan
+                        yield Change(cnpj, subclass, day_of(timestamp), metric, *values, fields["source"], changed_at)
 
     def _replies(self, commands: Sequence[Command]) -> list[Any]:
         replies = self.link.pipeline(commands)
@@ -152,23 +185,23 @@ class RowReader:
                 raise StoreError(f"Redis refused {command[0]} {command[1]}: {reply}{way_out_of(reply)}") from reply
         return replies
 
-    def newest(self, cnpjs: Sequence[str]) -> dict[str, dict[str, StoredSample]]:
-        """Return the newest sample of each metric, by CNPJ; a fund that is not stored is left out."""
-        reply = self.link.send("TS.MGET", "FILTER", *self._filters(cnpjs))
+    def newest(self, series: Sequence[str]) -> dict[str, dict[str, StoredSample]]:
+        """Return the newest sample of each metric, by series; one that is not stored is left out."""
+        reply = self.link.send("TS.MGET", "FILTER", *_filters(self.keys, series))
         found = {}
-        for cnpj in cnpjs:
-            series = {metric: reply.get(self.keys.series(cnpj, metric)) for metric in METRICS}
-            if any(series.values()):
-                found[cnpj] = {metric: tuple(entry[1]) for metric, entry in series.items() if entry and entry[1]}
+        for name in series:
+            samples = {metric: reply.get(self.keys.series(name, metric)) for metric in METRICS}
+            if any(samples.values()):
+                found[name] = {metric: tuple(entry[1]) for metric, entry in samples.items() if entry and entry[1]}
         return found
 
-    def ranges(self, cnpjs: Sequence[str], metrics: Sequence[str], first: int, last: int) -> list[list[Any]]:
-        """Return for each fund the samples of each metric from `first` to `last`; ``None`` where there is no series."""
-        reply = self.link.send("TS.MRANGE", first, last, "FILTER", *self._filters(cnpjs, metrics))
-        found = [[reply.pop(self.keys.series(cnpj, metric), None) for metric in metrics] for cnpj in cnpjs]
+    def ranges(self, series: Sequence[str], metrics: Sequence[str], first: int, last: int) -> list[list[Any]]:
+        """Return of each series the samples of each metric from `first` to `last`; ``None`` where there are none."""
+        reply = self.link.send("TS.MRANGE", first, last, "FILTER", *_filters(self.keys, series, metrics))
+        found = [[reply.get(self.keys.series(name, metric)) for metric in metrics] for name in series]
         return [[entry[-1] if entry else None for entry in entries] for entries in found]
 
-    def samples(self, cnpj: str, metric: str, first: int, last: int, most: int) -> list[StoredSample]:
+    def samples(self, series: str, metric: str, first: int, last: int, most: int) -> list[StoredSample]:
         """Return at most `most` samples of one series from `first` on, oldest first.
 
         Raises
@@ -176,9 +209,9 @@ class RowReader:
         UnknownFund
             If nothing is known of the fund.
         """
-        return self._one_series(cnpj, "TS.RANGE", self.keys.series(cnpj, metric), first, last, "COUNT", most)
+        return self._one_series(series, metric, "TS.RANGE", first, last, "COUNT", most)
 
-    def newest_until(self, cnpj: str, metric: str, day: dt.date) -> StoredSample | None:
+    def newest_until(self, series: str, metric: str, day: dt.date) -> StoredSample | None:
         """Return the newest sample of a series that is not after a day; ``None`` if there is none.
 
         Raises
@@ -187,32 +220,25 @@ class RowReader:
             If nothing is known of the fund.
         """
         until = day_number(day) * DAY_MS
-        series = self.keys.series(cnpj, metric)
-        found = self._one_series(cnpj, "TS.REVRANGE", series, 0, max(until, 0), "COUNT", 1)
+        found = self._one_series(series, metric, "TS.REVRANGE", 0, max(until, 0), "COUNT", 1)
         return found[0] if found and until >= 0 else None
 
-    def _one_series(self, cnpj: str, command: str, series: str, *words: str | int) -> list[StoredSample]:
-        is_there, is_known, found = self.link.pipeline(
-            [("EXISTS", series), ("EXISTS", self.keys.fund(cnpj)), (command, series, *words)]
-        )
+    def _one_series(self, series: str, metric: str, command: str, *words: str | int) -> list[StoredSample]:
+        key, card = self.keys.series(series, metric), self.keys.fund(series.partition(":")[0])
+        is_there, is_known, found = self.link.pipeline([("EXISTS", key), ("EXISTS", card), (command, key, *words)])
         if not is_there:
-            if not is_known:
-                self.refuse([cnpj])
+            if not is_known or ":" in series:
+                self.refuse([series])
             return []
         if isinstance(found, ResponseError):
-            raise StoreError(f"Redis refused {command} {series}: {found}") from found
+            raise StoreError(f"Redis refused {command} {key}: {found}") from found
         return [(int(timestamp), float(value)) for timestamp, value in found]
 
-    def refuse(self, cnpjs: Sequence[str]) -> None:
-        """Raise ``UnknownFund`` for these funds, if there are any."""
-        if cnpjs:
-            formatted = ", ".join(format_cnpj(cnpj) for cnpj in cnpjs)
+    def refuse(self, series: Sequence[str]) -> None:
+        """Raise ``UnknownFund`` for these series, if there are any."""
+        if series:
+            formatted = ", ".join(map(format_series, series))
             raise UnknownFund(f"nothing is stored for {formatted}: {self._advice}")
-
-    def _filters(self, cnpjs: Sequence[str], metrics: Sequence[str] = METRICS) -> list[str]:
-        wanted = {"metric": metrics, "cnpj": cnpjs}
-        lists = [f"{label}=({','.join(values)})" for label, values in wanted.items() if values]
-        return [f"kit={self.keys.namespace}", *lists]
 
 
 def _parse_infos(reply: bytearray, count: int) -> list[Any]:
@@ -221,7 +247,7 @@ def _parse_infos(reply: bytearray, count: int) -> list[Any]:
     return found if len(found) == count else bare_replies(reply, count)
 
 
-def _stored_fund(cnpj: str, card: Any, info: Any) -> StoredFund:
+def _stored_fund(series: str, card: Any, info: Any) -> StoredFund:
     # A key deleted meanwhile, or of another type, is an error here: nothing is known of it.
     known = {} if isinstance(card, Exception) else card
     if not isinstance(info, tuple):
@@ -229,7 +255,7 @@ def _stored_fund(cnpj: str, card: Any, info: Any) -> StoredFund:
     days, first, last, keeps = map(int, info)
     # An empty series reports 0 for both ends, which is also 1970-01-01.
     oldest, newest = (day_of(first), day_of(last)) if days else (None, None)
-    return StoredFund(cnpj, known, days, oldest, newest, keeps)
+    return StoredFund(series, known, days, oldest, newest, keeps)
 
 
 @lru_cache(maxsize=10_000)

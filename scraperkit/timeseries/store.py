@@ -19,14 +19,14 @@ from scraperkit.timeseries.commands import (
     check_replies,
     create_all,
     pack,
-    refused_funds,
+    refused_series,
     repair_commands,
     sample_count,
 )
 from scraperkit.timeseries.frame_writes import FrameChunk, checked_metrics, frame_chunks
-from scraperkit.timeseries.frames import Funds, wanted_cnpjs
+from scraperkit.timeseries.frames import Funds, wanted_series
 from scraperkit.timeseries.link import Link, Request, batched, keys_of, refused_replies
-from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE
+from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, stored_series
 
 QUOTES_PER_PIPELINE = 5_000
 _MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
@@ -90,7 +90,7 @@ class SeriesStore:
 
         Returns whether there were any.
         """
-        refused = refused_funds(commands, replies)
+        refused = refused_series(commands, replies)
         if refused:
             again = repair_commands(self._keys, commands, refused)
             check_replies(again, self._link.write(again))
@@ -106,11 +106,12 @@ class SeriesStore:
         Parameters
         ----------
         quotes : pandas.DataFrame
-            The columns of :meth:`TimeSeriesReader.quotes`: ``cnpj``, ``date`` and at least one metric, in any order.
+            The columns of :meth:`TimeSeriesReader.quotes`: ``cnpj``, ``date`` and at least one metric, in any order;
+            ``subclass`` may be left out where there are none.
             ``NaN``, ``<NA>`` and ``None`` are not written. Of a point in time only the day counts. If a day occurs
             twice, the later row wins.
         replace : bool
-            Whether each month of a fund in the frame replaces what is stored of it: days without a row, and metrics
+            Whether each month of a series in the frame replaces what is stored of it: days without a row, and metrics
             without a value, are removed. Metrics that the frame has no column of are left as they are. Readers see a
             month as it was or as it is now, never in between.
 
@@ -130,9 +131,9 @@ class SeriesStore:
         3012
         """
         metrics = checked_metrics(quotes)
-        funds = [chunk.cnpjs[0] for chunk in frame_chunks(self._keys, quotes, metrics)]
-        # As the first fund is, so are most: all new, or all there.
-        are_missing = bool(funds) and not self._link.send("EXISTS", self._keys.series(funds[0], metrics[0]))
+        first = [chunk.series[0] for chunk in frame_chunks(self._keys, quotes, metrics)]
+        # As the first series is, so are most: all new, or all there.
+        are_missing = bool(first) and not self._link.send("EXISTS", self._keys.series(first[0], metrics[0]))
         if replace:
             self._check_transactions()
         with tqdm(total=len(quotes), unit="row", desc="writing", delay=1, disable=None, dynamic_ncols=True) as bar:
@@ -152,7 +153,7 @@ class SeriesStore:
 
         def requests() -> Iterator[Request]:
             for chunk in chunks:
-                new = [cnpj for cnpj in chunk.cnpjs if cnpj not in created] if are_missing else []
+                new = [name for name in chunk.series if name not in created] if are_missing else []
                 created.update(new)
                 creates = create_all(self._keys, new)
                 commands = chunk.add_commands(self._keys)
@@ -197,7 +198,9 @@ class SeriesStore:
             check_replies(commands, self._link.write(commands))
 
     def delete(self, cnpjs: Funds) -> int:
-        """Delete all series and the card of these funds; return how many of the funds had any.
+        """Delete all series and the card of these funds; return how many of them had any.
+
+        Of ``CNPJ:SUBCLASS`` only the series of that subclass are deleted.
 
         Raises
         ------
@@ -206,15 +209,17 @@ class SeriesStore:
         RedisUnreachable
             If Redis goes away.
         """
-        commands = [
-            pack(
-                (
-                    *("UNLINK", self._keys.fund(cnpj), self._keys.months(cnpj), self._keys.changes(cnpj)),
-                    *(self._keys.series(cnpj, metric) for metric in METRICS),
-                )
-            )
-            for cnpj in wanted_cnpjs(cnpjs)
-        ]
+        wanted = wanted_series(cnpjs)
+        of_funds = {name: [name] for name in wanted}
+        for name in stored_series(self._link, self._keys, wanted):
+            of_funds.setdefault(name.partition(":")[0], []).append(name)
+        commands = [pack(("UNLINK", *self._keys_of(name, of_funds[name]))) for name in wanted]
         replies = self._link.write(commands)
         check_replies(commands, replies)
         return sum(1 for removed in replies if removed)
+
+    def _keys_of(self, name: str, series: Sequence[str]) -> Iterator[str]:
+        """Yield the keys of a fund with its subclasses, or of one subclass."""
+        if ":" not in name:
+            yield from (self._keys.fund(name), self._keys.months(name), self._keys.changes(name))
+        yield from (self._keys.series(each, metric) for each in series for metric in METRICS)

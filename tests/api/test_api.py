@@ -19,7 +19,7 @@ from scraperkit.api import create_app
 from scraperkit.api.quotes import buys, exact, plain
 from scraperkit.config import Settings
 from scraperkit.errors import NotACvmPage, PageChanged, SiteUnavailable
-from scraperkit.models import DailyQuote, Fund
+from scraperkit.models import DailyQuote, Fund, today
 from scraperkit.timeseries.rows import RowReader
 
 DONE_FORMATTED = "99.101.011/0001-25"
@@ -86,11 +86,17 @@ class TestPublishing:
         assert answer.json()["fund"]["document"] in (CNPJ, LETTERS)
 
     def test_without_dates_all_months_of_the_fund_are_published(self, api):
-        today = dt.date.today()
-        months = (today.year - 2021) * 12 + today.month
+        months = (today().year - 2021) * 12 + today().month
         assert api.post("/v1/funds", json={"document": CNPJ}).json()["count"] == months
         from_2022 = api.post("/v1/funds", json={"document": CNPJ, "from_date": "01/2022"}).json()
         assert from_2022["count"] == months - 12
+
+    def test_the_months_of_a_fund_that_ended_end_with_it(self, api):
+        told = api.post("/v1/funds", json={"document": "99101014000169"}).json()
+        assert (told["count"], told["fund"]["ended_on"]) == (20, "2022-08-31")
+        answer = api.post("/v1/funds", json={"document": "99101014000169", "from_date": "09/2022"})
+        assert fields(answer) == ["from_date"]
+        assert "it has months from 2021-01 to 2022-08" in answer.json()["detail"]
 
     def test_the_same_months_are_the_same_batch_unless_forced(self, api):
         first, again, forced = (api.post("/v1/funds", json=QUARTER | more).json() for more in ({}, {}, {"force": True}))

@@ -345,3 +345,24 @@ def test_connections_close_with_the_pricer(tmp_path, namespace):
             assert client.get("/v1/funds", headers=WITH_KEY).status_code == 200
             assert len(redis.client_list()) > 1
         assert wait_until(lambda: len(redis.client_list()) == 1)
+
+
+PROXIED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via", "X-Client-IP")
+
+
+class TestProxies:
+    """A proxy on the same machine looks like a local caller."""
+
+    @pytest.mark.parametrize("name", [*PROXIED, "CF-Connecting-IP", "True-Client-IP"])
+    def test_what_a_proxy_passes_on_is_refused_without_keys(self, unlocked, name):
+        for value in ("203.0.113.9", "127.0.0.1", ""):
+            for path in ("/v1/funds", "/health", "/ready", "/metrics", "/docs"):
+                answer = unlocked.get(path, headers={name: value})
+                assert answer.status_code == 403, (path, value)
+                [field] = fields(answer)
+                assert field.lower() == name.lower()
+                assert "SCRAPERKIT_API_KEYS_FILE" in answer.json()["detail"]
+
+    @pytest.mark.parametrize("name", PROXIED)
+    def test_with_a_key_it_is_answered(self, locked, name):
+        assert locked.get("/v1/funds", headers=WITH_KEY | {name: "203.0.113.9"}).status_code == 200

@@ -22,9 +22,11 @@ from support.waiting import wait_until
 
 import scraperkit as sk
 from scraperkit.api import batches
+from scraperkit.api.running import PROBE_SECONDS, PROBES
 from scraperkit.cli.exits import SOFTWARE
 from scraperkit.config import Settings
 from scraperkit.embedded.server import EmbeddedServer
+from scraperkit.embedded.state import State
 from scraperkit.models import Fund
 from scraperkit.sources.politeness import Politeness
 
@@ -44,6 +46,10 @@ def dying(tmp_path):
     """A Redis to kill."""
     with EmbeddedServer(tmp_path / "redis") as server:
         yield server
+
+
+def dying_pid(server: EmbeddedServer) -> int:
+    return State.load(server.folder).pid
 
 
 class TestRedisAway:
@@ -92,6 +98,32 @@ class TestRedisAway:
             dying.kill()
             assert api.post("/v1/funds", json=QUARTER).status_code == 503
         assert source.asked == []
+
+
+class TestRedisHangs:
+    """Redis that takes connections and answers none, as one whose disk or machine hangs."""
+
+    @pytest.mark.parametrize("connected", [True, False])
+    def test_probes_are_answered_in_time_however_many_ask(self, dying, namespace, connected):
+        hung = psutil.Process(dying_pid(dying))
+        with pricer(dying.url, namespace) as api:
+            if connected:
+                assert api.get("/v1/funds").status_code == 200
+            hung.suspend()
+            try:
+                with ThreadPoolExecutor(24) as clients:
+                    for path, says in (("/ready", "Redis does not answer"), ("/metrics", "scraperkit_up 0.0")) * 2:
+                        began = time.monotonic()
+                        answers = list(clients.map(api.get, [path] * 12))
+                        assert time.monotonic() - began < PROBE_SECONDS + 1.5
+                        assert all(says in answer.text for answer in answers)
+                        assert {answer.status_code for answer in answers} == {503 if path == "/ready" else 200}
+                threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("probe")]
+                assert len(threads) <= PROBES
+                assert api.get("/health").status_code == 200
+            finally:
+                hung.resume()
+            assert wait_until(lambda: "scraperkit_up 1.0" in api.get("/metrics").text)
 
 
 class TestProbes:

@@ -109,7 +109,7 @@ class Run:
             "seed": self.scale.seed,
             "jobs published": self.verdict.published,
             "done": self.verdict.done,
-            "dead (month not offered)": self.verdict.failed,
+            "month not offered": self.verdict.not_offered,
             "dead (poison)": self.verdict.poison,
             "retried": self.outcomes["retry"],
             "superseded": self.outcomes["superseded"],

@@ -37,8 +37,8 @@ class Verdict:
     ----------
     problems : list of str
         What is not as it must be; empty if all is well.
-    published, done, failed, poison : int
-        Jobs published, done and failed by the word of their batches, and dead letters that are no jobs.
+    published, done, not_offered, poison : int
+        Jobs published, done and not offered by the word of their batches, and dead letters, which are no jobs.
     samples : int
         Figures compared.
     """
@@ -46,7 +46,7 @@ class Verdict:
     problems: list[str]
     published: int = 0
     done: int = 0
-    failed: int = 0
+    not_offered: int = 0
     poison: int = 0
     samples: int = 0
 
@@ -64,55 +64,41 @@ def verify(redis: Any, keys: Keys, record: Record) -> Verdict:
 
 
 def _batches(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterator[str]:
-    """Every message of every batch is done, or failed with its reason; the counts say the same."""
+    """Every message of every batch is done, or its month not offered; the counts say the same."""
     for batch_id, messages in record.batches.items():
         batch = Batch(redis, batch_id, namespace=keys.namespace)
         jobs, status = batch.jobs(), batch.status()
         verdict.published += status.published
         verdict.done += status.done
-        verdict.failed += status.failed
+        verdict.not_offered += status.not_offered
         if set(jobs.index) != set(messages):
             yield f"batch {batch_id}: holds other messages than were published"
         for message, row in jobs.iterrows():
             good = message in record.good
-            as_it_must = row["state"] == ("done" if good else "failed") and (row["error"] == "") == good
+            as_it_must = row["state"] == ("done" if good else "not_offered") and (row["error"] == "") == good
             if not as_it_must or not (good or row["error"].startswith("MonthNotOffered: ")):
                 yield f"batch {batch_id}: {message} {row['month']} is {row['state']} {row['error']}"
         counted = Counter(jobs["state"])
-        if (status.published, status.done, status.failed, status.pending) != (
-            len(messages),
-            counted["done"],
-            counted["failed"],
-            0,
-        ):
+        told = (status.published, status.done, status.not_offered, status.failed, status.pending)
+        if told != (len(messages), counted["done"], counted["not_offered"], counted["failed"], 0):
             yield f"batch {batch_id}: counts {status}, but its messages are {dict(counted)}"
 
 
 def _dead_letters(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterator[str]:
-    """A letter for every month that is not offered and for every poison, and no other.
+    """A letter for every poison, and no other.
 
-    Two for one are right where the reply to its publishing was lost: to publish again what has failed meanwhile is
-    to try it again. For the same reason poison, sent with a bare XADD, may be there twice.
+    Poison, sent with a bare XADD, may be there twice, where the reply to that was lost.
     """
     letters: Counter[str] = Counter()
     for entry_id, fields in redis.xrange(keys.dead):
         text, error = fields["message"], fields["error"]
-        message = "" if text in record.meant else _message_id(text)
-        expected = "BadMessage: " if text in record.meant else "MonthNotOffered: "
-        if not error.startswith(expected) or (message and message not in record.bad):
+        if not error.startswith("BadMessage: ") or text not in record.meant:
             yield f"dead letter {entry_id}: {text[:200]}: {error}"
-        letters[message or text] += 1
-    verdict.poison = sum(count for text, count in letters.items() if text in record.meant)
-    for wanted in [*record.bad, *record.poison]:
+        letters[text] += 1
+    verdict.poison = letters.total()
+    for wanted in record.poison:
         if not letters[wanted]:
             yield f"no dead letter: {wanted}"
-
-
-def _message_id(text: str) -> str:
-    try:
-        return str(json.loads(text)["message_id"])
-    except (ValueError, KeyError, TypeError):
-        return "not read"
 
 
 def _effects(redis: Any, keys: Keys, record: Record) -> Iterator[str]:

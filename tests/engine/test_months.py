@@ -63,6 +63,7 @@ class TestARestatedMonth:
         assert change.pop("changed_at") >= event["fetched_at"].floor("ms")
         assert change == {
             "cnpj": FUND.cnpj,
+            "subclass": "",
             "date": pd.Timestamp("2021-01-03"),
             "metric": "quota",
             "old": 4.5,
@@ -178,7 +179,7 @@ class TestTheNewestFetchWins:
         """Two batches may ask for one month at once, and end together."""
 
         def fetched(token: str, quota: float) -> scripts.MonthFetched:
-            words = month_words(keys, FUND.cnpj, [DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=quota)])
+            words = month_words(keys, [DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=quota)])
             return scripts.MonthFetched("2021-01", *JANUARY_BOUNDS, token, words)
 
         fund = scripts.FundFetched(FUND.cnpj, FUND.pk, False, [fetched("5.000000", 5.5), fetched("4.000000", 4.5)])

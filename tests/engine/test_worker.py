@@ -16,7 +16,7 @@ from support.workers import AT_ONCE, step
 from scraperkit.config import Settings
 from scraperkit.engine.registry import WorkerCard
 from scraperkit.engine.worker import Worker
-from scraperkit.errors import ConfigError, MonthNotOffered, SiteUnavailable
+from scraperkit.errors import ConfigError, MonthNotOffered, PageChanged, SiteUnavailable
 from scraperkit.models import DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.timeseries.reader import TimeSeriesReader
@@ -179,10 +179,37 @@ class TestAJobThatFails:
         assert list(batch.failures()["error"]) == [letter["error"]]
 
     def test_for_good_is_not_tried_again(self, publisher, make):
-        site = FakeSite(_raising(MonthNotOffered("01/2021 is not offered", "http://site/page")))
+        site = FakeSite(_raising(PageChanged("no table", "http://site/page")))
         publisher.publish(months(1))
         assert step(make(site), times=2) == {"dead": 1}
         assert site.asked.total() == 1
+
+    @pytest.mark.parametrize("max_attempts", [1, 5])
+    def test_since_its_month_is_not_offered_is_no_failure(self, redis, keys, publisher, make, max_attempts):
+        site = FakeSite(_raising(MonthNotOffered("it has 01/2022 to 03/2022", "http://site/page")))
+        batch = publisher.publish(months(1))
+        assert step(make(site, max_attempts=max_attempts), times=3) == {"not_offered": 1}
+        assert site.asked.total() == 1
+        assert not redis.exists(keys.dead, keys.retries, keys.history)
+        assert str(batch.status()) == "1 published, 0 done, 1 not offered"
+        assert batch.status().finished
+        assert batch.failures().empty
+        (job,) = batch.jobs().itertuples()
+        assert (job.state, job.error) == (
+            "not_offered",
+            "MonthNotOffered: it has 01/2022 to 03/2022 [http://site/page]",
+        )
+        assert list(batch.events()["outcome"]) == ["not_offered"]
+        assert "not offered" in batch._repr_html_()
+        assert batch.wait(30).not_offered == 1
+        assert step(make(FakeSite()), lambda: publisher.publish(months(1))) == {"done": 1}, "it may be asked for again"
+        assert str(batch.status()) == "1 published, 1 done"
+
+    def test_by_pubsub_since_its_month_is_not_offered_is_no_failure(self, channel, make):
+        batches = []
+        worker = make(FakeSite(_raising(MonthNotOffered("not yet"))), delivery="pubsub")
+        assert step(worker, lambda: batches.append(channel.publish(months(2))), block=5) == {"not_offered": 2}
+        assert str(batches[0].status()) == "2 published, 0 done, 2 not offered"
 
     def test_waits_before_it_is_tried_again(self, redis, keys, publisher, make):
         publisher.publish(months(1))

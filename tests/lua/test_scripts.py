@@ -16,7 +16,7 @@ from support.tree import ROOT
 
 from scraperkit.connection import async_client, sibling
 from scraperkit.deadletters import DeadLetters
-from scraperkit.errors import MonthNotOffered
+from scraperkit.errors import PageChanged
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
@@ -36,7 +36,7 @@ def lua(redis, expression: str, *words: str) -> str | list[str] | None:
 
 class TestTheGrammar:
     @EXAMPLES
-    @given(st.sampled_from(["pending", "running", "done", "failed", "lost", "cancelled"]), ONE_LINE)
+    @given(st.sampled_from(["pending", "running", "done", "failed", "lost", "cancelled", "not_offered"]), ONE_LINE)
     def test_a_state_that_lua_writes_is_read_by_python_and_by_lua(self, redis, state, why):
         about = label(FUND.cnpj, "12/2022")
         text = lua(redis, "state_text(given.words[1], given.words[2], given.words[3])", state, about, why)
@@ -111,7 +111,7 @@ class TestTheKeys:
 def use_scripts(redis, namespace: str) -> None:
     def answer(request):
         if request.month == 2:
-            raise MonthNotOffered("no such month")
+            raise PageChanged("no table")
         return one_quote(request)
 
     stream, channel = (Publisher(redis, delivery=delivery, namespace=namespace) for delivery in ("stream", "pubsub"))

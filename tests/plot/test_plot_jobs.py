@@ -102,9 +102,9 @@ def test_a_name_that_came_back_after_a_restart_is_told_apart():
 
 
 def test_outcomes_differ_in_colour_and_in_marker():
-    outcomes = ["done", "retry", "failed", "dead", "superseded", "ignored", "cancelled", "new to us"]
+    outcomes = ["done", "not_offered", "retry", "failed", "dead", "superseded", "ignored", "cancelled", "new to us"]
     ax = plot.timeline(events(*(job(place, place + 1, outcome=name) for place, name in enumerate(outcomes))))
-    assert legend(ax) == [f"{name} (1)" for name in outcomes]
+    assert legend(ax) == [f"{name.replace('_', ' ')} (1)" for name in outcomes]
     drawn = {round(start): colour for start, _, _, colour in bars(ax)}
     markers = {
         round(line.get_xdata()[0]) - 1: line.get_marker() for line in ax.get_lines() if len(line.get_xdata()) == 1

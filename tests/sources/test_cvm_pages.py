@@ -371,8 +371,7 @@ def test_the_search_tries_both_ways_to_write_a_cnpj(known, searches):
         posted = odd.asked[searches]
         assert posted.path == odd.asked[searches - 1].path
         assert posted.form == {"__VIEWSTATE": "v", "__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1", "__EVENTARGUMENT": ""}
-        agent = odd.asked[0].headers["User-Agent"]
-        assert agent.startswith(f"scraperkit/{scraperkit.__version__} ")
+        assert odd.asked[0].headers["User-Agent"].startswith(f"scraperkit/{scraperkit.__version__} ")
 
 
 def entries(**status: str) -> dict[str, tuple[str, str]]:
@@ -481,7 +480,8 @@ def test_a_form_refused_with_500_is_not_kept():
         assert [asked.method for asked in odd.asked] == ["GET", "POST", "POST", "GET", "POST"]
 
 
-def test_a_month_that_appeared_since_is_found():
+def test_a_month_that_appeared_since_is_found(monkeypatch):
+    monkeypatch.setattr("scraperkit.sources.cvm_pages.LIST_SECONDS", 0)
     site = Ageing(("01/2022", "12/2021"))
     with served(site) as (odd, source):
         source.fetch(request("12/2021"))

@@ -25,9 +25,9 @@ from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import (
     add_commands,
     check_replies,
-    create_commands,
+    create_all,
     first_card_commands,
-    refused_funds,
+    refused_series,
     sample_count,
     unpack,
 )
@@ -60,16 +60,17 @@ quotes_of_any_kind = st.builds(
     inflow=values,
     outflow=values,
     portfolio=values,
+    subclass=st.sampled_from(["", "", "A1", "B2", "Z2HFZ1734468953"]),
 )
 
 
 def expected(quotes: list[DailyQuote]) -> pd.DataFrame:
     """The tidy frame that these quotes make, cell by cell: later ones win, and None wins over nothing."""
-    cells: dict[tuple[str, dt.date], dict[str, float]] = {}
+    cells: dict[tuple[str, str, dt.date], dict[str, float]] = {}
     for one in quotes:
         for metric, value in one.metrics():
-            cells.setdefault((one.cnpj, one.date), {})[metric] = value
-    rows = [{"cnpj": cnpj, "date": date, **found} for (cnpj, date), found in sorted(cells.items())]
+            cells.setdefault((one.cnpj, one.subclass, one.date), {})[metric] = value
+    rows = [{"cnpj": row[0], "subclass": row[1], "date": row[2], **found} for row, found in sorted(cells.items())]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     days = np.array(frame["date"].to_list(), dtype="datetime64[ms]")
     return frame.assign(date=days).astype({name: column.dtype for name, column in COLUMNS.items()})
@@ -89,8 +90,9 @@ def test_any_quotes_come_back_equal(store, reader, months):
     pd.testing.assert_frame_equal(tidy, expected(written), check_exact=True)
     for metric, frame in wide.items():
         cells = tidy.dropna(subset=metric).astype({metric: "float64"})
-        pivoted = cells.pivot(index="date", columns="cnpj", values=metric)
-        assert frame.columns.tolist() == sorted({one.cnpj for one in written if any(one.metrics())})
+        names = cells["cnpj"].where(cells["subclass"] == "", cells["cnpj"] + ":" + cells["subclass"])
+        pivoted = cells.assign(series=names).pivot(index="date", columns="series", values=metric)
+        assert frame.columns.tolist() == sorted({one.series for one in written if any(one.metrics())})
         present = frame.dropna(axis="columns", how="all")
         assert np.array_equal(present.to_numpy(), pivoted.to_numpy().reshape(present.shape), equal_nan=True)
         assert present.index.tolist() == pivoted.index.tolist()
@@ -207,20 +209,20 @@ def test_a_refused_sample_is_named_with_its_day_and_the_others_are_counted(store
 def test_a_command_refused_as_a_whole_is_named():
     commands = add_commands(KEYS, [quote(A, "2022-01-03")])
     refusal = redis_py.ResponseError("OOM command not allowed")
-    for check in (refused_funds, check_replies):
+    for check in (refused_series, check_replies):
         with pytest.raises(StoreError, match=r"TS.MADD lesson:\{18993924000100\}:quota on 2022-01-03: OOM"):
             check(commands, [refusal])
 
 
 def test_a_series_that_cannot_be_created_is_named_unless_it_is_there():
-    creates = create_commands(KEYS, A)[:1]
+    creates = create_all(KEYS, [A])[:1]
     check_replies(creates, [redis_py.ResponseError("TSDB: key already exists")])
     with pytest.raises(StoreError, match=r"TS.CREATE lesson:\{18993924000100\}:quota: NOPERM"):
         check_replies(creates, [redis_py.ResponseError("NOPERM this user has no permissions")])
 
 
 def test_a_series_is_created_with_its_labels():
-    words = unpack(create_commands(KEYS, A)[5])
+    words = unpack(create_all(KEYS, [A])[5])
     assert words[:2] == ["TS.CREATE", KEYS.series(A, "portfolio")]
     assert words[-7:] == ["LABELS", "kit", "lesson", "metric", "portfolio", "cnpj", A]
 
@@ -252,6 +254,7 @@ def january(store) -> None:
         (dt.date(2022, 2, 1), dt.datetime(2022, 2, 28, 15, 30), ["02-01", "02-28"]),
         (pd.Timestamp("2022-02-01 23:59"), pd.Timestamp("2022-02-28", tz="America/Sao_Paulo"), ["02-01", "02-28"]),
         (np.datetime64("2022-03-28"), None, ["03-28"]),
+        (pd.Period("2022-02"), pd.Period("2022-03-01"), ["02-01", "02-28", "03-01"]),
         (None, "2022-01-01", ["01-01"]),
         ("1960-01", "2022-01-27", ["01-01"]),
         ("2022-01-02", "2022-01-27", []),
@@ -271,7 +274,7 @@ def test_both_ends_are_included(reader, start, end, days):
     "day",
     [
         *("01/02/2022", "2022-1", "2022-1-5", "20220105", "2022-13", "2022-02-30", "0000-01", "2022", "", "yesterday"),
-        *("٢٠٢٢-٠١", 2022, 1.5, [], pd.NaT, np.datetime64("NaT")),
+        *("٢٠٢٢-٠١", 2022, 1.5, [], pd.NaT, np.datetime64("NaT"), pd.Period("2022Q1")),
     ],
 )
 def test_what_is_no_day_is_refused_by_the_name_of_its_argument(reader, day):
@@ -376,7 +379,8 @@ def check_funds(frame: pd.DataFrame) -> None:
     assert (frame.index.name, frame.index.dtype) == ("cnpj", "str")
     text, date = "str", "datetime64[ms]"
     assert frame.dtypes.astype(str).to_dict() == {
-        "name": text, "pk": text, "status": text, "started_on": date, "first": date, "last": date, "days": "int64",
+        "name": text, "pk": text, "status": text, "started_on": date, "ended_on": date, "first": date, "last": date,
+        "days": "int64",
     }  # fmt: skip
 
 
@@ -384,12 +388,12 @@ def test_nothing_stored_gives_empty_frames(reader):
     for frame in (reader.prices(), reader.prices([])):
         assert frame.shape == (0, 0)
         check_wide(frame)
-    assert reader.quotes().shape == (0, 8)
+    assert reader.quotes().shape == (0, 9)
     check_dtypes(reader.quotes(), list(COLUMNS))
     assert isinstance(reader.quotes().index, pd.RangeIndex)
     assert reader.last().shape == (0, 7)
     check_dtypes(reader.last(), ["date", *METRICS])
-    assert reader.funds().shape == (0, 7)
+    assert reader.funds().shape == (0, 8)
     check_funds(reader.funds())
 
 
@@ -399,7 +403,7 @@ def test_an_empty_range_keeps_columns_and_dtypes(store, reader):
     assert (frame.shape, frame.columns.tolist()) == ((0, 2), [B, A])
     check_wide(frame)
     tidy = reader.quotes([B, A], start="2023-01")
-    assert tidy.shape == (0, 8)
+    assert tidy.shape == (0, 9)
     check_dtypes(tidy, list(COLUMNS))
 
 
@@ -459,12 +463,20 @@ def test_funds_tell_what_is_stored(store, reader):
     check_funds(funds)
     assert funds.index.tolist() == [C, B, A]
     assert funds.loc[A].tolist() == [
-        "Fundo Ação", "132922", "EM FUNCIONAMENTO NORMAL", pd.Timestamp("2013-10-31"), pd.Timestamp("2022-01-03"),
-        pd.Timestamp("2022-01-05"), 2,
+        "Fundo Ação", "132922", "EM FUNCIONAMENTO NORMAL", pd.Timestamp("2013-10-31"), pd.NaT,
+        pd.Timestamp("2022-01-03"), pd.Timestamp("2022-01-05"), 2,
     ]  # fmt: skip
     assert funds.loc[B, ["name", "pk", "status", "days"]].tolist() == ["", "", "", 1]
     assert funds.loc[B, ["first", "last"]].tolist() == [pd.Timestamp("1970-01-01")] * 2
     assert funds.loc[C, ["started_on", "first", "last", "days"]].tolist() == [pd.NaT, pd.NaT, pd.NaT, 0]
+
+
+def test_a_fund_that_ended_has_its_last_day(store, reader):
+    end = dt.date(2022, 1, 31)
+    store.save_funds([Fund(cnpj, "1", "Fundo", "CANCELADA", None, end) for cnpj in (A, B, C)])
+    store.write([quote(A, "2022-01-05"), quote(B, "2021-12-30")])
+    ended_on = reader.funds()["ended_on"].to_dict()
+    assert ended_on == {A: pd.Timestamp("2022-01-05"), B: pd.Timestamp(end), C: pd.Timestamp(end)}
 
 
 def test_a_saved_fund_is_known_before_it_has_quotes(store, reader):
@@ -478,7 +490,7 @@ def test_saving_again_replaces_the_card_and_keeps_the_series(store, reader, redi
     store.save_fund(Fund(A, "132922", "Old", "EM LIQUIDAÇÃO", dt.date(2013, 10, 31)))
     store.write([quote(A, "2022-01-03")])
     store.save_fund(Fund(A, "132922", "New"))
-    card = {"cnpj": A, "pk": "132922", "name": "New", "status": "", "started_on": ""}
+    card = {"cnpj": A, "pk": "132922", "name": "New", "status": "", "started_on": "", "ended_on": ""}
     assert redis.hgetall(Keys(namespace).fund(A)) == card
     assert reader.prices(A)[A].tolist() == [1.5]
 

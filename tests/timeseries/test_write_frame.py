@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stdnum.br import cnpj as stdnum_cnpj
 
-from scraperkit.cnpj import format_cnpj
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund
 from scraperkit.timeseries import frame_writes, link
@@ -36,6 +36,7 @@ numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 rows = st.lists(
     st.tuples(
         st.sampled_from([A, B, format_cnpj(A)]),
+        st.sampled_from(["", "", "A1", "Z2HFZ1734468953"]),
         st.dates(dt.date(1970, 1, 1), dt.date(1970, 3, 31)) | st.dates(dt.date(1970, 1, 1), dt.date(9999, 12, 31)),
         *([numbers] * 2),
         st.none() | st.integers(0, 2**53),
@@ -55,7 +56,7 @@ def as_frame(rows: list[tuple]) -> pd.DataFrame:
 @with_redis
 @given(rows=rows, size=st.integers(1, 40), replace=st.booleans())
 def test_a_frame_is_stored_as_the_same_quotes_are(store, reader, rows, size, replace):
-    quotes = [DailyQuote(*row) for row in rows]
+    quotes = [DailyQuote(cnpj, *figures, subclass=subclass) for cnpj, subclass, *figures in rows]
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(frame_writes, "ROWS_PER_CHUNK", size)
@@ -72,11 +73,11 @@ def test_a_frame_is_stored_as_the_same_quotes_are(store, reader, rows, size, rep
 @given(before=rows, rows=rows, size=st.integers(1, 40))
 def test_replacing_leaves_of_the_months_in_the_frame_only_the_frame(store, reader, before, rows, size):
     table, old = as_frame(rows), as_frame(before)
-    months = {(row[0].replace(".", "").replace("/", "").replace("-", ""), row[1].year, row[1].month) for row in rows}
+    months = {(normalize_cnpj(cnpj), subclass, day.year, day.month) for cnpj, subclass, day, *_ in rows}
     try:
         store.write_frame(old)
         kept = reader.quotes()
-        keep = [(row.cnpj, row.date.year, row.date.month) not in months for row in kept.itertuples()]
+        keep = [(row.cnpj, row.subclass, row.date.year, row.date.month) not in months for row in kept.itertuples()]
         store.delete([A, B])
         store.write_frame(pd.concat([kept[np.array(keep, dtype=bool)], table], ignore_index=True))
         wanted = reader.quotes()

@@ -1,0 +1,122 @@
+"""The pricer's connections: how many there may be, and how long a request may take to arrive."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any, NamedTuple
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from scraperkit.config import Settings
+
+STALLED_SECONDS = 60.0  # that an answer may lie without its reader taking any more of it
+
+
+class Limits(NamedTuple):
+    """What connections are held to."""
+
+    most: int  # connections
+    seconds: float  # that a request may take to arrive whole
+
+    @classmethod
+    def of(cls, settings: Settings) -> Limits:
+        """Return the limits of the settings; no more connections than half of the files that this process may open."""
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        most = settings.api_connections
+        return cls(most if files == resource.RLIM_INFINITY else min(most, files // 2), settings.api_receive_timeout)
+
+
+def protocol_of(limits: Limits) -> type[HttpToolsProtocol]:
+    """Return the class of connections that are held to these limits."""
+
+    class LimitedConnection(_LimitedConnection):
+        pass
+
+    LimitedConnection.limits = limits
+    return LimitedConnection
+
+
+class _LimitedConnection(HttpToolsProtocol):
+    """A connection that ends if a request does not arrive, or an answer is not taken, in time; or for want of room.
+
+    uvicorn has a limit for idle connections only, and answers 503 to everybody while too many are open. So half a
+    request kept a connection for good, and some hundreds of them kept everybody out.
+    """
+
+    limits: Limits
+    _deadline: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+    _waits_since = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        """Make room for this connection, or refuse it if all others are being answered."""
+        super().connection_made(transport)
+        self._waits_since = self.loop.time()
+        if len(self.connections) > self.limits.most:
+            others = [one for one in self.connections if isinstance(one, _LimitedConnection) and one.asks_nothing]
+            # The one that has been waiting for the longest; itself, if there is no other.
+            min(others, key=lambda one: one._waits_since).give_up(b"503 Service Unavailable")
+        if not transport.is_closing():
+            self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadlines."""
+        self._forget_deadline()
+        self._forget_stall()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the reader of an answer, but not for good."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(STALLED_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: the reader takes more."""
+        self._forget_stall()
+        super().resume_writing()
+
+    def data_received(self, data: bytes) -> None:
+        """Begin to wait for a request, unless one is being received or answered."""
+        if self._deadline is None and self.asks_nothing:
+            self._await_request()
+        super().data_received(data)
+
+    def on_message_complete(self) -> None:
+        """Go on without a deadline: the request is there."""
+        self._forget_deadline()
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, which uvicorn's own limit for idle connections covers until it begins."""
+        self._forget_deadline()
+        self._waits_since = self.loop.time()
+        super().on_response_complete()
+
+    @property
+    def asks_nothing(self) -> bool:
+        """Whether it is idle, or its request is still arriving."""
+        return self._deadline is not None or self.cycle is None or self.cycle.response_complete
+
+    def give_up(self, status: bytes) -> None:
+        """End the connection, with a status if no answer has begun."""
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        self.transport.close()
+        # At once, rather than when the loop comes to it: many may be waiting to come in.
+        self.connections.discard(self)
+
+    def _await_request(self) -> None:
+        self._deadline = self.loop.call_later(self.limits.seconds, self.give_up, b"408 Request Timeout")
+
+    def _forget_stall(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _forget_deadline(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

@@ -1,0 +1,98 @@
+"""What a command for several funds could not do of what was asked: told at the end, so that the rest is done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from scraperkit.cli.terminal import echo
+from scraperkit.cnpj import format_cnpj
+from scraperkit.errors import ConfigError, SiteUnavailable, SourceError, UnknownFund
+from scraperkit.models import Fund, Month, ScrapeRequest
+
+if TYPE_CHECKING:
+    from scraperkit.sources import CvmPages
+    from scraperkit.timeseries.reader import TimeSeriesReader
+
+_SILENCES = 3  # a site that has not answered so many times in a row is not asked again: each time takes all retries
+
+
+class Refusals:
+    """The funds that a command could not serve, with the reason for each; false if there are none."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._told)
+
+    @contextmanager
+    def _noting(self, cnpj: str) -> Iterator[None]:
+        try:
+            yield
+        except (ConfigError, SourceError, UnknownFund) as error:
+            self._told[cnpj] = str(error)
+
+    def look_up(self, source: CvmPages, cnpjs: Sequence[str]) -> list[Fund]:
+        """Return the funds that the site knows."""
+        from tqdm import tqdm
+
+        found: dict[str, Fund] = {}
+        silences = 0
+        shown = None if len(cnpjs) > 1 else True
+        for cnpj in tqdm(cnpjs, desc="looking up", unit="fund", disable=shown, leave=False):
+            with self._noting(cnpj):
+                if silences == _SILENCES:
+                    raise SiteUnavailable(f"not looked up, since the site did not answer {_SILENCES} times in a row")
+                try:
+                    fund = source.find_fund(cnpj)
+                except SiteUnavailable:
+                    silences += 1
+                    raise
+                silences = 0
+                found[fund.cnpj] = fund
+        return list(found.values())
+
+    def months_of(self, funds: Sequence[Fund], start: str | None, end: str | None) -> list[ScrapeRequest]:
+        """Return the requests for the months of funds."""
+        requests: list[ScrapeRequest] = []
+        for fund in funds:
+            with self._noting(fund.cnpj):
+                requests += fund.months(start, end)
+        return requests
+
+    def stored(self, reader: TimeSeriesReader, cnpjs: Sequence[str]) -> list[str]:
+        """Return the CNPJs of which something is stored."""
+        wanted: list[str] = []
+        for cnpj in cnpjs:
+            with self._noting(cnpj):
+                reader.last(cnpj)
+                wanted.append(cnpj)
+        return wanted
+
+    def tell(self, asked: int) -> None:
+        """Print each fund that was left out, with its reason, and how many they are of several."""
+        for cnpj, reason in self._told.items():
+            echo(f"scraperkit: {reason if _names(reason, cnpj) else f'{cnpj}: {reason}'}", err=True)
+        if self._told and asked > 1:
+            echo(f"scraperkit: {len(self._told)} of {asked} funds left out, for these reasons", err=True)
+
+
+def _names(reason: str, cnpj: str) -> bool:
+    """Return whether a reason tells by itself which fund it is about."""
+    return any(text in reason.partition(" [http")[0] for text in (cnpj, format_cnpj(cnpj)))
+
+
+def check_period(start: str | None, end: str | None) -> None:
+    """Refuse what is wrong for every fund, before the site is asked.
+
+    Raises
+    ------
+    ConfigError
+        If an option is not a month, or ``--to`` is before ``--from``.
+    """
+    first = Month.given("--from", start) if start is not None else None
+    last = Month.given("--to", end) if end is not None else None
+    if first and last and last < first:
+        raise ConfigError(f"--to: {last.iso} is before --from, {first.iso}; give a later month")

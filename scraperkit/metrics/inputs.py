@@ -1,0 +1,189 @@
+"""What frames have to look like, and which of their values are prices: every metric and chart begins here."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.errors import ConfigError, ScraperKitWarning
+
+_WIDE = "give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund"
+_TIDY = "give the tidy frame of TimeSeriesReader.quotes()"
+_READ_WIDE = 'read a CSV with pd.read_csv(path, index_col="date", parse_dates=["date"])'
+_READ_TIDY = 'read a CSV with pd.read_csv(path, dtype={"cnpj": "str"}, parse_dates=["date"])'
+_NAMED = 5  # funds, and days of each, that a sentence names
+
+
+def wide_prices(frame: Any, argument: str = "prices") -> pd.DataFrame:
+    """Return a wide frame as float64, NaN where a value is no price.
+
+    Only a positive, finite number is a price. What is none counts as missing from here on, so the return after it
+    covers the whole gap.
+
+    Raises
+    ------
+    ConfigError
+        If the frame is not a wide one; names what is wrong, and how to mend it.
+
+    Warns
+    -----
+    ScraperKitWarning
+        If values are no prices; names their funds and days.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2022-01-03", periods=2, name="date")
+    >>> wide_prices(pd.DataFrame({"a": [1, 2]}, index=days))["a"].tolist()
+    [1.0, 2.0]
+    """
+    check_wide(frame, argument)
+    prices: pd.DataFrame = frame.astype("float64")
+    unpriced = days_without_price(prices)
+    if not unpriced:
+        return prices
+    warnings.warn(
+        f"{argument}: {told(unpriced)}; such days count as missing, and the return after them covers the whole gap",
+        ScraperKitWarning,
+        stacklevel=_level_of_caller(),
+    )
+    return prices.where((prices > 0) & np.isfinite(prices))
+
+
+def check_wide(frame: Any, argument: str = "prices") -> None:
+    """Refuse what is no wide frame.
+
+    Raises
+    ------
+    ConfigError
+        Names what is wrong, and how to mend it.
+    """
+    if problem := _wide_problem(frame):
+        raise ConfigError(f"{argument}: {_WIDE}; {problem}")
+
+
+def days_without_price(prices: pd.DataFrame) -> dict[str, list[str]]:
+    """Return for each fund the days, as YYYY-MM-DD, whose value is no price; nothing for funds without any.
+
+    Examples
+    --------
+    >>> days = pd.date_range("2022-01-03", periods=3, name="date")
+    >>> days_without_price(pd.DataFrame({"a": [1.0, 0.0, None], "b": [1.0, None, 2.0]}, index=days))
+    {'a': ['2022-01-04']}
+    """
+    values = prices.to_numpy(dtype=np.float64)
+    wrong = ~np.isnan(values) & ~((values > 0) & np.isfinite(values))
+    return {
+        str(fund): [f"{day:%Y-%m-%d}" for day in prices.index[wrong[:, place]]]
+        for place, fund in enumerate(prices.columns)
+        if wrong[:, place].any()
+    }
+
+
+def told(unpriced: dict[str, list[str]]) -> str:
+    """Return in words which days of which funds have no price.
+
+    Examples
+    --------
+    >>> told({"18993924000100": ["2022-01-04", "2022-01-05"]})
+    '2 quotas that are no prices (0, negative or infinite): 18.993.924/0001-00 on 2022-01-04, 2022-01-05'
+    """
+    count = sum(len(days) for days in unpriced.values())
+    funds = [f"{_name(fund)} on {_first(days, ', ', 'more')}" for fund, days in unpriced.items()]
+    what = "quota that is no price" if count == 1 else "quotas that are no prices"
+    return f"{count:,} {what} (0, negative or infinite): {_first(funds, '; ', 'more funds')}"
+
+
+def check_tidy(quotes: Any, columns: Collection[str]) -> None:
+    """Refuse what is no tidy frame with these columns of numbers beside ``cnpj`` and ``date``.
+
+    Raises
+    ------
+    ConfigError
+        Names what is wrong, and how to mend it.
+    """
+    if problem := _tidy_problem(quotes, columns):
+        raise ConfigError(f"quotes: {problem}")
+
+
+def dates_problem(index: pd.Index[Any]) -> str:
+    """Return in words why an index is not one of dates; empty if it is."""
+    if not isinstance(index, pd.DatetimeIndex):
+        return f"the index holds {_kind(index.dtype)}, not dates"
+    if index.tz is not None:
+        return "its dates have a time zone: remove it with tz_localize(None)"
+    return "a date of its index is missing (NaT)" if index.hasnans else ""
+
+
+def _wide_problem(frame: Any) -> str:
+    if not isinstance(frame, pd.DataFrame):
+        return f"this is a {type(frame).__name__}" + ("; make it one with to_frame()" * isinstance(frame, pd.Series))
+    if len(frame) and (problem := dates_problem(frame.index)):
+        return f"{problem}; {_READ_WIDE}" if "holds" in problem else problem
+    if not frame.index.is_unique:
+        return f"{frame.index[frame.index.duplicated()][0]:%Y-%m-%d} is there twice: keep one"
+    if not frame.index.is_monotonic_increasing:
+        return "its dates are not in order: sort them with sort_index()"
+    names: list[Any] = list(frame.columns)
+    for place, name in enumerate(names):
+        if not isinstance(name, str):
+            return (
+                f"the column {name!r} is not named by text, so zeros of its CNPJ may be lost; "
+                "name columns with frame.set_axis(frame.columns.astype(str).str.zfill(14), axis=1)"
+            )
+        if problem := _numbers_problem(frame.iloc[:, place]):
+            return problem
+    return ""
+
+
+def _tidy_problem(quotes: Any, columns: Collection[str]) -> str:
+    if not isinstance(quotes, pd.DataFrame):
+        return f"{_TIDY}; this is a {type(quotes).__name__}"
+    if missing := [column for column in ("cnpj", "date", *columns) if column not in quotes]:
+        return f"no column {', '.join(missing)}; {_TIDY}"
+    if not (quotes["cnpj"].isna().all() or isinstance(quotes["cnpj"].dropna().iloc[0], str)):
+        return f"the column cnpj holds {_kind(quotes['cnpj'].dtype)}, so zeros may be lost; {_READ_TIDY}"
+    if len(quotes) and not pd.api.types.is_datetime64_dtype(quotes["date"]):
+        return f"the column date holds {_kind(quotes['date'].dtype)}, not dates; {_READ_TIDY}"
+    return next((problem for column in columns if (problem := _numbers_problem(quotes[column]))), "")
+
+
+def _numbers_problem(column: pd.Series[Any]) -> str:
+    numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_bool_dtype(column.dtype)
+    if numeric or column.isna().all():
+        return ""
+    return (
+        f"the column {column.name} holds {_kind(column.dtype)}, not numbers; convert it with "
+        'astype("float64"), or read the CSV with decimal="," if it is written so'
+    )
+
+
+def _kind(dtype: Any) -> str:
+    if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_datetime64_any_dtype(dtype):
+        return str(dtype)
+    return "numbers" if pd.api.types.is_numeric_dtype(dtype) else "text or objects"
+
+
+def _name(fund: str) -> str:
+    try:
+        return format_cnpj(normalize_cnpj(fund))
+    except ConfigError:  # columns renamed before: take them as they are
+        return fund
+
+
+def _first(words: list[str], between: str, more: str) -> str:
+    rest = [f"{len(words) - _NAMED:,} {more}"] if len(words) > _NAMED else []
+    return between.join([*words[:_NAMED], *rest])
+
+
+def _level_of_caller() -> int:
+    """Return the stack level, for a warning of the function that asks, of the first frame outside the kit."""
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("scraperkit."):
+        level, frame = level + 1, frame.f_back
+    return level

@@ -1,0 +1,63 @@
+"""Text from elsewhere, such as a site's page or a message, made safe to show in terminals and spreadsheets."""
+
+from __future__ import annotations
+
+import unicodedata
+
+# A spreadsheet takes a cell that begins so for a formula, also in the wide forms of East Asian text.
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Return text with its control characters escaped, so that it cannot steer a terminal or forge a line.
+
+    Parameters
+    ----------
+    text : str
+    keep : str
+        Control characters to leave as they are, such as ``"\n"`` in text of several lines.
+
+    Returns
+    -------
+    str
+        Escaped are control characters (C0, C1), signs that turn the direction of text or are not seen, separators of
+        lines and lone surrogates. What is left is valid UTF-8.
+
+    Examples
+    --------
+    >>> printable("Ações\x1b[2J\r\n")
+    'Ações\\x1b[2J\\r\\n'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign.encode("unicode_escape").decode() if _is_control(sign) and sign not in keep else sign for sign in text
+    )
+
+
+def safe_cell(text: str) -> str:
+    """Return text as a cell of a CSV file that no spreadsheet takes for a formula: with an apostrophe before it.
+
+    Numbers stay as they are, so that they read back the same. Control characters are escaped: a carriage return would
+    begin another row.
+
+    Examples
+    --------
+    >>> safe_cell("=HYPERLINK(1)"), safe_cell("-1.5"), safe_cell("Fundo = Exemplo")
+    ("'=HYPERLINK(1)", '-1.5', 'Fundo = Exemplo')
+    """
+    shown = printable(text)
+    return f"'{shown}" if text.startswith(_FORMULA) and not _is_number(text) else shown
+
+
+def _is_control(sign: str) -> bool:
+    category = unicodedata.category(sign)
+    return category.startswith("C") or category in ("Zl", "Zp")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.isascii() and text == text.strip()

@@ -1,0 +1,81 @@
+"""Join the history of a class to its subclass, where one has become the other."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from scraperkit.models import METRICS
+
+# A class that was not quoted this shortly before its subclass began has not become it.
+_LONGEST_GAP = pd.Timedelta(days=7)
+
+
+def with_history(
+    frame: pd.DataFrame, series: Sequence[str], classes: pd.DataFrame, began: Mapping[str, dt.date]
+) -> pd.DataFrame:
+    """Return a wide frame in which each subclass begins with the figures that its class had before.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        A column for each of `series`.
+    classes : pandas.DataFrame
+        The same of the classes themselves; one that has no figures may be missing.
+    began : mapping
+        The first day of each subclass.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Its ``attrs["inherited"]`` holds, for each series that was joined, the last day that is its class's.
+
+    Examples
+    --------
+    >>> days = pd.to_datetime(["2024-01-04", "2024-01-05", "2024-01-08"])
+    >>> own = pd.DataFrame({"18993924000100:A1": [2.2]}, index=days[2:])
+    >>> classes = pd.DataFrame({"18993924000100": [2.0, 2.1]}, index=days[:2])
+    >>> joined = with_history(own, list(own), classes, {"18993924000100:A1": dt.date(2024, 1, 8)})
+    >>> joined["18993924000100:A1"].tolist(), joined.attrs
+    ([2.0, 2.1, 2.2], {'inherited': {'18993924000100:A1': datetime.date(2024, 1, 5)}})
+    """
+    older, inherited = {}, {}
+    for name in series:
+        cnpj, _, subclass = name.partition(":")
+        if not subclass or name not in began or cnpj not in classes:
+            continue
+        first = pd.Timestamp(began[name])
+        before = classes[cnpj].dropna().loc[: first - pd.Timedelta(days=1)]
+        if before.size and first - before.index[-1] <= _LONGEST_GAP:
+            older[name], inherited[name] = before, before.index[-1].date()
+    joined = frame
+    if older:
+        days = frame.index.union(pd.concat(older, axis="columns").index).rename(frame.index.name)
+        joined = frame.reindex(days)
+        for name, before in older.items():
+            joined[name] = before.reindex(days).fillna(joined[name])
+    joined.attrs["inherited"] = inherited
+    return joined
+
+
+def rows_with_history(rows: pd.DataFrame, classes: pd.DataFrame, began: Mapping[str, dt.date]) -> pd.DataFrame:
+    """Return a tidy frame in which each subclass begins with the rows that its class had before.
+
+    `classes` are the rows of the classes themselves; for the rest see :func:`with_history`.
+    """
+    older, inherited = [], {}
+    for name, start in began.items():
+        cnpj, _, subclass = name.partition(":")
+        first = pd.Timestamp(start)
+        before = classes[(classes["cnpj"] == cnpj) & (classes["date"] < first)]
+        if subclass and len(before) and first - before["date"].max() <= _LONGEST_GAP:
+            older.append(before.assign(subclass=subclass))
+            inherited[name] = before["date"].max().date()
+    joined = rows
+    if older:
+        joined = pd.concat([rows, *older]).sort_values(["cnpj", "subclass", "date"], ignore_index=True)
+        joined = joined.astype({metric: rows[metric].dtype for metric in METRICS})
+    joined.attrs["inherited"] = inherited
+    return joined

@@ -1,0 +1,220 @@
+"""What a person asks for: several funds at once, one of them unknown; batches that fail, or that nobody works on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.fakes import one_quote
+
+import scraperkit as sk
+from scraperkit.models import ScrapeRequest
+from scraperkit.timeseries.store import SeriesStore
+
+COMMAND = str(Path(sys.executable).parent / "scraperkit")
+CNPJ, FORMATTED = "18993924000100", "18.993.924/0001-00"
+LIQUIDATED = "99.101.014/0001-69"
+UNKNOWN = "33.000.167/0001-01"
+TYPO = "18.993.924/0001-01"
+NONE_THERE = r"18\.993\.924/0001-00 has no month there: it has months from 2021-01 to \d{4}-\d{2}$"
+
+
+@pytest.fixture
+def site():
+    with sk.Replica.start() as replica:
+        yield replica
+
+
+@pytest.fixture
+def environment(redis_url, namespace, site):
+    return os.environ | {
+        "REDIS_URL": redis_url,
+        "SCRAPERKIT_NAMESPACE": namespace,
+        "SCRAPERKIT_CVM_URL": site.url,
+        "SCRAPERKIT_HTTP_RETRIES": "0",
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+    }
+
+
+@pytest.fixture
+def run(environment, tmp_path):
+    """Run a command; return its exit code, and what it said on stdout and on stderr."""
+
+    def run(*words: str, **changes: str) -> tuple[int, str, str]:
+        ended = subprocess.run(
+            [COMMAND, *words],
+            env=environment | changes,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert "Traceback" not in ended.stderr
+        return ended.returncode, ended.stdout, ended.stderr
+
+    return run
+
+
+@pytest.fixture
+def worker(environment):
+    """A worker process that listens."""
+    with subprocess.Popen(
+        [COMMAND, "work", "--threads", "4"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline().startswith("READY ")
+        yield process
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+
+
+def wrong_fund(redis, namespace: str, months: int = 1) -> sk.Batch:
+    """Publish jobs that fail for good: the number is of another fund."""
+    requests = [
+        ScrapeRequest(document="99101011000125", fund_pk="132922", month_year=f"{month:02d}/2022")
+        for month in range(1, months + 1)
+    ]
+    return sk.Publisher(redis, namespace=namespace).publish(requests)
+
+
+class TestSeveralFunds:
+    def test_what_can_be_published_is_and_the_rest_is_told_at_the_end(self, run, redis, namespace, site):
+        known = sorted({fund.cnpj for fund in site.funds})
+        code, told, errors = run("publish", TYPO, *known, UNKNOWN, "--from", "2021-11", "--to", "2021-11")
+        batch = sk.Batch.find(redis, re.search(r"batch (\S+): ", told)[1], namespace=namespace)
+        # One fund begins in 2022, so it has no month there: no error.
+        assert set(batch.jobs()["cnpj"]) == set(known) - {"99101013000114"}
+        assert code == 1
+        first, second, third, last = errors.splitlines()
+        assert first.startswith("scraperkit: 99.101.013/0001-14 has no month there")
+        assert second.startswith(f"scraperkit: '{TYPO}' is not a CNPJ")
+        assert third.startswith(f"scraperkit: the site knows no fund with the CNPJ {UNKNOWN}")
+        assert last == "scraperkit: 2 of 22 funds left out, for these reasons"
+
+    def test_what_was_published_is_waited_for_and_the_rest_told_after_that(self, run, worker):
+        code, told, errors = run("publish", UNKNOWN, FORMATTED, "--from", "2022-01", "--to", "2022-03", "--wait")
+        assert told.splitlines()[-1] == "3 published, 3 done"
+        assert errors.splitlines()[-1] == "scraperkit: 1 of 2 funds left out, for these reasons"
+        assert code == 1
+
+    def test_a_site_that_stays_silent_is_not_asked_for_all_of_them(self, run, site):
+        site.outage(3600)
+        many = sorted({fund.cnpj for fund in site.funds})[:6]
+        code, told, errors = run("publish", *many, SCRAPERKIT_BREAKER_FAILURES="1000", SCRAPERKIT_SITE_PATIENCE="1")
+        assert (code, told) == (1, "")
+        assert errors.count("not looked up, since the site did not answer 3 times in a row") == 3
+        assert all(cnpj in errors for cnpj in many)
+        assert "6 of 6 funds left out" in errors
+
+    def test_a_wrong_month_is_told_before_the_site_is_asked(self, run, site):
+        for words, said in (
+            (("--from", "yesterday"), "--from: 'yesterday' is not a month; write it as '2022-01'"),
+            (("--to", "2022-13"), "--to: '2022-13' is not a month; write it as '2022-01'"),
+            (("--from", "2022-02", "--to", "2022-01"), "--to: 2022-01 is before --from, 2022-02; give a later month"),
+        ):
+            assert run("publish", CNPJ, UNKNOWN, *words) == (1, "", f"scraperkit: {said}\n")
+        assert not site.requests.total()
+
+    def test_a_period_before_the_fund_is_told(self, run):
+        code, told, errors = run("publish", CNPJ, "--from", "1999-01", "--to", "1999-02")
+        assert (code, told) == (1, "")
+        assert re.fullmatch(rf"scraperkit: {NONE_THERE}", errors.strip())
+
+    def test_nothing_is_missing_is_told(self, run, worker):
+        period = (CNPJ, "--from", "2022-01", "--to", "2022-01")
+        assert run("publish", *period, "--wait")[0] == 0
+        code, told, _ = run("publish", *period, "--only-missing")
+        assert code == 0
+        assert told.endswith("0 published, 0 done; every month is stored already\n")
+
+    def test_the_prices_that_are_stored_are_shown_and_the_rest_is_told(self, run, redis, namespace, tmp_path):
+        request = ScrapeRequest(document=CNPJ, fund_pk="132922", month_year="01/2022")
+        SeriesStore(redis, namespace).write(one_quote(request))
+        code, told, errors = run("prices", UNKNOWN, FORMATTED, TYPO)
+        assert "2022-01-01" in told
+        assert code == 1
+        assert UNKNOWN in errors.splitlines()[0]
+        assert TYPO in errors.splitlines()[1]
+        assert run("prices", UNKNOWN, FORMATTED, "--out", "some.csv")[0] == 1
+        assert list(pd.read_csv(tmp_path / "some.csv").columns) == ["date", CNPJ]
+        assert run("prices", UNKNOWN, TYPO)[1] == ""
+
+    def test_a_suffix_may_be_in_capitals(self, run, redis, namespace, tmp_path):
+        request = ScrapeRequest(document=CNPJ, fund_pk="132922", month_year="01/2022")
+        SeriesStore(redis, namespace).write(one_quote(request))
+        assert run("prices", "--out", "X.CSV")[0] == run("prices", "--out", "X.Parquet")[0] == 0
+        assert len(pd.read_csv(tmp_path / "X.CSV")) == len(pd.read_parquet(tmp_path / "X.Parquet")) == 1
+
+    def test_zeros_that_a_spreadsheet_has_cut_are_told(self, run):
+        for command in ("publish", "prices"):
+            code, _, errors = run(command, "360305000104")
+            assert code == 1
+            assert errors.endswith("a spreadsheet may have cut off its leading zeros: if so, write '00360305000104'\n")
+
+
+class TestDeadLetters:
+    def test_are_shown_put_back_and_dropped(self, run, worker, redis, namespace):
+        assert run("dead", "list")[1] == "no dead letters\n"
+        assert wrong_fund(redis, namespace, 2).wait(60).failed == 2
+        told = run("dead", "list")[1]
+        assert told.count("WrongFund") == 2
+        first = told.split()[0]
+        assert run("dead", "drop", first)[1] == "1 dropped\n"
+        assert "name the dead letters" in run("dead", "drop")[2]
+        assert run("dead", "retry")[1] == "1 put back\n"
+        code, _, errors = run("dead", "retry", "9-9")
+        assert code == 1
+        assert "'9-9'" in errors
+
+
+class TestBatches:
+    def test_are_looked_at_and_taken_back_by_their_id(self, run, namespace):
+        told = run("publish", CNPJ, "--from", "2022-01", "--to", "2022-03")[1]
+        batch_id = re.findall(r"^batch (\S+): 3 published", told)[0]
+        assert run("batch", "cancel", batch_id)[1] == "3 cancelled: 3 published, 0 done, 3 cancelled\n"
+        assert run("batch", "wait", batch_id)[1] == "3 published, 0 done, 3 cancelled\n"
+        assert "no batch 'nothing'" in run("batch", "status", "nothing")[2]
+
+    def test_that_nobody_works_on_say_so_and_what_to_start(self, run, namespace):
+        start = f"start one with `scraperkit work --namespace {namespace}`"
+        told = run("publish", CNPJ, "--from", "2022-01", "--to", "2022-03")[1]
+        batch_id = re.findall(r"^batch (\S+): 3 published", told)[0]
+        code, told, errors = run("batch", "status", batch_id)
+        assert (code, told) == (0, "3 published, 0 done, 3 pending\n")
+        assert start in errors
+        code, _, errors = run("batch", "wait", batch_id, "--timeout", "0.2")
+        assert code == 1
+        assert "after 0.2 s" in errors
+        assert start in errors
+
+    def test_a_publish_that_waits_says_that_nobody_works(self, environment, namespace):
+        words = ["publish", CNPJ, "--from", "2022-01", "--to", "2022-03", "--wait"]
+        with subprocess.Popen(
+            [COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as process:
+            try:
+                assert "3 pending" in process.stdout.readline()
+                said = process.stderr.readline()
+            finally:
+                process.send_signal(signal.SIGINT)
+                process.communicate(timeout=60)
+        assert said.startswith("no worker listens to the stream")
+        assert f"`scraperkit work --namespace {namespace}`" in said
+        assert process.returncode == 130
+
+    def test_that_failed_say_why_and_end_with_1(self, run, worker, redis, namespace):
+        batch = wrong_fund(redis, namespace, 3)
+        code, told, errors = run("batch", "wait", batch.id)
+        assert (code, told) == (1, "3 published, 0 done, 3 failed\n")
+        assert re.search(r"^ +3 +WrongFund: .* 18\.993\.924/0001-00, not ", errors, re.M)
+        more = re.search(r"`scraperkit (batch status .*?)`", errors)[1]
+        told = run(*more.split())[1]
+        assert len(re.findall(r"^99101011000125 0[123]/2022 failed: WrongFund: ", told, re.M)) == 3

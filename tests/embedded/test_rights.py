@@ -1,0 +1,73 @@
+"""Other users of the machine cannot read the embedded server's data, or its user is told that they can."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from scraperkit.embedded.server import EmbeddedServer, make_private
+from scraperkit.errors import ScraperKitWarning
+
+
+def rights(folder: Path) -> int:
+    return stat.S_IMODE(folder.stat().st_mode)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A folder that exists, and that everybody may read and write."""
+    found = tmp_path / "my data" / "redis"
+    found.mkdir(parents=True)
+    found.chmod(0o777)
+    return found
+
+
+def test_a_new_folder_is_private_whatever_the_umask(tmp_path):
+    before = os.umask(0)
+    try:
+        make_private(tmp_path / "new" / "redis")
+    finally:
+        os.umask(before)
+    assert rights(tmp_path / "new" / "redis") == 0o700
+
+
+def test_an_empty_folder_is_narrowed(folder):
+    make_private(folder)
+    assert rights(folder) == 0o700
+
+
+def test_a_folder_with_all_that_a_server_leaves_is_narrowed(folder):
+    with EmbeddedServer(folder) as server:
+        assert server.running
+    left = {path.name for path in folder.iterdir()}
+    assert {"state.json", "redis.log"} <= left
+    folder.chmod(0o755)
+    make_private(folder)
+    assert rights(folder) == 0o700
+
+
+def test_rights_beyond_those_of_the_owner_are_all_that_is_taken(folder):
+    folder.chmod(0o700)
+    before = folder.stat().st_ctime_ns
+    make_private(folder)
+    assert folder.stat().st_ctime_ns == before, "nothing to change"
+
+
+def test_a_folder_with_other_things_is_left_and_its_user_told(folder):
+    (folder / "thesis.tex").touch()
+    for _ in range(2):
+        with pytest.warns(ScraperKitWarning, match=r"other users have rights to .*chmod 700 '.*my data/redis'"):
+            make_private(folder)
+        (folder / "state.json").touch()
+    assert rights(folder) == 0o777
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
+def test_somebody_elses_folder_is_left_and_its_user_told(folder):
+    os.chown(folder, 65_534, 65_534)
+    with pytest.warns(ScraperKitWarning, match="other users have rights"):
+        make_private(folder)
+    assert rights(folder) == 0o777
