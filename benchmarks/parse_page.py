@@ -3,7 +3,8 @@
     python benchmarks/parse_page.py [--months 220] [--viewstate 10000] [--pages 200]
 
 The page has 31 days, and as many months and as long a view state as told. Both are taken in turn in one run, so that
-what else the machine does hits both; the medians are compared.
+what else the machine does hits both; the medians are compared. Then threads parse the same pages, one and several in
+turn: several have the interpreter's lock to share, and should take no more CPU for it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import re
 import statistics
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import bs4
 import lxml.etree
@@ -27,6 +30,7 @@ from scraperkit.replica.pages import render_daily
 from scraperkit.replica.sample import SampleFund
 from scraperkit.sources.cvm_parser import parse_daily, parse_first_daily
 
+THREADS = 8
 CNPJ, MONTH = "18993924000100", "12/2022"
 FUND = SampleFund(CNPJ, "1", "Fundo Exemplo", "Adm", "99100001000175", "EM FUNCIONAMENTO NORMAL", dt.date(2000, 1, 1))
 
@@ -56,6 +60,30 @@ def main() -> None:
         print(
             f"{name:30} {median * 1e3:6.2f} ms CPU a page (best {min(taken) * 1e3:.2f}), {median / floor:4.1f} x lxml"
         )
+    alone, together = in_threads(kinds["parse_daily"], options.pages)
+    print(
+        f"{f'parse_daily, {THREADS} threads':30} {together.cpu * 1e3:6.2f} ms CPU a page, "
+        f"{together.cpu / alone.cpu:.2f} x that of one; {alone.seconds / together.seconds:.2f} x as fast"
+    )
+
+
+class Pace(NamedTuple):
+    """Seconds for each page: of CPU, and by the clock."""
+
+    cpu: float
+    seconds: float
+
+
+def in_threads(parse: Callable[[], object], pages: int) -> list[Pace]:
+    """Parse in one thread and in several, in turn; return the medians of both."""
+    paces: dict[int, list[Pace]] = {1: [], THREADS: []}
+    for _ in range(5):
+        for threads, found in paces.items():
+            with ThreadPoolExecutor(threads) as pool:
+                cpu, began = time.process_time(), time.perf_counter()
+                list(pool.map(lambda _: parse(), range(pages)))
+                found.append(Pace((time.process_time() - cpu) / pages, (time.perf_counter() - began) / pages))
+    return [Pace(*map(statistics.median, zip(*found, strict=True))) for found in paces.values()]
 
 
 def page(months: int, viewstate: int) -> bytes:

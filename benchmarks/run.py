@@ -46,6 +46,7 @@ BENCHMARKS = [
     Benchmark("queues", "Empty jobs, against other job queues"),
     Benchmark("stored", "Jobs whose months are stored", script="queues", options=("--only", "scraperkit")),
     Benchmark("scraping", "Pages of a slow site"),
+    Benchmark("fast_site", "What a page costs"),
     Benchmark("takeover", "When a worker is killed"),
     Benchmark("latency", "From being sent to being worked on"),
     Benchmark("memory", "Memory, as jobs go by"),

@@ -17,6 +17,10 @@ from scraperkit.sources.base import Source
 # A worker holds as many messages ahead as its threads finish within this many seconds, at most the prefetch setting.
 _WORK_AHEAD = 0.05
 _SHORTEST_FETCH = 1e-6
+# Results gather while threads finish this share of what is held, and no longer than these seconds: there must be work
+# left for the threads meanwhile.
+_SHARE_GATHERED = 0.5
+_LONGEST_GATHERING = _WORK_AHEAD / 2
 # A thread takes fetches that are much shorter than a thread switch by the handful.
 _SHORT_FETCH = 0.001
 _HANDFUL = 16
@@ -67,6 +71,11 @@ class ThreadPool:
         """Queue jobs for the threads; a thread takes `at_once` of them together."""
         for start in range(0, len(jobs), at_once):
             self._queue.put(jobs[start : start + at_once])
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether there are jobs that no thread has begun."""
+        return not self._queue.empty()
 
     def results(self, most: int) -> list[Result]:
         """Take the results that are there, `most` of them at the most: then call again, for there may be more."""
@@ -159,9 +168,11 @@ class Prefetch:
         self._threads = settings.threads
         self._prefetch = settings.prefetch
         self._fetch_seconds = 1.0
+        self._watched_at = 0.0
 
     def watch(self, results: Iterable[Result]) -> None:
-        """Learn from finished fetches."""
+        """Learn from finished fetches, which are settled now."""
+        self._watched_at = time.monotonic()
         mean = self._fetch_seconds
         for result in results:
             mean += 0.1 * (max(_SHORTEST_FETCH, result.fetched_at - result.started_at) - mean)
@@ -179,6 +190,17 @@ class Prefetch:
     def read_at_once(self) -> int:
         """How many messages one read takes: at most half of what may be held, so that reads overlap work."""
         return max(self._threads, self.hold // 2)
+
+    @property
+    def gathering(self) -> float:
+        """Seconds from one settlement to the next, in which results gather."""
+        finished_in = self.hold * self._fetch_seconds / self._threads
+        return min(_LONGEST_GATHERING, _SHARE_GATHERED * finished_in)
+
+    @property
+    def still_gathering(self) -> float:
+        """Seconds until the next settlement; not above 0 if it is time."""
+        return self._watched_at + self.gathering - time.monotonic()
 
     @property
     def handful(self) -> int:

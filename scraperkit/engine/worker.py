@@ -453,6 +453,9 @@ class WorkerLoop:
     async def _settling(self) -> None:
         while True:
             await self._woken.wait()
+            # Pages that come one after another share the price of a settlement.
+            if self.pool.has_waiting:
+                await asyncio.sleep(self._prefetch.still_gathering)
             await self._settle_ready()
 
     async def _settle_ready(self) -> None:

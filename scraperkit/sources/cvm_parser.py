@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime as dt
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 from bs4 import Tag
@@ -18,7 +19,8 @@ from bs4 import Tag
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import NotACvmPage, PageChanged, WrongFund, WrongMonth
 from scraperkit.models import METRICS, DailyQuote, Month
-from scraperkit.sources.markup import Markup, Option, attribute, clean, decode, read_markup
+from scraperkit.sources.daily_markup import DailyMarkup, Option, read_daily_markup
+from scraperkit.sources.markup import attribute, clean, decode, read_markup, read_page
 from scraperkit.sources.says import says
 
 RESULTS_ID, VIEWSTATE_ID = "ddlFundos", "__VIEWSTATE"
@@ -51,7 +53,6 @@ HEADINGS = {
     "holders": "N°. Total de Cotistas",
     "next": "Data da próxima informação do PL",
 }
-_DAY_OF_MONTH = re.compile(r"[0-9]{1,2}")
 # All thousands separators or none: it is not known for sure how the site writes the number of holders.
 _INTEGER = re.compile(r"-?(?:[0-9]{1,3}(?:\.[0-9]{3}){1,5}|[0-9]{1,18})")
 _DECIMAL = re.compile(rf"{_INTEGER.pattern}(?:,[0-9]{{1,20}})?")
@@ -231,39 +232,29 @@ def _link_rank(row: SearchRow) -> int:
     return _NAME_LINKS.index(name) if name in _NAME_LINKS else len(_NAME_LINKS)
 
 
-def _daily(content: bytes, cnpj: str, url: str, content_type: str) -> tuple[DailyPage, Markup]:
-    markup = read_markup(
-        content,
-        ids=(MONTHS_ID, TABLE_ID),
-        what="daily",
-        url=url,
-        content_type=content_type,
-        select_id=MONTHS_ID,
-        table_id=TABLE_ID,
-    )
-    if markup.soup.find(id=MONTHS_ID) is None:
-        raise NotACvmPage(
-            f"not the daily page: it has no element {MONTHS_ID}{says(decode(content, content_type))}", url
-        )
-    name, shown = _header(markup, url)
+def _daily(content: bytes, cnpj: str, url: str, content_type: str) -> tuple[DailyPage, DailyMarkup]:
+    source = read_page(content, ids=(MONTHS_ID, TABLE_ID), what="daily", url=url, content_type=content_type)
+    markup = read_daily_markup(source, select_id=MONTHS_ID, table_id=TABLE_ID, url=url)
+    if MONTHS_ID not in markup.ids:
+        raise NotACvmPage(f"not the daily page: it has no element {MONTHS_ID}{says(source)}", url)
+    name, shown = _header(markup.text, url)
     if shown != cnpj:
         raise WrongFund(f"daily page: shows the fund {format_cnpj(shown)}, not {format_cnpj(cnpj)}", url)
     months, selected = _months(markup.options, url)
-    return DailyPage(cnpj, name, months, selected, markup.hidden_fields()), markup
+    return DailyPage(cnpj, name, months, selected, markup.hidden_fields), markup
 
 
-def _with_quotes(page: DailyPage, markup: Markup, url: str) -> DailyPage:
+def _with_quotes(page: DailyPage, markup: DailyMarkup, url: str) -> DailyPage:
     fund = format_cnpj(page.cnpj)
-    if markup.soup.find(id=TABLE_ID) is None:
+    if TABLE_ID not in markup.ids:
         raise PageChanged(f"daily page of {fund}: it has no table {TABLE_ID}", url)
     if not page.selected:
         raise PageChanged(f"daily page of {fund}: no month is selected", url)
     return replace(page, quotes=read_quotes(markup.rows, cnpj=page.cnpj, month=page.selected, url=url))
 
 
-def _header(markup: Markup, url: str) -> tuple[str, str]:
+def _header(text: str, url: str) -> tuple[str, str]:
     # The administrator's CNPJ comes further down, under the same label: only what is beside the name is the fund's.
-    text = clean(markup.soup.get_text(" "))
     name = _FUND_NAME.search(text)
     label = _CNPJ_LABEL.match(text, name.end()) if name else None
     number = _CNPJ.match(text, label.end()) if label else None
@@ -277,16 +268,22 @@ def _bare(cnpj: str) -> str:
 
 
 def _months(options: Sequence[Option], url: str) -> tuple[tuple[str, ...], str]:
-    values = [option.effective for option in options]
-    months = tuple(filter(None, values))
+    months = tuple(option.value for option in options if option.value)
     for text in months:
-        try:
-            Month.parse(text)
-        except ValueError:
-            raise PageChanged(f"daily page: {text[:40]!r} in {MONTHS_ID} is not a month such as 12/2022", url) from None
+        if not _is_month(text):
+            raise PageChanged(f"daily page: {text[:40]!r} in {MONTHS_ID} is not a month such as 12/2022", url)
     # Like a browser: the last selected option, otherwise the first.
-    marked = [value for value, option in zip(values, options, strict=True) if option.selected]
-    return months, (marked or values[:1] or [""])[-1]
+    marked = [option.value for option in options if option.selected]
+    return months, (marked or [option.value for option in options[:1]] or [""])[-1]
+
+
+@lru_cache(maxsize=1_000)
+def _is_month(text: str) -> bool:
+    try:
+        Month.parse(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _date_or_none(text: str) -> dt.date | None:
@@ -297,6 +294,7 @@ def _date_or_none(text: str) -> dt.date | None:
         return None
 
 
+@lru_cache(maxsize=1_000)
 def heading_key(text: str) -> str:
     r"""Return a heading in the form used for comparison: casefolded, without white space, dots or ordinal signs.
 
@@ -342,6 +340,9 @@ def parse_integer(text: str) -> int:
     return int(text.replace(".", ""))
 
 
+_PARSERS: Mapping[str, Callable[[str], float]] = {**dict.fromkeys(METRICS, parse_decimal), "holders": parse_integer}
+
+
 def read_quotes(table: Sequence[Sequence[str]], *, cnpj: str, month: str, url: str = "") -> tuple[DailyQuote, ...]:
     """Return a table's days with at least one figure, in table order.
 
@@ -363,20 +364,23 @@ def read_quotes(table: Sequence[Sequence[str]], *, cnpj: str, month: str, url: s
     if not rows:
         raise PageChanged("daily page: its table has no headings", url)
     columns = _columns(rows[0], url)
+    day_column, *figure_columns = (columns[name] for name in ("day", *METRICS))
+    days = _days(month)
     quotes: dict[dt.date, DailyQuote] = {}
     for cells in rows[1:]:
         if not any(cells):
             continue
         if len(cells) != len(rows[0]):
             raise PageChanged(f"daily page: a row has {len(cells)} cells for {len(rows[0])} headings", url)
-        figures = {metric: cells[columns[metric]] for metric in METRICS}
-        if not any(figures.values()):
+        figures = [cells[column] for column in figure_columns]
+        if not any(figures):
             continue
-        day = cells[columns["day"]]
-        quote = _quote(cnpj, _date(day, month, url), figures, url)
-        if quote.date in quotes:
+        day = cells[day_column]
+        if (date := days.get(day)) is None:
+            raise PageChanged(f"daily page: {HEADINGS['day']} {day[:40]!r} is not a day of {month}", url)
+        if date in quotes:
             raise PageChanged(f"daily page: day {day} appears twice", url)
-        quotes[quote.date] = quote
+        quotes[date] = _quote(cnpj, date, figures, url)
     return tuple(quotes.values())
 
 
@@ -394,26 +398,20 @@ def _columns(headings: list[str], url: str) -> dict[str, int]:
     return columns
 
 
-def _date(day: str, month: str, url: str) -> dt.date:
-    try:
-        if _DAY_OF_MONTH.fullmatch(day):
-            return dt.date(*Month.parse(month), int(day))
-    except ValueError:
-        pass
-    raise PageChanged(f"daily page: {HEADINGS['day']} {day[:40]!r} is not a day of {month}", url)
+@lru_cache(maxsize=1_000)
+def _days(month: str) -> dict[str, dt.date]:
+    """Return the days of a month by what the page may call them: 3 and 03."""
+    first, last = Month.parse(month).first_day, Month.parse(month).last_day
+    dates = [first.replace(day=number) for number in range(1, last.day + 1)]
+    return {text: date for date in dates for text in (f"{date.day}", f"{date.day:02d}")}
 
 
-def _quote(cnpj: str, date: dt.date, figures: dict[str, str], url: str) -> DailyQuote:
+def _quote(cnpj: str, date: dt.date, figures: Sequence[str], url: str) -> DailyQuote:
     values: dict[str, Any] = {}
-    holders = None
-    for metric, text in figures.items():
-        if not text:
-            continue
-        try:
-            if metric == "holders":
-                holders = parse_integer(text)
-            else:
-                values[metric] = parse_decimal(text)
-        except ValueError as error:
-            raise PageChanged(f"daily page: {HEADINGS[metric]} of {date:%d/%m/%Y}: {error}", url) from None
-    return DailyQuote(cnpj, date, holders=holders, **values)
+    for metric, text in zip(METRICS, figures, strict=True):
+        if text:
+            try:
+                values[metric] = _PARSERS[metric](text)
+            except ValueError as error:
+                raise PageChanged(f"daily page: {HEADINGS[metric]} of {date:%d/%m/%Y}: {error}", url) from None
+    return DailyQuote(cnpj, date, **values)

@@ -1,10 +1,10 @@
-"""From the bytes of an answer to a tree that is sure to hold the whole page."""
+"""From the bytes of an answer to the text of a page that is sure to be whole, and to its tags."""
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,27 +28,11 @@ _META = re.compile(rb"<meta\b[^>]{0,300}", re.IGNORECASE)
 _CLOSING = re.compile(rb"</(?:form|body|html)\s*>", re.IGNORECASE)
 
 
-@dataclass(slots=True)
-class Option:
-    """One option of a select."""
-
-    value: str | None
-    selected: bool
-    text: str = ""
-
-    @property
-    def effective(self) -> str:
-        """What a browser would send: the text, where there is no value."""
-        return clean(self.text if self.value is None else self.value)
-
-
 @dataclass(frozen=True, slots=True)
 class Markup:
-    """A parsed page; the options of one select and the cells of one table are kept aside as plain values."""
+    """A parsed page."""
 
     soup: BeautifulSoup
-    options: list[Option]
-    rows: list[list[str]]
 
     def hidden_fields(self) -> dict[str, str]:
         """Return the hidden fields of the form, for posting back."""
@@ -61,17 +45,20 @@ class Markup:
         return clean(tag.get_text()) if isinstance(tag, Tag) else ""
 
 
-def read_markup(
-    content: bytes,
-    *,
-    ids: tuple[str, ...],
-    what: str,
-    url: str = "",
-    content_type: str = "",
-    select_id: str = "",
-    table_id: str = "",
-) -> Markup:
-    """Parse a page that holds at least one of `ids`, and is not cut short after any of them.
+def read_markup(content: bytes, *, ids: tuple[str, ...], what: str, url: str = "", content_type: str = "") -> Markup:
+    """Parse a page; takes and raises what :func:`read_page` does."""
+    try:
+        return Markup(
+            BeautifulSoup(
+                read_page(content, ids=ids, what=what, url=url, content_type=content_type), builder=_Builder()
+            )
+        )
+    except ParserRejectedMarkup:
+        raise NotACvmPage(f"not the {what} page: it is not HTML", url) from None
+
+
+def read_page(content: bytes, *, ids: tuple[str, ...], what: str, url: str = "", content_type: str = "") -> str:
+    """Return the text of a page that holds at least one of `ids`, and is not cut short after any of them.
 
     Parameters
     ----------
@@ -83,8 +70,6 @@ def read_markup(
         What the page is called in messages.
     url, content_type : str
         The page's address; and its header of that name, which may tell the encoding.
-    select_id, table_id : str
-        The select whose options are wanted, and the table whose cells are.
 
     Raises
     ------
@@ -103,12 +88,7 @@ def read_markup(
         raise NotACvmPage(f"not the {what} page: it has no element {' or '.join(ids)}{cut}{says(text)}", url)
     if not closed:
         raise NotACvmPage(f"{what} page: it is cut short, after {len(content):,} bytes", url)
-    options, rows = _Options(), _Rows()
-    builder = _Builder({select_id: options, table_id: rows})
-    try:
-        return Markup(BeautifulSoup(text, builder=builder), options.options, rows.rows)
-    except ParserRejectedMarkup:
-        raise NotACvmPage(f"not the {what} page: it is not HTML", url) from None
+    return text
 
 
 def decode(content: bytes, content_type: str = "") -> str:
@@ -144,60 +124,11 @@ def attribute(tag: Tag, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-class _Options:
-    """Takes down the options of a select."""
-
-    def __init__(self) -> None:
-        self.options: list[Option] = []
-        self._open = False
-
-    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
-        if tag == "option":
-            self.options.append(Option(attributes.get("value"), "selected" in attributes))
-            self._open = True
-
-    def end(self, tag: str) -> None:
-        self._open = self._open and tag != "option"
-
-    def data(self, text: str) -> None:
-        if self._open:
-            self.options[-1].text += text
-
-
-class _Rows:
-    """Takes down the texts of a table's cells."""
-
-    def __init__(self) -> None:
-        self.rows: list[list[str]] = []
-        self._open = False
-
-    def start(self, tag: str, _attributes: Mapping[str, str]) -> None:
-        if tag == "tr":
-            self.rows.append([])
-        elif tag in ("td", "th") and self.rows:
-            self.rows[-1].append("")
-            self._open = True
-
-    def end(self, tag: str) -> None:
-        self._open = self._open and tag not in ("td", "th")
-
-    def data(self, text: str) -> None:
-        if self._open:
-            self.rows[-1][-1] += text
-
-
 class _Builder(LXMLTreeBuilder):
-    """What lxml finds, as tags; but what is inside a select or a table of a given id goes to a collector.
+    """What lxml finds, as tags. HTML has no namespaces, so the work for them is left out."""
 
-    Those two are nine tenths of a page's tags, and of the time that Beautiful Soup takes for it. HTML has no
-    namespaces, so the work for them is left out too.
-    """
-
-    def __init__(self, collectors: Mapping[str, _Options | _Rows]) -> None:
+    def __init__(self) -> None:
         super().__init__(multi_valued_attributes=None)
-        self._collectors = collectors
-        self._current: _Options | _Rows | None = None
-        self._outer, self._depth = "", 0
 
     def initialize_soup(self, soup: BeautifulSoup) -> None:
         super().initialize_soup(soup)
@@ -207,22 +138,10 @@ class _Builder(LXMLTreeBuilder):
         yield markup.encode("utf-8"), "utf-8", None, False
 
     def start(self, tag: Any, attrib: Any, *_nsmap: Any) -> None:
-        if self._current is not None:
-            self._depth += tag == self._outer
-            self._current.start(tag, attrib)
-            return
-        self._current = self._collectors.get(attrib.get("id"))
-        self._outer, self._depth = tag, 1
         self._soup.handle_starttag(tag, None, None, self.attribute_dict_class(attrib))
 
     def end(self, tag: Any) -> None:
-        if self._current is not None:
-            self._depth -= tag == self._outer
-            if self._depth:
-                self._current.end(tag)
-                return
-            self._current = None
         self._soup.handle_endtag(tag)
 
     def data(self, data: Any) -> None:
-        (self._soup.handle_data if self._current is None else self._current.data)(data)
+        self._soup.handle_data(data)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
+from support.fakes import FakeSite, months, one_quote
+from support.workers import subscriber
 
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job, Result
@@ -45,3 +49,27 @@ def test_of_many_half_are_read_at_once_so_that_reads_and_work_alternate():
 def test_a_thread_takes_short_fetches_by_the_handful():
     assert pace(0.0).handful == 16
     assert pace(0.0099).handful == 1
+
+
+def test_results_gather_while_half_of_what_is_held_is_done_and_for_25_ms_at_most():
+    assert pace(0.004, threads=1).hold == 1 + 12
+    assert pace(0.002, threads=1, prefetch=9).gathering == pytest.approx(0.01, rel=0.01)
+    assert pace(0.00002).gathering == pytest.approx(0.0005, rel=0.05)
+    assert pace(0.2).gathering == 0.025
+
+
+def test_pages_that_come_one_after_another_are_settled_together(redis, namespace, publisher, monkeypatch):
+    monkeypatch.setattr(Prefetch, "hold", 100)
+    monkeypatch.setattr(Prefetch, "gathering", 0.5)
+
+    def answer(request):
+        time.sleep(0.002)
+        return one_quote(request)
+
+    with subscriber(redis, namespace, FakeSite(answer), threads=1):
+        batch = publisher.publish(months(40))
+        batch.wait(60, progress=False)
+    events = batch.events()
+    assert len(events) == 40
+    # The events of one settlement have one time.
+    assert events["stored_at"].nunique() < 10
