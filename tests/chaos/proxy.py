@@ -30,6 +30,10 @@ _NOTHING_YET = object()
 _ANSWERED_BY_PUSH = {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE"}
 
 
+# An empty reply to these says that all went as usual.
+_SILENT = {"replace_months"}
+
+
 class Fault:
     """One thing that is to happen, once: the reply to a command, or the command itself, is lost, or is preceded."""
 
@@ -261,7 +265,7 @@ class _Conversation:
             if isinstance(reply, hiredis.PushNotification):
                 continue
             kinds = self._asked.popleft()
-            if _tells_something(reply) and self._proxy.loses("reply", kinds):
+            if (_tells_something(reply) or not _SILENT.isdisjoint(kinds)) and self._proxy.loses("reply", kinds):
                 return False
         return True
 
