@@ -52,6 +52,7 @@ class PortalSite:
     def __init__(self, listen: Callable[[int, Callable[..., Any]], Server], port: int) -> None:
         self._listen = listen
         self._lock = threading.Lock()
+        self._switch = threading.Lock()
         self._stopping = threading.Event()
         self._portal: Portal | None = None
         self._server: Server | None = None
@@ -75,19 +76,21 @@ class PortalSite:
 
     def start(self) -> None:
         """Open the port, if it is closed."""
-        if self._server is None:
-            self._open(self._port)
+        with self._switch:
+            if self._server is None:
+                self._open(self._port)
 
     def stop(self) -> None:
         """Close the port and every connection, and end every thread; again is harmless."""
-        if self._server is None or self._thread is None:
-            return
-        self._stopping.set()
-        self._server.shutdown()
-        self._server.hang_up()
-        self._server.server_close()
-        self._thread.join()
-        self._server = self._thread = None
+        with self._switch:
+            if self._server is None or self._thread is None:
+                return
+            self._stopping.set()
+            self._server.shutdown()
+            self._server.hang_up()
+            self._server.server_close()
+            self._thread.join()
+            self._server = self._thread = None
 
     def _open(self, port: int) -> Server:
         self._stopping = threading.Event()
