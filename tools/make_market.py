@@ -26,7 +26,7 @@ from scraperkit.calendar import business_days
 from scraperkit.models import Month
 from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, Layout, as_csv
 
-FULL_SERIES, YEAR_SERIES, MONTH, YEAR, DECADE = 26_000, 12_100, "2026-08", 2015, 2016
+FULL_SERIES, YEAR_SERIES, MONTH, YEAR, DECADE = 26_000, 12_730, "2026-08", 2015, 2016
 FILLED = 525_000 / (26_000 * 21)  # share of series and days that have a row
 STARTED_OR_ENDED = 0.02  # share of series that are there for a part of a month only
 SUBCLASSES = 0.031  # share of series

@@ -73,6 +73,7 @@ class Entry:
     ended_on: str = ""
     classification: str = "Multimercado"
     fund: str = ""  # the base of the fund's CNPJ, where it differs from the class's
+    fund_name: str = ""  # the fund's name, likewise
 
 
 LONG, SHARES, SHARES_OF, SIBLINGS, SPLIT = (f"9910103{number}0001" for number in (1, 2, 3, 4, 5))
@@ -101,6 +102,7 @@ HEIRS = (
 )
 
 CANCELLED = make_sample.CANCELLED
+TWO_NAME = "Fundo Exemplo Tucumã FIF"
 ENTRIES = (
     Entry(LONG, "Fundo Exemplo Pau-Brasil Renda Fixa FI", "runs through all layouts, from 2000 to 2024",
           administrator="serra", started_on=FIRST, adapted_on="2024-10-01", classification="Renda Fixa"),
@@ -121,9 +123,9 @@ ENTRIES = (
     Entry(NEW, "Fundo Exemplo Caviúna Macro FIF", "goes on from the CNPJ that ended on 2024-05-14",
           started_on="2024-05-15", adapted_on="2024-05-15"),
     Entry(TWO_A, "Classe A Exemplo Tucumã Renda Fixa FIF", "one of two classes of a fund",
-          started_on="2024-08-01", adapted_on="2024-08-01", classification="Renda Fixa", fund=TWO),
+          started_on="2024-08-01", adapted_on="2024-08-01", classification="Renda Fixa", fund=TWO, fund_name=TWO_NAME),
     Entry(TWO_B, "Classe B Exemplo Tucumã Ações FIF", "one of two classes of a fund",
-          started_on="2024-08-01", adapted_on="2024-08-01", classification="Ações", fund=TWO),
+          started_on="2024-08-01", adapted_on="2024-08-01", classification="Ações", fund=TWO, fund_name=TWO_NAME),
 )  # fmt: skip
 
 SUBCLASSES = (
@@ -231,6 +233,7 @@ def registry_row(number: int, entry: Entry) -> dict[str, str]:
         "fund_cnpj": with_check_digits(fund),
         "fund_id": str(27_001 + ids.index(fund)) if entry.adapted_on else "",
         "class_id": str(1_001 + number) if entry.adapted_on else "",
+        "fund_name": entry.fund_name or entry.name,
         "kind": entry.kind,
         "name": entry.name,
         "status": entry.status,

@@ -218,6 +218,7 @@ class Replica(NotebookRepr):
         counts = ", ".join(f"{kind} {count}" for kind, count in sorted(self.requests.items())) or "none"
         facts = (
             ("address", self.url),
+            ("open data", self.open_data_url if self.open_data_up else "away"),
             ("funds", str(len(self.funds))),
             ("latency", f"{self.latency:g} s"),
             ("error rate", f"{self.error_rate:g}"),
