@@ -119,22 +119,24 @@ class Portal:
             return "missing", _error(self.missing_status)
         if folder != name:
             return "listing", _error(301, {"Location": f"{quote(path)}/"})
-        page = render_listing(path, ((other[len(folder) :], *self._facts(other)) for other in below))
+        # Only the files right in the folder are shown with their sizes, for which they have to be made.
+        names = {other: other.removeprefix(folder) for other in below}
+        files = (
+            (short, self._written[long], 0 if "/" in short else len(self._body(long))) for long, short in names.items()
+        )
+        page = render_listing(path, files)
         return "listing", Answer(200, {"Content-Type": "text/html"}, page)
 
     def _file(self, name: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
-        written, size = self._facts(name)
+        written, body = self._written[name], self._body(name)
         own = {
             "Last-Modified": format_datetime(written, usegmt=True),
-            "ETag": f'"{int(written.timestamp()):x}-{size:x}"',
+            "ETag": f'"{int(written.timestamp()):x}-{len(body):x}"',
         }
         if _is_unchanged(headers, own):
             return "not_modified", Answer(304, own)
         own["Content-Type"] = _TYPES.get(name[-4:], "application/octet-stream")
-        return "file", Answer(200, own, self._body(name), self._cut.get(name, 0))
-
-    def _facts(self, name: str) -> tuple[dt.datetime, int]:
-        return self._written[name], len(self._body(name))
+        return "file", Answer(200, own, body, self._cut.get(name, 0))
 
     def _body(self, name: str) -> bytes:
         if name in self._foreign:

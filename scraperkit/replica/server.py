@@ -147,7 +147,19 @@ class Replica(NotebookRepr):
 
     @property
     def portal(self) -> Portal:
-        """The open data portal: what it publishes, and the levers that make it misbehave."""
+        """The open data portal: what it publishes, and the levers that make it misbehave.
+
+        Examples
+        --------
+        >>> import requests
+        >>> with Replica.start() as replica:
+        ...     address = replica.open_data_url + replica.portal.path("2024-03")
+        ...     before = requests.get(address, timeout=10).headers["ETag"]
+        ...     changes = replica.portal.restate("2024-03", share=0.01)
+        ...     after = requests.get(address, timeout=10).headers["ETag"]
+        >>> len(changes), before == after
+        (4, False)
+        """
         return self._open_data.portal
 
     @property
