@@ -32,7 +32,7 @@ class _Recipe(NamedTuple):
     kind: str
     cnpj: str
     date: str
-    spoil: Callable[[DailyRow], tuple[DailyRow, ...]]
+    change: Callable[[DailyRow], tuple[DailyRow, ...]]
 
 
 def _instead(**cells: str) -> Callable[[DailyRow], tuple[DailyRow, ...]]:
@@ -58,7 +58,7 @@ _RECIPES = (
 )
 
 
-def soiled(months: Mapping[str, tuple[DailyRow, ...]]) -> tuple[dict[str, tuple[DailyRow, ...]], list[Dirt]]:
+def with_dirt(months: Mapping[str, tuple[DailyRow, ...]]) -> tuple[dict[str, tuple[DailyRow, ...]], list[Dirt]]:
     """Return the months of the sample that dirt was put into, and what it is.
 
     Parameters
@@ -66,19 +66,19 @@ def soiled(months: Mapping[str, tuple[DailyRow, ...]]) -> tuple[dict[str, tuple[
     months : mapping of str to tuple of DailyRow
         The rows by month, ``YYYY-MM``; a row that dirt is meant for and that is not there is passed over.
     """
-    spoilt: dict[str, tuple[DailyRow, ...]] = {}
+    dirty: dict[str, tuple[DailyRow, ...]] = {}
     dirt = []
-    for kind, cnpj, date, spoil in _RECIPES:
+    for kind, cnpj, date, change in _RECIPES:
         month = date[:7]
-        rows = spoilt.get(month, months.get(month, ()))
+        rows = dirty.get(month, months.get(month, ()))
         for place, row in enumerate(rows):
             if (row.cnpj, row.date) == (cnpj, date):
-                spoilt[month] = (*rows[:place], *spoil(row), *rows[place + 1 :])
-                dirt.append(Dirt(kind, spoil(row)))
+                dirty[month] = (*rows[:place], *change(row), *rows[place + 1 :])
+                dirt.append(Dirt(kind, change(row)))
                 break
     last = _LAST_DAY[:7]
     left = tuple(row for row in months.get(last, ()) if row.date == _LAST_DAY)[:_LEFT_ON_LAST_DAY]
     if left:
-        spoilt[last] = tuple(row for row in months[last] if row.date != _LAST_DAY or row in left)
+        dirty[last] = tuple(row for row in months[last] if row.date != _LAST_DAY or row in left)
         dirt.append(Dirt("short_day", left))
-    return spoilt, dirt
+    return dirty, dirt

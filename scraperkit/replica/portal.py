@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError
-from scraperkit.replica.dirt import Dirt, soiled
+from scraperkit.replica.dirt import Dirt, with_dirt
 from scraperkit.replica.listing import render_listing
 from scraperkit.replica.open_data import DailyRow, OpenDataSample
 from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, Layout, daily_members, zipped
@@ -238,11 +238,7 @@ class Portal:
         draw = random.Random(f"{seed} {month}")
         with self._lock:
             rows = list(self.rows(month))
-            sound = [
-                place
-                for place, row in enumerate(rows)
-                if _NUMBER.fullmatch(row.quota) and _NUMBER.fullmatch(row.net_worth)
-            ]
+            sound = [place for place, row in enumerate(rows) if _can_be_restated(row)]
             changes = []
             for place in sorted(draw.sample(sound, min(len(sound), max(1, round(share * len(rows)))))):
                 row, metric = rows[place], draw.choice(list(_DECIMALS))
@@ -279,7 +275,7 @@ class Portal:
             self.publish(date[:7], (row for row in rows if row[1:4] != key))
         return found[0]
 
-    def soil(self) -> list[Dirt]:
+    def add_dirt(self) -> list[Dirt]:
         """Put dirt into some months of 2024 and into the registry, and write these files again.
 
         The registry then has an exact duplicate of a class, and two classes of one CNPJ.
@@ -290,7 +286,7 @@ class Portal:
             What is wrong in the months.
         """
         with self._lock:
-            months, dirt = soiled(self._months)
+            months, dirt = with_dirt(self._months)
             for month, rows in months.items():
                 self.publish(month, rows)
             (one, other), registry = [row for row in self._registry if row["class_id"]][:2], self._registry
@@ -414,6 +410,12 @@ def _first_written(name: str) -> dt.datetime:
 
 def _night(day: dt.date) -> dt.datetime:
     return dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC) + _NIGHTLY
+
+
+def _can_be_restated(row: DailyRow) -> bool:
+    """Return whether quota and net worth are numbers large enough for a small change to be seen."""
+    figures = [getattr(row, metric) for metric in _DECIMALS]
+    return all(map(_NUMBER.fullmatch, figures)) and float(row.quota) > 0 and float(row.net_worth) > 100
 
 
 def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:

@@ -51,7 +51,7 @@ class TestAMonth:
 
     def test_has_rows_for_96_of_100_days_of_its_series(self, month, maker):
         rows, dirt = month
-        added = dirt["identical"] + dirt["conflicting"] + dirt["double"]
+        added = sum(dirt[kind] for kind in ("identical", "conflicting", "double", "double_conflicting"))
         assert len(rows) - added == pytest.approx(SERIES * DAYS * maker.FILLED, rel=0.01)
         assert len({row["DT_COMPTC"] for row in rows}) == DAYS
         subclasses = sum(row["ID_SUBCLASSE"] != "" for row in rows)
@@ -77,17 +77,26 @@ class TestAMonth:
     def test_dirt_is_what_it_says(self, month):
         rows, dirt = month
         assert dirt == Counter(
-            zeros=4, blank_quota=1, negative_quota=1, huge_quota=1, identical=1, conflicting=1, double=1, split=1
+            zeros=4,
+            blank_quota=1,
+            negative_quota=1,
+            huge_quota=1,
+            identical=1,
+            conflicting=1,
+            double=1,
+            double_conflicting=1,
+            split=1,
         )
         keys = [(row["CNPJ_FUNDO_CLASSE"], row["ID_SUBCLASSE"], row["DT_COMPTC"]) for row in rows]
         groups = {key: [row for row, own in zip(rows, keys, strict=True) if own == key]
                   for key, count in Counter(keys).items() if count > 1}  # fmt: skip
         kinds = Counter(
-            "double" if len({row["TP_FUNDO_CLASSE"] for row in group}) == 2
+            ("double" if len({row["VL_PATRIM_LIQ"] for row in group}) == 1 else "double_conflicting")
+            if len({row["TP_FUNDO_CLASSE"] for row in group}) == 2
             else "identical" if group[0] == group[1] else "conflicting"
             for group in groups.values()
         )  # fmt: skip
-        assert kinds == Counter(identical=1, conflicting=1, double=1)
+        assert kinds == Counter(identical=1, conflicting=1, double=1, double_conflicting=1)
         assert {row["TP_FUNDO_CLASSE"] for group in groups.values() for row in group} == {"FI", "CLASSES - FIF"}
         assert sum(row["VL_QUOTA"] == "" for row in rows) == 1
         zeros = [row for row in rows if float(row["VL_QUOTA"] or 1) == float(row["VL_PATRIM_LIQ"]) == 0]
@@ -105,12 +114,19 @@ class TestAMonth:
         turn = min(row["DT_COMPTC"] for row in own if row["ID_SUBCLASSE"])
         assert all((row["DT_COMPTC"] >= turn) == (row["ID_SUBCLASSE"] != "") for row in own)
 
+    def test_and_stays_one(self, maker):
+        market = maker.Market(200)
+        first, second = (table(market.month(month, Layout.C, 5)) for month in ("2026-08", "2026-09"))
+        (name,) = {row["ID_SUBCLASSE"] for row in first if row["ID_SUBCLASSE"].startswith("SPLIT")}
+        (cnpj,) = {row["CNPJ_FUNDO_CLASSE"] for row in first if row["ID_SUBCLASSE"] == name}
+        assert {row["ID_SUBCLASSE"] for row in second if row["CNPJ_FUNDO_CLASSE"] == cnpj} == {name}
+
     def test_proportions_of_a_full_month_are_the_portals(self, maker):
         """Counted over 525,000 rows, without making them."""
         counts = {name: maker.at_least_one(share * 525_000) for name, share in maker.DIRT.items()}
         assert counts == {
             "zeros": 105, "blank_quota": 10, "negative_quota": 1, "huge_quota": 1, "identical": 5, "conflicting": 1,
-            "double": 7,
+            "double": 5, "double_conflicting": 2,
         }  # fmt: skip
         assert round(maker.FULL_SERIES * 21 * maker.FILLED) == 525_000
         negative = sum(maker.Market(maker.FULL_SERIES)._net_worth < 0)

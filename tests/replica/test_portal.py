@@ -420,7 +420,7 @@ class TestLeversOnFiles:
 class TestDirt:
     def test_is_put_in_on_request_and_told(self, client):
         clean = {month: client.rows(month) for month in ("2024-10", "2024-11", "2024-12")}
-        dirt = client.replica.portal.soil()
+        dirt = client.replica.portal.add_dirt()
         assert Counter(found.kind for found in dirt) == Counter(
             negative=1, zeros=1, blank_quota=1, huge_quota=1, identical=1, conflicting=1, double=2,
             bad_cnpj=1, bad_date=1, bad_number=1, short_day=1,
@@ -443,18 +443,20 @@ class TestDirt:
             assert len(set(keys)) == len(keys)
             assert all(float(row.quota or 1) > 0 and float(row.net_worth or 0) >= 0 for row in rows)
 
-    def test_soils_the_registry_too(self, client):
-        client.replica.portal.soil()
+    def test_is_in_the_registry_too(self, client):
+        client.replica.portal.add_dirt()
         classes = table(client.members("registry")["registro_classe.csv"])
         lines = Counter(tuple(row.values()) for row in classes)
         assert [*lines.values()].count(2) == 1
         ids = {row["ID_Registro_Classe"]: row["CNPJ_Classe"] for row in classes}
         assert [*Counter(ids.values()).values()].count(2) == 1
 
-    def test_a_soiled_month_can_be_restated(self, client):
-        client.replica.portal.soil()
-        for month in ("2024-01", "2024-04", "2024-11"):
-            assert client.replica.portal.restate(month, 1.0)
+    def test_a_dirty_month_can_be_restated(self, client):
+        client.replica.portal.add_dirt()
+        for month in ("2024-01", "2024-03", "2024-04", "2024-11", "2022-08"):
+            changes = client.replica.portal.restate(month, 1.0)
+            assert len(changes) > 300
+            assert all(change.old != change.new for change in changes)
 
 
 class TestLeversOnTheServer:
