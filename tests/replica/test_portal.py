@@ -16,6 +16,7 @@ from html.parser import HTMLParser
 
 import pytest
 import requests
+from support.waiting import wait_until
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import ConfigError
@@ -242,7 +243,7 @@ class TestLayouts:
         assert {tuple(table(content)[0]) for content in found.values()} == {tuple(C)}
 
     def test_a_file_cannot_be_older_than_what_it_is_about(self, client):
-        with pytest.raises(ConfigError, match="on: 2024-08-31 is before 2024-09"):
+        with pytest.raises(ConfigError, match="on: 2024-08-31 is before 2024-09, the first month"):
             client.replica.portal.rewrite("2024-09", dt.date(2024, 8, 31))
 
     def test_the_figures_are_those_of_the_pages(self, shared):
@@ -515,6 +516,7 @@ class TestLeversOnTheServer:
 
                 thread = threading.Thread(target=ask)
                 thread.start()
+                assert wait_until(lambda: any(one.name == "replica connection" for one in threading.enumerate()))
                 replica.stop()
                 thread.join(timeout=30)
                 assert not thread.is_alive()
