@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import http.client
 import io
 import re
 import threading
@@ -11,8 +12,10 @@ import time
 import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from email.utils import parsedate_to_datetime
 from html.parser import HTMLParser
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -24,6 +27,7 @@ from scraperkit.models import Month
 from scraperkit.replica import Replica
 from scraperkit.replica.open_data import load_open_data
 from scraperkit.replica.portal import Portal
+from scraperkit.replica.portal_files import Layout, render_daily
 from scraperkit.replica.sample import load_sample
 
 FIGURES = ["VL_TOTAL", "VL_QUOTA", "VL_PATRIM_LIQ", "CAPTC_DIA", "RESG_DIA", "NR_COTST"]
@@ -194,6 +198,11 @@ class TestConditionalRequests:
         assert head.content == b""
         for name in ("ETag", "Last-Modified", "Content-Length", "Content-Type"):
             assert head.headers[name] == whole.headers[name]
+        with closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=60)) as connection:
+            for method in ("HEAD", "GET"):
+                connection.request(method, urlsplit(url).path)
+                body = connection.getresponse().read()
+        assert body == whole.content, "what follows a HEAD on its connection is the next answer"
 
     def test_the_same_file_has_the_same_bytes_in_every_replica(self, shared):
         other = Portal(load_open_data())
@@ -241,6 +250,13 @@ class TestLayouts:
         found = client.members("2015")
         assert len(found) == 12
         assert {tuple(table(content)[0]) for content in found.values()} == {tuple(C)}
+
+    def test_a_and_b_have_no_place_for_subclasses(self):
+        rows = load_open_data().months["2024-09"]
+        for layout, columns in ((Layout.A, A), (Layout.B, B)):
+            found = table(render_daily(rows, layout))
+            assert [*found[0]] == columns
+            assert len(found) == sum(not row.subclass for row in rows) < len(rows)
 
     def test_a_file_cannot_be_older_than_what_it_is_about(self, client):
         with pytest.raises(ConfigError, match="on: 2024-08-31 is before 2024-09, the first month"):
@@ -305,6 +321,19 @@ class TestTheRegistry:
         assert len({row["Gestor"] for row in own}) == len(own) == 2
         assert one["Data_Inicio"] == "2024-07-15"
         assert {row["Data_Constituicao"] for row in own} == {"2016-04-11"}
+
+    def test_net_worth_is_the_newest_and_that_of_a_class_the_sum_of_its_subclasses(self, shared):
+        classes = table(shared.members("registry")["registro_classe.csv"])
+        for cnpj, count in (("18993924000100", 1), ("99101034000130", 2), ("99101035000184", 3)):
+            (row,) = [row for row in classes if row["CNPJ_Classe"] == cnpj]
+            own = [
+                float(day.net_worth)
+                for day in load_open_data().months["2024-12"]
+                if (day.cnpj, day.date) == (format_cnpj(cnpj), "2024-12-31")
+            ]
+            assert len(own) == count
+            assert float(row["Patrimonio_Liquido"]) == pytest.approx(sum(own), abs=0.01)
+            assert row["Data_Patrimonio_Liquido"] == "2024-12-31"
 
     def test_a_fund_of_two_classes_has_a_cnpj_of_its_own(self, shared):
         funds, classes, _ = (table(content) for content in shared.members("registry").values())
