@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -60,6 +60,7 @@ class _FirstPage:
     """
 
     page: DailyPage
+    form: str  # encoded once for all months: a view state is long
     address: str
     cookies: RequestsCookieJar
     fetched_at: float
@@ -222,7 +223,7 @@ class CvmPages:
 
     def _follow(self, cnpj: str, search: Answer, page: SearchPage, row: SearchRow) -> Fund:
         event = {"__EVENTTARGET": row.target, "__EVENTARGUMENT": row.argument}
-        answer = self._http.post(search.url, {**page.form, **event}, search.cookies)
+        answer = self._http.post(search.url, urlencode({**page.form, **event}), search.cookies)
         fund = parse_fund_page(answer.content, url=answer.shown_url, content_type=answer.content_type)
         if fund.cnpj not in ("", cnpj):
             raise WrongFund(f"fund page: shows {format_cnpj(fund.cnpj)}, not {format_cnpj(cnpj)}", answer.shown_url)
@@ -252,14 +253,8 @@ class CvmPages:
             raise MonthNotOffered(f"the site offers no {month} for {format_cnpj(cnpj)}{_span(first.page)}", url)
         if first.page.quotes is not None and first.page.selected == month and first.fetched_at >= began:
             return list(first.page.quotes)
-        form: Mapping[str, str] = {
-            **first.page.form,
-            "__EVENTTARGET": MONTHS_ID,
-            "__EVENTARGUMENT": "",
-            MONTHS_ID: month,
-        }
         try:
-            answer = self._http.post(first.address, form, first.cookies)
+            answer = self._http.post(first.address, f"{first.form}&{urlencode({MONTHS_ID: month})}", first.cookies)
             page = parse_daily(
                 answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
             )
@@ -275,7 +270,9 @@ class CvmPages:
         page = parse_first_daily(
             answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
         )
-        return _FirstPage(page, answer.url, answer.cookies, time.monotonic())
+        event = {"__EVENTTARGET": MONTHS_ID, "__EVENTARGUMENT": ""}
+        form = urlencode({**page.form, **event})
+        return _FirstPage(page, form, answer.url, answer.cookies, time.monotonic())
 
     def _forget(self, first: _FirstPage, pk: str) -> None:
         with self._pages_changed:

@@ -9,11 +9,11 @@ import random
 import re
 import threading
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import SplitResult, urlencode, urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from requests import Request
 from requests.cookies import MockRequest, MockResponse, RequestsCookieJar
@@ -201,9 +201,9 @@ class HttpClient:
         """
         return self._ask("GET", url, None, RequestsCookieJar())
 
-    def post(self, url: str, form: Mapping[str, str], cookies: RequestsCookieJar) -> Answer:
-        """Send a form with its page's cookies, and ask for the page that comes of it; raises what :meth:`get` does."""
-        return self._ask("POST", url, urlencode(form), cookies.copy())
+    def post(self, url: str, form: str, cookies: RequestsCookieJar) -> Answer:
+        """Send a form, encoded, with its page's cookies, and ask for the page that comes of it; raises what :meth:`get` does."""
+        return self._ask("POST", url, form, cookies.copy())
 
     def interrupt(self, threads: Container[int]) -> None:
         """End what these threads, given by their identifiers, wait for: it fails, as if the site did not answer."""

@@ -352,7 +352,7 @@ def _raising(error: BaseException):
 
 def _rows(quotes):
     for row in quotes.itertuples(index=False):
-        yield (row.cnpj, row.date.date(), *row[2:])
+        yield (row.cnpj, row.date.date(), *row[3:])
 
 
 class TestTheLeaseOfALivingWorker:
