@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import pandas as pd
 import redis as redis_py
@@ -24,7 +24,7 @@ from scraperkit.engine.ledger import GRACE, Ledger
 from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
-from scraperkit.keys import Keys
+from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.lua.state import COUNTERS
 from scraperkit.models import END_OF_TIME, Month
 from scraperkit.text import printable
@@ -123,11 +123,17 @@ class Batch(NotebookRepr):
     """
 
     def __init__(
-        self, redis: redis_py.Redis, batch_id: str, *, namespace: str | None = None, receivers: int | None = None
+        self,
+        redis: redis_py.Redis,
+        batch_id: str,
+        *,
+        namespace: str | None = None,
+        source: str = DEFAULT_SOURCE,
+        receivers: int | None = None,
     ) -> None:
         self.id = batch_id
         self.receivers = receivers
-        self.keys = Keys(namespace or Settings.load().namespace)
+        self.keys = Keys(namespace or Settings.load().namespace, source)
         self._redis: Any = redis
         self._ledger = Ledger(redis, self.keys, batch_id)
 
@@ -140,7 +146,10 @@ class Batch(NotebookRepr):
         BatchNotFound
             If the namespace has no batch with that id, or it has expired.
         """
-        batch = cls(redis, batch_id, namespace=namespace)
+        keys, client = Keys(namespace or Settings.load().namespace), cast(Any, redis)
+        with redis_needed():
+            source = client.hget(keys.batch(batch_id), "source") or DEFAULT_SOURCE
+        batch = cls(redis, batch_id, namespace=keys.namespace, source=source)
         batch.status()
         return batch
 
@@ -230,9 +239,10 @@ class Batch(NotebookRepr):
         delivery = self._redis.hget(self.keys.batch(self.id), "delivery")
         if any(worker.delivery in ("both", delivery) for worker in live_workers(self._redis, self.keys)):
             return ""
+        more = () if self.keys.source == DEFAULT_SOURCE else ("--source", self.keys.source)
         return (
             f"no worker listens to the {delivery or 'stream'} of {self.keys.namespace!r}: start one with "
-            f"`{_command('work', self.keys)}`, or `with sk.Subscriber(redis, source, namespace="
+            f"`{_command('work', self.keys, *more)}`, or `with sk.Subscriber(redis, source, namespace="
             f"{self.keys.namespace!r}):` in Python"
         )
 

@@ -93,8 +93,9 @@ class DeadLetters:
         back = 0
         for entry_id, fields in self._wanted(ids):
             request = _request(fields)
+            keys = self.keys.of(request.source) if request is not None else self.keys
             message_id, batch_id = (request.message_id, request.batch_id) if request is not None else ("", None)
-            back += scripts.retry_dead(self._redis, self.keys, entry_id, message_id=message_id, batch_id=batch_id)
+            back += scripts.retry_dead(self._redis, keys, entry_id, message_id=message_id, batch_id=batch_id)
         return back
 
     @redis_needed()

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import is_no_group, redis_needed
-from scraperkit.engine.registry import WorkerCard, live_workers
+from scraperkit.engine.registry import WorkerCard, each_source, live_workers
 from scraperkit.keys import Keys
 from scraperkit.view import NotebookRepr, Table, View, duration
 
@@ -61,19 +61,14 @@ class Health(NotebookRepr):
         """
         keys = Keys(namespace or Settings.load().namespace)
         client: Any = redis
-        workers = live_workers(client, keys)
-        known = {*client.zrange(keys.workers, 0, -1), *_consumers(client, keys)}
-        pending = _pending(client, keys)
-        # Only the id is wanted; a message typed by hand need not be text.
-        first = client.execute_command("XRANGE", keys.jobs, "-", "+", "COUNT", 1, NEVER_DECODE=True)
+        found = [_of_source(client, each) for each in each_source(client, keys)]
         return cls(
-            workers=tuple(workers),
-            stale=tuple(sorted(known - {worker.name for worker in workers})),
-            # The two counts are a moment apart, so their difference may be negative.
-            lag=max(0, client.xlen(keys.jobs) - pending),
-            pending=pending,
-            oldest=max(0.0, time.time() - int(first[0][0].split(b"-")[0]) / 1000) if first else None,
-            retries=client.zcard(keys.retries),
+            workers=tuple(worker for each in found for worker in each.workers),
+            stale=tuple(sorted(name for each in found for name in each.stale)),
+            lag=sum(each.lag for each in found),
+            pending=sum(each.pending for each in found),
+            oldest=max((each.oldest for each in found if each.oldest is not None), default=None),
+            retries=sum(each.retries for each in found),
             dead=client.xlen(keys.dead),
             open_circuits=_open_circuits(client),
         )
@@ -119,6 +114,34 @@ class Health(NotebookRepr):
         workers = Table(("worker", "threads", "listens to", "in hand", "settled", "outages"), rows)
         alive = {0: "no worker is alive", 1: "1 worker is alive"}.get(len(rows), f"{len(rows)} workers are alive")
         return View("Health", alive, tuple(told), tables=(workers,) if rows else ())
+
+
+class _OfSource(NamedTuple):
+    """What is known of one source."""
+
+    workers: Sequence[WorkerCard]
+    stale: Collection[str]
+    lag: int
+    pending: int
+    oldest: float | None
+    retries: int
+
+
+def _of_source(client: Any, keys: Keys) -> _OfSource:
+    workers = live_workers(client, keys)
+    known = {*client.zrange(keys.workers, 0, -1), *_consumers(client, keys)}
+    pending = _pending(client, keys)
+    # Only the id is wanted; a message typed by hand need not be text.
+    first = client.execute_command("XRANGE", keys.jobs, "-", "+", "COUNT", 1, NEVER_DECODE=True)
+    return _OfSource(
+        workers,
+        known - {worker.name for worker in workers},
+        # The two counts are a moment apart, so their difference may be negative.
+        max(0, client.xlen(keys.jobs) - pending),
+        pending,
+        max(0.0, time.time() - int(first[0][0].split(b"-")[0]) / 1000) if first else None,
+        client.zcard(keys.retries),
+    )
 
 
 def _open_circuits(client: Any) -> dict[str, float]:

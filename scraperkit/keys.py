@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 from scraperkit.errors import ConfigError
 
 DEFAULT_NAMESPACE = "scraperkit"
 CHANNEL = "fund_parser"
 RATES = "scraperkit:rate"
+# The source of what names none: the regulator's pages.
+DEFAULT_SOURCE = "cvm_pages"
 # How a message is delivered, and what a worker listens to.
 DeliveryName = Literal["stream", "pubsub"]
 Listen = Literal["both", "stream", "pubsub"]
+SOURCE_NAME = r"[A-Za-z0-9_-]{1,100}"
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """Names of everything that the kit keeps in Redis for one namespace.
+    """Names of everything that the kit keeps in Redis for one namespace, as one source sees it.
 
-    The default namespace's channel is plain ``fund_parser``, so you can publish by hand. Redis shares channels across
-    all databases, so every other namespace has its own channel.
+    Each source has a job stream, retries and workers of its own, so that no worker receives what it cannot do. All else
+    is shared by the sources of a namespace. The default namespace's channel is plain ``fund_parser``, so you can
+    publish by hand. Redis shares channels across all databases, so every other namespace has its own channel.
 
     Examples
     --------
@@ -30,11 +34,14 @@ class Keys:
     'lesson:{18993924000100}:quota'
     >>> Keys("lesson").series("18993924000100:Z2HFZ1734468953", "quota")
     'lesson:{18993924000100}:Z2HFZ1734468953:quota'
+    >>> Keys("lesson").jobs, Keys("lesson", "open_data").jobs
+    ('lesson:jobs', 'lesson:jobs:open_data')
     >>> Keys("lesson").channel, Keys().channel
     ('lesson:fund_parser', 'fund_parser')
     """
 
     namespace: str = DEFAULT_NAMESPACE
+    source: str = DEFAULT_SOURCE
 
     def __post_init__(self) -> None:
         if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):
@@ -42,6 +49,22 @@ class Keys:
                 f"namespace {str(self.namespace)[:40]!r} is invalid; use 1 to 100 letters, digits and _ . - "
                 "(it becomes the prefix of every key and a label in Redis)"
             )
+        if not isinstance(self.source, str) or not re.fullmatch(SOURCE_NAME, self.source):
+            raise ConfigError(f"source: {str(self.source)[:40]!r} is no name; use letters, digits, _ and - only")
+
+    def of(self, source: str) -> Self:
+        """Return the same names as another source sees them."""
+        return replace(self, source=source)
+
+    def _own(self, name: str) -> str:
+        """The key of something that each source has for itself."""
+        of_source = "" if self.source == DEFAULT_SOURCE else f":{self.source}"
+        return f"{self.namespace}:{name}{of_source}"
+
+    @property
+    def sources(self) -> str:
+        """The set of sources other than the default that have been used."""
+        return f"{self.namespace}:sources"
 
     @property
     def channel(self) -> str:
@@ -55,8 +78,8 @@ class Keys:
 
     @property
     def jobs(self) -> str:
-        """The job stream."""
-        return f"{self.namespace}:jobs"
+        """The job stream of the source."""
+        return self._own("jobs")
 
     @property
     def dead(self) -> str:
@@ -71,7 +94,7 @@ class Keys:
     @property
     def retries(self) -> str:
         """The sorted set of messages that wait for a retry, by due time."""
-        return f"{self.namespace}:retries"
+        return self._own("retries")
 
     @property
     def history(self) -> str:
@@ -81,7 +104,7 @@ class Keys:
     @property
     def workers(self) -> str:
         """The sorted set of worker names by time of last heartbeat."""
-        return f"{self.namespace}:workers"
+        return self._own("workers")
 
     @staticmethod
     def site(site: str) -> str:
@@ -105,7 +128,7 @@ class Keys:
 
     def worker(self, name: str) -> str:
         """The card that a worker keeps about itself, as JSON; it expires after the heartbeat stops."""
-        return f"{self.namespace}:worker:{name}"
+        return f"{self._own('worker')}:{name}"
 
     def batch(self, batch_id: str) -> str:
         """The hash of a batch: its counts, and one field for each message."""

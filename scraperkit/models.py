@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import datetime as dt
 import re
+import sys
 import time
 import uuid
 import warnings
@@ -27,6 +28,7 @@ from pydantic_core import to_json
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
+from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
 from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -179,7 +181,7 @@ def _text_only(value: Any) -> Any:
 # Requests of one fund share its texts, and those of one month the month's: a list of many requests stays small.
 @lru_cache(maxsize=65_536)
 def _digits(text: str) -> str:
-    if not _PK.fullmatch(text):
+    if text and not _PK.fullmatch(text):
         raise ValueError("must be CVM's PK_PARTIC, 1 to 12 digits")
     return text
 
@@ -223,12 +225,14 @@ class ScrapeRequest:
     ----------
     document : str
         CNPJ of the fund, with or without punctuation; stored as 14 upper-case characters.
-    fund_pk : str
-        CVM's ``PK_PARTIC``: digits.
+    fund_pk : str, optional
+        CVM's ``PK_PARTIC``: digits. A source that needs it and is not given it looks it up.
     month_year : str
         The month, as ``MM/YYYY``.
+    source : str, optional
+        Which source does it; omitted, the regulator's pages, ``cvm_pages``.
     message_id : str, optional
-        A UUID. Derived from the three fields above if omitted, so that the same content is the same job.
+        A UUID. Derived from the four fields above if omitted, so that the same content is the same job.
     acked : bool
         ``True`` if the work was done elsewhere: workers ignore the message.
     batch_id : str, optional
@@ -248,8 +252,9 @@ class ScrapeRequest:
     """
 
     document: Annotated[str, BeforeValidator(_text_only), AfterValidator(normalize_cnpj)]
-    fund_pk: Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_digits)]
+    fund_pk: Annotated[str, Field(coerce_numbers_to_str=True), AfterValidator(_digits)] = ""
     month_year: Annotated[str, AfterValidator(_month_of_year)]
+    source: Annotated[str, Field(pattern=f"^{SOURCE_NAME}$"), AfterValidator(sys.intern)] = DEFAULT_SOURCE
     message_id: Annotated[str, AfterValidator(_uuid_text)] = ""
     acked: bool = False
     batch_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
@@ -260,6 +265,8 @@ class ScrapeRequest:
     def __post_init__(self) -> None:
         if not self.message_id:
             content = f"{self.document}|{self.fund_pk}|{self.month_year}"
+            if self.source != DEFAULT_SOURCE:
+                content += f"|{self.source}"
             object.__setattr__(self, "message_id", str(uuid.uuid5(_JOB_IDS, content)))
 
     @staticmethod
@@ -280,7 +287,7 @@ class ScrapeRequest:
 
     def to_json(self, **changes: str | float) -> str:
         """Return the message in its wire format, with these fields changed; they are not validated again."""
-        own = {name: value for name in _WIRE_FIELDS if (value := getattr(self, name)) is not None}
+        own = {name: value for name in _WIRE_FIELDS if (value := getattr(self, name)) != _OMITTED.get(name)}
         return to_json(own | changes).decode()
 
     @property
@@ -306,6 +313,8 @@ class ScrapeRequest:
 
 _REQUEST = TypeAdapter(ScrapeRequest)
 _WIRE_FIELDS = tuple(each.name for each in fields(ScrapeRequest) if each.compare)
+# What a message leaves out if it is as usual.
+_OMITTED = {"fund_pk": "", "source": DEFAULT_SOURCE}
 
 
 def _explain(error: ValidationError) -> str:
@@ -326,7 +335,7 @@ class Fund(NotebookRepr):
     cnpj : str
         14 upper-case characters, no punctuation.
     pk : str
-        CVM's ``PK_PARTIC``, part of the daily pages' address.
+        CVM's ``PK_PARTIC``, part of the daily pages' address; empty if its source has none.
     name, status : str
         As the site shows them, in Portuguese.
     started_on : datetime.date or None
@@ -334,14 +343,17 @@ class Fund(NotebookRepr):
     ended_on : datetime.date or None
         Last day of the last month that the site offers of a fund that no longer operates; the site does not show the
         very day. ``None`` for a fund that operates, or if no month is offered.
+    source : str
+        The source that its months are asked of.
     """
 
     cnpj: str
-    pk: str
+    pk: str = ""
     name: str = ""
     status: str = ""
     started_on: dt.date | None = None
     ended_on: dt.date | None = None
+    source: str = DEFAULT_SOURCE
 
     @property
     def active(self) -> bool:
@@ -400,7 +412,7 @@ class Fund(NotebookRepr):
         if last < first:
             warnings.warn(self.lacks_months(), ScraperKitWarning, stacklevel=2)
         return [
-            ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=str(month), fund=self)
+            ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=str(month), source=self.source, fund=self)
             for month in first.until(last)
         ]
 

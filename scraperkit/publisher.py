@@ -18,7 +18,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
 from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
-from scraperkit.keys import DeliveryName, Keys
+from scraperkit.keys import DEFAULT_SOURCE, DeliveryName, Keys
 from scraperkit.lua import scripts
 from scraperkit.lua.state import MonthRecord, label
 from scraperkit.models import Fund, Month, ScrapeRequest, iso_month, today
@@ -79,7 +79,7 @@ class Publisher(NotebookRepr):
         Parameters
         ----------
         requests : iterable of ScrapeRequest
-            Usually ``fund.months(...)``. Requests marked ``acked`` are skipped.
+            Usually ``fund.months(...)``, all of one source. Requests marked ``acked`` are skipped.
         force : bool
             Always publish a new batch, and scrape again.
         only_missing : bool
@@ -92,7 +92,7 @@ class Publisher(NotebookRepr):
         Raises
         ------
         ConfigError
-            If an item of `requests` is not a :class:`ScrapeRequest`.
+            If an item of `requests` is not a :class:`ScrapeRequest`, or they are of several sources.
 
         Warns
         -----
@@ -102,11 +102,14 @@ class Publisher(NotebookRepr):
         wanted = _unique(_listed(requests))
         if only_missing:
             wanted = [request for some in batched(wanted, _AT_ONCE) for request in self._missing(some)]
+        keys = self.keys.of(_source_of(wanted))
         batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, today()))
+        if keys.source != DEFAULT_SOURCE:
+            self._redis.sadd(keys.sources, keys.source)
         self._save_cards(wanted)
         if not force:
-            Ledger(self._redis, self.keys, batch_id).note_lost(request.message_id for request in wanted)
-        receivers = self._send(batch_id, wanted, fresh=force)
+            Ledger(self._redis, keys, batch_id).note_lost(request.message_id for request in wanted)
+        receivers = self._send(batch_id, wanted, keys, fresh=force)
         if receivers == 0:
             warnings.warn(
                 f"no subscriber on {self.keys.channel}, so the messages are lost; start a Subscriber first, "
@@ -114,7 +117,7 @@ class Publisher(NotebookRepr):
                 ScraperKitWarning,
                 stacklevel=3,
             )
-        return Batch(self._redis, batch_id, namespace=self.keys.namespace, receivers=receivers)
+        return Batch(self._redis, batch_id, namespace=keys.namespace, source=keys.source, receivers=receivers)
 
     def batch(self, batch_id: str) -> Batch:
         """Return the batch with this id, from any process.
@@ -150,7 +153,7 @@ class Publisher(NotebookRepr):
         # A fund created by hand, without a name, must not overwrite the card of one that was looked up.
         return [card_command(self.keys, fund)] if fund.name else first_card_commands(self.keys, fund.cnpj, fund.pk)
 
-    def _send(self, batch_id: str, requests: Sequence[ScrapeRequest], *, fresh: bool) -> int | None:
+    def _send(self, batch_id: str, requests: Sequence[ScrapeRequest], keys: Keys, *, fresh: bool) -> int | None:
         """Make the wire messages and send them, some at a time; `fresh` ones get ids of their own."""
         now = time.time()
         fewest = []
@@ -158,7 +161,7 @@ class Publisher(NotebookRepr):
             messages = [_outgoing(request, batch_id, now, fresh=fresh) for request in some]
             receivers = scripts.publish(
                 self._redis,
-                self.keys,
+                keys,
                 batch_id,
                 messages,
                 delivery=self.delivery,
@@ -206,6 +209,13 @@ def _unique(requests: Iterable[ScrapeRequest]) -> list[ScrapeRequest]:
         if not request.acked:
             unique.setdefault(request.message_id, request)
     return list(unique.values())
+
+
+def _source_of(requests: Iterable[ScrapeRequest]) -> str:
+    sources = sorted({request.source for request in requests})
+    if len(sources) > 1:
+        raise ConfigError(f"requests: a batch is of one source, and these are of {' and '.join(sources)}; publish each")
+    return sources[0] if sources else DEFAULT_SOURCE
 
 
 def _outgoing(request: ScrapeRequest, batch_id: str, now: float, *, fresh: bool) -> scripts.Outgoing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
 
@@ -55,8 +55,9 @@ class Subscriber(NotebookRepr):
     ----------
     redis : redis.Redis
         From :func:`scraperkit.connect`.
-    source : Source
-        :class:`scraperkit.CvmPages`, or any object with ``fetch(request)``.
+    source : Source or sequence of Source
+        :class:`scraperkit.CvmPages`, or any object with ``fetch(request)``. Of several, each does the requests of its
+        own name, with `threads` threads.
     threads : int, optional
         Number of pages to fetch at once; default ``SCRAPERKIT_THREADS``, else 8.
     delivery : {"both", "stream", "pubsub"}
@@ -80,7 +81,7 @@ class Subscriber(NotebookRepr):
     def __init__(
         self,
         redis: redis_py.Redis,
-        source: Source,
+        source: Source | Sequence[Source],
         *,
         threads: int | None = None,
         delivery: Listen = "both",
@@ -90,16 +91,25 @@ class Subscriber(NotebookRepr):
         settings: Settings | None = None,
     ) -> None:
         self._redis = redis
-        self.worker = Worker(
-            redis,
-            source,
-            threads=threads,
-            delivery=delivery,
-            claim=claim,
-            namespace=namespace,
-            name=name,
-            settings=settings,
+        sources = list(source) if isinstance(source, Sequence) else [source]
+        self.workers = tuple(
+            Worker(
+                redis,
+                each,
+                threads=threads,
+                delivery=delivery,
+                claim=claim,
+                namespace=namespace,
+                name=name,
+                settings=settings,
+            )
+            for each in sources
         )
+        names = [worker.keys.source for worker in self.workers]
+        if not names or len(set(names)) < len(names):
+            told = "none is given" if not names else f"two are called {max(names, key=names.count)}"
+            raise ConfigError(f"source: {told}; give one or more sources, each with a name of its own")
+        self.worker = self.workers[0]
         self.namespace = self.worker.keys.namespace
         self.error: BaseException | None = None
         self._thread: threading.Thread | None = None
@@ -116,12 +126,12 @@ class Subscriber(NotebookRepr):
     @property
     def paused(self) -> bool:
         """Whether it is paused."""
-        return self.running and self.worker.paused
+        return self.running and all(worker.paused for worker in self.workers)
 
     @property
     def crashed(self) -> bool:
         """Whether it died of the crash requested by :meth:`crash_next`."""
-        return bool(self.worker.crashed_as)
+        return any(worker.crashed_as for worker in self.workers)
 
     @property
     def name(self) -> str:
@@ -131,7 +141,7 @@ class Subscriber(NotebookRepr):
     @property
     def outcomes(self) -> Counter[str]:
         """Number of jobs by outcome so far: done, not_offered, retry, failed, dead, ignored, superseded."""
-        return Counter(self.worker.outcomes)
+        return sum((worker.outcomes for worker in self.workers), Counter())
 
     def start(self) -> Self:
         """Start listening, and return once the server confirms the subscription. Does nothing if it is running.
@@ -159,7 +169,7 @@ class Subscriber(NotebookRepr):
         except BaseException:
             # Otherwise it would start working unnoticed once Redis answers.
             self._given_up = True
-            self.worker.request_stop(0)
+            self.request_stop(0)
             raise
         self._raise()
         for view in self._views:
@@ -168,7 +178,8 @@ class Subscriber(NotebookRepr):
 
     def request_stop(self, deadline: float | None = None) -> None:
         """Request a stop without waiting; :meth:`stop` waits."""
-        self.worker.request_stop(deadline)
+        for worker in self.workers:
+            worker.request_stop(deadline)
 
     def stop(self, deadline: float | None = None) -> None:
         """Finish running jobs, return the rest to the queue, and end all threads. Does nothing if it is not running.
@@ -185,7 +196,7 @@ class Subscriber(NotebookRepr):
         """
         thread = self._thread
         if thread is not None and thread.is_alive():
-            self.worker.request_stop(deadline)
+            self.request_stop(deadline)
             # Interrupting this wait is harmless; after an interrupted join, Python 3.11 considers the thread ended.
             self._ended.wait()
             thread.join()
@@ -201,12 +212,15 @@ class Subscriber(NotebookRepr):
         Running jobs finish. Other received jobs stay here: heartbeats continue, so no worker takes them over.
         Returns once no more messages can arrive. A stop ends the pause.
         """
-        self.worker.pause()
-        self.worker.wait_until_paused(_PAUSE_SECONDS)
+        for worker in self.workers:
+            worker.pause()
+        for worker in self.workers:
+            worker.wait_until_paused(_PAUSE_SECONDS)
 
     def resume(self) -> None:
         """Resume work after a pause."""
-        self.worker.resume()
+        for worker in self.workers:
+            worker.resume()
 
     def crash_next(self) -> None:
         """Crash on the next job received, as a killed process would; for lessons.
@@ -266,7 +280,7 @@ class Subscriber(NotebookRepr):
     def state(self) -> str:
         """Current state, in a few words."""
         if self.crashed:
-            return f"{self.worker.crashed_as} crashed on request"
+            return f"{next(worker.crashed_as for worker in self.workers if worker.crashed_as)} crashed on request"
         if not self.running:
             return "stopped"
         return f"{self.name} is paused" if self.paused else f"{self.name} is listening"
@@ -283,11 +297,27 @@ class Subscriber(NotebookRepr):
             self._ended.set()
 
     async def _main(self) -> None:
-        await self.worker.start()
+        started: list[Worker] = []
+        try:
+            for worker in self.workers:
+                await worker.start()
+                started.append(worker)
+        except BaseException:
+            for worker in started:
+                await worker.close()
+            raise
         if self._given_up:
-            self.worker.request_stop(0)
+            self.request_stop(0)
         self._ready.set()
-        await self.worker.run()
+        await asyncio.gather(*map(self._run, self.workers))
+
+    async def _run(self, worker: Worker) -> None:
+        """Run one worker; none goes on after another has failed."""
+        try:
+            await worker.run()
+        except BaseException:
+            self.request_stop()
+            raise
 
     def _raise(self) -> None:
         error, self.error = self.error, None
@@ -318,8 +348,12 @@ class Subscriber(NotebookRepr):
         return f"<Subscriber {self.state}: {settled}>"
 
     def _view(self) -> View:
-        worker = self.worker
-        busy = ("threads", f"{len(worker.busy)} busy of {worker.settings.threads}")
+        threads = sum(worker.settings.threads for worker in self.workers)
+        busy = ("threads", f"{sum(len(worker.busy) for worker in self.workers)} busy of {threads}")
         outcomes = [(outcome, str(count)) for outcome, count in sorted(self.outcomes.items())]
-        facts = (busy, ("in hand", str(len(worker.held))), *(outcomes or [("settled", "nothing yet")]))
+        facts = (
+            busy,
+            ("in hand", str(sum(len(worker.held) for worker in self.workers))),
+            *(outcomes or [("settled", "nothing yet")]),
+        )
         return View("Subscriber", self.state, facts)

@@ -17,7 +17,7 @@ from typing import Any
 from scraperkit.cli.exits import CONFIG, SOFTWARE, STOP_SIGNALS, UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect
-from scraperkit.engine.registry import WorkerCard, live_workers, this_host
+from scraperkit.engine.registry import WorkerCard, each_source, live_workers, this_host
 from scraperkit.keys import Keys
 
 log = logging.getLogger(__name__)
@@ -237,7 +237,8 @@ def workers_here(namespace: str | None = None) -> list[WorkerCard]:
     settings = Settings.load()
     with connect() as redis:
         client: Any = redis
-        workers = live_workers(client, Keys(namespace or settings.namespace))
+        each = each_source(client, Keys(namespace or settings.namespace))
+        workers = [worker for keys in each for worker in live_workers(client, keys)]
     return [worker for worker in workers if worker.host == this_host() and _runs(worker.pid)]
 
 

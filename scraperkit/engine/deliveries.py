@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from scraperkit.connection import SOCKET_TIMEOUT
 from scraperkit.engine.jobs import Job, read_message
 from scraperkit.engine.registry import Session, WorkerCard, dead_workers, redis_time
-from scraperkit.keys import DeliveryName, Keys
+from scraperkit.keys import DEFAULT_SOURCE, DeliveryName, Keys
 from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
@@ -131,7 +131,15 @@ class StreamDelivery:
         return [self._job(entry_id, fields) for entries in found for entry_id, fields in entries]
 
     def _job(self, entry_id: str, fields: dict[str, str]) -> Job:
-        return read_message(fields.get("message", ""), self.name, self._settings, entry_id)
+        job = read_message(fields.get("message", ""), self.name, self._settings, entry_id)
+        source = self._keys.source
+        if job.request is None or job.request.source == source:
+            return job
+        return job._replace(
+            request=None,
+            problem=f"BadMessage: source: {job.request.source} is not {source}, whose stream this is; "
+            f"its own is {self._keys.of(job.request.source).jobs}",
+        )
 
     async def interrupt(self) -> None:
         """Unblock the read on the server's side, so that no reply is lost on the way."""
@@ -198,10 +206,7 @@ class PubSubDelivery:
             if message["type"] == "unsubscribe":
                 break
             wait = 0.0
-            if message["type"] == "message":
-                self._unclaimed.append(
-                    read_message(message["data"], self.name, self._settings, claiming=self._claiming)
-                )
+            self._keep(message)
         seen: set[str] = set(held())
         jobs = []
         for job in self._unclaimed:
@@ -213,6 +218,13 @@ class PubSubDelivery:
         mine = await self._claim_all(jobs)
         self._unclaimed.clear()
         return mine
+
+    def _keep(self, message: Mapping[str, Any]) -> None:
+        """Keep a message that is for this source; one that cannot be read is for the default source to tell of."""
+        if message["type"] == "message":
+            job = read_message(message["data"], self.name, self._settings, claiming=self._claiming)
+            if (job.request.source if job.request is not None else DEFAULT_SOURCE) == self._keys.source:
+                self._unclaimed.append(job)
 
     async def _check_connection(self) -> None:
         """A connection may be dead and silent: ask the server, and give it up if no answer comes in time.
@@ -265,8 +277,8 @@ class PubSubDelivery:
                     await self._pubsub.unsubscribe()
                 while self._pubsub.subscribed:
                     message = await self._pubsub.get_message(timeout=BLOCK)
-                    if message is not None and message["type"] == "message":
-                        self._unclaimed.append(read_message(message["data"], self.name, self._settings, claiming=True))
+                    if message is not None:
+                        self._keep(message)
         waiting = [*self._unclaimed, *self._twins.values()]
         self._unclaimed.clear()
         # Handing back the twin of a job in hand would take that job's claim away; see receive().

@@ -22,7 +22,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import is_no_group
 from scraperkit.engine.jobs import Job
 from scraperkit.errors import ConfigError, WorkerError
-from scraperkit.keys import Keys
+from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
@@ -88,8 +88,13 @@ async def dead_workers(client: Any, keys: Keys) -> list[str]:
     return [name for name, card in zip(names, cards, strict=True) if card is None]
 
 
+def each_source(client: Any, keys: Keys) -> list[Keys]:
+    """Return the keys of a namespace as each source that has been used sees them, the default first."""
+    return [keys.of(source) for source in (DEFAULT_SOURCE, *sorted(client.smembers(keys.sources)))]
+
+
 def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:
-    """Return the cards of all living workers, by name. `client` is a plain redis-py client."""
+    """Return the cards of all living workers of a source, by name. `client` is a plain redis-py client."""
     names = client.zrange(keys.workers, 0, -1)
     texts: Iterable[str | None] = client.mget([keys.worker(name) for name in names]) if names else []
     cards = [WorkerCard.read(text) for text in texts if text]
@@ -189,6 +194,8 @@ async def enter(client: Any, keys: Keys, settings: Settings, delivery: str, want
         )
         if await _write(client, keys, card, ttl, nx=True):
             await client.zadd(keys.workers, {name: now})
+            if keys.source != DEFAULT_SOURCE:
+                await client.sadd(keys.sources, keys.source)
             return card
         if wanted:
             if time.monotonic() > deadline:

@@ -34,7 +34,7 @@ from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerC
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, WorkerError, way_out_of
 from scraperkit.keys import Keys, Listen
-from scraperkit.sources.base import Source, check_source, name_of
+from scraperkit.sources.base import Source, check_source, name_of, stream_of
 from scraperkit.sources.politeness import Politeness
 
 log = logging.getLogger(__name__)
@@ -94,7 +94,7 @@ class Worker:
         check_client(redis)
         base = given_by(settings)
         self.settings = Settings.load(**base | {"threads": threads or base.get("threads", threads)})
-        self.keys = Keys(namespace or self.settings.namespace)
+        self.keys = Keys(namespace or self.settings.namespace, stream_of(source))
         self.source = source
         self.delivery: Listen = delivery
         self.claim = claim

@@ -19,7 +19,7 @@ import redis as redis_py
 
 from scraperkit.connection import address_of, connect
 from scraperkit.engine.hosting import subscribers_of
-from scraperkit.engine.registry import live_workers
+from scraperkit.engine.registry import each_source, live_workers
 from scraperkit.errors import ConfigError, ScraperKitError, WorkerError
 from scraperkit.keys import Keys
 from scraperkit.lessons.verdict import Verdict
@@ -251,7 +251,8 @@ class Lesson:
         return problems
 
     def _still_at_work(self) -> list[str]:
-        left = [worker.name for worker in live_workers(self.redis, self.keys)]
+        each = each_source(self.redis, self.keys)
+        left = [worker.name for keys in each for worker in live_workers(self.redis, keys)]
         if not left:
             return []
         ways_out = "a worker stepped by hand ends with `await worker.close()`, a process with terminate() and wait()"

@@ -43,7 +43,7 @@ for i, id in ipairs(given.message_id) do
   end
 end
 if sent > 0 or redis.call('HEXISTS', batch, 'delivery') == 0 then
-  redis.call('HSET', batch, 'delivery', given.delivery, 'claim_ms', given.claim_ms)
+  redis.call('HSET', batch, 'delivery', given.delivery, 'source', given.source, 'claim_ms', given.claim_ms)
 end
 if sent > 0 then redis.call('HSET', batch, 'published_at', redis.call('TIME')[1]) end
 redis.call('EXPIRE', batch, given.batch_ttl)

@@ -132,7 +132,7 @@ end
 if not given.is_known then
   -- A message typed by hand brings no fund card, so one is begun with what the message tells.
   redis.call('HSETNX', card, 'cnpj', given.cnpj)
-  redis.call('HSETNX', card, 'pk', given.pk)
+  if given.pk ~= '' then redis.call('HSETNX', card, 'pk', given.pk) end
   -- Series that somebody made otherwise would lose samples without a word.
   if found > 0 then
     for _, name in ipairs(series) do redis.pcall('TS.ALTER', name, unpack(given.options)) end

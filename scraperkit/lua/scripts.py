@@ -106,6 +106,7 @@ def publish(
         [keys.batch(batch_id), keys.channel if on_channel else keys.jobs, *claims],
         claims=len(claims),
         delivery=delivery,
+        source=keys.source,
         batch_ttl=batch_ttl,
         claim_ms=claim_ttl * 1000,
         group=keys.group,

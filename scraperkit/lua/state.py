@@ -7,7 +7,7 @@ from typing import NamedTuple, Self
 
 # What else is in the hash of a batch; every other field is the id of a message.
 COUNTERS = ("published", "done", "failed", "lost", "cancelled", "not_offered")
-BATCH_FIELDS = frozenset({*COUNTERS, "delivery", "published_at", "claim_ms"})
+BATCH_FIELDS = frozenset({*COUNTERS, "delivery", "source", "published_at", "claim_ms"})
 
 
 class MessageState(NamedTuple):

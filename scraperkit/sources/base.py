@@ -7,20 +7,22 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 from scraperkit.errors import ConfigError
+from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
 from scraperkit.models import DailyQuote, ScrapeRequest
-
-_SOURCE_NAME = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)
 
 
 @runtime_checkable
 class Source(Protocol):
     """Anything with ``fetch``; called from many threads at once, so it must be thread-safe.
 
-    A source may have a ``name``, which is noted with every month that it has brought; left out, it is the name of its
-    class, as ``my_source`` for ``MySource``. A source that has an attribute ``politeness``, a
-    :class:`~scraperkit.sources.politeness.Politeness`, agrees through the workers' Redis with all other workers on how
-    fast its site is asked. One that has a method ``interrupt(threads)`` ends what those threads, given by their
-    identifiers, wait for; a worker calls it when it stops and jobs do not end in time.
+    A source may have a ``name``, which is noted with every month that it has brought. Requests with this name as their
+    ``source`` are its own: they have a job stream for themselves, ``<namespace>:jobs:<name>``. A source without a name
+    does the requests that name none; noted is the name of its class, as ``my_source`` for ``MySource``.
+
+    A source that has an attribute ``politeness``, a :class:`~scraperkit.sources.politeness.Politeness`, agrees through
+    the workers' Redis with all other workers on how fast its site is asked. One that has a method
+    ``interrupt(threads)`` ends what those threads, given by their identifiers, wait for; a worker calls it when it
+    stops and jobs do not end in time.
     """
 
     def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
@@ -70,6 +72,11 @@ def name_of(source: object) -> str:
     if name is None:
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(source).__name__.strip("_")).lower()
         name = re.sub(r"[^a-z0-9_]", "_", words)
-    if not isinstance(name, str) or not _SOURCE_NAME.fullmatch(name):
+    if not isinstance(name, str) or not re.fullmatch(SOURCE_NAME, name):
         raise ConfigError(f"source.name: {str(name)[:40]!r} is no name of a source; use letters, digits, _ and - only")
     return name
+
+
+def stream_of(source: object) -> str:
+    """Return the source of the requests that this one does: its ``name``, or the default where it has none."""
+    return DEFAULT_SOURCE if getattr(source, "name", None) is None else name_of(source)

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlencode, urljoin, urlsplit
 
-from cachetools import TTLCache, cached
+from cachetools import LRUCache, TTLCache, cached
 from requests.cookies import RequestsCookieJar
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
@@ -107,6 +107,8 @@ class CvmPages:
         self._first_page = cached(self._first_pages, key=lambda pk, *_: pk, condition=self._pages_changed)(
             self._get_first_page
         )
+        numbers: LRUCache[str, str] = LRUCache(CACHED_FUNDS)
+        self._pk_of = cached(numbers, condition=threading.Condition())(lambda cnpj: self.find_fund(cnpj).pk)
 
     def find_fund(self, cnpj: str) -> Fund:
         """Look a fund up by its CNPJ.
@@ -190,6 +192,8 @@ class CvmPages:
 
     def _fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         began = time.monotonic()
+        if not request.fund_pk:
+            request = replace(request, fund_pk=self._pk_of(request.document))
         asked = (request.fund_pk, request.document, request.month_year)
         first = self._first_page(*asked)
         try:

@@ -202,7 +202,7 @@ class HttpClient:
         return self._ask("GET", url, None, RequestsCookieJar())
 
     def post(self, url: str, form: str, cookies: RequestsCookieJar) -> Answer:
-        """Send a form, encoded, with its page's cookies, and ask for the page that comes of it; raises what :meth:`get` does."""
+        """Send an encoded form with its page's cookies, and return what comes of it; raises what :meth:`get` does."""
         return self._ask("POST", url, form, cookies.copy())
 
     def interrupt(self, threads: Container[int]) -> None:

@@ -269,7 +269,8 @@ def card_command(keys: Keys, fund: Fund) -> Command:
 
 def first_card_commands(keys: Keys, cnpj: str, pk: str) -> list[Command]:
     """Return the ``HSETNX`` that start a card with what a request tells; a card that is there keeps its fields."""
-    return [("HSETNX", keys.fund(cnpj), "cnpj", cnpj), ("HSETNX", keys.fund(cnpj), "pk", pk)]
+    told = {"cnpj": cnpj} | ({"pk": pk} if pk else {})
+    return [("HSETNX", keys.fund(cnpj), *field) for field in told.items()]
 
 
 def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:

@@ -1,0 +1,170 @@
+"""Several sources on one road: each does its own requests, and leaves those of others alone."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+from support.fakes import FUND, FakeSite, months
+from support.waiting import wait_until
+
+from scraperkit.batch import Batch
+from scraperkit.config import Settings
+from scraperkit.deadletters import DeadLetters
+from scraperkit.errors import ConfigError
+from scraperkit.health import Health
+from scraperkit.keys import Keys
+from scraperkit.models import Fund, ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
+from scraperkit.sources import CvmPages
+from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.reader import TimeSeriesReader
+
+IN_FILES = Fund(FUND.cnpj, source="files")
+
+
+class Files(FakeSite):
+    """A source with a name of its own."""
+
+    name = "files"
+
+
+def of_files(count: int) -> list[ScrapeRequest]:
+    return IN_FILES.months("2021-01", f"2021-{count:02d}")
+
+
+@pytest.fixture
+def files(keys) -> Keys:
+    return keys.of("files")
+
+
+class TestTheWire:
+    def test_says_nothing_of_the_default_source_nor_of_a_number_that_is_not_known(self):
+        request = ScrapeRequest(document=FUND.cnpj, month_year="12/2022")
+        assert request.source == "cvm_pages"
+        assert "source" not in request.to_json()
+        assert "fund_pk" not in request.to_json()
+
+    def test_names_another_source_and_makes_it_another_job(self):
+        one, other = months(1)[0], of_files(1)[0]
+        assert '"source":"files"' in other.to_json()
+        assert ScrapeRequest.parse(other.to_json()) == other
+        assert other.message_id not in {
+            one.message_id,
+            ScrapeRequest(document=FUND.cnpj, month_year="01/2021").message_id,
+        }
+
+
+class TestEachSource:
+    def test_does_its_own_requests(self, redis, namespace, publisher, keys, files):
+        pages, own = FakeSite(), Files()
+        with Subscriber(redis, [pages, own], namespace=namespace, threads=2) as subscriber:
+            batches = [publisher.publish(months(3)), publisher.publish(of_files(4))]
+            assert [str(batch.wait(60)) for batch in batches] == ["3 published, 3 done", "4 published, 4 done"]
+            assert subscriber.outcomes == {"done": 7}
+            assert len(Health.read(redis, namespace=namespace).workers) == 2
+        assert (pages.asked.total(), own.asked.total()) == (3, 4)
+        assert redis.exists(keys.jobs, files.jobs) == 2
+        stored = TimeSeriesReader(redis, namespace).months()
+        assert dict(zip(stored["month"], stored["source"], strict=True))["2021-04"] == "files"
+
+    def test_leaves_the_requests_of_others_in_their_stream(self, redis, namespace, publisher, files):
+        waiting = publisher.publish(of_files(2))
+        with Subscriber(redis, FakeSite(), namespace=namespace):
+            assert str(publisher.publish(months(2)).wait(60)) == "2 published, 2 done"
+            assert redis.xlen(files.jobs) == 2
+        assert Health.read(redis, namespace=namespace).lag == 2
+        with Subscriber(redis, Files(), namespace=namespace):
+            assert str(Batch.find(redis, waiting.id, namespace=namespace).wait(60)) == "2 published, 2 done"
+
+    def test_leaves_the_messages_of_others_on_the_channel_alone(self, redis, namespace, channel):
+        pages, own = FakeSite(), Files()
+        with (
+            Subscriber(redis, pages, namespace=namespace, delivery="pubsub"),
+            Subscriber(redis, own, namespace=namespace, delivery="pubsub"),
+        ):
+            assert str(channel.publish(of_files(3)).wait(60)) == "3 published, 3 done"
+            assert str(channel.publish(months(2)).wait(60)) == "2 published, 2 done"
+        assert (pages.asked.total(), own.asked.total()) == (2, 3)
+
+    def test_that_is_not_at_work_is_named_with_what_to_start(self, redis, namespace, publisher):
+        batch = publisher.publish(of_files(1))
+        with Subscriber(redis, FakeSite(), namespace=namespace):
+            assert f"scraperkit work --source files --namespace {namespace}" in batch.lacks_worker()
+
+    def test_has_its_retries_and_dead_letters_go_back_to_its_own_stream(self, redis, namespace, publisher, files):
+        failing = Files(lambda request: 1 / 0)
+        hasty = Settings.load(namespace=namespace, backoff=0.01, max_attempts=2)
+        with Subscriber(redis, failing, settings=hasty), warnings.catch_warnings():
+            batch = publisher.publish(of_files(1))
+            assert batch.wait(60, progress=False).failed == 1
+        assert failing.asked.total() == 2
+        letters = DeadLetters(redis, namespace=namespace)
+        assert letters.retry() == 1
+        assert redis.xlen(files.jobs) == 1
+        with Subscriber(redis, Files(), namespace=namespace):
+            assert batch.wait(60).done == 1
+
+    def test_takes_over_only_what_its_own_dead_left(self, redis, namespace, publisher):
+        hasty = Settings.load(namespace=namespace, heartbeat=0.1, lease=3600)
+        doomed = Subscriber(redis, Files(), threads=1, settings=hasty).start()
+        doomed.crash_next()
+        batch = publisher.publish(of_files(2))
+        assert wait_until(lambda: doomed.crashed)
+        pages = FakeSite()
+        with Subscriber(redis, pages, settings=hasty), Subscriber(redis, Files(), settings=hasty):
+            assert str(batch.wait(60)) == "2 published, 2 done"
+        assert not pages.asked
+        doomed.stop()
+
+    def test_refuses_what_lies_in_the_wrong_stream_and_names_the_right_one(self, redis, namespace, keys, files):
+        with Subscriber(redis, FakeSite(), namespace=namespace):
+            redis.xadd(keys.jobs, {"message": of_files(1)[0].to_json()})
+            assert wait_until(lambda: redis.xlen(keys.dead) == 1)
+        (letter,) = DeadLetters(redis, namespace=namespace).list()["error"]
+        assert letter == f"BadMessage: source: files is not cvm_pages, whose stream this is; its own is {files.jobs}"
+
+
+class TestABatch:
+    def test_of_several_sources_is_refused(self, publisher):
+        with pytest.raises(ConfigError, match="a batch is of one source, and these are of cvm_pages and files"):
+            publisher.publish([*months(1), *of_files(1)])
+
+    def test_is_cancelled_in_the_stream_of_its_source(self, redis, namespace, publisher, files):
+        batch = publisher.publish(of_files(3))
+        assert Batch.find(redis, batch.id, namespace=namespace).cancel() == 3
+        assert redis.xlen(files.jobs) == 0
+
+    def test_whose_stream_vanished_is_lost_and_not_hidden_by_another_stream(self, redis, namespace, publisher, files):
+        publisher.publish(months(5))
+        batch = publisher.publish(of_files(3))
+        redis.delete(files.jobs)
+        assert batch.jobs()["state"].tolist() == ["lost"] * 3
+
+
+class TestSubscriber:
+    @pytest.mark.parametrize(
+        ("sources", "told"), [([], "none is given"), ([FakeSite(), FakeSite()], "two are called cvm_pages")]
+    )
+    def test_wants_sources_that_differ(self, redis, namespace, sources, told):
+        with pytest.raises(ConfigError, match=told):
+            Subscriber(redis, sources, namespace=namespace)
+
+    def test_pauses_and_resumes_all_of_them(self, redis, namespace):
+        publisher = Publisher(redis, namespace=namespace)
+        with Subscriber(redis, [FakeSite(), Files()], namespace=namespace) as subscriber:
+            subscriber.pause()
+            assert subscriber.paused
+            batches = [publisher.publish(months(1)), publisher.publish(of_files(1))]
+            subscriber.resume()
+            assert all(batch.wait(60).done == 1 for batch in batches)
+
+
+def test_the_regulators_pages_look_up_the_number_that_a_message_lacks():
+    with Replica.start() as site, CvmPages(site.url) as source:
+        request = ScrapeRequest(document="18993924000100", month_year="12/2022")
+        found = source.fetch(request)
+        fund = source.find_fund("18993924000100")
+        assert found == source.fetch(fund.months("2022-12", "2022-12")[0])
+        assert found
