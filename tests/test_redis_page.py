@@ -18,7 +18,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import WorkerCard
-from scraperkit.models import DailyQuote, ScrapeRequest
+from scraperkit.models import DailyQuote, Fund, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
 from scraperkit.sources import CvmPages
@@ -31,6 +31,10 @@ NAMESPACE = "scraperkit"
 CNPJ_OF_ANOTHER = "99101011000125"
 
 
+# Names hold no colon.
+NAMES = dict.fromkeys(("<name>", "<source>", "<subclass>"), "[A-Za-z0-9_.-]+")
+
+
 class Row(NamedTuple):
     """One line of the page's tables of keys."""
 
@@ -41,7 +45,7 @@ class Row(NamedTuple):
 
     def matches(self, key: str) -> bool:
         pattern = re.escape(self.key).replace(re.escape("{ns}"), NAMESPACE)
-        for place, text in {"<cnpj>": "[0-9A-Z]{14}", "<metric>": "[a-z_]+", "<id>": "[0-9a-f-]{36}"}.items():
+        for place, text in ({"<cnpj>": "[0-9A-Z]{14}", "<metric>": "[a-z_]+", "<id>": "[0-9a-f-]{36}"} | NAMES).items():
             pattern = pattern.replace(re.escape(place), text)
         return re.fullmatch(re.sub(r"<[a-z\\ -]+>", ".+", pattern), key) is not None
 
@@ -56,13 +60,19 @@ def rows() -> list[Row]:
     return found
 
 
+class Files(FakeSite):
+    """A source with a name of its own."""
+
+    name = "files"
+
+
 @pytest.fixture(scope="module")
 def used(tmp_path_factory):
     """A server of its own, after a run in which everything was used, with a worker still at work."""
     with EmbeddedServer(tmp_path_factory.mktemp("redis")) as server, connect(server.url) as redis:
         use_everything(redis, server.url)
         gated = GatedSite()
-        with Subscriber(redis, gated, threads=1, namespace=NAMESPACE):
+        with Subscriber(redis, [gated, Files()], threads=1, namespace=NAMESPACE):
             Publisher(redis, delivery="pubsub", namespace=NAMESPACE).publish(months(2, year=2023))
             assert gated.inside.acquire(timeout=20)
             Publisher(redis, namespace=NAMESPACE).publish(months(3, year=2024))
@@ -94,6 +104,10 @@ def use_everything(redis, url):
     with Subscriber(redis, FakeSite(fail), threads=1, settings=settings):
         Publisher(redis, namespace=NAMESPACE).publish(months(2, year=2021))
         assert wait_until(lambda: redis.zcard(f"{NAMESPACE}:retries") == 1)
+    with Subscriber(redis, Files(fail), threads=1, settings=settings):
+        Publisher(redis, namespace=NAMESPACE).publish(Fund(FUND.cnpj, source="files").months("2021-01", "2021-02"))
+        assert wait_until(lambda: redis.zcard(f"{NAMESPACE}:retries:files") == 1)
+    SeriesStore(redis, NAMESPACE).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 3), 1.0, subclass="A1")])
     Publisher(redis, namespace=NAMESPACE).publish(months(1, year=2025)).cancel()
 
     politeness = Politeness("https://site.example/", Settings.load(breaker_failures=1, breaker_pause=0.01, rate=0.01))

@@ -59,6 +59,8 @@ CALLS: dict[str, Call] = {
     "Batch.find": lambda redis: sk.Batch.find(redis, "1", namespace=NAMESPACE),
     "Batch.status": lambda redis: batch(redis).status(),
     "Batch.wait": lambda redis: batch(redis).wait(60),
+    "Batch.explain": lambda redis: batch(redis).explain(),
+    "Batch.lacks_worker": lambda redis: batch(redis).lacks_worker(),
     "Batch.jobs": lambda redis: batch(redis).jobs(),
     "Batch.failures": lambda redis: batch(redis).failures(),
     "Batch.cancel": lambda redis: batch(redis).cancel(),
