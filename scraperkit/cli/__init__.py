@@ -91,10 +91,7 @@ def prices(
     elif out.suffix == ".csv":
         frame.to_csv(out)
     else:
-        try:
-            frame.to_parquet(out)
-        except ImportError:
-            raise ConfigError("--out: Parquet needs pyarrow; install scraperkit[parquet], or write .csv") from None
+        frame.to_parquet(out)
     if out is not None:
         typer.echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 
