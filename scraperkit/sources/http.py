@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urljoin
@@ -63,6 +64,15 @@ class Answer:
         return without_credentials(self.url)
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What came back for a file: the address after all redirects, the status, and the headers, any case of letters."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+
+
 class HttpClient:
     """One ``requests`` session a thread, with retries, time limits and a size limit.
 
@@ -105,6 +115,23 @@ class HttpClient:
         """Send a form, and ask for the page that comes of it; raises what :meth:`get` does."""
         return self._ask("POST", url, form)
 
+    def download(self, url: str, headers: Mapping[str, str], write: Callable[[bytes], object]) -> Download:
+        """Ask for a file of any length, and pass it on piece by piece; what `write` raises must not be an OSError.
+
+        An answer with another status than 200 is returned with nothing written.
+
+        Raises
+        ------
+        SiteUnavailable
+            As :meth:`get`, and if the file breaks off.
+        """
+        with self._asked("GET", url, None, headers) as response:
+            self._refuse_unavailable(response)
+            if response.status_code == requests.codes.ok:
+                for chunk in response.iter_content(_CHUNK):
+                    write(chunk)
+            return Download(response.url, response.status_code, response.headers)
+
     def close(self) -> None:
         """Close the sessions of all threads, and end every wait between retries. May be called twice."""
         with self._lock:
@@ -114,13 +141,22 @@ class HttpClient:
             session.close()
 
     def _ask(self, method: str, url: str, form: Mapping[str, str] | None) -> Answer:
+        with self._asked(method, url, form, {}) as response:
+            return self._answer(response)
+
+    @contextlib.contextmanager
+    def _asked(
+        self, method: str, url: str, form: Mapping[str, str] | None, headers: Mapping[str, str]
+    ) -> Iterator[requests.Response]:
         limits = (self._settings.connect_timeout, self._settings.read_timeout)
         try:
             self._heed_robots(url)
             if not self._politeness.wait(self._closed):
                 raise _ClosedHereError
-            with self._session().request(method, url, data=form, timeout=limits, stream=True) as response:
-                return self._answer(response)
+            with self._session().request(
+                method, url, data=form, headers=headers, timeout=limits, stream=True
+            ) as response:
+                yield response
         except _ClosedHereError:
             raise SiteUnavailable("the connection to the site was closed here", without_credentials(url)) from None
         except (OSError, ValueError, HTTPError) as error:
@@ -152,13 +188,17 @@ class HttpClient:
             return None
         return crawl_delay(text.decode("utf-8", "replace"), USER_AGENT)
 
-    def _answer(self, response: requests.Response) -> Answer:
-        url = without_credentials(response.url)
+    def _refuse_unavailable(self, response: requests.Response) -> None:
         if response.status_code in _RETRIED:
             # No try is left here, but what the site asks for holds for everybody.
             if asked := _asked_for(response.raw):
                 self._politeness.pause(asked)
+            url = without_credentials(response.url)
             raise SiteUnavailable(f"the site answers {response.status_code}, whatever the retries", url)
+
+    def _answer(self, response: requests.Response) -> Answer:
+        url = without_credentials(response.url)
+        self._refuse_unavailable(response)
         if response.status_code != requests.codes.ok:
             raise NotACvmPage(f"the site answers {response.status_code}", url)
         content = bytearray()
