@@ -73,7 +73,7 @@ screenshots: ## Take the picture of the dashboard again, in JupyterLab: docs/das
 
 sample: ## Write the sample that the offline site shows again
 	@$(SETUP)
-	@$(BIN)/python tools/make_sample.py $(ARGS)
+	@$(BIN)/python tools/make_sample.py $(ARGS) && $(BIN)/python tools/make_open_data_sample.py $(ARGS)
 
 chaos: ## Two minutes of random faults: workers and Redis killed, replies lost, the site away (ARGS="--seconds 600")
 	@$(SETUP) dev

@@ -279,11 +279,11 @@ def as_csv(rows: list[dict[str, str]]) -> bytes:
     return text.getvalue().encode("utf-8")
 
 
-def main() -> int:
-    """Write the files, or check them."""
+def write_or_check(contents: dict[str, bytes]) -> int:
+    """Write the files into the sample's folder, or with ``--check`` return 1 if one of them differs."""
     parser = argparse.ArgumentParser(description="Write the sample that the replica serves.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
-    files = {FOLDER / name: content for name, content in render().items()}
+    files = {FOLDER / name: content for name, content in contents.items()}
     if parser.parse_args().check:
         differing = [str(path) for path, content in files.items() if not path.is_file() or path.read_bytes() != content]
         if differing:
@@ -294,6 +294,11 @@ def main() -> int:
         path.write_bytes(content)
         print(f"{path}: {len(content):,} bytes")
     return 0
+
+
+def main() -> int:
+    """Write the files, or check them."""
+    return write_or_check(render())
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from scraperkit.errors import ScraperKitError
 from scraperkit.models import COLUMNS, DailyQuote, Fund, Month
 
 _Row = TypeVar("_Row")
-_WAY_OUT = "reinstall scraperkit, or run `python tools/make_sample.py`"
+WAY_OUT = "reinstall scraperkit, or run `python tools/make_sample.py`"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,12 @@ def load_sample() -> Sample:
     >>> load_sample().quotes.query("cnpj == '18993924000100'").shape
     (751, 8)
     """
-    package = resources.files("scraperkit")
-    tree = Path(__file__).resolve().parents[2] / "data" / "sample"
-    return read_sample([package / "sample", tree])
+    return read_sample(sample_folders())
+
+
+def sample_folders() -> tuple[Traversable, Traversable]:
+    """Return where the sample may be: in the installed package, or in the checkout."""
+    return resources.files("scraperkit") / "sample", Path(__file__).resolve().parents[2] / "data" / "sample"
 
 
 def read_sample(folders: Iterable[Traversable]) -> Sample:
@@ -142,7 +145,7 @@ def read_sample(folders: Iterable[Traversable]) -> Sample:
         names.append(str(folder))
         if all((folder / name).is_file() for name in ("funds.csv", "quotes.csv")):
             return _build(_read(folder / "funds.csv", _fund), _read(folder / "quotes.csv", _quote))
-    raise ScraperKitError(f"the sample is missing: no funds.csv and quotes.csv in {' or '.join(names)}; {_WAY_OUT}")
+    raise ScraperKitError(f"the sample is missing: no funds.csv and quotes.csv in {' or '.join(names)}; {WAY_OUT}")
 
 
 def _read(path: Traversable, build: Callable[[Mapping[str, str]], _Row]) -> list[_Row]:
@@ -151,7 +154,7 @@ def _read(path: Traversable, build: Callable[[Mapping[str, str]], _Row]) -> list
         return [build(row) for row in reader]
     except (KeyError, ValueError, TypeError) as error:
         raise ScraperKitError(
-            f"the sample is damaged: {path.name}, line {reader.line_num}: {error}; {_WAY_OUT}"
+            f"the sample is damaged: {path.name}, line {reader.line_num}: {error}; {WAY_OUT}"
         ) from None
 
 

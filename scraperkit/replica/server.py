@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -21,6 +22,8 @@ from typing import Any, Self
 
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
+from scraperkit.replica.portal import Portal
+from scraperkit.replica.portal_server import PortalSite
 from scraperkit.replica.sample import SampleFund
 from scraperkit.replica.site import BASE_PATH, Reply, Site, default_site, kind_of
 from scraperkit.view import NotebookRepr, View
@@ -41,6 +44,8 @@ class Replica(NotebookRepr):
     ----------
     url : str
         The address to give to a source, as in ``CvmPages(replica.url)``.
+    open_data_url : str
+        The address of the open data portal, which has a port of its own; :attr:`portal` has its levers.
     funds : tuple of SampleFund
         What it knows, to choose CNPJs from; one CNPJ may have two rows.
 
@@ -54,8 +59,9 @@ class Replica(NotebookRepr):
     (True, 1)
     """
 
-    def __init__(self, server: _Server, site: Site, seed: int) -> None:
+    def __init__(self, server: _Server, site: Site, seed: int, open_data: PortalSite) -> None:
         self._server = server
+        self._open_data = open_data
         self._site = site
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -65,11 +71,19 @@ class Replica(NotebookRepr):
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="replica", daemon=True)
         self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
+        self.open_data_url = open_data.url
         self.funds: tuple[SampleFund, ...] = site.sample.funds
 
     @classmethod
     def start(
-        cls, port: int = 0, latency: float = 0.0, error_rate: float = 0.0, *, seed: int = 0, host: str = _HOST
+        cls,
+        port: int = 0,
+        latency: float = 0.0,
+        error_rate: float = 0.0,
+        *,
+        seed: int = 0,
+        host: str = _HOST,
+        open_data_port: int = 0,
     ) -> Self:
         """Start a replica and return it, ready to answer.
 
@@ -85,6 +99,8 @@ class Replica(NotebookRepr):
             Makes those turns come out the same again.
         host : str
             The IPv4 address to listen on; ``0.0.0.0`` lets other machines in, as a network of containers needs it.
+        open_data_port : int
+            Port of the open data portal; 0 takes a free one.
 
         Raises
         ------
@@ -94,15 +110,18 @@ class Replica(NotebookRepr):
             If the sample is missing.
         """
         site = default_site()
+        server = _listen("port", host, port, _Handler)
         try:
-            server = _Server(host, port)
-        except (OSError, OverflowError) as error:
-            raise ConfigError(f"port: cannot listen on {port} ({error}); leave it out to take a free one") from None
-        replica = cls(server, site, seed)
+            open_data = PortalSite(partial(_listen, "open_data_port", host), open_data_port)
+        except ConfigError:
+            server.server_close()
+            raise
+        replica = cls(server, site, seed, open_data)
         try:
             replica.latency, replica.error_rate = latency, error_rate
         except ConfigError:
             server.server_close()
+            open_data.stop()
             raise
         server.respond = replica._respond
         replica._thread.start()
@@ -126,6 +145,23 @@ class Replica(NotebookRepr):
     def error_rate(self, share: float) -> None:
         self._error_rate = _checked("error_rate", share, 1.0)
 
+    @property
+    def portal(self) -> Portal:
+        """The open data portal: what it publishes, and the levers that make it misbehave."""
+        return self._open_data.portal
+
+    @property
+    def open_data_up(self) -> bool:
+        """Whether the portal listens; set it to False to have connections refused, and to True to open it again."""
+        return self._open_data.up
+
+    @open_data_up.setter
+    def open_data_up(self, up: bool) -> None:
+        if up:
+            self._open_data.start()
+        else:
+            self._open_data.stop()
+
     def outage(self, seconds: float) -> None:
         """Reply every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
         self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
@@ -143,6 +179,7 @@ class Replica(NotebookRepr):
     def stop(self) -> None:
         """Stop answering, close every connection and end every thread; again is harmless."""
         self._stopping.set()
+        self._open_data.stop()
         self._server.shutdown()
         self._server.hang_up()
         self._server.server_close()
@@ -212,10 +249,10 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
     respond: Callable[[str, str, bytes], tuple[Reply, dict[str, str]] | None]
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, handler: Callable[..., Any]) -> None:
         self._conversations: dict[threading.Thread, socket.socket] = {}
         self._conversations_lock = threading.Lock()
-        super().__init__((host, port), _Handler)
+        super().__init__((host, port), handler)
 
     def server_bind(self) -> None:
         # HTTPServer looks its own name up here, which takes seconds without a network.
@@ -292,6 +329,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)
+
+
+def _listen(field: str, host: str, port: int, handler: Callable[..., Any]) -> _Server:
+    try:
+        return _Server(host, port, handler)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"{field}: cannot listen on {port} ({error}); leave it out to take a free one") from None
 
 
 def _checked(field: str, value: float, most: float) -> float:

@@ -1,0 +1,44 @@
+"""A listing of a folder, as nginx draws it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from html import escape
+from urllib.parse import quote
+
+_NAME_WIDTH = 50
+_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
+
+
+def render_listing(path: str, files: Iterable[tuple[str, dt.datetime, int]]) -> bytes:
+    """Render a folder: its folders first, then its files, each with its time and size.
+
+    Parameters
+    ----------
+    path : str
+        The folder, as it was asked for.
+    files : iterable of tuple of str, datetime.datetime and int
+        Name below the folder, time of writing and size of every file in it, at any depth.
+    """
+    folders: dict[str, dt.datetime] = {}
+    lines = []
+    for name, written, size in files:
+        folder, mark, _ = name.partition("/")
+        if mark:
+            folders[folder + mark] = max(written, folders.get(folder + mark, written))
+        else:
+            lines.append(_line(name, written, str(size)))
+    above = [_line(name, written, "-") for name, written in sorted(folders.items())]
+    title = f"Index of {escape(path)}"
+    return (
+        f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<h1>{title}</h1><hr><pre>"
+        f'<a href="../">../</a>\r\n{"".join(above)}{"".join(sorted(lines))}</pre><hr></body>\r\n</html>\r\n'
+    ).encode()
+
+
+def _line(name: str, written: dt.datetime, size: str) -> str:
+    shown = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 3]}..>"
+    when = f"{written:%d}-{_MONTHS[written.month - 1]}-{written:%Y %H:%M}"  # whatever the locale
+    gap = " " * (_NAME_WIDTH - len(shown) + 1)
+    return f'<a href="{quote(name)}">{escape(shown)}</a>{gap}{when}{size:>20}\r\n'

@@ -1,0 +1,398 @@
+"""The open data portal: what it answers to a request, and the levers that make it misbehave, without a socket."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+import random
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from email.utils import format_datetime
+from typing import NamedTuple
+from urllib.parse import unquote
+
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.errors import ConfigError
+from scraperkit.replica.listing import render_listing
+from scraperkit.replica.open_data import DailyRow, OpenDataSample
+from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, Layout, daily_members, zipped
+from scraperkit.replica.portal_registry import old_registry, registry_members
+
+BASE_PATH = "/dados/FI/"
+DAILY, REGISTRY, OLD_REGISTRY = "DOC/INF_DIARIO/DADOS/", "CAD/DADOS/registro_fundo_classe.zip", "CAD/DADOS/cad_fi.csv"
+_NIGHTLY = dt.timedelta(hours=3, minutes=52)
+_LONGEST_DELAY = 86_400.0
+_HTML = b"<html><head><title>Portal Dados Abertos CVM</title></head><body>Em manuten&ccedil;&atilde;o</body></html>"
+_TYPES = {".zip": "application/zip", ".csv": "text/csv"}
+
+
+class Answer(NamedTuple):
+    """What goes back to the client; `cut` bytes of the body are announced but not sent."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes = b""
+    cut: int = 0
+
+
+class Change(NamedTuple):
+    """One cell that :meth:`Portal.restate` changed, as text."""
+
+    cnpj: str
+    subclass: str
+    date: str
+    metric: str
+    old: str
+    new: str
+
+
+class Portal:
+    """The portal's files, made of the sample when they are first asked for, and the levers on them.
+
+    A file is named by its month, ``2024-03``; by its year, ``2015``, up to 2020; as ``registry``; or by its path below
+    the base. Every lever that changes a file writes it again: a night later than any file before, in the layout of that
+    night, and so with another ETag. Threads may share a portal.
+
+    Attributes
+    ----------
+    missing_status : int
+        Status for a path that is not there: 404, or 403 as the portal also has it.
+
+    Examples
+    --------
+    >>> from scraperkit.replica.open_data import load_open_data
+    >>> portal = Portal(load_open_data())
+    >>> path = BASE_PATH + portal.path("2024-03")
+    >>> path, portal.answer(path).status, portal.answer(path + "x").status
+    ('/dados/FI/DOC/INF_DIARIO/DADOS/inf_diario_fi_202403.zip', 200, 404)
+    """
+
+    def __init__(self, sample: OpenDataSample) -> None:
+        self._sample = sample
+        self._lock = threading.RLock()
+        self._months = dict(sample.months)
+        self._written = {path: _first_written(path) for path in _paths(sample.months)}
+        self._bodies: dict[str, bytes] = {}
+        self._foreign: dict[str, bytes] = {}
+        self._cut: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
+        self._crawl_delay = 10.0
+        self._latency = 0.0
+        self._bytes_per_second = math.inf
+        self._outage_ends = -math.inf
+        self.missing_status = 404
+
+    # --- answers
+
+    def answer(self, target: str, headers: Mapping[str, str] | None = None) -> Answer:
+        """Return the answer to one request; `target` is a path, `headers` those of the request, by lower-case name."""
+        kind, answer = self._answer(unquote(target.partition("?")[0]), headers or {})
+        with self._lock:
+            self._counts[kind] += 1
+        return answer
+
+    def _answer(self, path: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
+        left = self._outage_ends - time.monotonic()
+        if left > 0:
+            return "outage", _error(503, {"Retry-After": str(math.ceil(left))})
+        if path == "/robots.txt":
+            rules = f"User-agent: *\nCrawl-Delay: {self.crawl_delay:g}\nDisallow: /api/\n"
+            return "robots", Answer(200, {"Content-Type": "text/plain"}, rules.encode())
+        name = path.removeprefix(BASE_PATH) if path.startswith(BASE_PATH) else None
+        with self._lock:
+            if name is not None and name in self._written:
+                return self._file(name, headers)
+            below = [other for other in self._written if name is not None and other.startswith(name)]
+            if below and (not name or name.endswith("/")):
+                page = render_listing(path, ((other[len(name or "") :], *self._facts(other)) for other in below))
+                return "listing", Answer(200, {"Content-Type": "text/html"}, page)
+        return "missing", _error(self.missing_status)
+
+    def _file(self, name: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
+        written, size = self._facts(name)
+        own = {
+            "Last-Modified": format_datetime(written, usegmt=True),
+            "ETag": f'"{int(written.timestamp()):x}-{size:x}"',
+        }
+        if _is_unchanged(headers, own):
+            return "not_modified", Answer(304, own)
+        own["Content-Type"] = _TYPES[name[-4:]]
+        return "file", Answer(200, own, self._body(name), self._cut.get(name, 0))
+
+    def _facts(self, name: str) -> tuple[dt.datetime, int]:
+        return self._written[name], len(self._body(name))
+
+    def _body(self, name: str) -> bytes:
+        if name in self._foreign:
+            return self._foreign[name]
+        if name not in self._bodies:
+            self._bodies[name] = self._render(name)
+        return self._bodies[name]
+
+    def _render(self, name: str) -> bytes:
+        written = self._written[name]
+        if name == OLD_REGISTRY:
+            return old_registry(self._sample)
+        if name == REGISTRY:
+            return zipped(registry_members(self._sample), written)
+        months = {month: self._months[month] for month in _months_in(name) if month in self._months}
+        return zipped(daily_members(name.rpartition("/")[2], months, Layout.written_on(written.date())), written)
+
+    # --- what is there
+
+    @property
+    def months(self) -> tuple[str, ...]:
+        """The months that have a file, ``YYYY-MM``."""
+        return tuple(self._months)
+
+    def rows(self, month: str) -> tuple[DailyRow, ...]:
+        """Return the rows of a month as they are published now; empty if it has none."""
+        return self._months.get(month, ())
+
+    def path(self, what: str) -> str:
+        """Return the path of a file below the base.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such file.
+        """
+        name = {"registry": REGISTRY, "cad_fi": OLD_REGISTRY}.get(what, what)
+        if re.fullmatch("[0-9]{4}-[0-9]{2}", what):
+            year = what[:4]
+            name = f"inf_diario_fi_{what.replace('-', '')}.zip"
+            name = DAILY + (name if int(year) >= FIRST_MONTHLY_YEAR else f"HIST/inf_diario_fi_{year}.zip")
+        elif re.fullmatch("[0-9]{4}", what):
+            name = f"{DAILY}HIST/inf_diario_fi_{what}.zip"
+        if name not in self._written:
+            raise ConfigError(f"file: {what[:80]!r} is not on the portal; write a month as '2024-03', or 'registry'")
+        return name
+
+    @property
+    def requests(self) -> Counter[str]:
+        """How many requests came, by what became of them.
+
+        ``file``, ``not_modified``, ``listing``, ``robots``, ``missing`` and ``outage``. A copy.
+        """
+        with self._lock:
+            return self._counts.copy()
+
+    # --- levers on files
+
+    def rewrite(self, what: str, on: dt.date | None = None) -> None:
+        """Write a file again with the same rows; the day, by default a new one, decides its layout.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such file, or a month's file would be written before the month.
+        """
+        name = self.path(what)
+        with self._lock:
+            first = min(_months_in(name), default="")
+            if on is not None and f"{on:%Y-%m}" < first:
+                raise ConfigError(f"on: {on} is before {first}, which the file is about")
+            newest = max(self._written.values())
+            self._written[name] = newest + dt.timedelta(days=1) if on is None else _night(on)
+            self._bodies.pop(name, None)
+            self._foreign.pop(name, None)
+            self._cut.pop(name, None)
+
+    def publish(self, month: str, rows: Iterable[DailyRow]) -> None:
+        """Write a month's file again, with other rows.
+
+        Raises
+        ------
+        ConfigError
+            If the month has no file.
+        """
+        with self._lock:
+            self.path(month)
+            self._months[month] = tuple(rows)
+            self.rewrite(month)
+
+    def restate(self, month: str, share: float = 0.01, *, seed: int = 0) -> list[Change]:
+        """Change the quota of a share of a month's rows, of one row at least, and write the file again.
+
+        Returns
+        -------
+        list of Change
+            What was changed, in the order of the file.
+
+        Raises
+        ------
+        ConfigError
+            If the month has no file, or the share is not between 0 and 1.
+        """
+        share = _checked("share", share, 1.0)
+        draw = random.Random(f"{seed} {month}")
+        with self._lock:
+            rows = list(self.rows(month))
+            quoted = [number for number, row in enumerate(rows) if row.quota]
+            chosen = sorted(draw.sample(quoted, min(len(quoted), max(1, round(share * len(rows))))))
+            changes = []
+            for number in chosen:
+                row = rows[number]
+                new = f"{float(row.quota) * (1 + draw.choice((-1, 1)) * draw.uniform(0.0001, 0.01)):.12f}"
+                rows[number] = row._replace(quota=new)
+                changes.append(Change(normalize_cnpj(row.cnpj), row.subclass, row.date, "quota", row.quota, new))
+            self.publish(month, rows)
+        return changes
+
+    def withdraw(self, cnpj: str, date: str, subclass: str = "") -> DailyRow:
+        """Take the row of a series and day back, and write the file again.
+
+        Parameters
+        ----------
+        cnpj : str
+            With or without punctuation.
+        date : str
+            The day, ISO 8601.
+        subclass : str
+            The subclass, if it is the row of one.
+
+        Raises
+        ------
+        ConfigError
+            If there is no such row.
+        """
+        key = format_cnpj(normalize_cnpj(cnpj)), subclass, date
+        with self._lock:
+            rows = self.rows(date[:7])
+            found = [row for row in rows if row[1:4] == key]
+            if not found:
+                raise ConfigError(f"row: {' '.join(key)} is not on the portal")
+            self.publish(date[:7], (row for row in rows if row[1:4] != key))
+        return found[0]
+
+    def put(self, what: str, content: bytes) -> None:
+        """Write a file with any bytes, as they may come from a portal in trouble; :meth:`rewrite` mends it."""
+        with self._lock:
+            self.rewrite(what)
+            self._foreign[self.path(what)] = content
+
+    def truncate(self, what: str, keep: float = 0.5) -> None:
+        """Write a file of which only a share is there: whole for HTTP, broken as a zip; :meth:`rewrite` mends it."""
+        keep = _checked("keep", keep, 1.0)
+        with self._lock:
+            self.rewrite(what)
+            body = self._body(self.path(what))
+            self._foreign[self.path(what)] = body[: int(len(body) * keep)]
+
+    def cut_off(self, what: str, keep: float = 0.5) -> None:
+        """Close the connection after a share of a file's bytes; :meth:`rewrite` mends it."""
+        keep = _checked("keep", keep, 1.0)
+        with self._lock:
+            name = self.path(what)
+            size = len(self._body(name))
+            self._cut[name] = size - int(size * keep)
+
+    def show_html(self, what: str) -> None:
+        """Send a web page in place of a file, with status 200; :meth:`rewrite` mends it."""
+        self.put(what, _HTML)
+
+    def remove(self, what: str) -> None:
+        """Take a file off the portal for good."""
+        with self._lock:
+            del self._written[self.path(what)]
+
+    # --- levers on the server
+
+    @property
+    def crawl_delay(self) -> float:
+        """Seconds between requests that robots.txt asks for: 10, as the portal has it, unless set."""
+        return self._crawl_delay
+
+    @crawl_delay.setter
+    def crawl_delay(self, seconds: float) -> None:
+        self._crawl_delay = _checked("crawl_delay", seconds, _LONGEST_DELAY)
+
+    @property
+    def latency(self) -> float:
+        """Seconds that every answer waits; may be set while it runs."""
+        return self._latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._latency = _checked("latency", seconds, _LONGEST_DELAY)
+
+    @property
+    def bytes_per_second(self) -> float:
+        """How fast a body is sent; infinite unless set."""
+        return self._bytes_per_second
+
+    @bytes_per_second.setter
+    def bytes_per_second(self, rate: float) -> None:
+        if not (isinstance(rate, (int, float)) and rate >= 1):
+            raise ConfigError(f"bytes_per_second: {str(rate)[:40]!r} does not fit; give a number of at least 1")
+        self._bytes_per_second = float(rate)
+
+    def outage(self, seconds: float) -> None:
+        """Answer every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
+        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
+
+
+def _paths(months: Iterable[str]) -> list[str]:
+    """Return the path of every file, sorted as a listing is."""
+    years = sorted({month[:4] for month in months if int(month[:4]) < FIRST_MONTHLY_YEAR})
+    return [
+        OLD_REGISTRY,
+        REGISTRY,
+        *(f"{DAILY}HIST/inf_diario_fi_{year}.zip" for year in years),
+        *(
+            f"{DAILY}inf_diario_fi_{month.replace('-', '')}.zip"
+            for month in sorted(months)
+            if int(month[:4]) >= FIRST_MONTHLY_YEAR
+        ),
+    ]
+
+
+def _months_in(name: str) -> list[str]:
+    """Return the months that a daily zip is about; none for the registry."""
+    match = re.fullmatch(r"(?:HIST/)?inf_diario_fi_([0-9]{4})([0-9]{2})?\.zip", name.removeprefix(DAILY))
+    if match is None:
+        return []
+    return [f"{match[1]}-{match[2]}"] if match[2] else [f"{match[1]}-{month:02d}" for month in range(1, 13)]
+
+
+def _first_written(name: str) -> dt.datetime:
+    """Return when a file was written first: so that its layout is the one that it has on the portal."""
+    months = _months_in(name)
+    if not months:
+        return _night(dt.date(2025, 1, 14))
+    year, month = int(months[-1][:4]), int(months[-1][5:])
+    if year < 2005:
+        return _night(dt.date(2021, 3, 2))
+    if year < FIRST_MONTHLY_YEAR:
+        return _night(dt.date(2021, 1, 26))
+    settled = dt.date(year, month, 1) + dt.timedelta(days=73)
+    return _night(min(max(settled, dt.date(2024, 7, 7)), dt.date(2025, 1, 14)) if year >= 2024 else settled)
+
+
+def _night(day: dt.date) -> dt.datetime:
+    return dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC) + _NIGHTLY
+
+
+def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:
+    """Return what nginx concludes: ETags first; a date only counts if it is exactly that of the file."""
+    if "if-none-match" in headers:
+        known = [tag.strip().removeprefix("W/") for tag in headers["if-none-match"].split(",")]
+        return "*" in known or own["ETag"] in known
+    return headers.get("if-modified-since") == own["Last-Modified"]
+
+
+def _error(status: int, headers: Mapping[str, str] | None = None) -> Answer:
+    titles = {403: "403 Forbidden", 404: "404 Not Found", 503: "503 Service Temporarily Unavailable"}
+    title = titles.get(status, str(status))
+    page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr>"
+    page += "<center>nginx</center>\r\n</body>\r\n</html>\r\n"
+    return Answer(status, {"Content-Type": "text/html", **(headers or {})}, page.encode())
+
+
+def _checked(field: str, value: float, most: float) -> float:
+    if not (isinstance(value, (int, float)) and 0 <= value <= most):
+        raise ConfigError(f"{field}: {str(value)[:40]!r} does not fit; give a number from 0 to {most:g}")
+    return float(value)

@@ -1,0 +1,86 @@
+"""The files of the portal as bytes: daily reports in each layout that there has been, in their zips."""
+
+from __future__ import annotations
+
+import datetime as dt
+import io
+import zipfile
+from collections.abc import Iterable, Mapping, Sequence
+from enum import Enum
+
+from scraperkit.replica.open_data import DailyRow
+
+ENCODING = "iso-8859-1"
+_FIGURES = "VL_TOTAL;VL_QUOTA;VL_PATRIM_LIQ;CAPTC_DIA;RESG_DIA;NR_COTST"
+FIRST_SPLIT_YEAR, FIRST_MONTHLY_YEAR = 2005, 2021
+
+
+class Layout(Enum):
+    """The columns of a daily report; which one a file has follows from the day on which it was written.
+
+    Examples
+    --------
+    >>> Layout.written_on(dt.date(2024, 4, 10)), Layout.written_on(dt.date(2024, 7, 7))
+    (<Layout.B: 'TP_FUNDO;CNPJ_FUNDO;DT_COMPTC;...>, <Layout.C: 'TP_FUNDO_CLASSE;CNPJ_FUNDO_CLASSE;ID_SUBCLASSE;...>)
+    """
+
+    A = f"CNPJ_FUNDO;DT_COMPTC;{_FIGURES}"
+    B = f"TP_FUNDO;CNPJ_FUNDO;DT_COMPTC;{_FIGURES}"
+    C = f"TP_FUNDO_CLASSE;CNPJ_FUNDO_CLASSE;ID_SUBCLASSE;DT_COMPTC;{_FIGURES}"
+
+    @classmethod
+    def written_on(cls, day: dt.date) -> Layout:
+        """Return the layout of what is written on a day."""
+        if day < dt.date(2021, 2, 1):
+            return cls.A
+        return cls.B if day < dt.date(2024, 6, 1) else cls.C
+
+
+def render_daily(rows: Iterable[DailyRow], layout: Layout) -> bytes:
+    """Render a daily report: Latin-1, CRLF, semicolons, no quoting.
+
+    Layouts A and B know no subclasses, so rows of subclasses are left out there.
+    """
+    if layout is Layout.C:
+        lines = [";".join(row) for row in rows]
+    else:
+        first = 1 if layout is Layout.A else 0
+        lines = [";".join((row.kind, row.cnpj, *row[3:])[first:]) for row in rows if not row.subclass]
+    return as_csv(layout.value, lines)
+
+
+def as_csv(header: str, lines: Iterable[str]) -> bytes:
+    """Return a header and lines as the portal writes them."""
+    return "".join(f"{line}\r\n" for line in (header, *lines)).encode(ENCODING)
+
+
+def zipped(members: Mapping[str, bytes], written: dt.datetime) -> bytes:
+    """Return a zip of members by name, the same bytes for the same arguments."""
+    buffer = io.BytesIO()
+    stamp = (written.year, written.month, written.day, written.hour, written.minute, written.second)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in members.items():
+            info = zipfile.ZipInfo(name, stamp)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content, compresslevel=6)
+    return buffer.getvalue()
+
+
+def daily_members(name: str, months: Mapping[str, Sequence[DailyRow]], layout: Layout) -> dict[str, bytes]:
+    """Return the members of one daily zip: years before 2005 are one CSV, later ones a CSV for each month.
+
+    Parameters
+    ----------
+    name : str
+        The zip's name without its folder, as ``inf_diario_fi_2004.zip``.
+    months : mapping of str to sequence of DailyRow
+        The rows by month, ``YYYY-MM``, of all months that the zip holds.
+    layout : Layout
+        The columns.
+    """
+    stem = name.removesuffix(".zip")
+    prefix, _, period = stem.rpartition("_")
+    if len(period) == 4 and int(period) < FIRST_SPLIT_YEAR:
+        every = sorted((row for rows in months.values() for row in rows), key=lambda row: (row.cnpj, row.date))
+        return {f"{stem}.csv": render_daily(every, layout)}
+    return {f"{prefix}_{month.replace('-', '')}.csv": render_daily(rows, layout) for month, rows in months.items()}

@@ -1,0 +1,149 @@
+"""The portal on a socket: reads requests, and sends bodies as slowly as the portal is told to."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from email.utils import formatdate
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Protocol
+
+from scraperkit.replica.open_data import load_open_data
+from scraperkit.replica.portal import BASE_PATH, Answer, Portal
+
+_DRIPS_PER_SECOND = 20
+_log = logging.getLogger(__name__)
+
+
+class Server(Protocol):
+    """What the portal needs of a server."""
+
+    server_name: str
+    server_port: int
+
+    def serve_forever(self, poll_interval: float = ...) -> None:
+        """Answer until the shutdown."""
+
+    def shutdown(self) -> None:
+        """Take no more connections."""
+
+    def hang_up(self) -> None:
+        """End every conversation."""
+
+    def server_close(self) -> None:
+        """Close the port."""
+
+
+class PortalSite:
+    """A portal with a server, which can go away and come back; its files are loaded when they are first needed.
+
+    Parameters
+    ----------
+    listen : callable
+        Opens a port, 0 for a free one, with a handler of requests.
+    port : int
+        Where to listen first.
+    """
+
+    def __init__(self, listen: Callable[[int, Callable[..., Any]], Server], port: int) -> None:
+        self._listen = listen
+        self._lock = threading.Lock()
+        self._switch = threading.Lock()
+        self._stopping = threading.Event()
+        self._portal: Portal | None = None
+        self._server: Server | None = None
+        self._thread: threading.Thread | None = None
+        server = self._open(port)
+        self._port = server.server_port
+        self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
+
+    @property
+    def portal(self) -> Portal:
+        """The files and their levers."""
+        with self._lock:
+            if self._portal is None:
+                self._portal = Portal(load_open_data())
+            return self._portal
+
+    @property
+    def up(self) -> bool:
+        """Whether the port is open; if it is not, connections are refused."""
+        return self._server is not None
+
+    def start(self) -> None:
+        """Open the port, if it is closed."""
+        with self._switch:
+            if self._server is None:
+                self._open(self._port)
+
+    def stop(self) -> None:
+        """Close the port and every connection, and end every thread; again is harmless."""
+        with self._switch:
+            if self._server is None or self._thread is None:
+                return
+            self._stopping.set()
+            self._server.shutdown()
+            self._server.hang_up()
+            self._server.server_close()
+            self._thread.join()
+            self._server = self._thread = None
+
+    def _open(self, port: int) -> Server:
+        self._stopping = threading.Event()
+        self._server = server = self._listen(port, partial(_Handler, site=self, stopping=self._stopping))
+        self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="portal", daemon=True)
+        self._thread.start()
+        return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection; waits no longer than until `stopping`."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    timeout = 60
+
+    def __init__(self, *args: Any, site: PortalSite, stopping: threading.Event) -> None:
+        self._portal, self._stopping = site.portal, stopping
+        super().__init__(*args)
+
+    def do_GET(self) -> None:
+        if self._stopping.wait(self._portal.latency):
+            self.close_connection = True
+            return
+        self._send(self._portal.answer(self.path, {name.lower(): value for name, value in self.headers.items()}))
+
+    do_HEAD = do_GET
+
+    def _send(self, answer: Answer) -> None:
+        headers = {"Server": "nginx", "Date": formatdate(usegmt=True), **answer.headers}
+        if answer.status != HTTPStatus.NOT_MODIFIED:
+            headers["Content-Length"] = str(len(answer.body))
+        headers["Connection"] = "close" if self.close_connection or answer.cut else "keep-alive"
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.wfile.write(f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n{lines}\r\n".encode("ascii"))
+        if self.command != "HEAD":
+            self._drip(answer.body[: len(answer.body) - answer.cut])
+            self.close_connection = self.close_connection or answer.cut > 0
+
+    def _drip(self, body: bytes) -> None:
+        """Send a body at the portal's rate, which is read anew for each drop."""
+        sent = 0
+        while sent < len(body):
+            rate = self._portal.bytes_per_second
+            if math.isinf(rate):
+                self.wfile.write(body[sent:])
+                return
+            size = max(1, int(rate / _DRIPS_PER_SECOND))
+            self.wfile.write(body[sent : sent + size])
+            sent += size
+            if self._stopping.wait(size / rate):
+                self.close_connection = True
+                return
+
+    def log_message(self, format: str, *args: Any) -> None:
+        _log.debug(format, *args)

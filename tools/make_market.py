@@ -1,0 +1,305 @@
+"""Make a whole market's daily reports, as the portal has them: a month, a year or a decade, dirt included.
+
+The figures are invented, from a seed: the same arguments give the same bytes on one machine. Run it from the root of
+the repository; nothing that it writes is kept there::
+
+    python tools/make_market.py month /tmp/inf_diario_fi_202608.zip   # layout C: 26,000 series, 525,000 rows
+    python tools/make_market.py year /tmp/inf_diario_fi_2015.zip      # layout A: twelve members, 3 million rows
+    python tools/make_market.py decade /tmp/DADOS --series 500        # ten years from 2016, as the portal lays them out
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scraperkit.calendar import business_days
+from scraperkit.models import Month
+from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, Layout, as_csv
+
+FULL_SERIES, YEAR_SERIES, MONTH, YEAR, DECADE = 26_000, 12_100, "2026-08", 2015, 2016
+FILLED = 525_000 / (26_000 * 21)  # share of series and days that have a row
+STARTED_OR_ENDED = 0.02  # share of series that are there for a part of a month only
+SUBCLASSES = 0.031  # share of series
+NEGATIVE_WORTH = 0.00132  # share of series
+SPLIT = 1 / 13_000  # share of series that turn from class rows to subclass rows in a month
+# Shares of rows; each kind occurs once at least.
+DIRT = {
+    "zeros": 2e-4,
+    "blank_quota": 2e-5,
+    "negative_quota": 2e-6,
+    "huge_quota": 1e-6,
+    "identical": 1e-5,
+    "conflicting": 2e-6,
+    "double": 1.4e-5,
+}
+KINDS = {Layout.B: ("FI", "FAPI", 0.99), Layout.C: ("CLASSES - FIF", "FI", 0.98)}
+LETTERS = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
+CENTS = "%s%s;%.2f;%.12f;%.2f;%.2f;%.2f;%d"
+PORTFOLIO, QUOTA, NET_WORTH, INFLOW, OUTFLOW, HOLDERS = range(-6, 0)  # places of the figures in a line's cells
+
+Floats = npt.NDArray[np.float64]
+Cells = list[str]
+
+
+@dataclass
+class Market:
+    """Series that live on from month to month.
+
+    Parameters
+    ----------
+    series : int
+        How many there are.
+    seed : int
+        Another seed gives another market.
+    """
+
+    series: int = FULL_SERIES
+    seed: int = 0
+    dirt: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        draw = self._draw = np.random.default_rng(self.seed)
+        count = self.series
+        in_subclasses = round(count * SUBCLASSES)
+        self._subclasses = ["".join(row) for row in draw.choice(LETTERS, (in_subclasses, 5))]
+        # Two to four subclasses share the CNPJ of their class; the first stands for it before there were any.
+        sizes = draw.integers(2, 5, in_subclasses)
+        self._class_of = np.arange(count)
+        self._class_of[:in_subclasses] = np.repeat(np.cumsum(sizes) - sizes, sizes)[:in_subclasses]
+        self._cnpjs = made_up_cnpjs(draw, count)
+        self._quota = np.exp(draw.normal(1.0, 1.5, count))
+        self._decimals = draw.choice([6, 8, 12], count, p=[0.1, 0.4, 0.5])
+        self._volatility = np.exp(draw.normal(-6.5, 1.0, count))
+        self._net_worth = np.round(np.exp(draw.normal(17.0, 2.0, count)), 2)
+        self._net_worth[draw.random(count) < NEGATIVE_WORTH] *= -1
+        self._holders = np.round(np.exp(draw.exponential(2.5, count)))
+
+    def month(self, month: str, layout: Layout, days: int | None = None, *, dirty: bool = True) -> bytes:
+        """Return the daily report of a month, and go on to the next one; `dirt` counts what is wrong in it.
+
+        Parameters
+        ----------
+        month : str
+            ``YYYY-MM``.
+        layout : Layout
+            The columns; only C knows subclasses.
+        days : int or None
+            How many business days it has; all of them if it is left out.
+        dirty : bool
+            Whether to put dirt in.
+        """
+        parsed = Month.parse_iso(month)
+        dates = [f"{day:%Y-%m-%d}" for day in business_days(parsed.first_day, parsed.last_day)][:days]
+        present = self._present(len(dates))
+        if layout is not Layout.C:
+            present &= (self._class_of == np.arange(self.series))[:, np.newaxis]
+        rows, columns = np.nonzero(present)
+        figures = [values[rows, columns].tolist() for values in self._figures(len(dates))]
+        starts = self._starts(layout)
+        lines = list(
+            map(
+                CENTS.__mod__,
+                zip(
+                    [starts[row] for row in rows.tolist()],
+                    [dates[day] for day in columns.tolist()],
+                    *figures,
+                    strict=True,
+                ),
+            )
+        )
+        if layout is Layout.C:
+            self._split(lines, rows, columns, len(dates) // 2)
+        if dirty:
+            self._soil(lines, layout)
+        return as_csv(layout.value, lines)
+
+    def _present(self, days: int) -> npt.NDArray[np.bool_]:
+        """Return which series has a row on which day."""
+        draw, count = self._draw, self.series
+        present = np.ones((count, days), dtype=bool)
+        partial = np.flatnonzero(draw.random(count) < STARTED_OR_ENDED)
+        turns, starting = draw.integers(0, days, len(partial)), draw.random(len(partial)) < 0.5
+        late = np.arange(days) >= turns[:, np.newaxis]
+        present[partial] = np.where(starting[:, np.newaxis], late, ~late)
+        present &= draw.random((count, days)) < FILLED / (1 - STARTED_OR_ENDED / 2)
+        return present
+
+    def _figures(self, days: int) -> tuple[Floats, ...]:
+        """Return six tables, a row a series and a column a day, in the order of the file; the last day is kept."""
+        draw, shape = self._draw, (self.series, days)
+        moves = 0.0004 + self._volatility[:, np.newaxis] * draw.standard_normal(shape)
+        quota = self._quota[:, np.newaxis] * np.cumprod(1 + moves, axis=1)
+        for decimals in (6, 8):
+            few = self._decimals == decimals
+            quota[few] = np.round(quota[few], decimals)
+        flows = np.abs(self._net_worth)[:, np.newaxis] * 0.002 * draw.exponential(1.0, (2, *shape))
+        inflow, outflow = np.round(np.where(draw.random((2, *shape)) < 0.3, flows, 0.0), 2)
+        grown = self._net_worth[:, np.newaxis] * quota / self._quota[:, np.newaxis]
+        net_worth = np.round(grown + np.cumsum(inflow - outflow, axis=1), 2)
+        portfolio = np.round(net_worth * (1 + 0.004 * draw.random(shape)), 2)
+        holders = np.maximum(1, self._holders[:, np.newaxis] + np.cumsum(draw.integers(-1, 2, shape), axis=1))
+        self._quota, self._net_worth, self._holders = quota[:, -1], net_worth[:, -1], holders[:, -1]
+        return portfolio, quota, net_worth, inflow, outflow, holders
+
+    def _starts(self, layout: Layout) -> list[str]:
+        """Return what each series's lines begin with, up to the day."""
+        cnpjs = [self._cnpjs[number] for number in self._class_of.tolist()]
+        if layout is Layout.A:
+            return [f"{cnpj};" for cnpj in cnpjs]
+        usual, other, share = KINDS[layout]
+        kinds = np.where(np.random.default_rng(self.seed).random(self.series) < share, usual, other).tolist()
+        if layout is Layout.B:
+            return [f"{kind};{cnpj};" for kind, cnpj in zip(kinds, cnpjs, strict=True)]
+        subclasses = [f"{letters}{1_719_837_600 + number}" for number, letters in enumerate(self._subclasses)]
+        named = [*subclasses, *[""] * (self.series - len(subclasses))]
+        return [
+            f"{usual if subclass else kind};{cnpj};{subclass};"
+            for kind, cnpj, subclass in zip(kinds, cnpjs, named, strict=True)
+        ]
+
+    def _split(self, lines: list[str], rows: npt.NDArray[Any], columns: npt.NDArray[Any], turn: int) -> None:
+        """Turn a few series from class rows to subclass rows, from the day `turn` on."""
+        candidates = np.arange(len(self._subclasses), self.series)
+        for chosen in self._draw.choice(candidates, at_least_one(self.series * SPLIT), replace=False):
+            for place in np.flatnonzero((rows == chosen) & (columns >= turn)):
+                cells = lines[place].split(";")
+                cells[0], cells[2] = KINDS[Layout.C][0], f"SPLIT{1_726_012_800 + chosen}"
+                lines[place] = ";".join(cells)
+            self.dirt["split"] += 1
+
+    def _soil(self, lines: list[str], layout: Layout) -> None:
+        """Put dirt into lines, from the last one to the first, so that those that come in move nothing ahead."""
+        counts = {name: at_least_one(share * len(lines)) for name, share in DIRT.items()}
+        if layout is not Layout.C:
+            del counts["double"]
+        own = self._own_lines(lines, layout)
+        places = self._draw.choice(own, sum(counts.values()), replace=False).tolist()
+        names = [name for name, count in counts.items() for _ in range(count)]
+        for place, name in sorted(zip(places, names, strict=True), reverse=True):
+            lines[place : place + 1] = [";".join(cells) for cells in SOILED[name](lines[place].split(";"))]
+        self.dirt.update(counts)
+
+    def _own_lines(self, lines: list[str], layout: Layout) -> list[int]:
+        """Return the places of lines that are no subclass's."""
+        if layout is not Layout.C:
+            return list(range(len(lines)))
+        return [place for place, line in enumerate(lines) if ";;" in line]
+
+
+def with_cells(cells: Cells, **texts: str) -> Cells:
+    """Return a line's cells with some of its figures replaced."""
+    changed = list(cells)
+    for name, text in texts.items():
+        changed[globals()[name.upper()]] = text
+    return changed
+
+
+def doubled(cells: Cells) -> list[Cells]:
+    """Return a line as the fund's and as the class's, with values of their own."""
+    other = with_cells(cells, net_worth=f"{float(cells[NET_WORTH]) + 1:.2f}")
+    return [["FI", *other[1:]], ["CLASSES - FIF", *cells[1:]]]
+
+
+SOILED: dict[str, Callable[[Cells], list[Cells]]] = {
+    "zeros": lambda cells: [with_cells(cells, quota="0.000000000000", net_worth="0.00", holders="0")],
+    "blank_quota": lambda cells: [with_cells(cells, quota="")],
+    "negative_quota": lambda cells: [with_cells(cells, quota="-569.900000000000", net_worth="-16500000.00")],
+    "huge_quota": lambda cells: [with_cells(cells, quota="1250000000.123456789012")],
+    "identical": lambda cells: [cells, cells],
+    "conflicting": lambda cells: [cells, with_cells(cells, quota=f"{float(cells[QUOTA]) * 1.01:.12f}")],
+    "double": doubled,
+}
+
+
+def at_least_one(count: float) -> int:
+    """Return a count as a whole number, 1 or more."""
+    return max(1, round(count))
+
+
+def made_up_cnpjs(draw: np.random.Generator, count: int) -> list[str]:
+    """Return CNPJs with valid check digits and punctuation, sorted; their roots start with 99."""
+    roots = np.sort(draw.choice(1_000_000, count, replace=False)) + 99_000_000
+    digits = (roots[:, np.newaxis] // 10 ** np.arange(7, -1, -1)) % 10
+    digits = np.hstack([digits, np.tile([0, 0, 0, 1], (count, 1))])
+    for _ in range(2):
+        weights = np.resize(np.arange(2, 10), digits.shape[1])[::-1]
+        rest = digits @ weights % 11
+        digits = np.column_stack([digits, np.where(rest < 2, 0, 11 - rest)])
+    ends = (digits[:, 12] * 10 + digits[:, 13]).tolist()
+    texts = map(str, roots.tolist())
+    return [f"{text[:2]}.{text[2:5]}.{text[5:]}/0001-{end:02d}" for text, end in zip(texts, ends, strict=True)]
+
+
+def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
+    """Write a zip of members that are made one after the other."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members:
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content, compresslevel=1)
+
+
+def write_month(path: Path, month: str = MONTH, days: int | None = None, *, market: Market, layout: Layout) -> None:
+    """Write a month's zip."""
+    write_zip(path, [(f"inf_diario_fi_{month.replace('-', '')}.csv", market.month(month, layout, days))])
+
+
+def write_year(path: Path, year: int = YEAR, days: int | None = None, *, market: Market, layout: Layout) -> None:
+    """Write a year's zip, of twelve members of so many days each."""
+    write_zip(
+        path,
+        (
+            (f"inf_diario_fi_{year}{month:02d}.csv", market.month(f"{year}-{month:02d}", layout, days))
+            for month in range(1, 13)
+        ),
+    )
+
+
+def write_decade(folder: Path, market: Market, first: int = DECADE, years: int = 10) -> Iterator[Path]:
+    """Write ten years, the early ones below ``HIST``; yield each path when it is there."""
+    (folder / "HIST").mkdir(parents=True, exist_ok=True)
+    for year in range(first, first + years):
+        if year < FIRST_MONTHLY_YEAR:
+            path = folder / "HIST" / f"inf_diario_fi_{year}.zip"
+            write_year(path, year, market=market, layout=Layout.A)
+            yield path
+            continue
+        layout = Layout.B if year < 2024 else Layout.C
+        for month in range(1, 13):
+            path = folder / f"inf_diario_fi_{year}{month:02d}.zip"
+            write_month(path, f"{year}-{month:02d}", market=market, layout=layout)
+            yield path
+
+
+def main() -> int:
+    """Write what the command says."""
+    parser = argparse.ArgumentParser(description="Make a market's daily reports.")
+    parser.add_argument("what", choices=["month", "year", "decade"])
+    parser.add_argument("path", type=Path, help="the zip, or the folder of a decade")
+    parser.add_argument("--series", type=int, help=f"{FULL_SERIES:,} for a month, else {YEAR_SERIES:,}")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    market = Market(options.series or (FULL_SERIES if options.what == "month" else YEAR_SERIES), options.seed)
+    if options.what == "month":
+        write_month(options.path, market=market, layout=Layout.C)
+    elif options.what == "year":
+        write_year(options.path, market=market, layout=Layout.A)
+    else:
+        for path in write_decade(options.path, market):
+            print(path)
+    print(", ".join(f"{name} {count}" for name, count in sorted(market.dirt.items())))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
