@@ -36,7 +36,7 @@ REJECTED = pa.schema(
     ]
 )
 _GENERATION = b"scraperkit.generation"
-_ROWS_PER_GROUP = 1 << 17
+_ROWS_PER_GROUP = 1 << 16
 _MONTH_FILE = re.compile(r"([0-9]{4})-([0-9]{2})\.parquet")
 
 

@@ -130,6 +130,15 @@ def figures(table: pa.Table, metric: str) -> Figures:
     return values
 
 
+def coded_texts(table: pa.Table) -> pa.Table:
+    """Return a table with its texts coded, as the archive's files are read."""
+    columns = {
+        field.name: table[field.name].dictionary_encode() if pa.types.is_string(field.type) else table[field.name]
+        for field in table.schema
+    }
+    return pa.table(columns)
+
+
 def _words(table: pa.Table) -> pa.Table:
     names = ("cnpj", "subclass", "date", "kind", "seen_at")
     return pa.table({name: _plain(table[name]) for name in names})
