@@ -9,7 +9,7 @@ from typing import Annotated
 import redis as redis_py
 import typer
 
-from scraperkit.cli import batches, dead_letters, embedded_redis, service, work
+from scraperkit.cli import batches, dead_letters, embedded_redis, market, service, work
 from scraperkit.cli.options import Cnpjs, Namespace, Url
 from scraperkit.errors import ConfigError, ScraperKitError
 from scraperkit.keys import DeliveryName
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(embedded_redis.app, name="redis")
 app.add_typer(batches.app, name="batch")
 app.add_typer(dead_letters.app, name="dead")
+app.add_typer(market.app, name="market")
 app.command()(service.api)
 app.add_typer(work.app)
 

@@ -31,7 +31,7 @@ PARSED = pa.schema([*_TYPES.items(), ("line", pa.int64())])
 _PARSE = csv.ParseOptions(delimiter=";", quote_char=False, double_quote=False, newlines_in_values=False)
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _BLANKS = " \t"
-_LF, _CR, _NUL, _SEMICOLON = b"\n"[0], b"\r"[0], 0, b";"[0]
+_LF, _CR, _SEMICOLON = b"\n"[0], b"\r"[0], b";"[0]
 _MOST_HOLDERS = 2**53
 _BYTES_A_THREAD = 1 << 22
 
@@ -154,14 +154,14 @@ def _well_formed(block: bytes, fields: int, first_line: int) -> tuple[bytes, npt
     starts = np.concatenate([[0], ends[:-1] + 1])
     found = _counts(text == _SEMICOLON, starts) + 1
     # A carriage return before the line feed ends the line with it; any other would split it.
-    stray = (text == _CR) | (text == _NUL)
-    stray[ends[ends > 0] - 1] &= text[ends[ends > 0] - 1] == _NUL
+    stray = text == _CR
+    stray[ends[ends > 0] - 1] = False
     broken = _counts(stray, starts) > 0
     bad = (found != fields) | broken
     rejected = [
         Rejection(
             first_line + row,
-            "line: it holds control characters" if broken[row] else f"line: {found[row]} fields instead of {fields}",
+            "line: it holds a carriage return" if broken[row] else f"line: {found[row]} fields instead of {fields}",
         )
         for row in np.flatnonzero(bad).tolist()
     ]
