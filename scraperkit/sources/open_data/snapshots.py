@@ -60,13 +60,12 @@ class Snapshots:
             if not self.days("registry"):
                 raise
             outcomes = []
-        for outcome in outcomes:
-            if outcome.outcome in ("refused", "missing"):
-                newest = self.days(Path(outcome.file).stem if outcome.file == "cad_fi.csv" else "registry")
-                if not newest and outcome.file != "cad_fi.csv":
-                    raise FileRefused(f"there is no registry to search: {outcome.reason}")
-                text = f"{outcome.file}: {outcome.reason}; the newest there is, is of {newest[-1:] or 'no day'}"
-                warnings.warn(text, ScraperKitWarning, stacklevel=4)
+        reasons = [f"{each.file}: {each.reason}" for each in outcomes if each.outcome in ("refused", "missing")]
+        if reasons and not self.days("registry"):
+            raise FileRefused(f"there is no registry to search: {'; '.join(reasons)}")
+        if reasons:
+            text = f"searching the registry of {self.days('registry')[-1]}: {'; '.join(reasons)}"
+            warnings.warn(text, ScraperKitWarning, stacklevel=3)
         paths = tuple(path for kind in _PATHS for path in self._paths(kind)[-1:])
         if self._loaded is None or self._loaded[0] != paths:
             self._loaded = (paths, self._load(paths))

@@ -73,9 +73,10 @@ class OpenData(NotebookRepr):
       seconds between requests, and gets them.
 
     Where a method takes them, `funds` is one series or :class:`~scraperkit.Fund`, or several; ``None`` is all. A series
-    is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series; where only its subclasses have rows, it
-    stands for all of them, with a warning. `start` and `end` are both included: ``"2022-01-31"``, a date, or
-    ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what the archive held then.
+    is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series; where only its subclasses have rows on
+    the days asked for, it stands for all of them, with a warning. `start` and `end` are both included:
+    ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what the archive held
+    then.
 
     Examples
     --------

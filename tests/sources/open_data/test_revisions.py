@@ -7,7 +7,7 @@ import math
 
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.daily_files import CNPJ, OTHER, bring_in, line, month_zip
 
@@ -36,6 +36,7 @@ def content_of(state: dict[tuple[str, str, int], tuple[str, str, str]]) -> bytes
 
 
 class TestStates:
+    @settings(max_examples=30)
     @given(st.lists(STATE, min_size=1, max_size=5))
     def test_each_can_be_had_again(self, tmp_path_factory, states):
         archive = tmp_path_factory.mktemp("archive")
@@ -50,6 +51,7 @@ class TestStates:
                     pd.testing.assert_frame_equal(market.quotes(as_of=as_of), frame)
             assert market.quotes(as_of=moment(-1)).empty
 
+    @settings(max_examples=30)
     @given(st.lists(STATE, min_size=2, max_size=4))
     def test_the_log_is_what_differs(self, tmp_path_factory, states):
         archive = tmp_path_factory.mktemp("archive")
