@@ -26,7 +26,7 @@ from scraperkit.calendar import business_days
 from scraperkit.models import Month
 from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, Layout, as_csv
 
-FULL_SERIES, YEAR_SERIES, MONTH, YEAR, DECADE = 26_000, 12_100, "2026-08", 2015, 2016
+FULL_SERIES, YEAR_SERIES, MONTH, YEAR, DECADE = 26_000, 12_730, "2026-08", 2015, 2016
 FILLED = 525_000 / (26_000 * 21)  # share of series and days that have a row
 STARTED_OR_ENDED = 0.02  # share of series that are there for a part of a month only
 SUBCLASSES = 0.031  # share of series
@@ -40,12 +40,13 @@ DIRT = {
     "huge_quota": 1e-6,
     "identical": 1e-5,
     "conflicting": 2e-6,
-    "double": 1.4e-5,
+    "double": 1e-5,
+    "double_conflicting": 4e-6,
 }
 KINDS = {Layout.B: ("FI", "FAPI", 0.99), Layout.C: ("CLASSES - FIF", "FI", 0.98)}
 LETTERS = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
-CENTS = "%s%s;%.2f;%.12f;%.2f;%.2f;%.2f;%d"
-PORTFOLIO, QUOTA, NET_WORTH, INFLOW, OUTFLOW, HOLDERS = range(-6, 0)  # places of the figures in a line's cells
+LINE = "%s%s;%.2f;%.12f;%.2f;%.2f;%.2f;%d"
+PLACES = {"quota": -5, "net_worth": -4, "holders": -1}  # in a line's cells, whatever its layout
 
 Floats = npt.NDArray[np.float64]
 Cells = list[str]
@@ -71,7 +72,9 @@ class Market:
         draw = self._draw = np.random.default_rng(self.seed)
         count = self.series
         in_subclasses = round(count * SUBCLASSES)
-        self._subclasses = ["".join(row) for row in draw.choice(LETTERS, (in_subclasses, 5))]
+        letters = draw.choice(LETTERS, (in_subclasses, 5)).tolist()
+        ids = [f"{''.join(row)}{1_719_837_600 + number}" for number, row in enumerate(letters)]
+        self._subclasses = [*ids, *[""] * (count - in_subclasses)]
         # Two to four subclasses share the CNPJ of their class; the first stands for it before there were any.
         sizes = draw.integers(2, 5, in_subclasses)
         self._class_of = np.arange(count)
@@ -82,7 +85,7 @@ class Market:
         self._volatility = np.exp(draw.normal(-6.5, 1.0, count))
         self._net_worth = np.round(np.exp(draw.normal(17.0, 2.0, count)), 2)
         self._net_worth[draw.random(count) < NEGATIVE_WORTH] *= -1
-        self._holders = np.round(np.exp(draw.exponential(2.5, count)))
+        self._holders = np.round(np.exp(draw.normal(3.5, 2.5, count).clip(0, 14)))
 
     def month(self, month: str, layout: Layout, days: int | None = None, *, dirty: bool = True) -> bytes:
         """Return the daily report of a month, and go on to the next one; `dirt` counts what is wrong in it.
@@ -106,21 +109,12 @@ class Market:
         rows, columns = np.nonzero(present)
         figures = [values[rows, columns].tolist() for values in self._figures(len(dates))]
         starts = self._starts(layout)
-        lines = list(
-            map(
-                CENTS.__mod__,
-                zip(
-                    [starts[row] for row in rows.tolist()],
-                    [dates[day] for day in columns.tolist()],
-                    *figures,
-                    strict=True,
-                ),
-            )
-        )
+        firsts, days_of_rows = [starts[row] for row in rows.tolist()], [dates[column] for column in columns.tolist()]
+        lines = [LINE % cells for cells in zip(firsts, days_of_rows, *figures, strict=True)]
         if layout is Layout.C:
             self._split(lines, rows, columns, len(dates) // 2)
         if dirty:
-            self._soil(lines, layout)
+            self._add_dirt(lines, layout)
         return as_csv(layout.value, lines)
 
     def _present(self, days: int) -> npt.NDArray[np.bool_]:
@@ -160,33 +154,32 @@ class Market:
         kinds = np.where(np.random.default_rng(self.seed).random(self.series) < share, usual, other).tolist()
         if layout is Layout.B:
             return [f"{kind};{cnpj};" for kind, cnpj in zip(kinds, cnpjs, strict=True)]
-        subclasses = [f"{letters}{1_719_837_600 + number}" for number, letters in enumerate(self._subclasses)]
-        named = [*subclasses, *[""] * (self.series - len(subclasses))]
         return [
             f"{usual if subclass else kind};{cnpj};{subclass};"
-            for kind, cnpj, subclass in zip(kinds, cnpjs, named, strict=True)
+            for kind, cnpj, subclass in zip(kinds, cnpjs, self._subclasses, strict=True)
         ]
 
     def _split(self, lines: list[str], rows: npt.NDArray[Any], columns: npt.NDArray[Any], turn: int) -> None:
-        """Turn a few series from class rows to subclass rows, from the day `turn` on."""
-        candidates = np.arange(len(self._subclasses), self.series)
-        for chosen in self._draw.choice(candidates, at_least_one(self.series * SPLIT), replace=False):
+        """Turn a few series from class rows to subclass rows, from the day `turn` on and in all months to come."""
+        classes = [number for number, subclass in enumerate(self._subclasses) if not subclass]
+        for chosen in self._draw.choice(classes, at_least_one(self.series * SPLIT), replace=False).tolist():
+            self._subclasses[chosen] = f"SPLIT{1_726_012_800 + chosen}"
             for place in np.flatnonzero((rows == chosen) & (columns >= turn)):
                 cells = lines[place].split(";")
-                cells[0], cells[2] = KINDS[Layout.C][0], f"SPLIT{1_726_012_800 + chosen}"
+                cells[0], cells[2] = KINDS[Layout.C][0], self._subclasses[chosen]
                 lines[place] = ";".join(cells)
             self.dirt["split"] += 1
 
-    def _soil(self, lines: list[str], layout: Layout) -> None:
+    def _add_dirt(self, lines: list[str], layout: Layout) -> None:
         """Put dirt into lines, from the last one to the first, so that those that come in move nothing ahead."""
         counts = {name: at_least_one(share * len(lines)) for name, share in DIRT.items()}
         if layout is not Layout.C:
-            del counts["double"]
+            counts = {name: count for name, count in counts.items() if not name.startswith("double")}
         own = self._own_lines(lines, layout)
         places = self._draw.choice(own, sum(counts.values()), replace=False).tolist()
         names = [name for name, count in counts.items() for _ in range(count)]
         for place, name in sorted(zip(places, names, strict=True), reverse=True):
-            lines[place : place + 1] = [";".join(cells) for cells in SOILED[name](lines[place].split(";"))]
+            lines[place : place + 1] = [";".join(cells) for cells in DIRTIED[name](lines[place].split(";"))]
         self.dirt.update(counts)
 
     def _own_lines(self, lines: list[str], layout: Layout) -> list[int]:
@@ -200,24 +193,28 @@ def with_cells(cells: Cells, **texts: str) -> Cells:
     """Return a line's cells with some of its figures replaced."""
     changed = list(cells)
     for name, text in texts.items():
-        changed[globals()[name.upper()]] = text
+        changed[PLACES[name]] = text
     return changed
 
 
-def doubled(cells: Cells) -> list[Cells]:
-    """Return a line as the fund's and as the class's, with values of their own."""
-    other = with_cells(cells, net_worth=f"{float(cells[NET_WORTH]) + 1:.2f}")
-    return [["FI", *other[1:]], ["CLASSES - FIF", *cells[1:]]]
+def changed_by(cells: Cells, name: str, factor: float) -> Cells:
+    """Return a line's cells with one figure multiplied."""
+    text = cells[PLACES[name]]
+    return with_cells(cells, **{name: f"{float(text) * factor:.{len(text.partition('.')[2])}f}"})
 
 
-SOILED: dict[str, Callable[[Cells], list[Cells]]] = {
+DIRTIED: dict[str, Callable[[Cells], list[Cells]]] = {
     "zeros": lambda cells: [with_cells(cells, quota="0.000000000000", net_worth="0.00", holders="0")],
     "blank_quota": lambda cells: [with_cells(cells, quota="")],
     "negative_quota": lambda cells: [with_cells(cells, quota="-569.900000000000", net_worth="-16500000.00")],
     "huge_quota": lambda cells: [with_cells(cells, quota="1250000000.123456789012")],
     "identical": lambda cells: [cells, cells],
-    "conflicting": lambda cells: [cells, with_cells(cells, quota=f"{float(cells[QUOTA]) * 1.01:.12f}")],
-    "double": doubled,
+    "conflicting": lambda cells: [cells, changed_by(cells, "quota", 1.01)],
+    "double": lambda cells: [["FI", *cells[1:]], ["CLASSES - FIF", *cells[1:]]],
+    "double_conflicting": lambda cells: [
+        ["FI", *changed_by(cells, "net_worth", 1.01)[1:]],
+        ["CLASSES - FIF", *cells[1:]],
+    ],
 }
 
 

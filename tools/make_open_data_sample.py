@@ -73,6 +73,7 @@ class Entry:
     ended_on: str = ""
     classification: str = "Multimercado"
     fund: str = ""  # the base of the fund's CNPJ, where it differs from the class's
+    fund_name: str = ""  # the fund's name, likewise
 
 
 LONG, SHARES, SHARES_OF, SIBLINGS, SPLIT = (f"9910103{number}0001" for number in (1, 2, 3, 4, 5))
@@ -101,6 +102,7 @@ HEIRS = (
 )
 
 CANCELLED = make_sample.CANCELLED
+TWO_NAME = "Fundo Exemplo Tucumã FIF"
 ENTRIES = (
     Entry(LONG, "Fundo Exemplo Pau-Brasil Renda Fixa FI", "runs through all layouts, from 2000 to 2024",
           administrator="serra", started_on=FIRST, adapted_on="2024-10-01", classification="Renda Fixa"),
@@ -121,9 +123,9 @@ ENTRIES = (
     Entry(NEW, "Fundo Exemplo Caviúna Macro FIF", "goes on from the CNPJ that ended on 2024-05-14",
           started_on="2024-05-15", adapted_on="2024-05-15"),
     Entry(TWO_A, "Classe A Exemplo Tucumã Renda Fixa FIF", "one of two classes of a fund",
-          started_on="2024-08-01", adapted_on="2024-08-01", classification="Renda Fixa", fund=TWO),
+          started_on="2024-08-01", adapted_on="2024-08-01", classification="Renda Fixa", fund=TWO, fund_name=TWO_NAME),
     Entry(TWO_B, "Classe B Exemplo Tucumã Ações FIF", "one of two classes of a fund",
-          started_on="2024-08-01", adapted_on="2024-08-01", classification="Ações", fund=TWO),
+          started_on="2024-08-01", adapted_on="2024-08-01", classification="Ações", fund=TWO, fund_name=TWO_NAME),
 )  # fmt: skip
 
 SUBCLASSES = (
@@ -220,17 +222,25 @@ def entries() -> Iterator[Entry]:
     yield from ENTRIES
 
 
-def registry_row(number: int, entry: Entry) -> dict[str, str]:
-    """Return one line of the registry; ids are given to what became a class only."""
+def registry_rows() -> Iterator[dict[str, str]]:
+    """Yield every line of the registry; ids are given to what became a class only."""
+    every = list(entries())
+    funds = sorted({entry.fund or entry.base for entry in every if entry.adapted_on})
+    for number, entry in enumerate(every):
+        ids = (27_001 + funds.index(entry.fund or entry.base), 1_001 + number) if entry.adapted_on else ("", "")
+        yield registry_row(entry, *map(str, ids))
+
+
+def registry_row(entry: Entry, fund_id: str, class_id: str) -> dict[str, str]:
+    """Return one line of the registry."""
     base, administrator = ADMINISTRATORS[entry.administrator]
     managers = [(with_check_digits(MANAGERS[name][0]), MANAGERS[name][1]) for name in entry.managers]
-    fund = entry.fund or entry.base
-    ids = sorted({other.fund or other.base for other in entries() if other.adapted_on})
     return {
         "cnpj": with_check_digits(entry.base),
-        "fund_cnpj": with_check_digits(fund),
-        "fund_id": str(27_001 + ids.index(fund)) if entry.adapted_on else "",
-        "class_id": str(1_001 + number) if entry.adapted_on else "",
+        "fund_cnpj": with_check_digits(entry.fund or entry.base),
+        "fund_id": fund_id,
+        "class_id": class_id,
+        "fund_name": entry.fund_name or entry.name,
         "kind": entry.kind,
         "name": entry.name,
         "status": entry.status,
@@ -250,14 +260,13 @@ def render() -> dict[str, bytes]:
     """Return the content of each file, by name."""
     moves = market()
     rows = [row for line in lines(moves) for row in daily(line, moves)]
-    registry = [registry_row(number, entry) for number, entry in enumerate(entries())]
     subclasses = [
         {"cnpj": with_check_digits(base), "subclass": subclass, "name": name, "started_on": started_on}
         for base, subclass, name, started_on in SUBCLASSES
     ]
     return {
         "daily.csv": as_csv(sorted(rows, key=lambda row: (row["cnpj"], row["subclass"], row["date"]))),
-        "registry.csv": as_csv(sorted(registry, key=lambda row: row["cnpj"])),
+        "registry.csv": as_csv(sorted(registry_rows(), key=lambda row: row["cnpj"])),
         "subclasses.csv": as_csv(sorted(subclasses, key=lambda row: row["subclass"])),
     }
 

@@ -103,13 +103,15 @@ def replica(
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
     error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers that fail.")] = 0.0,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")] = "127.0.0.1",
+    open_data_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the portal; 0 picks a free one.")] = 0,
 ) -> None:
-    """Serve the offline replica of the regulator's site until Ctrl-C, by default on this machine only."""
+    """Serve the offline replica of the regulator's site and portal until Ctrl-C, by default on this machine only."""
     from scraperkit.replica import Replica
 
-    site = Replica.start(port, latency=latency, error_rate=error_rate, host=host)
+    site = Replica.start(port, latency=latency, error_rate=error_rate, host=host, open_data_port=open_data_port)
     typer.echo(f"READY {site.url}")
     typer.echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
+    typer.echo(f"the portal: export SCRAPERKIT_OPEN_DATA_URL={site.open_data_url}", err=True)
     site.serve_forever()
 
 

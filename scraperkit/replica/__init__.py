@@ -1,4 +1,4 @@
-"""An offline stand-in for the regulator's site, with its sample; imported by the front door, lessons and cli."""
+"""Offline stand-ins for the regulator's site and portal; imported by the front door, lessons and cli."""
 
 from __future__ import annotations
 

@@ -19,7 +19,8 @@ def render_listing(path: str, files: Iterable[tuple[str, dt.datetime, int]]) -> 
     path : str
         The folder, as it was asked for.
     files : iterable of tuple of str, datetime.datetime and int
-        Name below the folder, time of writing and size of every file in it, at any depth.
+        Name below the folder, time of writing and size of every file in it, at any depth; the sizes of those deeper
+        down are not shown.
     """
     folders: dict[str, dt.datetime] = {}
     lines = []

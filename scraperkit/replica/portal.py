@@ -12,10 +12,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from email.utils import format_datetime
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError
+from scraperkit.replica.dirt import Dirt, with_dirt
 from scraperkit.replica.listing import render_listing
 from scraperkit.replica.open_data import DailyRow, OpenDataSample
 from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, Layout, daily_members, zipped
@@ -26,6 +27,8 @@ DAILY, REGISTRY, OLD_REGISTRY = "DOC/INF_DIARIO/DADOS/", "CAD/DADOS/registro_fun
 _NIGHTLY = dt.timedelta(hours=3, minutes=52)
 _LONGEST_DELAY = 86_400.0
 _HTML = b"<html><head><title>Portal Dados Abertos CVM</title></head><body>Em manuten&ccedil;&atilde;o</body></html>"
+_NUMBER = re.compile(r"[0-9]+\.[0-9]+")
+_DECIMALS = {"quota": 12, "net_worth": 2}
 _TYPES = {".zip": "application/zip", ".csv": "text/csv"}
 
 
@@ -74,6 +77,7 @@ class Portal:
         self._sample = sample
         self._lock = threading.RLock()
         self._months = dict(sample.months)
+        self._registry = sample.registry
         self._written = {path: _first_written(path) for path in _paths(sample.months)}
         self._bodies: dict[str, bytes] = {}
         self._foreign: dict[str, bytes] = {}
@@ -101,29 +105,38 @@ class Portal:
         if path == "/robots.txt":
             rules = f"User-agent: *\nCrawl-Delay: {self.crawl_delay:g}\nDisallow: /api/\n"
             return "robots", Answer(200, {"Content-Type": "text/plain"}, rules.encode())
-        name = path.removeprefix(BASE_PATH) if path.startswith(BASE_PATH) else None
         with self._lock:
-            if name is not None and name in self._written:
-                return self._file(name, headers)
-            below = [other for other in self._written if name is not None and other.startswith(name)]
-            if below and (not name or name.endswith("/")):
-                page = render_listing(path, ((other[len(name or "") :], *self._facts(other)) for other in below))
-                return "listing", Answer(200, {"Content-Type": "text/html"}, page)
+            if path.startswith(BASE_PATH):
+                return self._below_base(path, path.removeprefix(BASE_PATH), headers)
         return "missing", _error(self.missing_status)
 
+    def _below_base(self, path: str, name: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
+        if name in self._written:
+            return self._file(name, headers)
+        folder = name if name.endswith("/") or not name else f"{name}/"
+        below = [other for other in self._written if other.startswith(folder)]
+        if not below:
+            return "missing", _error(self.missing_status)
+        if folder != name:
+            return "listing", _error(301, {"Location": f"{quote(path)}/"})
+        # Only the files right in the folder are shown with their sizes, for which they have to be made.
+        names = {other: other.removeprefix(folder) for other in below}
+        files = (
+            (short, self._written[long], 0 if "/" in short else len(self._body(long))) for long, short in names.items()
+        )
+        page = render_listing(path, files)
+        return "listing", Answer(200, {"Content-Type": "text/html"}, page)
+
     def _file(self, name: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
-        written, size = self._facts(name)
+        written, body = self._written[name], self._body(name)
         own = {
             "Last-Modified": format_datetime(written, usegmt=True),
-            "ETag": f'"{int(written.timestamp()):x}-{size:x}"',
+            "ETag": f'"{int(written.timestamp()):x}-{len(body):x}"',
         }
         if _is_unchanged(headers, own):
             return "not_modified", Answer(304, own)
-        own["Content-Type"] = _TYPES[name[-4:]]
-        return "file", Answer(200, own, self._body(name), self._cut.get(name, 0))
-
-    def _facts(self, name: str) -> tuple[dt.datetime, int]:
-        return self._written[name], len(self._body(name))
+        own["Content-Type"] = _TYPES.get(name[-4:], "application/octet-stream")
+        return "file", Answer(200, own, body, self._cut.get(name, 0))
 
     def _body(self, name: str) -> bytes:
         if name in self._foreign:
@@ -135,9 +148,9 @@ class Portal:
     def _render(self, name: str) -> bytes:
         written = self._written[name]
         if name == OLD_REGISTRY:
-            return old_registry(self._sample)
+            return old_registry(self._registry, self._sample.months)
         if name == REGISTRY:
-            return zipped(registry_members(self._sample), written)
+            return zipped(registry_members(self._registry, self._sample.subclasses, self._sample.months), written)
         months = {month: self._months[month] for month in _months_in(name) if month in self._months}
         return zipped(daily_members(name.rpartition("/")[2], months, Layout.written_on(written.date())), written)
 
@@ -160,13 +173,7 @@ class Portal:
         ConfigError
             If there is no such file.
         """
-        name = {"registry": REGISTRY, "cad_fi": OLD_REGISTRY}.get(what, what)
-        if re.fullmatch("[0-9]{4}-[0-9]{2}", what):
-            year = what[:4]
-            name = f"inf_diario_fi_{what.replace('-', '')}.zip"
-            name = DAILY + (name if int(year) >= FIRST_MONTHLY_YEAR else f"HIST/inf_diario_fi_{year}.zip")
-        elif re.fullmatch("[0-9]{4}", what):
-            name = f"{DAILY}HIST/inf_diario_fi_{what}.zip"
+        name = _name(what)
         if name not in self._written:
             raise ConfigError(f"file: {what[:80]!r} is not on the portal; write a month as '2024-03', or 'registry'")
         return name
@@ -215,7 +222,7 @@ class Portal:
             self.rewrite(month)
 
     def restate(self, month: str, share: float = 0.01, *, seed: int = 0) -> list[Change]:
-        """Change the quota of a share of a month's rows, of one row at least, and write the file again.
+        """Change quota or net worth in a share of a month's rows, in one at least, and write the file again.
 
         Returns
         -------
@@ -231,14 +238,14 @@ class Portal:
         draw = random.Random(f"{seed} {month}")
         with self._lock:
             rows = list(self.rows(month))
-            quoted = [number for number, row in enumerate(rows) if row.quota]
-            chosen = sorted(draw.sample(quoted, min(len(quoted), max(1, round(share * len(rows))))))
+            sound = [place for place, row in enumerate(rows) if _can_be_restated(row)]
             changes = []
-            for number in chosen:
-                row = rows[number]
-                new = f"{float(row.quota) * (1 + draw.choice((-1, 1)) * draw.uniform(0.0001, 0.01)):.12f}"
-                rows[number] = row._replace(quota=new)
-                changes.append(Change(normalize_cnpj(row.cnpj), row.subclass, row.date, "quota", row.quota, new))
+            for place in sorted(draw.sample(sound, min(len(sound), max(1, round(share * len(rows)))))):
+                row, metric = rows[place], draw.choice(list(_DECIMALS))
+                old: str = getattr(row, metric)
+                new = f"{float(old) * (1 + draw.choice((-1, 1)) * draw.uniform(0.0001, 0.01)):.{_DECIMALS[metric]}f}"
+                rows[place] = row._replace(**{metric: new})
+                changes.append(Change(re.sub("[./-]", "", row.cnpj), row.subclass, row.date, metric, old, new))
             self.publish(month, rows)
         return changes
 
@@ -268,11 +275,32 @@ class Portal:
             self.publish(date[:7], (row for row in rows if row[1:4] != key))
         return found[0]
 
-    def put(self, what: str, content: bytes) -> None:
-        """Write a file with any bytes, as they may come from a portal in trouble; :meth:`rewrite` mends it."""
+    def add_dirt(self) -> list[Dirt]:
+        """Put dirt into some months of 2024 and into the registry, and write these files again.
+
+        The registry then has an exact duplicate of a class, and two classes of one CNPJ.
+
+        Returns
+        -------
+        list of Dirt
+            What is wrong in the months.
+        """
         with self._lock:
+            months, dirt = with_dirt(self._months)
+            for month, rows in months.items():
+                self.publish(month, rows)
+            (one, other), registry = [row for row in self._registry if row["class_id"]][:2], self._registry
+            twin = {**other, "class_id": f"9{other['class_id']}", "name": f"{other['name']} II"}
+            self._registry = (*registry, one, twin)
+            self.rewrite("registry")
+        return dirt
+
+    def put(self, what: str, content: bytes) -> None:
+        """Write a file, also one that was not there, with any bytes; :meth:`rewrite` mends one of the sample's."""
+        with self._lock:
+            self._written.setdefault(_name(what), max(self._written.values()))
             self.rewrite(what)
-            self._foreign[self.path(what)] = content
+            self._foreign[_name(what)] = content
 
     def truncate(self, what: str, keep: float = 0.5) -> None:
         """Write a file of which only a share is there: whole for HTTP, broken as a zip; :meth:`rewrite` mends it."""
@@ -335,18 +363,26 @@ class Portal:
         self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
 
 
+def _name(what: str) -> str:
+    """Return the path that a month, a year or a word stands for; a path stands for itself."""
+    if re.fullmatch("[0-9]{4}(-[0-9]{2})?", what):
+        year, digits = what[:4], what.replace("-", "")
+        return DAILY + (f"inf_diario_fi_{digits}.zip" if int(year) >= FIRST_MONTHLY_YEAR else _yearly(year))
+    return {"registry": REGISTRY, "cad_fi": OLD_REGISTRY}.get(what, what)
+
+
+def _yearly(year: str) -> str:
+    return f"HIST/inf_diario_fi_{year}.zip"
+
+
 def _paths(months: Iterable[str]) -> list[str]:
     """Return the path of every file, sorted as a listing is."""
     years = sorted({month[:4] for month in months if int(month[:4]) < FIRST_MONTHLY_YEAR})
     return [
         OLD_REGISTRY,
         REGISTRY,
-        *(f"{DAILY}HIST/inf_diario_fi_{year}.zip" for year in years),
-        *(
-            f"{DAILY}inf_diario_fi_{month.replace('-', '')}.zip"
-            for month in sorted(months)
-            if int(month[:4]) >= FIRST_MONTHLY_YEAR
-        ),
+        *map(_name, years),
+        *(_name(month) for month in sorted(months) if int(month[:4]) >= FIRST_MONTHLY_YEAR),
     ]
 
 
@@ -376,6 +412,12 @@ def _night(day: dt.date) -> dt.datetime:
     return dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC) + _NIGHTLY
 
 
+def _can_be_restated(row: DailyRow) -> bool:
+    """Return whether quota and net worth are numbers large enough for a small change to be seen."""
+    figures = [getattr(row, metric) for metric in _DECIMALS]
+    return all(map(_NUMBER.fullmatch, figures)) and float(row.quota) > 0 and float(row.net_worth) > 100
+
+
 def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:
     """Return what nginx concludes: ETags first; a date only counts if it is exactly that of the file."""
     if "if-none-match" in headers:
@@ -385,7 +427,12 @@ def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:
 
 
 def _error(status: int, headers: Mapping[str, str] | None = None) -> Answer:
-    titles = {403: "403 Forbidden", 404: "404 Not Found", 503: "503 Service Temporarily Unavailable"}
+    titles = {
+        301: "301 Moved Permanently",
+        403: "403 Forbidden",
+        404: "404 Not Found",
+        503: "503 Service Temporarily Unavailable",
+    }
     title = titles.get(status, str(status))
     page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr>"
     page += "<center>nginx</center>\r\n</body>\r\n</html>\r\n"

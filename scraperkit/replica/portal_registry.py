@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
-from scraperkit.cnpj import format_cnpj
-from scraperkit.replica.open_data import OpenDataSample
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.replica.open_data import DailyRow
 from scraperkit.replica.portal_files import as_csv
 
 FUND_HEADER = (
@@ -39,64 +39,72 @@ _STATUS = {
     "LIQUIDAÇÃO": "Em Liquidação",
 }
 _NORMAL = _STATUS["EM FUNCIONAMENTO NORMAL"]
-_Row = Mapping[str, str]
+Row = Mapping[str, str]
+Months = Mapping[str, tuple[DailyRow, ...]]
+Worth = Mapping[str, tuple[str, str]]
 
 
-def registry_members(sample: OpenDataSample) -> dict[str, bytes]:
+def registry_members(registry: Sequence[Row], subclasses: Sequence[Row], months: Months) -> dict[str, bytes]:
     """Return the three members of ``registro_fundo_classe.zip``: CNPJs as bare characters, a fund's row a manager.
 
     Only what became a class is in there. A class's ``Data_Inicio`` is the day on which it did; the fund's
     ``Data_Constituicao`` tells its age.
+
+    Parameters
+    ----------
+    registry, subclasses : sequence of mapping
+        The rows of ``registry.csv`` and ``subclasses.csv``.
+    months : mapping of str to tuple of DailyRow
+        All daily rows, of which the newest tell the net worth.
     """
-    worth = _net_worth(sample)
-    classes = [row for row in sample.registry if row["class_id"]]
+    worth = _net_worth(months)
+    classes = [row for row in registry if row["class_id"]]
     ids = {row["cnpj"]: row["class_id"] for row in classes}
+    fund_lines = dict.fromkeys(
+        line for row in classes for line in _fund_lines(row, worth)
+    )  # once, if it has two classes
     return {
-        "registro_fundo.csv": as_csv(FUND_HEADER, _fund_lines(classes, worth)),
+        "registro_fundo.csv": as_csv(FUND_HEADER, fund_lines),
         "registro_classe.csv": as_csv(CLASS_HEADER, (_class_line(row, worth) for row in classes)),
         "registro_subclasse.csv": as_csv(
-            SUBCLASS_HEADER, (_subclass_line(row, ids[row["cnpj"]]) for row in sample.subclasses)
+            SUBCLASS_HEADER, (_subclass_line(row, ids[row["cnpj"]]) for row in subclasses)
         ),
     }
 
 
-def old_registry(sample: OpenDataSample) -> bytes:
-    """Return ``cad_fi.csv``: the funds that never became a class, nearly all of them cancelled, CNPJs punctuated."""
-    worth = _net_worth(sample)
-    return as_csv(OLD_HEADER, (_old_line(row, worth) for row in sample.registry if not row["class_id"]))
+def old_registry(registry: Sequence[Row], months: Months) -> bytes:
+    """Return ``cad_fi.csv``: the funds that never became a class, most of them cancelled, CNPJs with punctuation."""
+    worth = _net_worth(months)
+    return as_csv(OLD_HEADER, (_old_line(row, worth) for row in registry if not row["class_id"]))
 
 
-def _fund_lines(classes: Sequence[_Row], worth: Mapping[str, tuple[str, str]]) -> list[str]:
-    lines: dict[str, None] = {}  # two classes of a fund give the same lines, which count once
-    for row in classes:
-        value, day = worth.get(row["cnpj"], ("", "")) if row["fund_cnpj"] == row["cnpj"] else ("", "")
-        for cnpj, manager in zip(row["manager_cnpjs"].split("|"), row["managers"].split("|"), strict=True):
-            cells = _cells(
-                FUND_HEADER,
-                ID_Registro_Fundo=row["fund_id"],
-                CNPJ_Fundo=row["fund_cnpj"],
-                Codigo_CVM=_code(row["fund_id"]),
-                Data_Registro=row["started_on"],
-                Data_Constituicao=row["started_on"],
-                Tipo_Fundo="FIF" if row["started_on"] == row["adapted_on"] else row["kind"],
-                Denominacao_Social=row["name"] if row["fund_cnpj"] == row["cnpj"] else _fund_name(row["name"]),
-                Data_Cancelamento=row["ended_on"],
-                Situacao=_STATUS[row["status"]],
-                Data_Inicio_Situacao=row["ended_on"] or row["started_on"],
-                Data_Adaptacao_RCVM175=row["adapted_on"],
-                Patrimonio_Liquido=value,
-                Data_Patrimonio_Liquido=day,
-                CNPJ_Administrador=row["administrator_cnpj"],
-                Administrador=row["administrator"],
-                Tipo_Pessoa_Gestor="PJ",
-                CPF_CNPJ_Gestor=cnpj,
-                Gestor=manager,
-            )
-            lines[cells] = None
-    return list(lines)
+def _fund_lines(row: Row, worth: Worth) -> Iterator[str]:
+    value, day = worth.get(row["fund_cnpj"], ("", ""))
+    for cnpj, manager in zip(row["manager_cnpjs"].split("|"), row["managers"].split("|"), strict=True):
+        yield _cells(
+            FUND_HEADER,
+            ID_Registro_Fundo=row["fund_id"],
+            CNPJ_Fundo=row["fund_cnpj"],
+            Codigo_CVM=_code(row["fund_id"]),
+            Data_Registro=row["started_on"],
+            Data_Constituicao=row["started_on"],
+            Tipo_Fundo="FIF" if row["started_on"] == row["adapted_on"] else row["kind"],
+            Denominacao_Social=row["fund_name"].upper(),
+            Data_Cancelamento=row["ended_on"],
+            Situacao=_STATUS[row["status"]],
+            Data_Inicio_Situacao=row["ended_on"] or row["started_on"],
+            Data_Adaptacao_RCVM175=row["adapted_on"],
+            Patrimonio_Liquido=value,
+            Data_Patrimonio_Liquido=day,
+            CNPJ_Administrador=row["administrator_cnpj"],
+            Administrador=row["administrator"],
+            Tipo_Pessoa_Gestor="PJ",
+            CPF_CNPJ_Gestor=cnpj,
+            Gestor=manager,
+        )
 
 
-def _class_line(row: _Row, worth: Mapping[str, tuple[str, str]]) -> str:
+def _class_line(row: Row, worth: Worth) -> str:
     value, day = worth.get(row["cnpj"], ("", ""))
     return _cells(
         CLASS_HEADER,
@@ -128,7 +136,7 @@ def _class_line(row: _Row, worth: Mapping[str, tuple[str, str]]) -> str:
     )
 
 
-def _subclass_line(row: _Row, class_id: str) -> str:
+def _subclass_line(row: Row, class_id: str) -> str:
     return _cells(
         SUBCLASS_HEADER,
         ID_Registro_Classe=class_id,
@@ -148,7 +156,7 @@ def _subclass_line(row: _Row, class_id: str) -> str:
     )
 
 
-def _old_line(row: _Row, worth: Mapping[str, tuple[str, str]]) -> str:
+def _old_line(row: Row, worth: Worth) -> str:
     value, day = worth.get(row["cnpj"], ("", ""))
     (manager_cnpj, *_), (manager, *_) = row["manager_cnpjs"].split("|"), row["managers"].split("|")
     return _cells(
@@ -191,25 +199,16 @@ def _cells(header: str, **cells: str) -> str:
     return ";".join(cells.get(column, "") for column in columns)
 
 
-def _fund_name(name: str) -> str:
-    """Return a fund's name: that of one of its classes, without which class it is."""
-    return name.partition(" Exemplo ")[2].partition(" ")[0].join(("Fundo Exemplo ", " FIF"))
-
-
 def _code(text: str) -> str:
-    digits = "".join(filter(str.isdigit, text))
-    return str(int(digits or "0") % 400_000 + 1)
+    """Return a made-up code of the regulator's for something with digits in its name."""
+    return str(int("".join(filter(str.isdigit, text))) % 400_000 + 1)
 
 
-def _net_worth(sample: OpenDataSample) -> dict[str, tuple[str, str]]:
-    """Return net worth and day of each CNPJ's newest own row; subclasses are added up."""
-    newest: dict[str, dict[str, float]] = {}
-    for rows in sample.months.values():
+def _net_worth(months: Months) -> dict[str, tuple[str, str]]:
+    """Return the newest net worth of each CNPJ and its day; subclasses are added up."""
+    sums: dict[tuple[str, str], float] = {}
+    for rows in months.values():
         for row in rows:
-            cnpj = row.cnpj.replace(".", "").replace("/", "").replace("-", "")
-            days = newest.setdefault(cnpj, {})
-            if days and max(days) < row.date:
-                days.clear()
-            if not days or row.date in days:
-                days[row.date] = days.get(row.date, 0.0) + float(row.net_worth or 0)
-    return {cnpj: (f"{value:.2f}", day) for cnpj, days in newest.items() for day, value in days.items()}
+            key = normalize_cnpj(row.cnpj), row.date
+            sums[key] = sums.get(key, 0.0) + float(row.net_worth or 0)
+    return {cnpj: (f"{value:.2f}", day) for (cnpj, day), value in sorted(sums.items())}

@@ -147,7 +147,19 @@ class Replica(NotebookRepr):
 
     @property
     def portal(self) -> Portal:
-        """The open data portal: what it publishes, and the levers that make it misbehave."""
+        """The open data portal: what it publishes, and the levers that make it misbehave.
+
+        Examples
+        --------
+        >>> import requests
+        >>> with Replica.start() as replica:
+        ...     address = replica.open_data_url + replica.portal.path("2024-03")
+        ...     before = requests.get(address, timeout=10).headers["ETag"]
+        ...     changes = replica.portal.restate("2024-03", share=0.01)
+        ...     after = requests.get(address, timeout=10).headers["ETag"]
+        >>> len(changes), before == after
+        (4, False)
+        """
         return self._open_data.portal
 
     @property
@@ -218,6 +230,7 @@ class Replica(NotebookRepr):
         counts = ", ".join(f"{kind} {count}" for kind, count in sorted(self.requests.items())) or "none"
         facts = (
             ("address", self.url),
+            ("open data", self.open_data_url if self.open_data_up else "away"),
             ("funds", str(len(self.funds))),
             ("latency", f"{self.latency:g} s"),
             ("error rate", f"{self.error_rate:g}"),

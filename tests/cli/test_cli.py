@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import urllib.request
 from pathlib import Path
 
 import pandas as pd
@@ -79,6 +80,19 @@ def worker(environment):
         _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     assert "Traceback" not in log
+
+
+def test_the_replica_tells_the_addresses_of_pages_and_portal(environment):
+    words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0"]
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        pages, portal = (process.stderr.readline().split("=")[1].strip() for _ in range(2))
+        assert process.stdout.readline() == f"READY {pages}\n"
+        assert pages.endswith("/CPublica/")
+        with urllib.request.urlopen(portal, timeout=60) as answer:
+            assert b"Index of /dados/FI/" in answer.read()
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert process.returncode == 0
 
 
 class TestPublishingAndWorking:
