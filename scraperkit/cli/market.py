@@ -50,7 +50,8 @@ def _opened(url: str | None, archive: Path | None) -> Iterator[OpenData]:
 
 def _show(frame: pd.DataFrame, out: Path | None, nothing: str) -> None:
     if out is None:
-        typer.echo(frame.to_string(index=frame.index.name is not None) if len(frame) else nothing)
+        text = frame.to_string(index=frame.index.name is not None, float_format="{:.12g}".format)
+        typer.echo(text if len(frame) else nothing)
     elif out.suffix == ".csv":
         frame.to_csv(out, index=frame.index.name is not None)
     elif out.suffix == ".parquet":

@@ -55,10 +55,7 @@ def clean_month(lines: Sequence[pa.Table], month: Month) -> Cleaned:
         As :func:`~scraperkit.sources.open_data.parsing.parse_lines` returns them.
     month : Month
     """
-    first, last = pa.scalar(month.first_day, pa.date32()), pa.scalar(month.last_day, pa.date32())
-    here = [
-        some.filter(pc.and_(pc.greater_equal(some["date"], first), pc.less_equal(some["date"], last))) for some in lines
-    ]
+    here = [_of_month(some, month) for some in lines]
     table = pa.concat_tables(here).unify_dictionaries().combine_chunks()
     rejected: list[Rejection] = []
     cnpj, subclass = coded(table["cnpj"], valid_cnpjs), coded(table["subclass"], _valid_subclasses)
@@ -94,6 +91,18 @@ def clean_month(lines: Sequence[pa.Table], month: Month) -> Cleaned:
     return Cleaned(pa.table(columns), sorted(rejected))
 
 
+def _of_month(lines: pa.Table, month: Month) -> pa.Table:
+    if _lies_within(lines, month.first_day, month.last_day):
+        return lines
+    first, last = pa.scalar(month.first_day, pa.date32()), pa.scalar(month.last_day, pa.date32())
+    return lines.filter(pc.and_(pc.greater_equal(lines["date"], first), pc.less_equal(lines["date"], last)))
+
+
+def _lies_within(lines: pa.Table, first: dt.date, last: dt.date) -> bool:
+    bounds = pc.min_max(lines["date"]).as_py()
+    return bounds["min"] is None or (first <= bounds["min"] and bounds["max"] <= last)
+
+
 def months_of(lines: Sequence[pa.Table]) -> list[Month]:
     """Return the months that parsed lines are of, in order."""
     found: set[int] = set()
@@ -110,6 +119,8 @@ def _lines(table: pa.Table, rows: Numbers) -> list[int]:
 
 def misplaced(lines: pa.Table, first: dt.date, last: dt.date) -> list[Rejection]:
     """Return the lines of days that the file is not about."""
+    if _lies_within(lines, first, last):
+        return []
     outside = pc.or_(
         pc.less(lines["date"], pa.scalar(first, pa.date32())), pc.greater(lines["date"], pa.scalar(last, pa.date32()))
     )

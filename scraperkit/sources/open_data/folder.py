@@ -165,26 +165,29 @@ class Folder:
                 ) from None
             yield stored
 
-    def stage_month(
-        self, stage: Path, month: Month, generation: int, table: pa.Table, changes: pa.Table, rejected: pa.Table
-    ) -> None:
+    def stage_month(self, stage: Path, month: Month, generation: int, table: pa.Table, changes: pa.Table) -> None:
         """Write a new generation of a month where nobody sees it."""
         _write(table.select(SCHEMA.names), stage / f"{month.iso}.quotes", {_GENERATION: str(generation).encode()})
         if changes.num_rows:
             _write(changes, stage / f"{month.iso}.changes")
+
+    def stage_rejected(self, stage: Path, month: Month, rejected: pa.Table) -> None:
+        """Write what was rejected of a month where nobody sees it."""
         _write(rejected, stage / f"{month.iso}.rejected")
 
     def commit_month(self, stage: Path, month: Month, generation: int) -> None:
-        """Make a staged generation of a month the one that is read."""
+        """Make what is staged of a month what is read: a new generation, or other rejections of the one there is."""
         for kind, folder in (("changes", self._changes), ("rejected", self._rejected)):
             target = folder / f"{month.iso}.{generation:06d}.parquet"
-            with contextlib.suppress(FileNotFoundError):
-                target.unlink()  # of a process that was killed before it came to the next step
-            with contextlib.suppress(FileNotFoundError):
-                (stage / f"{month.iso}.{kind}").replace(target)
+            staged = stage / f"{month.iso}.{kind}"
+            if staged.exists():
+                staged.replace(target)
+            elif kind == "changes" and (stage / f"{month.iso}.quotes").exists():
+                target.unlink(missing_ok=True)  # of a process that was killed before it came to the next step
             _sync(folder)
-        (stage / f"{month.iso}.quotes").replace(self._month_path(month))
-        _sync(self.quotes)
+        with contextlib.suppress(FileNotFoundError):
+            (stage / f"{month.iso}.quotes").replace(self._month_path(month))
+            _sync(self.quotes)
         for path in self._rejected.glob(f"{month.iso}.*.parquet"):
             if _generation_of(path) < generation:
                 path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from scraperkit.sources.open_data.parsing import Rejection, parse_lines
 from scraperkit.sources.open_data.revisions import compare
 
 _LARGEST_SHARE_REJECTED = 0.5
+_MOST_BYTES_KEPT = 1 << 26
 
 
 class Imported(NamedTuple):
@@ -39,14 +40,14 @@ class _Lines(NamedTuple):
     tables: list[pa.Table]
     rejected: list[Rejection]
     read: int
+    blocks: list[bytes]  # of a short member; a long one is unpacked once more for the texts that were rejected
 
 
 class _Staged(NamedTuple):
     month: Month
     generation: int
-    is_new: bool
+    rejected: list[Rejection]
     kept: int
-    rejected: int
     added: int
     changed: int
 
@@ -76,6 +77,7 @@ def import_zip(
         If it is not as known; the archive stays as it was.
     """
     staged: dict[Month, _Staged] = {}
+    rejected = 0
     layouts: list[str] = []
     read = 0
     with opened(path) as archive:
@@ -89,22 +91,26 @@ def import_zip(
             months = [month for month in months_of(lines.tables) if period[0] <= month <= period[1]]
             if twice := set(months) & set(staged):
                 raise FileRefused(f"two members of the zip have lines of {min(twice).iso}")
-            for place, month in enumerate(months):
-                # What is of no month is told of with the first one.
-                others = [*lines.rejected, *outside] if place == 0 else []
-                staged[month] = _stage(folder, stage, archive, member, file, month, lines.tables, others, seen_at)
+            here = {month: _stage(folder, stage, month, lines.tables, seen_at) for month in months}
+            if months:  # what is of no month is told of with the first
+                here[months[0]].rejected.extend([*lines.rejected, *outside])
+            blocks = lines.blocks or header_and_blocks(archive, member)[1]
+            texts = texts_of(blocks, {told.line for each in here.values() for told in each.rejected})
+            for each in here.values():
+                _stage_rejected(folder, stage, each, file, member, texts)
+                rejected += len(each.rejected)
+            staged |= here
     kept = sum(month.kept for month in staged.values())
     if not kept or (read - kept) > _LARGEST_SHARE_REJECTED * read:
         raise FileRefused(f"of its {read:,} lines only {kept:,} can be used")
     for each in staged.values():
-        if each.is_new:
-            folder.commit_month(stage, each.month, each.generation)
+        folder.commit_month(stage, each.month, each.generation)
     return Imported(
         "+".join(sorted(set(layouts))),
         tuple(month.iso for month in sorted(staged)),
         read,
         kept,
-        sum(month.rejected for month in staged.values()),
+        rejected,
         sum(month.added for month in staged.values()),
         sum(month.changed for month in staged.values()),
     )
@@ -115,46 +121,42 @@ def _parse(archive: zipfile.ZipFile, member: str) -> _Lines:
     layout = layout_of(header)
     tables: list[pa.Table] = []
     rejected: list[Rejection] = []
+    kept: list[bytes] = []
+    keeps = archive.getinfo(member).file_size <= _MOST_BYTES_KEPT
     line = 2
     for block in blocks:
         table, told = parse_lines(block, layout, line)
         tables.append(table)
         rejected += told
-        line += block.count(b"\n")
-    return _Lines(layout.name, tables, rejected, line - 2)
+        line += table.num_rows + len(told)
+        if keeps:
+            kept.append(block)
+    return _Lines(layout.name, tables, rejected, line - 2, kept)
 
 
-def _stage(
-    folder: Folder,
-    stage: Path,
-    archive: zipfile.ZipFile,
-    member: str,
-    file: str,
-    month: Month,
-    lines: Sequence[pa.Table],
-    others: Sequence[Rejection],
-    seen_at: dt.datetime,
-) -> _Staged:
+def _stage(folder: Folder, stage: Path, month: Month, lines: Sequence[pa.Table], seen_at: dt.datetime) -> _Staged:
     cleaned = clean_month(lines, month)
-    rejected = sorted([*others, *cleaned.rejected])
-    texts = texts_of(archive, member, {told.line for told in rejected})
-    told_of = pa.table(
-        {
-            "file": pa.repeat(pa.scalar(file), len(rejected)),
-            "member": pa.repeat(pa.scalar(member), len(rejected)),
-            "line": pa.array([told.line for told in rejected], pa.int64()),
-            "reason": pa.array([told.reason for told in rejected], pa.string()),
-            "text": pa.array([texts.get(told.line, "") for told in rejected], pa.string()),
-        },
-        schema=REJECTED,
-    )
     with folder.month(month) as stored:
-        old = stored.file.read() if stored else None
         generation = stored.generation if stored else 0
-        compared = compare(old, cleaned.table, seen_at)
-        is_new = not compared.is_same or not folder.rejected(month, generation).equals(told_of)
-    if is_new:
-        folder.stage_month(stage, month, generation + 1, compared.table, compared.changes, told_of)
-    return _Staged(
-        month, generation + 1, is_new, cleaned.table.num_rows, len(rejected), compared.added, compared.changes.num_rows
-    )
+        compared = compare(stored.file.read() if stored else None, cleaned.table, seen_at)
+    if not compared.is_same:
+        generation += 1
+        folder.stage_month(stage, month, generation, compared.table, compared.changes)
+    kept, changed = cleaned.table.num_rows, compared.changes.num_rows
+    return _Staged(month, generation, cleaned.rejected, kept, compared.added, changed)
+
+
+def _stage_rejected(
+    folder: Folder, stage: Path, staged: _Staged, file: str, member: str, texts: Mapping[int, str]
+) -> None:
+    rejected = sorted(staged.rejected)
+    columns = {
+        "file": pa.repeat(pa.scalar(file), len(rejected)),
+        "member": pa.repeat(pa.scalar(member), len(rejected)),
+        "line": pa.array([told.line for told in rejected], pa.int64()),
+        "reason": pa.array([told.reason for told in rejected], pa.string()),
+        "text": pa.array([texts[told.line] for told in rejected], pa.string()),
+    }
+    table = pa.table(columns, schema=REJECTED)
+    if not folder.rejected(staged.month, staged.generation).equals(table):
+        folder.stage_rejected(stage, staged.month, table)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
+
+import numpy as np
 
 from scraperkit.errors import FileRefused
 
@@ -79,11 +80,28 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
         yield rest + b"\n"
 
 
-def texts_of(archive: zipfile.ZipFile, name: str, lines: Collection[int]) -> dict[int, str]:
-    """Return the text of some lines of a member, by their numbers; the header is line 1."""
-    wanted = set(lines)
+def texts_of(blocks: Iterable[bytes], lines: Collection[int]) -> dict[int, str]:
+    r"""Return the text of some lines of a member, by their numbers; the header, line 1, is none of them.
+
+    Examples
+    --------
+    >>> texts_of([b"a\r\nb\r\n", b"c\n"], {3, 4})
+    {3: 'b', 4: 'c'}
+    """
+    wanted = sorted(set(lines), reverse=True)
+    texts: dict[int, str] = {}
     if not wanted:
-        return {}
-    with archive.open(name) as file:
-        numbered = enumerate(itertools.islice(file, max(wanted)), start=1)
-        return {number: line.decode("latin-1").rstrip("\r\n") for number, line in numbered if number in wanted}
+        return texts
+    first = 2
+    for block in blocks:
+        following = first + block.count(b"\n")
+        if wanted[-1] < following:
+            ends = np.flatnonzero(np.frombuffer(block, np.uint8) == ord("\n"))
+            while wanted and wanted[-1] < following:
+                place = wanted.pop()
+                start = ends[place - first - 1] + 1 if place > first else 0
+                texts[place] = block[start : ends[place - first]].decode("latin-1").rstrip("\r")
+        if not wanted:
+            break
+        first = following
+    return texts
