@@ -2,18 +2,15 @@
 
     python benchmarks/archive.py [--quick] [--rounds 5] [--series 4000]
 
-The files come from `tools/make_market.py`. Each import runs in a process of its own, which has imported what it needs;
-what it is compared with is measured in the same run, by turns with it. polars and DuckDB are measured where they are
-installed.
+The files come from `tools/make_market.py`. What is compared is measured in one process, by turns; the peak memory of
+an import, in a process of its own. polars and DuckDB are measured where they are installed.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import datetime as dt
 import importlib.util
-import io
 import json
 import os
 import random
@@ -26,6 +23,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +38,7 @@ import scraperkit as sk
 from scraperkit.models import METRICS, Month
 from scraperkit.sources.open_data.cleaning import figure_column
 from scraperkit.sources.open_data.folder import Folder
-from scraperkit.sources.open_data.importing import import_zip
+from scraperkit.sources.open_data.importing import Imported, import_zip
 from scraperkit.sources.open_data.layouts import SCHEMA
 from scraperkit.sources.open_data.revisions import CHANGES
 
@@ -95,7 +93,7 @@ def imports(folder: Path, rounds: int, quick: bool) -> list[str]:
             took.setdefault(name, []).append(timed(parse))
         archive_folder = folder / "archive"
         for name, path in (("first import", first), ("import with 1 % restated", second)):
-            took.setdefault(name, []).append(in_child(path, archive_folder, MONTH, MONTH)["seconds"])
+            took.setdefault(name, []).append(timed(partial(import_one, path, archive_folder, MONTH, MONTH)))
             size = size or (archive_folder / "quotes" / f"{MONTH}.parquet").stat().st_size
         remove(archive_folder)
     median = {name: statistics.median(each) for name, each in took.items()}
@@ -250,17 +248,26 @@ def in_child(path: Path, archive: Path, first: str, last: str) -> dict[str, Any]
 
 
 def child(path: Path, archive: Path, first: str, last: str) -> None:
-    pa.array([1.0]).to_numpy()  # or what pyarrow imports late would count
-    with contextlib.suppress(pa.ArrowInvalid):
-        pa.csv.read_csv(io.BytesIO(b"a\n1\n"))
+    began = time.perf_counter()
+    done = import_one(path, archive, first, last)
+    print(json.dumps({"seconds": time.perf_counter() - began, "rows": done.kept, "peak": peak_memory()}))
+
+
+def import_one(path: Path, archive: Path, first: str, last: str) -> Imported:
     folder = Folder(archive)
     period = (Month.parse_iso(first), Month.parse_iso(last))
-    began = time.perf_counter()
     with folder.writing("benchmark") as stage:
-        done = import_zip(folder, stage, path, path.name, period, dt.datetime.now(dt.UTC))
-    seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 10 if sys.platform == "linux" else 1 << 20)
-    print(json.dumps({"seconds": seconds, "rows": done.kept, "peak": peak, "changed": done.changed}))
+        return import_zip(folder, stage, path, path.name, period, dt.datetime.now(dt.UTC))
+
+
+def peak_memory() -> float:
+    """Return this process's peak memory in MB."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    # Not ru_maxrss: on Linux, that of the parent counts, too.
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / (1 << 10)
 
 
 def remove(folder: Path) -> None:

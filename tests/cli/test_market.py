@@ -47,7 +47,7 @@ def test_download_then_everything_else(site, tmp_path):
         assert words in told
     run("completeness", "--out", str(tmp_path / "days.csv"))
     assert (tmp_path / "days.csv").read_text().startswith("date,state,series")
-    assert "1 months deleted" in run("prune", "1")
+    assert "1 months deleted" in run("prune", "--keep", "1")
 
 
 def test_a_refused_file_ends_with_1_and_its_reason(site):
