@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scraperkit.cli.exits import stop_at_once
 from scraperkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,16 +63,30 @@ def _show(frame: pd.DataFrame, out: Path | None, nothing: str) -> None:
 
 
 @app.command()
-def download(start: FirstMonth = None, end: LastMonth = None, url: Url = None, archive: Archive = None) -> None:
+def download(
+    start: FirstMonth = None,
+    end: LastMonth = None,
+    every: Annotated[
+        float | None, typer.Option(min=0.001, help="Do it again after so many hours, until stopped.")
+    ] = None,
+    url: Url = None,
+    archive: Archive = None,
+) -> None:
     """Fetch what is new, and the registry; exit with code 1 if a file was refused.
 
     Without months: those that the archive has begun, else the newest 24.
     """
     import pandas as pd
 
+    if every is not None:
+        stop_at_once()  # the archive is whole whenever that is
     with _opened(url, archive) as market:
-        files = pd.concat([market.download(start, end, progress=True), market.update_registry()], ignore_index=True)
-    _show(files, None, "nothing is due")
+        while True:
+            files = pd.concat([market.download(start, end, progress=True), market.update_registry()], ignore_index=True)
+            _show(files, None, "nothing is due")
+            if every is None:
+                break
+            time.sleep(every * 3600)
     if (files["outcome"] == "refused").any():
         raise typer.Exit(1)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pandas as pd
 import pytest
+from support.waiting import wait_until
 from typer.testing import CliRunner
 
 import scraperkit as sk
@@ -60,3 +64,11 @@ def test_what_is_written_to_must_be_known(site):
     run("download", "--from", "2024-12", "--to", "2024-12")
     result = CliRunner().invoke(app, ["market", "changes", "--out", "x.xls"])
     assert "must end in .csv or .parquet" in str(result.exception)
+
+
+def test_every_so_many_hours_it_downloads_again_until_it_is_stopped(site):
+    words = [sys.executable, "-m", "scraperkit", "market", "download", "--from", "2024-12", "--every", "0.001"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert wait_until(lambda: site.portal.requests["not_modified"] >= 1, 100)  # the second round, 4 s later
+        process.terminate()
+        assert process.wait(20) == 0
