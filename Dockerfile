@@ -5,7 +5,8 @@ ARG PYTHON=3.13
 # What the kit needs.
 FROM python:${PYTHON}-slim AS needs
 RUN groupadd --gid 10001 scraperkit \
-    && useradd --uid 10001 --gid scraperkit --create-home --shell /usr/sbin/nologin scraperkit
+    && useradd --uid 10001 --gid scraperkit --create-home --shell /usr/sbin/nologin scraperkit \
+    && install --directory --owner scraperkit --group scraperkit /archive
 # Everything is compiled already, and the root file system is read-only: only /tmp and volumes are written to.
 ENV PATH=/opt/scraperkit/bin:$PATH \
     PIP_NO_CACHE_DIR=1 \

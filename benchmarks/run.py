@@ -53,6 +53,7 @@ BENCHMARKS = [
     Benchmark("read_prices", "Prices out of Redis", ("--funds", "20", "--days", "250", "--runs", "3")),
     Benchmark("series", "Series in bulk"),
     Benchmark("market", "A month of the whole market"),
+    Benchmark("archive", "The whole market on disk"),
     Benchmark("growth", "Series as they grow", options=("--chart", str(CHART))),
     Benchmark("parse_page", "Parsing a page", ("--pages", "20")),
     Benchmark("api", "The REST pricer, with 200 clients at once"),

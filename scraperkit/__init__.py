@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
     from scraperkit.sources import CvmPages, Source
+    from scraperkit.sources.open_data import OpenData
     from scraperkit.subscriber import Subscriber
     from scraperkit.timeseries.reader import TimeSeriesReader
     from scraperkit.timeseries.store import SeriesStore
@@ -58,6 +59,7 @@ __all__ = [
     "DeadLetters",
     "Fund",
     "Health",
+    "OpenData",
     "Publisher",
     "Replica",
     "ScrapeRequest",
@@ -94,6 +96,7 @@ _NAMES = {
     "publisher": ("Publisher",),
     "replica": ("Replica",),
     "sources": ("CvmPages", "Source"),
+    "sources.open_data": ("OpenData",),
     "subscriber": ("Subscriber",),
     "timeseries.reader": ("TimeSeriesReader",),
     "timeseries.store": ("SeriesStore",),

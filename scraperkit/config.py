@@ -15,6 +15,7 @@ from scraperkit.keys import DEFAULT_NAMESPACE
 
 __version__ = "0.1.0"
 CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
+OPEN_DATA_URL = "https://dados.cvm.gov.br/dados/FI/"
 
 
 class Settings(BaseSettings):
@@ -48,6 +49,10 @@ class Settings(BaseSettings):
         description="where the embedded server's binary is cached",
     )
     cvm_url: str = Field(CVM_URL, description="address of the regulator's pages")
+    open_data_url: str = Field(OPEN_DATA_URL, description="address of the regulator's open data about funds")
+    archive: Path | None = Field(
+        None, description="folder of the archive of the open data; `open_data` in the data folder if unset"
+    )
 
     threads: int = Field(8, ge=1, le=256, description="scraping threads per worker")
     prefetch: int = Field(384, ge=0, le=10_000, description="jobs that a worker may hold beyond one per thread")
@@ -70,6 +75,7 @@ class Settings(BaseSettings):
     page_timeout: float = Field(
         60.0, gt=0, description="seconds that a page may take, redirects and retries included, waits for a turn not"
     )
+    download_timeout: float = Field(3600.0, gt=0, description="seconds that a file of the open data may take")
     robots_timeout: float = Field(10.0, gt=0, description="seconds that the site's robots.txt may take")
     http_retries: int = Field(3, ge=0, le=20, description="retries of one page before the attempt fails")
     rate: float | None = Field(

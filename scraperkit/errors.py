@@ -19,7 +19,10 @@
     │   ├── WrongFund              the page shows another fund
     │   ├── WrongMonth             the page shows another month (``retryable``)
     │   ├── MonthNotOffered        the site has no such month for this fund
-    │   └── FundNotFound           the search finds no such CNPJ
+    │   ├── FundNotFound           the search finds no such CNPJ
+    │   └── FileRefused            a file of the open data is not as known; what was stored stays
+    ├── ArchiveError               the archive of the open data cannot be read or written
+    │   └── NotDownloaded          the archive has none of the months asked for
     ├── BatchError
     │   ├── BatchNotFound          no such batch, or it has expired
     │   └── BatchTimeout           ``wait(timeout)`` ended before the batch did
@@ -35,15 +38,18 @@ from __future__ import annotations
 from scraperkit.text import printable
 
 __all__ = [
+    "ArchiveError",
     "BadMessage",
     "BatchError",
     "BatchNotFound",
     "BatchTimeout",
     "ConfigError",
     "EmbeddedRedisError",
+    "FileRefused",
     "FundNotFound",
     "MonthNotOffered",
     "NotACvmPage",
+    "NotDownloaded",
     "PageChanged",
     "RedisError",
     "RedisRefused",
@@ -165,6 +171,18 @@ class MonthNotOffered(SourceError):
 
 class FundNotFound(SourceError):
     """The site's search finds no such CNPJ."""
+
+
+class FileRefused(SourceError):
+    """A file of the open data is not as known; nothing of it is taken, and what was stored stays."""
+
+
+class ArchiveError(ScraperKitError):
+    """The archive of the open data cannot be read or written; the message names the folder."""
+
+
+class NotDownloaded(ArchiveError, LookupError):
+    """The archive has none of the months asked for; download them first."""
 
 
 class BatchError(ScraperKitError):

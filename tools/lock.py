@@ -10,7 +10,7 @@ from uv_tool import SetupError, uv
 # What each lock holds; `dev` comes first, since the others take their versions from it.
 CONTENTS = {
     "dev": ["pyproject.toml", "--all-extras", "--group", "build"],
-    "lab": ["pyproject.toml", "--extra", "lab", "--extra", "api", "--extra", "parquet", "--group", "build"],
+    "lab": ["pyproject.toml", "--extra", "lab", "--extra", "api", "--group", "build"],
     "api": ["pyproject.toml", "--extra", "api", "--group", "build"],
     "base": ["pyproject.toml", "--group", "build"],
     "uv": ["--group", "setup"],

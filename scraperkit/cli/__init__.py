@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import redis as redis_py
 import typer
 
-from scraperkit.cli import batches, dead_letters, embedded_redis, service, work
+from scraperkit.cli import batches, dead_letters, embedded_redis, market, service, work
 from scraperkit.cli.options import Cnpjs, Namespace, Url
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
@@ -31,6 +31,7 @@ app = typer.Typer(
 app.add_typer(embedded_redis.app, name="redis")
 app.add_typer(batches.app, name="batch")
 app.add_typer(dead_letters.app, name="dead")
+app.add_typer(market.app, name="market")
 app.command()(service.api)
 app.add_typer(work.app)
 
@@ -124,10 +125,7 @@ def _show(frame: pd.DataFrame, out: Path | None, suffix: str) -> None:
 
         write_csv(frame, out)
     else:
-        try:
-            frame.to_parquet(out)
-        except ImportError:
-            raise ConfigError("--out: Parquet needs pyarrow; install scraperkit[parquet], or write .csv") from None
+        frame.to_parquet(out)
     if out is not None:
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 

@@ -22,7 +22,6 @@ _WRITES = ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrit
 _NEARLY_FULL = 0.9
 _OPTIONAL = {
     "jupyterlab": "notebooks: install scraperkit[lab]",
-    "pyarrow": "Parquet files: install scraperkit[parquet]",
 }
 
 

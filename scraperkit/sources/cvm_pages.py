@@ -98,7 +98,7 @@ class CvmPages:
     def __init__(self, url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or Settings.load()
         # An empty address must not mean the live site.
-        self.url = _base(settings.cvm_url if url is None else url)
+        self.url = checked_base(settings.cvm_url if url is None else url, "SCRAPERKIT_CVM_URL")
         self.politeness = Politeness(self.url, settings)
         self._http = HttpClient(settings, self.politeness)
         self._first_pages: TTLCache[str, _FirstPage] = TTLCache(maxsize=CACHED_FUNDS, ttl=CACHED_SECONDS)
@@ -284,7 +284,8 @@ class CvmPages:
                 del self._first_pages[pk]
 
 
-def _base(url: str) -> str:
+def checked_base(url: str, variable: str) -> str:
+    """Return the address of a site, with a slash at its end; refuse what is none, and name the variable for it."""
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -293,7 +294,7 @@ def _base(url: str) -> str:
     if not fits:
         raise ConfigError(
             f"url: {without_credentials(str(url))[:100]!r} is no http:// or https:// address; give that of the CVM's "
-            "pages or of a replica, or set SCRAPERKIT_CVM_URL"
+            f"site or of a replica, or set {variable}"
         )
     return url.rstrip("/") + "/"
 

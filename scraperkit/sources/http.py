@@ -9,8 +9,8 @@ import random
 import re
 import threading
 import time
-from collections.abc import Container, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import SplitResult, urljoin, urlsplit
@@ -94,9 +94,21 @@ class Answer:
         return without_credentials(self.url)
 
 
+@dataclass(frozen=True, slots=True)
+class Download:
+    """What came back for a file: the address after all redirects, the status, and the headers, any case of letters."""
+
+    url: str
+    status: int
+    headers: Mapping[str, str]
+
+
 @dataclass(slots=True)
 class _Errand:
-    """What one thread asks for: a request, and those that redirects make of it."""
+    """What one thread asks for: a request, and those that redirects make of it.
+
+    `more` are headers, and `begin` returns, for each try, what takes the pieces of a file.
+    """
 
     method: str
     url: str
@@ -106,6 +118,8 @@ class _Errand:
     retries: int
     most: int
     limit: str
+    more: Mapping[str, str] = field(default_factory=dict)
+    begin: Callable[[], Callable[[bytes], object]] | None = None
 
     @property
     def shown_url(self) -> str:
@@ -114,6 +128,7 @@ class _Errand:
     def headers(self) -> dict[str, str]:
         name, password = get_auth_from_url(self.url)
         headers = _HEADERS | (make_headers(basic_auth=f"{name}:{password}") if name or password else {})
+        headers |= self.more
         if self.form is not None:
             headers |= _FORM
         if len(self.cookies):
@@ -205,6 +220,30 @@ class HttpClient:
         """Send an encoded form with its page's cookies, and return what comes of it; raises what :meth:`get` does."""
         return self._ask("POST", url, form, cookies.copy())
 
+    def download(
+        self, url: str, headers: Mapping[str, str], begin: Callable[[], Callable[[bytes], object]]
+    ) -> Download:
+        """Ask for a file of any length, and pass it on piece by piece.
+
+        `begin` is called before each try, and returns what takes the pieces; what that raises must be no ``OSError``.
+        Of an answer with another status than 200 nothing is passed on.
+
+        Raises
+        ------
+        SiteUnavailable
+            As :meth:`get`, and if the file breaks off in every try.
+        """
+        seconds = self._settings.download_timeout
+        limit = f"SCRAPERKIT_DOWNLOAD_TIMEOUT={seconds:g}"
+        with self._exchange(url, seconds) as exchange:
+            errand = _Errand(
+                *("GET", url, None, RequestsCookieJar(), exchange, self._settings.http_retries, 0, limit),
+                {"Accept-Encoding": "identity", **headers},
+                begin,
+            )
+            reply = self._run(errand)
+        return Download(errand.url, reply.status, reply.headers)
+
     def interrupt(self, threads: Container[int]) -> None:
         """End what these threads, given by their identifiers, wait for: it fails, as if the site did not answer."""
         with self._lock:
@@ -223,28 +262,28 @@ class HttpClient:
 
     def _ask(self, method: str, url: str, form: str | None, cookies: RequestsCookieJar) -> Answer:
         settings = self._settings
-        try:
-            with self._under_way(settings.page_timeout) as exchange:
-                self._heed_robots(urljoin(url, "/robots.txt"), exchange)
-                errand = _Errand(
-                    method,
-                    url,
-                    form,
-                    cookies,
-                    exchange,
-                    settings.http_retries,
-                    settings.max_page_bytes,
-                    f"SCRAPERKIT_PAGE_TIMEOUT={settings.page_timeout:g}",
-                )
-                reply = self._run(errand)
-        except EndedHereError:
-            raise ClosedHere("the connection to the site was closed here", without_credentials(url)) from None
+        limit = f"SCRAPERKIT_PAGE_TIMEOUT={settings.page_timeout:g}"
+        with self._exchange(url, settings.page_timeout) as exchange:
+            errand = _Errand(
+                *(method, url, form, cookies, exchange, settings.http_retries, settings.max_page_bytes, limit)
+            )
+            reply = self._run(errand)
         if reply.status != HTTPStatus.OK:
             raise NotACvmPage(f"the site answers {reply.status}{_way(self._wire)}", errand.shown_url)
         if len(reply.content) > settings.max_page_bytes:
             limit = f"{settings.max_page_bytes:,} bytes (SCRAPERKIT_MAX_PAGE_BYTES)"
             raise SourceError(f"the page is longer than {limit}", errand.shown_url)
         return Answer(errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies)
+
+    @contextlib.contextmanager
+    def _exchange(self, url: str, seconds: float) -> Iterator[Exchange]:
+        """Begin an exchange at the rate that the site's robots.txt asks for."""
+        try:
+            with self._under_way(seconds) as exchange:
+                self._heed_robots(urljoin(url, "/robots.txt"), exchange)
+                yield exchange
+        except EndedHereError:
+            raise ClosedHere("the connection to the site was closed here", without_credentials(url)) from None
 
     @contextlib.contextmanager
     def _under_way(self, seconds: float) -> Iterator[Exchange]:
@@ -299,7 +338,11 @@ class HttpClient:
             self._wait(exchange, backoff=min(BACKOFF_LIMIT, BACKOFF * 2**tried) if tried > 1 else 0.0)
             try:
                 reply = self._wire.send(
-                    exchange, errand.method, errand.url, headers=errand.headers(), body=errand.form, most=errand.most
+                    *(exchange, errand.method, errand.url),
+                    headers=errand.headers(),
+                    body=errand.form,
+                    most=errand.most,
+                    write=errand.begin() if errand.begin is not None else None,
                 )
             except TooLateError:
                 trouble = f"the site does not send the whole answer in time ({errand.limit})"

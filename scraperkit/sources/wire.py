@@ -11,9 +11,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -182,9 +183,19 @@ class Wire:
         self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
     def send(
-        self, exchange: Exchange, method: str, url: str, *, headers: Mapping[str, str], body: str | None, most: int
+        self,
+        exchange: Exchange,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: str | None,
+        most: int,
+        write: Callable[[bytes], object] | None = None,
     ) -> Reply:
         """Send one request and read the answer; stop reading once there are more than `most` bytes.
+
+        With `write`, an answer with status 200 is passed on to it piece by piece, as it was sent, and not kept.
 
         Raises
         ------
@@ -209,7 +220,11 @@ class Wire:
             )
             content = bytearray()
             try:
-                for chunk in response.stream(_CHUNK, decode_content=True):
+                is_passed_on = write is not None and response.status == HTTPStatus.OK
+                for chunk in response.stream(_CHUNK, decode_content=not is_passed_on):
+                    if write is not None and is_passed_on:
+                        write(chunk)
+                        continue
                     content += chunk
                     if len(content) > most:
                         break

@@ -39,7 +39,7 @@ class TestFiles:
     def test_docker_compose_takes_the_file(self):
         if shutil.which("docker-compose") is None:
             pytest.skip("docker-compose is not installed here")
-        for words in ([], ["--profile", "replica"]):
+        for words in ([], ["--profile", "replica"], ["--profile", "market"]):
             told = subprocess.run(
                 ["docker-compose", "--file", FILE, *words, "config"], capture_output=True, text=True, cwd=ROOT
             )
@@ -119,6 +119,19 @@ class TestFiles:
             assert secrets_of(name) == {f"secrets-{name}": "/run/secrets"}
         assert secrets_of("secrets") == {f"secrets-{name}": f"/run/secrets/{name}" for name in readers}
         assert not [name for name in LASTING if "group_add" in SERVICES[name]]
+
+    def test_one_service_writes_the_archive_and_the_others_read_it(self):
+        mounted = {
+            name: volume
+            for name, service in SERVICES.items()
+            for volume in service.get("volumes", [])
+            if "/archive" in volume
+        }
+        assert mounted.pop("market") == "archive:/archive"
+        assert mounted == dict.fromkeys(("pricer", "queue", "lab"), "archive:/archive:ro")
+        for name in ("market", *mounted):
+            assert SERVICES[name]["environment"]["SCRAPERKIT_ARCHIVE"] == "/archive"
+        assert "--owner scraperkit --group scraperkit /archive" in (ROOT / "Dockerfile").read_text()
 
     def test_every_setting_exists(self):
         for service in SERVICES.values():

@@ -517,7 +517,7 @@ class TestFiles:
             assert set(re.findall(r"^make (\S+) +\S+", listed.stdout, re.MULTILINE)) == targets, listed.stderr
 
     @pytest.mark.parametrize(
-        ("lock", "extras"), [("base", []), ("api", ["api"]), ("lab", ["lab", "api", "parquet"]), ("dev", ["dev"])]
+        ("lock", "extras"), [("base", []), ("api", ["api"]), ("lab", ["lab", "api"]), ("dev", ["dev"])]
     )
     def test_a_lock_pins_all_that_its_extras_need_with_hashes_and_names_no_host(self, lock, extras):
         pins = read_lock(lock)

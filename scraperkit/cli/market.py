@@ -1,0 +1,148 @@
+"""``scraperkit market``: the regulator's open data, kept on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from scraperkit.cli.exits import stop_at_once
+from scraperkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scraperkit.sources.open_data import OpenData
+
+app = typer.Typer(
+    help="The whole market since 2000, from the regulator's open data (CVM, ODbL 1.0).", no_args_is_help=True
+)
+
+Archive = Annotated[
+    Path | None, typer.Option(help="Folder of the archive; default: SCRAPERKIT_ARCHIVE, else in the data folder.")
+]
+Url = Annotated[str | None, typer.Option("--url", help="Portal; default: SCRAPERKIT_OPEN_DATA_URL, else the live one.")]
+FirstMonth = Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")]
+LastMonth = Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")]
+Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
+End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")]
+Out = Annotated[Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.")]
+
+
+@contextlib.contextmanager
+def _opened(url: str | None, archive: Path | None) -> Iterator[OpenData]:
+    """Open the archive; share the site's limits with the workers on a Redis, if one is set."""
+    from scraperkit.config import Settings
+    from scraperkit.sources.open_data import OpenData
+
+    settings = Settings.load()
+    with OpenData(url, archive=archive, settings=settings) as market, contextlib.ExitStack() as stack:
+        if settings.redis_url is not None:
+            from scraperkit.connection import connect
+
+            redis = stack.enter_context(connect())
+            market.politeness.share(redis)
+            stack.callback(market.politeness.unshare, redis)
+        yield market
+
+
+def _show(frame: pd.DataFrame, out: Path | None, nothing: str) -> None:
+    if out is None:
+        text = frame.to_string(index=frame.index.name is not None, float_format="{:.12g}".format)
+        typer.echo(text if len(frame) else nothing)
+    elif out.suffix == ".csv":
+        frame.to_csv(out, index=frame.index.name is not None)
+    elif out.suffix == ".parquet":
+        frame.to_parquet(out)
+    else:
+        raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")
+
+
+@app.command()
+def download(
+    start: FirstMonth = None,
+    end: LastMonth = None,
+    every: Annotated[
+        float | None, typer.Option(min=0.001, help="Do it again after so many hours, until stopped.")
+    ] = None,
+    url: Url = None,
+    archive: Archive = None,
+) -> None:
+    """Fetch what is new, and the registry; exit with code 1 if a file was refused.
+
+    Without months: those that the archive has begun, else the newest 24.
+    """
+    import pandas as pd
+
+    if every is not None:
+        stop_at_once()  # the archive is whole whenever that is
+    with _opened(url, archive) as market:
+        while True:
+            files = pd.concat([market.download(start, end, progress=True), market.update_registry()], ignore_index=True)
+            _show(files, None, "nothing is due")
+            if every is None:
+                break
+            time.sleep(every * 3600)
+    if (files["outcome"] == "refused").any():
+        raise typer.Exit(1)
+
+
+@app.command()
+def find(
+    text: Annotated[str, typer.Argument(help="Words of a name in any order, or a CNPJ.")],
+    active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these; default: both.")] = None,
+    url: Url = None,
+    archive: Archive = None,
+    out: Out = None,
+) -> None:
+    """Search the registry by name or number."""
+    with _opened(url, archive) as market:
+        found = market.find(text, active)
+    _show(found if out else found[["name", "status", "started_on"]], out, "nothing found")
+
+
+@app.command()
+def changes(start: Start = None, end: End = None, archive: Archive = None, out: Out = None) -> None:
+    """Show what was revised since it was first downloaded."""
+    with _opened(None, archive) as market:
+        _show(market.changes(start, end), out, "no revision seen")
+
+
+@app.command()
+def completeness(start: Start = None, end: End = None, archive: Archive = None, out: Out = None) -> None:
+    """Show how many series each business day has, beside the day before."""
+    with _opened(None, archive) as market:
+        _show(market.completeness(start, end), out, "no business days")
+
+
+@app.command()
+def rejected(start: Start = None, end: End = None, archive: Archive = None, out: Out = None) -> None:
+    """Show the lines that were left out, and why."""
+    with _opened(None, archive) as market:
+        _show(market.rejected(start, end), out, "no line was rejected")
+
+
+@app.command()
+def info(archive: Archive = None, out: Out = None) -> None:
+    """Show what the archive has, from which files, and whose data they are."""
+    with _opened(None, archive) as market:
+        ledger = market.archive_info()
+        if out is None:
+            typer.echo(market._view().text())
+        shown = ["fetched_at", "checked_at", "layout", "kept", "rejected", "outcome", "reason"]
+        _show(ledger if out else ledger[shown], out, "no file has been asked for")
+
+
+@app.command()
+def prune(
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest months stay.")],
+    archive: Archive = None,
+) -> None:
+    """Delete older months, with their revisions, and older copies of the registry."""
+    with _opened(None, archive) as market:
+        gone = market.prune(keep)
+    typer.echo(f"{len(gone)} months deleted, {gone['bytes'].sum() / 1e6:,.0f} MB")

@@ -1,0 +1,5 @@
+"""The regulator's open data: the whole market in files; imported by the front door, sources and cli."""
+
+from scraperkit.sources.open_data.source import OpenData
+
+__all__ = ["OpenData"]

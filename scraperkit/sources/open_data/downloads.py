@@ -1,0 +1,196 @@
+"""Download the portal's files politely, each into the archive or with the reason why not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urljoin
+
+from tqdm.auto import tqdm
+
+from scraperkit.errors import FileRefused, SiteUnavailable, SourceError
+from scraperkit.sources.http import Download, HttpClient
+from scraperkit.sources.open_data.folder import Entry, Folder
+from scraperkit.sources.open_data.importing import import_zip
+from scraperkit.sources.open_data.portal_files import (
+    TYPICAL_BYTES,
+    PortalFile,
+    listed_sizes,
+    plan_text,
+)
+from scraperkit.sources.politeness import Politeness
+
+MOST_BYTES = 1_000_000_000
+MOST_FAILURES = 3  # of files in a row that the site does not answer for
+_AWAY = "the site is away"
+_OK, _UNCHANGED, _MISSING = 200, 304, (403, 404, 410)
+
+
+class Outcome(NamedTuple):
+    """What came of a file; the columns of :meth:`OpenData.download`."""
+
+    file: str
+    outcome: str
+    rows: int = 0
+    changed: int = 0
+    rejected: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Downloader:
+    """Brings files of the portal at `url` into the archive in `folder`."""
+
+    url: str
+    folder: Folder
+    http: HttpClient
+    politeness: Politeness
+
+    def run(self, files: Sequence[PortalFile], progress: bool | None) -> list[Outcome]:
+        """Download files one after another; what is wrong with one keeps no other from coming.
+
+        Raises
+        ------
+        ArchiveError
+            If the archive cannot be written.
+        """
+        began = dt.datetime.now(dt.UTC)
+        outcomes: list[Outcome] = []
+        failures = 0
+        disable = None if progress is None else not progress
+        with tqdm(total=len(files), unit="file", desc="downloading", disable=disable, dynamic_ncols=True) as bar:
+            if files and not bar.disable:
+                tqdm.write(plan_text(self._sizes(files), self.politeness.crawl_delay), file=sys.stderr)
+            for file in files:
+                bar.set_postfix_str(file.name)
+                if failures >= MOST_FAILURES:
+                    outcomes.append(Outcome(file.name, "refused", reason="not asked for: the site does not answer"))
+                else:
+                    outcomes.append(self._fetch(file, began))
+                    failures = failures + 1 if outcomes[-1].reason.startswith(_AWAY) else 0
+                bar.update()
+        return outcomes
+
+    def _fetch(self, file: PortalFile, began: dt.datetime) -> Outcome:
+        with self.folder.writing(file.name) as stage:
+            entry = self.folder.entry(file.name)
+            if entry and entry.outcome != "refused" and dt.datetime.fromisoformat(entry.checked_at) >= began:
+                # Another process has asked for it while this one waited for its lock.
+                return Outcome(file.name, "unchanged", entry.kept, 0, entry.rejected)
+            now = dt.datetime.now(dt.UTC)
+            entry = entry or Entry(file.name, urljoin(self.url, file.path))
+            try:
+                entry, changed = self._into_archive(file, entry, stage, now)
+            except SourceError as error:
+                reason = f"{_AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
+                entry, changed = replace(entry, outcome="refused", reason=reason), 0
+            self.folder.note(replace(entry, checked_at=now.isoformat()))
+            counts = (entry.kept, changed, entry.rejected) if entry.outcome not in ("refused", "missing") else (0, 0, 0)
+            return Outcome(file.name, entry.outcome, *counts, entry.reason)
+
+    def _into_archive(self, file: PortalFile, entry: Entry, stage: Path, now: dt.datetime) -> tuple[Entry, int]:
+        url = urljoin(self.url, file.path)
+        part = stage / f"{file.name}.part"
+        has_all = bool(entry.months) and set(entry.months) <= {month.iso for month in self.folder.months()}
+        known = entry if has_all and entry.url == url else None
+        got, sha256 = download(self.http, self.politeness, self.folder, url, part, known)
+        if got.status == _UNCHANGED:
+            return replace(entry, outcome="unchanged", reason=""), 0
+        if got.status in _MISSING:
+            return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file"), 0
+        if got.status != _OK:
+            raise FileRefused(f"the site answers {got.status}", url)
+        size = part.stat().st_size
+        entry = replace(entry, url=url)
+        fresh = replace(
+            entry,
+            etag=got.headers.get("ETag", ""),
+            last_modified=got.headers.get("Last-Modified", ""),
+            sha256=sha256,
+            bytes=size,
+            fetched_at=now.isoformat(),
+            reason="",
+        )
+        if has_all and sha256 == entry.sha256:
+            return replace(fresh, outcome="unchanged"), 0
+        whole = part.rename(stage / file.name)
+        try:
+            done = import_zip(self.folder, stage, whole, file.name, (file.first, file.last), now)
+        except FileRefused as error:
+            raise FileRefused(str(error), url) from None
+        outcome = "new" if not entry.months else "changed" if done.added or done.changed else "unchanged"
+        return (
+            replace(
+                fresh,
+                layout=done.layout,
+                rows_read=done.rows_read,
+                kept=done.kept,
+                rejected=done.rejected,
+                months=done.months,
+                outcome=outcome,
+            ),
+            done.changed,
+        )
+
+    def _sizes(self, files: Sequence[PortalFile]) -> list[int]:
+        """Return the size of each file: from the ledger, else from the portal's listing, else a typical one."""
+        known = {entry.file: entry.bytes for entry in self.folder.entries() if entry.bytes}
+        for folder in dict.fromkeys(file.folder for file in files if file.name not in known):
+            try:
+                page = self.http.get(urljoin(self.url, folder))
+            except SourceError:
+                continue
+            known = listed_sizes(page.content.decode("latin-1")) | known
+        return [known.get(file.name, TYPICAL_BYTES[file.folder]) for file in files]
+
+
+def download(
+    http: HttpClient, politeness: Politeness, folder: Folder, url: str, part: Path, known: Entry | None
+) -> tuple[Download, str]:
+    """Ask for a file, unless it is the one known; return what came back, and the SHA-256 of what was written.
+
+    Raises
+    ------
+    ArchiveError
+        If it cannot be written.
+    SiteUnavailable
+        If the site does not answer.
+    FileRefused
+        If it is longer than any file of the portal.
+    """
+    headers = {}
+    if known and known.etag:
+        headers["If-None-Match"] = known.etag
+    if known and known.last_modified:
+        headers["If-Modified-Since"] = known.last_modified
+    digest = hashlib.sha256()
+    with part.open("wb", buffering=0) as file:
+
+        def begin() -> Callable[[bytes], None]:
+            nonlocal digest
+            digest = hashlib.sha256()
+            with folder.explained():
+                file.seek(0)
+                file.truncate()
+            return write
+
+        def write(piece: bytes) -> None:
+            digest.update(piece)
+            # An error of the disk must not look like one of the site.
+            with folder.explained():
+                file.write(piece)
+                if file.tell() > MOST_BYTES:
+                    raise FileRefused(f"it is longer than {MOST_BYTES:,} bytes", url)
+
+        try:
+            got = http.download(url, headers, begin)
+        except SiteUnavailable as error:
+            politeness.failed(str(error))
+            raise
+    politeness.succeeded()
+    return got, digest.hexdigest()

@@ -1,0 +1,302 @@
+"""The archive's folder: a Parquet file for each month, beside it what changed, what was rejected, and the ledger.
+
+A month is written into `staging/` and becomes visible by one rename of its file in `quotes/`. The file knows the number
+of its generation; changes and rejections of a later generation were left by a process that was killed, and are ignored.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from scraperkit.embedded.state import lock, open_lock, unlock
+from scraperkit.errors import ArchiveError
+from scraperkit.models import Month
+from scraperkit.sources.open_data.layouts import SCHEMA, TEXTS
+from scraperkit.sources.open_data.revisions import CHANGES
+
+REJECTED = pa.schema(
+    [
+        ("file", pa.string()),
+        ("member", pa.string()),
+        ("line", pa.int64()),
+        ("reason", pa.string()),
+        ("text", pa.string()),
+    ]
+)
+_GENERATION = b"scraperkit.generation"
+_ROWS_PER_GROUP = 1 << 16
+_MONTH_FILE = re.compile(r"([0-9]{4})-([0-9]{2})\.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the ledger knows of a file; times in ISO format, UTC."""
+
+    file: str
+    url: str
+    etag: str = ""
+    last_modified: str = ""
+    sha256: str = ""
+    bytes: int = 0
+    fetched_at: str = ""
+    checked_at: str = ""
+    layout: str = ""
+    rows_read: int = 0
+    kept: int = 0
+    rejected: int = 0
+    months: tuple[str, ...] = ()
+    outcome: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMonth:
+    """A month of the archive, open to read: what it holds stays readable, even if a newer generation replaces it."""
+
+    month: Month
+    source: pa.NativeFile
+    file: pq.ParquetFile
+
+    @property
+    def generation(self) -> int:
+        """How many times the content of the month was new."""
+        return int(self.file.metadata.metadata[_GENERATION])
+
+
+class Folder:
+    """Paths of the archive, and how its files are read and written.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Made when something is written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.quotes = path / "quotes"
+        self.registry = path / "registry"
+        self._changes = path / "changes"
+        self._rejected = path / "rejected"
+        self._ledger = path / "ledger"
+        self._staging = path / "staging"
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """Lock a file of the portal against other processes, and yield an empty folder to stage what comes of it.
+
+        Raises
+        ------
+        ArchiveError
+            If the disk is full, or the folder cannot be written.
+        """
+        with self.explained():
+            for folder in (self.quotes, self.registry, self._changes, self._rejected, self._ledger, self._staging):
+                folder.mkdir(parents=True, exist_ok=True)
+            descriptor = open_lock(self._staging / f"{name}.lock")
+            try:
+                while not lock(descriptor, 3600.0):
+                    pass
+                stage = self._staging / name
+                shutil.rmtree(stage, ignore_errors=True)  # left by a process that was killed
+                stage.mkdir()
+                try:
+                    yield stage
+                finally:
+                    shutil.rmtree(stage, ignore_errors=True)
+            finally:
+                unlock(descriptor)
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn errors of the disk into one that says what to do."""
+        try:
+            yield
+        except OSError as error:
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
+            why = "its disk is full" if full else (error.strerror or str(error))
+            way_out = "free some space" if full else "make it writable"
+            raise ArchiveError(
+                f"archive {self.path}: {why}; {way_out}, or choose another folder (SCRAPERKIT_ARCHIVE). "
+                "What was stored before is whole"
+            ) from error
+
+    def months(self) -> list[Month]:
+        """Return the months that the archive has, in order."""
+        with contextlib.suppress(FileNotFoundError):
+            found = (_MONTH_FILE.fullmatch(name) for name in [path.name for path in self.quotes.iterdir()])
+            return sorted(Month(int(match[1]), int(match[2])) for match in found if match)
+        return []
+
+    @contextlib.contextmanager
+    def month(self, month: Month) -> Iterator[StoredMonth | None]:
+        """Open a month; ``None`` if the archive has none of it.
+
+        Raises
+        ------
+        ArchiveError
+            If its file is not Parquet, or not the kit's.
+        """
+        try:
+            source = pa.memory_map(str(self._month_path(month)))
+        except FileNotFoundError:
+            yield None
+            return
+        with source:
+            try:
+                stored = StoredMonth(month, source, pq.ParquetFile(source, read_dictionary=list(TEXTS)))
+                _ = stored.generation
+            except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
+                path = self._month_path(month)
+                raise ArchiveError(
+                    f"archive {path}: not a month of the archive; delete it, and download it again"
+                ) from None
+            yield stored
+
+    def stage_month(self, stage: Path, month: Month, generation: int, table: pa.Table, changes: pa.Table) -> None:
+        """Write a new generation of a month where nobody sees it."""
+        _write(table.select(SCHEMA.names), stage / f"{month.iso}.quotes", {_GENERATION: str(generation).encode()})
+        if changes.num_rows:
+            _write(changes, stage / f"{month.iso}.changes")
+
+    def stage_rejected(self, stage: Path, month: Month, rejected: pa.Table) -> None:
+        """Write what was rejected of a month where nobody sees it."""
+        _write(rejected, stage / f"{month.iso}.rejected")
+
+    def commit_month(self, stage: Path, month: Month, generation: int) -> None:
+        """Make what is staged of a month what is read: a new generation, or other rejections of the one there is."""
+        for kind, folder in (("changes", self._changes), ("rejected", self._rejected)):
+            target = folder / f"{month.iso}.{generation:06d}.parquet"
+            staged = stage / f"{month.iso}.{kind}"
+            if staged.exists():
+                staged.replace(target)
+            elif kind == "changes" and (stage / f"{month.iso}.quotes").exists():
+                target.unlink(missing_ok=True)  # of a process that was killed before it came to the next step
+            _sync(folder)
+        with contextlib.suppress(FileNotFoundError):
+            (stage / f"{month.iso}.quotes").replace(self._month_path(month))
+            _sync(self.quotes)
+        for path in self._rejected.glob(f"{month.iso}.*.parquet"):
+            if _generation_of(path) < generation:
+                path.unlink(missing_ok=True)
+
+    def changes(self, month: Month, generation: int) -> pa.Table:
+        """Return every change of a month up to a generation, the oldest first."""
+        return _read(
+            [
+                path
+                for path in sorted(self._changes.glob(f"{month.iso}.*.parquet"))
+                if _generation_of(path) <= generation
+            ],
+            CHANGES,
+        )
+
+    def rejected(self, month: Month, generation: int) -> pa.Table:
+        """Return what was rejected of a month, in its generation of that number."""
+        path = self._rejected / f"{month.iso}.{generation:06d}.parquet"
+        return _read([path] if path.exists() else [], REJECTED)
+
+    def delete_month(self, month: Month) -> int:
+        """Delete a month with its changes and rejections; return how many bytes that were."""
+        paths = [self._month_path(month)]
+        paths += [path for folder in (self._changes, self._rejected) for path in folder.glob(f"{month.iso}.*.parquet")]
+        return delete(paths)
+
+    def entry(self, file: str) -> Entry | None:
+        """Return what the ledger knows of a file of the portal."""
+        with contextlib.suppress(FileNotFoundError):
+            return _entry(self._ledger / f"{file}.json")
+        return None
+
+    def entries(self) -> list[Entry]:
+        """Return the whole ledger, sorted by file."""
+        return [_entry(path) for path in sorted(self._ledger.glob("*.json"))]
+
+    def note(self, entry: Entry) -> None:
+        """Write an entry of the ledger."""
+        fresh = self._staging / f"{entry.file}.json"
+        write_whole(fresh, json.dumps(asdict(entry), indent=1).encode())
+        fresh.replace(self._ledger / f"{entry.file}.json")
+
+    def forget(self, file: str) -> None:
+        """Delete an entry of the ledger."""
+        (self._ledger / f"{file}.json").unlink(missing_ok=True)
+
+    def size(self) -> int:
+        """Return how many bytes the archive takes."""
+        return sum(path.stat().st_size for path in self.path.rglob("*") if path.is_file())
+
+    def _month_path(self, month: Month) -> Path:
+        return self.quotes / f"{month.iso}.parquet"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is on the disk when this returns."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def delete(paths: Sequence[Path]) -> int:
+    """Delete files that may be gone already; return how many bytes that were."""
+    freed = 0
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            size = path.stat().st_size
+            path.unlink()
+            freed += size
+    return freed
+
+
+def _write(table: pa.Table, path: Path, metadata: dict[bytes, bytes] | None = None) -> None:
+    coded = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
+    with path.open("wb") as file:
+        # Texts are coded in memory for speed only, so that schema is not stored: readers are to see texts.
+        with pq.ParquetWriter(
+            file, table.schema, compression="zstd", use_dictionary=coded, store_schema=False
+        ) as writer:
+            writer.add_key_value_metadata(metadata or {})
+            writer.write_table(table, _ROWS_PER_GROUP)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _read(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
+    tables = [pq.ParquetFile(path).read().cast(schema) for path in paths]
+    return pa.concat_tables([schema.empty_table(), *tables])
+
+
+def _generation_of(path: Path) -> int:
+    return int(path.name.split(".")[1])
+
+
+def _entry(path: Path) -> Entry:
+    try:
+        known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return Entry(**{**known, "months": tuple(known["months"])})
+    except (ValueError, TypeError, KeyError):
+        raise ArchiveError(
+            f"archive {path}: not an entry of the ledger; delete it, and download its file again"
+        ) from None
+
+
+def _sync(folder: Path) -> None:
+    """See to it that renames in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,126 @@
+"""Which files the portal has for which months, and when each is to be asked for again; without I/O."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from scraperkit.errors import ConfigError
+from scraperkit.models import Month
+from scraperkit.sources.open_data.folder import Entry
+
+DAILY_PATH = "DOC/INF_DIARIO/DADOS/"
+HISTORY_PATH = DAILY_PATH + "HIST/"
+REGISTRY_PATH = "CAD/DADOS/registro_fundo_classe.zip"
+OLD_REGISTRY_PATH = "CAD/DADOS/cad_fi.csv"
+FIRST_MONTH = Month(2000, 1)
+FIRST_MONTHLY = Month(2021, 1)
+NEWEST_MONTHS = 24
+TYPICAL_BYTES = {DAILY_PATH: 11_000_000, HISTORY_PATH: 60_000_000}
+BYTES_PER_SECOND = 2_000_000  # assumed, to say how long a download will take
+_LISTED = re.compile(r'<a href="([^"/]+\.(?:zip|csv))">[^<]*</a>\s+\S+\s+\S+\s+([0-9]+)([KMG]?)\s')
+_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+# A few hours less than a day, a week and a month, so that what runs at the same hour each day finds them over.
+_DAILY, _WEEKLY, _MONTHLY = dt.timedelta(hours=20), dt.timedelta(days=6, hours=12), dt.timedelta(days=29)
+
+
+class PortalFile(NamedTuple):
+    """A file of daily reports: where it is, and the first and the last month that it is about."""
+
+    folder: str
+    name: str
+    first: Month
+    last: Month
+
+    @property
+    def path(self) -> str:
+        """Where it is below the portal's base."""
+        return self.folder + self.name
+
+
+def file_of(month: Month) -> PortalFile:
+    """Return the file with a month.
+
+    Examples
+    --------
+    >>> file_of(Month(2021, 3)).path, file_of(Month(2008, 3)).path
+    ('DOC/INF_DIARIO/DADOS/inf_diario_fi_202103.zip', 'DOC/INF_DIARIO/DADOS/HIST/inf_diario_fi_2008.zip')
+    """
+    if month < FIRST_MONTHLY:
+        year = month.year
+        return PortalFile(HISTORY_PATH, f"inf_diario_fi_{year}.zip", Month(year, 1), Month(year, 12))
+    return PortalFile(DAILY_PATH, f"inf_diario_fi_{month.year}{month.month:02d}.zip", month, month)
+
+
+def files_between(first: Month, last: Month) -> list[PortalFile]:
+    """Return the files of some months, the newest first: what is looked at most is there soonest."""
+    return list(dict.fromkeys(file_of(month) for month in first.until(last)))[::-1]
+
+
+def asked_months(start: str | dt.date | None, end: str | dt.date | None, today: dt.date) -> tuple[Month, Month]:
+    """Return the first and the last month that a call names; those that cannot exist are left out.
+
+    Raises
+    ------
+    ConfigError
+        If one is no month, or there is none between them.
+    """
+    first = FIRST_MONTH if start is None else max(FIRST_MONTH, _month("start", start))
+    last = Month.of(today) if end is None else min(Month.of(today), _month("end", end))
+    if last < first:
+        raise ConfigError(
+            f"end: there is no month from {first.iso} to {last.iso}; the portal has {FIRST_MONTH.iso} to now"
+        )
+    return first, last
+
+
+def _month(field: str, month: str | dt.date) -> Month:
+    if isinstance(month, dt.date):
+        return Month.of(month)
+    try:
+        return Month.parse_iso(month)
+    except (ValueError, TypeError):
+        raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'") from None
+
+
+def is_due(file: PortalFile, entry: Entry | None, now: dt.datetime) -> bool:
+    """Return whether a file is to be asked for again, although no call names its months.
+
+    The newest two months daily, those before them up to a year weekly, older ones monthly; what was refused, always.
+    """
+    if entry is None or entry.outcome == "refused":
+        return True
+    age = (now.year - file.last.year) * 12 + now.month - file.last.month
+    pause = _DAILY if age <= 1 else _WEEKLY if age <= 11 else _MONTHLY
+    return now - dt.datetime.fromisoformat(entry.checked_at) >= pause
+
+
+def listed_sizes(page: str) -> dict[str, int]:
+    r"""Return names and sizes of the files in a listing of nginx; sizes may be rounded.
+
+    Examples
+    --------
+    >>> listed_sizes('<a href="inf_diario_fi_202609.zip">inf_diario_fi_202609.zip</a>  26-Nov-2026 03:52    11M\n')
+    {'inf_diario_fi_202609.zip': 11534336}
+    """
+    return {name: int(count) * _UNITS[unit] for name, count, unit in _LISTED.findall(page)}
+
+
+def plan_text(sizes: Iterable[int], crawl_delay: float) -> str:
+    """Return how many files, megabytes and minutes a download will take.
+
+    Examples
+    --------
+    >>> plan_text([11_000_000] * 24, 10.0)
+    '24 files, 264 MB, about 4 minutes'
+    """
+    each = list(sizes)
+    seconds = sum(max(crawl_delay, size / BYTES_PER_SECOND) for size in each)
+    minutes = "less than a minute" if seconds < 60 else f"about {seconds / 60:.0f} minutes"
+    return (
+        f"{len(each)} files, {sum(each) / 1e6:.0f} MB, {minutes}"
+        if len(each) != 1
+        else (f"1 file, {sum(each) / 1e6:.0f} MB, {minutes}")
+    )

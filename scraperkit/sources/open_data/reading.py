@@ -1,0 +1,301 @@
+"""Rows of the archive, as the frames that users get."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scraperkit.calendar import business_days
+from scraperkit.errors import ConfigError, NotDownloaded, ScraperKitWarning, UnknownFund
+from scraperkit.models import METRICS, Month, today
+from scraperkit.sources.open_data.cleaning import Numbers, coded
+from scraperkit.sources.open_data.folder import Folder, StoredMonth
+from scraperkit.sources.open_data.revisions import coded_texts, figures, held_at
+from scraperkit.sources.open_data.series import Series, resolve
+from scraperkit.timeseries import frames
+from scraperkit.timeseries.commands import DAY_MS
+
+PROVISIONAL_DAYS = 5
+_MOST_NAMED = 5
+EPOCH = dt.date(1970, 1, 1)
+_DAYS_BACK = dt.timedelta(days=30)
+
+
+class Window:
+    """The days asked for, and which months of the archive have them.
+
+    Raises
+    ------
+    ConfigError
+        If one is no day, or `end` is before `start`.
+    NotDownloaded
+        If the archive has no month of them.
+    """
+
+    def __init__(self, folder: Folder, start: frames.Day | None, end: frames.Day | None) -> None:
+        first, last = frames.window(start, end)
+        self.first, self.last = first // DAY_MS, last // DAY_MS
+        stored = folder.months()
+        self.months = [month for month in stored if self._has(month)]
+        self.absent = self._absent(stored, start is not None, end is not None)
+        if not self.months:
+            has = f"it has {stored[0].iso} to {stored[-1].iso}" if stored else "it is empty"
+            raise NotDownloaded(f"archive {folder.path}: nothing of these days; {has}: call download(start, end) first")
+
+    def _has(self, month: Month) -> bool:
+        return number_of_day(month.last_day) >= self.first and number_of_day(month.first_day) <= self.last
+
+    def _absent(self, stored: Sequence[Month], has_start: bool, has_end: bool) -> list[Month]:
+        if not stored:
+            return []
+        first = Month.of(EPOCH + dt.timedelta(days=self.first)) if has_start else stored[0]
+        last = Month.of(EPOCH + dt.timedelta(days=min(self.last, number_of_day(today())))) if has_end else stored[-1]
+        known = set(stored)
+        return [month for month in first.until(last) if month not in known]
+
+
+def warn_of_absent(folder: Folder, absent: Sequence[Month], stacklevel: int) -> None:
+    """Say which months asked for the archive does not have, and whether the portal has them."""
+    if not absent:
+        return
+    missing = {month for entry in folder.entries() if entry.outcome == "missing" for month in _months_named(entry.file)}
+    for words, months in (
+        ("the portal had no file of {}", [month for month in absent if month in missing]),
+        (
+            "the archive has nothing of {}: call download(start, end)",
+            [month for month in absent if month not in missing],
+        ),
+    ):
+        if months:
+            spans = ", ".join(_spans(months)[:_MOST_NAMED])
+            warnings.warn(words.format(spans), ScraperKitWarning, stacklevel=stacklevel + 1)
+
+
+def _months_named(file: str) -> list[Month]:
+    digits = file.removeprefix("inf_diario_fi_").removesuffix(".zip")
+    if len(digits) == len("202601"):
+        return [Month(int(digits[:4]), int(digits[4:]))]
+    return [Month(int(digits), month) for month in range(1, 13)]
+
+
+def _spans(months: Sequence[Month]) -> list[str]:
+    """Return months as texts, those that follow each other as one."""
+    spans: list[list[Month]] = []
+    for month in months:
+        if spans and spans[-1][-1].shift(1) == month:
+            spans[-1].append(month)
+        else:
+            spans.append([month])
+    return [span[0].iso if len(span) == 1 else f"{span[0].iso} to {span[-1].iso}" for span in spans]
+
+
+def read_rows(
+    folder: Folder,
+    window: Window,
+    columns: Sequence[str],
+    cnpjs: Iterable[str] | None = None,
+    as_of: dt.datetime | None = None,
+) -> pa.Table:
+    """Return rows of all months of a window, month by month, each sorted by series and day.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Besides ``cnpj``, ``subclass`` and ``date``.
+    cnpjs : iterable of str, optional
+        All, if left out.
+    as_of : datetime.datetime, optional
+        Aware.
+    """
+    wanted = None if cnpjs is None else np.unique(np.array(list(cnpjs), dtype=np.str_))
+    names = ["cnpj", "subclass", "date", *columns]
+
+    def read(month: Month) -> pa.Table | None:
+        with folder.month(month) as stored:
+            if stored is None:  # pruned meanwhile
+                return None
+            if as_of is None:
+                table = stored.file.read_row_groups(_groups(stored, wanted), columns=names, use_threads=False)
+            else:
+                changes = folder.changes(month, stored.generation)
+                table = coded_texts(held_at(stored.file.read(), changes, as_of).select(names))
+            return _only(table, wanted, month, window)
+
+    with _threads() as pool:
+        tables = [table for table in pool.map(read, window.months) if table is not None]
+    return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries()
+
+
+@contextmanager
+def _threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1), "archive") as pool:
+        yield pool
+
+
+def _groups(stored: StoredMonth, wanted: npt.NDArray[np.str_] | None) -> list[int]:
+    """Return the row groups in which the CNPJs wanted may be."""
+    groups = range(stored.file.metadata.num_row_groups)
+    if wanted is None:
+        return list(groups)
+    place = stored.file.schema_arrow.get_field_index("cnpj")
+    found = []
+    for group in groups:
+        bounds = stored.file.metadata.row_group(group).column(place).statistics
+        first = np.searchsorted(wanted, bounds.min)
+        if first < wanted.size and wanted[first] <= bounds.max:
+            found.append(group)
+    return found
+
+
+def _only(table: pa.Table, wanted: npt.NDArray[np.str_] | None, month: Month, window: Window) -> pa.Table:
+    if wanted is not None:
+        cnpj = coded(table["cnpj"])
+        table = table.filter(pa.array(np.isin(cnpj.texts, wanted)[cnpj.codes]))
+    if window.first > number_of_day(month.first_day) or window.last < number_of_day(month.last_day):
+        days = day_numbers(table)
+        table = table.filter(pa.array((days >= window.first) & (days <= window.last)))
+    return table
+
+
+def prices_frame(
+    folder: Folder, window: Window, wanted: Sequence[Series] | None, metric: str, as_of: dt.datetime | None
+) -> pd.DataFrame:
+    """Return one metric of several series side by side; see :meth:`OpenData.prices`."""
+    table = read_rows(folder, window, [metric], None if wanted is None else (each.cnpj for each in wanted), as_of)
+    names, code = _resolved(folder, table, wanted, stacklevel=4)
+    values = figures(table, metric)
+    order = np.argsort(code, kind="stable")
+    order = order[(code[order] >= 0) & ~np.isnan(values[order])]
+    counts = np.bincount(code[order], minlength=len(names))
+    aligned = frames.align(counts, day_numbers(table)[order], values[order])
+    return frames.wide_frame([str(name) for name in names], [aligned])
+
+
+def quotes_frame(
+    folder: Folder,
+    window: Window,
+    wanted: Sequence[Series] | None,
+    as_of: dt.datetime | None = None,
+    also: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return every metric, one row for each series and day; see :meth:`OpenData.quotes`."""
+    cnpjs = None if wanted is None else (each.cnpj for each in wanted)
+    table = read_rows(folder, window, [*METRICS, *also], cnpjs, as_of)
+    names, code = _resolved(folder, table, None if wanted is None else sorted(wanted), stacklevel=4)
+    rank = np.append(np.argsort(np.argsort([str(name) for name in names], kind="stable")), -1)[code] if names else code
+    order = np.lexsort((day_numbers(table), rank))
+    table = table.take(pa.array(order[code[order] >= 0]))
+    values = np.column_stack([figures(table, metric) for metric in METRICS])
+    days = frames.dates(day_numbers(table))
+    texts = {name: _texts(table, name) for name in ("cnpj", "subclass", *also)}
+    identity = {"cnpj": texts.pop("cnpj"), "subclass": texts.pop("subclass"), "date": days}
+    return pd.DataFrame({**identity, **frames.metric_columns(values), **texts})
+
+
+def _texts(table: pa.Table, name: str) -> Any:
+    column = coded(table[name])
+    return pd.array(column.texts.tolist(), dtype="str").take(column.codes)
+
+
+def day_numbers(table: pa.Table) -> Numbers:
+    """Return the days since 1970 of each row."""
+    days: Numbers = table["date"].cast(pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64)
+    return days
+
+
+def _resolved(
+    folder: Folder, table: pa.Table, wanted: Sequence[Series] | None, stacklevel: int
+) -> tuple[list[Series], Numbers]:
+    """Return the series to show, and for each row which of them it is of; -1 for none.
+
+    Raises
+    ------
+    UnknownFund
+        If one of them has no row in the whole archive.
+    """
+    cnpj, subclass = coded(table["cnpj"]), coded(table["subclass"])
+    pair = cnpj.codes * max(1, subclass.texts.size) + subclass.codes
+    pairs, place = np.unique(pair, return_inverse=True)
+    there = [
+        Series(str(cnpj.texts[number // subclass.texts.size]), str(subclass.texts[number % subclass.texts.size]))
+        for number in pairs.tolist()
+    ]
+    if wanted is None:
+        return there, place
+    subclasses: dict[str, list[str]] = {}
+    for each in there:
+        subclasses.setdefault(each.cnpj, []).append(each.subclass)
+    found = resolve(wanted, subclasses)
+    if unseen := [series for series, stands_for in found.items() if not stands_for]:
+        refuse_unknown(folder, unseen)
+    for series, stands_for in found.items():
+        if stands_for and stands_for != [series]:
+            shown = ", ".join(map(str, stands_for))
+            text = f"{series.cnpj} has no rows of its own here; shown are its subclasses: {shown}"
+            warnings.warn(text, ScraperKitWarning, stacklevel=stacklevel)
+    names = list(dict.fromkeys(each for series, stands_for in found.items() for each in stands_for or [series]))
+    number_of = {name: number for number, name in enumerate(names)}
+    number = np.array([number_of.get(each, -1) for each in there], dtype=np.int64)
+    return names, number[place] if number.size else np.empty(0, np.int64)
+
+
+def refuse_unknown(folder: Folder, unseen: Sequence[Series]) -> None:
+    """Refuse series that the archive has nowhere; those that only have no row on the days asked for may stay."""
+    left = set(unseen)
+    for month in reversed(folder.months()):
+        with folder.month(month) as stored:
+            if stored is None:
+                continue
+            table = stored.file.read(columns=["cnpj", "subclass"])
+        names = table["cnpj"].cast(pa.string()).unique().to_pylist()
+        for series in [each for each in left if each.cnpj in names]:
+            here = table.filter(pc.equal(table["cnpj"].cast(pa.string()), series.cnpj))["subclass"].to_pylist()
+            if not series.subclass or series.subclass in here:
+                left.discard(series)
+        if not left:
+            return
+    names = ", ".join(map(str, sorted(left)[:_MOST_NAMED])) + (" …" if len(left) > _MOST_NAMED else "")
+    raise UnknownFund(f"the archive has nothing of {names}; find() tells which series there are")
+
+
+def provisional_since(today: dt.date) -> dt.date:
+    """Return the first of the newest five business days: figures since then are provisional.
+
+    Examples
+    --------
+    >>> provisional_since(dt.date(2026, 9, 9))
+    datetime.date(2026, 9, 2)
+    """
+    days = business_days(today - _DAYS_BACK, today)
+    return days[-PROVISIONAL_DAYS].date()
+
+
+def check_as_of(as_of: dt.datetime | None) -> None:
+    """Refuse a moment that is none, or has no time zone.
+
+    Raises
+    ------
+    ConfigError
+        If it is.
+    """
+    if as_of is not None and (not isinstance(as_of, dt.datetime) or as_of.utcoffset() is None):
+        raise ConfigError(
+            f"as_of: {str(as_of)[:40]!r} is not a moment with a time zone; "
+            "write datetime(2026, 9, 1, tzinfo=timezone.utc)"
+        )
+
+
+def number_of_day(day: dt.date) -> int:
+    """Return the days since 1970."""
+    return (day - EPOCH).days

@@ -1,0 +1,291 @@
+"""The registry of funds, classes and subclasses: parsed, joined and searched, without I/O."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from scraperkit.errors import ConfigError, FileRefused
+from scraperkit.sources.open_data.cleaning import valid_cnpjs
+
+ACTIVE = "EM FUNCIONAMENTO NORMAL"
+TEXT_COLUMNS = ("name", "kind", "status", "managers", "administrator", "subclasses")
+COLUMNS = ("name", "kind", "status", "managers", "administrator", "net_worth", "started_on", "subclasses")
+_NOISE = frozenset({"fi", "fic", "fim", "fia", "fif", "fics", "cic", "rl", "responsabilidade", "limitada"})
+_OF_ALL = ("Denominacao_Social", "Situacao", "Data_Constituicao")
+_OF_FUND = ("Data_Registro", "Patrimonio_Liquido", "Administrador", "Gestor")
+_OF_CLASS = ("Data_Inicio", "Classificacao", "Patrimonio_Liquido")
+_FUND = ("ID_Registro_Fundo", "CNPJ_Fundo", "Tipo_Fundo", *_OF_ALL, *_OF_FUND)
+_CLASS = ("ID_Registro_Fundo", "ID_Registro_Classe", "CNPJ_Classe", "Tipo_Classe", *_OF_ALL, *_OF_CLASS)
+_SUBCLASS = ("ID_Registro_Classe", "ID_Subclasse", "Data_Inicio", *_OF_ALL)
+_OLD = (
+    "TP_FUNDO",
+    "CNPJ_FUNDO",
+    "DENOM_SOCIAL",
+    "DT_REG",
+    "DT_CONST",
+    "SIT",
+    "CLASSE",
+    "VL_PATRIM_LIQ",
+    "ADMIN",
+    "GESTOR",
+)
+_NUMBER = re.compile(r"[0-9A-Z]{4,14}(:[A-Za-z0-9]*)?")
+
+
+def parse_registry(members: Mapping[str, bytes]) -> pd.DataFrame:
+    """Parse the three files of ``registro_fundo_classe.zip``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Indexed by series; `COLUMNS`. A class has its fund's managers and administrator, and, where it kept its fund's
+        CNPJ, its fund's first day. Funds without a class stand for themselves.
+
+    Raises
+    ------
+    FileRefused
+        If a file or a column is missing.
+    """
+    funds = _funds(_table(members, "registro_fundo.csv", _FUND))
+    classes = _table(members, "registro_classe.csv", _CLASS).drop_duplicates()
+    subclasses = _table(members, "registro_subclasse.csv", _SUBCLASS).drop_duplicates()
+    own = funds.reindex(classes["ID_Registro_Fundo"])
+    of_class = pd.DataFrame(
+        {
+            "cnpj": classes["CNPJ_Classe"].to_numpy(),
+            "name": classes["Denominacao_Social"].to_numpy(),
+            "kind": _either(classes["Classificacao"], classes["Tipo_Classe"]),
+            "status": classes["Situacao"].to_numpy(),
+            "managers": own["managers"].fillna("").to_numpy(),
+            "administrator": own["administrator"].fillna("").to_numpy(),
+            "net_worth": _floats(classes["Patrimonio_Liquido"]),
+            "started_on": np.where(
+                own["cnpj"].to_numpy() == classes["CNPJ_Classe"].to_numpy(),
+                own["started_on"].to_numpy(),
+                _first_day(classes["Data_Constituicao"], classes["Data_Inicio"]),
+            ),
+        },
+        index=classes["ID_Registro_Classe"].to_numpy(),
+    )
+    of_class = of_class[~of_class.index.duplicated()]
+    listed = subclasses.groupby("ID_Registro_Classe")["ID_Subclasse"].agg(", ".join)
+    of_class["subclasses"] = listed.reindex(of_class.index).fillna("").to_numpy()
+    known = subclasses[subclasses["ID_Registro_Classe"].isin(of_class.index)]
+    above = of_class.reindex(known["ID_Registro_Classe"])
+    of_subclass = pd.DataFrame(
+        {
+            "cnpj": above["cnpj"].to_numpy(),
+            "name": known["Denominacao_Social"].to_numpy(),
+            "kind": above["kind"].to_numpy(),
+            "status": known["Situacao"].to_numpy(),
+            "managers": above["managers"].to_numpy(),
+            "administrator": above["administrator"].to_numpy(),
+            "net_worth": np.nan,
+            "started_on": _first_day(known["Data_Inicio"], known["Data_Constituicao"]),
+            "subclasses": "",
+        }
+    )
+    of_subclass["subclass"] = known["ID_Subclasse"].to_numpy()
+    alone = funds[~funds["cnpj"].isin(of_class["cnpj"])].assign(subclasses="")
+    return _indexed(pd.concat([_best(of_class), of_subclass, _best(alone)], ignore_index=True))
+
+
+def parse_old_registry(content: bytes) -> pd.DataFrame:
+    """Parse ``cad_fi.csv``, which lists the funds that never became a class; as :func:`parse_registry`."""
+    old = _table({"cad_fi.csv": content}, "cad_fi.csv", _OLD)
+    frame = pd.DataFrame(
+        {
+            "cnpj": old["CNPJ_FUNDO"],
+            "name": old["DENOM_SOCIAL"],
+            "kind": _either(old["CLASSE"], old["TP_FUNDO"]),
+            "status": old["SIT"],
+            "managers": old["GESTOR"],
+            "administrator": old["ADMIN"],
+            "net_worth": _floats(old["VL_PATRIM_LIQ"]),
+            "started_on": _first_day(old["DT_CONST"], old["DT_REG"]),
+            "subclasses": "",
+        }
+    )
+    return _indexed(_best(frame))
+
+
+def joined(newest: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
+    """Return the registry, and from the old one what is not in it."""
+    return pd.concat([newest, old[~old.index.isin(newest.index)]])
+
+
+class RegistrySearch:
+    """Searches the names of a registry.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Indexed by series; with `COLUMNS` and ``holders``.
+    """
+
+    def __init__(self, frame: pd.DataFrame) -> None:
+        self.frame = frame
+        folded = [f" {folded_name(name)} " for name in frame["name"].tolist()]
+        self._names = pa.array(folded, pa.string())
+        self._series = pa.array(frame.index.tolist(), pa.string())
+        self._is_active = np.array([status.strip().upper() == ACTIVE for status in frame["status"].tolist()])
+        # Active ones first, then the larger; of equals in the order of the registry.
+        net_worth = frame["net_worth"].fillna(-np.inf).to_numpy()
+        self._rank = np.argsort(np.lexsort((-net_worth, ~self._is_active)), kind="stable")
+
+    def find(self, text: str, active: bool | None = None) -> pd.DataFrame:
+        """Return what a text finds; see :meth:`OpenData.find`."""
+        found = self._matches(text)
+        if active is not None:
+            found &= self._is_active == active
+        rows = np.flatnonzero(found)
+        return self.frame.take(rows[np.argsort(self._rank[rows])])
+
+    def the_one(self, text: str) -> str | None:
+        """Return the series that a text means, if it is one: by number, by its whole name, or the only active one."""
+        found = self.find(text)
+        whole = [folded_name(name) == folded_name(text) for name in found["name"]]
+        is_active = found["status"].str.strip().str.upper() == ACTIVE
+        # A class stands before its subclasses, whose names may hold its name.
+        is_class = ~found.index.str.contains(":", regex=False)
+        for some in (found[np.array(whole, np.bool_)], found[is_active], found[is_active & is_class], found):
+            if len(some) == 1:
+                return str(some.index[0])
+        return str(found.index[0]) if len(found) and found.index[0] == _bare(text) else None
+
+    def nearest(self, text: str, count: int = 5) -> list[str]:
+        """Return the series whose names are the most like a text, each with its name."""
+        words = _words(text)
+        shared = sum((self._has(word).astype(np.int64) for word in words), np.zeros(len(self.frame), np.int64))
+        candidates = np.lexsort((self._rank, -shared))[:200]
+        folded = folded_name(text)
+        names = self._names.take(pa.array(candidates)).to_pylist()
+        likeness = [difflib.SequenceMatcher(None, folded, name).ratio() for name in names]
+        best = candidates[np.argsort([-value for value in likeness], kind="stable")[:count]]
+        chosen = self.frame.take(best)
+        return [f"{series} {name}" for series, name in zip(chosen.index, chosen["name"], strict=True)]
+
+    def _matches(self, text: str) -> npt.NDArray[np.bool_]:
+        number = _bare(text)
+        if _NUMBER.fullmatch(number) and sum(sign.isdigit() for sign in number) >= len("0001"):
+            by_number = pc.starts_with(self._series, number).to_numpy(zero_copy_only=False)
+            if by_number.any() or number.isdigit():
+                return np.array(by_number, np.bool_)
+        words = _words(text)
+        if not words:
+            raise ConfigError(f"text: {text[:40]!r} holds no word to search for; give a part of a name, or a CNPJ")
+        found = self._has(words[0])
+        for word in words[1:]:
+            found &= self._has(word)
+        return found
+
+    def _has(self, word: str) -> npt.NDArray[np.bool_]:
+        return np.array(pc.match_substring(self._names, f" {word}").to_numpy(zero_copy_only=False), np.bool_)
+
+
+def folded_name(text: str) -> str:
+    """Return a name without accents, case and punctuation.
+
+    Examples
+    --------
+    >>> folded_name("ITAÚ Soberano - Renda Fixa")
+    'itau soberano renda fixa'
+    """
+    bare = "".join(sign for sign in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(sign))
+    return " ".join(re.findall(r"[^\W_]+", bare))
+
+
+def _bare(text: str) -> str:
+    """Return a series without punctuation."""
+    cnpj, colon, subclass = re.sub(r"[./\s-]", "", text).partition(":")
+    return cnpj.upper() + colon + subclass
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in folded_name(text).split() if word not in _NOISE]
+
+
+def _table(members: Mapping[str, bytes], name: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Return some columns of a file as texts; quotes are letters, and misshapen lines are left out."""
+    if name not in members:
+        raise FileRefused(f"the zip has no {name}")
+    text = members[name].removeprefix(b"\xef\xbb\xbf").decode("latin-1").encode()
+    header = text.partition(b"\n")[0].decode().strip().split(";")
+    if missing := [column for column in columns if column not in header]:
+        raise FileRefused(f"{name}: its header lacks {', '.join(missing)}")
+    table = csv.read_csv(
+        pa.BufferReader(text),
+        csv.ReadOptions(block_size=max(len(text), 1) + 1),
+        csv.ParseOptions(delimiter=";", quote_char=False, invalid_row_handler=lambda _: "skip"),
+        csv.ConvertOptions(
+            column_types=dict.fromkeys(header, pa.string()), include_columns=list(columns), strings_can_be_null=False
+        ),
+    )
+    return pd.DataFrame({column: np.array(table[column].to_pylist(), dtype=object) for column in columns})
+
+
+def _funds(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return a row for each fund, indexed by its number in the registry: the file has one for each manager."""
+    managers = (
+        rows[rows["Gestor"] != ""]
+        .groupby("ID_Registro_Fundo")["Gestor"]
+        .agg(lambda names: ", ".join(dict.fromkeys(names)))
+    )
+    first = rows.drop_duplicates("ID_Registro_Fundo").set_index("ID_Registro_Fundo")
+    return pd.DataFrame(
+        {
+            "cnpj": first["CNPJ_Fundo"],
+            "name": first["Denominacao_Social"],
+            "kind": first["Tipo_Fundo"],
+            "status": first["Situacao"],
+            "managers": managers.reindex(first.index).fillna(""),
+            "administrator": first["Administrador"],
+            "net_worth": _floats(first["Patrimonio_Liquido"]),
+            "started_on": _first_day(first["Data_Constituicao"], first["Data_Registro"]),
+        }
+    )
+
+
+def _best(frame: pd.DataFrame) -> pd.DataFrame:
+    """Keep one row of each CNPJ: an active one, then the one that began last."""
+    is_active = frame["status"].str.strip().str.upper() == ACTIVE
+    order = frame.assign(_active=is_active).sort_values(["_active", "started_on"], kind="stable", na_position="first")
+    return order[~order["cnpj"].duplicated(keep="last")].drop(columns="_active")
+
+
+def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
+    cnpjs, is_valid = valid_cnpjs(frame["cnpj"].fillna("").to_numpy().astype(np.str_))
+    subclass = (
+        frame["subclass"].fillna("").to_numpy().astype(np.str_) if "subclass" in frame else np.full(len(frame), "")
+    )
+    series = np.where(subclass == "", cnpjs, np.char.add(np.char.add(cnpjs, ":"), subclass))
+    frame = frame.set_axis(pd.Index(series.tolist(), dtype="str", name="series"))[list(COLUMNS)]
+    frame = frame[is_valid & ~frame.index.duplicated()]
+    texts: dict[str, str] = dict.fromkeys(TEXT_COLUMNS, "str")
+    frame = frame.astype(texts)
+    frame["started_on"] = frame["started_on"].astype("datetime64[ms]")
+    return frame.sort_index()
+
+
+def _either(first: pd.Series[str], second: pd.Series[str]) -> npt.NDArray[np.object_]:
+    return np.where(first != "", first, second)
+
+
+def _floats(texts: pd.Series[str]) -> npt.NDArray[np.float64]:
+    return pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+
+
+def _first_day(first: pd.Series[str], second: pd.Series[str]) -> npt.NDArray[np.datetime64]:
+    return pd.to_datetime(pd.Series(_either(first, second)), format="%Y-%m-%d", errors="coerce").to_numpy(
+        "datetime64[ms]"
+    )

@@ -1,0 +1,95 @@
+"""What the archive tells of itself: revisions, gaps, rejected lines, the ledger."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from scraperkit.calendar import business_days
+from scraperkit.models import Month, today
+from scraperkit.sources.open_data import reading
+from scraperkit.sources.open_data.cleaning import Numbers, coded
+from scraperkit.sources.open_data.folder import REJECTED, Entry, Folder
+from scraperkit.sources.open_data.revisions import CHANGES, figures
+
+_SHOWN = ("cnpj", "subclass", "date", "metric", "old", "new", "seen_at")
+
+
+def changes_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
+    """Return every revision of the figures of some days; see :meth:`OpenData.changes`."""
+    tables = [CHANGES.empty_table()]
+    for month in window.months:
+        with folder.month(month) as stored:
+            if stored is not None:
+                tables.append(folder.changes(month, stored.generation))
+    table = pa.concat_tables(tables)
+    days = reading.day_numbers(table)
+    table = table.filter(pa.array((days >= window.first) & (days <= window.last))).select(_SHOWN)
+    by = ("seen_at", "cnpj", "subclass", "date")
+    return _framed(table.sort_by([(name, "ascending") for name in by]))
+
+
+def rejected_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
+    """Return the lines left out of the months of some days; see :meth:`OpenData.rejected`."""
+    tables = [REJECTED.empty_table()]
+    for month in window.months:
+        with folder.month(month) as stored:
+            if stored is not None:
+                tables.append(folder.rejected(month, stored.generation))
+    return _framed(pa.concat_tables(tables))
+
+
+def _framed(table: pa.Table) -> pd.DataFrame:
+    frame: pd.DataFrame = table.to_pandas()
+    texts = {field.name: "str" for field in table.schema if pa.types.is_string(field.type)}
+    return frame.astype(texts)
+
+
+def ledger_frame(folder: Folder) -> pd.DataFrame:
+    """Return the ledger; see :meth:`OpenData.archive_info`."""
+    names = [field.name for field in dataclasses.fields(Entry) if field.name != "months"]
+    rows = [[getattr(entry, name) for name in names] for entry in folder.entries()]
+    frame = pd.DataFrame(rows, columns=names)
+    for name in names:
+        if name.endswith("_at"):
+            frame[name] = pd.to_datetime(frame[name], utc=True, format="ISO8601").astype("datetime64[us, UTC]")
+        else:
+            frame[name] = frame[name].astype("int64" if Entry.__annotations__[name] == "int" else "str")
+    return frame.set_index("file")
+
+
+def completeness_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
+    """Return how many series each day has, beside the day before; see :meth:`OpenData.completeness`."""
+    table = reading.read_rows(folder, window, ["quota"])
+    cnpj, subclass = coded(table["cnpj"]), coded(table["subclass"])
+    series = cnpj.codes * max(1, subclass.texts.size) + subclass.codes
+    days, has_quota = reading.day_numbers(table), ~np.isnan(figures(table, "quota"))
+    order = np.argsort(days, kind="stable")
+    published, begins = np.unique(days[order], return_index=True)
+    on = dict(zip(published.tolist(), np.split(order, begins[1:]), strict=True)) if published.size else {}
+    first = max(window.first, reading.number_of_day(window.months[0].first_day))
+    last = min(window.last, reading.number_of_day(min(window.months[-1].last_day, today())))
+    expected = business_days(reading.EPOCH + dt.timedelta(days=first), reading.EPOCH + dt.timedelta(days=last))
+    all_days = sorted({*on, *(reading.number_of_day(day.date()) for day in expected)})
+    known, since = set(window.months), reading.provisional_since(today())
+    rows = []
+    before: Numbers = np.empty(0, np.int64)
+    for number in all_days:
+        day = reading.EPOCH + dt.timedelta(days=number)
+        here = on.get(number, np.empty(0, np.int64))
+        present = series[here]
+        state = "published" if here.size else "not published" if Month.of(day) in known else "no file"
+        kept = np.intersect1d(present, before).size
+        rows.append(
+            (day, state, present.size, int(has_quota[here].sum()), before.size, before.size - kept, day >= since)
+        )
+        before = present if present.size else before
+    columns = ["date", "state", "series", "quotas", "before", "missing", "provisional"]
+    frame = pd.DataFrame(rows, columns=columns).astype({"state": "str", "provisional": "bool"})
+    frame["date"] = frame["date"].astype("datetime64[ms]")
+    frame.insert(5, "share", frame["series"] / frame["before"].where(frame["before"] > 0))
+    return frame.set_index("date")

@@ -1,0 +1,463 @@
+"""The open data of the regulator as users see it: download, read, search."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import pandas as pd
+
+from scraperkit.config import Settings
+from scraperkit.errors import ConfigError, FundNotFound
+from scraperkit.models import METRICS, Fund, Month, today
+from scraperkit.sources.cvm_pages import checked_base
+from scraperkit.sources.http import HttpClient, without_credentials
+from scraperkit.sources.open_data import reading, reports
+from scraperkit.sources.open_data.downloads import Downloader, Outcome
+from scraperkit.sources.open_data.folder import Folder
+from scraperkit.sources.open_data.portal_files import (
+    NEWEST_MONTHS,
+    asked_months,
+    file_of,
+    files_between,
+    is_due,
+)
+from scraperkit.sources.open_data.series import wanted_series
+from scraperkit.sources.open_data.snapshots import Snapshots
+from scraperkit.sources.politeness import Politeness
+from scraperkit.timeseries.frames import Day, Funds
+from scraperkit.view import NotebookRepr, View
+
+ATTRIBUTION = "Comissão de Valores Mobiliários (CVM), dados.cvm.gov.br, under the Open Database License (ODbL) 1.0"
+WARNINGS = (
+    "Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.",
+    "Cancelled funds stay in, but a list of those active today is biased towards survivors.",
+    "A quota is net of fees, and not adjusted for distributions or come-cotas.",
+    "A sum of net worth counts funds of funds (FIC) twice: about 35 % of it.",
+    "Values are the latest revision; those of the newest five business days are provisional.",
+)
+
+
+class OpenData(NotebookRepr):
+    """The daily reports of all Brazilian funds since 2000, and their registry, kept on disk.
+
+    The files come from the open data portal of the Comissão de Valores Mobiliários (CVM) and stay in a folder of
+    Parquet files, the archive, with a log of all that was revised since it was first downloaded. May be used from many
+    threads, and by many processes, at once.
+
+    Parameters
+    ----------
+    url : str, optional
+        The portal's base, ``…/dados/FI/``; the live one, or what ``SCRAPERKIT_OPEN_DATA_URL`` says, if left out.
+    archive : str or pathlib.Path, optional
+        The folder; ``open_data`` in the data folder, or what ``SCRAPERKIT_ARCHIVE`` says, if left out.
+    settings : Settings, optional
+        Time limits, retries and rates; from the environment if left out.
+
+    Raises
+    ------
+    ConfigError
+        If the address is not an ``http://`` or ``https://`` one.
+
+    Notes
+    -----
+    Name the source when you publish: the data are by the CVM, under the Open Database License (ODbL) 1.0. Know this:
+
+    - Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.
+    - Cancelled funds stay in, but a list of those active today is biased towards survivors.
+    - A quota is net of fees, and not adjusted for distributions or *come-cotas*.
+    - A sum of net worth counts funds of funds (FIC) twice: about 35 % of it.
+    - Values are the latest revision; those of the newest five business days are provisional. The portal asks for ten
+      seconds between requests, and gets them.
+
+    Where a method takes them, `funds` is one series or :class:`~scraperkit.Fund`, or several; ``None`` is all. A series
+    is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series; where only its subclasses have rows on
+    the days asked for, it stands for all of them, with a warning. `start` and `end` are both included:
+    ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what the archive held
+    then.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import scraperkit as sk
+    >>> with sk.Replica.start() as site, tempfile.TemporaryDirectory() as folder:
+    ...     site.portal.crawl_delay = 0
+    ...     with sk.OpenData(site.open_data_url, archive=folder) as market:
+    ...         files = market.download("2022-01", "2022-02")
+    ...         prices = market.prices("18.993.924/0001-00", start="2022-01")
+    >>> files[["file", "outcome"]].to_numpy().tolist()
+    [['inf_diario_fi_202202.zip', 'new'], ['inf_diario_fi_202201.zip', 'new']]
+    >>> prices.shape
+    (40, 1)
+    """
+
+    name = "open_data"
+
+    def __init__(
+        self, url: str | None = None, *, archive: str | Path | None = None, settings: Settings | None = None
+    ) -> None:
+        settings = settings or Settings.load()
+        self.url = checked_base(settings.open_data_url if url is None else url, "SCRAPERKIT_OPEN_DATA_URL")
+        self.archive = Path(archive or settings.archive or settings.data / "open_data").expanduser().absolute()
+        self.politeness = Politeness(self.url, settings)
+        self._http = HttpClient(settings, self.politeness)
+        self._folder = Folder(self.archive)
+        self._downloader = Downloader(self.url, self._folder, self._http, self.politeness)
+        self._snapshots = Snapshots(self._downloader)
+
+    def download(
+        self, start: str | dt.date | None = None, end: str | dt.date | None = None, *, progress: bool | None = None
+    ) -> pd.DataFrame:
+        """Fetch what is new of some months, with a progress bar, after saying how much that is.
+
+        Months that you name are always asked for. If you name none, it is those from the first month in the archive to
+        now, or the newest 24 if it is empty; then the newest two are asked for once a day, those before them up to a
+        year once a week, older ones once a month. What the portal has not written again is not sent again.
+
+        Parameters
+        ----------
+        start, end : str or datetime.date, optional
+            ``"YYYY-MM"``; both included. Months up to 2020 come a year at a time.
+        progress : bool, optional
+            Whether to show the bar; by default only in a terminal or notebook.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each file, the newest first; columns ``file``, ``outcome`` (``new``, ``changed``, ``unchanged``,
+            ``missing`` if the portal does not have it, ``refused`` if it is not as known or cannot be had), ``rows``
+            kept, ``changed`` (figures restated or withdrawn), ``rejected`` (lines, see :meth:`rejected`) and
+            ``reason``. What is refused changes nothing that is stored.
+
+        Raises
+        ------
+        ConfigError
+            If a month is none, or `end` is before `start`.
+        ArchiveError
+            If the archive cannot be written: the disk is full, for example. It stays whole.
+        """
+        now = dt.datetime.now(dt.UTC)
+        day = today()
+        if start is None and end is None:
+            begun = min(self._folder.months(), default=Month.of(day).shift(1 - NEWEST_MONTHS))
+            files = files_between(begun, Month.of(day))
+            files = [file for file in files if is_due(file, self._folder.entry(file.name), now)]
+        else:
+            files = files_between(*asked_months(start, end, day))
+        return _outcomes(self._downloader.run(files, progress))
+
+    def update_registry(self) -> pd.DataFrame:
+        """Fetch the registry if it was not looked for today; :meth:`find` does it as well.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`download`.
+        """
+        return _outcomes(self._snapshots.update())
+
+    def prices(
+        self,
+        funds: Funds | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        metric: str = "quota",
+        as_of: dt.datetime | None = None,
+    ) -> pd.DataFrame:
+        """Return one metric of several series side by side.
+
+        Parameters
+        ----------
+        funds, start, end, as_of
+            See the notes of the class.
+        metric : str
+            A name in :data:`~scraperkit.models.METRICS`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`TimeSeriesReader.prices <scraperkit.TimeSeriesReader.prices>`: index ``date``, columns ``cnpj``
+            (here ``CNPJ`` or ``CNPJ:SUBCLASS``), values ``float64``, NaN where a series has none. Nothing is filled.
+
+        Raises
+        ------
+        ConfigError
+            If an argument does not fit; names it.
+        NotDownloaded
+            If the archive has none of the months.
+        UnknownFund
+            If the archive has nothing at all of one of `funds`.
+
+        Warns
+        -----
+        ScraperKitWarning
+            If the archive lacks some of the months, or a CNPJ stands for its subclasses.
+        """
+        if metric not in METRICS:
+            raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}")
+        reading.check_as_of(as_of)
+        wanted = None if funds is None else wanted_series(funds)
+        window = reading.Window(self._folder, start, end)
+        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        return reading.prices_frame(self._folder, window, wanted, metric, as_of)
+
+    def quotes(
+        self,
+        funds: Funds | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        as_of: dt.datetime | None = None,
+    ) -> pd.DataFrame:
+        """Return every metric, one row for each series and day.
+
+        Parameters
+        ----------
+        funds, start, end, as_of
+            See the notes of the class.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`TimeSeriesReader.quotes <scraperkit.TimeSeriesReader.quotes>`, with ``subclass`` (str, empty for a
+            class) after ``cnpj``. Sorted by ``cnpj``, ``subclass`` and ``date``, index 0, 1, 2, ...
+
+        Raises
+        ------
+        ConfigError, NotDownloaded, UnknownFund
+            As :meth:`prices`.
+
+        Warns
+        -----
+        ScraperKitWarning
+            As :meth:`prices`.
+        """
+        reading.check_as_of(as_of)
+        wanted = None if funds is None else wanted_series(funds)
+        window = reading.Window(self._folder, start, end)
+        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        return reading.quotes_frame(self._folder, window, wanted, as_of)
+
+    def market(self, day: Day) -> pd.DataFrame:
+        """Return every series on a day, or in a month.
+
+        Parameters
+        ----------
+        day : str, datetime.date or numpy.datetime64
+            ``"2022-01-31"``, or ``"2022-01"`` for the month.
+
+        Returns
+        -------
+        pandas.DataFrame
+            As :meth:`quotes`, and ``kind`` (such as ``CLASSES - FIF``), ``flag`` (why a quota is missing, or that a
+            figure is negative; else empty) and ``provisional`` (bool). No rows if nothing was published for the day.
+
+        Raises
+        ------
+        ConfigError
+            If it is no day.
+        NotDownloaded
+            If the archive has nothing of its month.
+        """
+        window = reading.Window(self._folder, day, day)
+        frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"))
+        since = pd.Timestamp(reading.provisional_since(today()))
+        return frame.assign(provisional=frame["date"] >= since)
+
+    def changes(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
+        """Return every revision that the archive has seen of the figures of some days.
+
+        Parameters
+        ----------
+        start, end
+            First and last day of the figures; see the notes of the class.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``cnpj``, ``subclass``, ``date``, ``metric``, ``old`` and ``new`` (float64, NaN where there is no
+            figure; a row that was withdrawn has NaN as `new`) and ``seen_at`` (UTC). Sorted by ``seen_at``, series and
+            day. A day that is new is no change.
+
+        Raises
+        ------
+        ConfigError, NotDownloaded
+            As :meth:`prices`.
+        """
+        return reports.changes_frame(self._folder, reading.Window(self._folder, start, end))
+
+    def completeness(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
+        """Return how many series have reported on each business day, beside the day before.
+
+        Parameters
+        ----------
+        start, end
+            See the notes of the class; the newest two months of the archive if both are left out.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``date``. Columns ``state`` (``published``; ``not published`` if the month's file has no row of the
+            day; ``no file`` if the archive has none of its month), ``series`` and ``quotas`` present, ``before``
+            (series on the day before), ``share`` (`series` divided by `before`), ``missing`` (how many of those before
+            are absent) and ``provisional``.
+
+        Raises
+        ------
+        ConfigError, NotDownloaded
+            As :meth:`prices`.
+        """
+        if start is None and end is None:
+            start = next((month.iso for month in self._folder.months()[-2:]), None)
+        return reports.completeness_frame(self._folder, reading.Window(self._folder, start, end))
+
+    def rejected(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
+        """Return the lines that were left out, wholly or in part, of the months of some days.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``file``, ``member`` (of the zip), ``line`` (the header is line 1), ``reason`` and ``text``.
+
+        Raises
+        ------
+        ConfigError, NotDownloaded
+            As :meth:`prices`.
+        """
+        return reports.rejected_frame(self._folder, reading.Window(self._folder, start, end))
+
+    def archive_info(self) -> pd.DataFrame:
+        """Return the ledger: what is known of each file of the portal.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``file``; columns ``url``, ``etag``, ``last_modified``, ``sha256``, ``bytes`` (of the download),
+            ``fetched_at``, ``checked_at`` (UTC), ``layout``, ``rows_read``, ``kept``, ``rejected``, ``outcome`` and
+            ``reason`` (of the last time it was asked for).
+        """
+        return reports.ledger_frame(self._folder)
+
+    def prune(self, keep: int) -> pd.DataFrame:
+        """Delete all but the newest months, and all but the newest registry.
+
+        What you delete can be downloaded again, but not its revisions: the portal keeps none.
+
+        Parameters
+        ----------
+        keep : int
+            How many months stay.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns ``month`` (``YYYY-MM``) and ``bytes``: what was deleted.
+
+        Raises
+        ------
+        ConfigError
+            If `keep` is not a positive number.
+        ArchiveError
+            If the archive cannot be written.
+        """
+        if not isinstance(keep, int) or keep < 1:
+            raise ConfigError(f"keep: {str(keep)[:40]!r} is not a number of months; give at least 1")
+        freed = []
+        for month in self._folder.months()[:-keep]:
+            file = file_of(month).name
+            with self._folder.writing(file):
+                freed.append((month.iso, self._folder.delete_month(month)))
+        with self._folder.explained():
+            self._snapshots.prune()
+        return pd.DataFrame(freed, columns=["month", "bytes"]).astype({"month": "str", "bytes": "int64"})
+
+    def find(self, text: str, active: bool | None = None) -> pd.DataFrame:
+        """Search the registry by name or number.
+
+        Parameters
+        ----------
+        text : str
+            Words of a name, or their beginnings, in any order; accents, case and the likes of FIC, FIM, FIA, FIF and RL
+            do not count. Or a CNPJ, or its beginning.
+        active : bool, optional
+            Only those in normal operation, or only the others.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Index ``series``; columns ``name``, ``kind``, ``status``, ``managers``, ``administrator``, ``net_worth``
+            (R$, as the registry tells it), ``holders`` (newest in the archive), ``started_on`` (of the fund, not of its
+            adaptation to Resolution 175) and ``subclasses``. Active ones first, then the larger.
+
+        Raises
+        ------
+        ConfigError
+            If the text holds no word to search for.
+        SourceError
+            If there is no registry yet, and it cannot be had.
+        """
+        return self._snapshots.search().find(_text(text), active)
+
+    def find_fund(self, text: str) -> Fund:
+        """Look up the one fund that a text means: a CNPJ, a whole name, or words that only one has.
+
+        Raises
+        ------
+        ConfigError
+            If the text holds no word to search for.
+        FundNotFound
+            If none or several fit; lists the nearest five.
+        SourceError
+            As :meth:`find`.
+        """
+        search = self._snapshots.search()
+        found = search.the_one(_text(text))
+        if found is None:
+            near = "; ".join(search.nearest(text))
+            raise FundNotFound(f"{text[:60]!r} is not one fund; the nearest are {near}", without_credentials(self.url))
+        name, status, started_on = search.frame.loc[[found], ["name", "status", "started_on"]].to_numpy()[0]
+        return Fund(found, "", name, status, None if pd.isna(started_on) else started_on.date())
+
+    def close(self) -> None:
+        """Close all connections. May be called twice."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"OpenData({without_credentials(self.url)!r}, archive={str(self.archive)!r})"
+
+    def _view(self) -> View:
+        months = self._folder.months()
+        span = (
+            f"{months[0].iso} to {months[-1].iso}, {len(months)} months" if months else "nothing yet: call download()"
+        )
+        facts = (
+            ("archive", str(self.archive)),
+            ("has", span),
+            ("size", f"{self._folder.size() / 1e6:,.0f} MB"),
+            ("provisional", f"since {reading.provisional_since(today())}"),
+            ("portal", without_credentials(self.url)),
+            ("data by", ATTRIBUTION),
+            *(("mind" if number == 0 else "", text) for number, text in enumerate(WARNINGS)),
+        )
+        return View("Open data", "of all funds, daily", facts)
+
+
+def _outcomes(outcomes: list[Outcome]) -> pd.DataFrame:
+    numbers = ("rows", "changed", "rejected")
+    frame = pd.DataFrame(outcomes, columns=list(Outcome._fields))
+    return frame.astype({name: "int64" if name in numbers else "str" for name in Outcome._fields})
+
+
+def _text(text: str) -> str:
+    if not isinstance(text, str):
+        raise ConfigError(f"text: expected text, got {type(text).__name__}")
+    return text

@@ -1,0 +1,74 @@
+"""``scraperkit market``, against the replica's portal."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from support.waiting import wait_until
+from typer.testing import CliRunner
+
+import scraperkit as sk
+from scraperkit.cli import app
+
+LEDGER = "inf_diario_fi_202412.zip"
+
+
+@pytest.fixture
+def site(monkeypatch, tmp_path):
+    with sk.Replica.start() as replica:
+        replica.portal.crawl_delay = 0
+        monkeypatch.setenv("SCRAPERKIT_OPEN_DATA_URL", replica.open_data_url)
+        monkeypatch.setenv("SCRAPERKIT_ARCHIVE", str(tmp_path / "archive"))
+        yield replica
+
+
+def run(*words: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, ["market", *words])
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_download_then_everything_else(site, tmp_path):
+    told = run("download", "--from", "2024-11", "--to", "2024-12")
+    assert "2 files, 0 MB, less than a minute" in told
+    assert told.count(" new ") == 4  # the registry's files, too
+    site.portal.restate("2024-12")
+    assert " changed " in run("download", "--from", "2024-12", "--to", "2024-12")
+    with sk.OpenData() as market:
+        changes = market.changes()
+        assert f"{changes['new'].iloc[0]:.12g}" in run("changes")
+        run("changes", "--out", str(tmp_path / "changes.parquet"))
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "changes.parquet"), changes)
+    assert "JATOBÁ" in run("find", "jatoba", "--active")
+    assert "nothing found" in run("find", "jatoba", "--inactive")
+    assert "published" in run("completeness", "--start", "2024-12")
+    assert "no line was rejected" in run("rejected")
+    told = run("info")
+    for words in ("ODbL", LEDGER, "2024-11 to 2024-12", "changed"):
+        assert words in told
+    run("completeness", "--out", str(tmp_path / "days.csv"))
+    assert (tmp_path / "days.csv").read_text().startswith("date,state,series")
+    assert "1 months deleted" in run("prune", "--keep", "1")
+
+
+def test_a_refused_file_ends_with_1_and_its_reason(site):
+    site.portal.show_html("2024-12")
+    told = run("download", "--from", "2024-12", "--to", "2024-12", code=1)
+    assert "a web page instead of a zip" in told
+
+
+def test_what_is_written_to_must_be_known(site):
+    run("download", "--from", "2024-12", "--to", "2024-12")
+    result = CliRunner().invoke(app, ["market", "changes", "--out", "x.xls"])
+    assert "must end in .csv or .parquet" in str(result.exception)
+
+
+def test_every_so_many_hours_it_downloads_again_until_it_is_stopped(site):
+    words = [sys.executable, "-m", "scraperkit", "market", "download", "--from", "2024-12", "--every", "0.001"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert wait_until(lambda: site.portal.requests["not_modified"] >= 1, 100)  # the second round, 4 s later
+        process.terminate()
+        assert process.wait(20) == 0

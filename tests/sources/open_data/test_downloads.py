@@ -1,0 +1,194 @@
+"""What is fetched, how politely, and what is said of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import re
+
+import pytest
+
+import scraperkit as sk
+from scraperkit.config import OPEN_DATA_URL, Settings
+from scraperkit.connection import connect
+from scraperkit.errors import ConfigError
+from scraperkit.models import Month, today
+from scraperkit.sources.open_data.folder import Entry
+from scraperkit.sources.open_data.portal_files import files_between, is_due, listed_sizes
+
+NOW = dt.datetime(2026, 11, 26, 9, tzinfo=dt.UTC)
+
+
+class TestWhatIsAskedFor:
+    def test_years_until_2020_then_months_the_newest_first(self):
+        names = [file.path for file in files_between(Month(2019, 11), Month(2021, 2))]
+        assert names == [
+            "DOC/INF_DIARIO/DADOS/inf_diario_fi_202102.zip",
+            "DOC/INF_DIARIO/DADOS/inf_diario_fi_202101.zip",
+            "DOC/INF_DIARIO/DADOS/HIST/inf_diario_fi_2020.zip",
+            "DOC/INF_DIARIO/DADOS/HIST/inf_diario_fi_2019.zip",
+        ]
+
+    @pytest.mark.parametrize(
+        ("month", "days", "due"),
+        [
+            ("2026-11", 1, True), ("2026-11", 0.5, False), ("2026-10", 1, True),
+            ("2026-09", 1, False), ("2026-09", 7, True), ("2025-12", 6, False), ("2025-12", 7, True),
+            ("2025-11", 7, False), ("2025-11", 30, True), ("2008-05", 20, False), ("2008-05", 30, True),
+        ],
+    )  # fmt: skip
+    def test_newer_months_are_due_more_often(self, month, days, due):
+        (file,) = files_between(Month.parse_iso(month), Month.parse_iso(month))
+        checked = (NOW - dt.timedelta(days=days)).isoformat()
+        assert is_due(file, Entry(file.name, "", checked_at=checked, outcome="unchanged"), NOW) is due
+        assert is_due(file, Entry(file.name, "", checked_at=checked, outcome="refused"), NOW)
+        assert is_due(file, None, NOW)
+
+    def test_an_empty_archive_begins_with_the_newest_24_months(self, site, market):
+        files = market.download()
+        assert len(files) == 24
+        assert files["outcome"].isin(["new", "missing"]).all()
+
+    def test_without_months_it_is_what_was_begun_and_only_what_is_due(self, site, market):
+        market.download("2024-10", "2024-10")
+        asked = market.download()["file"].tolist()
+        begun = Month(2024, 11)
+        assert asked == [file.name for file in files_between(begun, Month.of(today()))]
+        assert market.download().empty
+
+    @pytest.mark.parametrize(
+        ("start", "end", "field"),
+        [
+            ("2024-13", None, "start"),
+            ("2024-05", "2024-04", "end"),
+            (None, "x", "end"),
+            ("2090-01", None, "end"),
+            (5, None, "start"),
+        ],
+    )
+    def test_months_that_are_none_are_refused(self, market, start, end, field):
+        with pytest.raises(ConfigError, match=f"^{field}: "):
+            market.download(start, end)
+
+
+class TestConditions:
+    def test_what_is_not_written_again_is_not_sent_again(self, site, market):
+        market.download("2024-11", "2024-12")
+        again = market.download("2024-11", "2024-12")
+        assert again["outcome"].tolist() == ["unchanged", "unchanged"]
+        assert again["rows"].tolist() == [len(site.portal.rows(month)) for month in ("2024-12", "2024-11")]
+        assert (site.portal.requests["file"], site.portal.requests["not_modified"]) == (2, 2)
+
+    def test_what_is_written_again_with_the_same_rows_is_unchanged(self, site, market):
+        market.download("2024-12", "2024-12")
+        site.portal.rewrite("2024-12", dt.date(2026, 3, 1))
+        assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["unchanged"]
+        assert market.changes().empty
+
+    def test_what_was_restated_is_changed_and_counted(self, site, market):
+        market.download("2024-12", "2024-12")
+        restated = site.portal.restate("2024-12", 0.02)
+        (row,) = market.download("2024-12", "2024-12").to_dict("records")
+        assert (row["outcome"], row["changed"]) == ("changed", len(restated))
+        assert market.changes()[["old", "new"]].to_numpy().tolist() == [
+            [float(change.old), float(change.new)]
+            for change in sorted(restated, key=lambda each: (each.cnpj, each.subclass, each.date))
+        ]
+
+    @pytest.mark.parametrize("status", [403, 404])
+    def test_a_file_that_is_not_there_is_missing_and_what_was_stored_stays(self, site, market, status):
+        market.download("2024-12", "2024-12")
+        site.portal.missing_status = status
+        site.portal.remove("2024-12")
+        (row,) = market.download("2024-12", "2024-12").to_dict("records")
+        assert row["outcome"] == "missing"
+        assert str(status) in row["reason"]
+        assert len(market.quotes())
+        assert market.changes().empty
+
+    def test_a_month_that_was_deleted_is_sent_again(self, market):
+        market.download("2024-12", "2024-12")
+        (market.archive / "quotes" / "2024-12.parquet").unlink()
+        market.download("2024-12", "2024-12")
+        assert len(market.quotes())
+
+    def test_the_ledger_tells_all(self, site, market):
+        market.download("2024-12", "2024-12")
+        entry = market.archive_info().loc["inf_diario_fi_202412.zip"]
+        answer = site.portal.answer("/dados/FI/" + site.portal.path("2024-12"))
+        assert entry["url"] == site.open_data_url + site.portal.path("2024-12")
+        assert (entry["etag"], entry["last_modified"]) == (answer.headers["ETag"], answer.headers["Last-Modified"])
+        assert entry["sha256"] == hashlib.sha256(answer.body).hexdigest()
+        assert entry["bytes"] == len(answer.body)
+        assert (entry["layout"], entry["rejected"]) == ("C", 0)
+        assert entry["rows_read"] == entry["kept"] == len(site.portal.rows("2024-12"))
+        assert str(market.archive_info()["fetched_at"].dtype) == "datetime64[us, UTC]"
+
+
+class TestPoliteness:
+    def test_the_crawl_delay_is_kept_without_a_redis(self, site, market):
+        site.portal.crawl_delay = 1
+        began = dt.datetime.now(dt.UTC)
+        market.download("2024-10", "2024-12")
+        assert (dt.datetime.now(dt.UTC) - began).total_seconds() >= 2
+        assert market.politeness.crawl_delay == 1
+
+    def test_the_crawl_delay_is_shared_by_all_on_a_redis(self, site, redis_url, tmp_path):
+        site.portal.crawl_delay = 1
+        with connect(redis_url) as redis:
+            each = [sk.OpenData(site.open_data_url, archive=tmp_path / name) for name in "ab"]
+            for market in each:
+                market.politeness.share(redis)
+            began = dt.datetime.now(dt.UTC)
+            for _ in range(2):
+                for market in each:
+                    market.download("2024-12", "2024-12")
+            assert (dt.datetime.now(dt.UTC) - began).total_seconds() >= 3
+            assert site.portal.requests["robots"] == 1
+            for market in each:
+                market.politeness.unshare(redis)
+                market.close()
+
+    def test_it_says_first_how_much_that_is(self, site, market, capsys):
+        market.download("2024-11", "2024-12", progress=True)
+        told = capsys.readouterr().err
+        assert re.search(r"2 files, 0 MB, less than a minute", told)
+        assert site.portal.requests["listing"] == 1
+        market.download("2024-11", "2024-12", progress=True)
+        assert site.portal.requests["listing"] == 1  # sizes are known by now
+
+    def test_a_script_shows_nothing(self, market, capsys):
+        market.download("2024-12", "2024-12")
+        assert capsys.readouterr().err == ""
+
+    def test_a_portal_that_is_away_is_not_asked_for_ever(self, site, tmp_path):
+        settings = Settings.load(http_retries=0, breaker_failures=100)
+        with sk.OpenData(site.open_data_url, archive=tmp_path, settings=settings) as market:
+            site.open_data_up = False
+            files = market.download("2024-01", "2024-12")
+        assert (files["outcome"] == "refused").all()
+        assert files["reason"].str.startswith("the site is away").sum() == 3
+        assert files["reason"].str.startswith("not asked for").sum() == 9
+
+
+class TestSettings:
+    def test_url_and_archive_come_from_the_environment(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("SCRAPERKIT_OPEN_DATA_URL", "http://127.0.0.1:9/dados/FI")
+        monkeypatch.setenv("SCRAPERKIT_ARCHIVE", str(tmp_path / "here"))
+        with sk.OpenData() as market:
+            assert (market.url, market.archive) == ("http://127.0.0.1:9/dados/FI/", tmp_path / "here")
+
+    def test_by_default_it_is_the_live_portal_and_the_data_folder(self, tmp_path):
+        with sk.OpenData(settings=Settings.load(data=tmp_path)) as market:
+            assert (market.url, market.archive) == (OPEN_DATA_URL, tmp_path / "open_data")
+        assert not list(tmp_path.iterdir())
+
+    def test_what_is_no_address_is_refused_with_its_variable(self):
+        with pytest.raises(ConfigError, match="SCRAPERKIT_OPEN_DATA_URL"):
+            sk.OpenData("")
+
+    def test_listings_with_rounded_sizes_are_read(self):
+        page = (
+            '<a href="inf_diario_fi_202101.zip">inf..&gt;</a>  15-Mar-2021 03:52   11M\n<a href="HIST/">HIST/</a> - -\n'
+        )
+        assert listed_sizes(page) == {"inf_diario_fi_202101.zip": 11 << 20}

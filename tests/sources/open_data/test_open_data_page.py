@@ -1,0 +1,94 @@
+"""docs/open-data.md: its examples run as they stand, and its tables are what is on disk."""
+
+from __future__ import annotations
+
+import re
+
+import dask
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from support.tree import ROOT
+
+import scraperkit as sk
+from scraperkit.sources.open_data.source import WARNINGS
+
+PAGE = (ROOT / "docs" / "open-data.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("archive")
+    with sk.Replica.start() as site, sk.OpenData(site.open_data_url, archive=folder) as market:
+        site.portal.crawl_delay = 0
+        market.download("2024-09", "2024-12")
+        site.portal.restate("2024-09")
+        market.download("2024-09", "2024-09")
+        market.find("aroeira")
+    return folder
+
+
+def example(words: str) -> str:
+    (found,) = [text for text in EXAMPLES if words in text]
+    return found
+
+
+class TestOtherPrograms:
+    def test_pyarrow(self, archive):
+        names = {"archive": archive}
+        exec(example("pyarrow"), names)
+        with sk.OpenData("http://127.0.0.1:9/", archive=archive) as market:
+            assert names["of_fund"]["quota"].to_pylist() == market.prices("18993924000100").iloc[:, 0].tolist()
+
+    def test_duckdb(self, archive):
+        names = {"archive": archive}
+        exec(example("duckdb"), names)
+        assert names["largest"]["month"].dt.strftime("%Y-%m").tolist() == ["2024-09", "2024-10", "2024-11", "2024-12"]
+        types = dict(
+            duckdb.sql(f"describe select * from '{archive}/quotes/*.parquet'")
+            .df()[["column_name", "column_type"]]
+            .to_numpy()
+        )
+        assert (types["cnpj"], types["date"], types["quota"]) == ("VARCHAR", "TIMESTAMP", "DOUBLE")
+
+    @pytest.mark.filterwarnings("default")
+    def test_dask(self, archive):
+        names = {"archive": archive}
+        with dask.config.set(scheduler="synchronous"):  # its threads would outlive the test
+            exec(example("dask"), names)
+        with sk.OpenData("http://127.0.0.1:9/", archive=archive) as market:
+            counts = market.quotes().groupby("date")["quota"].count()
+        assert names["by_day"].sort_index().tolist() == counts.tolist()
+
+
+def test_the_first_example_and_that_of_revisions_run(archive, monkeypatch):
+    with sk.Replica.start() as site:
+        site.portal.crawl_delay = 0
+        monkeypatch.setenv("SCRAPERKIT_OPEN_DATA_URL", site.open_data_url)
+        monkeypatch.setenv("SCRAPERKIT_ARCHIVE", str(archive))
+        names: dict = {}
+        exec(example("market = sk.OpenData()"), names)
+        assert names["prices"].columns.tolist() == ["18993924000100"]
+        exec(example("as_of=then").replace("2026, 9, 1", "2126, 9, 1"), names)
+        names["market"].close()
+
+
+def test_the_table_of_columns_is_what_is_on_disk(archive):
+    told = re.findall(r"^\| (`[a-z_`, ]+`) \| (text|float64|int64|timestamp)", PAGE, re.MULTILINE)
+    names = [name for cell, _ in told for name in re.findall("`([a-z_]+)`", cell)]
+    assert names == pq.ParquetFile(archive / "quotes" / "2024-09.parquet").schema_arrow.names
+
+
+def test_the_table_of_folders_is_what_is_on_disk(archive):
+    told = re.findall(r"^\| `([a-z]+)/` \|", PAGE, re.MULTILINE)
+    assert sorted(told) == sorted(path.name for path in archive.iterdir())
+
+
+def test_the_warnings_are_those_of_the_view_and_the_docstring():
+    def plain(text: str) -> str:
+        return " ".join(text.replace("*", "").split())
+
+    for warning in WARNINGS[1:4]:
+        assert plain(warning) in plain(PAGE)
+        assert plain(warning) in plain(sk.OpenData.__doc__)

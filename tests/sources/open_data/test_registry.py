@@ -1,0 +1,200 @@
+"""The registry: read with its dirt, kept by day, and searched the way people write names."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scraperkit as sk
+from scraperkit.config import Settings
+from scraperkit.errors import ConfigError, FileRefused, FundNotFound, ScraperKitWarning
+from scraperkit.models import today
+from scraperkit.sources.open_data.registry import RegistrySearch, parse_old_registry, parse_registry
+
+FUND = (
+    "ID_Registro_Fundo;CNPJ_Fundo;Codigo_CVM;Data_Registro;Data_Constituicao;Tipo_Fundo;Denominacao_Social;"
+    "Data_Cancelamento;Situacao;Data_Inicio_Situacao;Data_Adaptacao_RCVM175;Data_Inicio_Exercicio_Social;"
+    "Data_Fim_Exercicio_Social;Patrimonio_Liquido;Data_Patrimonio_Liquido;Diretor;CNPJ_Administrador;Administrador;"
+    "Tipo_Pessoa_Gestor;CPF_CNPJ_Gestor;Gestor"
+)
+CLASS = (
+    "ID_Registro_Fundo;ID_Registro_Classe;CNPJ_Classe;Codigo_CVM;Data_Registro;Data_Constituicao;Data_Inicio;"
+    "Tipo_Classe;Denominacao_Social;Situacao;Data_Inicio_Situacao;Classificacao;Patrimonio_Liquido"
+)
+SUBCLASS = "ID_Registro_Classe;ID_Subclasse;Codigo_CVM;Data_Constituicao;Data_Inicio;Denominacao_Social;Situacao"
+NORMAL = "Em Funcionamento Normal"
+
+
+def fund(number: int, cnpj: str, name: str, manager: str, built: str = "1994-05-26", status: str = NORMAL) -> str:
+    return (
+        f"{number};{cnpj};1;2000-01-01;{built};FI;{name};;{status};2000-01-01;2025-05-12;;;5.50;2026-01-01;D;1;"
+        f"ADMIN {number};PJ;2;{manager}"
+    )
+
+
+def klass(number: int, cnpj: str, name: str, of: int, status: str = NORMAL, began: str = "2025-05-12") -> str:
+    kind = "Classes de Cotas de Fundos FIF"
+    return f"{of};{number};{cnpj};1;2025-05-12;{began};{began};{kind};{name};{status};;Renda Fixa;7.25"
+
+
+def members(funds: list[str], classes: list[str], subclasses: list[str]) -> dict[str, bytes]:
+    files = {"registro_fundo.csv": [FUND, *funds], "registro_classe.csv": [CLASS, *classes]}
+    files["registro_subclasse.csv"] = [SUBCLASS, *subclasses]
+    return {name: "\r\n".join([*lines, ""]).encode("latin-1") for name, lines in files.items()}
+
+
+CAIXA = "00068305000135"
+ITAU = "06175696000173"
+
+
+class TestParsing:
+    FRAME = parse_registry(
+        members(
+            [
+                fund(1, CAIXA, "CAIXA EMPREENDER FIF", "GESTORA A"),
+                fund(1, CAIXA, "CAIXA EMPREENDER FIF", "GESTORA B"),
+                fund(2, ITAU, "ITAÚ GUARDA-CHUVA", "ITAÚ ASSET"),
+                fund(3, "00017024000153", "SÓ FUNDO", "X", status="Cancelado"),
+            ],
+            [
+                klass(10, CAIXA, "CAIXA EMPREENDER FIC RENDA FIXA", 1),
+                klass(10, CAIXA, "CAIXA EMPREENDER FIC RENDA FIXA", 1),
+                klass(20, "01129004000137", "ITAÚ CLASSE VELHA", 2, "Cancelado", "1996-04-23"),
+                klass(21, "01129004000137", "ITAÚ CLASSE NOVA", 2, began="1996-04-23"),
+            ],
+            [
+                '21;Z2HFZ1734468953;1;2024-12-17;2024-12-18;SUBCLASSE "PLUS;' + NORMAL,
+                f"99;ORPHAN1;1;;;OF NONE;{NORMAL}",
+            ],
+        )
+    )
+
+    def test_a_row_a_series(self):
+        assert self.FRAME.index.tolist() == [
+            "00017024000153",
+            CAIXA,
+            "01129004000137",
+            "01129004000137:Z2HFZ1734468953",
+            ITAU,
+        ]
+
+    def test_the_age_is_the_funds_not_the_adaptations(self):
+        assert self.FRAME.loc[CAIXA, "started_on"] == pd.Timestamp("1994-05-26")
+        assert self.FRAME.loc["01129004000137", "started_on"] == pd.Timestamp("1996-04-23")
+
+    def test_managers_are_listed_and_stray_quotes_are_letters(self):
+        assert self.FRAME.loc[CAIXA, ["managers", "administrator"]].tolist() == ["GESTORA A, GESTORA B", "ADMIN 1"]
+        assert self.FRAME.loc["01129004000137:Z2HFZ1734468953", "name"] == 'SUBCLASSE "PLUS'
+
+    def test_of_two_classes_of_a_number_the_active_one_counts_with_its_subclasses(self):
+        row = self.FRAME.loc["01129004000137"]
+        assert row[["name", "status", "subclasses"]].tolist() == ["ITAÚ CLASSE NOVA", NORMAL, "Z2HFZ1734468953"]
+
+    def test_a_missing_file_or_column_is_refused(self):
+        whole = members([], [], [])
+        with pytest.raises(FileRefused, match=r"no registro_classe\.csv"):
+            parse_registry({name: text for name, text in whole.items() if "classe.csv" not in name or "sub" in name})
+        with pytest.raises(FileRefused, match=r"registro_fundo\.csv: its header lacks Gestor"):
+            parse_registry({**whole, "registro_fundo.csv": FUND.removesuffix(";Gestor").encode()})
+        with pytest.raises(FileRefused, match=r"cad_fi\.csv: its header lacks TP_FUNDO"):
+            parse_old_registry(b"<html>")
+
+
+class TestSearch:
+    def test_accents_case_order_and_noise_do_not_count(self, market):
+        names = market.find("acai previdencia FIA")["name"].tolist()
+        assert names == ["FUNDO EXEMPLO AÇAÍ-JUÇARA PREVIDÊNCIA AÇÕES FIA"]
+        for text in ("previdência AÇAÍ", "PREVID fic acai", "rl acai fif juc", "responsabilidade limitada açaí"):
+            assert market.find(text)["name"].tolist() == names
+
+    def test_by_number_or_its_beginning(self, market):
+        assert market.find("18.993.924/0001-00").index.tolist() == ["18993924000100"]
+        assert market.find("18.993.924").index.tolist() == ["18993924000100"]
+        assert market.find("9z8y7x6w01de54").index.tolist() == ["9Z8Y7X6W01DE54"]
+
+    def test_active_ones_or_the_others(self, market):
+        both = market.find("exemplo")
+        parts = [market.find("exemplo", active=active) for active in (True, False)]
+        assert sorted(both.index) == sorted(series for part in parts for series in part.index)
+        assert parts[0]["status"].str.upper().eq("EM FUNCIONAMENTO NORMAL").all()
+        assert not parts[1]["status"].str.upper().eq("EM FUNCIONAMENTO NORMAL").any()
+
+    def test_the_long_dead_come_from_the_old_registry(self, market):
+        assert market.find("jequitiba", active=False)["status"].tolist() == ["CANCELADA", "CANCELADA"]
+
+    def test_columns_and_holders(self, market):
+        market.download("2024-12", "2024-12")
+        found = market.find("aroeira")
+        assert found.index.name == "series"
+        assert found.columns.tolist() == [
+            "name", "kind", "status", "managers", "administrator", "net_worth", "holders", "started_on", "subclasses",
+        ]  # fmt: skip
+        newest = market.quotes("18993924000100")["holders"].iloc[-1]
+        assert found["holders"].tolist() == [newest]
+        assert found.dtypes[["net_worth", "holders", "started_on"]].astype(str).tolist() == [
+            "float64",
+            "Int64",
+            "datetime64[ms]",
+        ]
+
+    def test_one_fund(self, market):
+        fund = market.find_fund("jatobá")
+        assert (fund.cnpj, fund.started_on) == ("99101011000125", dt.date(2021, 1, 4))
+        assert market.find_fund("99.101.011/0001-25") == fund
+        with pytest.raises(FundNotFound, match="nearest are") as told:
+            market.find_fund("exemplo multimercado jaboti")
+        assert str(told.value).count("EXEMPLO") == 5
+        assert "JATOBÁ" in str(told.value)
+
+    @pytest.mark.parametrize("text", ["", "FIC FIM", "  - "])
+    def test_no_word_is_told(self, market, text):
+        with pytest.raises(ConfigError, match="text"):
+            market.find(text)
+
+    def test_90_000_funds_take_50_ms_at_most(self):
+        random = np.random.default_rng(7)
+        words = np.array([f"PALAVRA{number}" for number in range(3000)])
+        names = [" ".join(words[random.integers(0, 3000, 6)]) for _ in range(90_000)]
+        frame = pd.DataFrame(
+            {"name": names, "status": NORMAL, "net_worth": random.random(90_000)},
+            index=pd.Index([f"{number:014d}" for number in range(90_000)], dtype="str", name="series"),
+        )
+        search = RegistrySearch(frame)
+        took = []
+        for text in [" ".join(name.split()[3:0:-1]) for name in names[:5]] + ["palavra1", "000000000123"] * 3:
+            began = time.process_time()
+            assert len(search.find(text))
+            took.append(time.process_time() - began)
+        assert sorted(took)[len(took) // 2] <= 0.05
+
+
+class TestSnapshots:
+    def test_it_is_fetched_once_a_day_and_kept_by_day(self, site, market):
+        market.find("aroeira")
+        market.find("aroeira")
+        assert site.portal.requests["file"] == 2
+        assert [path.name for path in sorted((market.archive / "registry").iterdir())] == [
+            f"{kind}-{dt.datetime.now(dt.UTC).date()}.parquet" for kind in ("cad_fi", "registry")
+        ]
+
+    def test_without_the_portal_the_newest_one_is_searched_with_a_warning(self, site, tmp_path):
+        settings = Settings.load(http_retries=0)
+        with sk.OpenData(site.open_data_url, archive=tmp_path, settings=settings) as market:
+            market.find("aroeira")
+            for path in (tmp_path / "ledger").iterdir():
+                path.write_text(path.read_text().replace(f'"checked_at": "{today().year}', '"checked_at": "2020'))
+            site.open_data_up = False
+            with pytest.warns(
+                ScraperKitWarning,
+                match="searching the registry of .*: registro_fundo_classe.zip: the site does not answer",
+            ):
+                assert len(market.find("aroeira")) == 1
+
+    def test_without_any_it_says_why(self, site, market):
+        site.portal.show_html("registry")
+        with pytest.raises(FileRefused, match="no registry to search: .*a web page"):
+            market.find("aroeira")
