@@ -162,3 +162,15 @@ class Keys:
     def pattern(self) -> str:
         """A SCAN pattern that matches every key of this namespace and no others."""
         return f"{self.namespace}:*"
+
+
+def series_in(key: str) -> str:
+    """Return the series, as ``CNPJ`` or ``CNPJ:SUBCLASS``, in the key of one of its metrics.
+
+    Examples
+    --------
+    >>> series_in(Keys("lesson").series("18993924000100:Z2HFZ1734468953", "quota"))
+    '18993924000100:Z2HFZ1734468953'
+    """
+    cnpj, _, rest = key.partition("{")[2].partition("}")
+    return cnpj + rest.rpartition(":")[0]

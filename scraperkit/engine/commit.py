@@ -17,6 +17,7 @@ from scraperkit.errors import StoreError
 from scraperkit.lua import scripts
 from scraperkit.lua.state import label
 from scraperkit.models import METRICS, Month, ScrapeRequest
+from scraperkit.sources.base import Source, name_of
 from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, month_words
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,11 @@ _SETTLED = ("done", "ignored", "not_offered")
 class Committer:
     """Replaces the months that threads brought, then settles the jobs."""
 
-    def __init__(self, session: Session, source: str) -> None:
+    def __init__(self, session: Session, source: Source) -> None:
         self._client, self._keys, self._settings = session.client, session.keys, session.settings
         self._card = session.card
-        self._source = source
+        self._source = name_of(source)
+        self._is_whole = bool(getattr(source, "has_subclasses", False))
         self._known_funds: set[str] = set()
 
     async def commit(self, results: Sequence[Result]) -> list[str]:
@@ -96,9 +98,11 @@ class Committer:
                 stored[place] = result.failed(error)
                 continue
             if cnpj not in funds:
-                funds[cnpj] = scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, [])
+                funds[cnpj] = scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, (), [])
                 places[cnpj] = []
             funds[cnpj].months.append(month)
+            series = dict.fromkeys([*funds[cnpj].series, *(quote.series for quote in result.quotes)])
+            funds[cnpj] = funds[cnpj]._replace(series=tuple(series))
             places[cnpj].append(place)
         for cnpj, answers in zip(funds, await self._replace(list(funds.values())), strict=True):
             self._known_funds.add(cnpj)
@@ -127,7 +131,13 @@ class Committer:
         if not funds:
             return []
         replies = await scripts.replace_months(
-            self._client, self._keys, funds, source=self._source, metrics=METRICS, options=SERIES_OPTIONS
+            self._client,
+            self._keys,
+            [fund if fund.series else fund._replace(series=(fund.cnpj,)) for fund in funds],
+            source=self._source,
+            is_whole=self._is_whole,
+            metrics=METRICS,
+            options=SERIES_OPTIONS,
         )
         for reply in replies:
             if isinstance(reply, Exception) and is_away(reply):

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from queue import Empty, SimpleQueue
 
+from scraperkit.cnpj import normalize_series
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job, Result
 from scraperkit.models import DailyQuote, ScrapeRequest
@@ -154,6 +155,8 @@ def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[Daily
             raise TypeError(f"the source returned a list with {type(quote).__name__} in it, not DailyQuote")
         if quote.cnpj != request.document:
             raise ValueError(f"the source returned quotes of {str(quote.cnpj)[:40]!r} for {request.document}")
+        if quote.subclass and normalize_series(quote.series) != quote.series:
+            raise ValueError(f"the source returned the subclass {quote.subclass[:40]!r}; write it in capitals")
         if not isinstance(quote.date, dt.date):
             raise TypeError(f"the source returned {str(quote.date)[:40]!r} for a day, not a datetime.date")
         if quote.date.month != month or quote.date.year != year:

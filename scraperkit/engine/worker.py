@@ -34,7 +34,7 @@ from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerC
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, WorkerError, way_out_of
 from scraperkit.keys import Keys, Listen
-from scraperkit.sources.base import Source, check_source, name_of, stream_of
+from scraperkit.sources.base import Source, check_source, stream_of
 from scraperkit.sources.politeness import Politeness
 
 log = logging.getLogger(__name__)
@@ -332,7 +332,7 @@ class WorkerLoop:
         self._deliveries = deliveries_of(session)
         self._stream = next((each for each in self._deliveries if isinstance(each, StreamDelivery)), None)
         self._housekeeping = Housekeeping(session, outcomes)
-        self._committer = Committer(session, name_of(source))
+        self._committer = Committer(session, source)
         self._prefetch = Prefetch(settings)
         self._pause = Pause(levers, self._deliveries)
         self._asyncio_loop = asyncio.get_running_loop()

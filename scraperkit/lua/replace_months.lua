@@ -5,10 +5,21 @@
 -- each other in ARGV[2] and after; `samples` tells how many there are of each month. What is stored already is not
 -- written again, so an equal month costs no write. What differed is logged; a day that is new is not.
 --
+-- The series are those of the class and of the subclasses that were fetched, all metrics of each. A fetch that is whole
+-- has all subclasses: if others are stored, nothing is done, and the answer is {'others', their keys ...}.
+--
 -- Returns of each month of which there is something to tell {its number, samples changed, samples withdrawn}, or
 -- {its number, 'refused', series, time, why} for the first sample that was refused.
 local card, months, changes = key(), key(), key()
 local series = keys(#KEYS - 3)
+if given.is_whole then
+  local others, known = {'others'}, {}
+  for _, name in ipairs(series) do known[name] = true end
+  for _, name in ipairs(redis.call('TS.QUERYINDEX', 'kit=' .. given.namespace, 'cnpj=' .. given.cnpj)) do
+    if not known[name] then others[#others + 1] = name end
+  end
+  if #others > 1 then return others end
+end
 local records = {} -- a month may come twice: the second meets what the first has left
 for i, text in ipairs(redis.call('HMGET', months, unpack(given.month))) do records[given.month[i]] = text end
 local found = redis.call('EXISTS', unpack(series))
@@ -20,6 +31,10 @@ local function create_series()
   for i, name in ipairs(series) do
     if redis.call('EXISTS', name) == 0 then
       local labels = {'LABELS', 'kit', given.namespace, 'metric', given.metrics[i], 'cnpj', given.cnpj}
+      if given.subclass[i] ~= '' then
+        labels[#labels + 1] = 'subclass'
+        labels[#labels + 1] = given.subclass[i]
+      end
       for at, option in ipairs(given.options) do table.insert(labels, at, option) end
       redis.call('TS.CREATE', name, unpack(labels))
     end

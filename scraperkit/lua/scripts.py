@@ -19,7 +19,7 @@ import redis as redis_py
 from pydantic_core import to_json
 from redis.exceptions import NoScriptError
 
-from scraperkit.keys import DeliveryName, Keys
+from scraperkit.keys import DeliveryName, Keys, series_in
 
 Action = Literal["ask", "pause", "failed", "succeeded"]
 Waiting = DeliveryName | Literal["retries"]
@@ -229,11 +229,23 @@ _NOTHING_TO_TELL = MonthStored()
 
 
 class FundFetched(NamedTuple):
-    """Fetched months of one fund; `pk` begins its card, unless it `is_known` to this worker to have card and series."""
+    """Fetched months of one fund.
+
+    Attributes
+    ----------
+    cnpj, pk : str
+        `pk` begins the fund's card.
+    is_known : bool
+        Whether the fund is known to this worker to have a card, and series as they should be.
+    series : tuple of str
+        What was fetched, each as ``CNPJ`` or ``CNPJ:SUBCLASS``: the fund's own series, or those of subclasses.
+    months : list of MonthFetched
+    """
 
     cnpj: str
     pk: str
     is_known: bool
+    series: tuple[str, ...]
     months: list[MonthFetched]
 
 
@@ -243,6 +255,7 @@ async def replace_months(
     funds: Sequence[FundFetched],
     *,
     source: str,
+    is_whole: bool,
     metrics: Sequence[str],
     options: Sequence[str | int],
 ) -> list[list[MonthStored] | Exception]:
@@ -252,34 +265,61 @@ async def replace_months(
     ----------
     source : str
         Who says so.
+    is_whole : bool
+        Whether the source tells all subclasses of a fund, so that a subclass that it does not tell has no figures. Then
+        funds of which others are stored take another round trip.
     metrics, options : sequence
         The series of a fund, and what a series is created with.
     """
-    given = {"source": source, "changes_kept": _CHANGES_KEPT}
-    to_create = {"namespace": keys.namespace, "metrics": metrics, "options": options}
-    calls = []
-    for fund in funds:
-        own = [keys.fund(fund.cnpj), keys.months(fund.cnpj), keys.changes(fund.cnpj)]
-        about = {"cnpj": fund.cnpj, "pk": fund.pk, "is_known": fund.is_known}
-        month, first, last, fetched_at, words_of_months = zip(*fund.months, strict=True)
-        columns = {
-            "month": month,
-            "first": first,
-            "last": last,
-            "fetched_at": fetched_at,
-            "samples": tuple(len(words) // 3 for words in words_of_months),
-            "digest": tuple(fetched.digest for fetched in fund.months),
-        }
-        words = list(chain.from_iterable(words_of_months))
-        if words or not fund.is_known:
-            about |= to_create
-        series = [keys.series(fund.cnpj, metric) for metric in metrics]
-        calls.append(_words("replace_months", [*own, *series], given | about | columns, *words))
-    replies = await _run_together(client, ["replace_months"], calls)
-    return [
-        reply if isinstance(reply, Exception) else _all_stored(len(fund.months), reply)
-        for fund, reply in zip(funds, replies, strict=True)
+    given = {"source": source, "is_whole": is_whole, "changes_kept": _CHANGES_KEPT}
+    calls = [_replacement(keys, fund, metrics, options, given) for fund in funds]
+    replies: list[Any] = list(await _run_together(client, ["replace_months"], calls))
+    again = {
+        place: fund._replace(series=tuple(dict.fromkeys([*fund.series, *map(series_in, reply[1:])])))
+        for place, (fund, reply) in enumerate(zip(funds, replies, strict=True))
+        if not isinstance(reply, Exception) and reply[:1] == ["others"]
+    }
+    stored = [
+        reply if isinstance(reply, Exception) or place in again else _all_stored(len(fund.months), reply)
+        for place, (fund, reply) in enumerate(zip(funds, replies, strict=True))
     ]
+    if again:
+        funds = list(again.values())
+        replaced = await replace_months(
+            client, keys, funds, source=source, is_whole=is_whole, metrics=metrics, options=options
+        )
+        for place, found in zip(again, replaced, strict=True):
+            stored[place] = found
+    return stored
+
+
+def _replacement(
+    keys: Keys, fund: FundFetched, metrics: Sequence[str], options: Sequence[str | int], given: Mapping[str, Any]
+) -> tuple[str | int | bytes, ...]:
+    month, first, last, fetched_at, words_of_months = zip(*fund.months, strict=True)
+    told = {
+        **given,
+        "cnpj": fund.cnpj,
+        "pk": fund.pk,
+        "is_known": fund.is_known,
+        "month": month,
+        "first": first,
+        "last": last,
+        "fetched_at": fetched_at,
+        "samples": tuple(len(words) // 3 for words in words_of_months),
+        "digest": tuple(fetched.digest for fetched in fund.months),
+    }
+    words = list(chain.from_iterable(words_of_months))
+    if words or not fund.is_known or given["is_whole"]:
+        told |= {
+            "namespace": keys.namespace,
+            "metrics": [*metrics] * len(fund.series),
+            "subclass": [name.partition(":")[2] for name in fund.series for _ in metrics],
+            "options": options,
+        }
+    own = (keys.fund(fund.cnpj), keys.months(fund.cnpj), keys.changes(fund.cnpj))
+    series = [keys.series(name, metric) for name in fund.series for metric in metrics]
+    return _words("replace_months", [*own, *series], told, *words)
 
 
 def _all_stored(months: int, told: Sequence[Sequence[Any]]) -> list[MonthStored]:

@@ -19,6 +19,9 @@ class Source(Protocol):
     ``source`` are its own: they have a job stream for themselves, ``<namespace>:jobs:<name>``. A source without a name
     does the requests that name none; noted is the name of its class, as ``my_source`` for ``MySource``.
 
+    A source whose ``has_subclasses`` is true reports all subclasses of a fund in a month: what it does not tell of one
+    is withdrawn. Of other sources only what they tell is replaced.
+
     A source that has an attribute ``politeness``, a :class:`~scraperkit.sources.politeness.Politeness`, agrees through
     the workers' Redis with all other workers on how fast its site is asked. One that has a method
     ``interrupt(threads)`` ends what those threads, given by their identifiers, wait for; a worker calls it when it

@@ -26,7 +26,7 @@ from pydantic_core import to_json
 
 from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.errors import StoreError, way_out_of
-from scraperkit.keys import Keys
+from scraperkit.keys import Keys, series_in
 from scraperkit.models import METRICS, DailyQuote, Fund
 
 Command = tuple[str | int, ...]
@@ -217,18 +217,6 @@ def stamp(day: int) -> bytes:
     b'$8\r\n86400000'
     """
     return word(b"%d" % (day * DAY_MS))
-
-
-def series_in(key: str) -> str:
-    """Return the series, as ``CNPJ`` or ``CNPJ:SUBCLASS``, in the key of one of its metrics.
-
-    Examples
-    --------
-    >>> series_in(Keys("lesson").series("18993924000100:Z2HFZ1734468953", "quota"))
-    '18993924000100:Z2HFZ1734468953'
-    """
-    cnpj, _, rest = key.partition("{")[2].partition("}")
-    return cnpj + rest.rpartition(":")[0]
 
 
 def create_command(keys: Keys, series: str, metric: str) -> bytes:

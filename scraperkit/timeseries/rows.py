@@ -16,10 +16,10 @@ from redis.exceptions import ResponseError
 
 from scraperkit.cnpj import format_series
 from scraperkit.errors import StoreError, UnknownFund, way_out_of
-from scraperkit.keys import Keys
+from scraperkit.keys import Keys, series_in
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS
-from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, Command, day_number, for_funds, for_series, pack, series_in
+from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, Command, day_number, for_funds, for_series, pack
 from scraperkit.timeseries.link import Link, Request, bare_replies, batched, keys_of
 
 FUNDS_PER_PIPELINE = 500

@@ -182,12 +182,13 @@ class TestTheNewestFetchWins:
             words = month_words(keys, [DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=quota)])
             return scripts.MonthFetched("2021-01", *JANUARY_BOUNDS, token, words)
 
-        fund = scripts.FundFetched(FUND.cnpj, FUND.pk, False, [fetched("5.000000", 5.5), fetched("4.000000", 4.5)])
+        both = [fetched("5.000000", 5.5), fetched("4.000000", 4.5)]
+        fund = scripts.FundFetched(FUND.cnpj, FUND.pk, False, (FUND.cnpj,), both)
 
         async def replace() -> list:
             async with async_client(redis) as client:
                 return await scripts.replace_months(
-                    client, keys, [fund], source="pages", metrics=METRICS, options=SERIES_OPTIONS
+                    client, keys, [fund], source="pages", is_whole=False, metrics=METRICS, options=SERIES_OPTIONS
                 )
 
         assert asyncio.run(replace()) == [[scripts.MonthStored(), scripts.MonthStored()]]
@@ -212,9 +213,9 @@ class TestTheReaderTells:
         class Pages(FakeSite):
             name = "pages"
 
-        for source in (FakeSite(three_days), Pages(three_days)):
-            with Subscriber(redis, source, threads=1, namespace=namespace):
-                publisher.publish(months(2)[: 2 if source.__class__ is FakeSite else 1], force=True).wait(60)
+        with Subscriber(redis, [FakeSite(three_days), Pages(three_days)], threads=1, namespace=namespace):
+            publisher.publish(months(2)).wait(60)
+            publisher.publish(replace(FUND, source="pages").months("2021-01", "2021-01")).wait(60)
         table = reader.months(FUND)
         assert table[["cnpj", "month", "source"]].values.tolist() == [
             [FUND.cnpj, "2021-01", "pages"],

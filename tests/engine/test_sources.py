@@ -14,7 +14,7 @@ from scraperkit.deadletters import DeadLetters
 from scraperkit.errors import ConfigError
 from scraperkit.health import Health
 from scraperkit.keys import Keys
-from scraperkit.models import Fund, ScrapeRequest
+from scraperkit.models import DailyQuote, Fund, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
 from scraperkit.sources import CvmPages
@@ -168,3 +168,68 @@ def test_the_regulators_pages_look_up_the_number_that_a_message_lacks():
         fund = source.find_fund("18993924000100")
         assert found == source.fetch(fund.months("2022-12", "2022-12")[0])
         assert found
+
+
+class Market(FakeSite):
+    """A source that reports by subclass: `told` are the subclasses and their quotas, by month."""
+
+    name = "market"
+    has_subclasses = True
+
+    def __init__(self, told: dict[str, dict[str, float]]) -> None:
+        super().__init__(self._quotes)
+        self.told = told
+
+    def _quotes(self, request: ScrapeRequest) -> list[DailyQuote]:
+        told = self.told[request.month_year]
+        return [DailyQuote(request.document, request.first_day, told[name], subclass=name) for name in told]
+
+
+class TestSubclasses:
+    @pytest.fixture
+    def bring(self, redis, namespace, publisher):
+        def bring(told: dict[str, dict[str, float]]) -> None:
+            fund = Fund(FUND.cnpj, source="market")
+            requests = [fund.months(month, month)[0] for month in (f"{text[3:]}-{text[:2]}" for text in told)]
+            with Subscriber(redis, Market(told), namespace=namespace):
+                assert publisher.publish(requests, force=True).wait(60).done == len(told)
+
+        return bring
+
+    @pytest.fixture
+    def reader(self, redis, namespace):
+        return TimeSeriesReader(redis, namespace)
+
+    def test_of_one_message_are_all_stored_and_the_class_gets_no_empty_series(self, bring, reader):
+        bring({"01/2024": {"A1": 1.0, "B2": 2.0}})
+        assert reader.funds()["days"].to_dict() == {f"{FUND.cnpj}:A1": 1, f"{FUND.cnpj}:B2": 1}
+        assert reader.quotes([f"{FUND.cnpj}:B2"])["quota"].tolist() == [2.0]
+
+    def test_that_a_newer_fetch_does_not_tell_are_withdrawn_and_logged(self, bring, reader):
+        bring({"01/2024": {"A1": 1.0, "B2": 2.0}, "02/2024": {"A1": 3.0, "B2": 4.0}})
+        bring({"01/2024": {"A1": 1.0}})
+        assert reader.prices([f"{FUND.cnpj}:A1", f"{FUND.cnpj}:B2"]).to_dict("list") == {
+            f"{FUND.cnpj}:A1": [1.0, 3.0],
+            f"{FUND.cnpj}:B2": pytest.approx([float("nan"), 4.0], nan_ok=True),
+        }
+        (change,) = reader.changes().to_dict("records")
+        assert (change["subclass"], change["old"], change["source"]) == ("B2", 2.0, "market")
+
+    def test_take_the_place_of_the_class_when_it_is_split(self, bring, reader):
+        bring({"01/2024": {"": 1.0}})
+        bring({"01/2024": {"A1": 1.0}})
+        assert reader.quotes()[["subclass", "quota"]].to_numpy().tolist() == [["A1", 1.0]]
+
+    def test_are_left_alone_by_the_regulators_pages(self, redis, namespace, publisher, bring, reader):
+        bring({"01/2021": {"A1": 1.0}})
+        with Subscriber(redis, FakeSite(), namespace=namespace):
+            assert publisher.publish(months(1)).wait(60).done == 1
+        assert reader.quotes()[["subclass", "quota"]].to_numpy().tolist() == [["", 2021.01], ["A1", 1.0]]
+
+    def test_that_cannot_be_a_key_fail_the_job_by_name(self, redis, namespace, publisher):
+        market = Market({"01/2024": {"a{b": 1.0}})
+        hasty = Settings.load(namespace=namespace, max_attempts=1)
+        with Subscriber(redis, market, settings=hasty):
+            batch = publisher.publish(Fund(FUND.cnpj, source="market").months("2024-01", "2024-01"))
+            assert batch.wait(60, progress=False).failed == 1
+        assert "subclass 'a{b'" in batch.failures()["error"].iloc[0]
