@@ -11,7 +11,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scraperkit.errors import ConfigError
-from scraperkit.keys import DEFAULT_NAMESPACE
+from scraperkit.keys import DEFAULT_NAMESPACE, DEFAULT_SOURCE
 
 __version__ = "0.1.0"
 CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     archive: Path | None = Field(
         None, description="folder of the archive of the open data; `open_data` in the data folder if unset"
     )
+
+    source: str = Field(DEFAULT_SOURCE, description="source that commands use: `cvm_pages` or `open_data`")
 
     threads: int = Field(8, ge=1, le=256, description="scraping threads per worker")
     prefetch: int = Field(384, ge=0, le=10_000, description="jobs that a worker may hold beyond one per thread")

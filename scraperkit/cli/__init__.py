@@ -13,7 +13,7 @@ import redis as redis_py
 import typer
 
 from scraperkit.cli import batches, dead_letters, embedded_redis, market, service, work
-from scraperkit.cli.options import Cnpjs, Namespace, Url
+from scraperkit.cli.options import Cnpjs, Namespace, SourceName, Url
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
 from scraperkit.errors import ConfigError, ScraperKitError, ScraperKitWarning
@@ -59,6 +59,7 @@ def publish(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all jobs are finished.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Scrape finished months again.")] = False,
     only_missing: Annotated[bool, typer.Option("--only-missing", help="Skip months already stored.")] = False,
+    source_name: SourceName = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -66,13 +67,14 @@ def publish(
 
     A fund that cannot be looked up does not hold up the others: it is told at the end, with exit code 1.
     """
+    from scraperkit.config import Settings
     from scraperkit.connection import connect
     from scraperkit.publisher import Publisher
-    from scraperkit.sources import CvmPages
+    from scraperkit.sources import named
 
     check_period(start, end)
     refusals = Refusals()
-    with connect() as redis, CvmPages(url) as source:
+    with connect() as redis, named(source_name or Settings.load().source, url) as source:
         requests = refusals.months_of(refusals.look_up(source, cnpjs), start, end)
         good = bool(requests)
         if requests:

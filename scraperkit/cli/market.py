@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scraperkit.cli.exits import stop_at_once
+from scraperkit.cli.options import Namespace
+from scraperkit.cli.terminal import echo
 from scraperkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -53,9 +55,11 @@ def _opened(url: str | None, archive: Path | None) -> Iterator[OpenData]:
 def _show(frame: pd.DataFrame, out: Path | None, nothing: str) -> None:
     if out is None:
         text = frame.to_string(index=frame.index.name is not None, float_format="{:.12g}".format)
-        typer.echo(text if len(frame) else nothing)
+        echo(text if len(frame) else nothing, lines=True)
     elif out.suffix == ".csv":
-        frame.to_csv(out, index=frame.index.name is not None)
+        from scraperkit.timeseries.csv_files import write_csv
+
+        write_csv(frame, out)
     elif out.suffix == ".parquet":
         frame.to_parquet(out)
     else:
@@ -106,6 +110,22 @@ def find(
 
 
 @app.command()
+def load(
+    funds: Annotated[list[str] | None, typer.Argument(metavar="[SERIES]...", help="Default: all.")] = None,
+    start: Start = None,
+    end: End = None,
+    archive: Archive = None,
+    namespace: Namespace = None,
+) -> None:
+    """Fill Redis TimeSeries with months of the archive, after saying what memory that takes."""
+    from scraperkit.connection import connect
+
+    with _opened(None, archive) as market, connect() as redis:
+        samples = market.load(redis, funds or None, start, end, namespace=namespace, progress=True)
+    echo(f"{samples:,} samples written")
+
+
+@app.command()
 def changes(start: Start = None, end: End = None, archive: Archive = None, out: Out = None) -> None:
     """Show what was revised since it was first downloaded."""
     with _opened(None, archive) as market:
@@ -132,7 +152,7 @@ def info(archive: Archive = None, out: Out = None) -> None:
     with _opened(None, archive) as market:
         ledger = market.archive_info()
         if out is None:
-            typer.echo(market._view().text())
+            echo(market._view().text(), lines=True)
         shown = ["fetched_at", "checked_at", "layout", "kept", "rejected", "outcome", "reason"]
         _show(ledger if out else ledger[shown], out, "no file has been asked for")
 
@@ -145,4 +165,4 @@ def prune(
     """Delete older months, with their revisions, and older copies of the registry."""
     with _opened(None, archive) as market:
         gone = market.prune(keep)
-    typer.echo(f"{len(gone)} months deleted, {gone['bytes'].sum() / 1e6:,.0f} MB")
+    echo(f"{len(gone)} months deleted, {gone['bytes'].sum() / 1e6:,.0f} MB")

@@ -13,6 +13,7 @@ from scraperkit.models import Fund, Month, ScrapeRequest
 
 if TYPE_CHECKING:
     from scraperkit.sources import CvmPages
+    from scraperkit.sources.open_data import OpenData
     from scraperkit.timeseries.reader import TimeSeriesReader
 
 _SILENCES = 3  # a site that has not answered so many times in a row is not asked again: each time takes all retries
@@ -34,7 +35,7 @@ class Refusals:
         except (ConfigError, SourceError, UnknownFund) as error:
             self._told[cnpj] = str(error)
 
-    def look_up(self, source: CvmPages, cnpjs: Sequence[str]) -> list[Fund]:
+    def look_up(self, source: CvmPages | OpenData, cnpjs: Sequence[str]) -> list[Fund]:
         """Return the funds that the site knows."""
         from tqdm import tqdm
 

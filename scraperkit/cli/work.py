@@ -21,7 +21,7 @@ from scraperkit.cli.exits import (
     stop_at_once,
     stop_by_all_means,
 )
-from scraperkit.cli.options import Namespace, Url
+from scraperkit.cli.options import Namespace, SourceName, Url
 from scraperkit.cli.terminal import echo, log_to_stderr
 from scraperkit.keys import Listen
 
@@ -43,6 +43,7 @@ def work(
     delivery: Annotated[Listen, typer.Option(help="What to listen to.")] = "both",
     processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes; any that die are replaced.")] = 1,
     name: Annotated[str | None, typer.Option(help="Worker name; default: the machine's name and a number.")] = None,
+    source: SourceName = None,
     url: Url = None,
     namespace: Namespace = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,
@@ -56,10 +57,11 @@ def work(
     try:
         with exit_codes():
             if processes > 1:
-                given = {"--threads": threads, "--delivery": delivery, "--url": url, "--namespace": namespace}
+                given = {"--threads": threads, "--delivery": delivery, "--source": source, "--url": url}
+                given["--namespace"] = namespace
                 options = [str(word) for option in given.items() if option[1] is not None for word in option]
                 raise typer.Exit(_supervise(processes, options, name))
-            _work(threads, delivery, name, url, namespace, supervised)
+            _work(threads, delivery, name, source, url, namespace, supervised)
     finally:
         ignore_stops()
 
@@ -77,13 +79,20 @@ def _supervise(processes: int, options: list[str], name: str | None) -> int:
 
 
 def _work(
-    threads: int | None, delivery: Listen, name: str | None, url: str | None, namespace: str | None, supervised: bool
+    threads: int | None,
+    delivery: Listen,
+    name: str | None,
+    source_name: str | None,
+    url: str | None,
+    namespace: str | None,
+    supervised: bool,
 ) -> None:
+    from scraperkit.config import Settings
     from scraperkit.connection import connect
     from scraperkit.engine.worker import Worker
-    from scraperkit.sources import CvmPages
+    from scraperkit.sources import named
 
-    with connect() as redis, CvmPages(url) as source:
+    with connect() as redis, named(source_name or Settings.load().source, url) as source:
         worker = Worker(redis, source, threads=threads, delivery=delivery, name=name, namespace=namespace)
         asyncio.run(run_worker(worker, supervised))
 

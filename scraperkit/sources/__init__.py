@@ -1,6 +1,31 @@
-"""Where prices come from, page by page; imported by the front door, subscriber, engine, lessons, api and cli."""
+"""Where prices come from: the regulator's pages and files; imported by the front door, subscriber, engine and cli."""
 
-from scraperkit.sources.base import Source
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, get_args
+
+from scraperkit.errors import ConfigError
+from scraperkit.sources.base import BuiltIn, Source
 from scraperkit.sources.cvm_pages import CvmPages
 
-__all__ = ["CvmPages", "Source"]
+if TYPE_CHECKING:
+    from scraperkit.sources.open_data import OpenData
+
+__all__ = ["CvmPages", "Source", "named"]
+
+
+def named(name: str, url: str | None = None) -> CvmPages | OpenData:
+    """Return a source of the kit by its name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    if name == "cvm_pages":
+        return CvmPages(url)
+    if name == "open_data":
+        from scraperkit.sources.open_data import OpenData  # pyarrow takes a while
+
+        return OpenData(url)
+    raise ConfigError(f"source: there is no source {name[:40]!r}; choose one of {', '.join(get_args(BuiltIn))}")

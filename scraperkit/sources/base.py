@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 from scraperkit.errors import ConfigError
 from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
 from scraperkit.models import DailyQuote, ScrapeRequest
+
+# The sources that the kit has.
+BuiltIn = Literal["cvm_pages", "open_data"]
 
 
 @runtime_checkable

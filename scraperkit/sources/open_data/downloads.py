@@ -27,7 +27,7 @@ from scraperkit.sources.politeness import Politeness
 
 MOST_BYTES = 1_000_000_000
 MOST_FAILURES = 3  # of files in a row that the site does not answer for
-_AWAY = "the site is away"
+AWAY = "the site is away"
 _OK, _UNCHANGED, _MISSING = 200, 304, (403, 404, 410)
 
 
@@ -72,7 +72,7 @@ class Downloader:
                     outcomes.append(Outcome(file.name, "refused", reason="not asked for: the site does not answer"))
                 else:
                     outcomes.append(self._fetch(file, began))
-                    failures = failures + 1 if outcomes[-1].reason.startswith(_AWAY) else 0
+                    failures = failures + 1 if outcomes[-1].reason.startswith(AWAY) else 0
                 bar.update()
         return outcomes
 
@@ -87,7 +87,7 @@ class Downloader:
             try:
                 entry, changed = self._into_archive(file, entry, stage, now)
             except SourceError as error:
-                reason = f"{_AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
+                reason = f"{AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
                 entry, changed = replace(entry, outcome="refused", reason=reason), 0
             self.folder.note(replace(entry, checked_at=now.isoformat()))
             counts = (entry.kept, changed, entry.rejected) if entry.outcome not in ("refused", "missing") else (0, 0, 0)

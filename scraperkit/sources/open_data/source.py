@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Container
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import pandas as pd
+import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, FundNotFound
-from scraperkit.models import METRICS, Fund, Month, today
+from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
-from scraperkit.sources.open_data import reading, reports
+from scraperkit.sources.open_data import reading, reports, road
 from scraperkit.sources.open_data.downloads import Downloader, Outcome
 from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.portal_files import (
@@ -28,6 +30,7 @@ from scraperkit.sources.open_data.series import wanted_series
 from scraperkit.sources.open_data.snapshots import Snapshots
 from scraperkit.sources.politeness import Politeness
 from scraperkit.timeseries.frames import Day, Funds
+from scraperkit.timeseries.link import keys_of
 from scraperkit.view import NotebookRepr, View
 
 ATTRIBUTION = "Comissão de Valores Mobiliários (CVM), dados.cvm.gov.br, under the Open Database License (ODbL) 1.0"
@@ -94,6 +97,7 @@ class OpenData(NotebookRepr):
     """
 
     name = "open_data"
+    has_subclasses = True
 
     def __init__(
         self, url: str | None = None, *, archive: str | Path | None = None, settings: Settings | None = None
@@ -106,6 +110,7 @@ class OpenData(NotebookRepr):
         self._folder = Folder(self.archive)
         self._downloader = Downloader(self.url, self._folder, self._http, self.politeness)
         self._snapshots = Snapshots(self._downloader)
+        self._months = road.MonthBringer(self._downloader)
 
     def download(
         self, start: str | dt.date | None = None, end: str | dt.date | None = None, *, progress: bool | None = None
@@ -417,7 +422,73 @@ class OpenData(NotebookRepr):
             near = "; ".join(search.nearest(text))
             raise FundNotFound(f"{text[:60]!r} is not one fund; the nearest are {near}", without_credentials(self.url))
         name, status, started_on = search.frame.loc[[found], ["name", "status", "started_on"]].to_numpy()[0]
-        return Fund(found, "", name, status, None if pd.isna(started_on) else started_on.date())
+        began = None if pd.isna(started_on) else started_on.date()
+        return Fund(found.partition(":")[0], name=name, status=status, started_on=began, source=self.name)
+
+    def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
+        """Return the days of one month of a fund, of its class and all subclasses; a worker calls it.
+
+        The month's file is asked for if it is due, as :meth:`download` does, once for all threads and processes of the
+        archive. An empty list means that the file has no row of the fund.
+
+        Raises
+        ------
+        MonthNotOffered
+            If the portal has nothing of the month.
+        SiteUnavailable, FileRefused
+            If the file cannot be had or is not as known, and the archive does not have the month.
+        ArchiveError
+            If the archive cannot be read or written.
+        """
+        month = request.period
+        self._months.bring(month)
+        return road.quotes_of(self._folder, month, request.document)
+
+    def load(
+        self,
+        redis: redis_py.Redis,
+        funds: Funds | None = None,
+        start: Day | None = None,
+        end: Day | None = None,
+        *,
+        namespace: str | None = None,
+        progress: bool | None = None,
+    ) -> int:
+        """Fill TimeSeries with whole months of the archive, after saying what memory Redis will need.
+
+        Each month replaces what is stored of it. Nothing is downloaded.
+
+        Parameters
+        ----------
+        redis : redis.Redis
+            From :func:`scraperkit.connect`.
+        funds, start, end
+            See the notes of the class; of days, the whole months are loaded.
+        namespace : str, optional
+            Default: ``SCRAPERKIT_NAMESPACE``.
+        progress : bool, optional
+            Whether to show the bar; by default only in a terminal or notebook.
+
+        Returns
+        -------
+        int
+            The samples written.
+
+        Raises
+        ------
+        ConfigError, NotDownloaded, UnknownFund
+            As :meth:`prices`.
+        StoreError, RedisUnreachable
+            If Redis refuses a sample, or goes away; loading again is safe.
+        """
+        wanted = None if funds is None else wanted_series(funds)
+        window = reading.Window(self._folder, start, end)
+        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        return road.load(self._folder, window, wanted, redis, keys_of(namespace), progress)
+
+    def interrupt(self, threads: Container[int]) -> None:
+        """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""
+        self._http.interrupt(threads)
 
     def close(self) -> None:
         """Close all connections. May be called twice."""

@@ -1,0 +1,157 @@
+"""The archive on the road: one fund's month for a worker, and many months into TimeSeries at once."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import redis as redis_py
+from tqdm.auto import tqdm
+
+from scraperkit.errors import FileRefused, MonthNotOffered, SiteUnavailable
+from scraperkit.keys import Keys
+from scraperkit.models import METRICS, DailyQuote, Month
+from scraperkit.sources.open_data import reading
+from scraperkit.sources.open_data.downloads import AWAY, Downloader
+from scraperkit.sources.open_data.folder import Folder
+from scraperkit.sources.open_data.portal_files import file_of, is_due
+from scraperkit.sources.open_data.revisions import figures
+from scraperkit.sources.open_data.series import Series
+from scraperkit.timeseries.commands import DAY_MS, day_number, pack
+from scraperkit.timeseries.link import Link, Request, batched
+from scraperkit.timeseries.rows import stored_series
+from scraperkit.timeseries.store import SeriesStore
+
+log = logging.getLogger(__name__)
+# Redis 7.4 with TimeSeries 1.12, as benchmarks/growth.py measures it.
+BYTES_PER_SERIES, BYTES_PER_SAMPLE = 1_900, 11
+_AT_ONCE = 1_000
+
+
+class MonthBringer:
+    """Has a month in the archive before it is read: its file is asked for once for all threads and processes."""
+
+    def __init__(self, downloader: Downloader) -> None:
+        self._downloader = downloader
+        self._lock = threading.Lock()
+
+    def bring(self, month: Month) -> None:
+        """Download the file of a month if it is due.
+
+        Raises
+        ------
+        MonthNotOffered
+            If the portal has no such file, or the file no such month.
+        SiteUnavailable
+            If the portal does not answer, and the archive does not have the month yet.
+        FileRefused
+            If the file is not as known, and the archive does not have the month yet.
+        """
+        file, folder = file_of(month), self._downloader.folder
+        with self._lock:
+            if is_due(file, folder.entry(file.name), dt.datetime.now(dt.UTC)):
+                self._downloader.run([file], progress=False)
+        if month in folder.months():
+            return
+        entry = folder.entry(file.name)
+        why, url = (entry.reason, entry.url) if entry is not None else ("", self._downloader.url)
+        if entry is not None and entry.outcome == "refused":
+            raise (SiteUnavailable if why.startswith(AWAY) else FileRefused)(why, url)
+        raise MonthNotOffered(f"the portal has nothing of {month.iso}", url)
+
+
+def quotes_of(folder: Folder, month: Month, cnpj: str) -> list[DailyQuote]:
+    """Return the days of one fund and month, of the class and all its subclasses."""
+    table = reading.read_rows(folder, reading.Window(folder, month.iso, month.iso), METRICS, [cnpj])
+    names = table["subclass"].to_pylist()
+    days = [reading.EPOCH + dt.timedelta(days=day) for day in reading.day_numbers(table).tolist()]
+    columns = [_or_none(figures(table, metric).tolist(), int if metric == "holders" else float) for metric in METRICS]
+    return [
+        DailyQuote(cnpj, day, *row, subclass=name)
+        for name, day, row in zip(names, days, zip(*columns, strict=True), strict=True)
+        if any(value is not None for value in row)
+    ]
+
+
+def _or_none(values: list[float], kind: Callable[[float], Any]) -> list[Any]:
+    return [None if np.isnan(value) else kind(value) for value in values]
+
+
+def load(
+    folder: Folder,
+    window: reading.Window,
+    wanted: Sequence[Series] | None,
+    redis: redis_py.Redis,
+    keys: Keys,
+    progress: bool | None,
+) -> int:
+    """Fill TimeSeries with months of the archive; see :meth:`OpenData.load`."""
+    store, link = SeriesStore(redis, keys.namespace), Link(redis)
+    disable = None if progress is None else not progress
+    samples = 0
+    with tqdm(window.months, unit="month", desc="loading", disable=disable, dynamic_ncols=True) as bar:
+        if not bar.disable:
+            tqdm.write(memory_text(*_size(folder, window, wanted)))
+        for month in bar:
+            bar.set_postfix_str(month.iso)
+            began = float(link.send("TIME")[0])
+            frame = reading.quotes_frame(folder, reading.Window(folder, month.iso, month.iso), wanted)
+            samples += store.write_frame(frame, replace=True)
+            _clear_others(link, keys, frame, month)
+            _note(link, keys, frame, month, began)
+    return samples
+
+
+def memory_text(series: int, samples: int) -> str:
+    """Return what will be loaded, and what memory it takes.
+
+    Examples
+    --------
+    >>> memory_text(26_000, 3_150_000)
+    '26,000 series, up to 3,150,000 samples: Redis will need about 331 MB'
+    """
+    needed = series * len(METRICS) * BYTES_PER_SERIES + samples * BYTES_PER_SAMPLE
+    return f"{series:,} series, up to {samples:,} samples: Redis will need about {needed / 1e6:,.0f} MB"
+
+
+def _size(folder: Folder, window: reading.Window, wanted: Sequence[Series] | None) -> tuple[int, int]:
+    """Return how many series a window has, and how many samples at most."""
+    table = reading.read_rows(folder, window, [], None if wanted is None else (each.cnpj for each in wanted))
+    pairs = table.group_by(["cnpj", "subclass"]).aggregate([])
+    return pairs.num_rows, table.num_rows * len(METRICS)
+
+
+def _clear_others(link: Link, keys: Keys, frame: pd.DataFrame, month: Month) -> None:
+    """Delete what is stored of the month of series of these funds that the archive has no row of."""
+    here = {f"{cnpj}:{subclass}" if subclass else cnpj for cnpj, subclass in zip(*_names(frame), strict=True)}
+    first, last = day_number(month.first_day) * DAY_MS, day_number(month.shift(1).first_day) * DAY_MS - 1
+    for some in batched(frame["cnpj"].unique().tolist(), _AT_ONCE):
+        others = sorted(stored_series(link, keys, some) - here)
+        if others:
+            link.write(
+                [pack(("TS.DEL", keys.series(name, metric), first, last)) for name in others for metric in METRICS]
+            )
+
+
+def _names(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
+    names = frame[["cnpj", "subclass"]].drop_duplicates()
+    return names["cnpj"].tolist(), names["subclass"].tolist()
+
+
+def _note(link: Link, keys: Keys, frame: pd.DataFrame, month: Month, began: float) -> None:
+    """Note that the month of these funds is of this source, so that an earlier fetch of another replaces nothing."""
+    record = f"{began:.0f} {began:.6f} open_data load 0 0"
+
+    def requests() -> Iterator[Request]:
+        for some in batched(frame["cnpj"].unique().tolist(), _AT_ONCE):
+            yield Request(b"".join(pack(("HSET", keys.months(cnpj), month.iso, record)) for cnpj in some), len(some))
+
+    with closing(link.stream(requests())) as replies:
+        for _ in replies:
+            pass

@@ -1,0 +1,132 @@
+"""The archive on the road: as a source for workers, and loaded in bulk."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pandas as pd
+import pytest
+
+import scraperkit as sk
+from scraperkit.errors import MonthNotOffered, NotDownloaded, SiteUnavailable
+from scraperkit.keys import Keys
+from scraperkit.models import ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
+from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.reader import TimeSeriesReader
+
+FUND = "18993924000100"
+
+
+@pytest.fixture(scope="module")
+def site():
+    with Replica.start() as replica:
+        replica.portal.crawl_delay = 0
+        yield replica
+
+
+@pytest.fixture
+def market(site, tmp_path):
+    with sk.OpenData(site.open_data_url, archive=tmp_path) as market:
+        yield market
+
+
+@pytest.fixture
+def reader(redis, namespace):
+    return TimeSeriesReader(redis, namespace)
+
+
+@pytest.fixture
+def split(market) -> str:
+    """The CNPJ of a fund that has subclasses in November 2024."""
+    market.download("2024-11", "2024-11")
+    rows = market.market("2024-11")
+    return rows[rows["subclass"] != ""]["cnpj"].iloc[0]
+
+
+class TestAsASource:
+    def test_a_worker_brings_the_months_of_a_fund_and_what_it_stores_is_what_the_archive_has(
+        self, redis, namespace, market, reader, split
+    ):
+        requests = [
+            ScrapeRequest(document=cnpj, month_year=month, source="open_data")
+            for cnpj in (FUND, split)
+            for month in ("10/2024", "11/2024")
+        ]
+        with Subscriber(redis, market, namespace=namespace, threads=3):
+            assert str(Publisher(redis, namespace=namespace).publish(requests).wait(60)) == "4 published, 4 done"
+        stored, kept = reader.quotes(), market.quotes([FUND, split], "2024-10", "2024-11")
+        pd.testing.assert_frame_equal(stored, kept.sort_values(["cnpj", "subclass", "date"], ignore_index=True))
+        assert set(reader.months()["source"]) == {"open_data"}
+
+    def test_the_requests_of_a_fund_found_by_name_are_its_own(self, market):
+        fund = market.find_fund(FUND)
+        assert {request.source for request in fund.months("2024-01", "2024-03")} == {"open_data"}
+
+    def test_a_file_is_asked_for_once_for_all_threads(self, site, market):
+        ready = threading.Barrier(8)
+
+        def fetch(_: int) -> int:
+            ready.wait(30)
+            return len(market.fetch(ScrapeRequest(document=FUND, month_year="05/2024", source="open_data")))
+
+        before = site.requests_of("inf_diario_fi_202405.zip") if hasattr(site, "requests_of") else None
+        with ThreadPoolExecutor(8) as pool:
+            assert len(set(pool.map(fetch, range(8)))) == 1
+        assert before is None or site.requests_of("inf_diario_fi_202405.zip") == before + 1
+        assert market.archive_info()["outcome"].tolist() == ["new"]
+
+    def test_a_fund_that_a_month_has_no_row_of_has_no_quotes(self, market):
+        assert market.fetch(ScrapeRequest(document="12ABC34501DE35", month_year="05/2024", source="open_data")) == []
+
+    def test_a_month_without_a_file_is_not_offered(self, market):
+        with pytest.raises(MonthNotOffered, match="the portal has nothing of 2025-03"):
+            market.fetch(ScrapeRequest(document=FUND, month_year="03/2025", source="open_data"))
+
+    def test_a_portal_that_is_away_is_worth_another_try_unless_the_month_is_there(self, site, market):
+        request = ScrapeRequest(document=FUND, month_year="06/2024", source="open_data")
+        kept = ScrapeRequest(document=FUND, month_year="05/2024", source="open_data")
+        there = market.fetch(kept)
+        site.open_data_up = False
+        try:
+            with pytest.raises(SiteUnavailable):
+                market.fetch(request)
+            assert market.fetch(kept) == there
+        finally:
+            site.open_data_up = True
+            market.politeness.succeeded()
+
+
+class TestLoad:
+    def test_fills_time_series_with_what_the_archive_has(self, redis, namespace, market, reader, split):
+        count = market.load(redis, namespace=namespace)
+        stored = reader.quotes()
+        pd.testing.assert_frame_equal(stored, market.quotes(start="2024-11", end="2024-11"))
+        assert count == int(stored[["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]].count().sum())
+        assert set(reader.months()["month"]) == {"2024-11"}
+
+    def test_replaces_whole_months_and_only_those_of_its_funds(self, redis, namespace, market, reader, split):
+        gone, other = f"{split}:GONE1", "12ABC34501DE35"
+        store = sk.SeriesStore(redis, namespace)
+        day = pd.Timestamp("2024-11-04").date()
+        store.write([sk.DailyQuote(split, day, 7.0, subclass="GONE1"), sk.DailyQuote(other, day, 7.0)])
+        market.load(redis, [split], namespace=namespace)
+        assert reader.prices([gone, other])[other].tolist() == [7.0]
+        assert reader.prices(gone).empty
+
+    def test_says_first_what_memory_it_takes(self, redis, namespace, market, split, capsys):
+        market.load(redis, [split], namespace=namespace, progress=True)
+        captured = capsys.readouterr()
+        assert "Redis will need about" in captured.out + captured.err
+
+    def test_of_an_empty_archive_says_what_to_do(self, redis, namespace, market):
+        with pytest.raises(NotDownloaded, match=r"call download\(start, end\) first"):
+            market.load(redis, namespace=namespace)
+
+    def test_is_fenced_against_a_fetch_that_began_before(self, redis, namespace, market, split):
+        market.load(redis, [split], namespace=namespace)
+        record = redis.hget(Keys(namespace).months(split), "2024-11")
+        assert record.split()[2] == "open_data"
+        assert float(record.split()[1]) <= float(redis.time()[0])
