@@ -19,13 +19,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 
 def comparar_fundos_br(path: Path) -> Any:
+    import requests
+
     fundosbr: Any = importlib.import_module("comparar_fundos_br.fundosbr")
-    fundosbr._get_response = lambda *_, **__: SimpleNamespace(content=path.read_bytes())
+    answer = requests.Response()
+    answer.status_code, answer._content = 200, path.read_bytes()
+    fundosbr._get_response = lambda *_, **__: answer
     return fundosbr._ler_dados_diarios(2026, 8)
 
 
