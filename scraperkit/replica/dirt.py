@@ -1,4 +1,4 @@
-"""Dirt as the regulator's files have it, a little of each kind, to be put into the sample's clean months."""
+"""Faults seen in the regulator's files, a few of each kind, to add to the clean months of the sample."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LAST_DAY, _LEFT_ON_LAST_DAY = "2024-12-31", 3
 
 
 class Dirt(NamedTuple):
-    """What is wrong somewhere.
+    """One fault.
 
     Attributes
     ----------
@@ -21,7 +21,7 @@ class Dirt(NamedTuple):
         ``negative``, ``zeros``, ``blank_quota``, ``huge_quota``, ``identical``, ``conflicting``, ``double`` (once as
         FI, once as CLASSES - FIF), ``bad_cnpj``, ``bad_date``, ``bad_number`` or ``short_day``.
     rows : tuple of DailyRow
-        The rows that the file has in place of one; of a short day, the rows that are left.
+        The faulty row, or the rows that replace one; for a short day, the remaining rows.
     """
 
     kind: str
@@ -59,12 +59,12 @@ _RECIPES = (
 
 
 def with_dirt(months: Mapping[str, tuple[DailyRow, ...]]) -> tuple[dict[str, tuple[DailyRow, ...]], list[Dirt]]:
-    """Return the months of the sample that dirt was put into, and what it is.
+    """Return the months with faults added, and the faults.
 
     Parameters
     ----------
     months : mapping of str to tuple of DailyRow
-        The rows by month, ``YYYY-MM``; a row that dirt is meant for and that is not there is passed over.
+        The rows by month, ``YYYY-MM``; faults for missing rows are skipped.
     """
     dirty: dict[str, tuple[DailyRow, ...]] = {}
     dirt = []

@@ -1,4 +1,4 @@
-"""A listing of a folder, as nginx draws it."""
+"""A folder listing in the format of nginx."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ _MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 
 def render_listing(path: str, files: Iterable[tuple[str, dt.datetime, int]]) -> bytes:
-    """Render a folder: its folders first, then its files, each with its time and size.
+    """Render a folder: subfolders first, then files, each with time and size.
 
     Parameters
     ----------
     path : str
-        The folder, as it was asked for.
+        The requested folder.
     files : iterable of tuple of str, datetime.datetime and int
-        Name below the folder, time of writing and size of every file in it, at any depth; the sizes of those deeper
-        down are not shown.
+        Relative name, time of writing and size of every file below the folder; sizes in subfolders are not shown.
     """
     folders: dict[str, dt.datetime] = {}
     lines = []

@@ -1,4 +1,4 @@
-"""What the portal publishes, as text: the daily rows of every month, and the registry."""
+"""The open data in the sample, as text: the daily rows of every month, and the registry."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ _CLASS = "CLASSES - FIF"
 
 
 class DailyRow(NamedTuple):
-    """One line of a daily report, every cell the text that the file shows.
+    """One line of a daily report, with every cell as text, in the order of layout C.
 
-    The fields stand in the order of layout C: kind, CNPJ with punctuation, subclass or nothing, day (ISO 8601), value
-    of the portfolio, quota, net worth, money paid in, money redeemed, number of holders.
+    The CNPJ has punctuation, the subclass may be empty, the day is in ISO 8601; figures may be blank.
     """
 
     kind: str
@@ -45,7 +44,7 @@ class DailyRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class OpenDataSample:
-    """All that the portal publishes; get it from :func:`load_open_data`.
+    """The portal's content; get it from :func:`load_open_data`.
 
     Attributes
     ----------

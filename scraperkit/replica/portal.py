@@ -1,4 +1,4 @@
-"""The open data portal: what it answers to a request, and the levers that make it misbehave, without a socket."""
+"""The open data portal without a socket: its answers to requests, and levers that change or break its files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _TYPES = {".zip": "application/zip", ".csv": "text/csv"}
 
 
 class Answer(NamedTuple):
-    """What goes back to the client; `cut` bytes of the body are announced but not sent."""
+    """The reply to a client; the last `cut` bytes of the body are announced but not sent."""
 
     status: int
     headers: Mapping[str, str]
@@ -53,16 +53,16 @@ class Change(NamedTuple):
 
 
 class Portal:
-    """The portal's files, made of the sample when they are first asked for, and the levers on them.
+    """The portal's files, built from the sample on first request, and levers on them.
 
-    A file is named by its month, ``2024-03``; by its year, ``2015``, up to 2020; as ``registry``; or by its path below
-    the base. Every lever that changes a file writes it again: a night later than any file before, in the layout of that
-    night, and so with another ETag. Threads may share a portal.
+    Name a file by its month (``2024-03``), by its year up to 2020 (``2015``), as ``registry`` or ``cad_fi``, or by its
+    path below the base. A lever that changes a file writes it again: dated a night after the newest file, in the layout
+    of that night, with a new ETag. Threads may share a portal.
 
     Attributes
     ----------
     missing_status : int
-        Status for a path that is not there: 404, or 403 as the portal also has it.
+        Status of the answer for a missing path: 404, or 403, which the portal also uses.
 
     Examples
     --------
@@ -92,7 +92,15 @@ class Portal:
     # --- answers
 
     def answer(self, target: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """Return the answer to one request; `target` is a path, `headers` those of the request, by lower-case name."""
+        """Return the answer to one request.
+
+        Parameters
+        ----------
+        target : str
+            The path.
+        headers : mapping of str to str, optional
+            The request's headers, by lower-case name.
+        """
         kind, answer = self._answer(unquote(target.partition("?")[0]), headers or {})
         with self._lock:
             self._counts[kind] += 1
@@ -119,7 +127,7 @@ class Portal:
             return "missing", _error(self.missing_status)
         if folder != name:
             return "listing", _error(301, {"Location": f"{quote(path)}/"})
-        # Only the files right in the folder are shown with their sizes, for which they have to be made.
+        # Only files directly in the folder show a size, so only these have to be built.
         names = {other: other.removeprefix(folder) for other in below}
         files = (
             (short, self._written[long], 0 if "/" in short else len(self._body(long))) for long, short in names.items()
@@ -162,7 +170,7 @@ class Portal:
         return tuple(self._months)
 
     def rows(self, month: str) -> tuple[DailyRow, ...]:
-        """Return the rows of a month as they are published now; empty if it has none."""
+        """Return the currently published rows of a month; empty if it has none."""
         return self._months.get(month, ())
 
     def path(self, what: str) -> str:
@@ -180,9 +188,9 @@ class Portal:
 
     @property
     def requests(self) -> Counter[str]:
-        """How many requests came, by what became of them.
+        """Count of requests by outcome: ``file``, ``not_modified``, ``listing``, ``robots``, ``missing``, ``outage``.
 
-        ``file``, ``not_modified``, ``listing``, ``robots``, ``missing`` and ``outage``. A copy.
+        A copy, which does not change any more.
         """
         with self._lock:
             return self._counts.copy()
@@ -190,18 +198,25 @@ class Portal:
     # --- levers on files
 
     def rewrite(self, what: str, on: dt.date | None = None) -> None:
-        """Write a file again with the same rows; the day, by default a new one, decides its layout.
+        """Write a file again, with its rows in the layout of the day, and undo what broke it.
+
+        Parameters
+        ----------
+        what : str
+            The file.
+        on : datetime.date, optional
+            The day; by default the night after the newest file.
 
         Raises
         ------
         ConfigError
-            If there is no such file, or a month's file would be written before the month.
+            If there is no such file, or the day is before the file's first month.
         """
         name = self.path(what)
         with self._lock:
             first = min(_months_in(name), default="")
             if on is not None and f"{on:%Y-%m}" < first:
-                raise ConfigError(f"on: {on} is before {first}, which the file is about")
+                raise ConfigError(f"on: {on} is before {first}, the first month in the file; give a later day")
             newest = max(self._written.values())
             self._written[name] = newest + dt.timedelta(days=1) if on is None else _night(on)
             self._bodies.pop(name, None)
@@ -209,7 +224,7 @@ class Portal:
             self._cut.pop(name, None)
 
     def publish(self, month: str, rows: Iterable[DailyRow]) -> None:
-        """Write a month's file again, with other rows.
+        """Replace the rows of a month, and write its file again.
 
         Raises
         ------
@@ -222,12 +237,21 @@ class Portal:
             self.rewrite(month)
 
     def restate(self, month: str, share: float = 0.01, *, seed: int = 0) -> list[Change]:
-        """Change quota or net worth in a share of a month's rows, in one at least, and write the file again.
+        """Change the quota or net worth in some rows of a month, and write its file again.
+
+        Parameters
+        ----------
+        month : str
+            ``YYYY-MM``.
+        share : float
+            Share of the rows to change, 0 to 1; at least one row changes.
+        seed : int
+            Chooses other rows and values.
 
         Returns
         -------
         list of Change
-            What was changed, in the order of the file.
+            The changes, in the order of the file.
 
         Raises
         ------
@@ -250,7 +274,7 @@ class Portal:
         return changes
 
     def withdraw(self, cnpj: str, date: str, subclass: str = "") -> DailyRow:
-        """Take the row of a series and day back, and write the file again.
+        """Remove the row of a series and day, write the file again, and return the row.
 
         Parameters
         ----------
@@ -259,7 +283,7 @@ class Portal:
         date : str
             The day, ISO 8601.
         subclass : str
-            The subclass, if it is the row of one.
+            The subclass, if the row belongs to one.
 
         Raises
         ------
@@ -276,14 +300,14 @@ class Portal:
         return found[0]
 
     def add_dirt(self) -> list[Dirt]:
-        """Put dirt into some months of 2024 and into the registry, and write these files again.
+        """Add faults seen in the real files to some months of 2024 and to the registry, and write these files again.
 
-        The registry then has an exact duplicate of a class, and two classes of one CNPJ.
+        In the registry, one class appears twice and two classes share a CNPJ.
 
         Returns
         -------
         list of Dirt
-            What is wrong in the months.
+            The faults in the months.
         """
         with self._lock:
             months, dirt = with_dirt(self._months)
@@ -296,14 +320,14 @@ class Portal:
         return dirt
 
     def put(self, what: str, content: bytes) -> None:
-        """Write a file, also one that was not there, with any bytes; :meth:`rewrite` mends one of the sample's."""
+        """Write any bytes as a file, new or existing; :meth:`rewrite` restores a file of the sample."""
         with self._lock:
             self._written.setdefault(_name(what), max(self._written.values()))
             self.rewrite(what)
             self._foreign[_name(what)] = content
 
     def truncate(self, what: str, keep: float = 0.5) -> None:
-        """Write a file of which only a share is there: whole for HTTP, broken as a zip; :meth:`rewrite` mends it."""
+        """Write only the first share of a file: a complete download, but a broken zip; :meth:`rewrite` restores it."""
         keep = _checked("keep", keep, 1.0)
         with self._lock:
             self.rewrite(what)
@@ -311,7 +335,7 @@ class Portal:
             self._foreign[self.path(what)] = body[: int(len(body) * keep)]
 
     def cut_off(self, what: str, keep: float = 0.5) -> None:
-        """Close the connection after a share of a file's bytes; :meth:`rewrite` mends it."""
+        """Close the connection after the first share of a file's bytes; :meth:`rewrite` restores it."""
         keep = _checked("keep", keep, 1.0)
         with self._lock:
             name = self.path(what)
@@ -319,11 +343,11 @@ class Portal:
             self._cut[name] = size - int(size * keep)
 
     def show_html(self, what: str) -> None:
-        """Send a web page in place of a file, with status 200; :meth:`rewrite` mends it."""
+        """Send a web page with status 200 in place of a file; :meth:`rewrite` restores it."""
         self.put(what, _HTML)
 
     def remove(self, what: str) -> None:
-        """Take a file off the portal for good."""
+        """Delete a file."""
         with self._lock:
             del self._written[self.path(what)]
 
@@ -331,7 +355,7 @@ class Portal:
 
     @property
     def crawl_delay(self) -> float:
-        """Seconds between requests that robots.txt asks for: 10, as the portal has it, unless set."""
+        """The ``Crawl-Delay`` in robots.txt, in seconds; 10 by default."""
         return self._crawl_delay
 
     @crawl_delay.setter
@@ -340,7 +364,7 @@ class Portal:
 
     @property
     def latency(self) -> float:
-        """Seconds that every answer waits; may be set while it runs."""
+        """Seconds before each answer; may be set at any time."""
         return self._latency
 
     @latency.setter
@@ -349,7 +373,7 @@ class Portal:
 
     @property
     def bytes_per_second(self) -> float:
-        """How fast a body is sent; infinite unless set."""
+        """Rate at which bodies are sent, in bytes per second; infinite by default, may be set at any time."""
         return self._bytes_per_second
 
     @bytes_per_second.setter
@@ -395,7 +419,7 @@ def _months_in(name: str) -> list[str]:
 
 
 def _first_written(name: str) -> dt.datetime:
-    """Return when a file was written first: so that its layout is the one that it has on the portal."""
+    """Return when a file was first written, so that it has the layout that it has on the real portal."""
     months = _months_in(name)
     if not months:
         return _night(dt.date(2025, 1, 14))
@@ -413,13 +437,13 @@ def _night(day: dt.date) -> dt.datetime:
 
 
 def _can_be_restated(row: DailyRow) -> bool:
-    """Return whether quota and net worth are numbers large enough for a small change to be seen."""
+    """Return whether quota and net worth are numbers large enough to show a small change."""
     figures = [getattr(row, metric) for metric in _DECIMALS]
     return all(map(_NUMBER.fullmatch, figures)) and float(row.quota) > 0 and float(row.net_worth) > 100
 
 
 def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:
-    """Return what nginx concludes: ETags first; a date only counts if it is exactly that of the file."""
+    """Return whether a client has the file, by nginx's rules: ETags first, then the exact date."""
     if "if-none-match" in headers:
         known = [tag.strip().removeprefix("W/") for tag in headers["if-none-match"].split(",")]
         return "*" in known or own["ETag"] in known

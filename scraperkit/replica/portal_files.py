@@ -1,4 +1,4 @@
-"""The files of the portal as bytes: daily reports in each layout that there has been, in their zips."""
+"""The portal's daily reports as bytes: each layout, and the zips."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIRST_SPLIT_YEAR, FIRST_MONTHLY_YEAR = 2005, 2021
 
 
 class Layout(Enum):
-    """The columns of a daily report; which one a file has follows from the day on which it was written.
+    """The columns of a daily report; a file has the layout of the day on which it was written.
 
     Examples
     --------
@@ -30,7 +30,7 @@ class Layout(Enum):
 
     @classmethod
     def written_on(cls, day: dt.date) -> Layout:
-        """Return the layout of what is written on a day."""
+        """Return the layout of files written on a day."""
         if day < dt.date(2021, 2, 1):
             return cls.A
         return cls.B if day < dt.date(2024, 6, 1) else cls.C
@@ -39,7 +39,7 @@ class Layout(Enum):
 def render_daily(rows: Iterable[DailyRow], layout: Layout) -> bytes:
     """Render a daily report: Latin-1, CRLF, semicolons, no quoting.
 
-    Layouts A and B know no subclasses, so rows of subclasses are left out there.
+    Layouts A and B have no column for subclasses, so they omit rows of subclasses.
     """
     if layout is Layout.C:
         lines = [";".join(row) for row in rows]
@@ -50,12 +50,12 @@ def render_daily(rows: Iterable[DailyRow], layout: Layout) -> bytes:
 
 
 def as_csv(header: str, lines: Iterable[str]) -> bytes:
-    """Return a header and lines as the portal writes them."""
+    """Return a header and lines in Latin-1, with CRLF."""
     return "".join(f"{line}\r\n" for line in (header, *lines)).encode(ENCODING)
 
 
 def zipped(members: Mapping[str, bytes], written: dt.datetime) -> bytes:
-    """Return a zip of members by name, the same bytes for the same arguments."""
+    """Return a zip of named members; equal arguments give equal bytes."""
     buffer = io.BytesIO()
     stamp = (written.year, written.month, written.day, written.hour, written.minute, written.second)
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -67,14 +67,14 @@ def zipped(members: Mapping[str, bytes], written: dt.datetime) -> bytes:
 
 
 def daily_members(name: str, months: Mapping[str, Sequence[DailyRow]], layout: Layout) -> dict[str, bytes]:
-    """Return the members of one daily zip: years before 2005 are one CSV, later ones a CSV for each month.
+    """Return the members of one daily zip: one CSV for a year before 2005, else a CSV for each month.
 
     Parameters
     ----------
     name : str
         The zip's name without its folder, as ``inf_diario_fi_2004.zip``.
     months : mapping of str to sequence of DailyRow
-        The rows by month, ``YYYY-MM``, of all months that the zip holds.
+        The zip's rows, by month (``YYYY-MM``).
     layout : Layout
         The columns.
     """

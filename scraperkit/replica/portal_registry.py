@@ -1,4 +1,4 @@
-"""The registry of the portal as bytes: funds, classes and subclasses in one zip, and what never became a class."""
+"""The portal's registry as bytes: funds, classes and subclasses in one zip, and the funds without a class."""
 
 from __future__ import annotations
 
@@ -45,24 +45,23 @@ Worth = Mapping[str, tuple[str, str]]
 
 
 def registry_members(registry: Sequence[Row], subclasses: Sequence[Row], months: Months) -> dict[str, bytes]:
-    """Return the three members of ``registro_fundo_classe.zip``: CNPJs as bare characters, a fund's row a manager.
+    """Return the three members of ``registro_fundo_classe.zip``, with CNPJs unpunctuated.
 
-    Only what became a class is in there. A class's ``Data_Inicio`` is the day on which it did; the fund's
-    ``Data_Constituicao`` tells its age.
+    A fund has one row for each manager. Funds that never became a class are missing. A class's ``Data_Inicio`` is the
+    day on which it became one; the fund's age follows from its ``Data_Constituicao``.
 
     Parameters
     ----------
     registry, subclasses : sequence of mapping
         The rows of ``registry.csv`` and ``subclasses.csv``.
     months : mapping of str to tuple of DailyRow
-        All daily rows, of which the newest tell the net worth.
+        All daily rows; the newest of each CNPJ gives its net worth.
     """
     worth = _net_worth(months)
     classes = [row for row in registry if row["class_id"]]
     ids = {row["cnpj"]: row["class_id"] for row in classes}
-    fund_lines = dict.fromkeys(
-        line for row in classes for line in _fund_lines(row, worth)
-    )  # once, if it has two classes
+    # A fund of two classes would otherwise be listed twice.
+    fund_lines = dict.fromkeys(line for row in classes for line in _fund_lines(row, worth))
     return {
         "registro_fundo.csv": as_csv(FUND_HEADER, fund_lines),
         "registro_classe.csv": as_csv(CLASS_HEADER, (_class_line(row, worth) for row in classes)),
@@ -73,7 +72,7 @@ def registry_members(registry: Sequence[Row], subclasses: Sequence[Row], months:
 
 
 def old_registry(registry: Sequence[Row], months: Months) -> bytes:
-    """Return ``cad_fi.csv``: the funds that never became a class, most of them cancelled, CNPJs with punctuation."""
+    """Return ``cad_fi.csv``: the funds that never became a class, with CNPJs punctuated."""
     worth = _net_worth(months)
     return as_csv(OLD_HEADER, (_old_line(row, worth) for row in registry if not row["class_id"]))
 
@@ -200,12 +199,12 @@ def _cells(header: str, **cells: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Return a made-up code of the regulator's for something with digits in its name."""
+    """Return an invented code of the regulator's."""
     return str(int("".join(filter(str.isdigit, text))) % 400_000 + 1)
 
 
 def _net_worth(months: Months) -> dict[str, tuple[str, str]]:
-    """Return the newest net worth of each CNPJ and its day; subclasses are added up."""
+    """Return each CNPJ's newest net worth, the sum of its subclasses, and its day."""
     sums: dict[tuple[str, str], float] = {}
     for rows in months.values():
         for row in rows:

@@ -1,4 +1,4 @@
-"""The portal on a socket: reads requests, and sends bodies as slowly as the portal is told to."""
+"""The portal on a socket, which sends bodies at the portal's rate, and can close its port."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Server(Protocol):
 
 
 class PortalSite:
-    """A portal with a server, which can go away and come back; its files are loaded when they are first needed.
+    """A portal with a server that can stop and start again; its files are loaded on first use.
 
     Parameters
     ----------
     listen : callable
-        Opens a port, 0 for a free one, with a handler of requests.
+        Opens a port (0: a free one) with a request handler, and returns the server.
     port : int
-        Where to listen first.
+        The port; later starts use the same one.
     """
 
     def __init__(self, listen: Callable[[int, Callable[..., Any]], Server], port: int) -> None:
@@ -63,7 +63,7 @@ class PortalSite:
 
     @property
     def portal(self) -> Portal:
-        """The files and their levers."""
+        """The portal's files and levers."""
         with self._lock:
             if self._portal is None:
                 self._portal = Portal(load_open_data())
@@ -71,7 +71,7 @@ class PortalSite:
 
     @property
     def up(self) -> bool:
-        """Whether the port is open; if it is not, connections are refused."""
+        """Whether the port is open; otherwise, connections are refused."""
         return self._server is not None
 
     def start(self) -> None:
@@ -81,7 +81,7 @@ class PortalSite:
                 self._open(self._port)
 
     def stop(self) -> None:
-        """Close the port and every connection, and end every thread; again is harmless."""
+        """Close the port and all connections, and end all threads; may be called twice."""
         with self._switch:
             if self._server is None or self._thread is None:
                 return
@@ -101,7 +101,7 @@ class PortalSite:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers the requests of one connection; waits no longer than until `stopping`."""
+    """Answers the requests of one connection; `stopping` ends every wait."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = self.close_connection or answer.cut > 0
 
     def _drip(self, body: bytes) -> None:
-        """Send a body at the portal's rate, which is read anew for each drop."""
+        """Send a body at the portal's current rate."""
         sent = 0
         while sent < len(body):
             rate = self._portal.bytes_per_second

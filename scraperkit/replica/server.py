@@ -45,7 +45,7 @@ class Replica(NotebookRepr):
     url : str
         The address to give to a source, as in ``CvmPages(replica.url)``.
     open_data_url : str
-        The address of the open data portal, which has a port of its own; :attr:`portal` has its levers.
+        The base address of the open data portal, which has its own port; :attr:`portal` has its levers.
     funds : tuple of SampleFund
         What it knows, to choose CNPJs from; one CNPJ may have two rows.
 
@@ -147,7 +147,7 @@ class Replica(NotebookRepr):
 
     @property
     def portal(self) -> Portal:
-        """The open data portal: what it publishes, and the levers that make it misbehave.
+        """The open data portal: its files, and levers that make it misbehave.
 
         Examples
         --------
@@ -164,7 +164,7 @@ class Replica(NotebookRepr):
 
     @property
     def open_data_up(self) -> bool:
-        """Whether the portal listens; set it to False to have connections refused, and to True to open it again."""
+        """Whether the portal listens; while it is set to False, connections are refused."""
         return self._open_data.up
 
     @open_data_up.setter

@@ -1,0 +1,33 @@
+"""Clients of a portal: of one that other tests use, too, and of one for pulling levers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.portals import Client
+
+from scraperkit.replica import Replica
+
+
+@pytest.fixture(scope="module")
+def portal_replica() -> Iterator[Replica]:
+    with Replica.start() as replica:
+        yield replica
+
+
+@pytest.fixture
+def shared(portal_replica: Replica) -> Iterator[Client]:
+    """Return a client of a replica that other tests use, too."""
+    client = Client(portal_replica)
+    yield client
+    client.session.close()
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """Return a client of a replica of its own, for tests that pull levers."""
+    with Replica.start() as replica:
+        client = Client(replica)
+        yield client
+        client.session.close()
