@@ -3,7 +3,8 @@
     python benchmarks/archive.py [--quick] [--rounds 5] [--series 4000]
 
 The files come from `tools/make_market.py`. What is compared is measured in one process, by turns; the peak memory of
-an import, in a process of its own. polars and DuckDB are measured where they are installed.
+an import, in a process of its own. polars and DuckDB are measured where they are installed; other packages that know
+these files, once each, by the Python that `--rivals` names.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as name:
         folder = Path(name)
         print(f"Load of the machine at the beginning: {os.getloadavg()[0]:.1f}; medians of {rounds} rounds.\n")
-        goals = imports(folder, rounds, options.quick)
+        goals = imports(folder, rounds, options)
         goals += memory(folder, options.quick)
         goals += reads(folder, series, years, rounds)
     print("\n".join(goals))
@@ -74,14 +75,15 @@ def main() -> None:
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--series", type=int, default=4_000, help="series of the archive of 25 years")
+    parser.add_argument("--rivals", type=Path, help="a Python that has open_data_rivals.txt installed")
     for hidden in ("--child", "--archive", "--first", "--last"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
 
 
-def imports(folder: Path, rounds: int, quick: bool) -> list[str]:
+def imports(folder: Path, rounds: int, options: argparse.Namespace) -> list[str]:
     """Measure the import of a month, beside parsers of its text."""
     first, second = folder / "inf_diario_fi_202608.zip", folder / "restated.zip"
-    make("month", first, 500 if quick else None)
+    make("month", first, 500 if options.quick else None)
     rows = restate(first, second)
     text = folder / "month.csv"
     with zipfile.ZipFile(first) as archive:
@@ -98,15 +100,30 @@ def imports(folder: Path, rounds: int, quick: bool) -> list[str]:
         remove(archive_folder)
     median = {name: statistics.median(each) for name, each in took.items()}
     base = median["pandas.read_csv, C"]
+    notes = []
+    if options.rivals:
+        for name, told in rivals(options.rivals, first).items():
+            if isinstance(told, str):
+                notes.append(f"{name} {told}\n")
+            else:
+                median[name] = told
     table = [[name, f"{seconds:.2f}", f"{seconds / base:.2f}"] for name, seconds in median.items()]
     print(f"A month: {rows:,} rows, {first.stat().st_size / 1e6:.0f} MB zipped, {text.stat().st_size / 1e6:.0f} MB.\n")
-    print(common.table(["", "seconds", "times pandas"], table) + "\n")
+    print(common.table(["", "seconds", "times pandas"], table) + "\n", *notes, sep="\n")
     again = median["import with 1 % restated"] / median["first import"]
     return [
         goal("first import", median["first import"] / base, "times pandas.read_csv of its text"),
         goal("import with 1 % restated", again, "times the first"),
         goal("bytes a row", size / rows, "bytes a row in the archive"),
     ]
+
+
+def rivals(python: Path, path: Path) -> dict[str, float | str]:
+    """Have other packages read the month, by a Python that has them; return their seconds."""
+    words = [python, common.HERE / "contenders" / "open_data.py", path, "1"]
+    told = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
+    found: dict[str, float | str] = json.loads(told.stdout)
+    return found
 
 
 def memory(folder: Path, quick: bool) -> list[str]:

@@ -208,7 +208,7 @@ class TestFirstContact:
         with zipfile.ZipFile(wheel) as archive:
             about = {name for name in archive.namelist() if ".dist-info/" in name}
             assert set(archive.namelist()) - about == package | sample
-        assert len(sample) == 2
+        assert len(sample) == 5
         assert any(name.endswith("licenses/LICENSE") for name in about)
 
         elsewhere = tmp_path / "elsewhere"

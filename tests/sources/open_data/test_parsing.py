@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from support.daily_files import CNPJ, HEADERS, OTHER, line, text_of
 
 from scraperkit.errors import FileRefused
-from scraperkit.models import METRICS
 from scraperkit.sources.open_data.layouts import LAYOUTS, layout_of
 from scraperkit.sources.open_data.parsing import parse_lines
 
@@ -123,15 +121,3 @@ class TestExactness:
         alone = [parse([each]) for each in lines]
         together, _ = parse([*lines, "bad"])
         assert together["date"].to_pylist() == [value for table, _ in alone for value in table["date"].to_pylist()]
-
-    def test_real_lines_keep_every_digit(self):
-        path = Path("/work/shared/real/inf_diario_fi_201801_excerpt_layoutA.csv")
-        if not path.exists():
-            pytest.skip("the excerpt is not here")
-        header, _, block = path.read_bytes().partition(b"\n")
-        table, rejected = parse_lines(block, layout_of(header), 2)
-        texts = [each.split(";") for each in block.decode().splitlines()]
-        assert not rejected
-        for place, metric in enumerate(ORDER, start=2):
-            assert table[metric].to_pylist() == [float(Decimal(fields[place])) for fields in texts]
-        assert set(METRICS) == set(ORDER)
