@@ -33,7 +33,7 @@ RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
 FROM needs AS redis
 WORKDIR /src
 ENV SCRAPERKIT_CACHE=/opt/redis
-COPY scraperkit/__init__.py scraperkit/config.py scraperkit/errors.py scraperkit/keys.py scraperkit/
+COPY scraperkit/__init__.py scraperkit/config.py scraperkit/errors.py scraperkit/keys.py scraperkit/text.py scraperkit/
 COPY scraperkit/embedded/__init__.py scraperkit/embedded/install.py scraperkit/embedded/state.py scraperkit/embedded/
 RUN mkdir /opt/redis && if [ "$(uname -m)" = x86_64 ]; then python -m scraperkit.embedded.install; fi
 

@@ -72,3 +72,23 @@ def test_every_so_many_hours_it_downloads_again_until_it_is_stopped(site):
         assert wait_until(lambda: site.portal.requests["not_modified"] >= 1, 100)  # the second round, 4 s later
         process.terminate()
         assert process.wait(20) == 0
+
+
+def test_the_archive_feeds_redis_in_bulk_and_by_workers(site, redis, redis_url, namespace, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
+    run("download", "--from", "2024-11", "--to", "2024-11")
+    assert "samples written" in run("load", "18.993.924/0001-00", "--start", "2024-11", "--end", "2024-11")
+    reader = sk.TimeSeriesReader(redis, namespace)
+    loaded = reader.quotes()
+    assert len(loaded) == 19
+    words = [sys.executable, "-m", "scraperkit", "work", "--source", "open_data", "--threads", "1"]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL) as worker:
+        told = ["publish", "18993924000100", "--from", "2024-10", "--to", "2024-11", "--source", "open_data", "--wait"]
+        result = CliRunner().invoke(app, told)
+        worker.terminate()
+        assert worker.wait(30) == 0
+    assert result.exit_code == 0, result.output
+    assert "2 published, 2 done" in result.output
+    pd.testing.assert_frame_equal(reader.quotes(start="2024-11"), loaded)
+    assert len(reader.quotes(start="2024-10", end="2024-10")) > 15

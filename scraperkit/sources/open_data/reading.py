@@ -188,9 +188,14 @@ def quotes_frame(
     wanted: Sequence[Series] | None,
     as_of: dt.datetime | None = None,
     also: Sequence[str] = (),
+    cnpjs: Iterable[str] | None = None,
 ) -> pd.DataFrame:
-    """Return every metric, one row for each series and day; see :meth:`OpenData.quotes`."""
-    cnpjs = None if wanted is None else (each.cnpj for each in wanted)
+    """Return every metric, one row for each series and day; see :meth:`OpenData.quotes`.
+
+    If `wanted` is left out, `cnpjs` limits the rows to those of the class and all subclasses of these.
+    """
+    if wanted is not None:
+        cnpjs = (each.cnpj for each in wanted)
     table = read_rows(folder, window, [*METRICS, *also], cnpjs, as_of)
     names, code = _resolved(folder, table, None if wanted is None else sorted(wanted), stacklevel=4)
     rank = np.append(np.argsort(np.argsort([str(name) for name in names], kind="stable")), -1)[code] if names else code

@@ -73,9 +73,9 @@ def quotes_of(folder: Folder, month: Month, cnpj: str) -> list[DailyQuote]:
     days = [reading.EPOCH + dt.timedelta(days=day) for day in reading.day_numbers(table).tolist()]
     columns = [_or_none(figures(table, metric).tolist(), int if metric == "holders" else float) for metric in METRICS]
     return [
-        DailyQuote(cnpj, day, *row, subclass=name)
-        for name, day, row in zip(names, days, zip(*columns, strict=True), strict=True)
-        if any(value is not None for value in row)
+        DailyQuote(cnpj, day, quota, net_worth, holders, inflow, outflow, portfolio, name)
+        for name, day, quota, net_worth, holders, inflow, outflow, portfolio in zip(names, days, *columns, strict=True)
+        if not {quota, net_worth, holders, inflow, outflow, portfolio} <= {None}
     ]
 
 
@@ -93,18 +93,25 @@ def load(
 ) -> int:
     """Fill TimeSeries with months of the archive; see :meth:`OpenData.load`."""
     store, link = SeriesStore(redis, keys.namespace), Link(redis)
+    cnpjs = None if wanted is None else sorted({each.cnpj for each in wanted})
+    of_fund = None if wanted is None else {each.cnpj for each in wanted if not each.subclass}
+    series, rows = _size(folder, window, wanted, cnpjs)
     disable = None if progress is None else not progress
     samples = 0
     with tqdm(window.months, unit="month", desc="loading", disable=disable, dynamic_ncols=True) as bar:
         if not bar.disable:
-            tqdm.write(memory_text(*_size(folder, window, wanted)))
+            tqdm.write(memory_text(series, rows * len(METRICS)))
         for month in bar:
             bar.set_postfix_str(month.iso)
             began = float(link.send("TIME")[0])
-            frame = reading.quotes_frame(folder, reading.Window(folder, month.iso, month.iso), wanted)
+            frame = reading.quotes_frame(folder, reading.Window(folder, month.iso, month.iso), None, cnpjs=cnpjs)
+            if wanted is not None and of_fund is not None:
+                names = map(Series, frame["cnpj"], frame["subclass"])
+                frame = frame[[name.cnpj in of_fund or name in wanted for name in names]]
             samples += store.write_frame(frame, replace=True)
-            _clear_others(link, keys, frame, month)
-            _note(link, keys, frame, month, began)
+            whole = frame if of_fund is None else frame[frame["cnpj"].isin(of_fund)]
+            _clear_others(link, keys, whole, month)
+            _note(link, keys, whole, month, began)
     return samples
 
 
@@ -120,11 +127,17 @@ def memory_text(series: int, samples: int) -> str:
     return f"{series:,} series, up to {samples:,} samples: Redis will need about {needed / 1e6:,.0f} MB"
 
 
-def _size(folder: Folder, window: reading.Window, wanted: Sequence[Series] | None) -> tuple[int, int]:
-    """Return how many series a window has, and how many samples at most."""
-    table = reading.read_rows(folder, window, [], None if wanted is None else (each.cnpj for each in wanted))
-    pairs = table.group_by(["cnpj", "subclass"]).aggregate([])
-    return pairs.num_rows, table.num_rows * len(METRICS)
+def _size(
+    folder: Folder, window: reading.Window, wanted: Sequence[Series] | None, cnpjs: Sequence[str] | None
+) -> tuple[int, int]:
+    """Return how many series and rows a window has; refuse series that the archive has nowhere."""
+    table = reading.read_rows(folder, window, [], cnpjs)
+    pairs = table.group_by(["cnpj", "subclass"]).aggregate([]).to_pylist()
+    found = {Series(pair["cnpj"], pair["subclass"]) for pair in pairs}
+    funds = {each.cnpj for each in found}
+    if unseen := [each for each in wanted or () if each not in found and (each.subclass or each.cnpj not in funds)]:
+        reading.refuse_unknown(folder, unseen)
+    return len(found), table.num_rows
 
 
 def _clear_others(link: Link, keys: Keys, frame: pd.DataFrame, month: Month) -> None:
