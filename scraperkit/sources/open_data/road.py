@@ -14,7 +14,7 @@ import pandas as pd
 import redis as redis_py
 from tqdm.auto import tqdm
 
-from scraperkit.errors import FileRefused, MonthNotOffered, SiteUnavailable
+from scraperkit.errors import ArchiveError, FileRefused, MonthNotOffered, SiteUnavailable
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, DailyQuote, Month
 from scraperkit.sources.open_data import reading
@@ -52,11 +52,17 @@ class MonthBringer:
             If the portal does not answer, and the archive does not have the month yet.
         FileRefused
             If the file is not as known, and the archive does not have the month yet.
+        ArchiveError
+            If the archive cannot be written, and does not have the month yet.
         """
         file, folder = file_of(month), self._downloader.folder
         with self._lock:
             if is_due(file, folder.entry(file.name), dt.datetime.now(dt.UTC)):
-                self._downloader.run([file], progress=False)
+                try:
+                    self._downloader.run([file], progress=False)
+                except ArchiveError:  # it may be read-only here, and filled from elsewhere
+                    if month not in folder.months():
+                        raise
         if month in folder.months():
             return
         entry = folder.entry(file.name)
