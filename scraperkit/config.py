@@ -103,7 +103,9 @@ class Settings(BaseSettings):
     api_lookups: int = Field(8, ge=1, le=64, description="funds that the pricer looks up on the site at once")
     api_queue: int = Field(512, ge=1, description="look-ups that may wait for a turn; further ones are rejected")
     api_connections: int = Field(
-        512, ge=8, description="connections of the pricer; beyond, those end first that have sent no whole request"
+        512,
+        ge=8,
+        description="connections of the pricer; beyond, those end first that send no whole request or read no answer",
     )
     api_receive_timeout: float = Field(
         10.0, gt=0, description="seconds that a request may take to arrive whole before its connection ends"

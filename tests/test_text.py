@@ -195,6 +195,15 @@ def test_no_cell_is_a_formula_to_a_spreadsheet(text, tmp_path):
     assert pd.read_csv(path)["quota"].tolist()[:2] == [-1.5, 2e-7]
 
 
+def test_no_category_and_no_label_of_several_parts_is_a_formula(tmp_path):
+    path = tmp_path / "funds.csv"
+    write_csv(pd.DataFrame({"name": pd.Categorical(["=1", "b"])}, index=pd.CategoricalIndex(["@1", "b"])), path)
+    assert path.read_text().splitlines() == [",name", "'@1,'=1", "b,b"]
+    index = pd.MultiIndex.from_tuples([("=1", 2)], names=["+a", "b"])
+    write_csv(pd.DataFrame([[1]], index=index, columns=pd.MultiIndex.from_tuples([("-x", "y")])), path)
+    assert {"'=1", "'+a", "'-x"} <= set(path.read_text().replace("\n", ",").split(","))
+
+
 @given(st.floats(allow_nan=False), st.integers())
 def test_numbers_come_back_as_they_were(number, whole):
     assert float(safe_cell(repr(number))) == number

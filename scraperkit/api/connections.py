@@ -41,20 +41,21 @@ class _LimitedConnection(HttpToolsProtocol):
     """A connection that ends if a request does not arrive, or an answer is not taken, in time; or for want of room.
 
     uvicorn has a limit for idle connections only, and answers 503 to everybody while too many are open. So half a
-    request kept a connection for good, and some hundreds of them kept everybody out.
+    request kept a connection for good, as an answer did that nobody read, and some hundreds of them kept everybody out.
     """
 
     limits: Limits
     _deadline: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
     _waits_since = 0.0
+    _answered: Any = None
 
     def connection_made(self, transport: Any) -> None:
         """Make room for this connection, or refuse it if all others are being answered."""
         super().connection_made(transport)
         self._waits_since = self.loop.time()
         if len(self.connections) > self.limits.most:
-            others = [one for one in self.connections if isinstance(one, _LimitedConnection) and one.asks_nothing]
+            others = [one for one in self.connections if isinstance(one, _LimitedConnection) and one.may_end]
             # The one that has been waiting for the longest; itself, if there is no other.
             min(others, key=lambda one: one._waits_since).give_up(b"503 Service Unavailable")
         if not transport.is_closing():
@@ -64,17 +65,23 @@ class _LimitedConnection(HttpToolsProtocol):
         """Forget the deadlines."""
         self._forget_deadline()
         self._forget_stall()
+        if self._answered is not None:
+            # uvicorn tells the newest request only, and this one would write to what has gone.
+            self._answered.disconnected = True
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         """Wait for the reader of an answer, but not for good."""
         super().pause_writing()
-        self._stalled = self.loop.call_later(STALLED_SECONDS, self.transport.abort)
+        self._waits_since = self.loop.time()
+        self._await_reader()
 
     def resume_writing(self) -> None:
         """Go on: the reader takes more."""
         self._forget_stall()
         super().resume_writing()
+        if self.cycle is None or self.cycle.response_complete:
+            self._await_reader()
 
     def data_received(self, data: bytes) -> None:
         """Begin to wait for a request, unless one is being received or answered."""
@@ -92,24 +99,55 @@ class _LimitedConnection(HttpToolsProtocol):
         self._forget_deadline()
         self._waits_since = self.loop.time()
         super().on_response_complete()
+        if self._stalled is None and self._holds_unread():
+            self._await_reader()
 
     @property
     def asks_nothing(self) -> bool:
         """Whether it is idle, or its request is still arriving."""
         return self._deadline is not None or self.cycle is None or self.cycle.response_complete
 
+    @property
+    def may_end(self) -> bool:
+        """Whether it may be ended for want of room: it asks nothing, or its reader has stopped taking the answer."""
+        return self.asks_nothing or self.flow.write_paused
+
     def give_up(self, status: bytes) -> None:
         """End the connection, with a status if no answer has begun."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self._holds_unread():
+            # To close it would wait for a reader that may never read.
+            self.transport.abort()
+            self.connections.discard(self)
             return
         if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
             self.transport.write(b"HTTP/1.1 " + status + b"\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
         self.transport.close()
+        if self._holds_unread():
+            self.transport.abort()
         # At once, rather than when the loop comes to it: many may be waiting to come in.
         self.connections.discard(self)
 
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._answered = cycle
+        super()._start_asgi_task(cycle, app)
+
     def _await_request(self) -> None:
         self._deadline = self.loop.call_later(self.limits.seconds, self.give_up, b"408 Request Timeout")
+
+    def _holds_unread(self) -> bool:
+        try:
+            return bool(self.transport.get_write_buffer_size())
+        except RuntimeError:  # how uvloop says that the connection has gone
+            return False
+
+    def _await_reader(self) -> None:
+        self._forget_stall()
+        self._stalled = self.loop.call_later(STALLED_SECONDS, self._end_if_unread)
+
+    def _end_if_unread(self) -> None:
+        self._stalled = None
+        if self._holds_unread():
+            self.transport.abort()
 
     def _forget_stall(self) -> None:
         if self._stalled is not None:

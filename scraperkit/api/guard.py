@@ -16,10 +16,12 @@ from scraperkit.config import Settings
 # Probes and the docs page come without a key; they tell nothing of what is stored.
 OPEN = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
 OPEN_BELOW = ("/static-offline-docs/",)
-# What proxies add. Beside these, all that begin with X-Forwarded-.
+# What proxies add. Beside these, all that begin with X-Forwarded or X-Envoy.
 _FORWARDED = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-original-forwarded-for"}
-    | {"true-client-ip", "cf-connecting-ip", "fastly-client-ip", "x-envoy-external-address", "x-proxyuser-ip"}
+    | {"true-client-ip", "cf-connecting-ip", "cf-ray", "fastly-client-ip", "x-proxyuser-ip", "x-remote-ip"}
+    | {"forwarded-for", "x-forward-for", "client-ip", "x-remote-addr", "x-originating-ip", "x-azure-clientip"}
+    | {"x-appengine-user-ip", "x-amzn-trace-id", "x-cloud-trace-context", "x-original-host", "x-scheme"}
 )
 _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -83,7 +85,9 @@ class Guard:
 
 def _check_not_forwarded(headers: Headers) -> None:
     for name in headers:
-        if name in _FORWARDED or name.startswith("x-forwarded-"):
+        # Some servers between write an underscore for a hyphen.
+        plain = name.replace("_", "-")
+        if plain in _FORWARDED or plain.startswith(("x-forwarded", "x-envoy-")):
             why = (
                 "without API keys the pricer answers no request that came through a proxy; set SCRAPERKIT_API_KEYS_FILE"
             )

@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +20,12 @@ from scraperkit.cli.exits import CONFIG, SOFTWARE, STOP_SIGNALS, UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.engine.registry import WorkerCard, each_source, live_workers, this_host
+from scraperkit.errors import RedisUnreachable
 from scraperkit.keys import Keys
 
 log = logging.getLogger(__name__)
+# Health checks are given 10 s, in which the process must start, too.
+HEALTH_SECONDS = 4.0
 ALIVE = b"ALIVE\n"
 # Longer than a stop takes beyond its deadline: a worker then ends by all means.
 SLACK = 15.0
@@ -240,6 +245,30 @@ def workers_here(namespace: str | None = None) -> list[WorkerCard]:
         each = each_source(client, Keys(namespace or settings.namespace))
         workers = [worker for keys in each for worker in live_workers(client, keys)]
     return [worker for worker in workers if worker.host == this_host() and _runs(worker.pid)]
+
+
+def workers_here_in_time(namespace: str | None = None) -> list[WorkerCard]:
+    """Return what :func:`workers_here` does, in a few seconds even if Redis hangs: who asks gives up soon after.
+
+    Raises
+    ------
+    RedisUnreachable
+        As that function does, and if it takes longer.
+    """
+    found: Future[list[WorkerCard]] = Future()
+
+    def look() -> None:
+        try:
+            found.set_result(workers_here(namespace))
+        except BaseException as error:  # noqa: BLE001 - who waits gets it
+            found.set_exception(error)
+
+    # A daemon: the process does not wait for it at its end.
+    threading.Thread(target=look, name="health check", daemon=True).start()
+    try:
+        return found.result(HEALTH_SECONDS)
+    except TimeoutError:
+        raise RedisUnreachable(f"Redis does not answer in {HEALTH_SECONDS:g} s; it hangs, or is overloaded") from None
 
 
 def _runs(pid: int) -> bool:

@@ -192,12 +192,12 @@ def health(
 
     Exit code 69 means that Redis is unreachable. For health checks: it starts nothing, and ignores other machines.
     """
-    from scraperkit.cli.supervisor import workers_here
+    from scraperkit.cli.supervisor import workers_here_in_time
     from scraperkit.errors import RedisUnreachable
 
     with exit_codes():
         try:
-            workers = workers_here(namespace)
+            workers = workers_here_in_time(namespace)
         except RedisUnreachable as error:
             if not live:
                 raise

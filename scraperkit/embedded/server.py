@@ -10,6 +10,7 @@ import selectors
 import shlex
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import warnings
@@ -153,6 +154,32 @@ def make_private(folder: Path) -> None:
         raise EmbeddedRedisError(
             f"cannot keep data in {folder}: {error.strerror}; point SCRAPERKIT_DATA elsewhere, {WAYS_OUT}"
         ) from error
+
+
+def keep_in_place(folder: Path) -> None:
+    """Take from others the right to put another folder in the place of this one, or tell that they have it.
+
+    It comes with the right to write to the folder above, unless that has the sticky bit. Only one of this user that
+    holds nothing else is changed.
+
+    Warns
+    -----
+    ScraperKitWarning
+        If others have that right and keep it.
+    """
+    above = folder.parent
+    found = above.stat()
+    if not found.st_mode & 0o022 or found.st_mode & stat.S_ISVTX:
+        return
+    if found.st_uid == os.geteuid() and {path.name for path in above.iterdir()} <= {folder.name}:
+        above.chmod(stat.S_IMODE(found.st_mode) & ~0o022)
+        return
+    warnings.warn(
+        f"other users may write to {above}, where the embedded server keeps its data; run "
+        f"`chmod go-w {shlex.quote(str(above))}`, or point SCRAPERKIT_DATA elsewhere",
+        ScraperKitWarning,
+        stacklevel=2,
+    )
 
 
 def _is_wide(folder: Path) -> bool:

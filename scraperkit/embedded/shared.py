@@ -25,6 +25,7 @@ from scraperkit.embedded.server import (
     BOOT_SECONDS,
     END_SECONDS,
     EmbeddedServer,
+    keep_in_place,
     launch,
     make_private,
     more_room,
@@ -284,6 +285,7 @@ def _folder(settings: Settings) -> Path:
     install.supported_wheel()
     folder = folder_of(settings)
     make_private(folder)
+    keep_in_place(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Where prices come from: the regulator's pages and files; imported by the front door, subscriber, engine and cli."""
+"""Where prices come from, page by page and file by file; imported by subscriber, engine, lessons, api and cli."""
 
 from __future__ import annotations
 

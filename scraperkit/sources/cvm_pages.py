@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from cachetools import LRUCache, TTLCache, cached
@@ -49,6 +49,7 @@ WHOLE_CLASS = "-1"
 CACHED_FUNDS = 512
 CACHED_SECONDS = 600.0
 LIST_SECONDS = 60.0  # a list of months this young is believed that a month is not on it
+_Page = TypeVar("_Page")
 _PK = re.compile(r"[0-9]{1,12}")
 
 
@@ -136,7 +137,7 @@ class CvmPages:
         for text in (format_cnpj(cnpj), cnpj):
             query = urlencode({"CNPJNome": text, "TpPartic": "0", "Adm": "false", "SemFrame": ""})
             answer = self._http.get(f"{urljoin(self.url, SEARCH_PATH)}?{query}")
-            search = parse_search(answer.content, url=answer.shown_url, content_type=answer.content_type)
+            search = self._read(parse_search, answer)
             if search.rows:
                 break
         else:
@@ -228,7 +229,7 @@ class CvmPages:
     def _follow(self, cnpj: str, search: Answer, page: SearchPage, row: SearchRow) -> Fund:
         event = {"__EVENTTARGET": row.target, "__EVENTARGUMENT": row.argument}
         answer = self._http.post(search.url, urlencode({**page.form, **event}), search.cookies)
-        fund = parse_fund_page(answer.content, url=answer.shown_url, content_type=answer.content_type)
+        fund = self._read(parse_fund_page, answer)
         if fund.cnpj not in ("", cnpj):
             raise WrongFund(f"fund page: shows {format_cnpj(fund.cnpj)}, not {format_cnpj(cnpj)}", answer.shown_url)
         pk = pk_of(answer.url) or fund.pk
@@ -259,9 +260,7 @@ class CvmPages:
             return list(first.page.quotes)
         try:
             answer = self._http.post(first.address, f"{first.form}&{urlencode({MONTHS_ID: month})}", first.cookies)
-            page = parse_daily(
-                answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
-            )
+            page = self._read(parse_daily, answer, cnpj=cnpj, month=month)
         except (NotACvmPage, WrongMonth, SiteUnavailable):
             # ASP.NET answers a form that it does not know any more with any of these, 500 among them.
             self._forget(first, request.fund_pk)
@@ -271,12 +270,20 @@ class CvmPages:
     def _get_first_page(self, pk: str, cnpj: str, month: str = "") -> _FirstPage:
         query = urlencode({"PK_PARTIC": pk, "SemFrame": "", "PK_SUBCLASSE": WHOLE_CLASS})
         answer = self._http.get(f"{urljoin(self.url, DAILY_PATH)}?{query}")
-        page = parse_first_daily(
-            answer.content, cnpj=cnpj, month=month, url=answer.shown_url, content_type=answer.content_type
-        )
+        page = self._read(parse_first_daily, answer, cnpj=cnpj, month=month)
         event = {"__EVENTTARGET": MONTHS_ID, "__EVENTARGUMENT": ""}
         form = urlencode({**page.form, **event})
         return _FirstPage(page, form, answer.url, answer.cookies, time.monotonic())
+
+    def _read(self, parse: Callable[..., _Page], answer: Answer, **wanted: str) -> _Page:
+        url = answer.shown_url
+        try:
+            return parse(answer.content, url=url, content_type=answer.content_type, **wanted)
+        except NotACvmPage as error:
+            # A proxy may have answered in the site's place.
+            if not self._http.way:
+                raise
+            raise NotACvmPage(f"{str(error).removesuffix(f' [{url}]')}{self._http.way}", url) from None
 
     def _forget(self, first: _FirstPage, pk: str) -> None:
         with self._pages_changed:

@@ -28,17 +28,24 @@ NAME_ID, ADMINISTRATOR_ID, STATUS_ID, START_ID = "lbNmDenomSocial", "lbNmDenomSo
 CNPJ_ID, DAILY_LINK_ID, MONTHS_ID, TABLE_ID = "lbNrPfPj", "Hyperlink2", "ddComptc", "dgDocDiario"
 
 # The words by which a search that found nothing says so, where it shows no list of results.
-_FOUND_NOTHING = re.compile(r"\bnenhum[a]? (?:participante|fundo|classe|registro|resultado)\b", re.IGNORECASE)
+_NONE, _FOUND = "nenhuma? (?:participante|fundo|classe|registro|resultado)", "(?:encontrad|localizad)[ao]"
+_FOUND_NOTHING = re.compile(rf"\b(?:{_NONE} (?:foi )?{_FOUND}|{_FOUND} {_NONE})\b", re.IGNORECASE)
+# A page that says one of these has not searched, even if it shows the empty list as well.
+_NOT_SEARCHED = re.compile(
+    r"captcha|caracteres da imagem|sess[ãa]o (?:expir|encerr)|manuten[çc][ãa]o|\bocorreu um erro|tente novamente",
+    re.IGNORECASE,
+)
 # A row has several links; these are the ones that public code is known to follow, the fund's name first.
 _NAME_LINKS = ("lnkbtn1", "Linkbutton4", "Linkbutton2")
 _POSTBACK = re.compile(r"__doPostBack\(\s*[\"']([^\"']+)[\"']\s*,\s*[\"']([^\"']*)[\"']")
 _ROW = re.compile(r"ctl([0-9]+)")
 _PK = re.compile(r"[?&]PK_PARTIC=([0-9]{1,12})(?![0-9])", re.IGNORECASE)
+_OF_THE_FUND = r"d[aeo] (?:Fundo|Classe|Subclasse|Participante)\b[^:]{0,40}?"
 # The site has written CNPJ:, CNPJ/MF:, CNPJ do Fundo: and CNPJ da Classe:.
-_CNPJ_LABEL = re.compile(r"\bCNPJ\b(?: ?/ ?MF)?(?: d[aeo] [^:]{1,40}?)? ?: ?", re.IGNORECASE)
-_FUND_NAME = re.compile(
-    rf"Nome d[aeo] (?!Admin)[^:]{{1,40}}: ?(.*?) ?(?={_CNPJ_LABEL.pattern}|Administrador(?:a|\(a\))? ?:)", re.IGNORECASE
-)
+_CNPJ_LABEL = re.compile(rf"\bCNPJ\b(?: ?/ ?M[EF])?(?: n[º°o]\.?)?(?: {_OF_THE_FUND})? ?: ?", re.IGNORECASE)
+# Another label after the name, such as "Gestor:", means that the next CNPJ is not the fund's. The limit of length keeps
+# a page that repeats the label from taking minutes.
+_FUND_NAME = re.compile(rf"\bNome {_OF_THE_FUND} ?: ?((?:[^:]|:(?! )){{0,300}}?) ?(?=\bCNPJ\b)", re.IGNORECASE)
 _CNPJ = re.compile(r"[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}(?![0-9A-Z])", re.IGNORECASE)
 _PUNCTUATION = str.maketrans("", "", "./-")
 _DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
@@ -122,7 +129,8 @@ def parse_search(content: bytes, *, url: str = "", content_type: str = "") -> Se
     ------
     NotACvmPage
         If it is another page, or truncated. Every form of the site has a view state, those for errors too; an empty
-        result is recognised by its list without rows, or by the words that say so.
+        result is recognised by its list without rows, or by the words that say so. A list without rows beside words
+        about a captcha, an expired session, maintenance or an error is not one.
     PageChanged
         If there are links, but none can be followed.
     """
@@ -137,13 +145,13 @@ def parse_search(content: bytes, *, url: str = "", content_type: str = "") -> Se
             found.setdefault(number[1] if number else event[1], []).append(row)
     if links and not found:
         raise PageChanged("search page: its links no longer call __doPostBack", url)
-    if (
-        not links
-        and page.soup.find(id=RESULTS_ID) is None
-        and not _FOUND_NOTHING.search(clean(page.soup.get_text(" ")))
-    ):
+    text = "" if links else clean(page.soup.get_text(" "))
+    if not links and not _FOUND_NOTHING.search(text):
         words = says(decode(content, content_type))
-        raise NotACvmPage(f"not the search page: it has no element {RESULTS_ID}{words}", url)
+        if page.soup.find(id=RESULTS_ID) is None:
+            raise NotACvmPage(f"not the search page: it has no element {RESULTS_ID}{words}", url)
+        if _NOT_SEARCHED.search(text):
+            raise NotACvmPage(f"not the search page: it is about something else{words}", url)
     return SearchPage(tuple(min(row, key=_link_rank) for row in found.values()), page.hidden_fields())
 
 

@@ -34,7 +34,9 @@ from urllib3.util import Retry, make_headers
 
 from scraperkit.config import Settings, __version__
 from scraperkit.errors import NotACvmPage, SiteUnavailable, SourceError
+from scraperkit.sources.markup import decode
 from scraperkit.sources.politeness import Politeness, crawl_delay
+from scraperkit.sources.says import says
 from scraperkit.sources.wire import EndedHereError, Exchange, Reply, TooLateError, Wire
 
 log = logging.getLogger(__name__)
@@ -145,8 +147,8 @@ class _Errand:
     def _as_cookies_see_it(self) -> Any:
         return MockRequest(Request(self.method, self.url))
 
-    def follow(self, reply: Reply) -> bool:
-        """Turn to where a reply redirects to; return False if it does not.
+    def follow(self, reply: Reply, way: str) -> bool:
+        """Turn to where a reply redirects to; return False if it does not. Errors quote `way`, which names a proxy.
 
         Raises
         ------
@@ -164,8 +166,8 @@ class _Errand:
         if not followed:
             shown = without_credentials(re.split("[?#]", there)[0])[:200]
             raise NotACvmPage(
-                f"the site redirects to {shown}, which is another host and not followed; if the site has moved, set "
-                "SCRAPERKIT_CVM_URL",
+                f"the site redirects to {shown}, which is another host and not followed{way}; if the site has moved, "
+                "set SCRAPERKIT_CVM_URL",
                 self.shown_url,
             )
         self.url = there
@@ -201,6 +203,11 @@ class HttpClient:
         self._closed = False
         self._robots_lock = threading.Lock()
         self._robots_until = -math.inf
+
+    @property
+    def way(self) -> str:
+        """Through which proxy the site is asked, as a part of a sentence; empty if there is none."""
+        return _way(self._wire)
 
     def get(self, url: str) -> Answer:
         """Ask for a page, as a new visitor.
@@ -269,10 +276,10 @@ class HttpClient:
             )
             reply = self._run(errand)
         if reply.status != HTTPStatus.OK:
-            raise NotACvmPage(f"the site answers {reply.status}{_way(self._wire)}", errand.shown_url)
+            raise NotACvmPage(f"the site answers {reply.status}{_says(reply)}{self.way}", errand.shown_url)
         if len(reply.content) > settings.max_page_bytes:
             limit = f"{settings.max_page_bytes:,} bytes (SCRAPERKIT_MAX_PAGE_BYTES)"
-            raise SourceError(f"the page is longer than {limit}", errand.shown_url)
+            raise SourceError(f"the page is longer than {limit}{self.way}", errand.shown_url)
         return Answer(errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies)
 
     @contextlib.contextmanager
@@ -319,7 +326,7 @@ class HttpClient:
             except SourceError as error:
                 log.info("robots.txt cannot be read, so no Crawl-delay is known for now: %s", error)
                 return None
-        text = reply.content.decode("utf-8", "replace") if reply.status == HTTPStatus.OK else ""
+        text = reply.content.decode("utf-8-sig", "replace") if reply.status == HTTPStatus.OK else ""
         return crawl_delay(text, USER_AGENT)
 
     def _run(self, errand: _Errand) -> Reply:
@@ -327,9 +334,9 @@ class HttpClient:
         for _ in range(REDIRECTS_LIMIT + 1):
             reply = self._send(errand)
             errand.keep_cookies(reply)
-            if not errand.follow(reply):
+            if not errand.follow(reply, self.way):
                 return reply
-        raise SiteUnavailable("the site does not answer: it redirects without end", errand.shown_url)
+        raise SiteUnavailable(f"the site does not answer: it redirects without end{self.way}", errand.shown_url)
 
     def _send(self, errand: _Errand) -> Reply:
         """Send one request, again if need be."""
@@ -353,11 +360,11 @@ class HttpClient:
                 continue
             if reply.status not in _RETRIED:
                 return reply
-            trouble = f"the site answers {reply.status}, whatever the retries"
+            trouble = f"the site answers {reply.status}, whatever the retries{_says(reply)}"
             if asked := _asked_for(reply):
                 # Also where no try is left here: what the site asks for holds for everybody.
                 self._politeness.pause(asked)
-        raise SiteUnavailable(f"{trouble}{_way(self._wire)}", errand.shown_url)
+        raise SiteUnavailable(f"{trouble}{self.way}", errand.shown_url)
 
     def _wait(self, exchange: Exchange, *, backoff: float) -> None:
         if backoff and exchange.ended.wait(backoff + random.uniform(0, BACKOFF)):
@@ -391,6 +398,10 @@ def probe(url: str, settings: Settings) -> int:
 def _way(wire: Wire) -> str:
     """Return through which proxy a site is asked, as a part of a sentence."""
     return f", asked through the proxy {wire.proxy} (NO_PROXY lists the hosts to ask without)" if wire.proxy else ""
+
+
+def _says(reply: Reply) -> str:
+    return says(decode(reply.content, reply.headers.get("Content-Type", "")))
 
 
 def _asked_for(reply: Reply) -> float | None:

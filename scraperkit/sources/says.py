@@ -6,8 +6,10 @@ import html
 import re
 
 _ALERT = re.compile(r"""\balert\s*\(\s*(?:"([^"]{1,200})"|'([^']{1,200})')""", re.IGNORECASE)
-_TITLE = re.compile(r"<title\b[^>]*>([^<]{1,300})", re.IGNORECASE)
-_UNSEEN = re.compile(r"<!--.*?-->|<(script|style|head|title|select)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL)
+_TITLE = re.compile(r"<title\b[^<>]*>([^<]{1,300})", re.IGNORECASE)
+_UNSEEN = re.compile(
+    r"<!--.*?(?:-->|\Z)|<(script|style|head|title|select)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL
+)
 _TAG = re.compile(r"<[^<>]*>")
 _SENTENCE = re.compile(r".*?[.!?](?=\s|$)")
 _SEARCHED = 200_000

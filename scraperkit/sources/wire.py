@@ -254,9 +254,13 @@ def is_loopback(host: str) -> bool:
     (True, True, True, False)
     """
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host.lower() == "localhost" or host.lower().endswith(".localhost")
+        name = host.lower().removesuffix(".")
+        return name == "localhost" or name.endswith(".localhost")
+    inner = getattr(address, "ipv4_mapped", None) or address
+    # A connection to 0.0.0.0 or :: goes to this machine.
+    return bool(inner.is_loopback or inner.is_unspecified)
 
 
 def _manager(url: str) -> tuple[str, PoolManager]:

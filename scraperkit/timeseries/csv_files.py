@@ -36,6 +36,9 @@ def write_csv(frame: pd.DataFrame, path: Path | str) -> None:
 
 
 def _safe_labels(labels: pd.Index[Any]) -> pd.Index[Any]:
+    if isinstance(labels, pd.MultiIndex):
+        tuples = labels.map(lambda label: tuple(map(_safe, label))) if len(labels) else labels
+        return tuples.set_names([_safe(name) for name in labels.names])
     named = labels.map(_safe) if len(labels) and _is_text(labels.dtype) else labels
     return named.rename(_safe(labels.name))
 
@@ -45,4 +48,6 @@ def _safe(value: Any) -> Any:
 
 
 def _is_text(dtype: Any) -> bool:
+    if isinstance(dtype, pd.CategoricalDtype):
+        dtype = dtype.categories.dtype
     return bool(pd.api.types.is_string_dtype(dtype) or pd.api.types.is_object_dtype(dtype))

@@ -167,3 +167,30 @@ def test_fewer_files_than_connections_leave_room_for_both():
         check=True,
     )
     assert found.stdout == "50\n"
+
+
+@pytest.mark.usefixtures("_many_files")
+def test_answers_that_nobody_reads_keep_nobody_out(redis_url, namespace, caplog):
+    """What is open to everybody is asked for again and again, over more connections than there may be."""
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 100
+    with served(redis_url, namespace, api_connections=8) as (url, server), contextlib.ExitStack() as stack:
+
+        def unread() -> None:
+            reader = stack.enter_context(socket.socket())
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            reader.connect((urlsplit(url).hostname, urlsplit(url).port))
+            reader.sendall(asked)
+
+        def stalled() -> int:
+            return sum(one.flow.write_paused for one in list(server.server_state.connections))
+
+        for _ in range(8):
+            unread()
+        assert wait_until(lambda: stalled() == 8)
+        for _ in range(3):
+            assert httpx.get(f"{url}/health", timeout=60).status_code == 200
+        for _ in range(30):
+            unread()
+        assert wait_until(lambda: stalled() == 8)
+        assert len(server.server_state.connections) <= 8
+        assert "Exception in ASGI application" not in caplog.text

@@ -349,11 +349,13 @@ def test_connections_close_with_the_pricer(tmp_path, namespace):
 
 PROXIED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via", "X-Client-IP")
 
+RARER = ("X-Forwarded", "X_Forwarded_For", "Client-IP", "X-Originating-IP", "X-Envoy-Peer-Metadata", "X-Amzn-Trace-Id")
+
 
 class TestProxies:
     """A proxy on the same machine looks like a local caller."""
 
-    @pytest.mark.parametrize("name", [*PROXIED, "CF-Connecting-IP", "True-Client-IP"])
+    @pytest.mark.parametrize("name", [*PROXIED, "CF-Connecting-IP", "True-Client-IP", *RARER])
     def test_what_a_proxy_passes_on_is_refused_without_keys(self, unlocked, name):
         for value in ("203.0.113.9", "127.0.0.1", ""):
             for path in ("/v1/funds", "/health", "/ready", "/metrics", "/docs"):

@@ -17,10 +17,13 @@ import psutil
 import pytest
 from chaos.processes import WORK, Child, environment
 from support.waiting import wait_until
+from typer.testing import CliRunner
 
 import scraperkit as sk
+from scraperkit.cli import app
 from scraperkit.cli import supervisor as supervisor_module
 from scraperkit.cli.exits import CONFIG, SOFTWARE, UNAVAILABLE
+from scraperkit.errors import RedisUnreachable
 from scraperkit.health import Health
 
 HEALTH = (WORK[0], "health")
@@ -340,3 +343,16 @@ def alive(process: psutil.Process) -> bool:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_redis_that_hangs_keeps_no_health_check_waiting(monkeypatch):
+    """It accepts connections and never answers, as a process that is stopped does."""
+    monkeypatch.setattr(supervisor_module, "HEALTH_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
+        began = time.monotonic()
+        with pytest.raises(RedisUnreachable, match="hangs"):
+            supervisor_module.workers_here_in_time()
+        assert time.monotonic() - began < 4
+        checked = CliRunner().invoke(app, ["health", "--live"])
+        assert (checked.exit_code, "assuming alive" in checked.output) == (0, True)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from scraperkit.config import Settings
+from scraperkit.embedded import shared
 from scraperkit.embedded.server import EmbeddedServer, make_private
 from scraperkit.errors import ScraperKitWarning
 
@@ -71,3 +73,19 @@ def test_somebody_elses_folder_is_left_and_its_user_told(folder):
     with pytest.warns(ScraperKitWarning, match="other users have rights"):
         make_private(folder)
     assert rights(folder) == 0o777
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o777, 0o755), (0o775, 0o755), (0o1777, 0o1777), (0o755, 0o755)])
+def test_nobody_else_may_put_another_folder_in_its_place(folder, before, after):
+    """The folder that SCRAPERKIT_DATA names is the one above."""
+    folder.parent.chmod(before)
+    assert shared._folder(Settings(data=folder.parent)) == folder
+    assert (rights(folder.parent), rights(folder)) == (after, 0o700)
+
+
+def test_a_folder_above_with_other_things_is_left_and_its_user_told(folder):
+    (folder.parent / "thesis.tex").touch()
+    folder.parent.chmod(0o777)
+    with pytest.warns(ScraperKitWarning, match="chmod go-w .*SCRAPERKIT_DATA"):
+        shared._folder(Settings(data=folder.parent))
+    assert rights(folder.parent) == 0o777

@@ -74,6 +74,18 @@ class TestFiles:
         assert service["mem_limit"]
         assert service["restart"] == "unless-stopped"
 
+    @pytest.mark.parametrize("name", ["pricer", "lab"])
+    def test_a_health_check_asks_no_proxy_for_its_own_container(self, name):
+        """Docker hands containers the proxy that its settings name."""
+        python, flag, code = SERVICES[name]["healthcheck"]["test"][1:]
+        assert (python, flag) == ("python", "-c")
+        with sk.Replica.start() as replica:
+            code = re.sub(r"http://127.0.0.1:\d+/\w+", replica.url, code)
+            proxies = {"http_proxy": "http://127.0.0.1:9/", "HTTP_PROXY": "http://127.0.0.1:9/", "no_proxy": ""}
+            done = subprocess.run([sys.executable, flag, code], env=os.environ | proxies, timeout=60, check=False)
+            assert done.returncode == 0
+            assert sum(replica.requests.values()) == 1
+
     def test_nobody_is_root_but_who_makes_the_secrets(self):
         for name in LASTING:
             assert "build" in SERVICES[name] or SERVICES[name]["user"] == "999:999"

@@ -19,10 +19,12 @@ from support.waiting import wait_until
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, NotACvmPage, SiteUnavailable
 from scraperkit.keys import Keys
+from scraperkit.models import Fund
 from scraperkit.replica import Replica
 from scraperkit.sources import CvmPages
 from scraperkit.sources.http import HttpClient
 from scraperkit.sources.politeness import Politeness
+from scraperkit.sources.wire import Wire
 
 CNPJ = "18993924000100"
 ONCE = Settings(http_retries=0, breaker_failures=1000)
@@ -141,6 +143,30 @@ class TestAProxy:
                 source.find_fund(CNPJ)
             assert f"through the proxy http://{proxy.host} " in str(caught.value)
 
+    @pytest.mark.parametrize("host", ["localhost.", "a.localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "[::]"])
+    def test_is_not_asked_for_this_machine_by_any_of_its_names(self, monkeypatch, host):
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
+        assert not Wire(f"http://{host}:1/", connect_timeout=1, read_timeout=1).proxy
+
+    @pytest.mark.parametrize(
+        ("status", "headers"),
+        [(200, {}), (302, {"Location": "http://login.invalid/"}), (302, {"Location": "/again"})],
+        ids=["another page", "another host", "without end"],
+    )
+    def test_that_answers_in_the_sites_place_is_named(self, monkeypatch, status, headers):
+        with Recorder(lambda _: (status, headers)) as proxy:
+            monkeypatch.setenv("http_proxy", proxy.url)
+            with CvmPages("http://cvm.invalid/", settings=ONCE) as source:
+                for ask in (
+                    lambda: source.find_fund(CNPJ),
+                    lambda: source.fetch(Fund(CNPJ, "132922").months("2022-01", "2022-01")[0]),
+                ):
+                    source.politeness._rate = float("inf")
+                    with pytest.raises((NotACvmPage, SiteUnavailable)) as caught:
+                        ask()
+                    assert str(caught.value).count(f"through the proxy http://{proxy.host} ") == 1
+                    assert str(caught.value).count("[http://cvm.invalid/") == 1
+
     def test_is_not_asked_for_hosts_in_no_proxy(self, monkeypatch):
         with Recorder() as proxy:
             monkeypatch.setenv("http_proxy", proxy.url)
@@ -224,6 +250,7 @@ time.time = lambda: real() + ahead
 from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.sources.politeness import Politeness
+from scraperkit.sources.wire import Wire
 
 redis = connect(url)
 politeness = Politeness("http://127.0.0.1:1/", Settings.load(rate=20.0))
