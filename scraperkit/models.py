@@ -406,7 +406,7 @@ class Fund(NotebookRepr):
         last = self.last_month if end is None else Month.given("end", end)
         if first > Month.of(today()):
             raise ConfigError(f"start: {first.iso} is after the current month; the site has no page for it yet")
-        if last < first and end is not None:
+        if last < first and start is not None and end is not None:
             raise ConfigError(f"end: {last.iso} is before start, {first.iso}; give a later end")
         first, last = max(first, self.first_month or first), min(last, self.last_month)
         if last < first:

@@ -198,7 +198,9 @@ class TestTheMonthsOfAFund:
         assert [request.month_year for request in ended.months("2022-08", "2023-01")] == ["08/2022"]
         assert len(ended.months()) == 44
 
-    @pytest.mark.parametrize(("start", "end"), [("1999-01", "1999-02"), ("2022-09", "2022-10"), ("2022-09", None)])
+    @pytest.mark.parametrize(
+        ("start", "end"), [("1999-01", "1999-02"), (None, "1999-02"), ("2022-09", "2022-10"), ("2022-09", None)]
+    )
     def test_a_period_without_any_is_told(self, start, end):
         ended = replace(FUND, ended_on=dt.date(2022, 8, 31))
         told = r"18\.993\.924/0001-00 has no month there: it has months from 2019-01 to 2022-08"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from scraperkit.cli.terminal import echo
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import ConfigError, SiteUnavailable, SourceError, UnknownFund
-from scraperkit.models import Fund, Month, ScrapeRequest
+from scraperkit.models import Fund, Month, ScrapeRequest, today
 
 if TYPE_CHECKING:
     from scraperkit.sources import CvmPages
@@ -91,9 +91,11 @@ def check_period(start: str | None, end: str | None) -> None:
     Raises
     ------
     ConfigError
-        If an option is not a month, or ``--to`` is before ``--from``.
+        If an option is not a month, ``--to`` is before ``--from``, or ``--from`` is after the current month.
     """
     first = Month.given("--from", start) if start is not None else None
     last = Month.given("--to", end) if end is not None else None
     if first and last and last < first:
         raise ConfigError(f"--to: {last.iso} is before --from, {first.iso}; give a later month")
+    if first and first > (current := Month.of(today())):
+        raise ConfigError(f"--from: {first.iso} has not begun in Brazil; give {current.iso} or an earlier month")

@@ -109,7 +109,7 @@ def coverage(
     Raises
     ------
     ConfigError
-        If `prices` is not a wide frame.
+        If `prices` is not a wide frame, or `started_on` or `ended_on` is not a day for each CNPJ.
 
     Warns
     -----
@@ -133,6 +133,7 @@ def coverage(
         return pd.DataFrame(index=every, columns=prices.columns, dtype="float64")
     business = calendar(checked.index[0], checked.index[-1])
     own = [checked.iloc[:, place] for place in range(checked.shape[1])]
+    started_on, ended_on = _checked_dates("started_on", started_on), _checked_dates("ended_on", ended_on)
     starts = pd.DatetimeIndex([_start(one, started_on) for one in own])
     last_days = pd.DatetimeIndex([_known(one, ended_on) or checked.index[-1] for one in own])
     days = business.to_numpy()[:, None]
@@ -180,6 +181,28 @@ def ends(funds: pd.DataFrame) -> pd.Series[pd.Timestamp]:
     if "ended_on" in funds:
         found = funds["ended_on"].where(funds["ended_on"].notna(), found)
     return pd.to_datetime(found).rename("ended_on")
+
+
+def _checked_dates(argument: str, dates: Any) -> Dates:
+    """Return the dates as days by CNPJ; refuse anything else, which would silently match no fund."""
+    if dates is None:
+        return None
+    give = f"{argument}: give a day for each CNPJ, as in reader.funds()"
+    if not isinstance(dates, Mapping | pd.Series):
+        raise ConfigError(f"{give}; this is a {type(dates).__name__}")
+    days: dict[str, Any] = {}
+    for cnpj, day in dates.items():
+        if not isinstance(cnpj, str):
+            raise ConfigError(
+                f"{give}; {cnpj!r} is not text, so zeros of the CNPJ may be lost; "
+                'read a CSV with pd.read_csv(path, dtype={"cnpj": "str"}).set_index("cnpj")'
+            )
+        try:
+            found: Any = pd.NaT if pd.isna(day) else pd.Timestamp(day)
+        except (ValueError, TypeError):
+            raise ConfigError(f"{give}; {str(day)[:40]!r} is not a day; write it as '2022-01-31'") from None
+        days[cnpj] = found if pd.isna(found) else found.tz_localize(None)
+    return days
 
 
 def _start(own: pd.Series[float], started_on: Dates) -> pd.Timestamp:

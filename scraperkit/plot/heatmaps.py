@@ -200,8 +200,8 @@ def coverage(
     before = Patch(facecolor="white", edgecolor=_HATCH, hatch="////", label=outside)
     ax.legend(
         handles=[Patch(alpha=0, label="business days with a price:"), *shares, before],
-        loc="lower left",
-        bbox_to_anchor=(0, 1.0),
+        loc="lower right",  # beside long names, it is wider than the cells: it may stand over the names
+        bbox_to_anchor=(1, 1.0),
         ncols=6,
         frameon=False,
         fontsize="small",

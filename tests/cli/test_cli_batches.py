@@ -14,7 +14,7 @@ import pytest
 from support.fakes import one_quote
 
 import scraperkit as sk
-from scraperkit.models import ScrapeRequest
+from scraperkit.models import ScrapeRequest, today
 from scraperkit.timeseries.store import SeriesStore
 
 COMMAND = str(Path(sys.executable).parent / "scraperkit")
@@ -115,10 +115,12 @@ class TestSeveralFunds:
         assert "6 of 6 funds left out" in errors
 
     def test_a_wrong_month_is_told_before_the_site_is_asked(self, run, site):
+        earlier = f"give {today():%Y-%m} or an earlier month"
         for words, said in (
             (("--from", "yesterday"), "--from: 'yesterday' is not a month; write it as '2022-01'"),
             (("--to", "2022-13"), "--to: '2022-13' is not a month; write it as '2022-01'"),
             (("--from", "2022-02", "--to", "2022-01"), "--to: 2022-01 is before --from, 2022-02; give a later month"),
+            (("--from", "2098-12"), f"--from: 2098-12 has not begun in Brazil; {earlier}"),
         ):
             assert run("publish", CNPJ, UNKNOWN, *words) == (1, "", f"scraperkit: {said}\n")
         assert not site.requests.total()

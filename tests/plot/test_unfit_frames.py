@@ -208,6 +208,32 @@ def test_months_after_a_funds_end_are_not_missing():
     assert ax.get_legend().get_window_extent().x1 <= ax.figure.bbox.x1 + 1
 
 
+@pytest.mark.parametrize("draw", [metrics.coverage, plot.coverage])
+@pytest.mark.parametrize("argument", ["started_on", "ended_on"])
+def test_dates_that_fit_no_fund_get_a_sentence(draw, argument):
+    for given, says in (
+        (pd.Series({18993924000100: "2022-02-01"}), r"18993924000100 is not text.*pd\.read_csv"),
+        ({A: "soon"}, "'soon' is not a day; write it as '2022-01-31'"),
+        ("2022-02-01", "this is a str"),
+    ):
+        with pytest.raises(ConfigError, match=rf"^{argument}: give a day for each CNPJ.*{says}"):
+            draw(PRICES, **{argument: given})
+    zoned = pd.Series({A: pd.Timestamp("2022-02-10", tz="UTC"), B: pd.NA})
+    plain = {A: "2022-02-10"}
+    if draw is metrics.coverage:
+        pd.testing.assert_frame_equal(draw(PRICES, **{argument: zoned}), draw(PRICES, **{argument: plain}))
+
+
+def test_the_legend_of_coverage_fits_beside_long_names():
+    ax = plot.coverage(
+        PRICES, names={A: "Fundo Exemplo Cedro & Embaúba FIM Prazo < 365 Dias"}, ended_on={A: "2022-01-31"}
+    )
+    ax.figure.canvas.draw()
+    box = ax.get_legend().get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= ax.figure.bbox.x1 + 1
+
+
 @pytest.mark.parametrize("rate", [0.05, 13.65, -0.05, math.inf])
 def test_a_rate_in_per_cent_is_refused_with_the_sentence_that_explains_it(rate):
     for given in (rate, RATES * 0 + rate, (RATES * 0 + rate).to_frame()):
