@@ -97,12 +97,13 @@ class Committer:
             except StoreError as error:
                 stored[place] = result.failed(error)
                 continue
-            if cnpj not in funds:
-                funds[cnpj] = scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, (), [])
+            fund = funds.get(cnpj)
+            if fund is None:
+                fund = funds[cnpj] = scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, {}, [])
                 places[cnpj] = []
-            funds[cnpj].months.append(month)
-            series = dict.fromkeys([*funds[cnpj].series, *(quote.series for quote in result.quotes)])
-            funds[cnpj] = funds[cnpj]._replace(series=tuple(series))
+            fund.months.append(month)
+            if result.quotes:
+                fund.series.update(dict.fromkeys(quote.series for quote in result.quotes))
             places[cnpj].append(place)
         for cnpj, answers in zip(funds, await self._replace(list(funds.values())), strict=True):
             self._known_funds.add(cnpj)
@@ -133,7 +134,7 @@ class Committer:
         replies = await scripts.replace_months(
             self._client,
             self._keys,
-            [fund if fund.series else fund._replace(series=(fund.cnpj,)) for fund in funds],
+            funds,
             source=self._source,
             is_whole=self._is_whole,
             metrics=METRICS,

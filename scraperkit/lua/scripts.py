@@ -237,15 +237,15 @@ class FundFetched(NamedTuple):
         `pk` begins the fund's card.
     is_known : bool
         Whether the fund is known to this worker to have a card, and series as they should be.
-    series : tuple of str
-        What was fetched, each as ``CNPJ`` or ``CNPJ:SUBCLASS``: the fund's own series, or those of subclasses.
+    series : dict of str to None
+        What was fetched, in its order, each as ``CNPJ`` or ``CNPJ:SUBCLASS``; nothing stands for the fund's own series.
     months : list of MonthFetched
     """
 
     cnpj: str
     pk: str
     is_known: bool
-    series: tuple[str, ...]
+    series: dict[str, None]
     months: list[MonthFetched]
 
 
@@ -275,7 +275,7 @@ async def replace_months(
     calls = [_replacement(keys, fund, metrics, options, given) for fund in funds]
     replies: list[Any] = list(await _run_together(client, ["replace_months"], calls))
     again = {
-        place: fund._replace(series=tuple(dict.fromkeys([*fund.series, *map(series_in, reply[1:])])))
+        place: fund._replace(series=dict.fromkeys([*_names(fund), *map(series_in, reply[1:])]))
         for place, (fund, reply) in enumerate(zip(funds, replies, strict=True))
         if not isinstance(reply, Exception) and reply[:1] == ["others"]
     }
@@ -293,9 +293,14 @@ async def replace_months(
     return stored
 
 
+def _names(fund: FundFetched) -> Sequence[str]:
+    return tuple(fund.series) or (fund.cnpj,)
+
+
 def _replacement(
     keys: Keys, fund: FundFetched, metrics: Sequence[str], options: Sequence[str | int], given: Mapping[str, Any]
 ) -> tuple[str | int | bytes, ...]:
+    names = _names(fund)
     month, first, last, fetched_at, words_of_months = zip(*fund.months, strict=True)
     told = {
         **given,
@@ -313,12 +318,12 @@ def _replacement(
     if words or not fund.is_known or given["is_whole"]:
         told |= {
             "namespace": keys.namespace,
-            "metrics": [*metrics] * len(fund.series),
-            "subclass": [name.partition(":")[2] for name in fund.series for _ in metrics],
+            "metrics": [*metrics] * len(names),
+            "subclass": [name.partition(":")[2] for name in names for _ in metrics],
             "options": options,
         }
     own = (keys.fund(fund.cnpj), keys.months(fund.cnpj), keys.changes(fund.cnpj))
-    series = [keys.series(name, metric) for name in fund.series for metric in metrics]
+    series = [keys.series(name, metric) for name in names for metric in metrics]
     return _words("replace_months", [*own, *series], told, *words)
 
 

@@ -183,7 +183,7 @@ class TestTheNewestFetchWins:
             return scripts.MonthFetched("2021-01", *JANUARY_BOUNDS, token, words)
 
         both = [fetched("5.000000", 5.5), fetched("4.000000", 4.5)]
-        fund = scripts.FundFetched(FUND.cnpj, FUND.pk, False, (FUND.cnpj,), both)
+        fund = scripts.FundFetched(FUND.cnpj, FUND.pk, False, {FUND.cnpj: None}, both)
 
         async def replace() -> list:
             async with async_client(redis) as client:
