@@ -6,7 +6,8 @@ Four processes, as somebody would run them: ``scraperkit replica``, Redis, ``scr
 one, which publishes. Beside the worker, two kinds of threads do less of the same: ``source.fetch`` alone, and requests
 with lxml alone, which is what nobody can do without. All take turns in each round; medians are shown. CPU is that of
 the process which asks, without that of the site and of Redis, which need their part of the cores, too. `--against`
-takes another clone of the project into the rounds, with the environment that is in its ``.venv``.
+takes another clone of the project into the rounds, with the environment that is in its ``.venv``, and with the site
+that it knows.
 """
 
 from __future__ import annotations
@@ -56,8 +57,12 @@ def main() -> None:
         return
     pages, rounds = (240, 1) if options.quick else (options.pages, options.rounds)
     found: dict[str, list[Found]] = {}
-    with common.private_redis() as (url, client), replica() as site:
-        kinds = contenders(url, client, site, pages, options.against)
+    other = options.against and options.against / ".venv" / "bin" / COMMAND.name
+    with common.private_redis() as (url, client), contextlib.ExitStack() as sites:
+        site = sites.enter_context(replica(COMMAND))
+        kinds = contenders(url, client, site, pages)
+        if other:
+            kinds |= workers(other, url, client, sites.enter_context(replica(other)), pages)
         for _ in range(rounds):
             for name, measure in kinds.items():
                 found.setdefault(name, []).append(measure())
@@ -75,9 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=THREADS, help=argparse.SUPPRESS)
 
 
-def contenders(
-    url: str, client: redis_py.Redis, site: str, pages: int, against: Path | None
-) -> Mapping[str, Callable[[], Found]]:
+def contenders(url: str, client: redis_py.Redis, site: str, pages: int) -> dict[str, Callable[[], Found]]:
     """Return what is measured, by its name in the table."""
 
     def few(kind: str, threads: int) -> Callable[[], Found]:
@@ -85,11 +88,11 @@ def contenders(
         command = [*words, "--threads", str(threads), "--pages", str(pages)]
         return lambda: Found(*json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
-    def work(threads: int, processes: int = 1, command: Path = COMMAND) -> Callable[[], Found]:
-        words = [command, "work", "--threads", str(threads), "--url", site]
+    def work(threads: int, processes: int = 1) -> Callable[[], Found]:
+        words = [COMMAND, "work", "--threads", str(threads), "--url", site]
         return lambda: worked([*words, *(["--processes", str(processes)] if processes > 1 else [])], url, client, pages)
 
-    kinds = {
+    return {
         "requests and lxml, 1 thread": few("requests", 1),
         "source.fetch, 1 thread": few("fetch", 1),
         f"source.fetch, {THREADS} threads": few("fetch", THREADS),
@@ -97,18 +100,23 @@ def contenders(
         f"worker, {THREADS} threads": work(THREADS),
         f"2 worker processes, {THREADS} threads each": work(THREADS, 2),
     }
-    if against is not None:
-        command = against / ".venv" / "bin" / COMMAND.name
-        kinds["the other, 1 thread"] = work(1, command=command)
-        kinds[f"the other, {THREADS} threads"] = work(THREADS, command=command)
-    return kinds
+
+
+def workers(command: Path, url: str, client: redis_py.Redis, site: str, pages: int) -> dict[str, Callable[[], Found]]:
+    """Return what is measured of another clone."""
+
+    def work(threads: int) -> Callable[[], Found]:
+        return lambda: worked([command, "work", "--threads", str(threads), "--url", site], url, client, pages)
+
+    return {"the other, 1 thread": work(1), f"the other, {THREADS} threads": work(THREADS)}
 
 
 @contextlib.contextmanager
-def replica() -> Iterator[str]:
-    """Run the site as a process of its own; yield its address."""
-    command = [COMMAND, "replica", "--port", "0"]
-    with common.process(command, {}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as site:
+def replica(command: Path) -> Iterator[str]:
+    """Run the site of a clone as a process of its own; yield its address."""
+    with common.process(
+        [command, "replica", "--port", "0"], {}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as site:
         yield common.first_line(site, "READY")
 
 
