@@ -54,6 +54,7 @@ MOST = {
     "100 series": 2.0,
     "bytes a row": 40,
     "MB, a year": 700,
+    "into Redis": 6.0,
 }
 
 
@@ -67,6 +68,7 @@ def main() -> None:
         folder = Path(name)
         print(f"Load of the machine at the beginning: {os.getloadavg()[0]:.1f}; medians of {rounds} rounds.\n")
         goals = imports(folder, rounds, options)
+        goals += loading(folder, rounds)
         goals += memory(folder, options.quick)
         goals += reads(folder, series, years, rounds)
     print("\n".join(goals))
@@ -116,6 +118,26 @@ def imports(folder: Path, rounds: int, options: argparse.Namespace) -> list[str]
         goal("import with 1 % restated", again, "times the first"),
         goal("bytes a row", size / rows, "bytes a row in the archive"),
     ]
+
+
+def loading(folder: Path, rounds: int) -> list[str]:
+    """Measure how long a month takes from the archive into an empty Redis, and again over itself."""
+    archive = folder / "archive"
+    import_one(folder / "inf_diario_fi_202608.zip", archive, MONTH, MONTH)
+    first, again, samples = [], [], 0
+    with sk.OpenData("http://127.0.0.1:9/", archive=archive) as market:
+        for _ in range(rounds):
+            with common.private_redis() as (_, client):
+                began = time.perf_counter()
+                samples = market.load(client, progress=False)
+                first.append(time.perf_counter() - began)
+                again.append(timed(partial(market.load, client, progress=False)))
+    remove(archive)
+    rows = [["into an empty Redis", statistics.median(first)], ["again", statistics.median(again)]]
+    table = [[name, f"{seconds:.2f}", f"{samples / seconds:,.0f}"] for name, seconds in rows]
+    print(f"The same month into TimeSeries: {samples:,} samples.\n")
+    print(common.table(["", "seconds", "samples/s"], table) + "\n")
+    return [goal("into Redis", statistics.median(first), "s for a month into an empty Redis")]
 
 
 def rivals(python: Path, path: Path) -> dict[str, float | str]:

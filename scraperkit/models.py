@@ -37,7 +37,7 @@ _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MONTH, _YEAR = "(0[1-9]|1[0-2])", "((?:19|20)[0-9]{2})"
 _MONTH_YEAR = re.compile(f"{_MONTH}/{_YEAR}")
 END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
-_YEAR_MONTH = re.compile(f"{_YEAR}-{_MONTH}(?:-[0-9]{{2}})?")
+_YEAR_MONTH = re.compile(f"{_YEAR}-{_MONTH}(?:-([0-9]{{2}}))?")
 
 
 def today() -> dt.date:
@@ -74,17 +74,17 @@ class Month(NamedTuple):
 
     @classmethod
     def parse_iso(cls, text: str) -> Month:
-        """Read ``YYYY-MM``; a day that follows is ignored.
+        """Read ``YYYY-MM``; of a day only the month counts.
 
         Raises
         ------
         ValueError
-            If the text is not such a month.
+            If the text is not such a month or day.
         """
         match = _YEAR_MONTH.fullmatch(text)
         if match is None:
             raise ValueError("must be a month as YYYY-MM, for example 2022-12")
-        return cls(int(match[1]), int(match[2]))
+        return cls.of(dt.date(int(match[1]), int(match[2]), int(match[3] or 1)))
 
     @classmethod
     def of(cls, day: dt.date) -> Month:

@@ -233,7 +233,7 @@ class TestTheMonthsOfAFund:
     def test_dates_serve_as_well_as_text(self):
         assert FUND.months(dt.date(2022, 1, 15), dt.date(2022, 1, 16)) == FUND.months("2022-01", "2022-01-31")
 
-    @pytest.mark.parametrize("month", ["2022", "2022-13", "01/2022", "22-01", "", "2022-01-01x"])
+    @pytest.mark.parametrize("month", ["2022", "2022-13", "01/2022", "22-01", "", "2022-01-01x", "2022-01-45"])
     def test_what_is_no_month_is_named(self, month):
         with pytest.raises(ConfigError, match="^start: "):
             FUND.months(month)
