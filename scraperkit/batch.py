@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,7 +26,7 @@ from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.lua.state import COUNTERS
 from scraperkit.models import END_OF_TIME, Month
-from scraperkit.text import printable
+from scraperkit.text import say as say_it
 from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 
 _LOOK_EVERY = 0.1
@@ -198,7 +197,7 @@ class Batch(NotebookRepr):
         status = self._counts().status
         search = _Search(self)
         disable = None if progress is None else not progress
-        say = _say if progress is not False else _say_nothing
+        say = say_it if progress is not False else _say_nothing
         look_at, told = time.monotonic() + GRACE, ""
         with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
             while True:
@@ -411,10 +410,6 @@ class _Search:
 def _said(state: str) -> str:
     """Return the name of a state or a count as prose has it."""
     return state.replace("_", " ")
-
-
-def _say(text: str) -> None:
-    tqdm.write(printable(text, keep="\n"), file=sys.stderr)
 
 
 def _say_nothing(text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 
 # A spreadsheet takes a cell that begins so for a formula, also in the wide forms of East Asian text.
@@ -33,6 +34,13 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(
         sign.encode("unicode_escape").decode() if _is_control(sign) and sign not in keep else sign for sign in text
     )
+
+
+def say(text: str) -> None:
+    """Print text on stderr, above a progress bar if one is shown."""
+    from tqdm.auto import tqdm  # errors need this module, and not the bar
+
+    tqdm.write(printable(text, keep="\n"), file=sys.stderr)
 
 
 def safe_cell(text: str) -> str:

@@ -152,7 +152,7 @@ def test_a_log_record_is_one_printable_line(monkeypatch):
 WRITERS = {
     "typer.echo": {"cli/terminal.py"},
     "logging.basicConfig": {"cli/terminal.py"},
-    "tqdm.write": {"batch.py"},
+    "tqdm.write": {"text.py"},
     "sys.stderr.write": {"embedded/install.py"},
     "sys.stdout.write": {"embedded/install.py", "cli/supervisor.py"},
     "print": set(),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from scraperkit.sources.open_data.portal_files import (
     plan_text,
 )
 from scraperkit.sources.politeness import Politeness
+from scraperkit.text import say
 
 MOST_BYTES = 1_000_000_000
 MOST_FAILURES = 3  # of files in a row that the site does not answer for
@@ -65,7 +65,7 @@ class Downloader:
         disable = None if progress is None else not progress
         with tqdm(total=len(files), unit="file", desc="downloading", disable=disable, dynamic_ncols=True) as bar:
             if files and not bar.disable:
-                tqdm.write(plan_text(self._sizes(files), self.politeness.crawl_delay), file=sys.stderr)
+                say(plan_text(self._sizes(files), self.politeness.crawl_delay))
             for file in files:
                 bar.set_postfix_str(file.name)
                 if failures >= MOST_FAILURES:

@@ -23,6 +23,7 @@ from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.portal_files import file_of, is_due
 from scraperkit.sources.open_data.revisions import figures
 from scraperkit.sources.open_data.series import Series
+from scraperkit.text import say
 from scraperkit.timeseries.commands import DAY_MS, day_number, pack
 from scraperkit.timeseries.link import Link, Request, batched
 from scraperkit.timeseries.rows import stored_series
@@ -106,7 +107,7 @@ def load(
     samples = 0
     with tqdm(window.months, unit="month", desc="loading", disable=disable, dynamic_ncols=True) as bar:
         if not bar.disable:
-            tqdm.write(memory_text(series, rows * len(METRICS)))
+            say(memory_text(series, rows * len(METRICS)))
         for month in bar:
             bar.set_postfix_str(month.iso)
             began = float(link.send("TIME")[0])
