@@ -90,7 +90,8 @@ def normalize_series(text: str) -> str:
     """
     if not isinstance(text, str) or ":" not in text:
         return normalize_cnpj(text)
-    return series_of(*text.split(":", 1))
+    cnpj, _, subclass = text.partition(":")
+    return _joined(normalize_cnpj(cnpj), subclass)
 
 
 def series_of(cnpj: str, subclass: str) -> str:
@@ -107,14 +108,16 @@ def series_of(cnpj: str, subclass: str) -> str:
     ('18993924000100', '18993924000100:Z2HFZ1734468953')
     """
     normalized = normalize_cnpj(cnpj)
-    if not subclass:
-        return normalized
+    return _joined(normalized, subclass) if subclass else normalized
+
+
+def _joined(cnpj: str, subclass: object) -> str:
     if not isinstance(subclass, str) or not _SUBCLASS.fullmatch(name := subclass.strip().upper()):
         raise ConfigError(
-            f"subclass {str(subclass)[:40]!r} of {format_cnpj(normalized)}: "
+            f"subclass {str(subclass)[:40]!r} of {format_cnpj(cnpj)}: "
             "give 1 to 40 letters and digits, as in Z2HFZ1734468953"
         )
-    return f"{normalized}:{name}"
+    return f"{cnpj}:{name}"
 
 
 def format_series(series: str) -> str:

@@ -13,10 +13,14 @@
 local card, months, changes = key(), key(), key()
 local series = keys(#KEYS - 3)
 if given.is_whole then
-  local others, known = {'others'}, {}
+  local others, known, metrics = {'others'}, {}, {}
   for _, name in ipairs(series) do known[name] = true end
+  for _, metric in ipairs(given.metrics) do metrics[metric] = true end
+  local prefix = given.namespace .. ':{' .. given.cnpj .. '}:'
   for _, name in ipairs(redis.call('TS.QUERYINDEX', 'kit=' .. given.namespace, 'cnpj=' .. given.cnpj)) do
-    if not known[name] then others[#others + 1] = name end
+    -- Series that somebody else has labelled so are none of the kit's.
+    local is_ours = string.sub(name, 1, #prefix) == prefix and metrics[string.match(name, '[^:]*$')]
+    if is_ours and not known[name] then others[#others + 1] = name end
   end
   if #others > 1 then return others end
 end

@@ -31,7 +31,7 @@ _TEXT_DTYPE: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only 
 _DATE_DTYPE: Any = COLUMNS["date"].dtype
 
 
-def wanted_series(cnpjs: Funds) -> list[str]:
+def wanted_series(cnpjs: Funds, field: str = "cnpjs") -> list[str]:
     """Return the series asked for, normalized, each once, in the order asked for.
 
     Raises
@@ -47,7 +47,7 @@ def wanted_series(cnpjs: Funds) -> list[str]:
     if isinstance(cnpjs, (str, Fund)):
         cnpjs = [cnpjs]
     if not isinstance(cnpjs, Iterable):
-        raise ConfigError(f"cnpjs: give a CNPJ, a Fund or a list of them; got {type(cnpjs).__name__}")
+        raise ConfigError(f"{field}: give a CNPJ, a Fund or a list of them; got {type(cnpjs).__name__}")
     found = (normalize_series(item.cnpj if isinstance(item, Fund) else item) for item in cnpjs)
     return list(dict.fromkeys(found))
 

@@ -226,6 +226,13 @@ class TestSubclasses:
             assert publisher.publish(months(1)).wait(60).done == 1
         assert reader.quotes()[["subclass", "quota"]].to_numpy().tolist() == [["", 2021.01], ["A1", 1.0]]
 
+    def test_are_found_beside_series_that_somebody_else_labelled_alike(self, redis, namespace, bring, reader):
+        labels = ("LABELS", "kit", namespace, "metric", "quota", "cnpj", FUND.cnpj)
+        for name in (f"{namespace}:mine", f"{namespace}:{{{FUND.cnpj}}}:mine", f"{namespace}:{{{FUND.cnpj}}}:A1:mine"):
+            redis.execute_command("TS.CREATE", name, *labels)
+        bring({"01/2024": {"A1": 1.0}})
+        assert reader.prices(f"{FUND.cnpj}:A1")[f"{FUND.cnpj}:A1"].tolist() == [1.0]
+
     def test_that_cannot_be_a_key_fail_the_job_by_name(self, redis, namespace, publisher):
         market = Market({"01/2024": {"a{b": 1.0}})
         hasty = Settings.load(namespace=namespace, max_attempts=1)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from scraperkit.cnpj import normalize_cnpj
-from scraperkit.errors import ConfigError
-from scraperkit.models import Fund
-from scraperkit.timeseries.frames import Funds
-
-_SUBCLASS = re.compile(r"[A-Za-z0-9]{1,32}")
+from scraperkit.cnpj import normalize_series
+from scraperkit.timeseries import frames
 
 
 class Series(NamedTuple):
@@ -27,7 +22,7 @@ class Series(NamedTuple):
     subclass: str = ""
 
     @classmethod
-    def parse(cls, text: object) -> Series:
+    def parse(cls, text: str) -> Series:
         """Read ``CNPJ`` or ``CNPJ:SUBCLASS``.
 
         Raises
@@ -35,20 +30,14 @@ class Series(NamedTuple):
         ConfigError
             If the text is neither.
         """
-        if not isinstance(text, str):
-            raise ConfigError(
-                f"funds: expected text, got {type(text).__name__}; write a CNPJ in quotes, with its zeros"
-            )
-        cnpj, colon, subclass = text.partition(":")
-        if colon and not _SUBCLASS.fullmatch(subclass):
-            raise ConfigError(f"{text[:60]!r} is not a series; write it as CNPJ or CNPJ:SUBCLASS")
-        return cls(normalize_cnpj(cnpj), subclass)
+        cnpj, _, subclass = normalize_series(text).partition(":")
+        return cls(cnpj, subclass)
 
     def __str__(self) -> str:
         return f"{self.cnpj}:{self.subclass}" if self.subclass else self.cnpj
 
 
-def wanted_series(funds: Funds) -> list[Series]:
+def wanted_series(funds: frames.Funds) -> list[Series]:
     """Return the series asked for, each once, in the order asked for.
 
     Raises
@@ -56,11 +45,7 @@ def wanted_series(funds: Funds) -> list[Series]:
     ConfigError
         If something among them is neither a series nor a fund.
     """
-    if isinstance(funds, (str, Fund)):
-        funds = [funds]
-    if not isinstance(funds, Iterable):
-        raise ConfigError(f"funds: give a CNPJ, a Fund or a list of them; got {type(funds).__name__}")
-    return list(dict.fromkeys(Series.parse(item.cnpj if isinstance(item, Fund) else item) for item in funds))
+    return [Series.parse(name) for name in frames.wanted_series(funds, "funds")]
 
 
 def resolve(wanted: Iterable[Series], subclasses: Mapping[str, Iterable[str]]) -> dict[Series, list[Series]]:
