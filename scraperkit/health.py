@@ -12,7 +12,7 @@ import redis as redis_py
 from scraperkit.config import Settings
 from scraperkit.connection import is_no_group, redis_needed
 from scraperkit.engine.registry import WorkerCard, each_source, live_workers
-from scraperkit.keys import Keys
+from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.view import NotebookRepr, Table, View, duration
 
 
@@ -89,8 +89,8 @@ class Health(NotebookRepr):
         return max((worker.beat_at for worker in self.workers), default=None)
 
     def __str__(self) -> str:
-        names = ", ".join(f"{worker.name} ({worker.threads} threads)" for worker in self.workers) or "none"
-        parts = [f"workers: {names}", f"waiting: {self.lag}", f"in hand: {self.in_hand}"]
+        names = ", ".join(map(_shown, self.workers))
+        parts = [f"workers: {names or 'none'}", f"waiting: {self.lag}", f"in hand: {self.in_hand}"]
         parts += [f"stale: {', '.join(self.stale)}"] if self.stale else []
         parts += [f"oldest: {self.oldest:.0f} s"] if self.oldest is not None else []
         parts += [f"{site} circuit open for {seconds:.0f} s" for site, seconds in self.open_circuits.items()]
@@ -108,12 +108,25 @@ class Health(NotebookRepr):
         told += [("stale", ", ".join(self.stale))] if self.stale else []
         told += [("circuit open", f"{site}, {duration(seconds)}") for site, seconds in self.open_circuits.items()]
         rows = [
-            (card.name, str(card.threads), card.delivery, str(card.in_hand), str(card.settled), str(card.errors))
+            (
+                card.name,
+                card.source,
+                str(card.threads),
+                card.delivery,
+                str(card.in_hand),
+                str(card.settled),
+                str(card.errors),
+            )
             for card in self.workers
         ]
-        workers = Table(("worker", "threads", "listens to", "in hand", "settled", "outages"), rows)
+        workers = Table(("worker", "source", "threads", "listens to", "in hand", "settled", "outages"), rows)
         alive = {0: "no worker is alive", 1: "1 worker is alive"}.get(len(rows), f"{len(rows)} workers are alive")
         return View("Health", alive, tuple(told), tables=(workers,) if rows else ())
+
+
+def _shown(worker: WorkerCard) -> str:
+    source = "" if worker.source == DEFAULT_SOURCE else f", {worker.source}"
+    return f"{worker.name} ({worker.threads} threads{source})"
 
 
 class _OfSource(NamedTuple):

@@ -97,7 +97,7 @@ class TestOthers:
         with subscriber(redis, namespace, FakeSite(), threads=3, name="anna"):
             text, _ = shown(Health.read(redis, namespace=namespace))
         assert "1 worker is alive" in text
-        assert re.search(r"anna +3 +both", text)
+        assert re.search(r"anna +cvm_pages +3 +both", text)
 
     def test_a_replica(self):
         with Replica.start(latency=0.25) as site:

@@ -35,7 +35,7 @@ _NOT_NOW = ("OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "MASTERDOWN", "U
 # Seconds given to what should take none, such as closing a connection.
 FAREWELL = 5.0
 _FIRST_PAUSE = 0.05
-LONGEST_PAUSE = 2.0
+_LONGEST_PAUSE = 2.0
 
 
 def is_away(error: object) -> bool:
@@ -54,7 +54,7 @@ class RedisRetry:
     on_demoted : callable, optional
         Awaited whenever the server has turned out to be a replica.
     longest_pause : float
-        Seconds between two tries at most.
+        Seconds between two tries at most, if that is less than 2.
 
     Attributes
     ----------
@@ -65,10 +65,10 @@ class RedisRetry:
     """
 
     def __init__(
-        self, on_demoted: Callable[[], Awaitable[None]] | None = None, longest_pause: float = LONGEST_PAUSE
+        self, on_demoted: Callable[[], Awaitable[None]] | None = None, longest_pause: float = _LONGEST_PAUSE
     ) -> None:
         self._on_demoted = on_demoted
-        self._longest_pause = longest_pause
+        self._longest_pause = min(longest_pause, _LONGEST_PAUSE)
         self.outages = 0
         self.away_since: float | None = None
         self._gives_up_at: float | None = None
@@ -78,7 +78,10 @@ class RedisRetry:
         self._gives_up_at = time.monotonic() + seconds
 
     async def until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what `call` returns once Redis answers; `call` must be safe to repeat."""
+        """Return what `call`, which must be safe to repeat, returns once Redis answers; False if it heard nothing.
+
+        A worker whose hand is full asks for nothing, and a silent channel tells nothing: neither ends an outage.
+        """
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -94,7 +97,8 @@ class RedisRetry:
                 await asyncio.sleep(pause * (0.5 + random.random() / 2))
                 pause = min(pause * 2, self._longest_pause)
             else:
-                self._answered()
+                if reply is not False:
+                    self._answered()
                 return reply
 
     def _note(self, error: Exception) -> None:

@@ -68,6 +68,7 @@ class WorkerCard:
     errors: int = 0
     lease: float = 0.0
     heartbeat: float = 0.0
+    source: str = DEFAULT_SOURCE
 
     @classmethod
     def read(cls, text: str) -> WorkerCard | None:
@@ -191,6 +192,7 @@ async def enter(client: Any, keys: Keys, settings: Settings, delivery: str, want
             beat_at=now,
             lease=settings.lease,
             heartbeat=settings.heartbeat,
+            source=keys.source,
         )
         if await _write(client, keys, card, ttl, nx=True):
             await client.zadd(keys.workers, {name: now})
@@ -318,9 +320,8 @@ class Housekeeping:
         """Put retries that are due back into the stream; return in how many seconds the next is due."""
         return await scripts.feed_due(self._client, self._keys, _RETRIES_AT_ONCE)
 
-    async def feed_next_retry(self) -> None:
-        """Feed what is due, then wait until the next retry is, or until another has been scheduled here."""
-        due_in = await self.feed_retries()
+    async def wait_for_retry(self, due_in: float) -> None:
+        """Wait until the next retry is due, or until another has been scheduled here."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(min(max(due_in, _SHORTEST_WAIT), self.pace)):
                 await self.retry_scheduled.wait()

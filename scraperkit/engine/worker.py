@@ -19,17 +19,7 @@ from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
 from scraperkit.engine.jobs import Job, Result
 from scraperkit.engine.levers import Crashed, Levers, Pause
-from scraperkit.engine.redis_retry import (
-    AWAY,
-    FAREWELL,
-    LONGEST_PAUSE,
-    RedisRetry,
-    all_of,
-    end,
-    first_error,
-    is_away,
-    within,
-)
+from scraperkit.engine.redis_retry import AWAY, FAREWELL, RedisRetry, all_of, end, first_error, is_away, within
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, WorkerError, way_out_of
@@ -323,7 +313,7 @@ class WorkerLoop:
     def __init__(self, session: Session, source: Source, levers: Levers, outcomes: Counter[str]) -> None:
         settings = session.settings
         # A full Redis refuses heartbeats, but each try prolongs the last one.
-        self.retry = RedisRetry(self._leave_replica, min(LONGEST_PAUSE, settings.heartbeat))
+        self.retry = RedisRetry(self._leave_replica, settings.heartbeat)
         self._client = session.client
         self._left_replica_at = -_TOLD_TOGETHER
         self._settings = settings
@@ -409,10 +399,10 @@ class WorkerLoop:
                 self._moved.clear()
                 await self._moved.wait()
 
-    async def _receive(self, delivery: Delivery, block: float) -> None:
-        """Receive once; after an outage, on a new connection."""
+    async def _receive(self, delivery: Delivery, block: float) -> bool:
+        """Receive once, after an outage on a new connection; return whether anything came."""
         if self._stopping:
-            return
+            return False
         try:
             if delivery.name in self._cut:
                 await delivery.open()
@@ -425,6 +415,7 @@ class WorkerLoop:
             self._cut.add(delivery.name)
             raise
         self._take(jobs)
+        return bool(jobs)
 
     def _room(self, delivery: str) -> int:
         """How many more messages may be held."""
@@ -519,7 +510,8 @@ class WorkerLoop:
 
     async def _feeding_retries(self) -> None:
         while True:
-            await self.retry.until_answered(self._housekeeping.feed_next_retry)
+            due_in = await self.retry.until_answered(self._housekeeping.feed_retries)
+            await self._housekeeping.wait_for_retry(due_in)
 
     async def keep_house(self) -> None:
         """Send a heartbeat, renew leases, take over what is pending with dead workers."""

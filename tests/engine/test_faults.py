@@ -235,25 +235,6 @@ class TestARedisThatDies:
             assert set(missed.failures()["month"]) == {"01/2020", "02/2020", "03/2020"}
 
 
-class TestAnOutage:
-    def test_in_which_a_takeover_fills_the_hand_ends_no_worker(self, subscriber, proxy, publisher, redis, keys):
-        batch = publisher.publish(months(4))
-        redis.xreadgroup(keys.group, "ghost", {keys.jobs: ">"}, count=4)
-        site = GatedSite()
-        one = subscriber(site, delivery="stream", lease=0.5, prefetch=0, stop_deadline=0.1)
-        # The reader does not get through, the upkeep does.
-        for _ in range(10):
-            proxy.lose_request("XGROUP")
-        proxy.cut_all()
-        assert wait_until(lambda: len(one.worker.held) == 2)
-        proxy.calm()
-        # Only while the hand is full can the mistake happen, and nothing tells that it has not.
-        if wait_until(lambda: not one.running, 1.5):
-            one.stop()
-        site.gate.set()
-        assert batch.wait(60).done == 4
-
-
 class TestARedisThatIsFull:
     def test_is_waited_for_and_costs_no_job_an_attempt(self, own_server, namespace):
         with connect(own_server.url) as redis:

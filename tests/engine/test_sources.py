@@ -63,7 +63,9 @@ class TestEachSource:
             batches = [publisher.publish(months(3)), publisher.publish(of_files(4))]
             assert [str(batch.wait(60)) for batch in batches] == ["3 published, 3 done", "4 published, 4 done"]
             assert subscriber.outcomes == {"done": 7}
-            assert len(Health.read(redis, namespace=namespace).workers) == 2
+            health = Health.read(redis, namespace=namespace)
+            assert [worker.source for worker in health.workers] == ["cvm_pages", "files"]
+            assert str(health).count("(2 threads)") == str(health).count("(2 threads, files)") == 1
         assert (pages.asked.total(), own.asked.total()) == (3, 4)
         assert redis.exists(keys.jobs, files.jobs) == 2
         stored = TimeSeriesReader(redis, namespace).months()
