@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 import uuid
 from collections.abc import Iterator
@@ -25,6 +26,10 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 # Otherwise tqdm starts a monitor thread that lives until the process ends.
 tqdm.tqdm.monitor_interval = 0
+
+# In the background of a shell SIGINT is ignored, and would be by every command that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests must ignore the developer's own settings, except the cache, so that the binary is downloaded only once.
 for _name in [name for name in os.environ if name.startswith("SCRAPERKIT_") or name == "REDIS_URL"]:

@@ -207,7 +207,10 @@ class TestBatches:
                 said = process.stderr.readline()
             finally:
                 process.send_signal(signal.SIGINT)
-                process.communicate(timeout=60)
+                try:
+                    process.communicate(timeout=60)
+                finally:
+                    process.kill()
         assert said.startswith("no worker listens to the stream")
         assert f"`scraperkit work --namespace {namespace}`" in said
         assert process.returncode == 130
