@@ -19,7 +19,7 @@ from scraperkit.deadletters import DeadLetters
 from scraperkit.errors import PageChanged
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
-from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
+from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, MonthRecord, label
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 
@@ -57,6 +57,17 @@ class TestTheGrammar:
         assert Claim.read(text) == Claim(batch=ours)
         for batch, free in ((ours, "false"), (other, "true"), ("", "true")):
             assert lua(redis, "tostring(is_free(given.words[1], given.words[2]))", text, batch) == free
+
+    def test_a_months_record_is_the_same_whoever_writes_it(self, redis):
+        words = ["1700000003", "1700000001.250000", "cvm_pages", "8ab2c3d4e5f60718"]
+        text = lua(redis, f"record_text({', '.join(f'given.words[{i}]' for i in range(1, 5))}, 0, 0)", *words)
+        record = MonthRecord.read(text)
+        assert record == (1700000003.0, 1700000001.25, *words[2:])
+        assert record.text == text
+        names = ("fetched_at", "source", "digest", "changed", "withdrawn")
+        read = f"(function(known) return {{{', '.join(f'known.{name}' for name in names)}}} end)"
+        assert lua(redis, f"{read}(read_record(given.words[1]))", record.text) == [*words[1:], "0", "0"]
+        assert lua(redis, f"{read}(read_record(given.words[1]))", words[0]) == [], "version 1 wrote no more"
 
     def test_no_message_id_can_be_taken_for_a_count(self):
         assert set(COUNTERS) < BATCH_FIELDS

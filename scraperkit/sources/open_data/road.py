@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.errors import ArchiveError, FileRefused, MonthNotOffered, SiteUnavailable
 from scraperkit.keys import Keys
+from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS, DailyQuote, Month
 from scraperkit.sources.open_data import reading
 from scraperkit.sources.open_data.downloads import AWAY, Downloader
@@ -166,7 +167,7 @@ def _names(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
 
 def _note(link: Link, keys: Keys, frame: pd.DataFrame, month: Month, began: float) -> None:
     """Note that the month of these funds is of this source, so that an earlier fetch of another replaces nothing."""
-    record = f"{began:.0f} {began:.6f} open_data load 0 0"
+    record = MonthRecord(began, began, "open_data", "load").text
 
     def requests() -> Iterator[Request]:
         for some in batched(frame["cnpj"].unique().tolist(), _AT_ONCE):
