@@ -208,6 +208,25 @@ def test_whether_a_claim_was_renewed_is_judged_by_its_holders_settings(redis, na
         assert batch.status().lost == 1, "renewed 500 s ago: its holder is dead"
 
 
+def test_what_is_handed_back_for_several_batches_is_all_sent_again(redis, keys):
+    first, second = "a-message", "another"
+    copies = [(first, "for one batch"), (first, "for the other"), (second, "a third")]
+
+    async def hand_back() -> int:
+        async with async_client(redis) as client:
+            worker = {"instance": "gone/1"}
+            claimed = [(message_id, None) for message_id, _ in copies]
+            await scripts.claim(client, keys, claimed, lease=9, silence=9, exclusive=True, **worker)
+            return await scripts.hand_back(client, keys, entries=[], from_channel=copies, consumer="gone", **worker)
+
+    with redis.pubsub() as others:
+        others.subscribe(keys.channel)
+        assert others.get_message(timeout=5)["type"] == "subscribe"
+        assert asyncio.run(hand_back()) == 3
+        assert [others.get_message(timeout=5)["data"] for _ in copies] == [text for _, text in copies]
+    assert not redis.exists(keys.claim(first), keys.claim(second))
+
+
 async def claim_as(redis, keys, message_id: str, batch_id: str, *, lease: float, silence: float) -> None:
     client = async_client(redis)
     won = await scripts.claim(
