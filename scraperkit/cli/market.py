@@ -27,7 +27,9 @@ app = typer.Typer(
 Archive = Annotated[
     Path | None, typer.Option(help="Folder of the archive; default: SCRAPERKIT_ARCHIVE, else in the data folder.")
 ]
-Url = Annotated[str | None, typer.Option("--url", help="Portal; default: SCRAPERKIT_OPEN_DATA_URL, else the live one.")]
+PortalUrl = Annotated[
+    str | None, typer.Option("--url", help="Portal; default: SCRAPERKIT_OPEN_DATA_URL, else the live one.")
+]
 FirstMonth = Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")]
 LastMonth = Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")]
 Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
@@ -73,7 +75,7 @@ def download(
     every: Annotated[
         float | None, typer.Option(min=0.001, help="Do it again after so many hours, until stopped.")
     ] = None,
-    url: Url = None,
+    url: PortalUrl = None,
     archive: Archive = None,
 ) -> None:
     """Fetch what is new, and the registry; exit with code 1 if a file was refused.
@@ -99,7 +101,7 @@ def download(
 def find(
     text: Annotated[str, typer.Argument(help="Words of a name in any order, or a CNPJ.")],
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these; default: both.")] = None,
-    url: Url = None,
+    url: PortalUrl = None,
     archive: Archive = None,
     out: Out = None,
 ) -> None:

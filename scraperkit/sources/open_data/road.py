@@ -19,7 +19,7 @@ from scraperkit.keys import Keys
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS, DailyQuote, Month
 from scraperkit.sources.open_data import reading
-from scraperkit.sources.open_data.downloads import AWAY, Downloader
+from scraperkit.sources.open_data.downloads import SITE_AWAY, Downloader
 from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.portal_files import file_of, is_due
 from scraperkit.sources.open_data.revisions import figures
@@ -70,7 +70,7 @@ class MonthBringer:
         entry = folder.entry(file.name)
         why, url = (entry.reason, entry.url) if entry is not None else ("", self._downloader.url)
         if entry is not None and entry.outcome == "refused":
-            raise (SiteUnavailable if why.startswith(AWAY) else FileRefused)(why, url)
+            raise (SiteUnavailable if why.startswith(SITE_AWAY) else FileRefused)(why, url)
         raise MonthNotOffered(f"the portal has nothing of {month.iso}", url)
 
 
