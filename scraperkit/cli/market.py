@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scraperkit.cli.exits import stop_at_once
-from scraperkit.cli.options import Namespace
+from scraperkit.cli.options import End, Namespace, Out, Start, write_out
 from scraperkit.cli.terminal import echo
-from scraperkit.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +31,6 @@ PortalUrl = Annotated[
 ]
 FirstMonth = Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")]
 LastMonth = Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")]
-Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
-End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")]
-Out = Annotated[Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.")]
 
 
 @contextlib.contextmanager
@@ -58,14 +54,8 @@ def _show(frame: pd.DataFrame, out: Path | None, nothing: str) -> None:
     if out is None:
         text = frame.to_string(index=frame.index.name is not None, float_format="{:.12g}".format)
         echo(text if len(frame) else nothing, lines=True)
-    elif out.suffix == ".csv":
-        from scraperkit.timeseries.csv_files import write_csv
-
-        write_csv(frame, out)
-    elif out.suffix == ".parquet":
-        frame.to_parquet(out)
     else:
-        raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")
+        write_out(frame, out)
 
 
 @app.command()
