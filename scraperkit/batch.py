@@ -32,7 +32,7 @@ from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 _LOOK_EVERY = 0.1
 _LOOK_FOR_LOST = 1.0
 _STILL = 5.0  # seconds without any news, after which a wait searches the whole stream
-_REST = 20  # a search that took a second is followed by so many without one
+_REST_PER_SEARCH = 20  # a search that took a second is followed by so many without one
 _REST_STATES = ("not_offered", "failed", "lost", "cancelled")
 _TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
 _COUNTS = ("quotes", "changed", "withdrawn")
@@ -391,7 +391,7 @@ class _Search:
         if now < self._search_at:
             return counts.status
         found = self._batch._with_lost(counts.status)
-        self._search_at = time.monotonic() + max(_LOOK_FOR_LOST, (time.monotonic() - now) * _REST)
+        self._search_at = time.monotonic() + max(_LOOK_FOR_LOST, (time.monotonic() - now) * _REST_PER_SEARCH)
         is_sure = counts.delivery == "pubsub" or self._is_sure(found.pending < counts.status.pending)
         return found if is_sure else counts.status
 

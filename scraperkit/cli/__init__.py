@@ -13,10 +13,10 @@ import redis as redis_py
 import typer
 
 from scraperkit.cli import batches, dead_letters, embedded_redis, market, service, work
-from scraperkit.cli.options import Cnpjs, Namespace, SourceName, Url
+from scraperkit.cli.options import Cnpjs, End, Namespace, Out, Port, SourceName, Start, Url, write_out
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
-from scraperkit.errors import ConfigError, ScraperKitError, ScraperKitWarning
+from scraperkit.errors import ScraperKitError, ScraperKitWarning
 from scraperkit.keys import DeliveryName
 
 if TYPE_CHECKING:
@@ -92,10 +92,10 @@ def publish(
 @app.command()
 def prices(
     cnpjs: Annotated[list[str] | None, typer.Argument(metavar="[CNPJ]...", help="Funds; default: all.")] = None,
-    start: Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD.")] = None,
-    end: Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD.")] = None,
+    start: Start = None,
+    end: End = None,
     metric: Annotated[str, typer.Option(help="quota, net_worth, holders, inflow, outflow or portfolio.")] = "quota",
-    out: Annotated[Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.")] = None,
+    out: Out = None,
     namespace: Namespace = None,
 ) -> None:
     """Show stored prices, or write them to a file.
@@ -105,36 +105,28 @@ def prices(
     from scraperkit.connection import connect
     from scraperkit.timeseries.reader import TimeSeriesReader
 
-    suffix = out.suffix.lower() if out is not None else ""
-    if out is not None and suffix not in (".csv", ".parquet"):
-        raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")
     refusals = Refusals()
     with connect() as redis:
         reader = TimeSeriesReader(redis, namespace=namespace)
         wanted = refusals.stored(reader, cnpjs) if cnpjs else None
         if wanted != []:
-            _show(reader.prices(wanted, start=start, end=end, metric=metric), out, suffix)
+            _show(reader.prices(wanted, start=start, end=end, metric=metric), out)
     refusals.tell(len(cnpjs or ()))
     if refusals:
         raise typer.Exit(1)
 
 
-def _show(frame: pd.DataFrame, out: Path | None, suffix: str) -> None:
+def _show(frame: pd.DataFrame, out: Path | None) -> None:
     if out is None:
         echo(frame.to_string() if len(frame) else "no prices stored", lines=True)
-    elif suffix == ".csv":
-        from scraperkit.timeseries.csv_files import write_csv
-
-        write_csv(frame, out)
     else:
-        frame.to_parquet(out)
-    if out is not None:
+        write_out(frame, out)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 
 
 @app.command()
 def replica(
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8765,
+    port: Port = 8765,
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
     error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers that fail.")] = 0.0,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")] = "127.0.0.1",

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scraperkit.cli.exits import stop_at_once
-from scraperkit.cli.options import Namespace
+from scraperkit.cli.options import End, Namespace, Out, Start, write_out
 from scraperkit.cli.terminal import echo
-from scraperkit.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,12 +26,11 @@ app = typer.Typer(
 Archive = Annotated[
     Path | None, typer.Option(help="Folder of the archive; default: SCRAPERKIT_ARCHIVE, else in the data folder.")
 ]
-Url = Annotated[str | None, typer.Option("--url", help="Portal; default: SCRAPERKIT_OPEN_DATA_URL, else the live one.")]
+PortalUrl = Annotated[
+    str | None, typer.Option("--url", help="Portal; default: SCRAPERKIT_OPEN_DATA_URL, else the live one.")
+]
 FirstMonth = Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")]
 LastMonth = Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")]
-Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
-End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")]
-Out = Annotated[Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.")]
 
 
 @contextlib.contextmanager
@@ -56,14 +54,8 @@ def _show(frame: pd.DataFrame, out: Path | None, nothing: str) -> None:
     if out is None:
         text = frame.to_string(index=frame.index.name is not None, float_format="{:.12g}".format)
         echo(text if len(frame) else nothing, lines=True)
-    elif out.suffix == ".csv":
-        from scraperkit.timeseries.csv_files import write_csv
-
-        write_csv(frame, out)
-    elif out.suffix == ".parquet":
-        frame.to_parquet(out)
     else:
-        raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")
+        write_out(frame, out)
 
 
 @app.command()
@@ -73,7 +65,7 @@ def download(
     every: Annotated[
         float | None, typer.Option(min=0.001, help="Do it again after so many hours, until stopped.")
     ] = None,
-    url: Url = None,
+    url: PortalUrl = None,
     archive: Archive = None,
 ) -> None:
     """Fetch what is new, and the registry; exit with code 1 if a file was refused.
@@ -99,7 +91,7 @@ def download(
 def find(
     text: Annotated[str, typer.Argument(help="Words of a name in any order, or a CNPJ.")],
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these; default: both.")] = None,
-    url: Url = None,
+    url: PortalUrl = None,
     archive: Archive = None,
     out: Out = None,
 ) -> None:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from scraperkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
 Url = Annotated[str | None, typer.Option("--url", help="Site; default: SCRAPERKIT_CVM_URL, else the live one.")]
@@ -12,3 +18,28 @@ SourceName = Annotated[
     str | None, typer.Option("--source", help="cvm_pages or open_data; default: SCRAPERKIT_SOURCE, else cvm_pages.")
 ]
 Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
+Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
+End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
+
+
+def _checked(out: Path | None) -> Path | None:
+    """Refuse a file of another kind, before anything is done."""
+    if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
+        raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")
+    return out
+
+
+Out = Annotated[
+    Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.", callback=_checked)
+]
+
+
+def write_out(frame: pd.DataFrame, out: Path) -> None:
+    """Write a frame to a file, as its name says."""
+    if out.suffix.lower() == ".csv":
+        from scraperkit.timeseries.csv_files import write_csv
+
+        write_csv(frame, out)
+    else:
+        frame.to_parquet(out)

@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from scraperkit.cli.exits import exit_codes, stop_at_once
-from scraperkit.cli.options import Namespace, Url
+from scraperkit.cli.options import Namespace, Port, Url
 from scraperkit.cli.terminal import echo, log_to_stderr
 from scraperkit.errors import ConfigError
 
 
 def api(
     host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs API keys.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")] = 8000,
+    port: Port = 8000,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:

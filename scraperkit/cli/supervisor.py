@@ -30,7 +30,7 @@ ALIVE = b"ALIVE\n"
 # Longer than a stop takes beyond its deadline: a worker then ends by all means.
 SLACK = 15.0
 _TICK = 0.25
-_AT_ONCE = 5.0  # a process that ends sooner, in seconds, counts as failing to start
+_SHORTEST_LIFE = 5.0  # seconds: a process that ends sooner counts as failing to start
 _LIVES = 5
 _FIRST_RESTART_AFTER = 0.5
 _LONGEST_RESTART_AFTER = 30.0
@@ -149,7 +149,7 @@ class Supervisor:
         for child, code in dead:
             now = time.monotonic()
             who = child.name or "a worker that was not ready yet"
-            child.deaths = child.deaths + 1 if now - child.started_at < _AT_ONCE else 1
+            child.deaths = child.deaths + 1 if now - child.started_at < _SHORTEST_LIFE else 1
             self._close(child)
             self._given_up = self._reason_to_give_up(child, code)
             if self._given_up is not None:

@@ -74,7 +74,7 @@ class Committer:
             "" if job.entry_id else self._keys.claim(job.message_id),
             job.message_id,
             self._keys.batch(request.batch_id) if request and request.batch_id else "",
-            label(request.document, request.month_year) if request else "- -",
+            label(request.document, request.month_year) if request else label("-", "-"),
             outcome,
             error,
             "" if is_over else job.raw,

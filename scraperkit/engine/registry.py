@@ -26,7 +26,7 @@ from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.lua import scripts
 
 log = logging.getLogger(__name__)
-MISSED_HEARTBEATS = 3
+_MISSED_HEARTBEATS = 3
 _RETRIES_AT_ONCE = 500
 _PROMPT = 1.0
 # Seconds: how often at most retries are looked for that are due.
@@ -51,7 +51,7 @@ class WorkerCard:
     in_hand, settled, errors : int
         Jobs held now, jobs settled so far, outages of Redis met so far.
     lease, heartbeat : float
-        Its settings, by which others judge whether it is alive.
+        Its settings: others leave its jobs alone for a lease, and the card expires after three heartbeats.
     """
 
     name: str
@@ -165,7 +165,11 @@ class Session:
     @property
     def silence(self) -> float:
         """Seconds without a heartbeat after which a worker counts as dead."""
-        return self.settings.heartbeat * MISSED_HEARTBEATS
+        return _silence(self.settings)
+
+
+def _silence(settings: Settings) -> float:
+    return settings.heartbeat * _MISSED_HEARTBEATS
 
 
 async def enter(client: Any, keys: Keys, settings: Settings, delivery: str, wanted: str | None = None) -> WorkerCard:
@@ -180,7 +184,7 @@ async def enter(client: Any, keys: Keys, settings: Settings, delivery: str, want
     if wanted is not None and not _WORKER_NAME.fullmatch(wanted):
         raise ConfigError(f"name: {wanted[:40]!r} does not fit a worker: letters, digits and _ . - only")
     host, token = this_host(), uuid.uuid4().hex[:8]
-    ttl = settings.heartbeat * MISSED_HEARTBEATS
+    ttl = _silence(settings)
     deadline = time.monotonic() + ttl + 1
     number = 0
     while True:

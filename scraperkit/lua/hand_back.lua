@@ -2,7 +2,7 @@
 -- Returns how many were handed back.
 local jobs, channel = key(), key()
 local is_ours = has_name(key(), given.instance)
-local claims = keys(#given.message)
+local claims = keys(#given.messages)
 local back = 0
 for _, id in ipairs(is_ours and given.entry or {}) do
   local pending = redis.pcall('XPENDING', jobs, given.group, id, id, 1)
@@ -19,8 +19,10 @@ end
 for i, claim in ipairs(claims) do
   if holder_of(redis.call('GET', claim)) == given.instance then
     redis.call('DEL', claim)
-    redis.call('PUBLISH', channel, given.message[i])
-    back = back + 1
+    for _, message in ipairs(given.messages[i]) do
+      redis.call('PUBLISH', channel, message)
+      back = back + 1
+    end
   end
 end
 return back

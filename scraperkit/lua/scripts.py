@@ -461,14 +461,20 @@ async def hand_back(
     consumer: str,
     instance: str,
 ) -> int:
-    """Hand back stream entries, and Pub/Sub messages given by id and text; return how many."""
+    """Hand back stream entries, and Pub/Sub messages given by id and text; return how many.
+
+    A message may be there for several batches: one claim is on all of them.
+    """
+    texts: dict[str, list[str]] = {}
+    for message_id, text in from_channel:
+        texts.setdefault(message_id, []).append(text)
     return int(
         await _run_async(
             client,
             "hand_back",
-            [keys.jobs, keys.channel, keys.worker(consumer), *map(keys.claim, dict(from_channel))],
+            [keys.jobs, keys.channel, keys.worker(consumer), *map(keys.claim, texts)],
             entry=entries,
-            message=[text for _, text in from_channel],
+            messages=list(texts.values()),
             group=keys.group,
             consumer=consumer,
             instance=instance,

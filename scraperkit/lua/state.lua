@@ -24,7 +24,8 @@ end
 local function has_name(card, instance)
   local text = redis.call('GET', card)
   local good, found = pcall(cjson.decode, text or '{}')
-  return not good or found.instance == nil or found.instance == instance
+  if not good or type(found) ~= 'table' then return true end
+  return found.instance == nil or found.instance == instance
 end
 
 local function finished_text(batch)

@@ -97,6 +97,11 @@ class MonthRecord(NamedTuple):
     source: str = ""
     digest: str = ""
 
+    @property
+    def text(self) -> str:
+        """A field of the hash of a fund's months, of a month in which nothing was changed or withdrawn."""
+        return f"{self.stored_at:.0f} {self.fetched_at:.6f} {self.source} {self.digest} 0 0"
+
     @classmethod
     def read(cls, text: str) -> Self:
         """Read a field of the hash of a fund's months.

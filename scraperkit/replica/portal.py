@@ -32,7 +32,7 @@ _DECIMALS = {"quota": 12, "net_worth": 2}
 _TYPES = {".zip": "application/zip", ".csv": "text/csv"}
 
 
-class Answer(NamedTuple):
+class PortalAnswer(NamedTuple):
     """The reply to a client; the last `cut` bytes of the body are announced but not sent."""
 
     status: int
@@ -91,7 +91,7 @@ class Portal:
 
     # --- answers
 
-    def answer(self, target: str, headers: Mapping[str, str] | None = None) -> Answer:
+    def answer(self, target: str, headers: Mapping[str, str] | None = None) -> PortalAnswer:
         """Return the answer to one request.
 
         Parameters
@@ -106,19 +106,19 @@ class Portal:
             self._counts[kind] += 1
         return answer
 
-    def _answer(self, path: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
+    def _answer(self, path: str, headers: Mapping[str, str]) -> tuple[str, PortalAnswer]:
         left = self._outage_ends - time.monotonic()
         if left > 0:
             return "outage", _error(503, {"Retry-After": str(math.ceil(left))})
         if path == "/robots.txt":
             rules = f"User-agent: *\nCrawl-Delay: {self.crawl_delay:g}\nDisallow: /api/\n"
-            return "robots", Answer(200, {"Content-Type": "text/plain"}, rules.encode())
+            return "robots", PortalAnswer(200, {"Content-Type": "text/plain"}, rules.encode())
         with self._lock:
             if path.startswith(BASE_PATH):
                 return self._below_base(path, path.removeprefix(BASE_PATH), headers)
         return "missing", _error(self.missing_status)
 
-    def _below_base(self, path: str, name: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
+    def _below_base(self, path: str, name: str, headers: Mapping[str, str]) -> tuple[str, PortalAnswer]:
         if name in self._written:
             return self._file(name, headers)
         folder = name if name.endswith("/") or not name else f"{name}/"
@@ -133,18 +133,18 @@ class Portal:
             (short, self._written[long], 0 if "/" in short else len(self._body(long))) for long, short in names.items()
         )
         page = render_listing(path, files)
-        return "listing", Answer(200, {"Content-Type": "text/html"}, page)
+        return "listing", PortalAnswer(200, {"Content-Type": "text/html"}, page)
 
-    def _file(self, name: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
+    def _file(self, name: str, headers: Mapping[str, str]) -> tuple[str, PortalAnswer]:
         written, body = self._written[name], self._body(name)
         own = {
             "Last-Modified": format_datetime(written, usegmt=True),
             "ETag": f'"{int(written.timestamp()):x}-{len(body):x}"',
         }
         if _is_unchanged(headers, own):
-            return "not_modified", Answer(304, own)
+            return "not_modified", PortalAnswer(304, own)
         own["Content-Type"] = _TYPES.get(name[-4:], "application/octet-stream")
-        return "file", Answer(200, own, body, self._cut.get(name, 0))
+        return "file", PortalAnswer(200, own, body, self._cut.get(name, 0))
 
     def _body(self, name: str) -> bytes:
         if name in self._foreign:
@@ -450,7 +450,7 @@ def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:
     return headers.get("if-modified-since") == own["Last-Modified"]
 
 
-def _error(status: int, headers: Mapping[str, str] | None = None) -> Answer:
+def _error(status: int, headers: Mapping[str, str] | None = None) -> PortalAnswer:
     titles = {
         301: "301 Moved Permanently",
         403: "403 Forbidden",
@@ -460,7 +460,7 @@ def _error(status: int, headers: Mapping[str, str] | None = None) -> Answer:
     title = titles.get(status, str(status))
     page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr>"
     page += "<center>nginx</center>\r\n</body>\r\n</html>\r\n"
-    return Answer(status, {"Content-Type": "text/html", **(headers or {})}, page.encode())
+    return PortalAnswer(status, {"Content-Type": "text/html", **(headers or {})}, page.encode())
 
 
 def _checked(field: str, value: float, most: float) -> float:

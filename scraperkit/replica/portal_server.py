@@ -13,7 +13,7 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
 from scraperkit.replica.open_data import load_open_data
-from scraperkit.replica.portal import BASE_PATH, Answer, Portal
+from scraperkit.replica.portal import BASE_PATH, Portal, PortalAnswer
 
 _DRIPS_PER_SECOND = 20
 _log = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: PortalAnswer) -> None:
         headers = {"Server": "nginx", "Date": formatdate(usegmt=True), **answer.headers}
         if answer.status != HTTPStatus.NOT_MODIFIED:
             headers["Content-Length"] = str(len(answer.body))

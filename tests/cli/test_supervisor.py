@@ -181,7 +181,7 @@ class TestSupervisor:
     def _quick(self, monkeypatch):
         monkeypatch.setattr(supervisor_module, "_FIRST_RESTART_AFTER", 0.01)
         monkeypatch.setattr(supervisor_module, "_TICK", 0.02)
-        monkeypatch.setattr(supervisor_module, "_AT_ONCE", 60.0)
+        monkeypatch.setattr(supervisor_module, "_SHORTEST_LIFE", 60.0)
 
     def child(self, script: str) -> list[str]:
         start = "import os, signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
@@ -213,7 +213,7 @@ class TestSupervisor:
         assert "giving up with exit code 70" in caplog.text
 
     def test_pauses_grow_and_a_long_life_makes_up_for_them(self, tmp_path, caplog, monkeypatch):
-        monkeypatch.setattr(supervisor_module, "_AT_ONCE", 0.0)
+        monkeypatch.setattr(supervisor_module, "_SHORTEST_LIFE", 0.0)
         lives = tmp_path / "lives"
         assert self.run(f"open({str(lives)!r}, 'a').write('x'); sys.exit(3)", until=lambda: told(lives) > 6) == 0
         assert "in 0.0 s" in caplog.text

@@ -8,6 +8,7 @@ import threading
 import uuid
 from collections.abc import Callable
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
@@ -19,7 +20,7 @@ from scraperkit.deadletters import DeadLetters
 from scraperkit.errors import PageChanged
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
-from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, label
+from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, MonthRecord, label
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 
@@ -58,21 +59,42 @@ class TestTheGrammar:
         for batch, free in ((ours, "false"), (other, "true"), ("", "true")):
             assert lua(redis, "tostring(is_free(given.words[1], given.words[2]))", text, batch) == free
 
+    def test_a_months_record_is_the_same_whoever_writes_it(self, redis):
+        words = ["1700000003", "1700000001.250000", "cvm_pages", "8ab2c3d4e5f60718"]
+        text = lua(redis, f"record_text({', '.join(f'given.words[{i}]' for i in range(1, 5))}, 0, 0)", *words)
+        record = MonthRecord.read(text)
+        assert record == (1700000003.0, 1700000001.25, *words[2:])
+        assert record.text == text
+        names = ("fetched_at", "source", "digest", "changed", "withdrawn")
+        read = f"(function(known) return {{{', '.join(f'known.{name}' for name in names)}}} end)"
+        assert lua(redis, f"{read}(read_record(given.words[1]))", record.text) == [*words[1:], "0", "0"]
+        assert lua(redis, f"{read}(read_record(given.words[1]))", words[0]) == [], "version 1 wrote no more"
+
+    @pytest.mark.parametrize(
+        ("card", "is_ours"),
+        [('{"instance": "anna/1"}', "true"), ('{"instance": "anna/2"}', "false"), ("5", "true"), ("{", "true")],
+    )
+    def test_a_name_is_a_workers_unless_a_card_tells_of_another_life(self, redis, keys, card, is_ours):
+        redis.set(keys.worker("anna"), card)
+        name = "tostring(has_name(given.words[1], given.words[2]))"
+        assert lua(redis, name, keys.worker("anna"), "anna/1") == is_ours
+
     def test_no_message_id_can_be_taken_for_a_count(self):
         assert set(COUNTERS) < BATCH_FIELDS
         assert not [field for field in BATCH_FIELDS if re.fullmatch(r"[0-9a-f-]{36}", field)]
 
 
 class TestTheKeys:
-    def test_a_script_touches_control_keys_or_those_of_one_fund_never_both(self, redis, namespace, keys):
+    def test_a_script_touches_control_keys_or_one_funds_or_one_sites_never_two_of_these(self, redis, namespace):
         kinds: dict[str, set[str]] = {}
         for name, named, touched in calls_during(redis, namespace, lambda: use_scripts(redis, namespace)):
             found = {kind_of(key) for key in touched}
             assert len(found) == 1, f"{name} touches {touched}"
             assert touched <= named, f"{name} touches keys that it was not given: {touched - named}"
             kinds.setdefault(name, set()).update(found)
-        assert kinds.keys() == {*scripts.names().values()} - {"agree_on_site", "take_turn"}, "their keys have none"
+        assert kinds.keys() == {*scripts.names().values()}
         assert kinds.pop("replace_months") == {FUND.cnpj}
+        assert kinds.pop("agree_on_site") == kinds.pop("take_turn") == {"site"}
         assert set().union(*kinds.values()) == {"control"}
 
     def test_every_file_has_one_function_that_calls_it(self):
@@ -143,6 +165,10 @@ def use_scripts(redis, namespace: str) -> None:
             await scripts.take_over(client, keys, {"1-1": "gone"}, consumer="heir")
 
     asyncio.run(keep_house())
+    site = f"{namespace}.example"
+    scripts.take_turn(redis, site, apart=0.0, ahead=1.0, longest=1.0)
+    scripts.agree_on_site(redis, site, "pause", pause_ms=1, reason="a trial")
+    scripts.agree_on_site(redis, site, "succeeded")
 
 
 def calls_during(redis, namespace: str, use: Callable[[], None]) -> list[tuple[str, set[str], set[str]]]:
@@ -169,12 +195,14 @@ def calls_during(redis, namespace: str, use: Callable[[], None]) -> list[tuple[s
             named = {*words[3 : 3 + int(words[2])]}
             calls.append((scripts.names()[words[1]], named, set()))
         elif line["client_type"] == "lua":
-            calls[-1][2].update(word for word in words if word.startswith(f"{namespace}:"))
+            calls[-1][2].update(word for word in words if word.startswith((f"{namespace}:", "scraperkit:")))
     return [call for call in calls if call[2]]
 
 
 def kind_of(key: str) -> str:
-    """Return the fund that a key belongs to, or that it is a control key of the namespace."""
+    """Return the fund that a key belongs to, or that it is a site's, or a control key of the namespace."""
+    if key.startswith("scraperkit:"):
+        return "site"
     return key.partition("{")[2].partition("}")[0] or "control"
 
 
@@ -195,6 +223,25 @@ def test_whether_a_claim_was_renewed_is_judged_by_its_holders_settings(redis, na
         assert batch.status().lost == 0, "renewed 300 s ago, which is less than the silence of its holder"
         redis.pexpire(keys.claim(message_id), 500_000)
         assert batch.status().lost == 1, "renewed 500 s ago: its holder is dead"
+
+
+def test_what_is_handed_back_for_several_batches_is_all_sent_again(redis, keys):
+    first, second = "a-message", "another"
+    copies = [(first, "for one batch"), (first, "for the other"), (second, "a third")]
+
+    async def hand_back() -> int:
+        async with async_client(redis) as client:
+            worker = {"instance": "gone/1"}
+            claimed = [(message_id, None) for message_id, _ in copies]
+            await scripts.claim(client, keys, claimed, lease=9, silence=9, exclusive=True, **worker)
+            return await scripts.hand_back(client, keys, entries=[], from_channel=copies, consumer="gone", **worker)
+
+    with redis.pubsub() as others:
+        others.subscribe(keys.channel)
+        assert others.get_message(timeout=5)["type"] == "subscribe"
+        assert asyncio.run(hand_back()) == 3
+        assert [others.get_message(timeout=5)["data"] for _ in copies] == [text for _, text in copies]
+    assert not redis.exists(keys.claim(first), keys.claim(second))
 
 
 async def claim_as(redis, keys, message_id: str, batch_id: str, *, lease: float, silence: float) -> None:

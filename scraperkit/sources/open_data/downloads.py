@@ -27,7 +27,7 @@ from scraperkit.text import say
 
 MOST_BYTES = 1_000_000_000
 MOST_FAILURES = 3  # of files in a row that the site does not answer for
-AWAY = "the site is away"
+SITE_AWAY = "the site is away"
 _OK, _UNCHANGED, _MISSING = 200, 304, (403, 404, 410)
 
 
@@ -72,7 +72,7 @@ class Downloader:
                     outcomes.append(Outcome(file.name, "refused", reason="not asked for: the site does not answer"))
                 else:
                     outcomes.append(self._fetch(file, began))
-                    failures = failures + 1 if outcomes[-1].reason.startswith(AWAY) else 0
+                    failures = failures + 1 if outcomes[-1].reason.startswith(SITE_AWAY) else 0
                 bar.update()
         return outcomes
 
@@ -87,7 +87,7 @@ class Downloader:
             try:
                 entry, changed = self._into_archive(file, entry, stage, now)
             except SourceError as error:
-                reason = f"{AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
+                reason = f"{SITE_AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
                 entry, changed = replace(entry, outcome="refused", reason=reason), 0
             self.folder.note(replace(entry, checked_at=now.isoformat()))
             counts = (entry.kept, changed, entry.rejected) if entry.outcome not in ("refused", "missing") else (0, 0, 0)

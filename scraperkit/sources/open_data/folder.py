@@ -10,7 +10,6 @@ import contextlib
 import errno
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -37,7 +36,6 @@ REJECTED = pa.schema(
 )
 _GENERATION = b"scraperkit.generation"
 _ROWS_PER_GROUP = 1 << 16
-_MONTH_FILE = re.compile(r"([0-9]{4})-([0-9]{2})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +134,7 @@ class Folder:
     def months(self) -> list[Month]:
         """Return the months that the archive has, in order."""
         with contextlib.suppress(FileNotFoundError):
-            found = (_MONTH_FILE.fullmatch(name) for name in [path.name for path in self.quotes.iterdir()])
-            return sorted(Month(int(match[1]), int(match[2])) for match in found if match)
+            return sorted(month for path in self.quotes.iterdir() if (month := _month_of(path)) is not None)
         return []
 
     @contextlib.contextmanager
@@ -240,6 +237,14 @@ class Folder:
 
     def _month_path(self, month: Month) -> Path:
         return self.quotes / f"{month.iso}.parquet"
+
+
+def _month_of(path: Path) -> Month | None:
+    """Return the month that a file of quotes is about; ``None`` for any other file."""
+    with contextlib.suppress(ValueError):
+        month = Month.parse_iso(path.stem)
+        return month if path.name == f"{month.iso}.parquet" else None
+    return None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ from scraperkit.errors import FileRefused
 MOST_MEMBERS = 64
 MOST_BYTES = 4_000_000_000  # unzipped; the largest year has about 600 MB
 HIGHEST_RATIO = 200  # the regulator's files shrink to a fifth or a tenth
-BLOCK = 1 << 24
+BLOCK_BYTES = 1 << 24
 LONGEST_LINE = 65_536
 _HTML = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
 
@@ -67,15 +67,15 @@ def header_and_blocks(archive: zipfile.ZipFile, name: str) -> tuple[bytes, Itera
 def _blocks(file: IO[bytes]) -> Iterator[bytes]:
     rest = b""
     with file:
-        while more := file.read(BLOCK):
+        while more := file.read(BLOCK_BYTES):
             whole, line_feed, tail = more.rpartition(b"\n")
             if line_feed:
                 yield b"".join((rest, whole, line_feed))
                 rest = tail
             else:
                 rest += more
-                if len(rest) > BLOCK:
-                    raise FileRefused(f"it has a line of more than {BLOCK:,} bytes")
+                if len(rest) > BLOCK_BYTES:
+                    raise FileRefused(f"it has a line of more than {BLOCK_BYTES:,} bytes")
     if rest:
         yield rest + b"\n"
 

@@ -67,22 +67,13 @@ def asked_months(start: str | dt.date | None, end: str | dt.date | None, today: 
     ConfigError
         If one is no month, or there is none between them.
     """
-    first = FIRST_MONTH if start is None else max(FIRST_MONTH, _month("start", start))
-    last = Month.of(today) if end is None else min(Month.of(today), _month("end", end))
+    first = FIRST_MONTH if start is None else max(FIRST_MONTH, Month.given("start", start))
+    last = Month.of(today) if end is None else min(Month.of(today), Month.given("end", end))
     if last < first:
         raise ConfigError(
             f"end: there is no month from {first.iso} to {last.iso}; the portal has {FIRST_MONTH.iso} to now"
         )
     return first, last
-
-
-def _month(field: str, month: str | dt.date) -> Month:
-    if isinstance(month, dt.date):
-        return Month.of(month)
-    try:
-        return Month.parse_iso(month)
-    except (ValueError, TypeError):
-        raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'") from None
 
 
 def is_due(file: PortalFile, entry: Entry | None, now: dt.datetime) -> bool:

@@ -21,6 +21,7 @@ from scraperkit.errors import ConfigError, NotDownloaded, ScraperKitWarning, Unk
 from scraperkit.models import METRICS, Month, today
 from scraperkit.sources.open_data.cleaning import Numbers, coded
 from scraperkit.sources.open_data.folder import Folder, StoredMonth
+from scraperkit.sources.open_data.portal_files import file_of
 from scraperkit.sources.open_data.revisions import coded_texts, figures, held_at
 from scraperkit.sources.open_data.series import Series, resolve
 from scraperkit.timeseries import frames
@@ -69,9 +70,10 @@ def warn_of_absent(folder: Folder, absent: Sequence[Month], stacklevel: int) -> 
     """Say which months asked for the archive does not have, and whether the portal has them."""
     if not absent:
         return
-    missing = {month for entry in folder.entries() if entry.outcome == "missing" for month in _months_named(entry.file)}
+    files = {entry.file for entry in folder.entries() if entry.outcome == "missing"}
+    missing = [month for month in absent if file_of(month).name in files]
     for words, months in (
-        ("the portal had no file of {}", [month for month in absent if month in missing]),
+        ("the portal had no file of {}", missing),
         (
             "the archive has nothing of {}: call download(start, end)",
             [month for month in absent if month not in missing],
@@ -80,13 +82,6 @@ def warn_of_absent(folder: Folder, absent: Sequence[Month], stacklevel: int) -> 
         if months:
             spans = ", ".join(_spans(months)[:_MOST_NAMED])
             warnings.warn(words.format(spans), ScraperKitWarning, stacklevel=stacklevel + 1)
-
-
-def _months_named(file: str) -> list[Month]:
-    digits = file.removeprefix("inf_diario_fi_").removesuffix(".zip")
-    if len(digits) == len("202601"):
-        return [Month(int(digits[:4]), int(digits[4:]))]
-    return [Month(int(digits), month) for month in range(1, 13)]
 
 
 def _spans(months: Sequence[Month]) -> list[str]:

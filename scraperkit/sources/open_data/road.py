@@ -16,9 +16,10 @@ from tqdm.auto import tqdm
 
 from scraperkit.errors import ArchiveError, FileRefused, MonthNotOffered, SiteUnavailable
 from scraperkit.keys import Keys
+from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS, DailyQuote, Month
 from scraperkit.sources.open_data import reading
-from scraperkit.sources.open_data.downloads import AWAY, Downloader
+from scraperkit.sources.open_data.downloads import SITE_AWAY, Downloader
 from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.portal_files import file_of, is_due
 from scraperkit.sources.open_data.revisions import figures
@@ -69,7 +70,7 @@ class MonthBringer:
         entry = folder.entry(file.name)
         why, url = (entry.reason, entry.url) if entry is not None else ("", self._downloader.url)
         if entry is not None and entry.outcome == "refused":
-            raise (SiteUnavailable if why.startswith(AWAY) else FileRefused)(why, url)
+            raise (SiteUnavailable if why.startswith(SITE_AWAY) else FileRefused)(why, url)
         raise MonthNotOffered(f"the portal has nothing of {month.iso}", url)
 
 
@@ -166,7 +167,7 @@ def _names(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
 
 def _note(link: Link, keys: Keys, frame: pd.DataFrame, month: Month, began: float) -> None:
     """Note that the month of these funds is of this source, so that an earlier fetch of another replaces nothing."""
-    record = f"{began:.0f} {began:.6f} open_data load 0 0"
+    record = MonthRecord(began, began, "open_data", "load").text
 
     def requests() -> Iterator[Request]:
         for some in batched(frame["cnpj"].unique().tolist(), _AT_ONCE):

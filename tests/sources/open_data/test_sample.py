@@ -57,7 +57,7 @@ def test_a_year_before_2021_brings_all_its_months(site, market):
 @pytest.mark.parametrize("kept", [0, 1 << 26])
 def test_blocks_change_nothing(tmp_path, monkeypatch, block, kept):
     """Lines, their numbers and their texts are the same, whether the member is kept or unpacked twice."""
-    monkeypatch.setattr(members, "BLOCK", block)
+    monkeypatch.setattr(members, "BLOCK_BYTES", block)
     monkeypatch.setattr(importing, "_MOST_BYTES_KEPT", kept)
     days = [f"2004-{month:02d}-{day:02d}" for month in (3, 1, 2) for day in (5, 2)]
     lines = [line(cnpj, day, quota=f"{number}.25") for number, day in enumerate(days) for cnpj in (OTHER, CNPJ)]
