@@ -43,6 +43,7 @@ def pair(tmp_path):
         assert wait_until(lambda: second.info("replication")["master_link_status"] == "up")
 
         def fail_over() -> None:
+            first.set("fence", 1)  # WAIT answers for the writes of its own connection, and so for all before this one
             first.execute_command("WAIT", 1, 0)
             second.replicaof("NO", "ONE")
             # It follows nobody, so what it shows grows old; and it closes no connection.
