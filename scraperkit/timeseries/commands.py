@@ -239,6 +239,11 @@ def create_all(keys: Keys, series: Sequence[str]) -> list[bytes]:
     return list(chain.from_iterable(zip(*each, strict=True)))
 
 
+def exists_command(keys: Keys, series: str) -> bytes:
+    """Return the ``EXISTS`` that counts the metrics of a series, packed."""
+    return pack(("EXISTS", *(keys.series(series, metric) for metric in METRICS)))
+
+
 def card_command(keys: Keys, fund: Fund) -> Command:
     """Return the ``HSET`` that writes the whole card of a fund, in place of what it held.
 
@@ -407,9 +412,23 @@ def refused_series(commands: Sequence[bytes], replies: Sequence[Any]) -> list[st
     return list(dict.fromkeys(series_in(key) for key, _, _ in _refused_samples(commands, replies)))
 
 
+def refused_creates(commands: Sequence[bytes], replies: Iterable[Any]) -> set[str]:
+    """Return the series that were there already when these ``TS.CREATE``, the first of the replies, came."""
+    return {
+        series_in(_key(command))
+        for command, reply in zip(commands, replies, strict=False)
+        if isinstance(reply, Exception)
+    }
+
+
 def repair_commands(keys: Keys, commands: Iterable[bytes], series: Collection[str]) -> list[bytes]:
     """Return the commands that create these series and write their samples again."""
-    return create_all(keys, list(series)) + [command for command in commands if series_in(_key(command)) in series]
+    return create_all(keys, list(series)) + of_series(commands, series)
+
+
+def of_series(commands: Iterable[bytes], series: Collection[str]) -> list[bytes]:
+    """Return those of some commands that write to these series."""
+    return [command for command in commands if series_in(_key(command)) in series]
 
 
 def check_replies(commands: Sequence[bytes], replies: Sequence[Any]) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -79,19 +79,25 @@ class FrameChunk:
         ends = np.append(np.flatnonzero(np.diff(codes)) + 1, codes.size)
         return cut_commands(lines.ravel().tolist(), ends.tolist())
 
-    def delete_commands(self, keys: Keys) -> list[bytes]:
-        """Return the ``TS.DEL`` that empty each month that any of these rows is in, for its series."""
+    def delete_commands(self, keys: Keys, series: Collection[str]) -> list[bytes]:
+        """Return the ``TS.DEL`` that empty each month that these series have a row in."""
         months = self.days.astype("datetime64[D]").astype("datetime64[M]")
         found = np.unique(np.stack([self.codes, months.astype(np.int64)]), axis=1)
         # Months that follow each other need one range.
         starts = np.flatnonzero(np.any(np.diff(found, axis=1, prepend=-9) != [[0], [1]], axis=0))
         ends = np.append(starts[1:], found.shape[1]) - 1
-        first = found[1, starts].astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
-        after = (found[1, ends] + 1).astype("datetime64[M]").astype("datetime64[D]").astype(np.int64)
+        ranges: dict[tuple[int, int], list[str]] = {}
+        wanted = set(series)
+        for code, first, last in zip(
+            found[0, starts].tolist(), found[1, starts].tolist(), found[1, ends].tolist(), strict=True
+        ):
+            if self.series[code] in wanted:
+                ranges.setdefault((first, last), []).append(self.series[code])
         return [
-            pack(("TS.DEL", keys.series(self.series[code], metric), day * DAY_MS, beyond * DAY_MS - 1))
-            for code, day, beyond in zip(found[0, starts].tolist(), first.tolist(), after.tolist(), strict=True)
+            command
+            for months, names in ranges.items()
             for metric in self.metrics
+            for command in for_series(partial(_delete_command, keys, metric=metric, months=months), names)
         ]
 
 
@@ -115,8 +121,37 @@ def checked_metrics(frame: pd.DataFrame) -> list[str]:
     return metrics
 
 
+class Survey(NamedTuple):
+    """What a frame writes to, all of it checked.
+
+    Attributes
+    ----------
+    series : list of str
+        As ``CNPJ`` or ``CNPJ:SUBCLASS``, each once, in order of appearance.
+    months : numpy.ndarray or None
+        A number for each row that is the same for the rows of one series and month, and ascends with both.
+    """
+
+    series: list[str]
+    months: Numbers | None
+
+
+def survey(keys: Keys, frame: pd.DataFrame, metrics: Sequence[str], with_months: bool = False) -> Survey:
+    """Check a whole frame; see :func:`frame_chunks`. Months take memory for three numbers a row."""
+    months = np.empty(len(frame), dtype=np.int64) if with_months else None
+    place: dict[str, int] = {}
+    at = 0
+    for chunk in frame_chunks(keys, frame, metrics):
+        series = np.array([place.setdefault(name, len(place)) for name in chunk.series], dtype=np.int64)
+        if months is not None:
+            month = chunk.days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+            months[at : at + month.size] = series[chunk.codes] * 1_000_000 + month
+            at += month.size
+    return Survey(list(place), months)
+
+
 def frame_chunks(
-    keys: Keys, frame: pd.DataFrame, metrics: Sequence[str], whole_months: bool = False
+    keys: Keys, frame: pd.DataFrame, metrics: Sequence[str], months: Numbers | None = None
 ) -> Iterator[FrameChunk]:
     """Yield the rows of a frame, about 5,000 at a time.
 
@@ -127,9 +162,8 @@ def frame_chunks(
     frame : pandas.DataFrame
     metrics : sequence of str
         See :func:`checked_metrics`.
-    whole_months : bool
-        Whether to keep each series' rows of a month in one chunk, whatever the order of the rows. This takes memory for
-        three numbers a row; otherwise only the chunk counts.
+    months : numpy.ndarray, optional
+        Those of a :class:`Survey`: keep each series' rows of a month in one chunk, whatever the order of the rows.
 
     Raises
     ------
@@ -138,32 +172,18 @@ def frame_chunks(
     StoreError
         If a day or a value cannot be stored; names the series and the day.
     """
-    if not whole_months:
+    if months is None:
         for start in range(0, len(frame), ROWS_PER_CHUNK):
             yield _checked(keys, frame.iloc[start : start + ROWS_PER_CHUNK], metrics)
         return
-    group = _month_groups(keys, frame, metrics)
-    order = np.argsort(group, kind="stable")
-    group = group[order]
+    order = np.argsort(months, kind="stable")
+    months = months[order]
     start = 0
     while start < len(frame):
         end = min(start + ROWS_PER_CHUNK, len(frame))
-        end = int(np.searchsorted(group, group[end - 1], side="right"))
+        end = int(np.searchsorted(months, months[end - 1], side="right"))
         yield _checked(keys, frame.iloc[order[start:end]], metrics)
         start = end
-
-
-def _month_groups(keys: Keys, frame: pd.DataFrame, metrics: Sequence[str]) -> Numbers:
-    """Return a number for each row that is the same for the rows of one series and month, and ascends with both."""
-    group = np.empty(len(frame), dtype=np.int64)
-    place: dict[str, int] = {}
-    at = 0
-    for chunk in frame_chunks(keys, frame, metrics):
-        fund = np.array([place.setdefault(series, len(place)) for series in chunk.series], dtype=np.int64)
-        month = chunk.days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
-        group[at : at + month.size] = fund[chunk.codes] * 1_000_000 + month
-        at += month.size
-    return group
 
 
 def _checked(keys: Keys, rows: pd.DataFrame, metrics: Sequence[str]) -> FrameChunk:
@@ -191,10 +211,11 @@ def _checked(keys: Keys, rows: pd.DataFrame, metrics: Sequence[str]) -> FrameChu
 
 def _series(rows: pd.DataFrame) -> tuple[list[str], Numbers]:
     """Return the series in these rows, and for each row the place of its own among them."""
-    codes, cnpjs = pd.factorize(rows["cnpj"], use_na_sentinel=False)
-    subclasses: Any = [""]
+    codes, found_cnpjs = pd.factorize(rows["cnpj"], use_na_sentinel=False)
+    cnpjs, subclasses = found_cnpjs.tolist(), [""]
     if "subclass" in rows:
-        of_row, subclasses = pd.factorize(rows["subclass"].fillna(""))
+        of_row, found_subclasses = pd.factorize(rows["subclass"].fillna(""))
+        subclasses = found_subclasses.tolist()
         pairs, codes = np.unique(codes * len(subclasses) + of_row, return_inverse=True)
     else:
         pairs = np.arange(len(cnpjs))
@@ -209,6 +230,15 @@ def _series(rows: pd.DataFrame) -> tuple[list[str], Numbers]:
 
 def _key_word(keys: Keys, series: str, metric: str) -> bytes:
     return word(keys.series(series, metric).encode())
+
+
+def _delete_command(keys: Keys, series: str, *, metric: str, months: tuple[int, int]) -> bytes:
+    """Return the ``TS.DEL`` of the days of some months, told as months since 1970, both included."""
+    first, last = months
+    begin, end = (
+        int(np.datetime64(month, "M").astype("datetime64[D]").astype(np.int64)) for month in (first, last + 1)
+    )
+    return pack(("TS.DEL", keys.series(series, metric), begin * DAY_MS, end * DAY_MS - 1))
 
 
 def _days(column: pd.Series[Any]) -> Numbers:

@@ -27,7 +27,7 @@ from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import Command, pack, word
 
 T = TypeVar("T")
-_IN_FLIGHT = 2
+_READS_IN_FLIGHT = 4
 _RECEIVE_BYTES = 262_144
 _SOCKET = "_sock"  # the one private name of redis-py that the kit uses: nothing public gives bytes
 
@@ -48,12 +48,15 @@ class Request:
     replies: int
 
 
-def stream(pool: Any, requests: Iterable[Request], receive: Callable[[Any, Request], T]) -> Generator[T, None, None]:
+def stream(
+    pool: Any, requests: Iterable[Request], receive: Callable[[Any, Request], T], in_flight: int = 2
+) -> Generator[T, None, None]:
     """Yield what `receive` makes of the reply to each request, in order.
 
-    Each request is made and sent while the server works on the one before it, so two are in memory at a time. After a
-    lost connection, both are sent again as often as the client's retries allow: a request must be safe to repeat.
-    Close the generator if you leave it early. A connection with replies still to come never returns to the pool open.
+    Requests are made and sent while the server works on those before them, so `in_flight` are in memory at a time.
+    After a lost connection, these are sent again as often as the client's retries allow: a request must be safe to
+    repeat. Close the generator if you leave it early. A connection with replies still to come never returns to the pool
+    open.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ def stream(pool: Any, requests: Iterable[Request], receive: Callable[[Any, Reque
     requests : iterable of Request
     receive : callable
         Takes a connection and a request, and reads all replies to the request from the connection.
+    in_flight : int
+        At least 2. With more, the server has work while the caller does much with a reply.
 
     Raises
     ------
@@ -85,7 +90,7 @@ def stream(pool: Any, requests: Iterable[Request], receive: Callable[[Any, Reque
         connection.disconnect()
 
     try:
-        waiting.extend(islice(upcoming, _IN_FLIGHT))
+        waiting.extend(islice(upcoming, in_flight))
         while waiting:
             answered = connection.retry.call_with_retry(answer, reconnect)
             waiting.popleft()
@@ -280,7 +285,7 @@ class Link:
         receive = RawReplies()
         marked = (Request(request + receive.mark, 1) for request in requests)
         with _kit_errors():
-            yield from stream(self._client.connection_pool, marked, receive)
+            yield from stream(self._client.connection_pool, marked, receive, _READS_IN_FLIGHT)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -18,12 +19,16 @@ from scraperkit.timeseries.commands import (
     card_command,
     check_replies,
     create_all,
+    exists_command,
+    for_series,
+    of_series,
     pack,
+    refused_creates,
     refused_series,
     repair_commands,
     sample_count,
 )
-from scraperkit.timeseries.frame_writes import FrameChunk, checked_metrics, frame_chunks
+from scraperkit.timeseries.frame_writes import FrameChunk, checked_metrics, frame_chunks, survey
 from scraperkit.timeseries.frames import Funds, wanted_series
 from scraperkit.timeseries.link import Link, Request, batched, keys_of, refused_replies
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, stored_series
@@ -131,14 +136,13 @@ class SeriesStore:
         3012
         """
         metrics = checked_metrics(quotes)
-        first = [chunk.series[0] for chunk in frame_chunks(self._keys, quotes, metrics)]
-        # As the first series is, so are most: all new, or all there.
-        are_missing = bool(first) and not self._link.send("EXISTS", self._keys.series(first[0], metrics[0]))
+        found = survey(self._keys, quotes, metrics, with_months=replace)
+        present = self._present(found.series)
         if replace:
             self._check_transactions()
         with tqdm(total=len(quotes), unit="row", desc="writing", delay=1, disable=None, dynamic_ncols=True) as bar:
-            chunks = frame_chunks(self._keys, quotes, metrics, replace)
-            return sum(self._write_chunks(chunks, are_missing, replace, bar))
+            chunks = frame_chunks(self._keys, quotes, metrics, found.months)
+            return sum(self._write_chunks(chunks, present, replace, bar))
 
     def _check_transactions(self) -> None:
         """Raise the refusal of a user without transactions, before anything is deleted outside of one."""
@@ -146,19 +150,31 @@ class SeriesStore:
             if isinstance(reply, Exception):
                 raise StoreError(f"Redis refused the transaction that replace=True needs: {reply}") from reply
 
-    def _write_chunks(self, chunks: Iterable[FrameChunk], are_missing: bool, replace: bool, bar: Any) -> Iterator[int]:
-        """Write chunks; those after one whose series were missing create theirs along with it, on the same trip."""
+    def _present(self, series: Sequence[str]) -> dict[str, int]:
+        """Return how many metrics of each of these series are stored."""
+        present: dict[str, int] = {}
+        for some in batched(series, FUNDS_PER_PIPELINE):
+            commands = for_series(partial(exists_command, self._keys), some)
+            replies = self._link.write(commands)
+            check_replies(commands, replies)
+            present |= zip(some, replies, strict=True)
+        return present
+
+    def _write_chunks(
+        self, chunks: Iterable[FrameChunk], present: Mapping[str, int], replace: bool, bar: Any
+    ) -> Iterator[int]:
+        """Write chunks, each along with the series that are missing, on one trip."""
         sent: deque[tuple[FrameChunk, list[bytes], list[bytes]]] = deque()
-        created: set[str] = set()
+        incomplete = {name for name, metrics in present.items() if metrics < len(METRICS)}
 
         def requests() -> Iterator[Request]:
             for chunk in chunks:
-                new = [name for name in chunk.series if name not in created] if are_missing else []
-                created.update(new)
-                creates = create_all(self._keys, new)
+                creates = create_all(self._keys, [name for name in chunk.series if name in incomplete])
+                incomplete.difference_update(chunk.series)
                 commands = chunk.add_commands(self._keys)
                 if replace:
-                    commands = [*chunk.delete_commands(self._keys), *commands]
+                    old = [name for name in chunk.series if present[name]]
+                    commands = [*chunk.delete_commands(self._keys, old), *commands]
                 sent.append((chunk, creates, commands))
                 wrapped = [*creates, _MULTI, *commands, _EXEC] if replace else [*creates, *commands]
                 yield Request(b"".join(wrapped), len(wrapped))
@@ -170,9 +186,16 @@ class SeriesStore:
                     executed = replies[-1]
                     refused = isinstance(executed, Exception)
                     replies[len(creates) :] = [executed] * len(commands) if refused else executed
-                are_missing = self._settle([*creates, *commands], replies)
+                self._settle([*creates, *commands], replies)
+                if late := refused_creates(creates, replies) if replace else ():
+                    self._replace([*chunk.delete_commands(self._keys, late), *of_series(commands, late)])
             bar.update(chunk.days.size)
             yield chunk.samples
+
+    def _replace(self, commands: Sequence[bytes]) -> None:
+        """Replace months of series that somebody else has created while they counted as missing."""
+        *_, executed = self._link.write([_MULTI, *commands, _EXEC])
+        check_replies(commands, executed)
 
     def save_fund(self, fund: Fund) -> None:
         """Write the card of one fund; see :meth:`save_funds`."""

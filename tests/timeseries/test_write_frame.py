@@ -20,7 +20,9 @@ from stdnum.br import cnpj as stdnum_cnpj
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund
+from scraperkit.notebook import monitor
 from scraperkit.timeseries import frame_writes, link
+from scraperkit.timeseries.commands import unpack
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
 
@@ -245,13 +247,34 @@ def test_series_are_created_whichever_are_missing(store, reader, redis, keys, mo
 
 
 def test_series_of_new_funds_travel_with_their_samples(store, redis, monkeypatch):
-    """One trip for each chunk, none for its series: a market month creates 156,000."""
+    """One trip for each chunk, none for its series but a look at what is there: a market month creates 156,000."""
     monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 2)
-    written = []
-    monkeypatch.setattr(store._link, "write", lambda commands: written.append(commands))
+    write, written = store._link.write, []
+    monkeypatch.setattr(store._link, "write", lambda commands: written.extend(commands) or write(commands))
     cnpjs = [made_up_cnpj(number) for number in range(6)]
     store.write_frame(frame([(cnpj, "2022-01-03", 1.0) for cnpj in cnpjs], "quota"))
-    assert not written
+    assert [unpack(command)[0] for command in written] == ["EXISTS"] * len(cnpjs)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_series_that_somebody_else_creates_meanwhile_counts_as_one_that_was_there(store, redis, reader, replace):
+    other, present = SeriesStore(redis, store._keys.namespace), store._present
+
+    def look_and_lose_the_race(series):
+        found = present(series)
+        other.write_frame(frame([(A, "2022-01-04", 9.0)], "quota"))
+        return found
+
+    store._present = look_and_lose_the_race
+    store.write_frame(frame([(A, "2022-01-03", 1.0), (B, "2022-01-03", 2.0)], "quota"), replace=replace)
+    assert reader.prices(A)[A].tolist() == ([1.0] if replace else [1.0, 9.0])
+
+
+def test_nothing_is_deleted_from_series_that_are_new(store, redis):
+    with monitor(redis, namespace=store._keys.namespace) as seen:
+        store.write_frame(frame([(A, "2022-01-03", 1.0)], "quota"), replace=True)
+        store.write_frame(frame([(A, "2022-01-03", 1.0)], "quota"), replace=True)
+    assert seen.table()["command"].tolist().count("TS.DEL") == 1
 
 
 def test_without_a_socket_redis_py_reads_the_replies(store, reader, monkeypatch):
