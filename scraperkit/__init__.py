@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from scraperkit.notebook import Dashboard, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
+    from scraperkit.research import offline, prices, quotes
     from scraperkit.sources import CvmPages, Source
     from scraperkit.sources.open_data import OpenData
     from scraperkit.subscriber import Subscriber
@@ -78,7 +79,10 @@ __all__ = [
     "lessons",
     "metrics",
     "monitor",
+    "offline",
     "plot",
+    "prices",
+    "quotes",
 ]
 
 # Everything is imported when first used: a worker needs no pandas, and `--help` needs next to nothing.
@@ -95,6 +99,7 @@ _NAMES = {
     "notebook": ("Dashboard", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
+    "research": ("offline", "prices", "quotes"),
     "sources": ("CvmPages", "Source"),
     "sources.open_data": ("OpenData",),
     "subscriber": ("Subscriber",),

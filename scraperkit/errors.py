@@ -35,6 +35,9 @@ Every message names the field, the page or the key, and says what to do.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
 from scraperkit.text import printable
 
 __all__ = [
@@ -205,6 +208,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_INNER = ("scraperkit.", "contextlib")
 _FULL = "Redis is full: raise its maxmemory, or delete what is no longer needed, then try again"
 _RIGHTS = "connect as a user that may, or extend this one's rights (ACL SETUSER)"
 _REPLICA = "connect to the primary of this replica"
@@ -223,6 +227,14 @@ _WAYS_OUT = {
     "BUSY": "a script hangs there: end it with SCRIPT KILL",
     "WRONGTYPE": "that key is not the kit's: rename it, or choose another SCRAPERKIT_NAMESPACE",
 }
+
+
+def warn(text: str) -> None:
+    """Warn of something, at the line of the user's code that has called the kit."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(_INNER):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, ScraperKitWarning, stacklevel=level)
 
 
 def way_out_of(refusal: Exception) -> str:

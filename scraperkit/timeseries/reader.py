@@ -297,6 +297,21 @@ class TimeSeriesReader:
         """
         return frames.changes_frame(self._rows.changes(self._stored(cnpjs)))
 
+    def known(self, series: Iterable[str]) -> set[str]:
+        """Return those of these series that can be read: of a CNPJ also if only its subclasses have figures, or none.
+
+        Parameters
+        ----------
+        series : iterable of str
+            Each ``CNPJ`` or ``CNPJ:SUBCLASS``, normalized.
+        """
+        wanted = list(dict.fromkeys(series))
+        stored = self._stored_of(wanted) if wanted else set()
+        stored |= {name.partition(":")[0] for name in stored}
+        return {name for name in wanted if name in stored} | self._rows.fetched(
+            name for name in wanted if name not in stored and ":" not in name
+        )
+
     def _stored(self, cnpjs: Funds | None) -> list[str]:
         """Return the CNPJs asked for; refuse those of which nothing is stored."""
         wanted = list(dict.fromkeys(name.partition(":")[0] for name in self._wanted(cnpjs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -485,6 +485,19 @@ class OpenData(NotebookRepr):
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
         return road.load(self._folder, window, wanted, redis, keys_of(namespace), progress)
+
+    def plan(self, months: Iterable[Month]) -> str:
+        """Return how many files, megabytes and minutes it takes to have these months; without those that are not due.
+
+        Examples
+        --------
+        >>> with OpenData("http://127.0.0.1:9/", archive="an-empty-folder") as market:
+        ...     market.plan([])
+        '0 files, 0 MB, less than a minute'
+        """
+        now = dt.datetime.now(dt.UTC)
+        files = dict.fromkeys(map(file_of, months))
+        return self._downloader.plan([file for file in files if is_due(file, self._folder.entry(file.name), now)])
 
     def interrupt(self, threads: Container[int]) -> None:
         """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""

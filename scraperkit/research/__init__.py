@@ -1,0 +1,6 @@
+"""The researcher's calls: prices in one call, by number or by name; imported by cli and lessons."""
+
+from scraperkit.research.calls import prices, quotes
+from scraperkit.research.offline_mode import Offline, offline
+
+__all__ = ["Offline", "offline", "prices", "quotes"]
