@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from scraperkit.notebook import Dashboard, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
-    from scraperkit.research import offline, prices, quotes
+    from scraperkit.research import offline, prices, quotes, update
     from scraperkit.sources import CvmPages, Source
     from scraperkit.sources.open_data import OpenData
     from scraperkit.subscriber import Subscriber
@@ -83,6 +83,7 @@ __all__ = [
     "plot",
     "prices",
     "quotes",
+    "update",
 ]
 
 # Everything is imported when first used: a worker needs no pandas, and `--help` needs next to nothing.
@@ -99,7 +100,7 @@ _NAMES = {
     "notebook": ("Dashboard", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
-    "research": ("offline", "prices", "quotes"),
+    "research": ("offline", "prices", "quotes", "update"),
     "sources": ("CvmPages", "Source"),
     "sources.open_data": ("OpenData",),
     "subscriber": ("Subscriber",),

@@ -2,5 +2,6 @@
 
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.offline_mode import Offline, offline
+from scraperkit.research.updating import update
 
-__all__ = ["Offline", "offline", "prices", "quotes"]
+__all__ = ["Offline", "offline", "prices", "quotes", "update"]

@@ -132,17 +132,16 @@ def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
 ) -> Iterator[tuple[TimeSeriesReader, Collected, Day]]:
     """Collect what is missing; yield a reader, what came of it, and the first day."""
-    wanted = read_wanted(funds)
     now = today()
     since = now - relativedelta(months=12) if start is None else start
     first, last = Month.given("start", since), Month.of(now) if end is None else Month.given("end", end)
     if last < first:
         raise ConfigError(f"end: {last.iso} is before start, {first.iso}; give a later end")
-    months = list(first.until(min(last, Month.of(now))))
+    wanted = read_wanted(funds, tuple(first.until(min(last, Month.of(now)))))
     keys = Keys(Settings.load().namespace)
     with contextlib.ExitStack() as stack:
         client = redis if redis is not None else stack.enter_context(connect())
-        yield TimeSeriesReader(client, keys.namespace), collect(client, keys, wanted, months, source), since
+        yield TimeSeriesReader(client, keys.namespace), collect(client, keys, wanted, source), since
 
 
 def _read(reader: TimeSeriesReader, collected: Collected, read: Callable[[list[str]], pd.DataFrame]) -> pd.DataFrame:

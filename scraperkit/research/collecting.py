@@ -53,7 +53,6 @@ def collect(
     redis: redis_py.Redis,
     keys: Keys,
     wanted: Sequence[Wanted],
-    months: Sequence[Month],
     source: str | Source | None = None,
 ) -> Collected:
     """Collect the months that are due of these funds; nobody is asked if none is.
@@ -65,7 +64,7 @@ def collect(
     RedisUnreachable
         If Redis goes away.
     """
-    plan = make_plan(redis, keys, wanted, months, source)
+    plan = make_plan(redis, keys, wanted, source)
     if not plan.size:
         return Collected(plan.wanted)
     with _opened(redis, plan.source) as opened:

@@ -72,6 +72,9 @@ class Offline(NotebookRepr):
     ) -> None:
         self.stop()
 
+    def __repr__(self) -> str:
+        return f"<Offline: {self.replica.url if self.running else 'stopped'}>"
+
     def _view(self) -> View:
         if not self.running:
             return View("Offline", "stopped: the regulator's site is the default again")

@@ -30,7 +30,6 @@ class Plan:
         Of that source.
     wanted : list of Wanted
         In the order asked for; the series of a name is known if it was found out before.
-    months : sequence of Month
     due : dict
         By CNPJ, the months to ask for; a fund without any is left out.
     is_free : bool
@@ -40,7 +39,6 @@ class Plan:
     source: str | Source
     memory: Memory
     wanted: list[Wanted]
-    months: Sequence[Month]
     due: dict[str, list[Month]]
     is_free: bool
 
@@ -57,14 +55,13 @@ class Plan:
     @property
     def size(self) -> int:
         """How many months of funds there may be to fetch."""
-        return sum(map(len, self.due.values())) + len(self.unknown) * len(self.months)
+        return sum(map(len, self.due.values())) + sum(len(each.months) for each in self.wanted if not each.series)
 
 
 def make_plan(
     redis: redis_py.Redis,
     keys: Keys,
     wanted: Sequence[Wanted],
-    months: Sequence[Month],
     source: str | Source | None = None,
 ) -> Plan:
     """Return what there is to fetch; without a `source`, from pages if there are few, and else from files.
@@ -77,7 +74,7 @@ def make_plan(
 
     def plan(source: str | Source, is_free: bool = False) -> Plan:
         memory = Memory(redis, keys.of(source if isinstance(source, str) else stream_of(source)))
-        return renewed(Plan(source, memory, list(wanted), months, {}, is_free))
+        return renewed(Plan(source, memory, list(wanted), {}, is_free))
 
     if source is not None:
         if not isinstance(source, str):
@@ -94,10 +91,13 @@ def renewed(plan: Plan) -> Plan:
     memory = plan.memory
     means = memory.series_of(plan.unknown)
     known = [replace(each, series=each.series or means.get(each.label, "")) for each in plan.wanted]
-    cnpjs = dict.fromkeys(each.cnpj for each in known if each.series)
-    asked, now, by_file = memory.asked(cnpjs, of_any=plan.is_free), time.time(), memory.keys.source == FILES
+    may_ask: dict[str, dict[Month, None]] = {}
+    for each in known:
+        if each.series:
+            may_ask.setdefault(each.cnpj, {}).update(dict.fromkeys(each.months))
+    asked, now, by_file = memory.asked(may_ask, of_any=plan.is_free), time.time(), memory.keys.source == FILES
     due = {
-        cnpj: [month for month in plan.months if is_due(month, asked.get((cnpj, month)), now, by_file=by_file)]
-        for cnpj in cnpjs
+        cnpj: [month for month in months if is_due(month, asked.get((cnpj, month)), now, by_file=by_file)]
+        for cnpj, months in may_ask.items()
     }
     return replace(plan, wanted=known, due={cnpj: months for cnpj, months in due.items() if months})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scraperkit.cnpj import normalize_series
 from scraperkit.errors import ConfigError
-from scraperkit.models import Fund
+from scraperkit.models import Fund, Month
 
 Funds = str | Fund | Iterable[str | Fund]
 # What can only be meant as a CNPJ, with or without a subclass, well written or not.
@@ -29,11 +29,14 @@ class Wanted:
         ``CNPJ`` or ``CNPJ:SUBCLASS``; empty as long as only a name is known.
     fund : Fund or None
         The fund, if the caller gave one.
+    months : tuple of Month
+        Those that may be asked for.
     """
 
     label: str
     series: str = ""
     fund: Fund | None = None
+    months: tuple[Month, ...] = ()
 
     @property
     def cnpj(self) -> str:
@@ -41,8 +44,8 @@ class Wanted:
         return self.series.partition(":")[0]
 
 
-def read_wanted(funds: Funds) -> list[Wanted]:
-    """Return what a caller asks for, each once, in the order asked for.
+def read_wanted(funds: Funds, months: tuple[Month, ...] = ()) -> list[Wanted]:
+    """Return what a caller asks for, each once, in the order asked for, with the same months for each.
 
     Raises
     ------
@@ -62,7 +65,7 @@ def read_wanted(funds: Funds) -> list[Wanted]:
     by_label = {each.label: each for each in found}
     if not by_label:
         raise ConfigError("funds: the list is empty; give at least one CNPJ, name or Fund")
-    return list(by_label.values())
+    return [replace(each, months=months) for each in by_label.values()]
 
 
 def _wanted(item: object) -> Wanted:
