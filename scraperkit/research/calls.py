@@ -84,9 +84,8 @@ def prices(
         raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}")
     with _collected(funds, start, end, source, redis) as (reader, collected, since):
         found = _read(reader, collected, lambda series: reader.prices(series, since, end, metric))
-        empty = [str(name) for name in found.columns if found[name].isna().all()]
         frame = found.reindex(columns=_columns(collected, found))
-        _tell(collected, empty)
+        _tell(collected, [str(name) for name in frame.columns if frame[name].isna().all()])
     return frame
 
 

@@ -67,18 +67,29 @@ def collect(
     plan = make_plan(redis, keys, wanted, source)
     if not plan.size:
         return Collected(plan.wanted)
+    absent: dict[str, str] = {}
     with _opened(redis, plan.source) as opened:
         problems, funds = _find(plan, opened)
         plan = renewed(plan)
-        requests = _requests(redis, plan, opened, funds, problems)
+        requests = []
+        for fund, months in _looked_up(redis, plan, opened, funds, problems):
+            had = [month for month in months if (fund.first_month or month) <= month <= fund.last_month]
+            plan.memory.note_not_offered((fund.cnpj, month) for month in months if month not in had)
+            requests += [_request(fund, month) for month in had]
+            if not had:
+                absent[fund.cnpj] = fund.lacks_months()
         if requests:
             say(_plan_text(requests, opened))
             jobs = _scrape(redis, plan.keys, opened, requests)
-            absent = jobs[jobs["state"] == "not_offered"]
-            plan.memory.note_not_offered(zip(absent["cnpj"], map(Month.parse, absent["month"]), strict=True))
+            gone = jobs[jobs["state"] == "not_offered"]
+            plan.memory.note_not_offered(zip(gone["cnpj"], map(Month.parse, gone["month"]), strict=True))
             problems |= _reasons(jobs, "failed", "lost", "cancelled")
-            return Collected(plan.wanted, problems, _reasons(jobs, "not_offered"))
-    return Collected(plan.wanted, problems)
+            absent |= _reasons(jobs, "not_offered")
+    return Collected(plan.wanted, problems, absent)
+
+
+def _request(fund: Fund, month: Month) -> ScrapeRequest:
+    return ScrapeRequest(document=fund.cnpj, fund_pk=fund.pk, month_year=str(month), source=fund.source, fund=fund)
 
 
 @contextlib.contextmanager
@@ -112,35 +123,27 @@ def _find(plan: Plan, source: Any) -> tuple[dict[str, str], dict[str, Fund]]:
     return problems, funds
 
 
-def _requests(
+def _looked_up(
     redis: redis_py.Redis, plan: Plan, source: Any, funds: Mapping[str, Fund], problems: dict[str, str]
-) -> list[ScrapeRequest]:
-    """Return a request for each month that is due; add to `problems` why a fund cannot be asked for."""
+) -> Iterator[tuple[Fund, list[Month]]]:
+    """Yield each fund that is to be asked for, with its months; add to `problems` why one cannot be."""
     stored = RowReader(redis, plan.keys.namespace, advice="").funds(plan.due)
     cards = {each.series: each.card for each in stored if each.card}
     given = {each.cnpj: each.fund for each in plan.wanted if each.fund is not None}
-    requests: list[ScrapeRequest] = []
+    by_page = plan.keys.source == DEFAULT_SOURCE
     for cnpj, months in tqdm(plan.due.items(), desc="looking up", unit="fund", disable=None, leave=False, delay=1):
         fund = funds.get(cnpj) or given.get(cnpj) or _of_card(cards.get(cnpj))
-        if fund is None or (plan.keys.source == DEFAULT_SOURCE and not fund.pk):
+        if not hasattr(source, "find_fund"):
+            fund = fund or Fund(cnpj)
+        elif fund is None or (by_page and not fund.pk):
             try:
                 fund = _find_fund(source, cnpj)
-            except FundNotFound as error:
-                problems[cnpj] = _why(error)
-                continue
             except SourceError as error:
-                if plan.keys.source == DEFAULT_SOURCE:
+                if by_page or isinstance(error, SiteUnavailable):
                     problems[cnpj] = _why(error)
                     continue
-                fund = Fund(cnpj)  # the files may have it all the same
-        fund = replace(fund, cnpj=cnpj, source=plan.keys.source)
-        had = [month for month in months if (fund.first_month or month) <= month <= fund.last_month]
-        plan.memory.note_not_offered((cnpj, month) for month in months if month not in had)
-        requests += [
-            ScrapeRequest(document=cnpj, fund_pk=fund.pk, month_year=str(month), source=fund.source, fund=fund)
-            for month in had
-        ]
-    return requests
+                fund = Fund(cnpj)  # it may have figures, although no registry or search knows it
+        yield replace(fund, cnpj=cnpj, source=plan.keys.source), months
 
 
 def _find_fund(source: Any, text: str) -> Fund:

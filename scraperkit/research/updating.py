@@ -105,9 +105,7 @@ def _by_source(
         months = tuple(sorted({*of_fund, *newest.until(current)}))
         found.setdefault(source if source is not None else of_fund[newest], []).append(replace(each, months=months))
     if source is None and (unknown := [name for name in found if name not in get_args(BuiltIn)]):
-        raise ConfigError(
-            f"source: figures came from {unknown[0]!r}, which is a source of your own; give update(source=…)"
-        )
+        raise ConfigError(f"source: figures came from {unknown[0]!r}, a source of your own; give it as `source`")
     return found
 
 
