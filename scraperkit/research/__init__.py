@@ -1,4 +1,4 @@
-"""The researcher's calls: prices in one call, by number or by name; imported by cli and lessons."""
+"""The researcher's calls: prices in one call, by number or by name; imported by the front door."""
 
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.offline_mode import Offline, offline

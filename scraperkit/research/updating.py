@@ -27,7 +27,7 @@ from scraperkit.timeseries.rows import RowReader
 def update(
     funds: Funds | None = None, *, source: str | Source | None = None, redis: redis_py.Redis | None = None
 ) -> pd.DataFrame:
-    """Fetch the newest days of funds that are stored, and what may have been revised; nothing else.
+    r"""Fetch the newest days of funds that are stored, and what may have been revised; nothing else.
 
     Of each fund, the months from the newest that is stored are asked for, and those before it that may have been
     revised: the newest two once a day, and with ``open_data`` those of the last twelve months once a week, and older
@@ -61,8 +61,8 @@ def update(
     >>> with sk.offline():
     ...     prices = sk.prices("18.993.924/0001-00", "2023-11", "2023-12")
     ...     news = sk.update("18.993.924/0001-00")
-    >>> news.loc["18993924000100", ["last", "new_days", "changed"]].tolist()
-    [Timestamp('2023-12-29 00:00:00'), 0, 0]
+    >>> news[["last", "new_days", "changed"]].to_csv()
+    'cnpj,last,new_days,changed\n18993924000100,2023-12-29,0,0\n'
     """
     keys = Keys(Settings.load().namespace)
     with contextlib.ExitStack() as stack:
