@@ -20,7 +20,7 @@ from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import DEFAULT_SOURCE, DeliveryName, Keys
 from scraperkit.lua import scripts
-from scraperkit.lua.state import MonthRecord, label
+from scraperkit.lua.state import MonthRecord
 from scraperkit.models import Fund, Month, ScrapeRequest, iso_month, today
 from scraperkit.timeseries.commands import Command, card_command, first_card_commands
 from scraperkit.timeseries.link import batched
@@ -107,7 +107,7 @@ class Publisher(NotebookRepr):
         if keys.source != DEFAULT_SOURCE:
             self._redis.sadd(keys.sources, keys.source)
         self._save_cards(wanted)
-        if not force:
+        if not force and self._redis.exists(keys.batch(batch_id)):  # published before
             Ledger(self._redis, keys, batch_id).note_lost(request.message_id for request in wanted)
         receivers = self._send(batch_id, wanted, keys, fresh=force)
         if receivers == 0:
@@ -221,7 +221,7 @@ def _source_of(requests: Iterable[ScrapeRequest]) -> str:
 def _outgoing(request: ScrapeRequest, batch_id: str, now: float, *, fresh: bool) -> scripts.Outgoing:
     message_id = str(uuid.uuid4()) if fresh else request.message_id
     text = request.to_json(message_id=message_id, batch_id=batch_id, published_at=now)
-    return scripts.Outgoing(message_id, label(request.document, request.month_year), text)
+    return scripts.Outgoing(message_id, request.document, request.month_year, text)
 
 
 def batch_id_of(requests: Iterable[ScrapeRequest], day: dt.date) -> uuid.UUID:

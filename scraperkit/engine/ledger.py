@@ -46,8 +46,6 @@ class Ledger:
 
     def note_lost(self, message_ids: Iterable[str]) -> int:
         """Write down which of these are lost, so that they may be published again; return how many there are."""
-        if not self._client.exists(self._keys.batch(self._batch_id)):
-            return 0
         opened: dict[str, str] = {}
         for some in batched(message_ids, _AT_ONCE):
             texts = self._client.hmget(self._keys.batch(self._batch_id), some)

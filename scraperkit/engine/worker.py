@@ -15,9 +15,8 @@ import redis as redis_py
 
 from scraperkit.config import Settings, given_by
 from scraperkit.connection import Demoted, async_client, check_client, sibling
-from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
-from scraperkit.engine.jobs import Job, Result
+from scraperkit.engine.jobs import Committer, Job, Result, hand_back, renew
 from scraperkit.engine.levers import Crashed, Levers, Pause
 from scraperkit.engine.redis_retry import AWAY, FAREWELL, RedisRetry, all_of, end, first_error, is_away, within
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
@@ -314,7 +313,7 @@ class WorkerLoop:
         settings = session.settings
         # A full Redis refuses heartbeats, but each try prolongs the last one.
         self.retry = RedisRetry(self._leave_replica, settings.heartbeat)
-        self._client = session.client
+        self._session = session
         self._left_replica_at = -_TOLD_TOGETHER
         self._settings = settings
         self._levers = levers
@@ -506,7 +505,7 @@ class WorkerLoop:
         if time.monotonic() - self._left_replica_at > _TOLD_TOGETHER:
             self._left_replica_at = time.monotonic()
             self._cut |= self.held.keys()
-            await self._client.connection_pool.disconnect()
+            await self._session.client.connection_pool.disconnect()
 
     async def _feeding_retries(self) -> None:
         while True:
@@ -521,7 +520,7 @@ class WorkerLoop:
             errors=self.retry.outages,
         )
         self._housekeeping.log_outcomes()
-        await self._housekeeping.renew(self.jobs)
+        await renew(self._session, self.jobs)
         if self._stream is not None and not self._stopping:
             await self._take_over(self._stream)
 
@@ -587,6 +586,6 @@ class WorkerLoop:
             await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
 
     async def _hand_back(self, jobs: Sequence[Job]) -> None:
-        await self._housekeeping.hand_back(jobs)
+        await hand_back(self._session, jobs)
         for job in jobs:
             self._let_go(job)

@@ -19,8 +19,16 @@ from bs4 import Tag
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import NotACvmPage, PageChanged, WrongFund, WrongMonth
 from scraperkit.models import METRICS, DailyQuote, Month
-from scraperkit.sources.daily_markup import DailyMarkup, Option, read_daily_markup
-from scraperkit.sources.markup import attribute, clean, decode, read_markup, read_page
+from scraperkit.sources.markup import (
+    DailyMarkup,
+    Option,
+    attribute,
+    clean,
+    decode,
+    read_daily_markup,
+    read_markup,
+    read_page,
+)
 from scraperkit.sources.says import says
 
 RESULTS_ID, VIEWSTATE_ID = "ddlFundos", "__VIEWSTATE"
