@@ -207,7 +207,7 @@ class Committer:
             if result.quotes:
                 fund.series.update(dict.fromkeys(quote.series for quote in result.quotes))
             places[cnpj].append(place)
-        for cnpj, answers in zip(funds, await self._replace(list(funds.values())), strict=True):
+        for cnpj, answers in zip(funds, await self._replace_months(list(funds.values())), strict=True):
             self._known_funds.add(cnpj)
             for place, answer in zip(places[cnpj], answers, strict=True):
                 months[place] = answer
@@ -220,17 +220,17 @@ class Committer:
         words = month_words(self._keys, result.quotes)
         return scripts.MonthFetched(*_bounds(request.month_year), f"{result.token:.6f}", words)
 
-    async def _replace(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:
+    async def _replace_months(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:
         """Replace the months of funds; where Redis refuses those of a fund together, each goes alone."""
         answers = []
-        for fund, reply in zip(funds, await self._send(funds), strict=True):
+        for fund, reply in zip(funds, await self._replies(funds), strict=True):
             if isinstance(reply, Exception):
-                alone = await self._send([fund._replace(months=[month]) for month in fund.months])
+                alone = await self._replies([fund._replace(months=[month]) for month in fund.months])
                 reply = [_answer(month, found) for month, found in zip(fund.months, alone, strict=True)]
             answers.append(reply)
         return answers
 
-    async def _send(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored] | Exception]:
+    async def _replies(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored] | Exception]:
         if not funds:
             return []
         replies = await scripts.replace_months(

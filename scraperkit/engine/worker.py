@@ -122,7 +122,7 @@ class Worker:
     @property
     def outages(self) -> int:
         """Number of outages of Redis that this life of the worker has met."""
-        return self._loop.retry.outages if self._loop is not None else 0
+        return self._loop.redis_retry.outages if self._loop is not None else 0
 
     async def start(self) -> None:
         """Connect and listen; return once the server has confirmed that messages will arrive here.
@@ -312,7 +312,7 @@ class WorkerLoop:
     def __init__(self, session: Session, source: Source, levers: Levers, outcomes: Counter[str]) -> None:
         settings = session.settings
         # A full Redis refuses heartbeats, but each try prolongs the last one.
-        self.retry = RedisRetry(self._leave_replica, settings.heartbeat)
+        self.redis_retry = RedisRetry(self._leave_replica, settings.heartbeat)
         self._session = session
         self._left_replica_at = -_TOLD_TOGETHER
         self._settings = settings
@@ -393,7 +393,7 @@ class WorkerLoop:
     async def _receiving(self, delivery: Delivery) -> None:
         while not self._stopping:
             if self._room(delivery.name) > 0:
-                await self.retry.until_answered(partial(self._receive, delivery, BLOCK))
+                await self.redis_retry.until_answered(partial(self._receive, delivery, BLOCK))
             else:
                 self._moved.clear()
                 await self._moved.wait()
@@ -409,7 +409,7 @@ class WorkerLoop:
             with self._pause.reading(delivery.name):
                 # A takeover may have used up the room meanwhile.
                 room = min(self._room(delivery.name), self._prefetch.read_at_once)
-                jobs = await delivery.receive(room, partial(self._keys, delivery.name), block) if room > 0 else []
+                jobs = await delivery.receive(room, partial(self._in_hand, delivery.name), block) if room > 0 else []
         except AWAY:
             self._cut.add(delivery.name)
             raise
@@ -420,7 +420,8 @@ class WorkerLoop:
         """How many more messages may be held."""
         return 0 if self._levers.paused else self._prefetch.hold - len(self.held[delivery])
 
-    def _keys(self, delivery: str) -> set[str]:
+    def _in_hand(self, delivery: str) -> set[str]:
+        """Return the keys of the jobs in hand: to be fetched, and to be settled."""
         unsettled = {result.job.key for results in self._unsettled for result in results}
         return unsettled | self.held[delivery].keys()
 
@@ -464,7 +465,7 @@ class WorkerLoop:
             self._woken.set()
         # The next read goes ahead of this commit, so that threads have work while Redis settles.
         await asyncio.sleep(0)
-        answers = await self.retry.until_answered(partial(self._committer.commit, results))
+        answers = await self.redis_retry.until_answered(partial(self._committer.commit, results))
         self._outcomes.update(answers)
         if "retry" in answers:
             self._housekeeping.retry_scheduled.set()
@@ -498,7 +499,7 @@ class WorkerLoop:
     async def _keeping_house(self) -> None:
         while True:
             await asyncio.sleep(self._housekeeping.pace)
-            await self.retry.until_answered(self.keep_house)
+            await self.redis_retry.until_answered(self.keep_house)
 
     async def _leave_replica(self) -> None:
         """Connect anew everywhere: all connections lead there, also those that only listen and hear nothing of it."""
@@ -509,7 +510,7 @@ class WorkerLoop:
 
     async def _feeding_retries(self) -> None:
         while True:
-            due_in = await self.retry.until_answered(self._housekeeping.feed_retries)
+            due_in = await self.redis_retry.until_answered(self._housekeeping.feed_retries)
             await self._housekeeping.wait_for_retry(due_in)
 
     async def keep_house(self) -> None:
@@ -517,7 +518,7 @@ class WorkerLoop:
         await self._housekeeping.beat(
             subscribed_at=max(delivery.subscribed_at for delivery in self._deliveries),
             in_hand=len(self.jobs),
-            errors=self.retry.outages,
+            errors=self.redis_retry.outages,
         )
         self._housekeeping.log_outcomes()
         await renew(self._session, self.jobs)
@@ -530,7 +531,7 @@ class WorkerLoop:
             await stream.look_for_the_dead()
         room = self._room(stream.name)
         if room > 0 and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
-            self._take(await stream.take_expired(room, self._keys(stream.name), self._settings.lease))
+            self._take(await stream.take_expired(room, self._in_hand(stream.name), self._settings.lease))
             await self._housekeeping.forget_the_dead()
             self._taken_over_at = time.monotonic()
 
@@ -545,7 +546,7 @@ class WorkerLoop:
         """
         ends_at = time.monotonic() + self._deadline
         self._stopping = True
-        self.retry.give_up_after(self._deadline)
+        self.redis_retry.give_up_after(self._deadline)
         self._moved.set()
         await self._end_receiving(receivers)
         over_at = max(ends_at, time.monotonic()) + FAREWELL
@@ -583,7 +584,7 @@ class WorkerLoop:
         """Hand back jobs, and what has arrived unread."""
         await self._hand_back(jobs)
         for delivery in self._deliveries:
-            await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
+            await self._hand_back(await delivery.leftovers(self._in_hand(delivery.name)))
 
     async def _hand_back(self, jobs: Sequence[Job]) -> None:
         await hand_back(self._session, jobs)
