@@ -54,6 +54,11 @@ def brazilian_date(text: str) -> dt.date:
     ------
     ValueError
         If the text is not such a day.
+
+    Examples
+    --------
+    >>> brazilian_date("30/12/2022")
+    datetime.date(2022, 12, 30)
     """
     match = _DAY_MONTH_YEAR.fullmatch(text)
     if match is None:
