@@ -134,7 +134,6 @@ class Batch(NotebookRepr):
         self.receivers = receivers
         self.keys = Keys(namespace or Settings.load().namespace, source)
         self._redis: Any = redis
-        self._ledger = Ledger(redis, self.keys, batch_id)
 
     @classmethod
     def find(cls, redis: redis_py.Redis, batch_id: str, *, namespace: str | None = None) -> Self:
@@ -316,6 +315,10 @@ class Batch(NotebookRepr):
             only the newest 100,000 events of all batches, so old events may be missing.
         """
         return events_of(self._redis, self.keys, self.id)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._redis, self.keys, self.id)
 
     def _counts(self) -> _Counts:
         with self._redis.pipeline(transaction=True) as look:

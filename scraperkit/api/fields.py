@@ -12,11 +12,11 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
 from scraperkit.cnpj import normalize_cnpj
+from scraperkit.models import MONTH_YEAR, brazilian_date
 from scraperkit.timeseries.frames import window
 
 LONGEST_CNPJ = 40
 BIGGEST_INVESTMENT = Decimal(10) ** 12
-_DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 _MONEY = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
 
 
@@ -44,11 +44,8 @@ def _day_text(text: str) -> str:
 
 
 def _brazilian_date(text: str) -> dt.date:
-    found = _DATE.fullmatch(text)
     try:
-        if found is None:
-            raise ValueError
-        return dt.date(int(found[3]), int(found[2]), int(found[1]))
+        return brazilian_date(text)
     except ValueError:
         raise ValueError("must be a day as DD/MM/YYYY, for example 30/12/2022") from None
 
@@ -66,7 +63,7 @@ Document = Annotated[
     WithJsonSchema({"type": "string", "format": "cnpj", "maxLength": LONGEST_CNPJ}),
 ]
 DocumentInPath = Annotated[Document, Path(description="CNPJ of the fund, in any punctuation")]
-MonthText = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])/(19|20)[0-9]{2}$", examples=["01/2022"])]
+MonthText = Annotated[str, Field(pattern=f"^{MONTH_YEAR.pattern}$", examples=["01/2022"])]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})

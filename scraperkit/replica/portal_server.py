@@ -13,13 +13,13 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any, Protocol
 
 from scraperkit.replica.open_data import load_open_data
-from scraperkit.replica.portal import BASE_PATH, Portal, PortalAnswer
+from scraperkit.replica.portal import PORTAL_PATH, Portal, PortalAnswer
 
 _DRIPS_PER_SECOND = 20
 _log = logging.getLogger(__name__)
 
 
-class Server(Protocol):
+class PortalServer(Protocol):
     """What the portal needs of a server."""
 
     server_name: str
@@ -49,17 +49,17 @@ class PortalSite:
         The port; later starts use the same one.
     """
 
-    def __init__(self, listen: Callable[[int, Callable[..., Any]], Server], port: int) -> None:
+    def __init__(self, listen: Callable[[int, Callable[..., Any]], PortalServer], port: int) -> None:
         self._listen = listen
         self._lock = threading.Lock()
         self._switch = threading.Lock()
         self._stopping = threading.Event()
         self._portal: Portal | None = None
-        self._server: Server | None = None
+        self._server: PortalServer | None = None
         self._thread: threading.Thread | None = None
         server = self._open(port)
         self._port = server.server_port
-        self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
+        self.url = f"http://{server.server_name}:{server.server_port}{PORTAL_PATH}"
 
     @property
     def portal(self) -> Portal:
@@ -92,7 +92,7 @@ class PortalSite:
             self._thread.join()
             self._server = self._thread = None
 
-    def _open(self, port: int) -> Server:
+    def _open(self, port: int) -> PortalServer:
         self._stopping = threading.Event()
         self._server = server = self._listen(port, partial(_Handler, site=self, stopping=self._stopping))
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="portal", daemon=True)

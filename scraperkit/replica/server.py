@@ -13,7 +13,6 @@ import socket
 import socketserver
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -24,22 +23,22 @@ from typing import Any, Self
 
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
+from scraperkit.replica.levers import ServerLevers, checked
 from scraperkit.replica.portal import Portal
 from scraperkit.replica.portal_server import PortalSite
 from scraperkit.replica.sample import SampleFund
-from scraperkit.replica.site import BASE_PATH, Reply, Site, default_site, kind_of
+from scraperkit.replica.site import SITE_PATH, Site, SiteAnswer, default_site, kind_of
 from scraperkit.view import NotebookRepr, View
 
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _MAX_FORM_BYTES = 1_000_000
-_LONGEST_DELAY = 86_400.0
 _SESSIONS_KEPT = 100_000
 _SESSION = re.compile(r"(?:^|;) ?ASP\.NET_SessionId=([0-9a-f]{24})(?:;|$)")
 _FAULTS = {"error": pages.render_error, "captcha": pages.render_captcha, "maintenance": pages.render_maintenance}
 _log = logging.getLogger(__name__)
 
 
-class Replica(NotebookRepr):
+class Replica(ServerLevers, NotebookRepr):
     """An offline stand-in for the regulator's site, on 127.0.0.1 unless told otherwise, filled with invented funds.
 
     Get one from :meth:`start`; leave it with :meth:`stop`, or use it in a ``with``. It behaves, and can be made to
@@ -76,13 +75,12 @@ class Replica(NotebookRepr):
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._latency = self._error_rate = 0.0
+        self._error_rate = 0.0
         self.captcha = self.maintenance = False
-        self._outage_ends = -math.inf
         self._sessions: dict[str, None] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="replica", daemon=True)
-        self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
+        self.url = f"http://{server.server_name}:{server.server_port}{SITE_PATH}"
         self.open_data_url = open_data.url
         self.funds: tuple[SampleFund, ...] = site.sample.funds
 
@@ -94,7 +92,7 @@ class Replica(NotebookRepr):
         error_rate: float = 0.0,
         *,
         seed: int = 0,
-        host: str = _HOST,
+        host: str = LOOPBACK,
         open_data_port: int = 0,
     ) -> Self:
         """Start a replica and return it, ready to answer.
@@ -140,22 +138,13 @@ class Replica(NotebookRepr):
         return replica
 
     @property
-    def latency(self) -> float:
-        """Seconds that every answer waits; may be set while it runs."""
-        return self._latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._latency = _checked("latency", seconds, _LONGEST_DELAY)
-
-    @property
     def error_rate(self) -> float:
         """Share of requests, 0 to 1, that are answered with an error; may be set while it runs."""
         return self._error_rate
 
     @error_rate.setter
     def error_rate(self, share: float) -> None:
-        self._error_rate = _checked("error_rate", share, 1.0)
+        self._error_rate = checked("error_rate", share, 1.0)
 
     @property
     def portal(self) -> Portal:
@@ -185,10 +174,6 @@ class Replica(NotebookRepr):
             self._open_data.start()
         else:
             self._open_data.stop()
-
-    def outage(self, seconds: float) -> None:
-        """Reply every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
-        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
 
     def expire_sessions(self) -> None:
         """Forget all sessions: a form that was got before is answered with a page that says so, with status 200."""
@@ -256,11 +241,11 @@ class Replica(NotebookRepr):
         )
         return View("Replica", "stopped" if self._stopping.is_set() else "running", facts)
 
-    def _respond(self, method: str, target: str, body: bytes, cookies: str) -> tuple[Reply, dict[str, str]] | None:
+    def _respond(self, method: str, target: str, body: bytes, cookies: str) -> tuple[SiteAnswer, dict[str, str]] | None:
         """Return the answer and its extra headers, or nothing if the replica stops meanwhile."""
         if self._latency and self._stopping.wait(self._latency):
             return None
-        left = self._outage_ends - time.monotonic()
+        left = self._outage_left()
         with self._lock:
             error = left <= 0 and self._error_rate > 0 and self._random.random() < self._error_rate
             status = 500 if error and self._random.random() < 0.5 else 200
@@ -269,9 +254,9 @@ class Replica(NotebookRepr):
             self._counts[fault or kind] += 1
         if fault == "outage":
             page = pages.render_error("Serviço temporariamente indisponível.")
-            return Reply(page, 503), {"Retry-After": str(math.ceil(left))}
+            return SiteAnswer(page, 503), {"Retry-After": str(math.ceil(left))}
         if fault:
-            return Reply(_FAULTS[fault](), status), {}
+            return SiteAnswer(_FAULTS[fault](), status), {}
         session, headers = self._session(method, cookies)
         return self._site.answer(method, target, body, session), headers
 
@@ -300,7 +285,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 128
-    respond: Callable[[str, str, bytes, str], tuple[Reply, dict[str, str]] | None]
+    respond: Callable[[str, str, bytes, str], tuple[SiteAnswer, dict[str, str]] | None]
 
     def __init__(self, host: str, port: int, handler: Callable[..., Any]) -> None:
         self._conversations: dict[threading.Thread, socket.socket] = {}
@@ -311,7 +296,7 @@ class _Server(ThreadingHTTPServer):
         # HTTPServer looks its own name up here, which takes seconds without a network.
         socketserver.TCPServer.server_bind(self)
         host, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.server_name = _HOST if host == "0.0.0.0" else host  # noqa: S104
+        self.server_name = LOOPBACK if host == "0.0.0.0" else host  # noqa: S104
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
@@ -389,9 +374,3 @@ def _listen(field: str, host: str, port: int, handler: Callable[..., Any]) -> _S
         return _Server(host, port, handler)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"{field}: cannot listen on {port} ({error}); leave it out to take a free one") from None
-
-
-def _checked(field: str, value: float, most: float) -> float:
-    if not (isinstance(value, (int, float)) and 0 <= value <= most):
-        raise ConfigError(f"{field}: {str(value)[:40]!r} does not fit; give a number from 0 to {most:g}")
-    return float(value)

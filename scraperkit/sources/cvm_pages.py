@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Container
@@ -27,7 +26,7 @@ from scraperkit.errors import (
     WrongFund,
     WrongMonth,
 )
-from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest
+from scraperkit.models import PK_PARTIC, DailyQuote, Fund, Month, ScrapeRequest
 from scraperkit.sources.cvm_parser import (
     MONTHS_ID,
     DailyPage,
@@ -43,14 +42,13 @@ from scraperkit.sources.http import Answer, ClosedHere, HttpClient, without_cred
 from scraperkit.sources.politeness import Politeness
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
-DAILY_PATH = "InfDiario/CPublicaInfDiario.aspx"
+DAILY_PAGE = "InfDiario/CPublicaInfDiario.aspx"
 # What today's users of the site ask for: the class itself, none of its subclasses.
 WHOLE_CLASS = "-1"
 CACHED_FUNDS = 512
 CACHED_SECONDS = 600.0
 LIST_SECONDS = 60.0  # a list of months this young is believed that a month is not on it
 _Page = TypeVar("_Page")
-_PK = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +156,7 @@ class CvmPages:
         SourceError
             If the page cannot be had, or is not as known.
         """
-        if not _PK.fullmatch(fund.pk):
+        if not PK_PARTIC.fullmatch(fund.pk):
             raise ConfigError(f"fund.pk: {fund.pk[:40]!r} is not CVM's PK_PARTIC, 1 to 12 digits")
         first = self._get_first_page(fund.pk, normalize_cnpj(fund.cnpj))
         with self._pages_changed:
@@ -269,7 +267,7 @@ class CvmPages:
 
     def _get_first_page(self, pk: str, cnpj: str, month: str = "") -> _FirstPage:
         query = urlencode({"PK_PARTIC": pk, "SemFrame": "", "PK_SUBCLASSE": WHOLE_CLASS})
-        answer = self._http.get(f"{urljoin(self.url, DAILY_PATH)}?{query}")
+        answer = self._http.get(f"{urljoin(self.url, DAILY_PAGE)}?{query}")
         page = self._read(parse_first_daily, answer, cnpj=cnpj, month=month)
         event = {"__EVENTTARGET": MONTHS_ID, "__EVENTARGUMENT": ""}
         form = urlencode({**page.form, **event})

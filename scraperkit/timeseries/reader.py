@@ -19,13 +19,14 @@ from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
-from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_series
+from scraperkit.timeseries.frames import Day, Days, Funds, wanted_series
 from scraperkit.timeseries.inheritance import rows_with_history, with_history
 from scraperkit.timeseries.link import NoSocket, batched
 from scraperkit.timeseries.range_replies import (
     MISSING,
     Ranges,
     ReplyError,
+    Values,
     newest_commands,
     parse_ranges,
     range_commands,
