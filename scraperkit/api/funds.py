@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scraperkit.api.backend import Backend
-from scraperkit.api.fields import Document, DocumentInPath
+from scraperkit.api.fields import Document, SeriesInPath
 from scraperkit.api.problems import KNOWN, ProblemError, problem_of, unfit
 from scraperkit.api.running import Running, TheRunning
 from scraperkit.api.schemas import (
@@ -125,8 +125,8 @@ def _page(rows: RowReader, page: CardsQuery) -> FundCards:
     return FundCards(funds=[_card(fund) for fund in rows.funds(shown)], next=more)
 
 
-@router.get("/{document:cnpj}", summary="One fund's card")
-async def card(document: DocumentInPath, running: TheRunning) -> FundCard:
+@router.get("/{document:series}", summary="One fund's card")
+async def card(document: SeriesInPath, running: TheRunning) -> FundCard:
     """Return what is known of the fund, and which days are stored."""
     return await running.read(lambda: _known_card(running.backend.rows, document))
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.responses import StreamingResponse
 
-from scraperkit.api.fields import DayOrMonth, DocumentInPath, Metric
+from scraperkit.api.fields import DayOrMonth, Metric, SeriesInPath
 from scraperkit.api.running import TheRunning
 from scraperkit.errors import ConfigError
 from scraperkit.models import COLUMNS
@@ -68,14 +68,12 @@ _CONTENT: dict[str, Any] = {
 
 
 @router.get(
-    "/{document:cnpj}/prices",
+    "/{document:series}/prices",
     summary="One figure of a fund, day by day",
     response_class=StreamingResponse,
     responses={200: {"content": _CONTENT, "description": "Streamed, the oldest day first"}},
 )
-async def prices(
-    document: DocumentInPath, wanted: Annotated[Wanted, Query()], running: TheRunning
-) -> StreamingResponse:
+async def prices(document: SeriesInPath, wanted: Annotated[Wanted, Query()], running: TheRunning) -> StreamingResponse:
     """Return the days that are stored, as they are read: memory does not grow with their number."""
     first, last = window(wanted.start, wanted.end)
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scraperkit.api.backend import Backend
-from scraperkit.api.fields import BrazilianDate, DocumentInPath, Money
+from scraperkit.api.fields import BrazilianDate, Money, SeriesInPath
 from scraperkit.api.problems import ProblemError
 from scraperkit.api.running import TheRunning
 from scraperkit.api.schemas import Quote
@@ -33,8 +33,8 @@ class Asked(BaseModel):
     investment: Money | None = Field(None, description="reais, with a point: 1000.50")
 
 
-@router.get("/quotes/{document:cnpj}", summary="The quota of a day, and how many an investment buys")
-async def quote(document: DocumentInPath, asked: Annotated[Asked, Query()], running: TheRunning) -> Quote:
+@router.get("/quotes/{document:series}", summary="The quota of a day, and how many an investment buys")
+async def quote(document: SeriesInPath, asked: Annotated[Asked, Query()], running: TheRunning) -> Quote:
     """Return the quota of that day, or the last one before it, and say which.
 
     All figures are exact decimals: the quota is the shortest text of the number stored; how many quotas the investment
