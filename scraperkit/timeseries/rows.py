@@ -250,7 +250,7 @@ class RowReader:
         key, card = self.keys.series(series, metric), self.keys.fund(series.partition(":")[0])
         is_there, is_known, found = self.link.pipeline([("EXISTS", key), ("EXISTS", card), (command, key, *words)])
         if not is_there:
-            if not is_known or ":" in series:
+            if ":" in series or not (is_known or self.stored([series])):
                 self.refuse([series])
             return []
         if isinstance(found, ResponseError):
