@@ -32,12 +32,13 @@ def create_app(
     redis_url : str, optional
         As for :func:`scraperkit.connect`: ``REDIS_URL`` if left out, or the embedded server.
     source : object with ``find_fund``, optional
-        Where funds are looked up; the regulator's site, or what ``SCRAPERKIT_CVM_URL`` says, if left out.
+        Where funds are looked up that an order names no other source for; what ``SCRAPERKIT_SOURCE`` says if left out:
+        the regulator's pages, or its open data. If it has a ``name``, its months go to the workers of that name.
 
     Raises
     ------
     ConfigError
-        If a setting does not fit, such as a file of API keys that cannot be read.
+        If a setting does not fit, such as a file of API keys that cannot be read, or the name of a source.
     """
     settings = settings or Settings.load()
     backend = Backend(settings, redis_url, source)

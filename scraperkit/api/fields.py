@@ -11,19 +11,21 @@ from fastapi import Path
 from pydantic import AfterValidator, Field, WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
-from scraperkit.cnpj import normalize_cnpj
+from scraperkit.cnpj import normalize_cnpj, normalize_series
+from scraperkit.keys import SOURCE_NAME
 from scraperkit.models import MONTH_YEAR, brazilian_date
 from scraperkit.timeseries.frames import window
 
 LONGEST_CNPJ = 40
+LONGEST_SERIES = 81
 BIGGEST_INVESTMENT = Decimal(10) ** 12
 _MONEY = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
 
 
-class _CnpjConvertor(Convertor[str]):
-    """A CNPJ in a path, its own slash included: %2F reaches the router as a slash."""
+class _SeriesConvertor(Convertor[str]):
+    """A CNPJ in a path, maybe with a subclass, its own slash included: %2F reaches the router as a slash."""
 
-    regex = r"[^/]+(?:/[0-9A-Za-z]{4}-?[0-9]{2})?"
+    regex = r"[^/]+(?:/[0-9A-Za-z]{4}-?[0-9]{2}(?::[^/]*)?)?"
 
     def convert(self, value: str) -> str:
         return value
@@ -32,7 +34,7 @@ class _CnpjConvertor(Convertor[str]):
         return value
 
 
-register_url_convertor("cnpj", _CnpjConvertor())
+register_url_convertor("series", _SeriesConvertor())
 
 
 def _day_text(text: str) -> str:
@@ -62,7 +64,31 @@ Document = Annotated[
     AfterValidator(normalize_cnpj),
     WithJsonSchema({"type": "string", "format": "cnpj", "maxLength": LONGEST_CNPJ}),
 ]
-DocumentInPath = Annotated[Document, Path(description="CNPJ of the fund, in any punctuation")]
+Series = Annotated[
+    str,
+    Field(
+        max_length=LONGEST_SERIES,
+        description="CNPJ of the fund in any punctuation, or CNPJ:SUBCLASS",
+        examples=["18.993.924/0001-00"],
+    ),
+    AfterValidator(normalize_series),
+    WithJsonSchema({"type": "string", "format": "series", "maxLength": LONGEST_SERIES}),
+]
+SeriesInPath = Annotated[
+    Series,
+    Path(
+        description="CNPJ of the fund in any punctuation: the class's own series, or, where only its subclasses have "
+        "figures, all of them; or CNPJ:SUBCLASS"
+    ),
+]
+SourceName = Annotated[
+    str,
+    Field(
+        pattern=f"^{SOURCE_NAME}$",
+        description="where the figures come from: `cvm_pages`, `open_data` or one's own; the pricer's if left out",
+        examples=["open_data"],
+    ),
+]
 MonthText = Annotated[str, Field(pattern=f"^{MONTH_YEAR.pattern}$", examples=["01/2022"])]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
 DayOrMonth = Annotated[

@@ -22,12 +22,16 @@ from scraperkit.api.problems import MEDIA_TYPE, FieldError, Problem
 STATIC = "/static-offline-docs"
 _FILES = Path(fastapi_offline.__file__).parent / "static"
 DESCRIPTION = """
-Publishes the months of Brazilian investment funds to be scraped from the regulator's site (CVM), tells how far they
-are, and serves the daily figures that are stored.
+Publishes the months of Brazilian investment funds to be scraped from the regulator's site (CVM) or taken from its open
+data, tells how far they are, and serves the daily figures that are stored.
 
-`POST /v1/funds` answers as soon as the messages are published; workers (`scraperkit work`) do them. CNPJs may be
-written in any punctuation; in a path the slash may be sent as it is or as `%2F`. Every error is a problem document
-(RFC 9457) whose `errors` name the fields that do not fit.
+`POST /v1/funds` answers as soon as the messages are published; workers of their `source` do them (`scraperkit work`, or
+`scraperkit work --source open_data`). What is stored is read in the same way, whatever source it is from.
+
+CNPJs may be written in any punctuation; in a path the slash may be sent as it is or as `%2F`. Where figures are read, a
+subclass may follow: `CNPJ:SUBCLASS`. A CNPJ alone is the class's own series; if only its subclasses have figures on the
+days asked for, it stands for all of them, and the answer has `stands_for`. Every error is a problem document (RFC 9457)
+whose `errors` name the fields that do not fit.
 """
 TAGS = [
     {"name": "funds", "description": "Have months scraped; what is known and stored of each fund."},
@@ -43,7 +47,7 @@ _MEANINGS = {
     413: "The body is too long",
     422: "What was sent does not fit; `errors` names the fields",
     429: "Too many requests with this key; `Retry-After` says when to come back",
-    502: "The regulator's site does not answer, or has changed",
+    502: "The source does not answer, or has changed",
     503: "Redis does not answer, or there is too much to do; try again",
 }
 _V1 = (401, 403, 422, 429, 503)

@@ -23,6 +23,7 @@ Funds = str | Fund | Iterable[str | Fund]
 Day = str | dt.date | np.datetime64 | pd.Period
 
 _LAST_DAY = dt.date(9999, 12, 31)
+LAST = day_number(_LAST_DAY) * DAY_MS
 _NAT = np.iinfo(np.int64).min
 _NO_DAYS: Days = np.empty(0, dtype=np.int64)
 _TEXT_DTYPE: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only as literals
@@ -76,6 +77,17 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
     if day_number(last) < 0:
         return 1, 0  # Redis refuses negative timestamps; a range upside down is empty to it
     return max(day_number(first), 0) * DAY_MS, day_number(last) * DAY_MS
+
+
+def day_of(timestamp: int) -> pd.Timestamp:
+    """Return the day of a timestamp, as frames have days.
+
+    Examples
+    --------
+    >>> day_of(window(None, "2022-01")[1])
+    Timestamp('2022-01-31 00:00:00')
+    """
+    return pd.Timestamp(np.datetime64(timestamp, "ms"))
 
 
 def _as_date(field: str, day: Day, month_end: bool = False) -> dt.date:

@@ -105,6 +105,7 @@ def service(redis_url: str, **environment: str) -> Iterator[Service]:
     """Run the offline site and a pricer as processes, with their own namespace."""
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
+    given |= {"SCRAPERKIT_OPEN_DATA_URL": "http://127.0.0.1:9/"}  # never the live portal
     with (
         command("replica", "--port", "0", environment=given) as (site, site_url),
         command("api", "--port", "0", "--url", site_url, environment=given | environment) as (process, url),

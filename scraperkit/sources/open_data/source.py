@@ -19,6 +19,7 @@ from scraperkit.sources.http import HttpClient, without_credentials
 from scraperkit.sources.open_data import reading, reports, road
 from scraperkit.sources.open_data.downloads import Downloader, Outcome
 from scraperkit.sources.open_data.folder import Folder
+from scraperkit.sources.open_data.history import prices_with_history, quotes_with_history
 from scraperkit.sources.open_data.portal_files import (
     NEWEST_MONTHS,
     asked_months,
@@ -76,10 +77,12 @@ class OpenData(NotebookRepr):
       seconds between requests, and gets them.
 
     Where a method takes them, `funds` is one series or :class:`~scraperkit.Fund`, or several; ``None`` is all. A series
-    is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series; where only its subclasses have rows on
-    the days asked for, it stands for all of them, with a warning. `start` and `end` are both included:
-    ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what the archive held
-    then.
+    is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series. If only its subclasses have rows on the
+    days asked for, it stands for all of them, with a warning; a CNPJ that is asked for beside one of its subclasses is
+    the class itself. So an answer depends on its days alone, and not on what else was downloaded. `start` and `end` are
+    both included: ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what
+    the archive held then. `inherit` is as in :class:`~scraperkit.TimeSeriesReader`: a subclass begins with the figures
+    of its class, if that was quoted within 7 days before; otherwise nothing is joined.
 
     Examples
     --------
@@ -170,12 +173,14 @@ class OpenData(NotebookRepr):
         end: Day | None = None,
         metric: str = "quota",
         as_of: dt.datetime | None = None,
+        *,
+        inherit: bool = False,
     ) -> pd.DataFrame:
         """Return one metric of several series side by side.
 
         Parameters
         ----------
-        funds, start, end, as_of
+        funds, start, end, as_of, inherit
             See the notes of the class.
         metric : str
             A name in :data:`~scraperkit.models.METRICS`.
@@ -206,7 +211,8 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        return reading.prices_frame(self._folder, window, wanted, metric, as_of)
+        frame = reading.prices_frame(self._folder, window, wanted, metric, as_of)
+        return prices_with_history(self._folder, window, frame, metric, as_of) if inherit else frame
 
     def quotes(
         self,
@@ -214,12 +220,14 @@ class OpenData(NotebookRepr):
         start: Day | None = None,
         end: Day | None = None,
         as_of: dt.datetime | None = None,
+        *,
+        inherit: bool = False,
     ) -> pd.DataFrame:
         """Return every metric, one row for each series and day.
 
         Parameters
         ----------
-        funds, start, end, as_of
+        funds, start, end, as_of, inherit
             See the notes of the class.
 
         Returns
@@ -242,7 +250,9 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        return reading.quotes_frame(self._folder, window, wanted, as_of)
+        rows = reading.quotes_frame(self._folder, window, wanted, as_of)
+        subclasses = [str(each) for each in wanted or () if each.subclass]
+        return quotes_with_history(self._folder, window, rows, subclasses, as_of) if inherit else rows
 
     def market(self, day: Day) -> pd.DataFrame:
         """Return every series on a day, or in a month.
