@@ -23,8 +23,10 @@ from scraperkit.metrics.comparison import (
     yearly_returns,
 )
 from scraperkit.metrics.overview import Calendar, Dates, coverage, ends, summary
+from scraperkit.metrics.payouts import total_return
 from scraperkit.metrics.risk import correlation, sharpe, volatility
 from scraperkit.metrics.series import TRADING_DAYS, drawdown, monthly_returns, returns
+from scraperkit.metrics.verdicts import jumps
 
 __all__ = [
     "TRADING_DAYS",
@@ -39,12 +41,14 @@ __all__ = [
     "excess_return",
     "growth",
     "information_ratio",
+    "jumps",
     "monthly_returns",
     "real_return",
     "returns",
     "share_of_benchmark",
     "sharpe",
     "summary",
+    "total_return",
     "tracking_error",
     "volatility",
     "windows",

@@ -1,8 +1,9 @@
-"""What benchmarks become: held against products in decimals, made day by day from what the publishers say of accrual."""
+"""What benchmarks become: held against products in decimals, made day by day from what publishers say of accrual."""
 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import math
 from decimal import Decimal, getcontext
 
@@ -60,7 +61,7 @@ class TestADailyRate:
         places = data.draw(st.sets(st.integers(0, len(YEAR) - 1), min_size=2, max_size=30))
         days = YEAR[sorted(places)]
         found = metrics.growth(declared(map(float, texts.values()), YEAR, "rate a day"), days)
-        for before, after in zip(days[:-1], days[1:], strict=True):
+        for before, after in itertools.pairwise(days):
             expected = float(accrued(texts, before.date(), after.date()))
             assert found[after] / found[before] == pytest.approx(expected, rel=1e-12)
 

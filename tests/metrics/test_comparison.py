@@ -27,12 +27,8 @@ def declared(values, days, kind: str, name: str) -> pd.Series:
 
 CDI = declared(np.round(_RANDOM.uniform(0.01, 0.055, len(DAYS)), 6), DAYS, "rate a day", "cdi")
 IBOVESPA = declared(1e5 * np.exp(_RANDOM.normal(0.0002, 0.012, len(DAYS)).cumsum()), DAYS, "level", "ibovespa")
-IPCA = declared(
-    np.round(_RANDOM.uniform(-0.3, 1.2, 30), 2),
-    pd.date_range("2021-01-01", periods=30, freq="MS"),
-    "rate a month",
-    "ipca",
-)
+MONTHS = pd.date_range("2021-01-01", periods=30, freq="MS")
+IPCA = declared(np.round(_RANDOM.uniform(-0.3, 1.2, 30), 2), MONTHS, "rate a month", "ipca")
 BENCHMARKS = {"cdi": CDI, "ibovespa": IBOVESPA, "ipca": IPCA}
 
 
