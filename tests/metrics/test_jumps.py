@@ -180,7 +180,7 @@ class TestWhatCannotBeTold:
             assert re.search("(net worth|flows) .* (is|are) missing", row["evidence"])
 
     def test_a_payout_after_a_gap_whose_flows_are_missing(self):
-        quotes = report(truth(1, 0.01), payouts={100: 0.3}).drop([98, 99])
+        quotes = report(truth(1, 0.01), payouts={100: 0.5}).drop([98, 99])
         quotes.loc[100, "outflow"] = 0
         assert only(metrics.jumps(quotes))["kind"] in ("unclear", "payout or write-down")
 
