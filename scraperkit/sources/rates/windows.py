@@ -104,8 +104,6 @@ def _is_due(rate: Rate, asked: Asked, newest: dt.date | None, now: dt.datetime) 
     has_newest = newest is not None and newest >= newest_possible(rate, today)
     if rate.monthly and has_newest:
         return Month.of(looked) < Month.of(today)
-    if looked < opened:
-        return True
     if has_newest and not rate.moves_in_session:
         return False
     return now - asked.at >= PATIENCE
