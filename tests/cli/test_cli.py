@@ -83,7 +83,7 @@ def worker(environment):
 
 
 def test_the_replica_tells_the_addresses_of_pages_and_portal(environment):
-    words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0"]
+    words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0", "--rates-port", "0"]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         pages, portal = (process.stderr.readline().split("=")[1].strip() for _ in range(2))
         assert process.stdout.readline() == f"READY {pages}\n"
