@@ -31,8 +31,14 @@ _TIMES = dict.fromkeys(("published_at", "started_at", "fetched_at", "stored_at")
 EVENTS = pd.DataFrame([{"message": "a", "outcome": "done", "attempt": 1, "worker": "w", "thread": "t"} | _TIMES])
 
 RATES = pd.Series(0.0004, index=DAYS)
+INDEX = pd.Series(np.linspace(100, 110, len(DAYS)), index=DAYS, name="index")
+INDEX.attrs["kind"] = "level"
 MORE = {"metrics.sharpe": {"risk_free": RATES}, "plot.monthly_returns": {"cnpj": A}}
+for name in ("beta", "excess_return", "information_ratio", "share_of_benchmark", "tracking_error"):
+    MORE[f"metrics.{name}"] = {"benchmark": INDEX}
+MORE["metrics.real_return"] = {"inflation": INDEX}
 OTHERS = {
+    "metrics.growth": lambda: DAYS,
     "metrics.ends": lambda: pd.DataFrame({"cnpj": [A]}),
     "plot.throughput": lambda: SPEED,
     "plot.timeline": lambda: EVENTS,
