@@ -69,7 +69,7 @@ def rates(
     Notes
     -----
     Sources: the Banco Central's time series (SGS 12, 11, 433, 189 and 1) and B3. The CDI and Selic rates of a day
-    accrue from that day to the next business day: :func:`scraperkit.metrics.accrued` turns rates into an index.
+    accrue from that day to the next business day: :func:`scraperkit.metrics.growth` turns a rate into an index.
 
     Examples
     --------
