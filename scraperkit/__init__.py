@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from scraperkit.research import offline, prices, quotes, update
     from scraperkit.sources import CvmPages, Source
     from scraperkit.sources.open_data import OpenData
+    from scraperkit.sources.rates import rates
     from scraperkit.subscriber import Subscriber
     from scraperkit.timeseries.reader import TimeSeriesReader
     from scraperkit.timeseries.store import SeriesStore
@@ -83,6 +84,7 @@ __all__ = [
     "plot",
     "prices",
     "quotes",
+    "rates",
     "update",
 ]
 
@@ -103,6 +105,7 @@ _NAMES = {
     "research": ("offline", "prices", "quotes", "update"),
     "sources": ("CvmPages", "Source"),
     "sources.open_data": ("OpenData",),
+    "sources.rates": ("rates",),
     "subscriber": ("Subscriber",),
     "timeseries.reader": ("TimeSeriesReader",),
     "timeseries.store": ("SeriesStore",),

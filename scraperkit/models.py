@@ -42,9 +42,14 @@ MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "O
 END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
 
 
+def now() -> dt.datetime:
+    """Return the time in Brazil (São Paulo), wherever this machine is."""
+    return dt.datetime.fromtimestamp(time.time(), tz.gettz("America/Sao_Paulo"))
+
+
 def today() -> dt.date:
     """Return the day that it is in Brazil (São Paulo), wherever this machine is: the site knows no later one."""
-    return dt.datetime.fromtimestamp(time.time(), tz.gettz("America/Sao_Paulo")).date()
+    return now().date()
 
 
 def brazilian_date(text: str) -> dt.date:

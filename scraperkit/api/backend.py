@@ -66,6 +66,8 @@ class Backend:
     ----------
     default_source : str
         The source of an order that names none: one's own, or `Settings.source`.
+    hasty_settings : Settings
+        For what asks a site while a caller waits: less patience, fewer retries.
 
     Raises
     ------
@@ -82,7 +84,7 @@ class Backend:
             "read_timeout": min(settings.read_timeout, READ_TIMEOUT),
             "http_retries": min(settings.http_retries, 1),
         }
-        self._hasty = settings.model_copy(update=hasty)
+        self.hasty_settings = settings.model_copy(update=hasty)
         self.default_source = settings.source if source is None else stream_of(source)
         self._sources: dict[str, FundSource] = {} if source is None else {self.default_source: source}
         self._made: list[CvmPages | OpenData] = []
@@ -186,7 +188,7 @@ class Backend:
         """Return a source by its name, made if it is one of the kit's."""
         with self._connecting:
             if name not in self._sources:
-                made = named(name, settings=self._hasty)
+                made = named(name, settings=self.hasty_settings)
                 self._sources[name] = made
                 self._made.append(made)
                 if self._client is not None:

@@ -1,4 +1,4 @@
-"""Where prices come from, page by page and file by file; imported by subscriber, engine, lessons, research, api and cli."""
+"""Where figures come from: pages, files, rates; imported by subscriber, engine, lessons, research, api and cli."""
 
 from __future__ import annotations
 
