@@ -384,16 +384,22 @@ class Portal(ServerLevers):
 
 def _name(what: str) -> str:
     """Return the path that a month, a year or a word stands for; a path stands for itself."""
+    if re.fullmatch("[0-9]{4}", what):
+        return _yearly_zip(what)
     with contextlib.suppress(ValueError):
-        return _daily_zip(Month.parse_iso(f"{what}-01" if re.fullmatch("[0-9]{4}", what) else what))
+        return _daily_zip(Month.parse_iso(f"{what}-01"))  # a day is no file
     return {"registry": REGISTRY, "cad_fi": OLD_REGISTRY}.get(what, what)
 
 
 def _daily_zip(month: Month) -> str:
     """Return the path of the zip with a month: of a year, until zips became monthly."""
     if month.year < FIRST_MONTHLY_YEAR:
-        return f"{DAILY}HIST/inf_diario_fi_{month.year}.zip"
+        return _yearly_zip(month.year)
     return f"{DAILY}inf_diario_fi_{month.year}{month.month:02d}.zip"
+
+
+def _yearly_zip(year: int | str) -> str:
+    return f"{DAILY}HIST/inf_diario_fi_{year}.zip"
 
 
 def _first_written(month: Month) -> dt.datetime:
