@@ -92,8 +92,8 @@ def offline() -> Offline:
     """Work offline: start a replica of the regulator's site, with invented figures, and make it the default.
 
     From then on, until :meth:`Offline.stop` or the end of the process, this process and its children read the replica's
-    pages, files and rates. They use a namespace of their own in Redis, whose name ends in ``-offline``, so that invented
-    figures never stand among real ones. Calling it again returns the same object.
+    pages, files and rates. They use a namespace of their own in Redis, whose name ends in ``-offline``, so that
+    invented figures never stand among real ones. Calling it again returns the same object.
 
     Returns
     -------
