@@ -15,7 +15,7 @@ from scraperkit.connection import connect
 from scraperkit.errors import ConfigError, warn
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, Month, today
-from scraperkit.research.collecting import Collected, collect
+from scraperkit.research.collecting import FundsCollected, collect
 from scraperkit.research.wanted import Funds, read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.timeseries.frames import Day
@@ -129,7 +129,7 @@ def quotes(
 @contextlib.contextmanager
 def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
-) -> Iterator[tuple[TimeSeriesReader, Collected, Day]]:
+) -> Iterator[tuple[TimeSeriesReader, FundsCollected, Day]]:
     """Collect what is missing; yield a reader, what came of it, and the first day."""
     now = today()
     since = now - relativedelta(months=12) if start is None else start
@@ -143,12 +143,14 @@ def _collected(
         yield TimeSeriesReader(client, keys.namespace), collect(client, keys, wanted, source), since
 
 
-def _read(reader: TimeSeriesReader, collected: Collected, read: Callable[[list[str]], pd.DataFrame]) -> pd.DataFrame:
+def _read(
+    reader: TimeSeriesReader, collected: FundsCollected, read: Callable[[list[str]], pd.DataFrame]
+) -> pd.DataFrame:
     known = reader.known(each.series for each in collected.wanted if each.series)
     return read([each.series for each in collected.wanted if each.series in known])
 
 
-def _columns(collected: Collected, found: pd.DataFrame) -> list[str]:
+def _columns(collected: FundsCollected, found: pd.DataFrame) -> list[str]:
     """Return the columns in the order asked for: a CNPJ's subclasses stand in its place, a label where nothing is."""
     there = [str(name) for name in found.columns]
     columns: dict[str, None] = {}
@@ -158,7 +160,7 @@ def _columns(collected: Collected, found: pd.DataFrame) -> list[str]:
     return list(columns)
 
 
-def _tell(collected: Collected, empty: list[str]) -> None:
+def _tell(collected: FundsCollected, empty: list[str]) -> None:
     """Warn, once, of all that could not be had, and why."""
     told = {}
     for each in collected.wanted:

@@ -17,7 +17,7 @@ from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Month, today
 from scraperkit.research.collecting import collect
 from scraperkit.research.memory import Memory
-from scraperkit.research.wanted import Funds, Wanted, read_wanted
+from scraperkit.research.wanted import Funds, WantedFund, read_wanted
 from scraperkit.sources.base import BuiltIn, Source
 from scraperkit.timeseries.frames import funds_frame
 from scraperkit.timeseries.reader import TimeSeriesReader
@@ -68,8 +68,8 @@ def update(
     with contextlib.ExitStack() as stack:
         client = redis if redis is not None else stack.enter_context(connect())
         reader, rows = TimeSeriesReader(client, keys.namespace), RowReader(client, keys.namespace, advice="")
-        found: list[Wanted] = []
-        wanted = read_wanted(funds) if funds is not None else [Wanted(name, name) for name in sorted(rows.stored())]
+        found: list[WantedFund] = []
+        wanted = read_wanted(funds) if funds is not None else [WantedFund(name, name) for name in sorted(rows.stored())]
         wanted = _named_before(client, keys, wanted)
         if not wanted:
             raise ConfigError(f"nothing is stored in namespace {keys.namespace!r}; collect prices with sk.prices first")
@@ -82,7 +82,7 @@ def update(
         return _news(reader, rows, found, before, began, problems)
 
 
-def _named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[Wanted]) -> list[Wanted]:
+def _named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[WantedFund]) -> list[WantedFund]:
     names = [each.label for each in wanted if not each.series]
     means: dict[str, str] = {}
     for source in get_args(BuiltIn):
@@ -91,14 +91,14 @@ def _named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[Wanted]) -
 
 
 def _by_source(
-    rows: RowReader, wanted: Sequence[Wanted], source: str | Source | None
-) -> dict[str | Source, list[Wanted]]:
+    rows: RowReader, wanted: Sequence[WantedFund], source: str | Source | None
+) -> dict[str | Source, list[WantedFund]]:
     """Return which funds to ask which source for, each with its months: those stored, and those after the newest."""
     stored: dict[str, dict[Month, str]] = {}
     for cnpj, month, record in rows.months(dict.fromkeys(each.cnpj for each in wanted if each.series)):
         stored.setdefault(cnpj, {})[Month.parse_iso(month)] = record.source
     current = Month.of(today())
-    found: dict[str | Source, list[Wanted]] = {}
+    found: dict[str | Source, list[WantedFund]] = {}
     for each in wanted:
         of_fund = stored.get(each.cnpj) or {current.shift(-1): DEFAULT_SOURCE}
         newest = max(of_fund)
@@ -109,7 +109,7 @@ def _by_source(
     return found
 
 
-def _days(rows: RowReader, wanted: Sequence[Wanted]) -> pd.DataFrame:
+def _days(rows: RowReader, wanted: Sequence[WantedFund]) -> pd.DataFrame:
     """Return the newest day and the number of days of each series that is stored of these funds."""
     cnpjs = list(dict.fromkeys(each.cnpj for each in wanted if each.series))
     stored = sorted(rows.stored(cnpjs)) if cnpjs else []
@@ -120,7 +120,7 @@ def _days(rows: RowReader, wanted: Sequence[Wanted]) -> pd.DataFrame:
 def _news(
     reader: TimeSeriesReader,
     rows: RowReader,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedFund],
     before: pd.DataFrame,
     began: pd.Timestamp,
     problems: Mapping[str, str],

@@ -21,8 +21,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.config import Settings
-from scraperkit.connection import Demoted, check_client, redis_needed
+from scraperkit.connection import check_client, redis_needed
 from scraperkit.errors import RedisRefused, StoreError
+from scraperkit.failover.roles import Demoted
 from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import Command, pack, word
 
