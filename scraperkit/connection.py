@@ -209,10 +209,10 @@ def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
 
 
 def _options(name: str, url: str) -> dict[str, Any]:
+    if url.partition("://")[0].lower() in SENTINEL_SCHEMES:
+        return _behind_sentinels(name, url)
     try:
         parts = urlsplit(url)
-        if parts.scheme in SENTINEL_SCHEMES:
-            return _behind_sentinels(name, url)
         # An unencoded / or # or : in a password would be misparsed, and the rest of the password shown.
         if parts.scheme != "unix" and (not _DATABASE.fullmatch(parts.path) or parts.fragment or not parts.hostname):
             raise ValueError
