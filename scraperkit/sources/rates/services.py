@@ -18,6 +18,9 @@ from scraperkit.sources.rates.answers import Sample, Span, is_web_page
 from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.says import says
 
+# A caller waits for the answer: an open circuit, or a Redis that agrees on no turn, must not take longer.
+SITE_PATIENCE = 60.0
+
 
 class RateService:
     """The service of one rate; use it in a ``with``, which closes its connections.
@@ -41,9 +44,10 @@ class RateService:
         self._settings = settings
         variable = f"SCRAPERKIT_{rate.service.upper()}_URL"
         self._base = checked_base(settings.sgs_url if rate.service == "sgs" else settings.b3_url, variable)
-        self._politeness = Politeness(self._base, settings)
+        hasty = settings.model_copy(update={"site_patience": settings.site_patience or SITE_PATIENCE})
+        self._politeness = Politeness(self._base, hasty)
         self._politeness.share(redis)
-        self._http = HttpClient(settings, self._politeness, variable)
+        self._http = HttpClient(hasty, self._politeness, variable)
 
     def __enter__(self) -> Self:
         return self

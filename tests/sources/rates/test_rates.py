@@ -8,6 +8,7 @@ import warnings
 
 import pandas as pd
 import pytest
+from support.servers import redis_server
 
 import scraperkit as sk
 from scraperkit.calendar import business_days
@@ -227,6 +228,14 @@ class TestWhatIsKept:
         with pytest.raises((RedisRefused, StoreError), match=r"Redis refused"):
             sk.rates("cdi", *JANUARY, redis=redis)
         assert redis.get(keys.index("cdi")) == "mine"
+
+    def test_a_redis_that_is_full_is_told_as_such(self, services, tmp_path):
+        with redis_server(tmp_path, "--port", "0"), sk.connect(f"unix://{tmp_path}/ready.sock") as own:
+            own.config_set("maxmemory", 1)
+            with pytest.raises(RedisRefused, match="Redis is full: raise its maxmemory"):
+                sk.rates("cdi", *JANUARY, redis=own)
+            own.config_set("maxmemory", 0)
+            assert len(sk.rates("cdi", *JANUARY, redis=own)) == 10
 
 
 class TestTrouble:
