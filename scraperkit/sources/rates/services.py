@@ -22,6 +22,21 @@ from scraperkit.sources.says import says
 SITE_PATIENCE = 60.0
 
 
+def sent_at_once(rate: Rate, span: Span) -> Span:
+    """Return what a service sends with the days of a span: B3 sends whole years.
+
+    Examples
+    --------
+    >>> import datetime as dt
+    >>> from scraperkit.sources.rates.known import KNOWN
+    >>> sent_at_once(KNOWN["ibovespa"], Span(dt.date(2022, 3, 1), dt.date(2023, 1, 5))).last
+    datetime.date(2023, 12, 31)
+    """
+    if rate.service == "sgs" or span.last < span.first:
+        return span
+    return Span(span.first.replace(month=1, day=1), span.last.replace(month=12, day=31))
+
+
 class RateService:
     """The service of one rate; use it in a ``with``, which closes its connections.
 
