@@ -18,6 +18,24 @@ from scraperkit.sources.rates.answers import Sample, Span, is_web_page
 from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.says import says
 
+# A caller waits for the answer: an open circuit, or a Redis that agrees on no turn, must not take longer.
+SITE_PATIENCE = 60.0
+
+
+def sent_at_once(rate: Rate, span: Span) -> Span:
+    """Return what a service sends with the days of a span: B3 sends whole years.
+
+    Examples
+    --------
+    >>> import datetime as dt
+    >>> from scraperkit.sources.rates.known import KNOWN
+    >>> sent_at_once(KNOWN["ibovespa"], Span(dt.date(2022, 3, 1), dt.date(2023, 1, 5))).last
+    datetime.date(2023, 12, 31)
+    """
+    if rate.service == "sgs" or span.last < span.first:
+        return span
+    return Span(span.first.replace(month=1, day=1), span.last.replace(month=12, day=31))
+
 
 class RateService:
     """The service of one rate; use it in a ``with``, which closes its connections.
@@ -41,9 +59,10 @@ class RateService:
         self._settings = settings
         variable = f"SCRAPERKIT_{rate.service.upper()}_URL"
         self._base = checked_base(settings.sgs_url if rate.service == "sgs" else settings.b3_url, variable)
-        self._politeness = Politeness(self._base, settings)
+        hasty = settings.model_copy(update={"site_patience": settings.site_patience or SITE_PATIENCE})
+        self._politeness = Politeness(self._base, hasty)
         self._politeness.share(redis)
-        self._http = HttpClient(settings, self._politeness, variable)
+        self._http = HttpClient(hasty, self._politeness, variable)
 
     def __enter__(self) -> Self:
         return self
