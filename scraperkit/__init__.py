@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from scraperkit.replica import Replica
     from scraperkit.sources import CvmPages, Source
     from scraperkit.sources.open_data import OpenData
+    from scraperkit.sources.rates import rates
     from scraperkit.subscriber import Subscriber
     from scraperkit.timeseries.reader import TimeSeriesReader
     from scraperkit.timeseries.store import SeriesStore
@@ -79,6 +80,7 @@ __all__ = [
     "metrics",
     "monitor",
     "plot",
+    "rates",
 ]
 
 # Everything is imported when first used: a worker needs no pandas, and `--help` needs next to nothing.
@@ -97,6 +99,7 @@ _NAMES = {
     "replica": ("Replica",),
     "sources": ("CvmPages", "Source"),
     "sources.open_data": ("OpenData",),
+    "sources.rates": ("rates",),
     "subscriber": ("Subscriber",),
     "timeseries.reader": ("TimeSeriesReader",),
     "timeseries.store": ("SeriesStore",),

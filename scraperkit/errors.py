@@ -20,7 +20,8 @@
     │   ├── WrongMonth             the page shows another month (``retryable``)
     │   ├── MonthNotOffered        the site has no such month for this fund
     │   ├── FundNotFound           the search finds no such CNPJ
-    │   └── FileRefused            a file of the open data is not as known; what was stored stays
+    │   ├── FileRefused            a file of the open data is not as known; what was stored stays
+    │   └── RateRefused            a service's answer about a rate is not as known; what was stored stays
     ├── ArchiveError               the archive of the open data cannot be read or written
     │   └── NotDownloaded          the archive has none of the months asked for
     ├── BatchError
@@ -51,6 +52,7 @@ __all__ = [
     "NotACvmPage",
     "NotDownloaded",
     "PageChanged",
+    "RateRefused",
     "RedisError",
     "RedisRefused",
     "RedisUnreachable",
@@ -175,6 +177,10 @@ class FundNotFound(SourceError):
 
 class FileRefused(SourceError):
     """A file of the open data is not as known; nothing of it is taken, and what was stored stays."""
+
+
+class RateRefused(SourceError):
+    """A service's answer about a rate is not as known; nothing of it is taken, and what was stored stays."""
 
 
 class ArchiveError(ScraperKitError):

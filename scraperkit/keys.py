@@ -158,6 +158,10 @@ class Keys:
         cnpj, colon, subclass = series.partition(":")
         return f"{self.namespace}:{{{cnpj}}}{colon}{subclass}:{metric}"
 
+    def index(self, name: str) -> str:
+        """The time series of a rate or an index; what was asked for of it, and when, is in its labels."""
+        return f"{self.namespace}:index:{name}"
+
     @property
     def pattern(self) -> str:
         """A SCAN pattern that matches every key of this namespace and no others."""

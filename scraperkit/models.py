@@ -40,9 +40,14 @@ END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask
 _YEAR_MONTH = re.compile(f"{_YEAR}-{_MONTH}(?:-([0-9]{{2}}))?")
 
 
+def now() -> dt.datetime:
+    """Return the time in Brazil (São Paulo), wherever this machine is."""
+    return dt.datetime.fromtimestamp(time.time(), tz.gettz("America/Sao_Paulo"))
+
+
 def today() -> dt.date:
     """Return the day that it is in Brazil (São Paulo), wherever this machine is: the site knows no later one."""
-    return dt.datetime.fromtimestamp(time.time(), tz.gettz("America/Sao_Paulo")).date()
+    return now().date()
 
 
 class Month(NamedTuple):

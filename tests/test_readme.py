@@ -76,5 +76,5 @@ def test_every_link_leads_to_a_file():
 def test_every_setting_it_names_exists():
     from scraperkit.config import Settings
 
-    for name in re.findall(r"SCRAPERKIT_([A-Z_]+)", README):
+    for name in re.findall(r"SCRAPERKIT_([A-Z0-9_]+)", README):
         assert name.lower() in Settings.model_fields, name

@@ -55,6 +55,11 @@ class Backend:
         As for :func:`scraperkit.connect`.
     source : object with ``find_fund``, optional
         Where funds are looked up; the regulator's site if left out.
+
+    Attributes
+    ----------
+    hasty_settings : Settings
+        For what asks a site while a caller waits: less patience, fewer retries.
     """
 
     def __init__(self, settings: Settings, redis_url: str | None = None, source: FundSource | None = None) -> None:
@@ -66,7 +71,8 @@ class Backend:
             "read_timeout": min(settings.read_timeout, READ_TIMEOUT),
             "http_retries": min(settings.http_retries, 1),
         }
-        self._own_source = None if source else CvmPages(settings=settings.model_copy(update=hasty))
+        self.hasty_settings = settings.model_copy(update=hasty)
+        self._own_source = None if source else CvmPages(settings=self.hasty_settings)
         self._source: FundSource = source or self._own_source  # type: ignore[assignment]
         self._redis_url = redis_url
         self._client: redis_py.Redis | None = None

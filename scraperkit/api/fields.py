@@ -12,6 +12,7 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
 from scraperkit.cnpj import normalize_cnpj
+from scraperkit.sources.rates.known import KNOWN, known
 from scraperkit.timeseries.frames import window
 
 LONGEST_CNPJ = 40
@@ -68,6 +69,9 @@ Document = Annotated[
 DocumentInPath = Annotated[Document, Path(description="CNPJ of the fund, in any punctuation")]
 MonthText = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])/(19|20)[0-9]{2}$", examples=["01/2022"])]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
+RateName = Annotated[
+    str, AfterValidator(lambda text: known(text).name), WithJsonSchema({"type": "string", "enum": list(KNOWN)})
+]
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})
 ]

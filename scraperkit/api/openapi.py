@@ -32,6 +32,7 @@ written in any punctuation; in a path the slash may be sent as it is or as `%2F`
 TAGS = [
     {"name": "funds", "description": "Have months scraped; what is known and stored of each fund."},
     {"name": "prices", "description": "The daily figures."},
+    {"name": "rates", "description": "Reference rates of the Banco Central and of B3."},
     {"name": "batches", "description": "What was published together, and how far it is."},
     {"name": "dead letters", "description": "Jobs that failed for good."},
     {"name": "service", "description": "For whoever runs the pricer."},
@@ -43,7 +44,7 @@ _MEANINGS = {
     413: "The body is too long",
     422: "What was sent does not fit; `errors` names the fields",
     429: "Too many requests with this key; `Retry-After` says when to come back",
-    502: "The regulator's site does not answer, or has changed",
+    502: "The site that was asked does not answer, or has changed",
     503: "Redis does not answer, or there is too much to do; try again",
 }
 _V1 = (401, 403, 422, 429, 503)
@@ -52,6 +53,7 @@ _MORE = {
     ("get", "/v1/funds/{document}"): (404,),
     ("get", "/v1/funds/{document}/prices"): (404,),
     ("get", "/v1/funds/quotes/{document}"): (404,),
+    ("get", "/v1/rates/{name}"): (502,),
     ("get", "/v1/batches/{batch_id}"): (404,),
     ("delete", "/v1/batches/{batch_id}"): (404,),
     ("get", "/v1/batches/{batch_id}/events"): (404,),

@@ -44,7 +44,7 @@ TITLES = {
     "too-many": (429, "Too many requests"),
     "http": (400, "The request does not fit"),
     "bug": (500, "An error of the pricer itself"),
-    "site": (502, "The regulator's site is down, or has changed"),
+    "site": (502, "The site that was asked is down, or has changed"),
     "redis-away": (503, "Redis does not answer"),
     "not-ready": (503, "Not ready"),
     "busy": (503, "Too much to do"),

@@ -195,6 +195,27 @@ class Quote(BaseModel):
     rounding: str = Field(description="how `quotas` is rounded")
 
 
+class RateValue(BaseModel):
+    """What was published for a day, or for the month that begins on it."""
+
+    date: dt.date = Field(examples=["2022-01-03"])
+    value: float = Field(description="as published", examples=[0.034749])
+
+
+class RateSeries(BaseModel):
+    """A reference rate, the oldest value first."""
+
+    name: str = Field(examples=["cdi"])
+    title: str = Field(examples=["CDI, interbank rate"])
+    kind: Literal["rate a day", "rate a month", "level"] = Field(
+        description="a rate a day accrues from its day to the next business day, a rate a month over its month"
+    )
+    unit: str = Field(description="`% a day`, `% a month`, `points` or `R$`", examples=["% a day"])
+    source: str = Field(description="who publishes it", examples=["Banco Central do Brasil SGS 12"])
+    values: list[RateValue]
+    notes: list[str] = Field(description="what to know of these values, such as that the newest could not be fetched")
+
+
 class Alive(BaseModel):
     """The process answers."""
 

@@ -24,8 +24,11 @@ from typing import Any, Self
 
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
+from scraperkit.replica.open_data import load_open_data
+from scraperkit.replica.portal import BASE_PATH as PORTAL_PATH
 from scraperkit.replica.portal import Portal
 from scraperkit.replica.portal_server import PortalSite
+from scraperkit.replica.rate_services import B3_PATH, SGS_PATH, RateServices
 from scraperkit.replica.sample import SampleFund
 from scraperkit.replica.site import BASE_PATH, Reply, Site, default_site, kind_of
 from scraperkit.view import NotebookRepr, View
@@ -52,6 +55,8 @@ class Replica(NotebookRepr):
         The address to give to a source, as in ``CvmPages(replica.url)``.
     open_data_url : str
         The base address of the open data portal, which has its own port; :attr:`portal` has its levers.
+    sgs_url, b3_url : str
+        The base addresses of the services of rates, which share a port of their own; :attr:`rates` has their levers.
     funds : tuple of SampleFund
         What it knows, to choose CNPJs from; one CNPJ may have two rows.
     captcha : bool
@@ -69,9 +74,12 @@ class Replica(NotebookRepr):
     (True, 1)
     """
 
-    def __init__(self, server: _Server, site: Site, seed: int, open_data: PortalSite) -> None:
+    def __init__(
+        self, server: _Server, site: Site, seed: int, open_data: PortalSite[Portal], rates: PortalSite[RateServices]
+    ) -> None:
         self._server = server
         self._open_data = open_data
+        self._rates = rates
         self._site = site
         self._random = random.Random(seed)
         self._lock = threading.Lock()
@@ -83,7 +91,8 @@ class Replica(NotebookRepr):
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="replica", daemon=True)
         self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
-        self.open_data_url = open_data.url
+        self.open_data_url = open_data.address + PORTAL_PATH
+        self.sgs_url, self.b3_url = rates.address + SGS_PATH, rates.address + B3_PATH
         self.funds: tuple[SampleFund, ...] = site.sample.funds
 
     @classmethod
@@ -96,6 +105,7 @@ class Replica(NotebookRepr):
         seed: int = 0,
         host: str = _HOST,
         open_data_port: int = 0,
+        rates_port: int = 0,
     ) -> Self:
         """Start a replica and return it, ready to answer.
 
@@ -113,6 +123,8 @@ class Replica(NotebookRepr):
             The IPv4 address to listen on; ``0.0.0.0`` lets other machines in, as a network of containers needs it.
         open_data_port : int
             Port of the open data portal; 0 takes a free one.
+        rates_port : int
+            Port of the services of rates; 0 takes a free one.
 
         Raises
         ------
@@ -122,19 +134,18 @@ class Replica(NotebookRepr):
             If the sample is missing.
         """
         site = default_site()
-        server = _listen("port", host, port, _Handler)
-        try:
-            open_data = PortalSite(partial(_listen, "open_data_port", host), open_data_port)
-        except ConfigError:
-            server.server_close()
-            raise
-        replica = cls(server, site, seed, open_data)
-        try:
+        with contextlib.ExitStack() as opened:
+            server = _listen("port", host, port, _Handler)
+            opened.callback(server.server_close)
+            open_data = PortalSite(
+                lambda: Portal(load_open_data()), partial(_listen, "open_data_port", host), open_data_port
+            )
+            opened.callback(open_data.stop)
+            rates = PortalSite(RateServices, partial(_listen, "rates_port", host), rates_port)
+            opened.callback(rates.stop)
+            replica = cls(server, site, seed, open_data, rates)
             replica.latency, replica.error_rate = latency, error_rate
-        except ConfigError:
-            server.server_close()
-            open_data.stop()
-            raise
+            opened.pop_all()
         server.respond = replica._respond
         replica._thread.start()
         return replica
@@ -186,6 +197,23 @@ class Replica(NotebookRepr):
         else:
             self._open_data.stop()
 
+    @property
+    def rates(self) -> RateServices:
+        """The services of rates: their figures, and levers that make them misbehave."""
+        return self._rates.portal
+
+    @property
+    def rates_up(self) -> bool:
+        """Whether the services of rates listen; while it is set to False, connections are refused."""
+        return self._rates.up
+
+    @rates_up.setter
+    def rates_up(self, up: bool) -> None:
+        if up:
+            self._rates.start()
+        else:
+            self._rates.stop()
+
     def outage(self, seconds: float) -> None:
         """Reply every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
         self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
@@ -210,6 +238,7 @@ class Replica(NotebookRepr):
         """Stop answering, close every connection and end every thread; again is harmless."""
         self._stopping.set()
         self._open_data.stop()
+        self._rates.stop()
         self._server.shutdown()
         self._server.hang_up()
         self._server.server_close()
@@ -249,6 +278,7 @@ class Replica(NotebookRepr):
         facts = (
             ("address", self.url),
             ("open data", self.open_data_url if self.open_data_up else "away"),
+            ("rates", self.sgs_url if self.rates_up else "away"),
             ("funds", str(len(self.funds))),
             ("latency", f"{self.latency:g} s"),
             ("error rate", f"{self.error_rate:g}"),

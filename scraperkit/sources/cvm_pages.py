@@ -300,7 +300,7 @@ def checked_base(url: str, variable: str) -> str:
         fits = False
     if not fits:
         raise ConfigError(
-            f"url: {without_credentials(str(url))[:100]!r} is no http:// or https:// address; give that of the CVM's "
+            f"url: {without_credentials(str(url))[:100]!r} is no http:// or https:// address; give that of the "
             f"site or of a replica, or set {variable}"
         )
     return url.rstrip("/") + "/"

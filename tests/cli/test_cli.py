@@ -82,11 +82,16 @@ def worker(environment):
     assert "Traceback" not in log
 
 
-def test_the_replica_tells_the_addresses_of_pages_and_portal(environment):
-    words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0"]
+def test_the_replica_tells_the_addresses_of_pages_portal_and_rates(environment):
+    words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0", "--rates-port", "0"]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         pages, portal = (process.stderr.readline().split("=")[1].strip() for _ in range(2))
+        rates = process.stderr.readline().split()
         assert process.stdout.readline() == f"READY {pages}\n"
+        sgs, b3 = (word.partition("=")[2] for word in rates if "=" in word)
+        assert rates[-2:] == [f"SCRAPERKIT_SGS_URL={sgs}", f"SCRAPERKIT_B3_URL={b3}"]
+        with urllib.request.urlopen(f"{sgs}bcdata.sgs.433/dados", timeout=60) as answer:
+            assert b"valor" in answer.read()
         assert pages.endswith("/CPublica/")
         with urllib.request.urlopen(portal, timeout=60) as answer:
             assert b"Index of /dados/FI/" in answer.read()

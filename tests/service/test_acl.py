@@ -106,6 +106,10 @@ class TestScraperkit:
         assert len(reader.prices([CNPJ])) > 100
         assert not reader.quotes([CNPJ]).empty
         assert len(reader.last()) == len(reader.funds()) == 1
+        with sk.Replica.start() as site:
+            monkeypatch.setenv("SCRAPERKIT_SGS_URL", site.sgs_url)
+            for _ in range(2):
+                assert len(sk.rates("cdi", "2022-01", "2022-01", redis=redis)) == 21
         for replace in (False, True):
             assert sk.SeriesStore(redis).write_frame(reader.quotes(), replace=replace)
         assert str(Health.read(redis)).startswith("workers: none")

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from support.compose import FILE, REPLICA, ROOT, Stack, services
+from support.compose import FILE, RATES, REPLICA, ROOT, Stack, services
 from support.waiting import wait_until
 
 import scraperkit as sk
@@ -201,7 +201,8 @@ class TestSecrets:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Iterator[Stack]:
     """The service on the offline site."""
-    with Stack(tmp_path_factory.mktemp("stack"), SCRAPERKIT_CVM_URL=REPLICA, SCRAPERKIT_RATE="60") as running:
+    given = {"SCRAPERKIT_CVM_URL": REPLICA, "SCRAPERKIT_RATE": "60"} | RATES
+    with Stack(tmp_path_factory.mktemp("stack"), **given) as running:
         yield running
 
 
@@ -258,6 +259,11 @@ class TestService:
 
         assert wait_until(stored), stack.logs("queue")
         assert cli(stack, "HLEN", "scraperkit:{18993924000100}:months") == "1", "one of them has done it"
+
+    def test_rates_come_from_the_replica_and_stay_in_redis(self, stack):
+        told = ask(stack, "/v1/rates/cdi?start=2022-01&end=2022-01")
+        assert [value["value"] for value in told["values"]] == [0.049206] * 21
+        assert cli(stack, "EXISTS", "scraperkit:index:cdi") == "1"
 
     def test_scaled_up_and_down_under_load_and_one_killed_nothing_is_lost(self, stack):
         sample = load_sample()

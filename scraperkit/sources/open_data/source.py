@@ -106,7 +106,7 @@ class OpenData(NotebookRepr):
         self.url = checked_base(settings.open_data_url if url is None else url, "SCRAPERKIT_OPEN_DATA_URL")
         self.archive = Path(archive or settings.archive or settings.data / "open_data").expanduser().absolute()
         self.politeness = Politeness(self.url, settings)
-        self._http = HttpClient(settings, self.politeness)
+        self._http = HttpClient(settings, self.politeness, "SCRAPERKIT_OPEN_DATA_URL")
         self._folder = Folder(self.archive)
         self._downloader = Downloader(self.url, self._folder, self._http, self.politeness)
         self._snapshots = Snapshots(self._downloader)
