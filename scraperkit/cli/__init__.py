@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import redis as redis_py
 import typer
 
-from scraperkit.cli import batches, dead_letters, embedded_redis, market, rates, service, work
+from scraperkit.cli import batches, dead_letters, embedded_redis, figures, market, rates, service, work
 from scraperkit.cli.options import Cnpjs, End, Namespace, Out, Port, SourceName, Start, Url, write_out
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
@@ -34,6 +34,7 @@ app.add_typer(dead_letters.app, name="dead")
 app.add_typer(market.app, name="market")
 app.command()(service.api)
 app.command("rates")(rates.show_rates)
+app.add_typer(figures.app)
 app.add_typer(work.app)
 
 
