@@ -86,6 +86,8 @@ class Downloader:
             entry = entry or Entry(file.name, urljoin(self.url, file.path))
             try:
                 entry, changed = self._into_archive(file, entry, stage, now)
+                if entry.outcome != "missing":
+                    entry = replace(entry, confirmed_at=now.isoformat())
             except SourceError as error:
                 reason = f"{SITE_AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
                 entry, changed = replace(entry, outcome="refused", reason=reason), 0

@@ -49,6 +49,7 @@ class Entry:
     sha256: str = ""
     bytes: int = 0
     fetched_at: str = ""
+    confirmed_at: str = ""  # when the portal last said, or sent, that this is what it has
     checked_at: str = ""
     layout: str = ""
     rows_read: int = 0

@@ -349,8 +349,8 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             Index ``file``; columns ``url``, ``etag``, ``last_modified``, ``sha256``, ``bytes`` (of the download),
-            ``fetched_at``, ``checked_at`` (UTC), ``layout``, ``rows_read``, ``kept``, ``rejected``, ``outcome`` and
-            ``reason`` (of the last time it was asked for).
+            ``fetched_at``, ``confirmed_at`` (when the portal last had the same), ``checked_at`` (UTC), ``layout``,
+            ``rows_read``, ``kept``, ``rejected``, ``outcome`` and ``reason`` (of the last time it was asked for).
         """
         return reports.ledger_frame(self._folder)
 
@@ -466,7 +466,8 @@ class OpenData(NotebookRepr):
     ) -> int:
         """Fill TimeSeries with whole months of the archive, after saying what memory Redis will need.
 
-        Each month replaces what is stored of it. Nothing is downloaded.
+        Each month replaces what is stored of it, unless a worker fetched that later than the archive's file was fetched
+        or last found unchanged. Nothing is downloaded.
 
         Parameters
         ----------
@@ -490,6 +491,11 @@ class OpenData(NotebookRepr):
             As :meth:`prices`.
         StoreError, RedisUnreachable
             If Redis refuses a sample, or goes away; loading again is safe.
+
+        Warns
+        -----
+        ScraperKitWarning
+            As :meth:`prices`; and if months stay as they are, since they were fetched later.
         """
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
