@@ -30,7 +30,7 @@ from support.waiting import wait_until
 
 FILE = ROOT / "docker-compose.yml"
 EXEC = Path(__file__).with_name("compose_exec.py")
-PATHS = re.compile(r"(?<![\w./-])/(?:run/secrets|data|deploy|home/scraperkit)\b")  # what containers mount
+PATHS = re.compile(r"(?<![\w./-])/(?:run/secrets|data|deploy|archive|home/scraperkit)\b")  # what containers mount
 PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765}
 REPLICA = "http://replica:8765/SWB/Sistemas/SCW/CPublica/"
 
