@@ -22,7 +22,7 @@ from scraperkit.models import METRICS, DailyQuote, Month
 from scraperkit.sources.open_data import reading
 from scraperkit.sources.open_data.downloads import SITE_AWAY, Downloader
 from scraperkit.sources.open_data.folder import Entry, Folder
-from scraperkit.sources.open_data.portal_files import file_of, is_due
+from scraperkit.sources.open_data.portal_files import FIRST_MONTH, file_of, is_due
 from scraperkit.sources.open_data.revisions import figures
 from scraperkit.sources.open_data.series import Series
 from scraperkit.text import say
@@ -57,13 +57,19 @@ class MonthBringer:
             If the archive cannot be written, and does not have the month yet.
         """
         file, folder = file_of(month), self._downloader.folder
+        if month < FIRST_MONTH:
+            raise MonthNotOffered(f"the portal begins with {FIRST_MONTH.iso}", self._downloader.url)
         with self._lock:
-            if is_due(file, folder.entry(file.name), dt.datetime.now(dt.UTC)):
+            entry = folder.entry(file.name)
+            is_pruned = entry is not None and month.iso in entry.pruned
+            if is_pruned or is_due(file, entry, dt.datetime.now(dt.UTC)):
                 try:
-                    self._downloader.run([file], progress=False)
-                except ArchiveError:  # it may be read-only here, and filled from elsewhere
-                    if month not in folder.months():
-                        raise
+                    self._downloader.run([file], progress=False, named=(month, month))
+                except ArchiveError as error:  # it may be read-only here, and filled from elsewhere
+                    if month not in folder.months() and not _is_missing(folder.entry(file.name)):
+                        text = f"the archive has nothing of {month.iso}, and cannot be written here ({error})"
+                        way_out = f"`scraperkit market download --from {month.iso} --to {month.iso}` where it can"
+                        raise ArchiveError(f"{text}; run {way_out}") from error
         if month in folder.months():
             return
         entry = folder.entry(file.name)
@@ -71,6 +77,10 @@ class MonthBringer:
         if entry is not None and entry.outcome == "refused":
             raise (SiteUnavailable if why.startswith(SITE_AWAY) else FileRefused)(why, url)
         raise MonthNotOffered(f"the portal has nothing of {month.iso}", url)
+
+
+def _is_missing(entry: Entry | None) -> bool:
+    return entry is not None and entry.outcome == "missing"
 
 
 def quotes_of(folder: Folder, month: Month, cnpj: str) -> list[DailyQuote]:
