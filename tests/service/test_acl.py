@@ -116,7 +116,7 @@ class TestScraperkit:
             with sk.Subscriber(redis, market):
                 months = sk.Fund(reader.funds().index[0], source="open_data").months("2022-01", "2022-01")
                 assert sk.Publisher(redis).publish(months).wait(60).done == 1
-            assert market.load(redis, CNPJ)
+            assert market.load(redis, "99.101.011/0001-25")
         assert str(Health.read(redis)).startswith("workers: none")
         assert refused(admin) == []
 

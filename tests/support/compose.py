@@ -31,7 +31,7 @@ from support.waiting import wait_until
 FILE = ROOT / "docker-compose.yml"
 EXEC = Path(__file__).with_name("compose_exec.py")
 PATHS = re.compile(r"(?<![\w./-])/(?:run/secrets|data|deploy|archive|home/scraperkit)\b")  # what containers mount
-PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765}
+PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765, "portal": 8766}  # the portal is the replica's
 REPLICA = "http://replica:8765/SWB/Sistemas/SCW/CPublica/"
 
 
@@ -133,7 +133,7 @@ class Stack:
         """Return a command word or environment value of a service with names mapped to this machine."""
         text = PATHS.sub(lambda found: f"{self.container(service)}{found[0]}", text)
         for name, port in PORTS.items():
-            for host in (name, "127.0.0.1"):
+            for host in ("replica" if name == "portal" else name, "127.0.0.1"):
                 text = text.replace(f"{host}:{port}", f"127.0.0.1:{self.ports[name]}")
             text = text.replace(f"('127.0.0.1', {port})", f"('127.0.0.1', {self.ports[name]})")
             text = str(self.ports[name]) if text == str(port) else text
