@@ -325,7 +325,7 @@ class TestService:
         with sk.connect(stack.redis_url()) as redis:
             assert sk.Batch.find(redis, told["batch_id"]).wait(60, progress=False).done == 2
         assert len(ask(stack, f"{told['links']['prices']}?start=2024-10")["stands_for"]) > 1
-        assert cli(stack, "ACL", "LOG") == ""
+        assert not (log := cli(stack, "ACL", "LOG")), log
 
     def test_health_checks_fail_where_a_service_is_not_well(self, stack):
         for name in ("redis", "pricer", "queue", "replica"):
