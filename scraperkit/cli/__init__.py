@@ -65,7 +65,7 @@ def publish(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Look up funds, and publish one message for each month.
+    """Look up funds, and publish one message for each month, which brings the fund's subclasses, too.
 
     A fund that cannot be looked up does not hold up the others: it is told at the end, with exit code 1.
     """
@@ -93,10 +93,15 @@ def publish(
 
 @app.command()
 def prices(
-    cnpjs: Annotated[list[str] | None, typer.Argument(metavar="[CNPJ]...", help="Funds; default: all.")] = None,
+    cnpjs: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERIES]...", help="CNPJ or CNPJ:SUBCLASS; default: all.")
+    ] = None,
     start: Start = None,
     end: End = None,
     metric: Annotated[str, typer.Option(help="quota, net_worth, holders, inflow, outflow or portfolio.")] = "quota",
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="Let a subclass begin with what its class had before.")
+    ] = False,
     out: Out = None,
     namespace: Namespace = None,
 ) -> None:
@@ -112,7 +117,7 @@ def prices(
         reader = TimeSeriesReader(redis, namespace=namespace)
         wanted = refusals.stored(reader, cnpjs) if cnpjs else None
         if wanted != []:
-            _show(reader.prices(wanted, start=start, end=end, metric=metric), out)
+            _show(reader.prices(wanted, start=start, end=end, metric=metric, inherit=inherit), out)
     refusals.tell(len(cnpjs or ()))
     if refusals:
         raise typer.Exit(1)

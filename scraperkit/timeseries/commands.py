@@ -71,6 +71,9 @@ def pack(command: Sequence[str | int]) -> bytes:
     return b"\r\n".join([b"*%d" % len(command), *words, b""])
 
 
+MULTI, EXEC = pack(("MULTI",)), pack(("EXEC",))
+
+
 def unpack(command: bytes) -> list[str]:
     """Return the words of a packed command; no word may hold a line break.
 

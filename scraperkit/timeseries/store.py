@@ -15,6 +15,8 @@ from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import StoreError
 from scraperkit.models import METRICS, DailyQuote, Fund
 from scraperkit.timeseries.commands import (
+    EXEC,
+    MULTI,
     add_commands,
     card_command,
     check_replies,
@@ -34,7 +36,6 @@ from scraperkit.timeseries.link import Link, Request, batched, keys_of, refused_
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, stored_series
 
 QUOTES_PER_PIPELINE = 5_000
-_MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
 
 
 class SeriesStore:
@@ -146,7 +147,7 @@ class SeriesStore:
 
     def _check_transactions(self) -> None:
         """Raise the refusal of a user without transactions, before anything is deleted outside of one."""
-        for reply in self._link.write([_MULTI, _EXEC]):
+        for reply in self._link.write([MULTI, EXEC]):
             if isinstance(reply, Exception):
                 raise StoreError(f"Redis refused the transaction that replace=True needs: {reply}") from reply
 
@@ -176,7 +177,7 @@ class SeriesStore:
                     old = [name for name in chunk.series if present[name]]
                     commands = [*chunk.delete_commands(self._keys, old), *commands]
                 sent.append((chunk, creates, commands))
-                wrapped = [*creates, _MULTI, *commands, _EXEC] if replace else [*creates, *commands]
+                wrapped = [*creates, MULTI, *commands, EXEC] if replace else [*creates, *commands]
                 yield Request(b"".join(wrapped), len(wrapped))
 
         for replies in self._link.stream(requests(), refused_replies):
@@ -194,7 +195,7 @@ class SeriesStore:
 
     def _replace(self, commands: Sequence[bytes]) -> None:
         """Replace months of series that somebody else has created while they counted as missing."""
-        *_, executed = self._link.write([_MULTI, *commands, _EXEC])
+        *_, executed = self._link.write([MULTI, *commands, EXEC])
         check_replies(commands, executed)
 
     def save_fund(self, fund: Fund) -> None:

@@ -91,9 +91,13 @@ def demo(stack: Stack, service: str, folder: Path) -> subprocess.CompletedProces
 
 
 class TestScraperkit:
-    def test_the_whole_road_works(self, redis, admin, monkeypatch):
+    def test_the_whole_road_works(self, redis, admin, monkeypatch, tmp_path):
         monkeypatch.setenv("SCRAPERKIT_RATE", "500")
+        archive = tmp_path / "archive"
         with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
+            site.portal.crawl_delay = 0
+            with sk.OpenData(site.open_data_url, archive=archive) as market:
+                market.download("2022-01", "2022-01")
             fund = source.find_fund(CNPJ)
             with sk.Subscriber(redis, source, threads=2) as subscriber:
                 for delivery, year in (("stream", 2022), ("pubsub", 2023)):
@@ -112,6 +116,11 @@ class TestScraperkit:
                 assert len(sk.rates("cdi", "2022-01", "2022-01", redis=redis)) == 21
         for replace in (False, True):
             assert sk.SeriesStore(redis).write_frame(reader.quotes(), replace=replace)
+        with sk.OpenData("http://127.0.0.1:9/", archive=archive) as market:
+            with sk.Subscriber(redis, market):
+                months = sk.Fund(reader.funds().index[0], source="open_data").months("2022-01", "2022-01")
+                assert sk.Publisher(redis).publish(months).wait(60).done == 1
+            assert market.load(redis, "99.101.011/0001-25")
         assert str(Health.read(redis)).startswith("workers: none")
         assert refused(admin) == []
 

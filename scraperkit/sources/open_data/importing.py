@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,7 +53,13 @@ class _Staged(NamedTuple):
 
 
 def import_zip(
-    folder: Folder, stage: Path, path: Path, file: str, period: tuple[Month, Month], seen_at: dt.datetime
+    folder: Folder,
+    stage: Path,
+    path: Path,
+    file: str,
+    period: tuple[Month, Month],
+    seen_at: dt.datetime,
+    skipped: Collection[str] = (),
 ) -> Imported:
     """Compare a file's months with those stored, and replace what differs.
 
@@ -70,6 +76,8 @@ def import_zip(
         First and last month that it may hold.
     seen_at : datetime.datetime
         When it was fetched: aware.
+    skipped : collection of str
+        Months, ``YYYY-MM``, that are checked with the others but not stored.
 
     Raises
     ------
@@ -100,16 +108,17 @@ def import_zip(
                 _stage_rejected(folder, stage, each, file, member, texts)
                 rejected += len(each.rejected)
             staged |= here
-    kept = sum(month.kept for month in staged.values())
-    if not kept or (read - kept) > _LARGEST_SHARE_REJECTED * read:
-        raise FileRefused(f"of its {read:,} lines only {kept:,} can be used")
+    usable = sum(month.kept for month in staged.values())
+    if not usable or (read - usable) > _LARGEST_SHARE_REJECTED * read:
+        raise FileRefused(f"of its {read:,} lines only {usable:,} can be used")
+    staged = {month: each for month, each in staged.items() if month.iso not in skipped}
     for each in staged.values():
         folder.commit_month(stage, each.month, each.generation)
     return Imported(
         "+".join(sorted(set(layouts))),
         tuple(month.iso for month in sorted(staged)),
         read,
-        kept,
+        sum(month.kept for month in staged.values()),
         rejected,
         sum(month.added for month in staged.values()),
         sum(month.changed for month in staged.values()),

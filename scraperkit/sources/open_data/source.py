@@ -152,9 +152,9 @@ class OpenData(NotebookRepr):
             begun = min(self._folder.months(), default=Month.of(day).shift(1 - NEWEST_MONTHS))
             files = files_between(begun, Month.of(day))
             files = [file for file in files if is_due(file, self._folder.entry(file.name), now)]
-        else:
-            files = files_between(*asked_months(start, end, day))
-        return _outcomes(self._downloader.run(files, progress))
+            return _outcomes(self._downloader.run(files, progress))
+        named = asked_months(start, end, day)
+        return _outcomes(self._downloader.run(files_between(*named), progress, named))
 
     def update_registry(self) -> pd.DataFrame:
         """Fetch the registry if it was not looked for today; :meth:`find` does it as well.
@@ -349,15 +349,16 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             Index ``file``; columns ``url``, ``etag``, ``last_modified``, ``sha256``, ``bytes`` (of the download),
-            ``fetched_at``, ``checked_at`` (UTC), ``layout``, ``rows_read``, ``kept``, ``rejected``, ``outcome`` and
-            ``reason`` (of the last time it was asked for).
+            ``fetched_at``, ``confirmed_at`` (when the portal last had the same), ``checked_at`` (UTC), ``layout``,
+            ``rows_read``, ``kept``, ``rejected``, ``outcome`` and ``reason`` (of the last time it was asked for).
         """
         return reports.ledger_frame(self._folder)
 
     def prune(self, keep: int) -> pd.DataFrame:
         """Delete all but the newest months, and all but the newest registry.
 
-        What you delete can be downloaded again, but not its revisions: the portal keeps none.
+        What you delete stays away until a call names it: ``download("2008-01", "2008-12")``. Its revisions cannot be
+        had again: the portal keeps none.
 
         Parameters
         ----------
@@ -382,6 +383,9 @@ class OpenData(NotebookRepr):
         for month in self._folder.months()[:-keep]:
             file = file_of(month).name
             with self._folder.writing(file):
+                if (entry := self._folder.entry(file)) is not None:
+                    # First, so that a kill in between brings nothing back.
+                    self._folder.note(entry.without(month))
                 freed.append((month.iso, self._folder.delete_month(month)))
         with self._folder.explained():
             self._snapshots.prune()
@@ -466,7 +470,8 @@ class OpenData(NotebookRepr):
     ) -> int:
         """Fill TimeSeries with whole months of the archive, after saying what memory Redis will need.
 
-        Each month replaces what is stored of it. Nothing is downloaded.
+        Each month replaces what is stored of it, unless a worker fetched that later than the archive's file was fetched
+        or last found unchanged. Nothing is downloaded.
 
         Parameters
         ----------
@@ -490,6 +495,11 @@ class OpenData(NotebookRepr):
             As :meth:`prices`.
         StoreError, RedisUnreachable
             If Redis refuses a sample, or goes away; loading again is safe.
+
+        Warns
+        -----
+        ScraperKitWarning
+            As :meth:`prices`; and if months stay as they are, since they were fetched later.
         """
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
