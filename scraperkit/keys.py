@@ -10,7 +10,7 @@ from scraperkit.errors import ConfigError
 
 DEFAULT_NAMESPACE = "scraperkit"
 CHANNEL = "fund_parser"
-RATES = "scraperkit:rate"
+RATE_LIMITS = "scraperkit:rate"
 # The source of what names none: the regulator's pages.
 DEFAULT_SOURCE = "cvm_pages"
 # How a message is delivered, and what a worker listens to.

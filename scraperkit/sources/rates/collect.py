@@ -13,7 +13,7 @@ from scraperkit.config import Settings
 from scraperkit.errors import SourceError
 from scraperkit.keys import Keys
 from scraperkit.models import now
-from scraperkit.sources.rates.answers import Sample, Span
+from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.rates.services import RateService, sent_at_once
 from scraperkit.sources.rates.storage import RateStore
@@ -29,7 +29,7 @@ _collecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 class Collected(NamedTuple):
     """The values of a rate, the oldest first, and what a user should know of them."""
 
-    samples: list[Sample]
+    samples: list[RateSample]
     notes: list[str]
 
 

@@ -14,7 +14,7 @@ import scraperkit as sk
 from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError, RateRefused, RedisRefused, ScraperKitWarning, SiteUnavailable, StoreError
 from scraperkit.replica.rate_services import SGS_PATH
-from scraperkit.sources.rates.known import KNOWN
+from scraperkit.sources.rates.known import KNOWN_RATES
 
 FRIDAY = "2022-01-14T20:00"
 JANUARY = ("2022-01-03", "2022-01-14")
@@ -32,7 +32,7 @@ def published(services, name: str, first: str, last: str) -> dict[pd.Timestamp, 
 
 
 class TestValues:
-    @pytest.mark.parametrize("name", KNOWN)
+    @pytest.mark.parametrize("name", KNOWN_RATES)
     def test_they_are_those_that_were_published(self, redis, services, name):
         rate = sk.rates(name, "2021-11-15", "2022-03-10", redis=redis)
         first = "2021-11-01" if name in ("ipca", "igpm") else "2021-11-15"
@@ -40,7 +40,7 @@ class TestValues:
         assert rate.to_dict() == expected
         assert len(expected) == (5 if name in ("ipca", "igpm") else len(business_days(first, "2022-03-10")))
 
-    @pytest.mark.parametrize("name", KNOWN)
+    @pytest.mark.parametrize("name", KNOWN_RATES)
     def test_each_declares_what_it_is(self, redis, services, name):
         rate = sk.rates(name, *JANUARY, redis=redis)
         units = {"rate a day": {"% a day"}, "rate a month": {"% a month"}, "level": {"points", "R$"}}
@@ -107,7 +107,7 @@ class TestWhatIsFetched:
             assert rate.to_dict() == published(services, name, first, last), window
             assert asked(services) == requests, window
 
-    @pytest.mark.parametrize("name", [name for name, rate in KNOWN.items() if not rate.moves_in_session])
+    @pytest.mark.parametrize("name", [name for name, rate in KNOWN_RATES.items() if not rate.moves_in_session])
     def test_a_second_call_asks_nobody_while_nothing_can_be_new(self, redis, services, at, name):
         at(FRIDAY)
         rate = sk.rates(name, redis=redis)

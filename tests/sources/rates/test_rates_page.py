@@ -7,7 +7,7 @@ import re
 import pytest
 from support.tree import ROOT
 
-from scraperkit.sources.rates.known import KNOWN
+from scraperkit.sources.rates.known import KNOWN_RATES
 
 PAGE = (ROOT / "docs" / "rates.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Rates\n")[2].partition("\n## ")[0]
@@ -40,5 +40,5 @@ def test_the_table_is_what_is_known():
             f"SGS {rate.code}" if rate.service == "sgs" else "B3",
             str(rate.first.year),
         )
-        for rate in KNOWN.values()
+        for rate in KNOWN_RATES.values()
     }
