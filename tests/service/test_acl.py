@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import limits
 import pytest
 import redis as redis_py
 from support.compose import Stack
@@ -26,6 +27,8 @@ from scraperkit.health import Health
 from scraperkit.sources.politeness import Politeness
 
 CNPJ = "18.993.924/0001-00"
+# What these commands want after a key.
+_MORE = {"set": ["1"], "incrby": ["1"], "expire": ["1"], "pexpire": ["1"], "decrby": ["1"]}
 # Of what concerns other clients and the server: Redis refuses the first four to nobody, the rest is what users need.
 NEEDED = {
     *("auth", "hello", "quit", "reset"),
@@ -123,6 +126,16 @@ class TestScraperkit:
             assert market.load(redis, "99.101.011/0001-25")
         assert str(Health.read(redis)).startswith("workers: none")
         assert refused(admin) == []
+
+    def test_the_rate_limit_may_begin_a_new_minute(self, stack, admin):
+        """Its scripts are those of a library, and one of their commands comes only when a window is over."""
+        scripts = Path(limits.__file__).parent.glob("resources/redis/lua_scripts/*sliding_window*.lua")
+        used = {word for script in scripts for word in re.findall(r"redis\.call\(['\"](\w+)", script.read_text())}
+        assert "rename" in used
+        for command in used:
+            words = ["scraperkit:rate:a", "scraperkit:rate:b"] if command == "rename" else ["scraperkit:rate:a"]
+            told = admin.execute_command("ACL", "DRYRUN", "scraperkit", command, *words, *_MORE.get(command, ()))
+            assert told == "OK", command
 
     def test_politeness_is_agreed_on(self, redis, admin):
         politeness = Politeness(
