@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from scraperkit.notebook import Dashboard, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
-    from scraperkit.research import offline, prices, quotes, update
+    from scraperkit.research import export, offline, prices, quotes, read_csv, update
     from scraperkit.sources import CvmPages, Source
     from scraperkit.sources.open_data import OpenData
     from scraperkit.subscriber import Subscriber
@@ -76,6 +76,7 @@ __all__ = [
     "calendar",
     "connect",
     "errors",
+    "export",
     "lessons",
     "metrics",
     "monitor",
@@ -83,6 +84,7 @@ __all__ = [
     "plot",
     "prices",
     "quotes",
+    "read_csv",
     "update",
 ]
 
@@ -100,7 +102,7 @@ _NAMES = {
     "notebook": ("Dashboard", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
-    "research": ("offline", "prices", "quotes", "update"),
+    "research": ("export", "offline", "prices", "quotes", "read_csv", "update"),
     "sources": ("CvmPages", "Source"),
     "sources.open_data": ("OpenData",),
     "subscriber": ("Subscriber",),

@@ -16,6 +16,7 @@ from scraperkit.errors import ConfigError, warn
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, Month, today
 from scraperkit.research.collecting import Collected, collect
+from scraperkit.research.provenance import note_stored
 from scraperkit.research.wanted import Funds, read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.timeseries.frames import Day
@@ -58,7 +59,8 @@ def prices(
     pandas.DataFrame
         As :meth:`TimeSeriesReader.prices <scraperkit.TimeSeriesReader.prices>`: index ``date``, a column for each
         series, in the order asked for, ``float64``. What could not be had is a column of NaN, named as you asked for
-        it.
+        it. ``frame.attrs`` tells ``metric``, ``units``, ``source``, ``licence``, and when it was fetched
+        (``fetched_from``, ``fetched_to``); :func:`export` writes that into Parquet files.
 
     Raises
     ------
@@ -86,6 +88,7 @@ def prices(
         found = _read(reader, collected, lambda series: reader.prices(series, since, end, metric))
         frame = found.reindex(columns=_columns(collected, found))
         _tell(collected, [str(name) for name in frame.columns if frame[name].isna().all()])
+        note_stored(frame, reader, since, end, metric)
     return frame
 
 
@@ -123,6 +126,7 @@ def quotes(
         frame = _read(reader, collected, lambda series: reader.quotes(series, since, end))
         there = set(frame["cnpj"])
         _tell(collected, [each.series for each in collected.wanted if each.series and each.cnpj not in there])
+        note_stored(frame, reader, since, end)
     return frame
 
 
