@@ -17,12 +17,19 @@ SourceName = Annotated[
     str | None, typer.Option("--source", help="cvm_pages or open_data; default: SCRAPERKIT_SOURCE, else cvm_pages.")
 ]
 Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
+GivenFunds = Annotated[
+    list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all that is stored.")
+]
+SourceOfFunds = Annotated[
+    str | None,
+    typer.Option("--source", help="cvm_pages or open_data; default: as each fund has it, or what is quicker."),
+]
 Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
 End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 
 
-def _checked(out: Path | None) -> Path | None:
+def checked_out(out: Path | None) -> Path | None:
     """Refuse a file that cannot be written, before anything is done."""
     if out is not None:
         from scraperkit.research.exports import checked_path
@@ -32,7 +39,7 @@ def _checked(out: Path | None) -> Path | None:
 
 
 Out = Annotated[
-    Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.", callback=_checked)
+    Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.", callback=checked_out)
 ]
 ExcelBr = Annotated[
     bool, typer.Option("--excel-br", help="Write CSV for Excel set to Portuguese: ; and decimal commas.")

@@ -59,8 +59,8 @@ def prices(
     pandas.DataFrame
         As :meth:`TimeSeriesReader.prices <scraperkit.TimeSeriesReader.prices>`: index ``date``, a column for each
         series, in the order asked for, ``float64``. What could not be had is a column of NaN, named as you asked for
-        it. ``frame.attrs`` tells ``metric``, ``units``, ``source``, ``licence``, and when it was fetched
-        (``fetched_from``, ``fetched_to``); :func:`export` writes that into Parquet files.
+        it. ``frame.attrs`` tells ``metric``, ``units``, ``source``, ``licence``, when it was fetched (``fetched_from``,
+        ``fetched_to``), and the ``problems``, if some could not be had; :func:`export` writes them into Parquet files.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def prices(
     with _collected(funds, start, end, source, redis) as (reader, collected, since):
         found = _read(reader, collected, lambda series: reader.prices(series, since, end, metric))
         frame = found.reindex(columns=_columns(collected, found))
-        _tell(collected, [str(name) for name in frame.columns if frame[name].isna().all()])
+        _tell(frame, collected, [str(name) for name in frame.columns if frame[name].isna().all()])
         note_stored(frame, reader, since, end, metric)
     return frame
 
@@ -125,7 +125,7 @@ def quotes(
     with _collected(funds, start, end, source, redis) as (reader, collected, since):
         frame = _read(reader, collected, lambda series: reader.quotes(series, since, end))
         there = set(frame["cnpj"])
-        _tell(collected, [each.series for each in collected.wanted if each.series and each.cnpj not in there])
+        _tell(frame, collected, [each.series for each in collected.wanted if each.series and each.cnpj not in there])
         note_stored(frame, reader, since, end)
     return frame
 
@@ -162,8 +162,8 @@ def _columns(collected: Collected, found: pd.DataFrame) -> list[str]:
     return list(columns)
 
 
-def _tell(collected: Collected, empty: list[str]) -> None:
-    """Warn, once, of all that could not be had, and why."""
+def _tell(frame: pd.DataFrame, collected: Collected, empty: list[str]) -> None:
+    """Warn, once, of all that could not be had, and why; note it in the frame's `attrs`."""
     told = {}
     for each in collected.wanted:
         name = format_series(each.series) if each.series else repr(each.label)
@@ -174,6 +174,7 @@ def _tell(collected: Collected, empty: list[str]) -> None:
         if problem is not None:
             told[name] = problem
     if told:
+        frame.attrs["problems"] = told
         lines = [f"{name}: {problem}" for name, problem in told.items()]
         rest = [f"and {len(lines) - _MOST_TOLD:,} more"] if len(lines) > _MOST_TOLD else []
         text = "; ".join([*lines[:_MOST_TOLD], *rest])
