@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from scraperkit.notebook import Dashboard, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
-    from scraperkit.research import offline, prices, quotes, update
+    from scraperkit.research import export, offline, prices, quotes, read_csv, update
     from scraperkit.sources import CvmPages, Source
     from scraperkit.sources.open_data import OpenData
     from scraperkit.sources.rates import rates
@@ -77,6 +77,7 @@ __all__ = [
     "calendar",
     "connect",
     "errors",
+    "export",
     "lessons",
     "metrics",
     "monitor",
@@ -85,6 +86,7 @@ __all__ = [
     "prices",
     "quotes",
     "rates",
+    "read_csv",
     "update",
 ]
 
@@ -102,7 +104,7 @@ _NAMES = {
     "notebook": ("Dashboard", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
-    "research": ("offline", "prices", "quotes", "update"),
+    "research": ("export", "offline", "prices", "quotes", "read_csv", "update"),
     "sources": ("CvmPages", "Source"),
     "sources.open_data": ("OpenData",),
     "sources.rates": ("rates",),

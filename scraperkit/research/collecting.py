@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -54,6 +54,7 @@ def collect(
     keys: Keys,
     wanted: Sequence[WantedFund],
     source: str | Source | None = None,
+    told: Callable[[str], None] = say,
 ) -> FundsCollected:
     """Collect the months that are due of these funds; nobody is asked if none is.
 
@@ -79,7 +80,7 @@ def collect(
             if not had:
                 absent[fund.cnpj] = fund.lacks_months()
         if requests:
-            say(_plan_text(requests, opened))
+            told(_plan_text(requests, opened))
             jobs = _scrape(redis, plan.keys, opened, requests)
             gone = jobs[jobs["state"] == "not_offered"]
             plan.memory.note_not_offered(zip(gone["cnpj"], map(Month.parse, gone["month"]), strict=True))

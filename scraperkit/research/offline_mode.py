@@ -88,6 +88,11 @@ class Offline(NotebookRepr):
         return View("Offline", "invented figures, in place of the regulator's", facts)
 
 
+def is_offline() -> bool:
+    """Return whether figures are invented: in this process, or in the one that started it, :func:`offline` is on."""
+    return Settings.load().namespace.endswith(_SUFFIX)
+
+
 def offline() -> Offline:
     """Work offline: start a replica of the regulator's site, with invented figures, and make it the default.
 
