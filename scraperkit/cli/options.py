@@ -17,7 +17,7 @@ Url = Annotated[str | None, typer.Option("--url", help="Site; default: SCRAPERKI
 SourceName = Annotated[
     str | None, typer.Option("--source", help="cvm_pages or open_data; default: SCRAPERKIT_SOURCE, else cvm_pages.")
 ]
-Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
+Cnpjs = Annotated[list[str], typer.Argument(metavar="FUND...", help="CNPJs, with or without punctuation, or names.")]
 Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
 End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]

@@ -14,6 +14,7 @@ import redis as redis_py
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, FundNotFound
 from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
+from scraperkit.sources.base import not_one_fund
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
 from scraperkit.sources.open_data import reading, reports, road
@@ -412,15 +413,15 @@ class OpenData(NotebookRepr):
         ConfigError
             If the text holds no word to search for.
         FundNotFound
-            If none or several fit; lists the nearest five.
+            If none or several fit; lists the nearest five, and tells how many more fit.
         SourceError
             As :meth:`find`.
         """
         search = self._snapshots.search()
         found = search.the_one(_text(text))
         if found is None:
-            near = "; ".join(search.nearest(text))
-            raise FundNotFound(f"{text[:60]!r} is not one fund; the nearest are {near}", without_credentials(self.url))
+            told = not_one_fund(text, search.nearest(text), len(search.find(text)))
+            raise FundNotFound(told, without_credentials(self.url))
         name, status, started_on = search.frame.loc[[found], ["name", "status", "started_on"]].to_numpy()[0]
         began = None if pd.isna(started_on) else started_on.date()
         return Fund(found.partition(":")[0], name=name, status=status, started_on=began, source=self.name)
