@@ -177,7 +177,7 @@ def short_names(names: Mapping[str, str], width: int = SHORT_NAME) -> dict[str, 
 
 
 def tails_of(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return, for each series whose label another has, too, the end of its number that no other series has.
+    """Return, for each series whose label another has, too, the end of its number, or all of it if that does not do.
 
     Examples
     --------
@@ -185,11 +185,10 @@ def tails_of(labels: Mapping[str, str]) -> dict[str, str]:
     {'18993924000100': '924/0001-00', '18993924000100:Z2HFZ1734468953': '…34468953'}
     """
     count = Counter(labels.values())
-    shown = {series: format_series(series) for series in labels}
+    shown = {series: format_series(series) for series, label in labels.items() if count[label] > 1}
     ends = {
         series: f"…{text.partition(':')[2][-_SUBCLASS_TAIL:]}" if ":" in text else text[-_TAIL:]
         for series, text in shown.items()
     }
     each = Counter(ends.values())
-    twice = [series for series, label in labels.items() if count[label] > 1]
-    return {series: ends[series] if each[ends[series]] == 1 else shown[series] for series in twice}
+    return {series: end if each[end] == 1 else shown[series] for series, end in ends.items()}

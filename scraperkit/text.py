@@ -38,7 +38,7 @@ _SHORTER = {
     "Infra": "infraestrutura",
 }
 _PHRASES = {tuple(phrase.split()): short for short, phrases in _SHORTER.items() for phrase in phrases.split("|")}
-_LONGEST_PHRASE = max(map(len, _PHRASES))
+_LONGEST_PHRASE = {first: max(len(each) for each in _PHRASES if each[0] == first) for first, *_ in _PHRASES}
 _JOINING = frozenset({"a", "ao", "com", "da", "das", "de", "do", "dos", "e", "em", "na", "no", "para"})
 # Words of three letters and more that have vowels, and stand in capitals all the same.
 _CAPITALS = frozenset(
@@ -192,9 +192,9 @@ def short_name(name: str, width: int = SHORT_NAME) -> str:
 def _shortened(words: Sequence[str]) -> Iterator[str]:
     """Yield words with their phrases replaced; a word that joined a phrase to its neighbour goes with it."""
     parts, at = [], 0
-    keys = [folded_name(word) for word in words]
+    keys = list(map(_folded_word, words))
     while at < len(words):
-        for size in range(min(_LONGEST_PHRASE, len(words) - at), 0, -1):
+        for size in range(_LONGEST_PHRASE.get(keys[at], 0), 0, -1):
             short = _PHRASES.get(tuple(keys[at : at + size]))
             if short is not None:
                 parts.append((short, True))
@@ -213,6 +213,10 @@ def _shortened(words: Sequence[str]) -> Iterator[str]:
             yield word
 
 
+_folded_word = lru_cache(maxsize=8_192)(folded_name)  # names share their words
+
+
+@lru_cache(maxsize=8_192)
 def _readable(word: str) -> str:
     """Return a word in capitals as a reader expects it: abbreviations stay, others begin with a capital.
 

@@ -30,7 +30,8 @@ def with_history(
     Returns
     -------
     pandas.DataFrame
-        Its ``attrs["inherited"]`` holds, for each series that was joined, the last day that is its class's.
+        Its ``attrs["inherited"]`` holds, for each series that was joined, the last day that is its class's, as
+        YYYY-MM-DD.
 
     Examples
     --------
@@ -39,7 +40,7 @@ def with_history(
     >>> classes = pd.DataFrame({"18993924000100": [2.0, 2.1]}, index=days[:2])
     >>> joined = with_history(own, list(own), classes, {"18993924000100:A1": dt.date(2024, 1, 8)})
     >>> joined["18993924000100:A1"].tolist(), joined.attrs
-    ([2.0, 2.1, 2.2], {'inherited': {'18993924000100:A1': datetime.date(2024, 1, 5)}})
+    ([2.0, 2.1, 2.2], {'inherited': {'18993924000100:A1': '2024-01-05'}})
     """
     older, inherited = {}, {}
     for name in series:
@@ -49,7 +50,7 @@ def with_history(
         first = pd.Timestamp(began[name])
         before = classes[cnpj].dropna().loc[: first - pd.Timedelta(days=1)]
         if before.size and first - before.index[-1] <= _LONGEST_GAP:
-            older[name], inherited[name] = before, before.index[-1].date()
+            older[name], inherited[name] = before, f"{before.index[-1]:%Y-%m-%d}"
     joined = frame
     if older:
         days = frame.index.union(pd.concat(older, axis="columns").index).rename(frame.index.name)
@@ -72,7 +73,7 @@ def rows_with_history(rows: pd.DataFrame, classes: pd.DataFrame, began: Mapping[
         before = classes[(classes["cnpj"] == cnpj) & (classes["date"] < first)]
         if subclass and len(before) and first - before["date"].max() <= _LONGEST_GAP:
             older.append(before.assign(subclass=subclass))
-            inherited[name] = before["date"].max().date()
+            inherited[name] = f"{before['date'].max():%Y-%m-%d}"
     joined = rows
     if older:
         joined = pd.concat([rows, *older]).sort_values(["cnpj", "subclass", "date"], ignore_index=True)

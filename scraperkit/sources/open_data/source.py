@@ -80,7 +80,8 @@ class OpenData(NotebookRepr):
     is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series; where only its subclasses have rows on
     the days asked for, it stands for all of them, with a warning. `start` and `end` are both included:
     ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what the archive held
-    then.
+    then. Frames of up to 1,000 series carry the short names of those that the newest registry in the archive knows, as
+    a dict in ``frame.attrs["names"]``; :meth:`update_registry` fetches one.
 
     Examples
     --------
@@ -207,7 +208,7 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        return reading.prices_frame(self._folder, window, wanted, metric, as_of)
+        return reading.prices_frame(self._folder, window, wanted, metric, as_of, self._snapshots.names)
 
     def quotes(
         self,
@@ -243,7 +244,7 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        return reading.quotes_frame(self._folder, window, wanted, as_of)
+        return reading.quotes_frame(self._folder, window, wanted, as_of, names_of=self._snapshots.names)
 
     def market(self, day: Day) -> pd.DataFrame:
         """Return every series on a day, or in a month.
@@ -267,7 +268,7 @@ class OpenData(NotebookRepr):
             If the archive has nothing of its month.
         """
         window = reading.Window(self._folder, day, day)
-        frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"))
+        frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"), names_of=self._snapshots.names)
         since = pd.Timestamp(reading.provisional_since(today()))
         return frame.assign(provisional=frame["date"] >= since)
 
