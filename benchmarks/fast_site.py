@@ -35,7 +35,7 @@ from scraping import COMMAND, done, requests_of_ten_funds
 
 from scraperkit import CvmPages, Publisher
 from scraperkit.models import ScrapeRequest
-from scraperkit.sources.cvm_pages import DAILY_PATH
+from scraperkit.sources.cvm_pages import DAILY_PAGE
 
 THREADS = 8
 MOST_ADDED = 0.7
@@ -160,7 +160,7 @@ def bare(url: str) -> Callable[[ScrapeRequest], object]:
     def fetch(request: ScrapeRequest) -> object:
         if not hasattr(mine, "session"):
             mine.session = requests.Session()
-        page = mine.session.get(f"{urljoin(url, DAILY_PATH)}?PK_PARTIC={request.fund_pk}&SemFrame=", timeout=10)
+        page = mine.session.get(f"{urljoin(url, DAILY_PAGE)}?PK_PARTIC={request.fund_pk}&SemFrame=", timeout=10)
         return lxml.html.fromstring(page.content)
 
     return fetch

@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     from scraperkit.notebook import Dashboard, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
+    from scraperkit.research import offline, prices, quotes, update
     from scraperkit.sources import CvmPages, Source
     from scraperkit.sources.open_data import OpenData
+    from scraperkit.sources.rates import rates
     from scraperkit.subscriber import Subscriber
     from scraperkit.timeseries.reader import TimeSeriesReader
     from scraperkit.timeseries.store import SeriesStore
@@ -78,7 +80,12 @@ __all__ = [
     "lessons",
     "metrics",
     "monitor",
+    "offline",
     "plot",
+    "prices",
+    "quotes",
+    "rates",
+    "update",
 ]
 
 # Everything is imported when first used: a worker needs no pandas, and `--help` needs next to nothing.
@@ -95,8 +102,10 @@ _NAMES = {
     "notebook": ("Dashboard", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
+    "research": ("offline", "prices", "quotes", "update"),
     "sources": ("CvmPages", "Source"),
     "sources.open_data": ("OpenData",),
+    "sources.rates": ("rates",),
     "subscriber": ("Subscriber",),
     "timeseries.reader": ("TimeSeriesReader",),
     "timeseries.store": ("SeriesStore",),

@@ -134,7 +134,6 @@ class Batch(NotebookRepr):
         self.receivers = receivers
         self.keys = Keys(namespace or Settings.load().namespace, source)
         self._redis: Any = redis
-        self._ledger = Ledger(redis, self.keys, batch_id)
 
     @classmethod
     def find(cls, redis: redis_py.Redis, batch_id: str, *, namespace: str | None = None) -> Self:
@@ -172,7 +171,7 @@ class Batch(NotebookRepr):
         return self._with_lost(counts.status) if counts.may_hide_lost(search_up_to) else counts.status
 
     @redis_needed()
-    def wait(self, timeout: float | None = None, *, progress: bool | None = None) -> BatchStatus:
+    def wait(self, timeout: float | None = None, *, progress: bool | None = None, report: bool = True) -> BatchStatus:
         """Wait with a progress bar until nothing is pending; then print what failed, and why.
 
         If no worker listens for this batch, print how to start one, and wait for it. If Redis becomes unreachable
@@ -184,6 +183,8 @@ class Batch(NotebookRepr):
             Seconds; unlimited if omitted.
         progress : bool, optional
             Whether to show the bar; by default only in a terminal or notebook. ``False`` also prints nothing.
+        report : bool
+            Whether to print, at the end, what failed.
 
         Raises
         ------
@@ -213,8 +214,8 @@ class Batch(NotebookRepr):
                 if deadline is not None and time.monotonic() > deadline:
                     raise BatchTimeout(f"not finished after {timeout:g} s: {status}; {self._way_on()}")
                 time.sleep(_LOOK_EVERY)
-        if report := self.explain(status):
-            say(report)
+        if report and (text := self.explain(status)):
+            say(text)
         return status
 
     @redis_needed()
@@ -314,6 +315,10 @@ class Batch(NotebookRepr):
             only the newest 100,000 events of all batches, so old events may be missing.
         """
         return events_of(self._redis, self.keys, self.id)
+
+    @property
+    def _ledger(self) -> Ledger:
+        return Ledger(self._redis, self.keys, self.id)
 
     def _counts(self) -> _Counts:
         with self._redis.pipeline(transaction=True) as look:

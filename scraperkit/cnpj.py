@@ -30,7 +30,8 @@ def normalize_cnpj(text: str) -> str:
     Raises
     ------
     ConfigError
-        If the text is not a CNPJ: wrong length, characters or check digits.
+        If the text is not a CNPJ: wrong length, characters or check digits; or a subclass follows it, which cannot be
+        named where only whole funds are taken, as in a message.
 
     Examples
     --------
@@ -47,6 +48,12 @@ def _validated_cnpj(text: str) -> str:
     try:
         return str(_cnpj.validate(text))
     except _StdnumError as error:
+        cnpj, colon, _ = text.partition(":")
+        if colon and _cnpj.is_valid(cnpj):
+            raise ConfigError(
+                f"{text[:80]!r} names a subclass, and here a CNPJ stands for all its subclasses: "
+                f"write {format_cnpj(cnpj)}"
+            ) from None
         reason = str(error).rstrip(".").lower()
         raise ConfigError(f"{text[:40]!r} is not a CNPJ: {reason}{_with_zeros(_cnpj.compact(text))}") from None
 

@@ -16,6 +16,8 @@ from scraperkit.keys import DEFAULT_NAMESPACE, DEFAULT_SOURCE
 __version__ = "0.1.0"
 CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
 OPEN_DATA_URL = "https://dados.cvm.gov.br/dados/FI/"
+SGS_URL = "https://api.bcb.gov.br/dados/serie/"
+B3_URL = "https://sistemaswebb3-listados.b3.com.br/indexStatisticsProxy/IndexCall/"
 
 
 class Settings(BaseSettings):
@@ -50,6 +52,8 @@ class Settings(BaseSettings):
     )
     cvm_url: str = Field(CVM_URL, description="address of the regulator's pages")
     open_data_url: str = Field(OPEN_DATA_URL, description="address of the regulator's open data about funds")
+    sgs_url: str = Field(SGS_URL, description="address of the Banco Central's time series (SGS)")
+    b3_url: str = Field(B3_URL, description="address of B3's index statistics")
     archive: Path | None = Field(
         None, description="folder of the archive of the open data; `open_data` in the data folder if unset"
     )

@@ -20,7 +20,8 @@
     │   ├── WrongMonth             the page shows another month (``retryable``)
     │   ├── MonthNotOffered        the site has no such month for this fund
     │   ├── FundNotFound           the search finds no such CNPJ
-    │   └── FileRefused            a file of the open data is not as known; what was stored stays
+    │   ├── FileRefused            a file of the open data is not as known; what was stored stays
+    │   └── RateRefused            a service's answer about a rate is not as known; what was stored stays
     ├── ArchiveError               the archive of the open data cannot be read or written
     │   └── NotDownloaded          the archive has none of the months asked for
     ├── BatchError
@@ -34,6 +35,9 @@ Every message names the field, the page or the key, and says what to do.
 """
 
 from __future__ import annotations
+
+import sys
+import warnings
 
 from scraperkit.text import printable
 
@@ -51,6 +55,7 @@ __all__ = [
     "NotACvmPage",
     "NotDownloaded",
     "PageChanged",
+    "RateRefused",
     "RedisError",
     "RedisRefused",
     "RedisUnreachable",
@@ -177,6 +182,10 @@ class FileRefused(SourceError):
     """A file of the open data is not as known; nothing of it is taken, and what was stored stays."""
 
 
+class RateRefused(SourceError):
+    """A service's answer about a rate is not as known; nothing of it is taken, and what was stored stays."""
+
+
 class ArchiveError(ScraperKitError):
     """The archive of the open data cannot be read or written; the message names the folder."""
 
@@ -205,6 +214,7 @@ def __dir__() -> list[str]:
     return __all__
 
 
+_INNER = ("scraperkit.", "contextlib")
 _FULL = "Redis is full: raise its maxmemory, or delete what is no longer needed, then try again"
 _RIGHTS = "connect as a user that may, or extend this one's rights (ACL SETUSER)"
 _REPLICA = "connect to the primary of this replica"
@@ -223,6 +233,14 @@ _WAYS_OUT = {
     "BUSY": "a script hangs there: end it with SCRIPT KILL",
     "WRONGTYPE": "that key is not the kit's: rename it, or choose another SCRAPERKIT_NAMESPACE",
 }
+
+
+def warn(text: str) -> None:
+    """Warn of something, at the line of the user's code that has called the kit."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(_INNER):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, ScraperKitWarning, stacklevel=level)
 
 
 def way_out_of(refusal: Exception) -> str:

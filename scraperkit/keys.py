@@ -106,6 +106,11 @@ class Keys:
         """The sorted set of worker names by time of last heartbeat."""
         return self._own("workers")
 
+    @property
+    def names(self) -> str:
+        """The hash of the names that funds were asked for by, and the series that they were found to mean."""
+        return self._own("names")
+
     @staticmethod
     def site(site: str) -> str:
         """The hash of a site's shared state. It has no namespace: limits hold for everyone who uses this Redis."""
@@ -150,6 +155,10 @@ class Keys:
         """The capped stream of a fund's figures that were restated or withdrawn after they had been stored."""
         return f"{self.namespace}:{{{cnpj}}}:changes"
 
+    def not_offered(self, cnpj: str) -> str:
+        """The hash of the months that a source was asked for and does not offer: when it was last asked."""
+        return f"{self.namespace}:{{{cnpj}}}:not_offered"
+
     def series(self, series: str, metric: str) -> str:
         """The time series of one metric of ``CNPJ`` or ``CNPJ:SUBCLASS``.
 
@@ -157,6 +166,10 @@ class Keys:
         """
         cnpj, colon, subclass = series.partition(":")
         return f"{self.namespace}:{{{cnpj}}}{colon}{subclass}:{metric}"
+
+    def index(self, name: str) -> str:
+        """The time series of a rate or an index; what was asked for of it, and when, is in its labels."""
+        return f"{self.namespace}:index:{name}"
 
     @property
     def pattern(self) -> str:

@@ -33,17 +33,43 @@ from scraperkit.text import short_name
 from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
-_PK = re.compile(r"[0-9]{1,12}")
+PK_PARTIC = re.compile(r"[0-9]{1,12}")
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_MONTH, _YEAR = "(0[1-9]|1[0-2])", "((?:19|20)[0-9]{2})"
-_MONTH_YEAR = re.compile(f"{_MONTH}/{_YEAR}")
+MONTH_YEAR = re.compile(r"(0[1-9]|1[0-2])/((?:19|20)[0-9]{2})")
+_YEAR_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:-([0-9]{2}))?")
+_DAY_MONTH_YEAR = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
+# Whatever the locale.
+MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
-_YEAR_MONTH = re.compile(f"{_YEAR}-{_MONTH}(?:-([0-9]{{2}}))?")
+
+
+def now() -> dt.datetime:
+    """Return the time in Brazil (São Paulo), wherever this machine is."""
+    return dt.datetime.fromtimestamp(time.time(), tz.gettz("America/Sao_Paulo"))
 
 
 def today() -> dt.date:
     """Return the day that it is in Brazil (São Paulo), wherever this machine is: the site knows no later one."""
-    return dt.datetime.fromtimestamp(time.time(), tz.gettz("America/Sao_Paulo")).date()
+    return now().date()
+
+
+def brazilian_date(text: str) -> dt.date:
+    """Read ``DD/MM/YYYY``, as the site and callers in Brazil write a day.
+
+    Raises
+    ------
+    ValueError
+        If the text is not such a day.
+
+    Examples
+    --------
+    >>> brazilian_date("30/12/2022")
+    datetime.date(2022, 12, 30)
+    """
+    match = _DAY_MONTH_YEAR.fullmatch(text)
+    if match is None:
+        raise ValueError("must be a day as DD/MM/YYYY, for example 30/12/2022")
+    return dt.date(int(match[3]), int(match[2]), int(match[1]))
 
 
 class Month(NamedTuple):
@@ -68,7 +94,7 @@ class Month(NamedTuple):
         ValueError
             If the text is not such a month.
         """
-        match = _MONTH_YEAR.fullmatch(text)
+        match = MONTH_YEAR.fullmatch(text)
         if match is None:
             raise ValueError("must be a month as MM/YYYY, for example 12/2022")
         return cls(int(match[2]), int(match[1]))
@@ -129,7 +155,7 @@ class Month(NamedTuple):
     @property
     def iso(self) -> str:
         """The month as ``YYYY-MM``."""
-        return f"{self.year}-{self.month:02d}"
+        return f"{self.year:04d}-{self.month:02d}"
 
     @property
     def first_day(self) -> dt.date:
@@ -182,7 +208,7 @@ def _text_only(value: Any) -> Any:
 # Requests of one fund share its texts, and those of one month the month's: a list of many requests stays small.
 @lru_cache(maxsize=65_536)
 def _digits(text: str) -> str:
-    if text and not _PK.fullmatch(text):
+    if text and not PK_PARTIC.fullmatch(text):
         raise ValueError("must be CVM's PK_PARTIC, 1 to 12 digits")
     return text
 

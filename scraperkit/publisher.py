@@ -20,14 +20,14 @@ from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.keys import DEFAULT_SOURCE, DeliveryName, Keys
 from scraperkit.lua import scripts
-from scraperkit.lua.state import MonthRecord, label
+from scraperkit.lua.state import MonthRecord
 from scraperkit.models import Fund, Month, ScrapeRequest, iso_month, today
 from scraperkit.timeseries.commands import Command, card_command, first_card_commands
 from scraperkit.timeseries.link import batched
 from scraperkit.view import NotebookRepr, View
 
 _BATCH_IDS = uuid.UUID("6ba7b814-9dad-11d1-80b4-00c04fd430c8")
-_AT_ONCE = 1_000
+_SENT_AT_ONCE = 1_000
 
 
 class Publisher(NotebookRepr):
@@ -101,13 +101,13 @@ class Publisher(NotebookRepr):
         """
         wanted = _unique(_listed(requests))
         if only_missing:
-            wanted = [request for some in batched(wanted, _AT_ONCE) for request in self._missing(some)]
+            wanted = [request for some in batched(wanted, _SENT_AT_ONCE) for request in self._missing(some)]
         keys = self.keys.of(_source_of(wanted))
         batch_id = str(uuid.uuid4() if force else batch_id_of(wanted, today()))
         if keys.source != DEFAULT_SOURCE:
             self._redis.sadd(keys.sources, keys.source)
         self._save_cards(wanted)
-        if not force:
+        if not force and self._redis.exists(keys.batch(batch_id)):  # published before
             Ledger(self._redis, keys, batch_id).note_lost(request.message_id for request in wanted)
         receivers = self._send(batch_id, wanted, keys, fresh=force)
         if receivers == 0:
@@ -143,7 +143,7 @@ class Publisher(NotebookRepr):
 
     def _save_cards(self, requests: Iterable[ScrapeRequest]) -> None:
         funds = {request.fund for request in requests if request.fund is not None}
-        for some in batched(funds, _AT_ONCE):
+        for some in batched(funds, _SENT_AT_ONCE):
             with self._redis.pipeline(transaction=False) as pipeline:
                 for command in chain.from_iterable(map(self._card_commands, some)):
                     pipeline.execute_command(*command)
@@ -157,7 +157,7 @@ class Publisher(NotebookRepr):
         """Make the wire messages and send them, some at a time; `fresh` ones get ids of their own."""
         now = time.time()
         fewest = []
-        for some in batched(requests, _AT_ONCE) if requests else [()]:
+        for some in batched(requests, _SENT_AT_ONCE) if requests else [()]:
             messages = [_outgoing(request, batch_id, now, fresh=fresh) for request in some]
             receivers = scripts.publish(
                 self._redis,
@@ -221,7 +221,7 @@ def _source_of(requests: Iterable[ScrapeRequest]) -> str:
 def _outgoing(request: ScrapeRequest, batch_id: str, now: float, *, fresh: bool) -> scripts.Outgoing:
     message_id = str(uuid.uuid4()) if fresh else request.message_id
     text = request.to_json(message_id=message_id, batch_id=batch_id, published_at=now)
-    return scripts.Outgoing(message_id, label(request.document, request.month_year), text)
+    return scripts.Outgoing(message_id, request.document, request.month_year, text)
 
 
 def batch_id_of(requests: Iterable[ScrapeRequest], day: dt.date) -> uuid.UUID:

@@ -12,7 +12,7 @@ from typing import Any
 
 from scraperkit.text import printable
 
-_LINE = "1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.4))"
+_RULE = "1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.4))"
 _FAINT = "var(--jp-ui-font-color2, inherit)"
 STATE_COLOURS = {
     "done": "var(--jp-brand-color1, #1976d2)",
@@ -49,7 +49,7 @@ class Table:
             lines.append(f"<tr><td style='{_CELL}' colspan='{len(self.headings)}'>{more}</td></tr>")
         return (
             "<table style='margin: 0.3em 0 0; border-collapse: collapse; color: inherit'>"
-            f"<thead><tr style='border-bottom: {_LINE}'>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+            f"<thead><tr style='border-bottom: {_RULE}'>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
         )
 
     def text(self) -> str:

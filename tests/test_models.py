@@ -17,7 +17,7 @@ from support.fakes import FUND
 from scraperkit import models
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
-from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, ScrapeRequest
+from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, Month, ScrapeRequest, brazilian_date
 
 EXAMPLE = (
     '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",\n'
@@ -175,6 +175,36 @@ class TestCnpj:
 
     def test_formatting_and_reading_are_inverse(self):
         assert normalize_cnpj(format_cnpj("12ABC34501DE35")) == "12ABC34501DE35"
+
+
+class TestAMonth:
+    @given(st.dates())
+    def test_is_the_same_however_it_is_written(self, day):
+        month = Month.of(day)
+        assert Month.parse_iso(month.iso) == Month.parse_iso(day.isoformat()) == month
+        assert month.first_day <= day <= month.last_day
+        if 1900 <= day.year < 2100:
+            assert Month.parse(str(month)) == month
+
+    @pytest.mark.parametrize(
+        "text", ["13/2022", "1/2022", "12/1899", "12/2100", "2022-12", "12/2022 ", "１２/2022", ""]
+    )
+    def test_of_a_message_is_two_digits_a_slash_and_a_year_of_these_two_centuries(self, text):
+        with pytest.raises(ValueError, match="MM/YYYY"):
+            Month.parse(text)
+
+    @pytest.mark.parametrize(
+        "text", ["2022-13", "2022-1", "12/2022", "2022-02-30", "20220101", "0000-01", "2022-01-01T"]
+    )
+    def test_in_iso_8601_is_a_month_or_a_day_that_there_is(self, text):
+        with pytest.raises(ValueError):
+            Month.parse_iso(text)
+
+
+@pytest.mark.parametrize("text", ["30/02/2022", "1/2/2022", "2022-12-30", "30/12/2022 ", ""])
+def test_a_brazilian_date_is_a_day_that_there_is(text):
+    with pytest.raises(ValueError):
+        brazilian_date(text)
 
 
 class TestTheMonthsOfAFund:

@@ -18,11 +18,16 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import WorkerCard
-from scraperkit.models import DailyQuote, Fund, ScrapeRequest
+from scraperkit.keys import Keys
+from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
+from scraperkit.research.memory import Memory
 from scraperkit.sources import CvmPages
 from scraperkit.sources.politeness import Politeness
+from scraperkit.sources.rates.answers import Span
+from scraperkit.sources.rates.collect import collect
+from scraperkit.sources.rates.known import KNOWN
 from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries.store import SeriesStore
 
@@ -107,6 +112,9 @@ def use_everything(redis, url):
     with Subscriber(redis, Files(fail), threads=1, settings=settings):
         Publisher(redis, namespace=NAMESPACE).publish(Fund(FUND.cnpj, source="files").months("2021-01", "2021-02"))
         assert wait_until(lambda: redis.zcard(f"{NAMESPACE}:retries:files") == 1)
+    Memory(redis, Keys(NAMESPACE)).note_names({"Aroeira": FUND.cnpj})
+    Memory(redis, Keys(NAMESPACE, "files")).note_names({"Aroeira": FUND.cnpj})
+    Memory(redis, Keys(NAMESPACE)).note_not_offered([(FUND.cnpj, Month(2010, 1))])
     SeriesStore(redis, NAMESPACE).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 3), 1.0, subclass="A1")])
     Publisher(redis, namespace=NAMESPACE).publish(months(1, year=2025)).cancel()
 
@@ -118,6 +126,9 @@ def use_everything(redis, url):
     with pricer(url, NAMESPACE, api_keys="a-key-of-this-test", api_rate=600) as api:
         for _ in range(2):  # the first connects
             assert api.get(f"/v1/funds/{CNPJ}", headers={"X-API-Key": "a-key-of-this-test"}).status_code == 200
+    with Replica.start() as replica:
+        span = Span(dt.date(2022, 1, 3), dt.date(2022, 1, 31))
+        collect(KNOWN["cdi"], span, redis, Settings.load(namespace=NAMESPACE, sgs_url=replica.sgs_url))
 
 
 def test_the_page_explains_every_key_and_every_field_and_what_expires(used):
@@ -135,7 +146,9 @@ def test_the_page_explains_every_key_and_every_field_and_what_expires(used):
 def shown(field: str) -> str:
     """Return how the page writes a field that is an id or a month."""
     text = re.sub(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", "<message id>", field)
-    return re.sub(r"^[0-9]{4}-[0-9]{2}$", "YYYY-MM", text)
+    text = re.sub(r"^(?:cvm_pages|files) (?=[0-9])", "<source> ", text)
+    text = re.sub(r"(?:^|(?<=> ))[0-9]{4}-[0-9]{2}$", "YYYY-MM", text)
+    return "<name>" if text == "aroeira" else text
 
 
 def test_the_page_names_the_channel_and_the_fields_of_what_is_json(used):

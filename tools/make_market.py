@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from scraperkit.calendar import business_days
 from scraperkit.models import Month
-from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, Layout, as_csv
+from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, ReportLayout, as_csv
 
 FULL_SERIES, YEAR_SERIES, MONTH, YEAR, DECADE = 26_000, 12_730, "2026-08", 2015, 2016
 FILLED = 525_000 / (26_000 * 21)  # share of series and days that have a row
@@ -43,7 +43,7 @@ DIRT = {
     "double": 1e-5,
     "double_conflicting": 4e-6,
 }
-KINDS = {Layout.B: ("FI", "FAPI", 0.99), Layout.C: ("CLASSES - FIF", "FI", 0.98)}
+KINDS = {ReportLayout.B: ("FI", "FAPI", 0.99), ReportLayout.C: ("CLASSES - FIF", "FI", 0.98)}
 LETTERS = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"))
 LINE = "%s%s;%.2f;%.12f;%.2f;%.2f;%.2f;%d"
 PLACES = {"quota": -5, "net_worth": -4, "holders": -1}  # in a line's cells, whatever its layout
@@ -87,14 +87,14 @@ class Market:
         self._net_worth[draw.random(count) < NEGATIVE_WORTH] *= -1
         self._holders = np.round(np.exp(draw.normal(3.5, 2.5, count).clip(0, 14)))
 
-    def month(self, month: str, layout: Layout, days: int | None = None, *, dirty: bool = True) -> bytes:
+    def month(self, month: str, layout: ReportLayout, days: int | None = None, *, dirty: bool = True) -> bytes:
         """Return the daily report of a month, and go on to the next one; `dirt` counts what is wrong in it.
 
         Parameters
         ----------
         month : str
             ``YYYY-MM``.
-        layout : Layout
+        layout : ReportLayout
             The columns; only C knows subclasses.
         days : int or None
             How many business days it has; all of them if it is left out.
@@ -104,14 +104,14 @@ class Market:
         parsed = Month.parse_iso(month)
         dates = [f"{day:%Y-%m-%d}" for day in business_days(parsed.first_day, parsed.last_day)][:days]
         present = self._present(len(dates))
-        if layout is not Layout.C:
+        if layout is not ReportLayout.C:
             present &= (self._class_of == np.arange(self.series))[:, np.newaxis]
         rows, columns = np.nonzero(present)
         figures = [values[rows, columns].tolist() for values in self._figures(len(dates))]
         starts = self._starts(layout)
         firsts, days_of_rows = [starts[row] for row in rows.tolist()], [dates[column] for column in columns.tolist()]
         lines = [LINE % cells for cells in zip(firsts, days_of_rows, *figures, strict=True)]
-        if layout is Layout.C:
+        if layout is ReportLayout.C:
             self._split(lines, rows, columns, len(dates) // 2)
         if dirty:
             self._add_dirt(lines, layout)
@@ -145,14 +145,14 @@ class Market:
         self._quota, self._net_worth, self._holders = quota[:, -1], net_worth[:, -1], holders[:, -1]
         return portfolio, quota, net_worth, inflow, outflow, holders
 
-    def _starts(self, layout: Layout) -> list[str]:
+    def _starts(self, layout: ReportLayout) -> list[str]:
         """Return what each series's lines begin with, up to the day."""
         cnpjs = [self._cnpjs[number] for number in self._class_of.tolist()]
-        if layout is Layout.A:
+        if layout is ReportLayout.A:
             return [f"{cnpj};" for cnpj in cnpjs]
         usual, other, share = KINDS[layout]
         kinds = np.where(np.random.default_rng(self.seed).random(self.series) < share, usual, other).tolist()
-        if layout is Layout.B:
+        if layout is ReportLayout.B:
             return [f"{kind};{cnpj};" for kind, cnpj in zip(kinds, cnpjs, strict=True)]
         return [
             f"{usual if subclass else kind};{cnpj};{subclass};"
@@ -166,14 +166,14 @@ class Market:
             self._subclasses[chosen] = f"SPLIT{1_726_012_800 + chosen}"
             for place in np.flatnonzero((rows == chosen) & (columns >= turn)):
                 cells = lines[place].split(";")
-                cells[0], cells[2] = KINDS[Layout.C][0], self._subclasses[chosen]
+                cells[0], cells[2] = KINDS[ReportLayout.C][0], self._subclasses[chosen]
                 lines[place] = ";".join(cells)
             self.dirt["split"] += 1
 
-    def _add_dirt(self, lines: list[str], layout: Layout) -> None:
+    def _add_dirt(self, lines: list[str], layout: ReportLayout) -> None:
         """Put dirt into lines, from the last one to the first, so that those that come in move nothing ahead."""
         counts = {name: at_least_one(share * len(lines)) for name, share in DIRT.items()}
-        if layout is not Layout.C:
+        if layout is not ReportLayout.C:
             counts = {name: count for name, count in counts.items() if not name.startswith("double")}
         own = self._own_lines(lines, layout)
         places = self._draw.choice(own, sum(counts.values()), replace=False).tolist()
@@ -182,9 +182,9 @@ class Market:
             lines[place : place + 1] = [";".join(cells) for cells in DIRTIED[name](lines[place].split(";"))]
         self.dirt.update(counts)
 
-    def _own_lines(self, lines: list[str], layout: Layout) -> list[int]:
+    def _own_lines(self, lines: list[str], layout: ReportLayout) -> list[int]:
         """Return the places of lines that are no subclass's."""
-        if layout is not Layout.C:
+        if layout is not ReportLayout.C:
             return list(range(len(lines)))
         return [place for place, line in enumerate(lines) if ";;" in line]
 
@@ -246,12 +246,14 @@ def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
             archive.writestr(info, content, compresslevel=1)
 
 
-def write_month(path: Path, month: str = MONTH, days: int | None = None, *, market: Market, layout: Layout) -> None:
+def write_month(
+    path: Path, month: str = MONTH, days: int | None = None, *, market: Market, layout: ReportLayout
+) -> None:
     """Write a month's zip."""
     write_zip(path, [(f"inf_diario_fi_{month.replace('-', '')}.csv", market.month(month, layout, days))])
 
 
-def write_year(path: Path, year: int = YEAR, days: int | None = None, *, market: Market, layout: Layout) -> None:
+def write_year(path: Path, year: int = YEAR, days: int | None = None, *, market: Market, layout: ReportLayout) -> None:
     """Write a year's zip, of twelve members of so many days each."""
     write_zip(
         path,
@@ -268,10 +270,10 @@ def write_decade(folder: Path, market: Market, first: int = DECADE, years: int =
     for year in range(first, first + years):
         if year < FIRST_MONTHLY_YEAR:
             path = folder / "HIST" / f"inf_diario_fi_{year}.zip"
-            write_year(path, year, market=market, layout=Layout.A)
+            write_year(path, year, market=market, layout=ReportLayout.A)
             yield path
             continue
-        layout = Layout.B if year < 2024 else Layout.C
+        layout = ReportLayout.B if year < 2024 else ReportLayout.C
         for month in range(1, 13):
             path = folder / f"inf_diario_fi_{year}{month:02d}.zip"
             write_month(path, f"{year}-{month:02d}", market=market, layout=layout)
@@ -288,9 +290,9 @@ def main() -> int:
     options = parser.parse_args()
     market = Market(options.series or (FULL_SERIES if options.what == "month" else YEAR_SERIES), options.seed)
     if options.what == "month":
-        write_month(options.path, market=market, layout=Layout.C)
+        write_month(options.path, market=market, layout=ReportLayout.C)
     elif options.what == "year":
-        write_year(options.path, market=market, layout=Layout.A)
+        write_year(options.path, market=market, layout=ReportLayout.A)
     else:
         for path in write_decade(options.path, market):
             print(path)

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 import anyio.to_thread
 from fastapi import FastAPI
 
-from scraperkit.api import batches, dead, funds, openapi, prices, problems, quotes, service
+from scraperkit.api import batches, dead, funds, openapi, prices, problems, quotes, rates, service
 from scraperkit.api.backend import Backend, FundSource
 from scraperkit.api.guard import BodyLimit, Guard
 from scraperkit.api.keyring import Keyring
@@ -32,12 +32,13 @@ def create_app(
     redis_url : str, optional
         As for :func:`scraperkit.connect`: ``REDIS_URL`` if left out, or the embedded server.
     source : object with ``find_fund``, optional
-        Where funds are looked up; the regulator's site, or what ``SCRAPERKIT_CVM_URL`` says, if left out.
+        Where funds are looked up that an order names no other source for; what ``SCRAPERKIT_SOURCE`` says if left out:
+        the regulator's pages, or its open data. If it has a ``name``, its months go to the workers of that name.
 
     Raises
     ------
     ConfigError
-        If a setting does not fit, such as a file of API keys that cannot be read.
+        If a setting does not fit, such as a file of API keys that cannot be read, or the name of a source.
     """
     settings = settings or Settings.load()
     backend = Backend(settings, redis_url, source)
@@ -67,7 +68,7 @@ def create_app(
     app.state.keyring, app.state.backend = keyring, backend
     problems.install(app)
     # Before the cards: a CNPJ in a path may hold a slash of its own.
-    for part in (prices, quotes, funds, batches, dead, service):
+    for part in (prices, quotes, funds, batches, dead, rates, service):
         app.include_router(part.router)
     openapi.install(app, with_keys=keyring.configured)
     app.add_middleware(BodyLimit, most=settings.api_max_body)

@@ -1,11 +1,12 @@
-"""What the pricer works with: one client for Redis, one source, made when first needed and closed at the end."""
+"""What the pricer works with: one client for Redis, and sources, made when first needed and closed at the end."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
 
 import redis as redis_py
 from cachetools import TTLCache, cached
@@ -20,8 +21,13 @@ from scraperkit.health import Health
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
-from scraperkit.sources import CvmPages
+from scraperkit.sources import named
+from scraperkit.sources.base import stream_of
 from scraperkit.timeseries.rows import RowReader
+
+if TYPE_CHECKING:
+    from scraperkit.sources import CvmPages
+    from scraperkit.sources.open_data import OpenData
 
 log = logging.getLogger(__name__)
 SITE_PATIENCE = 20.0  # seconds: a caller waits on the other side
@@ -46,7 +52,7 @@ class FundSource(Protocol):
 
 
 class Backend:
-    """Redis and the site, for the routes. Its methods block, and may be called from many threads.
+    """Redis and the sources, for the routes. Its methods block, and may be called from many threads.
 
     Parameters
     ----------
@@ -54,7 +60,19 @@ class Backend:
     redis_url : str, optional
         As for :func:`scraperkit.connect`.
     source : object with ``find_fund``, optional
-        Where funds are looked up; the regulator's site if left out.
+        One's own, which stands for the source of its ``name`` and is the default.
+
+    Attributes
+    ----------
+    default_source : str
+        The source of an order that names none: one's own, or `Settings.source`.
+    hasty_settings : Settings
+        For what asks a site while a caller waits: less patience, fewer retries.
+
+    Raises
+    ------
+    ConfigError
+        If there is no source of that name.
     """
 
     def __init__(self, settings: Settings, redis_url: str | None = None, source: FundSource | None = None) -> None:
@@ -66,16 +84,19 @@ class Backend:
             "read_timeout": min(settings.read_timeout, READ_TIMEOUT),
             "http_retries": min(settings.http_retries, 1),
         }
-        self._own_source = None if source else CvmPages(settings=settings.model_copy(update=hasty))
-        self._source: FundSource = source or self._own_source  # type: ignore[assignment]
+        self.hasty_settings = settings.model_copy(update=hasty)
+        self.default_source = settings.source if source is None else stream_of(source)
+        self._sources: dict[str, FundSource] = {} if source is None else {self.default_source: source}
+        self._made: list[CvmPages | OpenData] = []
         self._redis_url = redis_url
         self._client: redis_py.Redis | None = None
         self._connecting = threading.Lock()
         self._refused: tuple[float, RedisError] | None = None
         self._funds: TTLCache[Any, Fund] = TTLCache(KNOWN_FUNDS, KNOWN_SECONDS)
         self._funds_changed = threading.Condition()
-        # Many callers ask for the same fund at once: one asks the site, the others wait for what it gets.
-        self._look_up = cached(self._funds, condition=self._funds_changed)(self._source.find_fund)
+        # Many callers ask for the same fund at once: one asks the source, the others wait for what it gets.
+        self._look_up = cached(self._funds, condition=self._funds_changed)(self._ask)
+        self._source(self.default_source)
 
     @property
     def connected(self) -> redis_py.Redis | None:
@@ -125,8 +146,8 @@ class Backend:
             # All who wait for the lock are told the same, rather than each trying in turn.
             self._refused = time.monotonic() + _TRY_AGAIN, error
             raise
-        if self._own_source:
-            self._own_source.politeness.share(client)
+        for source in self._made:
+            source.politeness.share(client)
         return client
 
     @property
@@ -144,19 +165,35 @@ class Backend:
         """Return a publisher to the stream or the channel."""
         return Publisher(self.redis, delivery=delivery, namespace=self.keys.namespace, settings=self.settings)
 
-    def find_fund(self, cnpj: str, *, anew: bool = False) -> Fund:
-        """Look a fund up at the site, or among those looked up in the last ten minutes.
+    def find_fund(self, cnpj: str, source: str, *, anew: bool = False) -> Fund:
+        """Look a fund up at a source, or among those looked up in the last ten minutes.
 
         Raises
         ------
-        SourceError
+        ConfigError
+            If there is no source of that name.
+        SourceError, ArchiveError
             As the source does.
         """
         formatted = format_cnpj(cnpj)
         if anew:
             with self._funds_changed:
-                self._funds.pop(self._look_up.cache_key(formatted), None)
-        return self._look_up(formatted)
+                self._funds.pop(self._look_up.cache_key(source, formatted), None)
+        return self._look_up(source, formatted)
+
+    def _ask(self, source: str, cnpj: str) -> Fund:
+        return replace(self._source(source).find_fund(cnpj), source=source)
+
+    def _source(self, name: str) -> FundSource:
+        """Return a source by its name, made if it is one of the kit's."""
+        with self._connecting:
+            if name not in self._sources:
+                made = named(name, settings=self.hasty_settings)
+                self._sources[name] = made
+                self._made.append(made)
+                if self._client is not None:
+                    made.politeness.share(self._client)
+            return self._sources[name]
 
     def missing(self) -> Seen:
         """Return in words what is not there of what it takes to work, and what was seen if Redis answers."""
@@ -176,12 +213,12 @@ class Backend:
 
     def close(self) -> None:
         """Close all connections."""
-        if self._own_source:
-            self._own_source.close()
         with self._connecting:
+            for source in self._made:
+                source.close()
             client, self._client = self._client, None
             self._refused = (float("inf"), RedisUnreachable("the pricer is closed"))
         if client is not None:
-            if self._own_source:
-                self._own_source.politeness.unshare(client)
+            for source in self._made:
+                source.politeness.unshare(client)
             client.close()

@@ -49,7 +49,10 @@ data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":1
 
 @router.get("/{batch_id}", summary="How far a batch is, and what failed")
 async def report(batch_id: BatchId, running: TheRunning) -> BatchReport:
-    """Return how many messages are where, and the first 100 that failed or were lost, each with its reason."""
+    """Return how many messages are where, and the first 100 that failed or were lost, each with its reason.
+
+    If messages wait and no worker of the batch's source listens, it says so, and what to start.
+    """
     return await running.read(lambda: _report(running.backend, batch_id))
 
 
@@ -59,6 +62,9 @@ def _report(backend: Backend, batch_id: str) -> BatchReport:
     failures = batch.failures().head(SHOWN_FAILURES).itertuples() if status.failed or status.lost else ()
     return BatchReport(
         **_figures(batch_id, status),
+        source=batch.keys.source,
+        lacks_worker=batch.lacks_worker() if status.pending else "",
+        explanation=batch.explain(status),
         failures=[
             Failure(message_id=str(row.Index), document=row.cnpj, month=row.month, state=row.state, error=row.error)
             for row in failures

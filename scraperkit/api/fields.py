@@ -11,19 +11,22 @@ from fastapi import Path
 from pydantic import AfterValidator, Field, WithJsonSchema
 from starlette.convertors import Convertor, register_url_convertor
 
-from scraperkit.cnpj import normalize_cnpj
+from scraperkit.cnpj import normalize_cnpj, normalize_series
+from scraperkit.keys import SOURCE_NAME
+from scraperkit.models import MONTH_YEAR, brazilian_date
+from scraperkit.sources.rates.known import KNOWN, known
 from scraperkit.timeseries.frames import window
 
 LONGEST_CNPJ = 40
+LONGEST_SERIES = 81
 BIGGEST_INVESTMENT = Decimal(10) ** 12
-_DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 _MONEY = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
 
 
-class _CnpjConvertor(Convertor[str]):
-    """A CNPJ in a path, its own slash included: %2F reaches the router as a slash."""
+class _SeriesConvertor(Convertor[str]):
+    """A CNPJ in a path, maybe with a subclass, its own slash included: %2F reaches the router as a slash."""
 
-    regex = r"[^/]+(?:/[0-9A-Za-z]{4}-?[0-9]{2})?"
+    regex = r"[^/]+(?:/[0-9A-Za-z]{4}-?[0-9]{2}(?::[^/]*)?)?"
 
     def convert(self, value: str) -> str:
         return value
@@ -32,7 +35,7 @@ class _CnpjConvertor(Convertor[str]):
         return value
 
 
-register_url_convertor("cnpj", _CnpjConvertor())
+register_url_convertor("series", _SeriesConvertor())
 
 
 def _day_text(text: str) -> str:
@@ -44,11 +47,8 @@ def _day_text(text: str) -> str:
 
 
 def _brazilian_date(text: str) -> dt.date:
-    found = _DATE.fullmatch(text)
     try:
-        if found is None:
-            raise ValueError
-        return dt.date(int(found[3]), int(found[2]), int(found[1]))
+        return brazilian_date(text)
     except ValueError:
         raise ValueError("must be a day as DD/MM/YYYY, for example 30/12/2022") from None
 
@@ -65,9 +65,36 @@ Document = Annotated[
     AfterValidator(normalize_cnpj),
     WithJsonSchema({"type": "string", "format": "cnpj", "maxLength": LONGEST_CNPJ}),
 ]
-DocumentInPath = Annotated[Document, Path(description="CNPJ of the fund, in any punctuation")]
-MonthText = Annotated[str, Field(pattern=r"^(0[1-9]|1[0-2])/(19|20)[0-9]{2}$", examples=["01/2022"])]
+Series = Annotated[
+    str,
+    Field(
+        max_length=LONGEST_SERIES,
+        description="CNPJ of the fund in any punctuation, or CNPJ:SUBCLASS",
+        examples=["18.993.924/0001-00"],
+    ),
+    AfterValidator(normalize_series),
+    WithJsonSchema({"type": "string", "format": "series", "maxLength": LONGEST_SERIES}),
+]
+SeriesInPath = Annotated[
+    Series,
+    Path(
+        description="CNPJ of the fund in any punctuation: the class's own series, or, where only its subclasses have "
+        "figures, all of them; or CNPJ:SUBCLASS"
+    ),
+]
+SourceName = Annotated[
+    str,
+    Field(
+        pattern=f"^{SOURCE_NAME}$",
+        description="where the figures come from: `cvm_pages`, `open_data` or one's own; the pricer's if left out",
+        examples=["open_data"],
+    ),
+]
+MonthText = Annotated[str, Field(pattern=f"^{MONTH_YEAR.pattern}$", examples=["01/2022"])]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
+RateName = Annotated[
+    str, AfterValidator(lambda text: known(text).name), WithJsonSchema({"type": "string", "enum": list(KNOWN)})
+]
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})
 ]

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scraperkit.api.backend import Backend
-from scraperkit.api.fields import Document, DocumentInPath
+from scraperkit.api.fields import Series, SeriesInPath
 from scraperkit.api.problems import KNOWN, ProblemError, problem_of, unfit
 from scraperkit.api.running import Running, TheRunning
 from scraperkit.api.schemas import (
@@ -24,8 +24,9 @@ from scraperkit.api.schemas import (
     OrderResults,
     Published,
 )
-from scraperkit.cnpj import format_cnpj
+from scraperkit.cnpj import format_series
 from scraperkit.models import Fund, Month
+from scraperkit.timeseries.frames import LAST
 from scraperkit.timeseries.rows import RowReader, StoredFund
 
 router = APIRouter(prefix="/v1/funds", tags=["funds"])
@@ -39,10 +40,11 @@ router = APIRouter(prefix="/v1/funds", tags=["funds"])
     responses={207: {"model": OrderResults, "description": "Of several documents, some were not published"}},
 )
 async def publish(order: Order, running: TheRunning, response: Response) -> Published | OrderResults:
-    """Look the fund up at the regulator's site, and publish one message for each of its months.
+    """Look the fund up at its source, and publish one message for each of its months.
 
-    Safe to repeat: the same months are the same batch. For several `documents`, each has a result of its own;
-    the status is 202 if all were published, and 207 if some were not.
+    A message is of a CNPJ and a month, and brings its subclasses, too. Workers of that source do it: `lacks_worker`
+    says if there are none now. Safe to repeat: the same months are the same batch. For several `documents`, each has a
+    result of its own; the status is 202 if all were published, and 207 if some were not.
     """
     if isinstance(order, FundOrder):
         return await _publish_one(running, order)
@@ -75,7 +77,8 @@ async def _result(running: Running, order: FundsOrder, document: str) -> OrderRe
 async def _publish_one(running: Running, order: FundOrder) -> Published:
     # Redis first: where nothing can be published, the site need not be asked.
     await running.read(lambda: running.backend.redis)
-    fund = await running.look_up(lambda: running.backend.find_fund(order.document, anew=order.force))
+    source = order.source or running.backend.default_source
+    fund = await running.look_up(lambda: running.backend.find_fund(order.document, source, anew=order.force))
     return await running.read(lambda: _publish(running.backend, order, fund))
 
 
@@ -90,10 +93,12 @@ def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     batch = backend.publisher(order.delivery).publish(requests, force=order.force)
     path = f"/v1/funds/{fund.cnpj}"
     return Published(
-        fund=_card(backend.rows.funds([fund.cnpj])[0]),
+        fund=_cards(backend.rows, [fund.cnpj])[0],
+        source=batch.keys.source,
         batch_id=batch.id,
         count=len(requests),
         receivers=batch.receivers,
+        lacks_worker=batch.lacks_worker(),
         links=Links(
             fund=path,
             prices=f"{path}/prices",
@@ -109,39 +114,50 @@ class CardsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(100, ge=1, le=1000, description="how many at the most")
-    after: Document | None = Field(None, description="only CNPJs after this one; `next` of a page has it")
+    after: Series | None = Field(None, description="only series after this one; `next` of a page has it")
 
 
 @router.get("", summary="The funds that there are series of")
 async def cards(page: Annotated[CardsQuery, Query()], running: TheRunning) -> FundCards:
-    """Return their cards, by CNPJ: what is known of each, and which days are stored."""
+    """Return their cards, by series: what is known of each, and which days are stored."""
     return await running.read(lambda: _page(running.backend.rows, page))
 
 
 def _page(rows: RowReader, page: CardsQuery) -> FundCards:
-    cnpjs = sorted(cnpj for cnpj in rows.stored(metrics=("quota",)) if cnpj > (page.after or ""))
-    shown = cnpjs[: page.limit]
-    more = f"/v1/funds?{urlencode({'limit': page.limit, 'after': shown[-1]})}" if len(cnpjs) > len(shown) else None
-    return FundCards(funds=[_card(fund) for fund in rows.funds(shown)], next=more)
+    series = sorted(name for name in rows.stored(metrics=("quota",)) if name > (page.after or ""))
+    shown = series[: page.limit]
+    more = f"/v1/funds?{urlencode({'limit': page.limit, 'after': shown[-1]})}" if len(series) > len(shown) else None
+    return FundCards(funds=_cards(rows, shown), next=more)
 
 
-@router.get("/{document:cnpj}", summary="One fund's card")
-async def card(document: DocumentInPath, running: TheRunning) -> FundCard:
-    """Return what is known of the fund, and which days are stored."""
+@router.get("/{document:series}", summary="One fund's card")
+async def card(document: SeriesInPath, running: TheRunning) -> FundCard:
+    """Return what is known of the fund, and which days are stored; of a CNPJ, those of the class itself."""
     return await running.read(lambda: _known_card(running.backend.rows, document))
 
 
 def _known_card(rows: RowReader, document: str) -> FundCard:
     fund = rows.funds([document])[0]
-    if not fund.card and not rows.stored([document], metrics=("quota",)):
+    stored = rows.stored([document]) if ":" in document or not fund.card else {document}
+    if not stored or (":" in document and document not in stored):
         rows.refuse([document])
-    return _card(fund)
+    return _described(rows, [fund])[0]
 
 
-def _card(fund: StoredFund) -> FundCard:
+def _cards(rows: RowReader, series: list[str]) -> list[FundCard]:
+    return _described(rows, rows.funds(series))
+
+
+def _described(rows: RowReader, funds: list[StoredFund]) -> list[FundCard]:
+    stands_for = rows.stands_for([fund.series for fund in funds if not fund.days and ":" not in fund.series], 0, LAST)
+    return [_card(fund, stands_for.get(fund.series, [])) for fund in funds]
+
+
+def _card(fund: StoredFund, stands_for: list[str]) -> FundCard:
     return FundCard(
         document=fund.series,
-        formatted=format_cnpj(fund.series),
+        formatted=format_series(fund.series),
+        stands_for=stands_for,
         name=fund.card.get("name", ""),
         pk=fund.card.get("pk", ""),
         status=fund.card.get("status", ""),

@@ -22,16 +22,21 @@ from scraperkit.api.problems import MEDIA_TYPE, FieldError, Problem
 STATIC = "/static-offline-docs"
 _FILES = Path(fastapi_offline.__file__).parent / "static"
 DESCRIPTION = """
-Publishes the months of Brazilian investment funds to be scraped from the regulator's site (CVM), tells how far they
-are, and serves the daily figures that are stored.
+Publishes the months of Brazilian investment funds to be scraped from the regulator's site (CVM) or taken from its open
+data, tells how far they are, and serves the daily figures that are stored.
 
-`POST /v1/funds` answers as soon as the messages are published; workers (`scraperkit work`) do them. CNPJs may be
-written in any punctuation; in a path the slash may be sent as it is or as `%2F`. Every error is a problem document
-(RFC 9457) whose `errors` name the fields that do not fit.
+`POST /v1/funds` answers as soon as the messages are published; workers of their `source` do them (`scraperkit work`, or
+`scraperkit work --source open_data`). What is stored is read in the same way, whatever source it is from.
+
+CNPJs may be written in any punctuation; in a path the slash may be sent as it is or as `%2F`. Where figures are read, a
+subclass may follow: `CNPJ:SUBCLASS`. A CNPJ alone is the class's own series; if only its subclasses have figures on the
+days asked for, it stands for all of them, and the answer has `stands_for`. Every error is a problem document (RFC 9457)
+whose `errors` name the fields that do not fit.
 """
 TAGS = [
     {"name": "funds", "description": "Have months scraped; what is known and stored of each fund."},
     {"name": "prices", "description": "The daily figures."},
+    {"name": "rates", "description": "Reference rates of the Banco Central and of B3."},
     {"name": "batches", "description": "What was published together, and how far it is."},
     {"name": "dead letters", "description": "Jobs that failed for good."},
     {"name": "service", "description": "For whoever runs the pricer."},
@@ -43,7 +48,7 @@ _MEANINGS = {
     413: "The body is too long",
     422: "What was sent does not fit; `errors` names the fields",
     429: "Too many requests with this key; `Retry-After` says when to come back",
-    502: "The regulator's site does not answer, or has changed",
+    502: "The site that was asked does not answer, or has changed",
     503: "Redis does not answer, or there is too much to do; try again",
 }
 _V1 = (401, 403, 422, 429, 503)
@@ -52,6 +57,7 @@ _MORE = {
     ("get", "/v1/funds/{document}"): (404,),
     ("get", "/v1/funds/{document}/prices"): (404,),
     ("get", "/v1/funds/quotes/{document}"): (404,),
+    ("get", "/v1/rates/{name}"): (502,),
     ("get", "/v1/batches/{batch_id}"): (404,),
     ("delete", "/v1/batches/{batch_id}"): (404,),
     ("get", "/v1/batches/{batch_id}/events"): (404,),

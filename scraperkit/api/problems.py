@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
 from scraperkit.errors import (
+    ArchiveError,
     BatchNotFound,
     ConfigError,
     FundNotFound,
@@ -44,7 +45,7 @@ TITLES = {
     "too-many": (429, "Too many requests"),
     "http": (400, "The request does not fit"),
     "bug": (500, "An error of the pricer itself"),
-    "site": (502, "The regulator's site is down, or has changed"),
+    "site": (502, "The site that was asked is down, or has changed"),
     "redis-away": (503, "Redis does not answer"),
     "not-ready": (503, "Not ready"),
     "busy": (503, "Too much to do"),
@@ -104,6 +105,11 @@ def problem_of(error: Exception) -> ProblemError:
             return ProblemError("site", str(error), headers={"Retry-After": "10"})
         case SourceError():
             return ProblemError("site", str(error))
+        case ArchiveError():
+            # Where the archive is, is for whoever runs the pricer.
+            log.warning("the archive: %s", error)
+            text = "the pricer has no registry of the open data yet: `scraperkit market download` fetches it"
+            return ProblemError("not-ready", text, headers={"Retry-After": "60"})
         case ConfigError():
             found = _FIELD.match(str(error))
             return ProblemError("bad-input", str(error), field=found[1] if found else "")
@@ -120,6 +126,7 @@ KNOWN: tuple[type[Exception], ...] = (
     UnknownFund,
     BatchNotFound,
     SourceError,
+    ArchiveError,
     ConfigError,
     RedisError,
     redis_py.RedisError,

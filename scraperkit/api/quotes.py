@@ -10,12 +10,13 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scraperkit.api.backend import Backend
-from scraperkit.api.fields import BrazilianDate, DocumentInPath, Money
+from scraperkit.api.fields import BrazilianDate, Money, SeriesInPath
 from scraperkit.api.problems import ProblemError
 from scraperkit.api.running import TheRunning
-from scraperkit.api.schemas import Quote
+from scraperkit.api.schemas import Quote, SubclassQuotes
 from scraperkit.models import today
-from scraperkit.timeseries.rows import day_of
+from scraperkit.timeseries.frames import window
+from scraperkit.timeseries.rows import StoredSample, day_of
 
 router = APIRouter(prefix="/v1/funds", tags=["prices"])
 ROUNDING = "quotas: 8 decimals, rounded down; nothing else is rounded"
@@ -33,27 +34,42 @@ class Asked(BaseModel):
     investment: Money | None = Field(None, description="reais, with a point: 1000.50")
 
 
-@router.get("/quotes/{document:cnpj}", summary="The quota of a day, and how many an investment buys")
-async def quote(document: DocumentInPath, asked: Annotated[Asked, Query()], running: TheRunning) -> Quote:
+@router.get(
+    "/quotes/{document:series}",
+    summary="The quota of a day, and how many an investment buys",
+    response_model=Quote | SubclassQuotes,
+)
+async def quote(
+    document: SeriesInPath, asked: Annotated[Asked, Query()], running: TheRunning
+) -> Quote | SubclassQuotes:
     """Return the quota of that day, or the last one before it, and say which.
 
     All figures are exact decimals: the quota is the shortest text of the number stored; how many quotas the investment
-    buys has 8 decimals, rounded down; what is left of the investment is exact.
+    buys has 8 decimals, rounded down; what is left of the investment is exact. If only the subclasses of a CNPJ have
+    figures up to that day, the quota of each of them is returned.
     """
     # The fields are checked as text and kept as what they say.
     day = cast("dt.date | None", asked.date) or today()
     money = cast("Decimal | None", asked.investment)
-    timestamp, quota = await running.read(lambda: _last_quota(running.backend, document, day))
+    found, subclasses = await running.read(lambda: _last_quotas(running.backend, document, day))
+    quotes = [_quote(series, day, money, sample) for series, sample in found.items()]
+    if subclasses:
+        return SubclassQuotes(document=document, stands_for=subclasses, quotes=quotes)
+    return quotes[0]
+
+
+def _quote(series: str, day: dt.date, money: Decimal | None, sample: StoredSample) -> Quote:
+    found, quota = day_of(sample[0]), exact(sample[1])
     quotas = left = None
     if money is not None:
         if quota <= 0:
             raise ProblemError("bad-input", "the quota of that day is not above 0: nothing buys it", field="investment")
         quotas, left = buys(money, quota)
     return Quote(
-        document=document,
+        document=series,
         asked_for=day,
-        day=day_of(timestamp),
-        is_day_asked_for=day_of(timestamp) == day,
+        day=found,
+        is_day_asked_for=found == day,
         quota=plain(quota),
         investment=plain(money) if money is not None else None,
         quotas=plain(quotas) if quotas is not None else None,
@@ -62,12 +78,18 @@ async def quote(document: DocumentInPath, asked: Annotated[Asked, Query()], runn
     )
 
 
-def _last_quota(backend: Backend, document: str, day: dt.date) -> tuple[int, Decimal]:
-    """Return time and value of the newest quota that is not after `day`."""
-    found = backend.rows.newest_until(document, "quota", day)
-    if found is None:
+def _last_quotas(backend: Backend, document: str, day: dt.date) -> tuple[dict[str, StoredSample], list[str]]:
+    """Return the newest quota that is not after `day` of each series, and the subclasses that a CNPJ stands for."""
+    rows = backend.rows
+    found = {document: rows.newest_until(document, "quota", day)}
+    subclasses: list[str] = []
+    if found[document] is None and ":" not in document:
+        subclasses = rows.stands_for([document], *window(None, day)).get(document, [])
+        found = {name: rows.newest_until(name, "quota", day) for name in subclasses}
+    quotas = {name: sample for name, sample in found.items() if sample is not None}
+    if not quotas:
         raise ProblemError("no-quote", f"no quota of {day:%d/%m/%Y} or before it is stored", field="date")
-    return found[0], exact(found[1])
+    return quotas, subclasses
 
 
 def exact(value: Any) -> Decimal:

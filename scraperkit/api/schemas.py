@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 
-from scraperkit.api.fields import LONGEST_CNPJ, Document, MonthText
+from scraperkit.api.fields import LONGEST_CNPJ, Document, MonthText, SourceName
 from scraperkit.api.problems import Problem
 from scraperkit.keys import DeliveryName
 from scraperkit.models import Month
@@ -23,6 +23,7 @@ class _Order(BaseModel):
     to_date: MonthText | None = Field(None, description="last month, MM/YYYY; this month if left out")
     delivery: DeliveryName = Field("stream", description="kept until done, or heard by the workers that listen now")
     force: StrictBool = Field(False, description="scrape again what is done already")
+    source: SourceName | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -64,10 +65,17 @@ Order = Annotated[
 class FundCard(BaseModel):
     """What is known and stored of a fund."""
 
-    document: str = Field(description="CNPJ, 14 characters", examples=["18993924000100"])
-    formatted: str = Field(description="CNPJ as it is written", examples=["18.993.924/0001-00"])
-    name: str = Field(description="as the regulator's site shows it; empty where not known")
-    pk: str = Field(description="CVM's PK_PARTIC", examples=["132922"])
+    document: str = Field(
+        description="CNPJ, 14 characters, or CNPJ:SUBCLASS",
+        examples=["18993924000100", "18993924000100:Z2HFZ1734468953"],
+    )
+    formatted: str = Field(description="the same as it is written", examples=["18.993.924/0001-00"])
+    stands_for: list[str] = Field(
+        description="the subclasses that this CNPJ stands for, if only they have figures; otherwise empty",
+        examples=[[]],
+    )
+    name: str = Field(description="as its source shows it; empty where not known")
+    pk: str = Field(description="CVM's PK_PARTIC; empty where not known", examples=["132922"])
     status: str = Field(description="as the site shows it", examples=["EM FUNCIONAMENTO NORMAL"])
     started_on: dt.date | None = Field(description="first day of the fund, where the site tells it")
     ended_on: dt.date | None = Field(description="last day of a fund that no longer operates, where known")
@@ -77,7 +85,7 @@ class FundCard(BaseModel):
 
 
 class FundCards(BaseModel):
-    """A page of fund cards, by CNPJ."""
+    """A page of fund cards, by series."""
 
     funds: list[FundCard]
     next: str | None = Field(description="address of the next page; null on the last one")
@@ -96,9 +104,11 @@ class Published(BaseModel):
     """One fund's months have been published."""
 
     fund: FundCard
+    source: str = Field(description="the source whose workers do them", examples=["cvm_pages", "open_data"])
     batch_id: str = Field(description="names the batch; the same months are the same batch, unless `force`")
     count: int = Field(description="messages in the batch, one a month", ge=0)
     receivers: int | None = Field(description="Pub/Sub: how many workers heard it, 0 means that it is lost; else null")
+    lacks_worker: str = Field(description="if no worker of the source listens now: that, and what to start; else empty")
     links: Links
 
 
@@ -146,6 +156,9 @@ class Progress(BaseModel):
 class BatchReport(Progress):
     """How far a batch is, and what failed."""
 
+    source: str = Field(description="the source whose workers do it", examples=["cvm_pages", "open_data"])
+    lacks_worker: str = Field(description="if messages wait and no worker listens: that, and what to start; else empty")
+    explanation: str = Field(description="why messages failed or were lost, each reason with its count; else empty")
     failures: list[Failure] = Field(description="the first 100 messages that failed or were lost")
 
 
@@ -184,7 +197,7 @@ class Retried(BaseModel):
 class Quote(BaseModel):
     """The quota of a day, and how many quotas an investment buys. All figures are exact decimals, as text."""
 
-    document: str
+    document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
     asked_for: dt.date = Field(description="the day asked for")
     day: dt.date = Field(description="the day that the quota is of: the day asked for, or the last one before it")
     is_day_asked_for: bool
@@ -193,6 +206,35 @@ class Quote(BaseModel):
     quotas: str | None = Field(description="how many that buys: 8 decimals, rounded down", examples=["810.00007"])
     cash_left: str | None = Field(description="investment - quotas x quota, exactly", examples=["0.0000000035"])
     rounding: str = Field(description="how `quotas` is rounded")
+
+
+class SubclassQuotes(BaseModel):
+    """The quotas of the subclasses that a CNPJ stands for, since its class itself has none up to that day."""
+
+    document: str = Field(description="CNPJ", examples=["18993924000100"])
+    stands_for: list[str] = Field(description="the subclasses, each CNPJ:SUBCLASS")
+    quotes: list[Quote] = Field(description="one for each of them that has a quota")
+
+
+class RateValue(BaseModel):
+    """What was published for a day, or for the month that begins on it."""
+
+    date: dt.date = Field(examples=["2022-01-03"])
+    value: float = Field(description="as published", examples=[0.034749])
+
+
+class RateSeries(BaseModel):
+    """A reference rate, the oldest value first."""
+
+    name: str = Field(examples=["cdi"])
+    title: str = Field(examples=["CDI, interbank rate"])
+    kind: Literal["rate a day", "rate a month", "level"] = Field(
+        description="a rate a day accrues from its day to the next business day, a rate a month over its month"
+    )
+    unit: str = Field(description="`% a day`, `% a month`, `points` or `R$`", examples=["% a day"])
+    source: str = Field(description="who publishes it", examples=["Banco Central do Brasil SGS 12"])
+    values: list[RateValue]
+    notes: list[str] = Field(description="what to know of these values, such as that the newest could not be fetched")
 
 
 class Alive(BaseModel):

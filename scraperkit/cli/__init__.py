@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import redis as redis_py
 import typer
 
-from scraperkit.cli import batches, dead_letters, embedded_redis, market, service, work
+from scraperkit.cli import batches, dead_letters, embedded_redis, market, rates, service, work
 from scraperkit.cli.options import Cnpjs, End, Namespace, Out, Port, SourceName, Start, Url, write_out
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
@@ -33,6 +33,7 @@ app.add_typer(batches.app, name="batch")
 app.add_typer(dead_letters.app, name="dead")
 app.add_typer(market.app, name="market")
 app.command()(service.api)
+app.command("rates")(rates.show_rates)
 app.add_typer(work.app)
 
 
@@ -131,14 +132,18 @@ def replica(
     error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers that fail.")] = 0.0,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")] = "127.0.0.1",
     open_data_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the portal; 0 picks a free one.")] = 0,
+    rates_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the services of rates; 0 picks a free one.")
+    ] = 0,
 ) -> None:
     """Serve the offline replica of the regulator's site and portal until Ctrl-C, by default on this machine only."""
     from scraperkit.replica import Replica
 
-    site = Replica.start(port, latency=latency, error_rate=error_rate, host=host, open_data_port=open_data_port)
+    site = Replica.start(port, latency, error_rate, host=host, open_data_port=open_data_port, rates_port=rates_port)
     echo(f"READY {site.url}")
     echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
     echo(f"the portal: export SCRAPERKIT_OPEN_DATA_URL={site.open_data_url}", err=True)
+    echo(f"rates: export SCRAPERKIT_SGS_URL={site.sgs_url} SCRAPERKIT_B3_URL={site.b3_url}", err=True)
     site.serve_forever()
 
 

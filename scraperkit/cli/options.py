@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Namespace = Annotated[str | None, typer.Option(help="Namespace; default: SCRAPERKIT_NAMESPACE.")]
-Url = Annotated[str | None, typer.Option("--url", help="Site; default: SCRAPERKIT_CVM_URL, else the live one.")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url", help="Site of the source; default: SCRAPERKIT_CVM_URL or SCRAPERKIT_OPEN_DATA_URL, else the live one."
+    ),
+]
 SourceName = Annotated[
     str | None, typer.Option("--source", help="cvm_pages or open_data; default: SCRAPERKIT_SOURCE, else cvm_pages.")
 ]

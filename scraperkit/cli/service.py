@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from scraperkit.cli.exits import exit_codes, stop_at_once
-from scraperkit.cli.options import Namespace, Port, Url
+from scraperkit.cli.options import Namespace, Port, SourceName, Url
 from scraperkit.cli.terminal import echo, log_to_stderr
 from scraperkit.errors import ConfigError
 
@@ -15,6 +15,7 @@ from scraperkit.errors import ConfigError
 def api(
     host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs API keys.")] = "127.0.0.1",
     port: Port = 8000,
+    source: SourceName = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -29,5 +30,8 @@ def api(
         from scraperkit.config import Settings
 
         log_to_stderr()
-        settings = Settings.load(cvm_url=url, namespace=namespace)
+        settings = Settings.load(source=source, namespace=namespace)
+        if url is not None:
+            address = "open_data_url" if settings.source == "open_data" else "cvm_url"
+            settings = settings.model_copy(update={address: url})
         serve(create_app(settings), host, port, ready=lambda address: echo(f"READY {address}"))

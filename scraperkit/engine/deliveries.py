@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scraperkit.connection import SOCKET_TIMEOUT
+from scraperkit.connection import SOCKET_TIMEOUT, is_no_group
 from scraperkit.engine.jobs import Job, read_message
 from scraperkit.engine.registry import Session, WorkerCard, dead_workers, redis_time
 from scraperkit.keys import DEFAULT_SOURCE, DeliveryName, Keys
@@ -93,11 +93,11 @@ class StreamDelivery:
                 self._keys.group, self._consumer, stream, count=room, block=milliseconds
             )
         except ResponseError as error:
-            if not str(error).startswith(("NOGROUP", "UNBLOCKED")):
-                raise
-            if str(error).startswith("NOGROUP"):
+            if is_no_group(error):
                 log.warning("the group of %s has vanished; it is made anew from the start", self._keys.jobs)
                 await self.open()
+            elif not str(error).startswith("UNBLOCKED"):
+                raise
             return []
         entries = [entry for part in reply.get(self._keys.jobs, []) for entry in part] if reply else []
         in_hand = held()
@@ -351,7 +351,7 @@ class PendingRecovery:
                 self._keys.jobs, self._keys.group, start, "+", count, **which
             )
         except ResponseError as error:
-            if str(error).startswith("NOGROUP"):
+            if is_no_group(error):
                 return []
             raise
         return rows
@@ -429,7 +429,7 @@ class PendingRecovery:
                 self._keys.jobs, self._keys.group, self._consumer, int(idle * 1000), list(chosen)
             )
         except ResponseError as error:
-            if str(error).startswith("NOGROUP"):
+            if is_no_group(error):
                 return []
             raise
         return [self._job(entry_id, fields, chosen[entry_id] + 1) for entry_id, fields in entries if fields]

@@ -1,22 +1,35 @@
-"""A message in a worker's hands, and what a thread made of it."""
+"""A message in a worker's hands: what a thread makes of it, how it is settled, and how it is handed back."""
 
 from __future__ import annotations
 
+import logging
+import random
 import time
 import uuid
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, Self
 
-from scraperkit.config import Settings
-from scraperkit.errors import BadMessage, MonthNotOffered, SourceError
-from scraperkit.keys import DeliveryName
-from scraperkit.models import DailyQuote, ScrapeRequest
-from scraperkit.text import printable
+from pydantic_core import to_json
 
+from scraperkit.config import Settings
+from scraperkit.engine.redis_retry import is_away
+from scraperkit.engine.registry import Session
+from scraperkit.errors import BadMessage, MonthNotOffered, SourceError, StoreError
+from scraperkit.keys import DeliveryName
+from scraperkit.lua import scripts
+from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest
+from scraperkit.sources.base import Source, name_of
+from scraperkit.text import printable
+from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, month_words
+
+log = logging.getLogger(__name__)
 _ERROR_LENGTH = 2_000
 _RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 _KEPT_OF_OVERSIZE = 1_000
 _LONGEST_CHARACTER = 4  # bytes in UTF-8
+# Nothing of these is ever tried again, so nothing needs their message.
+_SETTLED = ("done", "ignored", "not_offered")
 
 
 class Job(NamedTuple):
@@ -113,3 +126,205 @@ def describe(error: BaseException | None) -> str:
         return ""
     text = printable(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH] if text else type(error).__name__
+
+
+class Committer:
+    """Replaces the months that threads brought, then settles the jobs."""
+
+    def __init__(self, session: Session, source: Source) -> None:
+        self._client, self._keys, self._settings = session.client, session.keys, session.settings
+        self._card = session.card
+        self._source = name_of(source)
+        self._is_whole = bool(getattr(source, "has_subclasses", False))
+        self._known_funds: set[str] = set()
+
+    async def commit(self, results: Sequence[Result]) -> list[str]:
+        """Store and settle `results`; safe to repeat after a lost connection.
+
+        Returns
+        -------
+        list of str
+            What became of each: done, not_offered, retry, failed, dead, ignored or superseded.
+        """
+        stored, months = await self._store(results)
+        errors = [result.job.problem or describe(result.error) for result in stored]
+        settings = self._settings
+        answers = await scripts.commit(
+            self._client,
+            self._keys,
+            jobs=list(map(self._settlement, stored, errors)),
+            events=_events(stored, months, errors, self._card.instance),
+            consumer=self._card.name,
+            instance=self._card.instance,
+            events_kept=settings.events_kept,
+            claim_ttl=settings.claim_ttl,
+            max_attempts=settings.max_attempts,
+            backoff=settings.backoff,
+            backoff_limit=settings.backoff_limit,
+        )
+        for result, answer, error in zip(stored, answers, errors, strict=True):
+            if answer in ("retry", "failed", "dead"):
+                request = result.job.request
+                about = f"{request.document} {request.month_year}" if request else "a message"
+                log.warning("%s: %s: %s", about, answer, error)
+        return answers
+
+    def _settlement(self, result: Result, error: str) -> scripts.Settlement:
+        job, request, outcome = result.job, result.job.request, result.outcome
+        is_over = outcome in _SETTLED
+        return scripts.Settlement(
+            job.entry_id,
+            "" if job.entry_id else self._keys.claim(job.message_id),
+            job.message_id,
+            self._keys.batch(request.batch_id) if request and request.batch_id else "",
+            outcome,
+            error,
+            "" if is_over else job.raw,
+            job.claiming,
+            0.0 if is_over else random.random(),
+        )
+
+    async def _store(self, results: Sequence[Result]) -> tuple[list[Result], list[scripts.MonthStored]]:
+        """Replace the months of what is done; return the results, failed where Redis refused, and the answers."""
+        stored, months = list(results), [scripts.MonthStored()] * len(results)
+        funds: dict[str, scripts.FundFetched] = {}
+        places: dict[str, list[int]] = {}
+        for place, result in enumerate(results):
+            request = result.job.request
+            if request is None or result.outcome != "done":
+                continue
+            cnpj = request.document
+            try:
+                month = self._month(request, result)
+            except StoreError as error:
+                stored[place] = result.failed(error)
+                continue
+            fund = funds.get(cnpj)
+            if fund is None:
+                fund = funds[cnpj] = scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, {}, [])
+                places[cnpj] = []
+            fund.months.append(month)
+            if result.quotes:
+                fund.series.update(dict.fromkeys(quote.series for quote in result.quotes))
+            places[cnpj].append(place)
+        for cnpj, answers in zip(funds, await self._replace_months(list(funds.values())), strict=True):
+            self._known_funds.add(cnpj)
+            for place, answer in zip(places[cnpj], answers, strict=True):
+                months[place] = answer
+                if answer.refusal:
+                    stored[place] = results[place].failed(StoreError(f"Redis refused {answer.refusal}"))
+                    self._known_funds.discard(cnpj)  # the next attempt sees to its series again
+        return stored, months
+
+    def _month(self, request: ScrapeRequest, result: Result) -> scripts.MonthFetched:
+        words = month_words(self._keys, result.quotes)
+        return scripts.MonthFetched(*_bounds(request.month_year), f"{result.token:.6f}", words)
+
+    async def _replace_months(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:
+        """Replace the months of funds; where Redis refuses those of a fund together, each goes alone."""
+        answers = []
+        for fund, reply in zip(funds, await self._replies(funds), strict=True):
+            if isinstance(reply, Exception):
+                alone = await self._replies([fund._replace(months=[month]) for month in fund.months])
+                reply = [_answer(month, found) for month, found in zip(fund.months, alone, strict=True)]
+            answers.append(reply)
+        return answers
+
+    async def _replies(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored] | Exception]:
+        if not funds:
+            return []
+        replies = await scripts.replace_months(
+            self._client,
+            self._keys,
+            funds,
+            source=self._source,
+            is_whole=self._is_whole,
+            metrics=METRICS,
+            options=SERIES_OPTIONS,
+        )
+        for reply in replies:
+            if isinstance(reply, Exception) and is_away(reply):
+                raise reply
+        return replies
+
+
+def _answer(month: scripts.MonthFetched, reply: list[scripts.MonthStored] | Exception) -> scripts.MonthStored:
+    return scripts.MonthStored(refusal=f"{month.month}: {reply}") if isinstance(reply, Exception) else reply[0]
+
+
+@lru_cache(maxsize=10_000)
+def _bounds(month_year: str) -> tuple[str, int, int]:
+    """Return a month as ``YYYY-MM``, with its first and last millisecond."""
+    month = Month.parse(month_year)
+    first, after = (day_number(each.first_day) * DAY_MS for each in (month, month.shift(1)))
+    return month.iso, first, after - 1
+
+
+def _events(
+    results: Sequence[Result], months: Sequence[scripts.MonthStored], errors: Sequence[str], worker: str
+) -> list[bytes]:
+    stored_at = time.time()
+    return [
+        _event(result, month, stored_at, worker, error)
+        for result, month, error in zip(results, months, errors, strict=True)
+    ]
+
+
+def _event(result: Result, month: scripts.MonthStored, stored_at: float, worker: str, error: str) -> bytes:
+    job, request = result.job, result.job.request
+    event = {
+        "message": job.message_id,
+        "delivery": job.delivery,
+        "worker": worker,
+        "thread": result.thread,
+        "received_at": job.received_at,
+        "started_at": result.started_at,
+        "fetched_at": result.fetched_at,
+        "stored_at": stored_at,
+        "quotes": len(result.quotes),
+        "changed": month.changed,
+        "withdrawn": month.withdrawn,
+    }
+    if request is not None:
+        event |= {
+            "batch": request.batch_id,
+            "cnpj": request.document,
+            "month": request.month_year,
+            "published_at": request.published_at,
+        }
+    if error:
+        event["error"] = error
+    return to_json(event)
+
+
+async def renew(session: Session, jobs: Sequence[Job]) -> None:
+    """Renew the leases of jobs in hand."""
+    if jobs:
+        await scripts.renew(
+            session.client,
+            session.keys,
+            entries=[job.entry_id for job in jobs if job.entry_id],
+            claims=[session.keys.claim(job.message_id) for job in jobs if not job.entry_id],
+            consumer=session.card.name,
+            instance=session.card.instance,
+            lease=session.settings.lease,
+        )
+
+
+async def hand_back(session: Session, jobs: Sequence[Job]) -> None:
+    """Hand jobs to other workers: back to the stream, or out on the channel again.
+
+    A message that every worker does for itself (fan-out) is dropped: no other worker waits for it.
+    """
+    entries = [job.entry_id for job in jobs if job.entry_id]
+    from_channel = [(job.message_id, job.raw) for job in jobs if not job.entry_id and job.claiming]
+    if entries or from_channel:
+        back = await scripts.hand_back(
+            session.client,
+            session.keys,
+            entries=entries,
+            from_channel=from_channel,
+            consumer=session.card.name,
+            instance=session.card.instance,
+        )
+        log.info("handed back %d jobs", back)

@@ -17,7 +17,7 @@ from scraperkit.models import ScrapeRequest
 from scraperkit.timeseries.link import batched
 
 GRACE = 3.0
-_AT_ONCE = 1_000
+_ASKED_AT_ONCE = 1_000
 _JUDGED_AT_ONCE = 10_000
 _READ_AT_ONCE = 500
 _VANISHED = "it vanished from the stream: deleted, trimmed or evicted"
@@ -46,14 +46,12 @@ class Ledger:
 
     def note_lost(self, message_ids: Iterable[str]) -> int:
         """Write down which of these are lost, so that they may be published again; return how many there are."""
-        if not self._client.exists(self._keys.batch(self._batch_id)):
-            return 0
         opened: dict[str, str] = {}
-        for some in batched(message_ids, _AT_ONCE):
+        for some in batched(message_ids, _ASKED_AT_ONCE):
             texts = self._client.hmget(self._keys.batch(self._batch_id), some)
             states = (sys.intern(MessageState.read(text or "").state) for text in texts)
             opened |= {message_id: state for message_id, state in zip(some, states, strict=True) if state in _OPEN}
-        lost = batched(self._lost(opened), _AT_ONCE)
+        lost = batched(self._lost(opened), _ASKED_AT_ONCE)
         return sum(scripts.note_lost(self._client, self._keys, self._batch_id, some) for some in lost)
 
     def _lost(self, opened: Mapping[str, str]) -> list[tuple[str, str, str | None]]:

@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -20,7 +20,6 @@ from redis.exceptions import OutOfMemoryError, ResponseError
 
 from scraperkit.config import Settings
 from scraperkit.connection import is_no_group
-from scraperkit.engine.jobs import Job
 from scraperkit.errors import ConfigError, WorkerError
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.lua import scripts
@@ -214,7 +213,7 @@ async def _write(client: Any, keys: Keys, card: WorkerCard, ttl: float, *, nx: b
 
 
 class Housekeeping:
-    """What a worker does besides jobs: heartbeats, leases, retries that are due, handing back. Safe to repeat.
+    """What a worker does besides its jobs: heartbeats, retries that are due, dead workers' names. Safe to repeat.
 
     Attributes
     ----------
@@ -307,19 +306,6 @@ class Housekeeping:
         if names and (gone := await scripts.forget(self._client, self._keys, names)):
             log.info("forgot dead workers: %s", ", ".join(gone))
 
-    async def renew(self, jobs: Sequence[Job]) -> None:
-        """Renew the leases of the jobs in hand."""
-        if jobs:
-            await scripts.renew(
-                self._client,
-                self._keys,
-                entries=[job.entry_id for job in jobs if job.entry_id],
-                claims=[self._keys.claim(job.message_id) for job in jobs if not job.entry_id],
-                consumer=self._card.name,
-                instance=self._card.instance,
-                lease=self._settings.lease,
-            )
-
     async def feed_retries(self) -> float:
         """Put retries that are due back into the stream; return in how many seconds the next is due."""
         return await scripts.feed_due(self._client, self._keys, _RETRIES_AT_ONCE)
@@ -330,21 +316,3 @@ class Housekeeping:
             async with asyncio.timeout(min(max(due_in, _SHORTEST_WAIT), self.pace)):
                 await self.retry_scheduled.wait()
         self.retry_scheduled.clear()
-
-    async def hand_back(self, jobs: Sequence[Job]) -> None:
-        """Hand jobs to other workers: back to the stream, or out on the channel again.
-
-        A message that every worker does for itself (fan-out) is dropped: no other worker waits for it.
-        """
-        entries = [job.entry_id for job in jobs if job.entry_id]
-        from_channel = [(job.message_id, job.raw) for job in jobs if not job.entry_id and job.claiming]
-        if entries or from_channel:
-            back = await scripts.hand_back(
-                self._client,
-                self._keys,
-                entries=entries,
-                from_channel=from_channel,
-                consumer=self._card.name,
-                instance=self._card.instance,
-            )
-            log.info("handed back %d jobs", back)

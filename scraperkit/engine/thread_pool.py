@@ -42,7 +42,7 @@ class ThreadPool:
     wake : callable
         Called from a thread once there are results; not again until :meth:`results` is called, so that many results
         cost one wake-up.
-    by_redis : callable
+    redis_time_at : callable
         Returns what the clock of Redis shows when this machine's shows a time.
     """
 
@@ -51,10 +51,10 @@ class ThreadPool:
         source: Source,
         threads: int,
         wake: Callable[[], None],
-        by_redis: Callable[[float], float],
+        redis_time_at: Callable[[float], float],
     ) -> None:
         self._source = source
-        self._by_redis = by_redis
+        self._redis_time_at = redis_time_at
         self._wake = wake
         self._queue: SimpleQueue[Sequence[Job] | None] = SimpleQueue()
         self._results: deque[Result] = deque()
@@ -130,7 +130,7 @@ class ThreadPool:
 
     def _result(self, job: Job, thread: str) -> Result:
         self.begun_at[thread] = started = time.time()
-        token = self._by_redis(started)
+        token = self._redis_time_at(started)
         quotes: Sequence[DailyQuote] = ()
         error: BaseException | None = None
         try:

@@ -15,9 +15,8 @@ import redis as redis_py
 
 from scraperkit.config import Settings, given_by
 from scraperkit.connection import Demoted, async_client, check_client, sibling
-from scraperkit.engine.commit import Committer
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
-from scraperkit.engine.jobs import Job, Result
+from scraperkit.engine.jobs import Committer, Job, Result, hand_back, renew
 from scraperkit.engine.levers import Crashed, Levers, Pause
 from scraperkit.engine.redis_retry import AWAY, FAREWELL, RedisRetry, all_of, end, first_error, is_away, within
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
@@ -123,7 +122,7 @@ class Worker:
     @property
     def outages(self) -> int:
         """Number of outages of Redis that this life of the worker has met."""
-        return self._loop.retry.outages if self._loop is not None else 0
+        return self._loop.redis_retry.outages if self._loop is not None else 0
 
     async def start(self) -> None:
         """Connect and listen; return once the server has confirmed that messages will arrive here.
@@ -313,8 +312,8 @@ class WorkerLoop:
     def __init__(self, session: Session, source: Source, levers: Levers, outcomes: Counter[str]) -> None:
         settings = session.settings
         # A full Redis refuses heartbeats, but each try prolongs the last one.
-        self.retry = RedisRetry(self._leave_replica, settings.heartbeat)
-        self._client = session.client
+        self.redis_retry = RedisRetry(self._leave_replica, settings.heartbeat)
+        self._session = session
         self._left_replica_at = -_TOLD_TOGETHER
         self._settings = settings
         self._levers = levers
@@ -394,7 +393,7 @@ class WorkerLoop:
     async def _receiving(self, delivery: Delivery) -> None:
         while not self._stopping:
             if self._room(delivery.name) > 0:
-                await self.retry.until_answered(partial(self._receive, delivery, BLOCK))
+                await self.redis_retry.until_answered(partial(self._receive, delivery, BLOCK))
             else:
                 self._moved.clear()
                 await self._moved.wait()
@@ -410,7 +409,7 @@ class WorkerLoop:
             with self._pause.reading(delivery.name):
                 # A takeover may have used up the room meanwhile.
                 room = min(self._room(delivery.name), self._prefetch.read_at_once)
-                jobs = await delivery.receive(room, partial(self._keys, delivery.name), block) if room > 0 else []
+                jobs = await delivery.receive(room, partial(self._in_hand, delivery.name), block) if room > 0 else []
         except AWAY:
             self._cut.add(delivery.name)
             raise
@@ -421,7 +420,8 @@ class WorkerLoop:
         """How many more messages may be held."""
         return 0 if self._levers.paused else self._prefetch.hold - len(self.held[delivery])
 
-    def _keys(self, delivery: str) -> set[str]:
+    def _in_hand(self, delivery: str) -> set[str]:
+        """Return the keys of the jobs in hand: to be fetched, and to be settled."""
         unsettled = {result.job.key for results in self._unsettled for result in results}
         return unsettled | self.held[delivery].keys()
 
@@ -465,7 +465,7 @@ class WorkerLoop:
             self._woken.set()
         # The next read goes ahead of this commit, so that threads have work while Redis settles.
         await asyncio.sleep(0)
-        answers = await self.retry.until_answered(partial(self._committer.commit, results))
+        answers = await self.redis_retry.until_answered(partial(self._committer.commit, results))
         self._outcomes.update(answers)
         if "retry" in answers:
             self._housekeeping.retry_scheduled.set()
@@ -499,18 +499,18 @@ class WorkerLoop:
     async def _keeping_house(self) -> None:
         while True:
             await asyncio.sleep(self._housekeeping.pace)
-            await self.retry.until_answered(self.keep_house)
+            await self.redis_retry.until_answered(self.keep_house)
 
     async def _leave_replica(self) -> None:
         """Connect anew everywhere: all connections lead there, also those that only listen and hear nothing of it."""
         if time.monotonic() - self._left_replica_at > _TOLD_TOGETHER:
             self._left_replica_at = time.monotonic()
             self._cut |= self.held.keys()
-            await self._client.connection_pool.disconnect()
+            await self._session.client.connection_pool.disconnect()
 
     async def _feeding_retries(self) -> None:
         while True:
-            due_in = await self.retry.until_answered(self._housekeeping.feed_retries)
+            due_in = await self.redis_retry.until_answered(self._housekeeping.feed_retries)
             await self._housekeeping.wait_for_retry(due_in)
 
     async def keep_house(self) -> None:
@@ -518,10 +518,10 @@ class WorkerLoop:
         await self._housekeeping.beat(
             subscribed_at=max(delivery.subscribed_at for delivery in self._deliveries),
             in_hand=len(self.jobs),
-            errors=self.retry.outages,
+            errors=self.redis_retry.outages,
         )
         self._housekeeping.log_outcomes()
-        await self._housekeeping.renew(self.jobs)
+        await renew(self._session, self.jobs)
         if self._stream is not None and not self._stopping:
             await self._take_over(self._stream)
 
@@ -531,7 +531,7 @@ class WorkerLoop:
             await stream.look_for_the_dead()
         room = self._room(stream.name)
         if room > 0 and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
-            self._take(await stream.take_expired(room, self._keys(stream.name), self._settings.lease))
+            self._take(await stream.take_expired(room, self._in_hand(stream.name), self._settings.lease))
             await self._housekeeping.forget_the_dead()
             self._taken_over_at = time.monotonic()
 
@@ -546,7 +546,7 @@ class WorkerLoop:
         """
         ends_at = time.monotonic() + self._deadline
         self._stopping = True
-        self.retry.give_up_after(self._deadline)
+        self.redis_retry.give_up_after(self._deadline)
         self._moved.set()
         await self._end_receiving(receivers)
         over_at = max(ends_at, time.monotonic()) + FAREWELL
@@ -584,9 +584,9 @@ class WorkerLoop:
         """Hand back jobs, and what has arrived unread."""
         await self._hand_back(jobs)
         for delivery in self._deliveries:
-            await self._hand_back(await delivery.leftovers(self._keys(delivery.name)))
+            await self._hand_back(await delivery.leftovers(self._in_hand(delivery.name)))
 
     async def _hand_back(self, jobs: Sequence[Job]) -> None:
-        await self._housekeeping.hand_back(jobs)
+        await hand_back(self._session, jobs)
         for job in jobs:
             self._let_go(job)

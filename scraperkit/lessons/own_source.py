@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 from scraperkit.errors import MonthNotOffered, SourceError
 from scraperkit.lessons.lesson import Lesson
-from scraperkit.models import DailyQuote, ScrapeRequest
+from scraperkit.models import DailyQuote, Month, ScrapeRequest
 from scraperkit.replica.sample import Sample, load_sample
+from scraperkit.replica.server import LOOPBACK
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_HOST = "127.0.0.1"
 _BASE = "/prices/"
-_PATH = re.compile(_BASE + r"([0-9A-Z]{14})/((?:19|20)[0-9]{2})-(0[1-9]|1[0-2])\.json", re.ASCII)
+_PATH = re.compile(_BASE + r"([0-9A-Z]{14})/([0-9-]{7})\.json")
 _SLIP = dt.date(2022, 6, 15)
-_COMMAS = "2023-05"
-_LAST = "2023-12"
+_COMMAS, _LAST = Month(2023, 5), Month(2023, 12)
 
 
 class PriceSite:
@@ -61,7 +60,7 @@ class PriceSite:
         self._sample = load_sample()
         self._server = _Server(self._answer)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="price site", daemon=True)
-        self.url = f"http://{_HOST}:{self._server.server_port}{_BASE}"
+        self.url = f"http://{LOOPBACK}:{self._server.server_port}{_BASE}"
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -99,11 +98,14 @@ def answer(sample: Sample, path: str) -> tuple[int, dict[str, Any]]:
     match = _PATH.fullmatch(path)
     if match is None or not any(fund.cnpj == match[1] for fund in sample.funds):
         return 404, {"error": "no such fund"}
-    cnpj, year, month = match.groups()
-    if f"{year}-{month}" > _LAST:
+    try:
+        month = Month.parse_iso(match[2])
+    except ValueError:
         return 404, {"error": "no such month"}
-    rows = [_row(quote) for quote in sample.month(cnpj, f"{month}/{year}") if quote.quota is not None]
-    if rows and f"{year}-{month}" == _COMMAS:
+    if month > _LAST:
+        return 404, {"error": "no such month"}
+    rows = [_row(quote) for quote in sample.month(match[1], str(month)) if quote.quota is not None]
+    if rows and month == _COMMAS:
         rows[-1]["price"] = str(rows[-1]["price"]).replace(".", ",")
     return 200, {"days": rows or None}
 
@@ -122,12 +124,12 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, answer: Callable[[str], tuple[int, dict[str, Any]]]) -> None:
         self.answer = answer
-        super().__init__((_HOST, 0), _Handler)
+        super().__init__((LOOPBACK, 0), _Handler)
 
     def server_bind(self) -> None:
         # HTTPServer looks its own name up here, which takes seconds without a network.
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = _HOST, int(self.server_address[1])
+        self.server_name, self.server_port = LOOPBACK, int(self.server_address[1])
 
 
 class _Handler(BaseHTTPRequestHandler):

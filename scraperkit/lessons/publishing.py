@@ -8,9 +8,9 @@ from scraperkit.batch import Batch
 from scraperkit.errors import BadMessage
 from scraperkit.lessons.answers import AGAIN, batch_of, unfinished
 from scraperkit.lessons.lesson import Lesson
-from scraperkit.models import Month, ScrapeRequest
+from scraperkit.models import Fund, Month, ScrapeRequest
 
-_CNPJ, _PK = "18993924000100", "132922"
+_FUND = Fund("18993924000100", "132922")
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
@@ -21,7 +21,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         request = ScrapeRequest.parse(answer)
     except BadMessage as error:
         return f"a worker would put this among the dead letters: {error}."
-    if (request.document, request.fund_pk) != (_CNPJ, _PK):
+    if (request.document, request.fund_pk) != (_FUND.cnpj, _FUND.pk):
         return "a fine message, but for another fund: compare document and fund_pk with the one above."
     if request.acked:
         return "acked says that it is done elsewhere, so no worker would touch it."
@@ -51,7 +51,7 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
     if hint := unfinished(answer):
         return hint
     years = {Month.parse(month).year for month in months}
-    stored = set(lesson.redis.hkeys(lesson.keys.months(_CNPJ)))
+    stored = set(lesson.redis.hkeys(lesson.keys.months(_FUND.cnpj)))
     missing = {Month(year, month).iso for year in years for month in range(1, 13)} - stored
     if missing:
         return f"{min(missing)} is not stored yet, though the whole year was asked for."

@@ -61,7 +61,7 @@ if #given.message_id > 0 then read(past) end
 for _, batch in pairs(batches) do read(batch) end
 
 local function state_of(batch, id)
-  return batches[batch] and read_state(batches[batch].values[id])
+  if batches[batch] then return read_state(batches[batch].values[id]) end
 end
 
 local function owned_by_another(entry)
@@ -86,8 +86,8 @@ local function settle_claim(claim, exclusive, batch)
   return true
 end
 
-local function count(batch, id, word, label, error)
-  local before = state_of(batch, id)
+local function count(batch, id, word, error)
+  local before, label = state_of(batch, id)
   if not before or before == 'done' or before == word then return end
   if is_over(before) then add(batches[batch], before, -1) end
   put(batches[batch], id, state_text(word, label, error))
@@ -102,12 +102,12 @@ end
 local function outcome_of(i, id, attempt, before, event)
   local outcome, entry = given.outcome[i], given.entry[i]
   if outcome == 'done' then
-    count(given.batch[i], id, 'done', given.label[i], '')
+    count(given.batch[i], id, 'done')
     return 'done'
   elseif outcome == 'ignored' then
     return 'ignored'
   elseif outcome == 'not_offered' then
-    count(given.batch[i], id, 'not_offered', given.label[i], given.error[i])
+    count(given.batch[i], id, 'not_offered', given.error[i])
     return 'not_offered'
   elseif outcome == 'failed' and entry ~= '' and attempt < given.max_attempts then
     past.values[id] = before .. event .. '\n'
@@ -115,7 +115,7 @@ local function outcome_of(i, id, attempt, before, event)
     redis.call('ZADD', retries, string.format('%.0f', now + wait_before(attempt, given.jitter[i])), given.message[i])
     return 'retry'
   end
-  count(given.batch[i], id, 'failed', given.label[i], given.error[i])
+  count(given.batch[i], id, 'failed', given.error[i])
   if entry == '' and outcome ~= 'fatal' then return 'failed' end
   redis.call('XADD', dead, '*', 'message', given.message[i], 'error', given.error[i], 'worker', given.instance,
     'attempts', attempt, 'history', before .. event .. '\n')

@@ -12,8 +12,9 @@ if given.delivery == 'stream' then
 end
 
 local function send(i, id)
+  local label = label_of(given.cnpj[i], given.month[i])
   if given.delivery == 'stream' then
-    redis.call('HSET', batch, id, state_text('pending', given.label[i]))
+    redis.call('HSET', batch, id, state_text('pending', label))
     redis.call('XADD', target, '*', 'message', given.message[i])
     return
   end
@@ -22,9 +23,9 @@ local function send(i, id)
   local receivers = redis.call('PUBLISH', target, given.message[i])
   if fewest == -1 or receivers < fewest then fewest = receivers end
   if receivers > 0 then
-    redis.call('HSET', batch, id, state_text('pending', given.label[i]))
+    redis.call('HSET', batch, id, state_text('pending', label))
   else
-    redis.call('HSET', batch, id, state_text('lost', given.label[i], 'nobody was listening'))
+    redis.call('HSET', batch, id, state_text('lost', label, 'nobody was listening'))
     redis.call('HINCRBY', batch, 'lost', 1)
   end
 end

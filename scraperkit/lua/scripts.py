@@ -74,10 +74,11 @@ async def _run_async(client: Any, name: str, keys: Sequence[str], /, *lines: byt
 
 
 class Outgoing(NamedTuple):
-    """A message to publish: its id, what it is about, and its text on the wire."""
+    """A message to publish: its id, the fund and the month (``MM/YYYY``) that it is about, and its text on the wire."""
 
     message_id: str
-    label: str
+    cnpj: str
+    month: str
     text: str
 
 
@@ -111,7 +112,8 @@ def publish(
         claim_ms=claim_ttl * 1000,
         group=keys.group,
         message_id=[message.message_id for message in messages],
-        label=[message.label for message in messages],
+        cnpj=[message.cnpj for message in messages],
+        month=[message.month for message in messages],
         message=[message.text for message in messages],
     )
     return int(fewest) if fewest >= 0 else None
@@ -345,8 +347,6 @@ class Settlement(NamedTuple):
     message_id : str
     batch : str
         The key of its batch.
-    label : str
-        What it is about; see :func:`label`.
     outcome : str
         done, ignored, not_offered, failed, or fatal for what no further attempt can mend.
     error : str
@@ -362,7 +362,6 @@ class Settlement(NamedTuple):
     claim: str
     message_id: str
     batch: str
-    label: str
     outcome: str
     error: str
     message: str

@@ -2,6 +2,10 @@
 --   a message, in the hash of its batch   <state> <cnpj> <MM/YYYY>[ <why>], the label being cnpj and month
 --   the claim on a Pub/Sub message        held <instance> <lease in ms> <silence in ms>, or: finished <batch's key>
 --   a month, in the hash of its fund's      <stored at, s> <fetched at, s> <source> <digest> <changed> <withdrawn>
+local function label_of(cnpj, month)
+  return cnpj .. ' ' .. month
+end
+
 local function read_state(text)
   if text then return string.match(text, '^([%a_]+) (%S+ %S+)') end
 end

@@ -118,8 +118,3 @@ class MonthRecord(NamedTuple):
             return cls(float(stored_at), float(rest[0]), *rest[1:3]) if len(rest) == 5 else cls(float(stored_at))
         except ValueError:
             return cls()  # somebody else wrote it: nothing is known
-
-
-def label(cnpj: str, month: str) -> str:
-    """Return what a message is about, as it stands in its state."""
-    return f"{cnpj} {month}"

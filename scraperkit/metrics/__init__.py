@@ -11,23 +11,48 @@ is, raises a :class:`~scraperkit.errors.ConfigError` that says how to mend it.
 
 from __future__ import annotations
 
+from scraperkit.metrics.benchmark import Benchmark, growth
+from scraperkit.metrics.comparison import (
+    beta,
+    excess_return,
+    information_ratio,
+    real_return,
+    share_of_benchmark,
+    tracking_error,
+    windows,
+    yearly_returns,
+)
 from scraperkit.metrics.overview import Calendar, Dates, coverage, ends, summary
-from scraperkit.metrics.risk import TRADING_DAYS, correlation, sharpe, volatility
-from scraperkit.metrics.series import drawdown, monthly_returns, returns
+from scraperkit.metrics.payouts import total_return
+from scraperkit.metrics.risk import correlation, sharpe, volatility
+from scraperkit.metrics.series import TRADING_DAYS, drawdown, monthly_returns, returns
+from scraperkit.metrics.verdicts import jumps
 
 __all__ = [
     "TRADING_DAYS",
+    "Benchmark",
     "Calendar",
     "Dates",
+    "beta",
     "correlation",
     "coverage",
     "drawdown",
     "ends",
+    "excess_return",
+    "growth",
+    "information_ratio",
+    "jumps",
     "monthly_returns",
+    "real_return",
     "returns",
+    "share_of_benchmark",
     "sharpe",
     "summary",
+    "total_return",
+    "tracking_error",
     "volatility",
+    "windows",
+    "yearly_returns",
 ]
 
 

@@ -50,7 +50,7 @@ def wide_prices(frame: Any, argument: str = "prices") -> pd.DataFrame:
     warnings.warn(
         f"{argument}: {told(unpriced)}; such days count as missing, and the return after them covers the whole gap",
         ScraperKitWarning,
-        stacklevel=_level_of_caller(),
+        stacklevel=level_of_caller(),
     )
     return prices.where((prices > 0) & np.isfinite(prices))
 
@@ -181,7 +181,7 @@ def _first(words: list[str], between: str, more: str) -> str:
     return between.join([*words[:_NAMED], *rest])
 
 
-def _level_of_caller() -> int:
+def level_of_caller() -> int:
     """Return the stack level, for a warning of the function that asks, of the first frame outside the kit."""
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("scraperkit."):

@@ -11,6 +11,8 @@ import pandas as pd
 
 from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError
+from scraperkit.metrics.benchmark import Benchmark, declared
+from scraperkit.metrics.beside import beside
 from scraperkit.metrics.inputs import days_without_price, wide_prices
 from scraperkit.metrics.risk import volatility
 from scraperkit.metrics.series import drawdown, months_of
@@ -19,8 +21,15 @@ Calendar = Callable[[pd.Timestamp, pd.Timestamp], pd.DatetimeIndex]
 Dates: TypeAlias = "Mapping[str, str | dt.date] | pd.Series[pd.Timestamp] | None"
 
 
-def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.DataFrame:
-    """Return one row of figures for each fund, over the days that it has.
+def summary(
+    prices: pd.DataFrame,
+    calendar: Calendar = business_days,
+    *,
+    benchmark: Benchmark | None = None,
+    risk_free: Benchmark | None = None,
+    inflation: Benchmark | None = None,
+) -> pd.DataFrame:
+    """Return one row of figures for each fund, over the days that it has, also beside a benchmark.
 
     Parameters
     ----------
@@ -29,6 +38,12 @@ def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.Data
     calendar : callable, optional
         ``calendar(start, end)`` gives the business days from `start` to `end`, both included, as a DatetimeIndex;
         :func:`scraperkit.calendar.business_days` if left out.
+    benchmark : pandas.Series, optional
+        A benchmark of a declared kind (see :func:`growth`), such as CDI or Ibovespa: adds the columns below.
+    risk_free : pandas.Series, optional
+        The rate of the Sharpe ratio; `benchmark` if left out and that is a rate a day.
+    inflation : pandas.Series, optional
+        What real returns are measured against; `benchmark` if left out and that is a rate a month.
 
     Returns
     -------
@@ -42,12 +57,27 @@ def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.Data
         - ``max_drawdown`` (float64, fraction): the lowest of :func:`drawdown`;
         - ``missing_days`` (int64): business days between the fund's own first and last day without a price.
 
+        With `benchmark`, over the days that a fund shares with it; ``attrs["benchmark"]`` is its name:
+
+        - ``compared_from``, ``compared_to`` (datetime64): the first and the last of these days;
+        - ``benchmark_return``, ``excess_return`` (float64, fraction): see :func:`excess_return`;
+        - ``share_of_benchmark`` (float64, 1.04 is 104 % of CDI): see :func:`share_of_benchmark`;
+        - ``tracking_error`` (float64, fraction a year), ``information_ratio``, ``beta`` (float64): see
+          :func:`tracking_error`, :func:`information_ratio`, :func:`beta`;
+        - ``windows`` (int64), ``windows_beaten`` (float64, share): how many windows of 12 months there are, and in
+          which share of them the fund gained more than the benchmark: see :func:`windows`;
+        - ``best_window``, ``worst_window`` (float64, fraction): the fund's own highest and lowest return in them;
+        - ``return_2022`` and so on (float64, fraction): see :func:`yearly_returns`, over all days of `prices`.
+
+        With a rate a day, ``sharpe`` (float64): see :func:`sharpe`. With inflation, ``real_return`` (float64,
+        fraction): see :func:`real_return`, over the days that a fund shares with `inflation`.
+
         A fund without prices has 0 days and NaN. A frame without columns gives no rows, the same columns and dtypes.
 
     Raises
     ------
     ConfigError
-        If `prices` is not a wide frame.
+        If `prices` is not a wide frame, or a benchmark declares no kind or one that does not fit its role.
 
     Examples
     --------
@@ -55,6 +85,11 @@ def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.Data
     >>> prices = pd.DataFrame({"18993924000100": [100.0, 80.0, 110.0]}, index=days)
     >>> summary(prices)[["days", "total_return", "missing_days"]].round(2).to_dict("list")
     {'days': [3], 'total_return': [0.1], 'missing_days': [1]}
+    >>> ibovespa = pd.Series([100.0, 95.0, 104.0], index=days, name="ibovespa")
+    >>> ibovespa.attrs["kind"] = "level"
+    >>> found = summary(prices, benchmark=ibovespa)
+    >>> found[["benchmark_return", "excess_return", "beta"]].round(2).to_dict("list")
+    {'benchmark_return': [0.04], 'excess_return': [0.06], 'beta': [3.97]}
     """
     prices = wide_prices(prices)
     has = prices.notna()
@@ -71,7 +106,10 @@ def summary(prices: pd.DataFrame, calendar: Calendar = business_days) -> pd.Data
         index=prices.columns,
     )
     frame.insert(3, "total_return", frame["last"] / frame["first"] - 1)
-    return frame.rename_axis(index="cnpj")
+    frame = frame.join(beside(prices, benchmark, risk_free, inflation)).rename_axis(index="cnpj")
+    if benchmark is not None:
+        frame.attrs["benchmark"] = declared(benchmark)[0].name
+    return frame
 
 
 def coverage(

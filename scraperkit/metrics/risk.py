@@ -11,18 +11,14 @@ import pandas as pd
 
 from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError
+from scraperkit.metrics.comparison import compared, ratio
 from scraperkit.metrics.inputs import dates_problem, wide_prices
-from scraperkit.metrics.series import returns
-
-TRADING_DAYS = 252
-"""Business days of a year, by the convention of the Brazilian market."""
+from scraperkit.metrics.series import NO_SPREAD, TRADING_DAYS, returns
 
 Rates: TypeAlias = "pd.Series[float] | pd.DataFrame | float"
 # 1 % a day is over 1,100 % a year: no rate came near it since the daily figures begin, in 2000.
 _HIGHEST_RATE = 0.01
 _RATES = "give a Series of daily rates with an index of dates, a frame with that one column, or one number"
-# Prices have at most 8 decimals: what varies by less than this does so by rounding alone.
-_NO_SPREAD = 1e-12
 
 
 @overload
@@ -119,7 +115,7 @@ def _correlation(pair: npt.NDArray[np.float64]) -> float:
         return math.nan
     away = daily - daily.mean(axis=0)
     spread = np.sqrt((away**2).mean(axis=0))
-    if (spread < _NO_SPREAD).any():
+    if (spread < NO_SPREAD).any():
         return math.nan
     scaled = away / spread
     return float(np.clip((scaled[:, 0] * scaled[:, 1]).mean(), -1, 1))
@@ -128,16 +124,20 @@ def _correlation(pair: npt.NDArray[np.float64]) -> float:
 def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
     """Return the annualised Sharpe ratio of each fund: mean over deviation of its daily excess returns.
 
-    The excess is a fund's simple return less what the risk-free rate gave over the same days: the rates of all days
-    after the fund's previous price, up to and with the day of the return, compounded. The ratio is the mean excess
-    over the sample deviation of the excess, times the root of 252; returns over gaps count as one day each.
+    The excess is a fund's simple return less what the risk-free rate gave over the same days. The ratio is the mean
+    excess over the sample deviation of the excess, times the root of 252; returns over gaps count as one day each.
+
+    A rate with a declared kind, such as CDI, accrues as :func:`growth` says: that of day d from d to the next business
+    day. A rate without one is that of a return: the rates of all days after the fund's previous price, up to and with
+    the day of the return, are compounded.
 
     Parameters
     ----------
     prices : pandas.DataFrame
         Wide frame of prices.
     risk_free : pandas.Series, pandas.DataFrame or float
-        The rate of each business day as a fraction a day (0.0004 is 0.04 %), indexed by date; or a frame with that one
+        A benchmark of a declared kind, in per cent as published (see :func:`growth`). Or, without a kind, the rate of
+        each business day as a fraction a day (0.0004 is 0.04 %), indexed by date; or a frame with that one
         column; or one number, the rate of every business day. A day that a series does not have earns nothing; each
         day on which a fund has a return must be there.
 
@@ -150,8 +150,9 @@ def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
     Raises
     ------
     ConfigError
-        If `risk_free` is not indexed by dates, each once, has no rate for a day with a return, or a rate above 1 % a
-        day, which is one in per cent or of a year; if `prices` is not a wide frame.
+        If `risk_free` declares a kind and does not fit it; is not indexed by dates, each once, has no rate for a day
+        with a return, or a rate above 1 % a day, which is one in per cent or of a year; if `prices` is not a wide
+        frame.
 
     Examples
     --------
@@ -163,6 +164,8 @@ def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
     {'18993924000100': 17.63}
     """
     prices = wide_prices(prices)
+    if isinstance(risk_free, pd.Series) and "kind" in risk_free.attrs:
+        return ratio(compared(prices, risk_free).active()).rename("sharpe")
     daily = returns(prices)
     rates = _rates(risk_free, on=daily.index[daily.notna().any(axis="columns")])
     # What 1 R$ has grown to by each day. Over a fund's own days, its returns are the rates of the same spans.
@@ -171,9 +174,7 @@ def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
         prices.columns, axis=1
     )
     excess = daily - returns(cash.where(prices.notna()))
-    spread = excess.std(ddof=1)
-    ratio = (excess.mean() / spread.where(spread > _NO_SPREAD)).to_numpy(dtype=np.float64) * math.sqrt(TRADING_DAYS)
-    return pd.Series(ratio, index=prices.columns, name="sharpe")
+    return ratio(excess).rename("sharpe")
 
 
 def _rates(risk_free: Rates, on: pd.Index[Any]) -> pd.Series[float]:
@@ -186,7 +187,7 @@ def _rates(risk_free: Rates, on: pd.Index[Any]) -> pd.Series[float]:
         raise ConfigError(
             f"risk_free: {too_high.iloc[0]:g} on {too_high.index[0]:%Y-%m-%d} would be more than 1 % a day, so it is "
             "in per cent or of a year; give a fraction a day: 0.05 % a day is 0.0005, and 13.65 % a year is "
-            "1.1365 ** (1 / 252) - 1"
+            '1.1365 ** (1 / 252) - 1; or declare a rate in per cent with risk_free.attrs["kind"] = "rate a day"'
         )
     missing = on.difference(rates.index)
     if len(missing):

@@ -6,6 +6,11 @@ import pandas as pd
 
 from scraperkit.metrics.inputs import wide_prices
 
+TRADING_DAYS = 252
+"""Business days of a year, by the convention of the Brazilian market."""
+# Prices have at most 8 decimals: what varies by less than this does so by rounding alone.
+NO_SPREAD = 1e-12
+
 
 def returns(prices: pd.DataFrame) -> pd.DataFrame:
     """Return the simple return of each fund since its previous price.

@@ -6,6 +6,7 @@ and never say alone what a chart says. A frame with nothing to draw gives a char
 
 from __future__ import annotations
 
+from scraperkit.plot.comparisons import risk_return, windows
 from scraperkit.plot.fund_charts import flows_and_holders, net_worth_and_holders
 from scraperkit.plot.heatmaps import correlation, coverage, monthly_returns
 from scraperkit.plot.jobs import timeline
@@ -24,9 +25,11 @@ __all__ = [
     "monthly_returns",
     "net_worth_and_holders",
     "prices",
+    "risk_return",
     "rolling_volatility",
     "throughput",
     "timeline",
+    "windows",
 ]
 
 

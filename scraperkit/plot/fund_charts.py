@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 from matplotlib.ticker import MaxNLocator
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
 from scraperkit.metrics.inputs import check_tidy
+from scraperkit.plot.marks import checked_jumps, draw_marks
 from scraperkit.plot.style import COLOURS, INK, Names, decimals, dot, fund_label, new_axes, plain, say, unbox
 
 _UNITS = ((1e9, "R$ billion"), (1e6, "R$ million"), (1e3, "R$ thousand"), (1.0, "R$"))
@@ -22,7 +24,12 @@ _MOST_DAYS = 70  # beyond this, daily bars are too thin to tell apart
 
 
 def net_worth_and_holders(
-    quotes: pd.DataFrame, ax: Axes | None = None, *, cnpj: str | None = None, names: Names = None
+    quotes: pd.DataFrame,
+    ax: Axes | None = None,
+    *,
+    cnpj: str | None = None,
+    names: Names = None,
+    jumps: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw a fund's net worth and, on the right axis, its number of holders.
 
@@ -36,6 +43,9 @@ def net_worth_and_holders(
         Which fund, if the frame has several.
     names : mapping of str to str, or pandas.Series, optional
         A name for each CNPJ; default: the punctuated CNPJ.
+    jumps : pandas.DataFrame, optional
+        Of :func:`scraperkit.metrics.jumps`: marks on the line of the net worth the days on which the fund jumped, each
+        kind with its shape.
 
     Returns
     -------
@@ -45,7 +55,7 @@ def net_worth_and_holders(
     Raises
     ------
     ConfigError
-        If the frame has several funds and `cnpj` is omitted, `cnpj` is invalid, or the frame is not tidy.
+        If the frame has several funds and `cnpj` is omitted, `cnpj` is invalid, or a frame is not as it should be.
 
     Examples
     --------
@@ -66,8 +76,30 @@ def net_worth_and_holders(
     unbox(right)
     _side(ax, (dated["net_worth"] / 1e6).dropna(), COLOURS[0], "net worth, R$ million")
     _side(right, dated["holders"].dropna(), COLOURS[1], "holders, people")
-    ax.set_title(title, loc="left", fontsize="medium")
+    marks = _marks(ax, quotes, cnpj, (dated["net_worth"] / 1e6).dropna(), jumps) if jumps is not None else []
+    ax.set_title(title, loc="left", fontsize="medium", pad=34 if marks else None)
+    if marks:
+        ax.legend(
+            handles=marks,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.005),
+            ncols=2,
+            frameon=False,
+            borderaxespad=0,
+            fontsize="small",
+        )
     return ax
+
+
+def _marks(
+    ax: Axes, quotes: pd.DataFrame, cnpj: str | None, line: pd.Series[float], jumps: pd.DataFrame
+) -> list[Line2D]:
+    """Mark a fund's jumps on the line of its net worth, and return what a legend says of them."""
+    told = checked_jumps(jumps)
+    fund = normalize_cnpj(cnpj) if cnpj is not None else str(quotes["cnpj"].iloc[0])
+    subclasses = set(quotes.loc[quotes["cnpj"] == fund, "subclass"]) if "subclass" in quotes else {""}
+    own = told[(told["cnpj"] == fund) & told["subclass"].isin(subclasses)]
+    return draw_marks(ax, dict.fromkeys(own["series"].unique(), line) if len(line) else {}, own)
 
 
 def flows_and_holders(

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from scraperkit import metrics
 from scraperkit.metrics.inputs import check_wide
+from scraperkit.models import MONTH_NAMES
 from scraperkit.plot.style import COLOURS, INK, Names, fund_label, name_unpriced, new_axes, one_fund, say, with_prices
 
 # From vermilion over a grey, paler than any, to blue: the ends are told apart with any colour vision.
@@ -23,7 +24,6 @@ DIVERGING = LinearSegmentedColormap.from_list("scraperkit", [COLOURS[1], "#F6C9A
 _SHARES = LinearSegmentedColormap.from_list(
     "scraperkit_shares", [(0.0, COLOURS[1]), (0.5, "#F6C9AE"), (0.9, "#CFE3F1"), (1.0, COLOURS[0])]
 )
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HATCH = "#BBBBBB"
 _Table = npt.NDArray[np.float64]
 
@@ -81,7 +81,7 @@ def monthly_returns(
         total = _signed((np.prod(1 + known) - 1) * 100, 1) if len(known) else ""
         ax.text(13, row + 0.5, total, ha="center", va="center", color=INK, weight="bold", fontsize="small")
     ax.set_xlim(0, 13.6)
-    ax.set_xticks([*(np.arange(12) + 0.5), 13], [*_MONTHS, "year"])
+    ax.set_xticks([*(np.arange(12) + 0.5), 13], [*MONTH_NAMES, "year"])
     ax.set_yticks(np.arange(len(table)) + 0.5, [str(years[0] + row) for row in range(len(table))])
     ax.set_ylabel("return, %")
     ax.set_title(fund_label(str(own.columns[0]), names, lines=1, width=90), loc="left", fontsize="medium")
@@ -274,6 +274,6 @@ def _month_ticks(months: Sequence[Any]) -> list[tuple[int, str]]:
         if ticks and place - ticks[-1][0] < step and place < len(months):
             ticks.pop()  # a first month off the rhythm gives way
             year = None
-        ticks.append((place, _MONTHS[month.month - 1] + (f"\n{month.year}" if month.year != year else "")))
+        ticks.append((place, MONTH_NAMES[month.month - 1] + (f"\n{month.year}" if month.year != year else "")))
         year = month.year
     return ticks

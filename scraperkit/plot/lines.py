@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from scraperkit import metrics
+from scraperkit.plot.benchmarks import Benchmarks, draw_benchmarks, grown
+from scraperkit.plot.marks import checked_jumps, draw_marks
 from scraperkit.plot.style import (
     COLOURS,
     INK,
@@ -14,6 +18,7 @@ from scraperkit.plot.style import (
     Names,
     dot,
     fund_label,
+    long_date,
     name_unpriced,
     new_axes,
     plain,
@@ -22,10 +27,17 @@ from scraperkit.plot.style import (
 )
 
 
-def prices(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> Axes:
-    """Draw the prices of funds as indices that are 100 on the first day that all of them have.
+def prices(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    names: Names = None,
+    *,
+    benchmark: Benchmarks = None,
+    jumps: pd.DataFrame | None = None,
+) -> Axes:
+    """Draw the prices of funds as indices that are 100 on the first day that all of them and the benchmarks have.
 
-    Where no day is common to all, each fund is 100 on its own first day, and the axis says so.
+    Where no day is common to all, each is 100 on its own first day, and the axis says so.
 
     Parameters
     ----------
@@ -35,18 +47,23 @@ def prices(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> 
         Where to draw; a new figure if left out.
     names : mapping of str to str, or pandas.Series, optional
         A name for each CNPJ, such as ``reader.funds()["name"]``; the punctuated CNPJ where there is none.
+    benchmark : pandas.Series or list of pandas.Series, optional
+        Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`), such as CDI: dark, broken lines.
+    jumps : pandas.DataFrame, optional
+        Of :func:`scraperkit.metrics.jumps`: marks on the lines the days on which a quota jumped, with a shape for each
+        kind; up to six are named in the legend with day and size, more are counted.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A line for each fund with prices, named beside the chart in the order of their last values; a single fund is
-        named above it. Without any price, a chart that says so. On an `ax` of your own, make the figure with
-        ``layout="constrained"``, so that it leaves room for the names.
+        A line for each fund with prices, named beside the chart in the order of their last values; a single fund
+        without benchmarks and marks is named above it. Without any price, a chart that says so. On an `ax` of your own,
+        make the figure with ``layout="constrained"``, so that it leaves room for the names.
 
     Raises
     ------
     ConfigError
-        If `frame` is not a wide frame.
+        If `frame` is not a wide frame, a benchmark does not fit, or `jumps` is another frame.
 
     Examples
     --------
@@ -61,15 +78,22 @@ def prices(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> 
     filled = with_prices(frame)
     if filled.empty:
         return say(ax, "no prices")
-    common = filled.dropna(axis="index", how="any")
+    beside = [] if benchmark is None else grown(benchmark, filled.index)
+    table = pd.concat([filled, *beside], axis=1)
+    common = table.dropna(axis="index", how="any")
     if len(common):
-        which = "first day" if filled.shape[1] == 1 else "first common day"
-        label = f"index, {which} ({_long_date(common.index[0])}) = 100"
-        base = common.iloc[0]
+        which = "first day" if table.shape[1] == 1 else "first common day"
+        label = f"index, {which} ({long_date(common.index[0])}) = 100"
     else:
-        label = "index, each fund's own first day = 100"
-        base = filled.bfill().iloc[0]
-    _lines(ax, filled / base * 100, names)
+        label = f"index, each {'line' if beside else 'fund'}'s own first day = 100"
+    first = (common if len(common) else table.bfill()).iloc[0].to_numpy(dtype=np.float64)
+    table = table.div(first, axis="columns") * 100
+    own = table.iloc[:, : filled.shape[1]]
+    marked = None
+    if jumps is not None:
+        told = checked_jumps(jumps)
+        marked = told[told["metric"] == "quota"]
+    draw_lines(ax, own, names, [table.iloc[:, place] for place in range(own.shape[1], table.shape[1])], marked)
     ax.axhline(100, color=INK, linewidth=0.6, zorder=1)
     ax.set_ylabel(label)
     name_unpriced(ax, frame)
@@ -112,7 +136,7 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     if filled.empty:
         return say(ax, "no prices")
     percent = metrics.drawdown(filled) * 100
-    _lines(ax, percent, names)
+    draw_lines(ax, percent, names)
     if percent.shape[1] == 1:
         own = percent.iloc[:, 0].dropna()
         ax.fill_between(own.index, own.to_numpy(), 0, color=COLOURS[0], alpha=0.15, linewidth=0)
@@ -163,15 +187,34 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     rolled = metrics.volatility(filled, window=window).dropna(axis="columns", how="all") * 100
     if rolled.empty:
         return say(ax, "no prices" if filled.empty else f"no fund with {window} returns")
-    _lines(ax, rolled.dropna(axis="index", how="all"), names)
+    draw_lines(ax, rolled.dropna(axis="index", how="all"), names)
     ax.set_ylim(bottom=0)
     ax.set_ylabel(f"volatility of the last {window} returns, % a year")
     name_unpriced(ax, frame)
     return ax
 
 
-def _lines(ax: Axes, table: pd.DataFrame, names: Names) -> None:
-    """Draw a line for each column, and name them beside the chart in the order in which they end."""
+def draw_lines(
+    ax: Axes,
+    table: pd.DataFrame,
+    names: Names,
+    benchmarks: Sequence[pd.Series[float]] = (),
+    jumps: pd.DataFrame | None = None,
+    notes: Sequence[str] = (),
+) -> None:
+    """Draw a line for each column, and name them beside the chart in the order in which they end.
+
+    Parameters
+    ----------
+    ax, table, names
+        Where to draw, a column for each fund, and their names.
+    benchmarks : sequence of pandas.Series
+        Drawn above the funds, as dark, broken lines.
+    jumps : pandas.DataFrame, optional
+        Days to mark, of :func:`scraperkit.plot.marks.checked_jumps`.
+    notes : sequence of str
+        What is written below each fund's name.
+    """
     count = table.shape[1]
     handles = []
     for place, cnpj in enumerate(table.columns):
@@ -186,21 +229,26 @@ def _lines(ax: Axes, table: pd.DataFrame, names: Names) -> None:
             **dot(own),
         )
     plain(ax, table.index)
-    if count == 1:
-        ax.set_title(fund_label(str(table.columns[0]), names, lines=1, width=90), loc="left", fontsize="medium")
+    last = list(table.ffill().iloc[-1])
+    others = draw_benchmarks(ax, list(benchmarks)) if benchmarks else []
+    last += [float(values.dropna().iloc[-1]) for values in benchmarks]
+    lines = {str(name): table[name].dropna() for name in table.columns}
+    marks = draw_marks(ax, lines, jumps) if jumps is not None else []
+    if count == 1 and not benchmarks and not marks:
+        title = " · ".join([fund_label(str(table.columns[0]), names, lines=1, width=90), *notes])
+        ax.set_title(title, loc="left", fontsize="medium")
         return
-    order = np.argsort(-table.ffill().iloc[-1].to_numpy(), kind="stable")
+    for handle, note in zip(handles, notes, strict=False):
+        handle.set_label(f"{handle.get_label()}\n{note}")
+    handles += others
+    order = np.argsort(-np.array(last), kind="stable")
     ax.legend(
-        handles=[handles[place] for place in order],
+        handles=[handles[place] for place in order] + marks,
         loc="upper left",
         bbox_to_anchor=(1.01, 1.02),
         borderaxespad=0,
         frameon=False,
         fontsize="small",
         handlelength=2.6,
-        ncols=1 + (count - 1) // 28,
+        ncols=1 + (len(handles) + len(marks) - 1) // 28,
     )
-
-
-def _long_date(day: pd.Timestamp) -> str:
-    return f"{day.day} {day:%b %Y}"

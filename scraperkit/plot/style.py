@@ -62,7 +62,8 @@ def name_unpriced(ax: Axes, frame: pd.DataFrame) -> None:
     """Write below a chart which days of its frame have a quota that is no price."""
     if unpriced := days_without_price(frame):
         text = textwrap.fill(f"Left out: {told(unpriced)}", 120, max_lines=3, placeholder=" …")
-        ax.set_xlabel(text, loc="left", fontsize="small", color=INK)
+        own = f"{ax.get_xlabel()}\n" if ax.get_xlabel() else ""
+        ax.set_xlabel(own + text, loc="left", fontsize="small", color=INK)
 
 
 def dot(values: pd.Series[float]) -> dict[str, Any]:
@@ -110,3 +111,8 @@ def decimals(ax: Axes) -> int:
     """Return how many decimals the steps between the ticks of the y axis have."""
     steps = np.diff(ax.yaxis.get_majorticklocs())
     return max(0, math.ceil(-math.log10(steps[0]) - 1e-6)) if len(steps) else 0
+
+
+def long_date(day: pd.Timestamp) -> str:
+    """Return a day as text, such as 3 Jan 2022."""
+    return f"{day.day} {day:%b %Y}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from scraperkit.models import Month
 from scraperkit.replica.open_data import DailyRow
 
 _LONG, _LESSONS = "99.101.031/0001-04", "18.993.924/0001-00"
@@ -69,14 +70,14 @@ def with_dirt(months: Mapping[str, tuple[DailyRow, ...]]) -> tuple[dict[str, tup
     dirty: dict[str, tuple[DailyRow, ...]] = {}
     dirt = []
     for kind, cnpj, date, change in _RECIPES:
-        month = date[:7]
+        month = Month.parse_iso(date).iso
         rows = dirty.get(month, months.get(month, ()))
         for place, row in enumerate(rows):
             if (row.cnpj, row.date) == (cnpj, date):
                 dirty[month] = (*rows[:place], *change(row), *rows[place + 1 :])
                 dirt.append(Dirt(kind, change(row)))
                 break
-    last = _LAST_DAY[:7]
+    last = Month.parse_iso(_LAST_DAY).iso
     left = tuple(row for row in months.get(last, ()) if row.date == _LAST_DAY)[:_LEFT_ON_LAST_DAY]
     if left:
         dirty[last] = tuple(row for row in months[last] if row.date != _LAST_DAY or row in left)

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from html import escape
 from urllib.parse import quote
 
+from scraperkit.models import MONTH_NAMES
+
 _NAME_WIDTH = 50
-_MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"]
 
 
 def render_listing(path: str, files: Iterable[tuple[str, dt.datetime, int]]) -> bytes:
@@ -39,6 +40,6 @@ def render_listing(path: str, files: Iterable[tuple[str, dt.datetime, int]]) -> 
 
 def _line(name: str, written: dt.datetime, size: str) -> str:
     shown = name if len(name) <= _NAME_WIDTH else f"{name[: _NAME_WIDTH - 3]}..>"
-    when = f"{written:%d}-{_MONTHS[written.month - 1]}-{written:%Y %H:%M}"  # whatever the locale
+    when = f"{written:%d}-{MONTH_NAMES[written.month - 1]}-{written:%Y %H:%M}"
     gap = " " * (_NAME_WIDTH - len(shown) + 1)
     return f'<a href="{quote(name)}">{escape(shown)}</a>{gap}{when}{size:>20}\r\n'

@@ -13,7 +13,8 @@ from typing import NamedTuple
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import ScraperKitError
-from scraperkit.replica.sample import WAY_OUT, sample_folders
+from scraperkit.models import Month
+from scraperkit.replica.sample import WAY_OUT, folder_with, sample_folders
 
 _FILES = ("quotes.csv", "daily.csv", "registry.csv", "subclasses.csv")
 _CLASS = "CLASSES - FIF"
@@ -39,7 +40,7 @@ class DailyRow(NamedTuple):
     @property
     def month(self) -> str:
         """The month of the day, ``YYYY-MM``."""
-        return self.date[:7]
+        return Month.parse_iso(self.date).iso
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +86,8 @@ def read_open_data(folders: Iterable[Traversable]) -> OpenDataSample:
     ScraperKitError
         If no folder has it, or a row lacks a column.
     """
-    names = []
-    for folder in folders:
-        names.append(str(folder))
-        if all((folder / name).is_file() for name in _FILES):
-            return _build(*(_rows(folder / name) for name in _FILES))
-    raise ScraperKitError(f"the sample is missing: no {', '.join(_FILES)} in {' or '.join(names)}; {WAY_OUT}")
+    folder = folder_with(folders, *_FILES)
+    return _build(*(_rows(folder / name) for name in _FILES))
 
 
 def _rows(path: Traversable) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from scraperkit.replica.viewstate import hidden_fields
 ENCODING = "iso-8859-1"
 
 # The headings run over two lines, so a reader that takes their text finds no space there.
-HEADINGS = (
+_HEADINGS = (
     "Dia",
     "Quota<br>(R$)",
     "Captação no Dia<br>(R$)",
@@ -98,7 +98,7 @@ def render_daily(
         The months offered, the newest first.
     """
     select = "\n".join(_option(month, selected=month == month_year) for month in [*months, ""])
-    heading = "".join(f"<td><b>{text}</b></td>" for text in HEADINGS)
+    heading = "".join(f"<td><b>{text}</b></td>" for text in _HEADINGS)
     rows = "\n".join(
         f'<tr class="{("linha", "linhaAlt")[number % 2]}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for number, cells in enumerate(_daily_rows({quote.date: quote for quote in quotes}, month_year))
@@ -184,7 +184,7 @@ def _daily_rows(days: Mapping[dt.date, DailyQuote], month_year: str) -> Iterable
         date = dt.date(*month, number)
         quote = days.get(date)
         if quote is None:
-            yield str(number), *[_BLANK] * (len(HEADINGS) - 1)
+            yield str(number), *[_BLANK] * (len(_HEADINGS) - 1)
             continue
         # The site announces when a net worth that is missing will be known.
         known_next = [day for day, other in days.items() if day > date and other.net_worth is not None]

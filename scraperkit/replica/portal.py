@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import math
 import random
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from email.utils import format_datetime
@@ -16,18 +16,20 @@ from urllib.parse import quote, unquote
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError
+from scraperkit.models import Month
 from scraperkit.replica.dirt import Dirt, with_dirt
+from scraperkit.replica.levers import ServerLevers, checked
 from scraperkit.replica.listing import render_listing
 from scraperkit.replica.open_data import DailyRow, OpenDataSample
-from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, Layout, daily_members, zipped
+from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, FIRST_SPLIT_YEAR, ReportLayout, daily_members, zipped
 from scraperkit.replica.portal_registry import old_registry, registry_members
 
-BASE_PATH = "/dados/FI/"
+PORTAL_PATH = "/dados/FI/"
 DAILY, REGISTRY, OLD_REGISTRY = "DOC/INF_DIARIO/DADOS/", "CAD/DADOS/registro_fundo_classe.zip", "CAD/DADOS/cad_fi.csv"
+_NEWEST = dt.date(2025, 1, 14)
 _NIGHTLY = dt.timedelta(hours=3, minutes=52)
-_LONGEST_DELAY = 86_400.0
-_HTML = b"<html><head><title>Portal Dados Abertos CVM</title></head><body>Em manuten&ccedil;&atilde;o</body></html>"
-_NUMBER = re.compile(r"[0-9]+\.[0-9]+")
+_UPKEEP = b"<html><head><title>Portal Dados Abertos CVM</title></head><body>Em manuten&ccedil;&atilde;o</body></html>"
+_DECIMAL_TEXT = re.compile(r"[0-9]+\.[0-9]+")
 _DECIMALS = {"quota": 12, "net_worth": 2}
 _TYPES = {".zip": "application/zip", ".csv": "text/csv"}
 
@@ -41,7 +43,7 @@ class PortalAnswer(NamedTuple):
     cut: int = 0
 
 
-class Change(NamedTuple):
+class Restatement(NamedTuple):
     """One cell that :meth:`Portal.restate` changed, as text."""
 
     cnpj: str
@@ -52,7 +54,7 @@ class Change(NamedTuple):
     new: str
 
 
-class Portal:
+class Portal(ServerLevers):
     """The portal's files, built from the sample on first request, and levers on them.
 
     Name a file by its month (``2024-03``), by its year up to 2020 (``2015``), as ``registry`` or ``cad_fi``, or by its
@@ -68,7 +70,7 @@ class Portal:
     --------
     >>> from scraperkit.replica.open_data import load_open_data
     >>> portal = Portal(load_open_data())
-    >>> path = BASE_PATH + portal.path("2024-03")
+    >>> path = PORTAL_PATH + portal.path("2024-03")
     >>> path, portal.answer(path).status, portal.answer(path + "x").status
     ('/dados/FI/DOC/INF_DIARIO/DADOS/inf_diario_fi_202403.zip', 200, 404)
     """
@@ -78,15 +80,17 @@ class Portal:
         self._lock = threading.RLock()
         self._months = dict(sample.months)
         self._registry = sample.registry
-        self._written = {path: _first_written(path) for path in _paths(sample.months)}
+        months = map(Month.parse_iso, sorted(sample.months))
+        self._written = {
+            **dict.fromkeys((OLD_REGISTRY, REGISTRY), _night(_NEWEST)),
+            **{_daily_zip(month): _first_written(month) for month in months},
+        }
         self._bodies: dict[str, bytes] = {}
         self._foreign: dict[str, bytes] = {}
         self._cut: dict[str, int] = {}
         self._counts: Counter[str] = Counter()
         self._crawl_delay = 10.0
-        self._latency = 0.0
         self._bytes_per_second = math.inf
-        self._outage_ends = -math.inf
         self.missing_status = 404
 
     # --- answers
@@ -107,15 +111,15 @@ class Portal:
         return answer
 
     def _answer(self, path: str, headers: Mapping[str, str]) -> tuple[str, PortalAnswer]:
-        left = self._outage_ends - time.monotonic()
+        left = self._outage_left()
         if left > 0:
             return "outage", _error(503, {"Retry-After": str(math.ceil(left))})
         if path == "/robots.txt":
             rules = f"User-agent: *\nCrawl-Delay: {self.crawl_delay:g}\nDisallow: /api/\n"
             return "robots", PortalAnswer(200, {"Content-Type": "text/plain"}, rules.encode())
         with self._lock:
-            if path.startswith(BASE_PATH):
-                return self._below_base(path, path.removeprefix(BASE_PATH), headers)
+            if path.startswith(PORTAL_PATH):
+                return self._below_base(path, path.removeprefix(PORTAL_PATH), headers)
         return "missing", _error(self.missing_status)
 
     def _below_base(self, path: str, name: str, headers: Mapping[str, str]) -> tuple[str, PortalAnswer]:
@@ -159,8 +163,8 @@ class Portal:
             return old_registry(self._registry, self._sample.months)
         if name == REGISTRY:
             return zipped(registry_members(self._registry, self._sample.subclasses, self._sample.months), written)
-        months = {month: self._months[month] for month in _months_in(name) if month in self._months}
-        return zipped(daily_members(name.rpartition("/")[2], months, Layout.written_on(written.date())), written)
+        months = {month: self._months[month] for month in self._months_in(name)}
+        return zipped(daily_members(name.rpartition("/")[2], months, ReportLayout.written_on(written.date())), written)
 
     # --- what is there
 
@@ -168,6 +172,10 @@ class Portal:
     def months(self) -> tuple[str, ...]:
         """The months that have a file, ``YYYY-MM``."""
         return tuple(self._months)
+
+    def _months_in(self, name: str) -> list[str]:
+        """Return the months of a daily zip; none for the registry."""
+        return [month for month in self._months if _name(month) == name]
 
     def rows(self, month: str) -> tuple[DailyRow, ...]:
         """Return the currently published rows of a month; empty if it has none."""
@@ -214,8 +222,8 @@ class Portal:
         """
         name = self.path(what)
         with self._lock:
-            first = min(_months_in(name), default="")
-            if on is not None and f"{on:%Y-%m}" < first:
+            first = min(self._months_in(name), default="")
+            if on is not None and Month.of(on).iso < first:
                 raise ConfigError(f"on: {on} is before {first}, the first month in the file; give a later day")
             newest = max(self._written.values())
             self._written[name] = newest + dt.timedelta(days=1) if on is None else _night(on)
@@ -236,7 +244,7 @@ class Portal:
             self._months[month] = tuple(rows)
             self.rewrite(month)
 
-    def restate(self, month: str, share: float = 0.01, *, seed: int = 0) -> list[Change]:
+    def restate(self, month: str, share: float = 0.01, *, seed: int = 0) -> list[Restatement]:
         """Change the quota or net worth in some rows of a month, and write its file again.
 
         Parameters
@@ -250,7 +258,7 @@ class Portal:
 
         Returns
         -------
-        list of Change
+        list of Restatement
             The changes, in the order of the file.
 
         Raises
@@ -258,7 +266,7 @@ class Portal:
         ConfigError
             If the month has no file, or the share is not between 0 and 1.
         """
-        share = _checked("share", share, 1.0)
+        share = checked("share", share, 1.0)
         draw = random.Random(f"{seed} {month}")
         with self._lock:
             rows = list(self.rows(month))
@@ -269,7 +277,7 @@ class Portal:
                 old: str = getattr(row, metric)
                 new = f"{float(old) * (1 + draw.choice((-1, 1)) * draw.uniform(0.0001, 0.01)):.{_DECIMALS[metric]}f}"
                 rows[place] = row._replace(**{metric: new})
-                changes.append(Change(re.sub("[./-]", "", row.cnpj), row.subclass, row.date, metric, old, new))
+                changes.append(Restatement(re.sub("[./-]", "", row.cnpj), row.subclass, row.date, metric, old, new))
             self.publish(month, rows)
         return changes
 
@@ -290,13 +298,13 @@ class Portal:
         ConfigError
             If there is no such row.
         """
-        key = format_cnpj(normalize_cnpj(cnpj)), subclass, date
+        key, month = (format_cnpj(normalize_cnpj(cnpj)), subclass, date), Month.given("date", date).iso
         with self._lock:
-            rows = self.rows(date[:7])
+            rows = self.rows(month)
             found = [row for row in rows if row[1:4] == key]
             if not found:
                 raise ConfigError(f"row: {' '.join(key)} is not on the portal")
-            self.publish(date[:7], (row for row in rows if row[1:4] != key))
+            self.publish(month, (row for row in rows if row[1:4] != key))
         return found[0]
 
     def add_dirt(self) -> list[Dirt]:
@@ -328,7 +336,7 @@ class Portal:
 
     def truncate(self, what: str, keep: float = 0.5) -> None:
         """Write only the first share of a file: a complete download, but a broken zip; :meth:`rewrite` restores it."""
-        keep = _checked("keep", keep, 1.0)
+        keep = checked("keep", keep, 1.0)
         with self._lock:
             self.rewrite(what)
             body = self._body(self.path(what))
@@ -336,7 +344,7 @@ class Portal:
 
     def cut_off(self, what: str, keep: float = 0.5) -> None:
         """Close the connection after the first share of a file's bytes; :meth:`rewrite` restores it."""
-        keep = _checked("keep", keep, 1.0)
+        keep = checked("keep", keep, 1.0)
         with self._lock:
             name = self.path(what)
             size = len(self._body(name))
@@ -344,7 +352,7 @@ class Portal:
 
     def show_html(self, what: str) -> None:
         """Send a web page with status 200 in place of a file; :meth:`rewrite` restores it."""
-        self.put(what, _HTML)
+        self.put(what, _UPKEEP)
 
     def remove(self, what: str) -> None:
         """Delete a file."""
@@ -360,16 +368,7 @@ class Portal:
 
     @crawl_delay.setter
     def crawl_delay(self, seconds: float) -> None:
-        self._crawl_delay = _checked("crawl_delay", seconds, _LONGEST_DELAY)
-
-    @property
-    def latency(self) -> float:
-        """Seconds before each answer; may be set at any time."""
-        return self._latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._latency = _checked("latency", seconds, _LONGEST_DELAY)
+        self._crawl_delay = checked("crawl_delay", seconds)
 
     @property
     def bytes_per_second(self) -> float:
@@ -382,54 +381,35 @@ class Portal:
             raise ConfigError(f"bytes_per_second: {str(rate)[:40]!r} does not fit; give a number of at least 1")
         self._bytes_per_second = float(rate)
 
-    def outage(self, seconds: float) -> None:
-        """Answer every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
-        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
-
 
 def _name(what: str) -> str:
     """Return the path that a month, a year or a word stands for; a path stands for itself."""
-    if re.fullmatch("[0-9]{4}(-[0-9]{2})?", what):
-        year, digits = what[:4], what.replace("-", "")
-        return DAILY + (f"inf_diario_fi_{digits}.zip" if int(year) >= FIRST_MONTHLY_YEAR else _yearly(year))
+    if re.fullmatch("[0-9]{4}", what):
+        return _yearly_zip(what)
+    with contextlib.suppress(ValueError):
+        return _daily_zip(Month.parse_iso(f"{what}-01"))  # a day is no file
     return {"registry": REGISTRY, "cad_fi": OLD_REGISTRY}.get(what, what)
 
 
-def _yearly(year: str) -> str:
-    return f"HIST/inf_diario_fi_{year}.zip"
+def _daily_zip(month: Month) -> str:
+    """Return the path of the zip with a month: of a year, until zips became monthly."""
+    if month.year < FIRST_MONTHLY_YEAR:
+        return _yearly_zip(month.year)
+    return f"{DAILY}inf_diario_fi_{month.year}{month.month:02d}.zip"
 
 
-def _paths(months: Iterable[str]) -> list[str]:
-    """Return the path of every file, sorted as a listing is."""
-    years = sorted({month[:4] for month in months if int(month[:4]) < FIRST_MONTHLY_YEAR})
-    return [
-        OLD_REGISTRY,
-        REGISTRY,
-        *map(_name, years),
-        *(_name(month) for month in sorted(months) if int(month[:4]) >= FIRST_MONTHLY_YEAR),
-    ]
+def _yearly_zip(year: int | str) -> str:
+    return f"{DAILY}HIST/inf_diario_fi_{year}.zip"
 
 
-def _months_in(name: str) -> list[str]:
-    """Return the months that a daily zip is about; none for the registry."""
-    match = re.fullmatch(r"(?:HIST/)?inf_diario_fi_([0-9]{4})([0-9]{2})?\.zip", name.removeprefix(DAILY))
-    if match is None:
-        return []
-    return [f"{match[1]}-{match[2]}"] if match[2] else [f"{match[1]}-{month:02d}" for month in range(1, 13)]
-
-
-def _first_written(name: str) -> dt.datetime:
-    """Return when a file was first written, so that it has the layout that it has on the real portal."""
-    months = _months_in(name)
-    if not months:
-        return _night(dt.date(2025, 1, 14))
-    year, month = int(months[-1][:4]), int(months[-1][5:])
-    if year < 2005:
+def _first_written(month: Month) -> dt.datetime:
+    """Return when the zip with a month was first written, so that it has the layout that it has on the real portal."""
+    if month.year < FIRST_SPLIT_YEAR:
         return _night(dt.date(2021, 3, 2))
-    if year < FIRST_MONTHLY_YEAR:
+    if month.year < FIRST_MONTHLY_YEAR:
         return _night(dt.date(2021, 1, 26))
-    settled = dt.date(year, month, 1) + dt.timedelta(days=73)
-    return _night(min(max(settled, dt.date(2024, 7, 7)), dt.date(2025, 1, 14)) if year >= 2024 else settled)
+    settled = month.first_day + dt.timedelta(days=73)
+    return _night(min(max(settled, dt.date(2024, 7, 7)), _NEWEST) if month.year >= 2024 else settled)
 
 
 def _night(day: dt.date) -> dt.datetime:
@@ -439,7 +419,7 @@ def _night(day: dt.date) -> dt.datetime:
 def _can_be_restated(row: DailyRow) -> bool:
     """Return whether quota and net worth are numbers large enough to show a small change."""
     figures = [getattr(row, metric) for metric in _DECIMALS]
-    return all(map(_NUMBER.fullmatch, figures)) and float(row.quota) > 0 and float(row.net_worth) > 100
+    return all(map(_DECIMAL_TEXT.fullmatch, figures)) and float(row.quota) > 0 and float(row.net_worth) > 100
 
 
 def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:
@@ -461,9 +441,3 @@ def _error(status: int, headers: Mapping[str, str] | None = None) -> PortalAnswe
     page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr>"
     page += "<center>nginx</center>\r\n</body>\r\n</html>\r\n"
     return PortalAnswer(status, {"Content-Type": "text/html", **(headers or {})}, page.encode())
-
-
-def _checked(field: str, value: float, most: float) -> float:
-    if not (isinstance(value, (int, float)) and 0 <= value <= most):
-        raise ConfigError(f"{field}: {str(value)[:40]!r} does not fit; give a number from 0 to {most:g}")
-    return float(value)

@@ -10,18 +10,17 @@ from enum import Enum
 
 from scraperkit.replica.open_data import DailyRow
 
-ENCODING = "iso-8859-1"
 _FIGURES = "VL_TOTAL;VL_QUOTA;VL_PATRIM_LIQ;CAPTC_DIA;RESG_DIA;NR_COTST"
 FIRST_SPLIT_YEAR, FIRST_MONTHLY_YEAR = 2005, 2021
 
 
-class Layout(Enum):
+class ReportLayout(Enum):
     """The columns of a daily report; a file has the layout of the day on which it was written.
 
     Examples
     --------
-    >>> Layout.written_on(dt.date(2024, 4, 10)), Layout.written_on(dt.date(2024, 7, 7))
-    (<Layout.B: 'TP_FUNDO;CNPJ_FUNDO;DT_COMPTC;...>, <Layout.C: 'TP_FUNDO_CLASSE;CNPJ_FUNDO_CLASSE;ID_SUBCLASSE;...>)
+    >>> ReportLayout.written_on(dt.date(2024, 4, 10)).name, ReportLayout.written_on(dt.date(2024, 7, 7)).name
+    ('B', 'C')
     """
 
     A = f"CNPJ_FUNDO;DT_COMPTC;{_FIGURES}"
@@ -29,29 +28,29 @@ class Layout(Enum):
     C = f"TP_FUNDO_CLASSE;CNPJ_FUNDO_CLASSE;ID_SUBCLASSE;DT_COMPTC;{_FIGURES}"
 
     @classmethod
-    def written_on(cls, day: dt.date) -> Layout:
+    def written_on(cls, day: dt.date) -> ReportLayout:
         """Return the layout of files written on a day."""
         if day < dt.date(2021, 2, 1):
             return cls.A
         return cls.B if day < dt.date(2024, 6, 1) else cls.C
 
 
-def render_daily(rows: Iterable[DailyRow], layout: Layout) -> bytes:
+def render_daily(rows: Iterable[DailyRow], layout: ReportLayout) -> bytes:
     """Render a daily report: Latin-1, CRLF, semicolons, no quoting.
 
     Layouts A and B have no column for subclasses, so they omit rows of subclasses.
     """
-    if layout is Layout.C:
+    if layout is ReportLayout.C:
         lines = [";".join(row) for row in rows]
     else:
-        first = 1 if layout is Layout.A else 0
+        first = 1 if layout is ReportLayout.A else 0
         lines = [";".join((row.kind, row.cnpj, *row[3:])[first:]) for row in rows if not row.subclass]
     return as_csv(layout.value, lines)
 
 
 def as_csv(header: str, lines: Iterable[str]) -> bytes:
     """Return a header and lines in Latin-1, with CRLF."""
-    return "".join(f"{line}\r\n" for line in (header, *lines)).encode(ENCODING)
+    return "".join(f"{line}\r\n" for line in (header, *lines)).encode("iso-8859-1")
 
 
 def zipped(members: Mapping[str, bytes], written: dt.datetime) -> bytes:
@@ -66,7 +65,7 @@ def zipped(members: Mapping[str, bytes], written: dt.datetime) -> bytes:
     return buffer.getvalue()
 
 
-def daily_members(name: str, months: Mapping[str, Sequence[DailyRow]], layout: Layout) -> dict[str, bytes]:
+def daily_members(name: str, months: Mapping[str, Sequence[DailyRow]], layout: ReportLayout) -> dict[str, bytes]:
     """Return the members of one daily zip: one CSV for a year before 2005, else a CSV for each month.
 
     Parameters
@@ -75,7 +74,7 @@ def daily_members(name: str, months: Mapping[str, Sequence[DailyRow]], layout: L
         The zip's name without its folder, as ``inf_diario_fi_2004.zip``.
     months : mapping of str to sequence of DailyRow
         The zip's rows, by month (``YYYY-MM``).
-    layout : Layout
+    layout : ReportLayout
         The columns.
     """
     stem = name.removesuffix(".zip")

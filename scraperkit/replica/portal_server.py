@@ -1,25 +1,24 @@
-"""The portal on a socket, which sends bodies at the portal's rate, and can close its port."""
+"""A portal, or anything that answers as one does, on a socket: it sends bodies at a rate, and can close its port."""
 
 from __future__ import annotations
 
 import logging
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from scraperkit.replica.open_data import load_open_data
-from scraperkit.replica.portal import BASE_PATH, Portal, PortalAnswer
+from scraperkit.replica.portal import PortalAnswer
 
 _DRIPS_PER_SECOND = 20
 _log = logging.getLogger(__name__)
 
 
-class Server(Protocol):
+class PortalServer(Protocol):
     """What the portal needs of a server."""
 
     server_name: str
@@ -38,35 +37,63 @@ class Server(Protocol):
         """Close the port."""
 
 
-class PortalSite:
+class Answering(Protocol):
+    """What a server serves."""
+
+    @property
+    def latency(self) -> float:
+        """Seconds before each answer."""
+
+    @property
+    def bytes_per_second(self) -> float:
+        """Rate at which bodies are sent."""
+
+    def answer(self, target: str, headers: Mapping[str, str] | None = None) -> PortalAnswer:
+        """Return the answer to a request."""
+
+
+Content = TypeVar("Content", bound=Answering)
+
+
+class PortalSite(Generic[Content]):
     """A portal with a server that can stop and start again; its files are loaded on first use.
 
     Parameters
     ----------
+    make : callable
+        Makes the portal.
     listen : callable
         Opens a port (0: a free one) with a request handler, and returns the server.
     port : int
         The port; later starts use the same one.
+
+    Attributes
+    ----------
+    address : str
+        ``http://host:port``.
     """
 
-    def __init__(self, listen: Callable[[int, Callable[..., Any]], Server], port: int) -> None:
+    def __init__(
+        self, make: Callable[[], Content], listen: Callable[[int, Callable[..., Any]], PortalServer], port: int
+    ) -> None:
+        self._make = make
         self._listen = listen
         self._lock = threading.Lock()
         self._switch = threading.Lock()
         self._stopping = threading.Event()
-        self._portal: Portal | None = None
-        self._server: Server | None = None
+        self._portal: Content | None = None
+        self._server: PortalServer | None = None
         self._thread: threading.Thread | None = None
         server = self._open(port)
         self._port = server.server_port
-        self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
+        self.address = f"http://{server.server_name}:{server.server_port}"
 
     @property
-    def portal(self) -> Portal:
+    def portal(self) -> Content:
         """The portal's files and levers."""
         with self._lock:
             if self._portal is None:
-                self._portal = Portal(load_open_data())
+                self._portal = self._make()
             return self._portal
 
     @property
@@ -92,7 +119,7 @@ class PortalSite:
             self._thread.join()
             self._server = self._thread = None
 
-    def _open(self, port: int) -> Server:
+    def _open(self, port: int) -> PortalServer:
         self._stopping = threading.Event()
         self._server = server = self._listen(port, partial(_Handler, site=self, stopping=self._stopping))
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="portal", daemon=True)
@@ -107,8 +134,9 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     timeout = 60
 
-    def __init__(self, *args: Any, site: PortalSite, stopping: threading.Event) -> None:
-        self._portal, self._stopping = site.portal, stopping
+    def __init__(self, *args: Any, site: PortalSite[Any], stopping: threading.Event) -> None:
+        self._portal: Answering = site.portal
+        self._stopping = stopping
         super().__init__(*args)
 
     def do_GET(self) -> None:

@@ -141,12 +141,24 @@ def read_sample(folders: Iterable[Traversable]) -> Sample:
     ScraperKitError
         If no folder has it, or a row is invalid.
     """
-    names = []
+    folder = folder_with(folders, "funds.csv", "quotes.csv")
+    return _build(_read(folder / "funds.csv", _fund), _read(folder / "quotes.csv", _quote))
+
+
+def folder_with(folders: Iterable[Traversable], *names: str) -> Traversable:
+    """Return the first of `folders` that has all these files.
+
+    Raises
+    ------
+    ScraperKitError
+        If no folder has them.
+    """
+    seen = []
     for folder in folders:
-        names.append(str(folder))
-        if all((folder / name).is_file() for name in ("funds.csv", "quotes.csv")):
-            return _build(_read(folder / "funds.csv", _fund), _read(folder / "quotes.csv", _quote))
-    raise ScraperKitError(f"the sample is missing: no funds.csv and quotes.csv in {' or '.join(names)}; {WAY_OUT}")
+        seen.append(str(folder))
+        if all((folder / name).is_file() for name in names):
+            return folder
+    raise ScraperKitError(f"the sample is missing: no {', '.join(names)} in {' or '.join(seen)}; {WAY_OUT}")
 
 
 def _read(path: Traversable, build: Callable[[Mapping[str, str]], _Row]) -> list[_Row]:
@@ -206,8 +218,7 @@ def _build(funds: Sequence[SampleFund], quotes: Sequence[DailyQuote]) -> Sample:
 
 
 def _newest_first(first: dt.date, last: dt.date) -> tuple[str, ...]:
-    numbers = range(last.year * 12 + last.month - 1, first.year * 12 + first.month - 2, -1)
-    return tuple(f"{number % 12 + 1:02d}/{number // 12}" for number in numbers)
+    return tuple(map(str, Month.of(first).until(Month.of(last))))[::-1]
 
 
 def _as_frame(quotes: Sequence[DailyQuote]) -> pd.DataFrame:

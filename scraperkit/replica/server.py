@@ -13,7 +13,6 @@ import socket
 import socketserver
 import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
@@ -24,22 +23,24 @@ from typing import Any, Self
 
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
-from scraperkit.replica.portal import Portal
+from scraperkit.replica.levers import ServerLevers, checked
+from scraperkit.replica.open_data import load_open_data
+from scraperkit.replica.portal import PORTAL_PATH, Portal
 from scraperkit.replica.portal_server import PortalSite
+from scraperkit.replica.rate_services import B3_PATH, SGS_PATH, RateServices
 from scraperkit.replica.sample import SampleFund
-from scraperkit.replica.site import BASE_PATH, Reply, Site, default_site, kind_of
+from scraperkit.replica.site import SITE_PATH, Site, SiteAnswer, default_site, kind_of
 from scraperkit.view import NotebookRepr, View
 
-_HOST = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 _MAX_FORM_BYTES = 1_000_000
-_LONGEST_DELAY = 86_400.0
 _SESSIONS_KEPT = 100_000
 _SESSION = re.compile(r"(?:^|;) ?ASP\.NET_SessionId=([0-9a-f]{24})(?:;|$)")
 _FAULTS = {"error": pages.render_error, "captcha": pages.render_captcha, "maintenance": pages.render_maintenance}
 _log = logging.getLogger(__name__)
 
 
-class Replica(NotebookRepr):
+class Replica(ServerLevers, NotebookRepr):
     """An offline stand-in for the regulator's site, on 127.0.0.1 unless told otherwise, filled with invented funds.
 
     Get one from :meth:`start`; leave it with :meth:`stop`, or use it in a ``with``. It behaves, and can be made to
@@ -52,6 +53,8 @@ class Replica(NotebookRepr):
         The address to give to a source, as in ``CvmPages(replica.url)``.
     open_data_url : str
         The base address of the open data portal, which has its own port; :attr:`portal` has its levers.
+    sgs_url, b3_url : str
+        The base addresses of the services of rates, which share a port of their own; :attr:`rates` has their levers.
     funds : tuple of SampleFund
         What it knows, to choose CNPJs from; one CNPJ may have two rows.
     captcha : bool
@@ -69,21 +72,24 @@ class Replica(NotebookRepr):
     (True, 1)
     """
 
-    def __init__(self, server: _Server, site: Site, seed: int, open_data: PortalSite) -> None:
+    def __init__(
+        self, server: _Server, site: Site, seed: int, open_data: PortalSite[Portal], rates: PortalSite[RateServices]
+    ) -> None:
         self._server = server
         self._open_data = open_data
+        self._rates = rates
         self._site = site
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._latency = self._error_rate = 0.0
+        self._error_rate = 0.0
         self.captcha = self.maintenance = False
-        self._outage_ends = -math.inf
         self._sessions: dict[str, None] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="replica", daemon=True)
-        self.url = f"http://{server.server_name}:{server.server_port}{BASE_PATH}"
-        self.open_data_url = open_data.url
+        self.url = f"http://{server.server_name}:{server.server_port}{SITE_PATH}"
+        self.open_data_url = open_data.address + PORTAL_PATH
+        self.sgs_url, self.b3_url = rates.address + SGS_PATH, rates.address + B3_PATH
         self.funds: tuple[SampleFund, ...] = site.sample.funds
 
     @classmethod
@@ -94,8 +100,9 @@ class Replica(NotebookRepr):
         error_rate: float = 0.0,
         *,
         seed: int = 0,
-        host: str = _HOST,
+        host: str = LOOPBACK,
         open_data_port: int = 0,
+        rates_port: int = 0,
     ) -> Self:
         """Start a replica and return it, ready to answer.
 
@@ -113,6 +120,8 @@ class Replica(NotebookRepr):
             The IPv4 address to listen on; ``0.0.0.0`` lets other machines in, as a network of containers needs it.
         open_data_port : int
             Port of the open data portal; 0 takes a free one.
+        rates_port : int
+            Port of the services of rates; 0 takes a free one.
 
         Raises
         ------
@@ -122,31 +131,21 @@ class Replica(NotebookRepr):
             If the sample is missing.
         """
         site = default_site()
-        server = _listen("port", host, port, _Handler)
-        try:
-            open_data = PortalSite(partial(_listen, "open_data_port", host), open_data_port)
-        except ConfigError:
-            server.server_close()
-            raise
-        replica = cls(server, site, seed, open_data)
-        try:
+        with contextlib.ExitStack() as opened:
+            server = _listen("port", host, port, _Handler)
+            opened.callback(server.server_close)
+            open_data = PortalSite(
+                lambda: Portal(load_open_data()), partial(_listen, "open_data_port", host), open_data_port
+            )
+            opened.callback(open_data.stop)
+            rates = PortalSite(RateServices, partial(_listen, "rates_port", host), rates_port)
+            opened.callback(rates.stop)
+            replica = cls(server, site, seed, open_data, rates)
             replica.latency, replica.error_rate = latency, error_rate
-        except ConfigError:
-            server.server_close()
-            open_data.stop()
-            raise
+            opened.pop_all()
         server.respond = replica._respond
         replica._thread.start()
         return replica
-
-    @property
-    def latency(self) -> float:
-        """Seconds that every answer waits; may be set while it runs."""
-        return self._latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._latency = _checked("latency", seconds, _LONGEST_DELAY)
 
     @property
     def error_rate(self) -> float:
@@ -155,7 +154,7 @@ class Replica(NotebookRepr):
 
     @error_rate.setter
     def error_rate(self, share: float) -> None:
-        self._error_rate = _checked("error_rate", share, 1.0)
+        self._error_rate = checked("error_rate", share, 1.0)
 
     @property
     def portal(self) -> Portal:
@@ -186,9 +185,22 @@ class Replica(NotebookRepr):
         else:
             self._open_data.stop()
 
-    def outage(self, seconds: float) -> None:
-        """Reply every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
-        self._outage_ends = time.monotonic() + _checked("seconds", seconds, _LONGEST_DELAY)
+    @property
+    def rates(self) -> RateServices:
+        """The services of rates: their figures, and levers that make them misbehave."""
+        return self._rates.portal
+
+    @property
+    def rates_up(self) -> bool:
+        """Whether the services of rates listen; while it is set to False, connections are refused."""
+        return self._rates.up
+
+    @rates_up.setter
+    def rates_up(self, up: bool) -> None:
+        if up:
+            self._rates.start()
+        else:
+            self._rates.stop()
 
     def expire_sessions(self) -> None:
         """Forget all sessions: a form that was got before is answered with a page that says so, with status 200."""
@@ -210,6 +222,7 @@ class Replica(NotebookRepr):
         """Stop answering, close every connection and end every thread; again is harmless."""
         self._stopping.set()
         self._open_data.stop()
+        self._rates.stop()
         self._server.shutdown()
         self._server.hang_up()
         self._server.server_close()
@@ -249,6 +262,7 @@ class Replica(NotebookRepr):
         facts = (
             ("address", self.url),
             ("open data", self.open_data_url if self.open_data_up else "away"),
+            ("rates", self.sgs_url if self.rates_up else "away"),
             ("funds", str(len(self.funds))),
             ("latency", f"{self.latency:g} s"),
             ("error rate", f"{self.error_rate:g}"),
@@ -256,11 +270,11 @@ class Replica(NotebookRepr):
         )
         return View("Replica", "stopped" if self._stopping.is_set() else "running", facts)
 
-    def _respond(self, method: str, target: str, body: bytes, cookies: str) -> tuple[Reply, dict[str, str]] | None:
+    def _respond(self, method: str, target: str, body: bytes, cookies: str) -> tuple[SiteAnswer, dict[str, str]] | None:
         """Return the answer and its extra headers, or nothing if the replica stops meanwhile."""
         if self._latency and self._stopping.wait(self._latency):
             return None
-        left = self._outage_ends - time.monotonic()
+        left = self._outage_left()
         with self._lock:
             error = left <= 0 and self._error_rate > 0 and self._random.random() < self._error_rate
             status = 500 if error and self._random.random() < 0.5 else 200
@@ -269,9 +283,9 @@ class Replica(NotebookRepr):
             self._counts[fault or kind] += 1
         if fault == "outage":
             page = pages.render_error("Serviço temporariamente indisponível.")
-            return Reply(page, 503), {"Retry-After": str(math.ceil(left))}
+            return SiteAnswer(page, 503), {"Retry-After": str(math.ceil(left))}
         if fault:
-            return Reply(_FAULTS[fault](), status), {}
+            return SiteAnswer(_FAULTS[fault](), status), {}
         session, headers = self._session(method, cookies)
         return self._site.answer(method, target, body, session), headers
 
@@ -300,7 +314,7 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 128
-    respond: Callable[[str, str, bytes, str], tuple[Reply, dict[str, str]] | None]
+    respond: Callable[[str, str, bytes, str], tuple[SiteAnswer, dict[str, str]] | None]
 
     def __init__(self, host: str, port: int, handler: Callable[..., Any]) -> None:
         self._conversations: dict[threading.Thread, socket.socket] = {}
@@ -311,7 +325,7 @@ class _Server(ThreadingHTTPServer):
         # HTTPServer looks its own name up here, which takes seconds without a network.
         socketserver.TCPServer.server_bind(self)
         host, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.server_name = _HOST if host == "0.0.0.0" else host  # noqa: S104
+        self.server_name = LOOPBACK if host == "0.0.0.0" else host  # noqa: S104
 
     def process_request(self, request: Any, client_address: Any) -> None:
         thread = threading.Thread(
@@ -389,9 +403,3 @@ def _listen(field: str, host: str, port: int, handler: Callable[..., Any]) -> _S
         return _Server(host, port, handler)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"{field}: cannot listen on {port} ({error}); leave it out to take a free one") from None
-
-
-def _checked(field: str, value: float, most: float) -> float:
-    if not (isinstance(value, (int, float)) and 0 <= value <= most):
-        raise ConfigError(f"{field}: {str(value)[:40]!r} does not fit; give a number from 0 to {most:g}")
-    return float(value)

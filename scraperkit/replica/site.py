@@ -14,7 +14,7 @@ from scraperkit.replica.sample import Sample, SampleFund, load_sample
 from scraperkit.replica.viewstate import UNSEALED, belongs, seal
 from scraperkit.text import without_accents
 
-BASE_PATH = "/SWB/Sistemas/SCW/CPublica/"
+SITE_PATH = "/SWB/Sistemas/SCW/CPublica/"
 _PATHS = {
     "": "index",
     "cconsolfdo/resultbuscaparticfdo.aspx": "search",
@@ -33,7 +33,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class SiteAnswer:
     """What goes back to the client."""
 
     body: bytes = b""
@@ -47,7 +47,7 @@ class Site:
     Examples
     --------
     >>> site = default_site()
-    >>> site.answer("GET", BASE_PATH + "InfDiario/CPublicaInfDiario.aspx?PK_PARTIC=132922").status
+    >>> site.answer("GET", SITE_PATH + "InfDiario/CPublicaInfDiario.aspx?PK_PARTIC=132922").status
     200
     """
 
@@ -60,7 +60,7 @@ class Site:
         self._daily_page = lru_cache(maxsize=None)(self._render_daily)
         self._index_page = lru_cache(maxsize=None)(pages.render_index)
 
-    def answer(self, method: str, target: str, body: bytes = b"", session: str = "") -> Reply:
+    def answer(self, method: str, target: str, body: bytes = b"", session: str = "") -> SiteAnswer:
         """Return the answer to one request.
 
         Parameters
@@ -76,33 +76,33 @@ class Site:
         # ASP.NET knows the names in a query whatever their case, those in a form only as they are.
         query = {name.lower(): value for name, value in _fields(target.partition("?")[2]).items()}
         if kind == "index":
-            return Reply(self._index_page(self.sample.funds))
+            return SiteAnswer(self._index_page(self.sample.funds))
         if kind in ("search_post", "daily_post") and not session:
-            return Reply(pages.render_expired())
+            return SiteAnswer(pages.render_expired())
         if kind in ("search", "search_post"):
             return self._search(query.get("cnpjnome", ""), _fields(body) if kind == "search_post" else None, session)
         if kind == "unknown":
-            return Reply(pages.render_error("A página solicitada não existe."), status=404)
+            return SiteAnswer(pages.render_error("A página solicitada não existe."), status=404)
         fund = self._by_pk.get(query.get("pk_partic", ""))
         if fund is None or query.get("pk_subclasse", _NO_SUBCLASS) != _NO_SUBCLASS:
-            return Reply(pages.render_error())
+            return SiteAnswer(pages.render_error())
         if kind == "fund":
-            return Reply(_sealed(self._fund_page(fund), "fund", fund.pk, session))
+            return SiteAnswer(_sealed(self._fund_page(fund), "fund", fund.pk, session))
         return self._daily(fund, _fields(body) if kind == "daily_post" else None, session)
 
-    def _search(self, text: str, form: dict[str, str] | None, session: str) -> Reply:
+    def _search(self, text: str, form: dict[str, str] | None, session: str) -> SiteAnswer:
         funds = self._found(text)
         is_name = bool(funds) and not looks_like_cnpj(text)
         key = text if is_name else funds[0].cnpj if funds else ""
         if form is not None:
             if not belongs(form, "search", key, session):
-                return Reply(pages.render_error())
+                return SiteAnswer(pages.render_error())
             fund = pages.search_targets(funds).get(form.get("__EVENTTARGET", ""))
             if fund is not None:
                 location = f"ResultBuscaDocsFdo.aspx?PK_PARTIC={fund.pk}&SemFrame="
-                return Reply(status=302, location=location)
+                return SiteAnswer(status=302, location=location)
         page = pages.render_search(text, funds) if is_name else self._search_page(key)
-        return Reply(_sealed(page, "search", key, session))
+        return SiteAnswer(_sealed(page, "search", key, session))
 
     def _found(self, text: str) -> tuple[SampleFund, ...]:
         """Return the funds that have a CNPJ, or a text in their name, whatever its case and accents."""
@@ -115,15 +115,15 @@ class Site:
             return ()
         return tuple(fund for fund in self.sample.funds if fund.cnpj == cnpj)
 
-    def _daily(self, fund: SampleFund, form: dict[str, str] | None, session: str) -> Reply:
+    def _daily(self, fund: SampleFund, form: dict[str, str] | None, session: str) -> SiteAnswer:
         months = self.sample.offered(fund.pk)
         month = months[0] if months else ""
         if form is not None:
             if not belongs(form, "daily", fund.pk, session):
-                return Reply(pages.render_error())
+                return SiteAnswer(pages.render_error())
             wanted = form.get("ddComptc", "")
             month = wanted if wanted in months else month
-        return Reply(_sealed(self._daily_page(fund, month), "daily", fund.pk, session))
+        return SiteAnswer(_sealed(self._daily_page(fund, month), "daily", fund.pk, session))
 
     def _render_search(self, cnpj: str) -> bytes:
         return pages.render_search(cnpj, [fund for fund in self.sample.funds if fund.cnpj == cnpj])
@@ -146,7 +146,7 @@ def kind_of(method: str, target: str) -> str:
     'daily_get'
     """
     path = re.sub("/+", "/", unquote(target.partition("?")[0])).lower()
-    page = _PATHS.get(path.removeprefix(BASE_PATH.lower())) if path.startswith(BASE_PATH.lower()) else None
+    page = _PATHS.get(path.removeprefix(SITE_PATH.lower())) if path.startswith(SITE_PATH.lower()) else None
     return _KINDS.get((method, page or ""), "unknown")
 
 

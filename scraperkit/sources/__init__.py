@@ -1,4 +1,4 @@
-"""Where prices come from, page by page and file by file; imported by subscriber, engine, lessons, api and cli."""
+"""Where figures come from: pages, files, rates; imported by subscriber, engine, lessons, research, api and cli."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from scraperkit.sources.base import BuiltIn, Source
 from scraperkit.sources.cvm_pages import CvmPages
 
 if TYPE_CHECKING:
+    from scraperkit.config import Settings
     from scraperkit.sources.open_data import OpenData
 
 __all__ = ["CvmPages", "Source", "named"]
 
 
-def named(name: str, url: str | None = None) -> CvmPages | OpenData:
-    """Return a source of the kit by its name.
+def named(name: str, url: str | None = None, settings: Settings | None = None) -> CvmPages | OpenData:
+    """Return a source of the kit by its name; address and settings are from the environment if left out.
 
     Raises
     ------
@@ -23,9 +24,9 @@ def named(name: str, url: str | None = None) -> CvmPages | OpenData:
         If there is none of that name.
     """
     if name == "cvm_pages":
-        return CvmPages(url)
+        return CvmPages(url, settings=settings)
     if name == "open_data":
         from scraperkit.sources.open_data import OpenData  # pyarrow takes a while
 
-        return OpenData(url)
+        return OpenData(url, settings=settings)
     raise ConfigError(f"source: there is no source {name[:40]!r}; choose one of {', '.join(get_args(BuiltIn))}")

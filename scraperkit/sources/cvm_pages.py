@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections.abc import Callable, Container, Iterable, Iterator
@@ -27,7 +26,7 @@ from scraperkit.errors import (
     WrongFund,
     WrongMonth,
 )
-from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest
+from scraperkit.models import PK_PARTIC, DailyQuote, Fund, Month, ScrapeRequest
 from scraperkit.sources.base import not_one_fund
 from scraperkit.sources.cvm_parser import (
     MONTHS_ID,
@@ -45,18 +44,15 @@ from scraperkit.sources.politeness import Politeness
 from scraperkit.text import folded_name, has_words, name_words, nearest_names, without_accents
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
-DAILY_PATH = "InfDiario/CPublicaInfDiario.aspx"
+DAILY_PAGE = "InfDiario/CPublicaInfDiario.aspx"
 # What today's users of the site ask for: the class itself, none of its subclasses.
 WHOLE_CLASS = "-1"
 CACHED_FUNDS = 512
 CACHED_SECONDS = 600.0
-MOST_FOLLOWED = (
-    5  # results of a search by name whose pages are asked for, to see which fund operates: two requests each
-)
+MOST_FOLLOWED = 5  # funds found by name whose pages are asked for, to see which of them operates: two requests each
 LONGEST_NAME = 200
 LIST_SECONDS = 60.0  # a list of months this young is believed that a month is not on it
 _Page = TypeVar("_Page")
-_PK = re.compile(r"[0-9]{1,12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +163,7 @@ class CvmPages:
         SourceError
             If the page cannot be had, or is not as known.
         """
-        if not _PK.fullmatch(fund.pk):
+        if not PK_PARTIC.fullmatch(fund.pk):
             raise ConfigError(f"fund.pk: {fund.pk[:40]!r} is not CVM's PK_PARTIC, 1 to 12 digits")
         first = self._get_first_page(fund.pk, normalize_cnpj(fund.cnpj))
         with self._pages_changed:
@@ -318,7 +314,7 @@ class CvmPages:
 
     def _get_first_page(self, pk: str, cnpj: str, month: str = "") -> _FirstPage:
         query = urlencode({"PK_PARTIC": pk, "SemFrame": "", "PK_SUBCLASSE": WHOLE_CLASS})
-        answer = self._http.get(f"{urljoin(self.url, DAILY_PATH)}?{query}")
+        answer = self._http.get(f"{urljoin(self.url, DAILY_PAGE)}?{query}")
         page = self._read(parse_first_daily, answer, cnpj=cnpj, month=month)
         event = {"__EVENTTARGET": MONTHS_ID, "__EVENTARGUMENT": ""}
         form = urlencode({**page.form, **event})
@@ -349,7 +345,7 @@ def checked_base(url: str, variable: str) -> str:
         fits = False
     if not fits:
         raise ConfigError(
-            f"url: {without_credentials(str(url))[:100]!r} is no http:// or https:// address; give that of the CVM's "
+            f"url: {without_credentials(str(url))[:100]!r} is no http:// or https:// address; give that of the "
             f"site or of a replica, or set {variable}"
         )
     return url.rstrip("/") + "/"

@@ -18,9 +18,17 @@ from bs4 import Tag
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import NotACvmPage, PageChanged, WrongFund, WrongMonth
-from scraperkit.models import METRICS, DailyQuote, Month
-from scraperkit.sources.daily_markup import DailyMarkup, Option, read_daily_markup
-from scraperkit.sources.markup import attribute, clean, decode, read_markup, read_page
+from scraperkit.models import METRICS, DailyQuote, Month, brazilian_date
+from scraperkit.sources.markup import (
+    DailyMarkup,
+    Option,
+    attribute,
+    clean,
+    decode,
+    read_daily_markup,
+    read_markup,
+    read_page,
+)
 from scraperkit.sources.says import says
 
 RESULTS_ID, VIEWSTATE_ID = "ddlFundos", "__VIEWSTATE"
@@ -39,7 +47,7 @@ _NOT_SEARCHED = re.compile(
 _NAME_LINKS = ("lnkbtn1", "Linkbutton4", "Linkbutton2")
 _POSTBACK = re.compile(r"__doPostBack\(\s*[\"']([^\"']+)[\"']\s*,\s*[\"']([^\"']*)[\"']")
 _ROW = re.compile(r"ctl([0-9]+)")
-_PK = re.compile(r"[?&]PK_PARTIC=([0-9]{1,12})(?![0-9])", re.IGNORECASE)
+_PK_IN_URL = re.compile(r"[?&]PK_PARTIC=([0-9]{1,12})(?![0-9])", re.IGNORECASE)
 _OF_THE_FUND = r"d[aeo] (?:Fundo|Classe|Subclasse|Participante)\b[^:]{0,40}?"
 # The site has written CNPJ:, CNPJ/MF:, CNPJ do Fundo: and CNPJ da Classe:.
 _CNPJ_LABEL = re.compile(rf"\bCNPJ\b(?: ?/ ?M[EF])?(?: n[º°o]\.?)?(?: {_OF_THE_FUND})? ?: ?", re.IGNORECASE)
@@ -48,7 +56,6 @@ _CNPJ_LABEL = re.compile(rf"\bCNPJ\b(?: ?/ ?M[EF])?(?: n[º°o]\.?)?(?: {_OF_THE
 _FUND_NAME = re.compile(rf"\bNome {_OF_THE_FUND} ?: ?((?:[^:]|:(?! )){{0,300}}?) ?(?=\bCNPJ\b)", re.IGNORECASE)
 _CNPJ = re.compile(r"[0-9A-Z]{2}\.?[0-9A-Z]{3}\.?[0-9A-Z]{3}/?[0-9A-Z]{4}-?[0-9]{2}(?![0-9A-Z])", re.IGNORECASE)
 _PUNCTUATION = str.maketrans("", "", "./-")
-_DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 
 HEADINGS = {
     "day": "Dia",
@@ -232,7 +239,7 @@ def pk_of(url: str) -> str:
     >>> pk_of("Fundo.aspx?pk_partic=132922&SemFrame="), pk_of("Fundo.aspx")
     ('132922', '')
     """
-    match = _PK.search(url)
+    match = _PK_IN_URL.search(url)
     return match[1] if match else ""
 
 
@@ -301,9 +308,8 @@ def _is_month(text: str) -> bool:
 
 
 def _date_or_none(text: str) -> dt.date | None:
-    match = _DATE.fullmatch(text)
     try:
-        return dt.date(int(match[3]), int(match[2]), int(match[1])) if match else None
+        return brazilian_date(text)
     except ValueError:
         return None
 

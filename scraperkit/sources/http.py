@@ -83,12 +83,15 @@ class Answer:
         The header of that name.
     cookies : RequestsCookieJar
         The site's cookies as of this page. A form on it belongs to them: give them to :meth:`HttpClient.post`.
+    status : int
+        The HTTP status.
     """
 
     url: str
     content: bytes
     content_type: str
     cookies: RequestsCookieJar
+    status: int = HTTPStatus.OK
 
     @property
     def shown_url(self) -> str:
@@ -147,8 +150,10 @@ class _Errand:
     def _as_cookies_see_it(self) -> Any:
         return MockRequest(Request(self.method, self.url))
 
-    def follow(self, reply: Reply, way: str) -> bool:
-        """Turn to where a reply redirects to; return False if it does not. Errors quote `way`, which names a proxy.
+    def follow(self, reply: Reply, way: str, variable: str) -> bool:
+        """Turn to where a reply redirects to; return False if it does not.
+
+        Errors quote `way`, which names a proxy, and `variable`, which sets the address.
 
         Raises
         ------
@@ -167,7 +172,7 @@ class _Errand:
             shown = without_credentials(re.split("[?#]", there)[0])[:200]
             raise NotACvmPage(
                 f"the site redirects to {shown}, which is another host and not followed{way}; if the site has moved, "
-                "set SCRAPERKIT_CVM_URL",
+                f"set {variable}",
                 self.shown_url,
             )
         self.url = there
@@ -187,6 +192,8 @@ class HttpClient:
         Time limits, number of retries, and the longest page.
     politeness : Politeness
         The site, and when it may be asked.
+    variable : str
+        The environment variable of the site's address, for messages.
 
     Raises
     ------
@@ -194,8 +201,9 @@ class HttpClient:
         If the environment names a proxy whose address cannot be understood.
     """
 
-    def __init__(self, settings: Settings, politeness: Politeness) -> None:
+    def __init__(self, settings: Settings, politeness: Politeness, variable: str = "SCRAPERKIT_CVM_URL") -> None:
         self._settings = settings
+        self._variable = variable
         self._politeness = politeness
         self._wire = Wire(politeness.url, connect_timeout=settings.connect_timeout, read_timeout=settings.read_timeout)
         self._exchanges: set[Exchange] = set()
@@ -209,19 +217,26 @@ class HttpClient:
         """Through which proxy the site is asked, as a part of a sentence; empty if there is none."""
         return _way(self._wire)
 
-    def get(self, url: str) -> Answer:
+    def get(self, url: str, statuses: Container[int] = (HTTPStatus.OK,)) -> Answer:
         """Ask for a page, as a new visitor.
+
+        Parameters
+        ----------
+        url : str
+            Its address.
+        statuses : container of int
+            The statuses that count as an answer; of a service that says more by them than that it has a page.
 
         Raises
         ------
         SiteUnavailable
             If no answer came, or not in time, or 429 or 5xx, after all retries; or if the client is closed.
         NotACvmPage
-            If the answer's status is another one than 200, or it redirects to another host.
+            If the answer's status is none of `statuses`, or it redirects to another host.
         SourceError
             If the page is longer than `Settings.max_page_bytes`.
         """
-        return self._ask("GET", url, None, RequestsCookieJar())
+        return self._ask("GET", url, None, RequestsCookieJar(), statuses)
 
     def post(self, url: str, form: str, cookies: RequestsCookieJar) -> Answer:
         """Send an encoded form with its page's cookies, and return what comes of it; raises what :meth:`get` does."""
@@ -267,7 +282,14 @@ class HttpClient:
             exchange.end()
         self._wire.close()
 
-    def _ask(self, method: str, url: str, form: str | None, cookies: RequestsCookieJar) -> Answer:
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        form: str | None,
+        cookies: RequestsCookieJar,
+        statuses: Container[int] = (HTTPStatus.OK,),
+    ) -> Answer:
         settings = self._settings
         limit = f"SCRAPERKIT_PAGE_TIMEOUT={settings.page_timeout:g}"
         with self._exchange(url, settings.page_timeout) as exchange:
@@ -275,12 +297,12 @@ class HttpClient:
                 *(method, url, form, cookies, exchange, settings.http_retries, settings.max_page_bytes, limit)
             )
             reply = self._run(errand)
-        if reply.status != HTTPStatus.OK:
+        if reply.status not in statuses:
             raise NotACvmPage(f"the site answers {reply.status}{_says(reply)}{self.way}", errand.shown_url)
         if len(reply.content) > settings.max_page_bytes:
             limit = f"{settings.max_page_bytes:,} bytes (SCRAPERKIT_MAX_PAGE_BYTES)"
             raise SourceError(f"the page is longer than {limit}{self.way}", errand.shown_url)
-        return Answer(errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies)
+        return Answer(errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies, reply.status)
 
     @contextlib.contextmanager
     def _exchange(self, url: str, seconds: float) -> Iterator[Exchange]:
@@ -334,7 +356,7 @@ class HttpClient:
         for _ in range(REDIRECTS_LIMIT + 1):
             reply = self._send(errand)
             errand.keep_cookies(reply)
-            if not errand.follow(reply, self.way):
+            if not errand.follow(reply, self.way, self._variable):
                 return reply
         raise SiteUnavailable(f"the site does not answer: it redirects without end{self.way}", errand.shown_url)
 

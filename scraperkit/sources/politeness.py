@@ -22,7 +22,7 @@ from scraperkit.errors import SiteUnavailable
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.lua.scripts import Turn
-from scraperkit.sources.wire import is_loopback
+from scraperkit.sources.wire import leads_here
 
 log = logging.getLogger(__name__)
 LIVE_RATE = 2.0
@@ -57,7 +57,7 @@ class Politeness:
         self.site = f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
         self.crawl_delay = 0.0
         self._settings = settings
-        self._rate = settings.rate or (math.inf if is_loopback(parts.hostname or "") else LIVE_RATE)
+        self.rate = settings.rate or (math.inf if leads_here(parts.hostname or "") else LIVE_RATE)
         self._guard = threading.Lock()
         self._shared: list[redis_py.Redis] = []
         self._alone = _Alone(settings)
@@ -158,7 +158,7 @@ class Politeness:
 
     def _next_turn(self, deadline: float) -> Turn:
         """Take the next turn, unless it is far ahead, or after the deadline."""
-        apart = max(1 / self._rate, self.crawl_delay)
+        apart = max(1 / self.rate, self.crawl_delay)
         if not apart:
             return Turn(True, 0.0)
         ahead = max(_AHEAD, apart)

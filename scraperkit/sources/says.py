@@ -7,7 +7,7 @@ import re
 
 _ALERT = re.compile(r"""\balert\s*\(\s*(?:"([^"]{1,200})"|'([^']{1,200})')""", re.IGNORECASE)
 _TITLE = re.compile(r"<title\b[^<>]*>([^<]{1,300})", re.IGNORECASE)
-_UNSEEN = re.compile(
+_UNSEEN_PARTS = re.compile(
     r"<!--.*?(?:-->|\Z)|<(script|style|head|title|select)\b.*?(?:</\1\s*>|\Z)", re.IGNORECASE | re.DOTALL
 )
 _TAG = re.compile(r"<[^<>]*>")
@@ -25,7 +25,7 @@ def says(text: str) -> str:
     """
     text = text[:_SEARCHED]
     alert, title = _ALERT.search(text), _TITLE.search(text)
-    seen = _clean(_TAG.sub(" ", _UNSEEN.sub(" ", text)))
+    seen = _clean(_TAG.sub(" ", _UNSEEN_PARTS.sub(" ", text)))
     sentence = _SENTENCE.match(seen)
     words = _clean(next(filter(None, alert.groups()), "")) if alert else sentence[0] if sentence else seen
     parts = []

@@ -245,12 +245,12 @@ class Wire:
         self._manager.clear()
 
 
-def is_loopback(host: str) -> bool:
+def leads_here(host: str) -> bool:
     """Return whether a host name or address is this machine's own.
 
     Examples
     --------
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("::1"), is_loopback("cvm.gov.br")
+    >>> leads_here("127.0.0.1"), leads_here("localhost"), leads_here("::1"), leads_here("cvm.gov.br")
     (True, True, True, False)
     """
     try:
@@ -287,6 +287,6 @@ def _manager(url: str) -> tuple[str, PoolManager]:
 
 
 def _proxy_for(url: str) -> str:
-    if is_loopback(urlsplit(url).hostname or ""):
+    if leads_here(urlsplit(url).hostname or ""):
         return ""
     return select_proxy(url, get_environ_proxies(url)) or ""

@@ -1,1 +1,1 @@
-"""Quotes in, frames and rows out of RedisTimeSeries; imported by publisher, engine, sources, lessons, api and cli."""
+"""Quotes in, frames and rows out; imported by publisher, engine, sources, lessons, research, api and cli."""

@@ -28,12 +28,11 @@ from scraperkit.timeseries.commands import (
     unfit,
     word,
 )
+from scraperkit.timeseries.range_replies import Numbers, Values
 
 ROWS_PER_CHUNK = 5_000  # at most 30,000 samples: 3 MB as commands
 _FIRST_DAY, _LAST_DAY = day_number(dt.date.min), day_number(dt.date.max)
 _EPOCH = dt.date(1970, 1, 1)
-Numbers = npt.NDArray[np.int64]
-Values = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

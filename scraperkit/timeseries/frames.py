@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,17 +15,17 @@ from scraperkit.errors import ConfigError
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import COLUMNS, METRICS, Fund, Month
 from scraperkit.timeseries.commands import DAY_MS, day_number
+from scraperkit.timeseries.range_replies import Values
 from scraperkit.timeseries.rows import Change, StoredFund
 
 Days = npt.NDArray[np.int64]
-Values = npt.NDArray[np.float64]
 Funds = str | Fund | Iterable[str | Fund]
 NamesOf = Callable[[Sequence[str]], Mapping[str, str]]
 Day = str | dt.date | np.datetime64 | pd.Period
 
 MOST_NAMED = 1_000  # series: pandas copies the attributes of a frame with each step, and no legend shows as many
-_DATE_TEXT = re.compile(r"([0-9]{4})-([0-9]{2})(?:-([0-9]{2}))?")
 _LAST_DAY = dt.date(9999, 12, 31)
+LAST = day_number(_LAST_DAY) * DAY_MS
 _NAT = np.iinfo(np.int64).min
 _NO_DAYS: Days = np.empty(0, dtype=np.int64)
 _TEXT_DTYPE: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only as literals
@@ -82,6 +81,17 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
     return max(day_number(first), 0) * DAY_MS, day_number(last) * DAY_MS
 
 
+def day_of(timestamp: int) -> pd.Timestamp:
+    """Return the day of a timestamp, as frames have days.
+
+    Examples
+    --------
+    >>> day_of(window(None, "2022-01")[1])
+    Timestamp('2022-01-31 00:00:00')
+    """
+    return pd.Timestamp(np.datetime64(timestamp, "ms"))
+
+
 def _as_date(field: str, day: Day, month_end: bool = False) -> dt.date:
     try:
         if isinstance(day, str | pd.Period):
@@ -98,12 +108,9 @@ def _as_date(field: str, day: Day, month_end: bool = False) -> dt.date:
 
 
 def _date_of_text(text: str, month_end: bool) -> dt.date:
-    match = _DATE_TEXT.fullmatch(text)
-    if match is None:
-        raise ValueError(text)
-    if match[3]:
-        return dt.date(*map(int, match.groups()))
-    month = Month(int(match[1]), int(match[2]))
+    month = Month.parse_iso(text)
+    if text != month.iso:
+        return dt.date.fromisoformat(text)
     return month.last_day if month_end else month.first_day
 
 

@@ -35,7 +35,7 @@ Flags = npt.NDArray[np.bool_]
 
 MISSING = -1
 _NOT_A_SERIES = re.compile(rb"-(?:ERR TSDB|WRONGTYPE|ERR WRONGTYPE)[^\r\n]*\r\n")
-_NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|nan")
+_VALUE = re.compile(rb"-?[0-9]+(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?|nan")
 _LINE_END, _MINUS, _COMMA, _PLUS, _RETURN, _STAR, _COLON, _ZERO = b"\n-,+\r*:0"
 _SAMPLE_START = np.uint64(int.from_bytes(b"*2\r\n:", "little"))
 _FIVE_BYTES = np.uint64(2**40 - 1)
@@ -217,7 +217,7 @@ def _values(reply: bytes | bytearray, text: Bytes, words: Words, starts: Numbers
     for place in np.flatnonzero(~is_plain).tolist():
         number = bytes(reply[starts[place] : ends[place]])
         # float itself would take spaces and underscores, too, and make infinity of too large an exponent.
-        if _NUMBER.fullmatch(number) is None or math.isinf(value := float(number)):
+        if _VALUE.fullmatch(number) is None or math.isinf(value := float(number)):
             raise ReplyError(f"not a number: {number[:60]!r}")
         values[place] = value
     return values

@@ -19,13 +19,14 @@ from scraperkit.errors import ConfigError, ScraperKitWarning
 from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
-from scraperkit.timeseries.frames import Day, Days, Funds, Values, wanted_series
+from scraperkit.timeseries.frames import Day, Days, Funds, wanted_series
 from scraperkit.timeseries.inheritance import rows_with_history, with_history
 from scraperkit.timeseries.link import NoSocket, batched
 from scraperkit.timeseries.range_replies import (
     MISSING,
     Ranges,
     ReplyError,
+    Values,
     newest_commands,
     parse_ranges,
     range_commands,
@@ -45,7 +46,7 @@ _ADVICE = (
 
 
 class _OnlySubclasses(Exception):
-    """Some of the classes asked for have no figures of their own, but subclasses that do."""
+    """Some of the classes asked for have no figures of their own on these days, but subclasses that do."""
 
     def __init__(self, subclasses: dict[str, list[str]]) -> None:
         super().__init__(subclasses)
@@ -70,8 +71,10 @@ class TimeSeriesReader:
     - `cnpjs` is one CNPJ or :class:`~scraperkit.models.Fund`, or several, with or without punctuation; ``None`` is all
       that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``. A fund
       whose months were fetched and have no figures reads as empty.
-    - ``CNPJ:SUBCLASS`` is a subclass, and a CNPJ alone the class's own series. Where only its subclasses have figures,
-      it stands for all of them, with a warning (``ScraperKitWarning``) that names them.
+    - ``CNPJ:SUBCLASS`` is a subclass, and a CNPJ alone the class's own series. If only its subclasses have figures on
+      the days asked for, it stands for all of them, with a warning (``ScraperKitWarning``) that names them; a CNPJ that
+      is asked for beside one of its subclasses is the class itself. So an answer depends on its days alone, and not on
+      what else is stored. :class:`~scraperkit.OpenData` has the same rule.
     - `inherit` lets a subclass begin with the figures of its class, if that was quoted within 7 days before the first
       day of the subclass; ``frame.attrs["inherited"]`` tells the last such day of each, as YYYY-MM-DD. Otherwise
       nothing is joined.
@@ -129,18 +132,17 @@ class TimeSeriesReader:
         if metric not in METRICS:
             raise ConfigError(f"metric: {str(metric)[:40]!r} is none; take one of {', '.join(METRICS)}")
 
+        first, last = frames.window(start, end)
+
         def read(series: Sequence[str]) -> list[tuple[Days, Values]]:
-            return [
-                frames.align(np.maximum(found.counts, 0), found.timestamps // DAY_MS, found.values)
-                for found in self._read(series, start, end, (metric,))
-            ]
+            return self._wide(self._seen(read_ranges(self._rows, series, (metric,), first, last), (first, last)))
 
         wanted, tables = self._resolved(self._wanted(cnpjs), read)
         self._warn(self._rows.funds(wanted[:_FUNDS_CHECKED]))
         frame = frames.wide_frame(wanted, tables)
         if inherit and (began := self._began(wanted)):
-            classes = self._classes_of(began)
-            frame = with_history(frame, wanted, frames.wide_frame(classes, read(classes)), began)
+            classes, history = self._history(began, (metric,), first)
+            frame = with_history(frame, frames.wide_frame(classes, self._wide(history)), began, frames.day_of(last))
         return frames.named(frame, wanted, self._rows.names)
 
     def quotes(
@@ -173,17 +175,25 @@ class TimeSeriesReader:
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
+        first, last = frames.window(start, end)
 
         def read(series: Sequence[str]) -> list[tuple[Days, Values]]:
-            return list(self._tables(self._read(series, start, end, METRICS)))
+            reads = read_ranges(self._rows, series, METRICS, first, last)
+            return list(self._tables(self._seen(reads, (first, last))))
 
         wanted, tables = self._resolved(sorted(self._wanted(cnpjs)), read)
         self._warn(self._rows.funds(wanted[:_FUNDS_CHECKED]))
         frame = frames.tidy_frame(wanted, tables)
         if inherit and (began := self._began(wanted)):
-            classes = self._classes_of(began)
-            frame = rows_with_history(frame, frames.tidy_frame(classes, read(classes)), began)
+            classes, history = self._history(began, METRICS, first)
+            rows = frames.tidy_frame(classes, list(self._tables(history)))
+            frame = rows_with_history(frame, rows, began, frames.day_of(last))
         return frames.named(frame, wanted, self._rows.names)
+
+    @staticmethod
+    def _wide(reads: Iterator[Ranges]) -> list[tuple[Days, Values]]:
+        """Return the days of some series of one metric after others, and their values side by side."""
+        return [frames.align(np.maximum(found.counts, 0), found.timestamps // DAY_MS, found.values) for found in reads]
 
     @staticmethod
     def _tables(reads: Iterator[Ranges]) -> Iterator[tuple[Days, Values]]:
@@ -201,10 +211,16 @@ class TimeSeriesReader:
         found = self._rows.funds([name for name in series if ":" in name])
         return {fund.series: fund.first for fund in found if fund.first}
 
-    def _classes_of(self, subclasses: Iterable[str]) -> list[str]:
-        """Return the classes of subclasses that have series of their own, sorted."""
-        classes = {name.partition(":")[0] for name in subclasses}
-        return sorted(classes & self._stored_of(sorted(classes)))
+    def _history(
+        self, subclasses: Iterable[str], metrics: Sequence[str], first: int
+    ) -> tuple[list[str], Iterator[Ranges]]:
+        """Return the classes of subclasses, sorted, and what they have from a day on.
+
+        To the end of all days: whether a class was quoted shortly before a subclass began must not depend on a window.
+        """
+        owners = {name.partition(":")[0] for name in subclasses}
+        classes = sorted(owners & self._stored_of(sorted(owners)))
+        return classes, (found for _, found in read_ranges(self._rows, classes, metrics, first, frames.LAST))
 
     def last(self, cnpjs: Funds | None = None) -> pd.DataFrame:
         """Return the newest day stored of each fund.
@@ -226,7 +242,7 @@ class TimeSeriesReader:
 
         def read(series: Sequence[str]) -> list[tuple[Days, Values]]:
             newest = []
-            for found in self._seen(read_newest(self._rows, series)):
+            for found in self._seen(read_newest(self._rows, series), frames.window(None, None)):
                 is_there = found.counts > 0
                 days = np.full(is_there.size, -1)
                 values = np.full(is_there.size, np.nan)
@@ -304,6 +320,21 @@ class TimeSeriesReader:
         """
         return frames.changes_frame(self._rows.changes(self._stored(cnpjs)))
 
+    def known(self, series: Iterable[str]) -> set[str]:
+        """Return those of these series that can be read: of a CNPJ also if only its subclasses have figures, or none.
+
+        Parameters
+        ----------
+        series : iterable of str
+            Each ``CNPJ`` or ``CNPJ:SUBCLASS``, normalized.
+        """
+        wanted = list(dict.fromkeys(series))
+        stored = self._stored_of(wanted) if wanted else set()
+        stored |= {name.partition(":")[0] for name in stored}
+        return {name for name in wanted if name in stored} | self._rows.fetched(
+            name for name in wanted if name not in stored and ":" not in name
+        )
+
     def _stored(self, cnpjs: Funds | None) -> list[str]:
         """Return the CNPJs asked for; refuse those of which nothing is stored."""
         wanted = list(dict.fromkeys(name.partition(":")[0] for name in self._wanted(cnpjs)))
@@ -331,18 +362,12 @@ class TimeSeriesReader:
             return wanted, read(wanted)
         except _OnlySubclasses as found:
             told = "; ".join(f"{format_cnpj(cnpj)}: {', '.join(names)}" for cnpj, names in found.subclasses.items())
-            text = f"figures are reported by subclass, so these stand for their class: {told[:1_000]}"
+            text = f"figures of these days are reported by subclass, so these stand for their class: {told[:1_000]}"
             warnings.warn(text, ScraperKitWarning, stacklevel=3)
             wanted = [name for each in wanted for name in found.subclasses.get(each, [each])]
             return wanted, read(wanted)
 
-    def _read(
-        self, wanted: Sequence[str], start: Day | None, end: Day | None, metrics: Sequence[str]
-    ) -> Iterator[Ranges]:
-        first, last = frames.window(start, end)
-        return self._seen(read_ranges(self._rows, wanted, metrics, first, last))
-
-    def _seen(self, reads: Generator[tuple[list[str], Ranges], None, None]) -> Iterator[Ranges]:
+    def _seen(self, reads: Generator[tuple[list[str], Ranges], None, None], days: tuple[int, int]) -> Iterator[Ranges]:
         """Yield what is read; then refuse the series of which nothing is stored, and tell of those with subclasses."""
         missing: list[str] = []
         empty: list[str] = []
@@ -358,17 +383,8 @@ class TimeSeriesReader:
             self._refuse_unknown(missing)
         # A class that was asked for beside a subclass is meant by itself.
         alone = [name for name in empty if ":" not in name and name not in by_subclass]
-        if subclasses := self._subclasses_of(alone):
+        if subclasses := self._rows.stands_for(alone, *days):
             raise _OnlySubclasses(subclasses)
-
-    def _subclasses_of(self, cnpjs: Sequence[str]) -> dict[str, list[str]]:
-        """Return the subclasses of those of these classes that have never had a figure of their own."""
-        found: dict[str, list[str]] = {}
-        for name in sorted(self._stored_of(cnpjs)) if cnpjs else ():
-            if ":" in name:
-                found.setdefault(name.partition(":")[0], []).append(name)
-        own = {fund.series for fund in self._rows.funds(found) if fund.days}
-        return {cnpj: names for cnpj, names in found.items() if cnpj not in own}
 
 
 def read_ranges(

@@ -135,6 +135,29 @@ class RowReader:
         """Return what is stored, of these CNPJs or of all: each as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
         return stored_series(self.link, self.keys, cnpjs, metrics)
 
+    def stands_for(self, cnpjs: Sequence[str], first: int, last: int) -> dict[str, list[str]]:
+        """Return the subclasses, sorted, of those of these CNPJs that stand for them from `first` to `last`.
+
+        These have no figure of their own on those days, in any metric, and subclasses that do. Which days are asked for
+        decides, so that the answer does not depend on what else is stored.
+        """
+        found: dict[str, list[str]] = {}
+        for some in batched(cnpjs, FUNDS_PER_PIPELINE):
+            subclasses = sorted(name for name in self.stored(some) if ":" in name)
+            split = dict.fromkeys(name.partition(":")[0] for name in subclasses)
+            present = self._present([*split, *subclasses], first, last)
+            for name in subclasses:
+                if name in present and (cnpj := name.partition(":")[0]) not in present:
+                    found.setdefault(cnpj, []).append(name)
+        return found
+
+    def _present(self, series: Sequence[str], first: int, last: int) -> set[str]:
+        """Return those of these series that have any figure from `first` to `last`."""
+        keys = [(name, self.keys.series(name, metric)) for name in series for metric in METRICS]
+        replies = self.link.pipeline([("TS.RANGE", key, first, last, "COUNT", 1) for _, key in keys])
+        # A metric that is not stored is an error here.
+        return {name for (name, _), reply in zip(keys, replies, strict=True) if isinstance(reply, list) and reply}
+
     def fetched(self, cnpjs: Iterable[str]) -> set[str]:
         """Return those of these CNPJs of which a month was fetched, even if it had no figures."""
         found = set()
@@ -235,7 +258,7 @@ class RowReader:
         key, card = self.keys.series(series, metric), self.keys.fund(series.partition(":")[0])
         is_there, is_known, found = self.link.pipeline([("EXISTS", key), ("EXISTS", card), (command, key, *words)])
         if not is_there:
-            if not is_known or ":" in series:
+            if ":" in series or not (is_known or self.stored([series])):
                 self.refuse([series])
             return []
         if isinstance(found, ResponseError):

@@ -244,5 +244,6 @@ class SeriesStore:
     def _keys_of(self, name: str, series: Sequence[str]) -> Iterator[str]:
         """Yield the keys of a fund with its subclasses, or of one subclass."""
         if ":" not in name:
-            yield from (self._keys.fund(name), self._keys.months(name), self._keys.changes(name))
+            keys = self._keys
+            yield from (keys.fund(name), keys.months(name), keys.changes(name), keys.not_offered(name))
         yield from (self._keys.series(each, metric) for each in series for metric in METRICS)

@@ -15,6 +15,9 @@ days = st.dates(dt.date(1960, 1, 1), dt.date(2060, 1, 1))
 schemathesis.openapi.format(
     "cnpj", st.sampled_from([*KNOWN, "18.993.924/0001-00", "9z.8y7.x6w/01de-54", "11222333000181"])
 )
+schemathesis.openapi.format(
+    "series", st.sampled_from([*KNOWN, "18.993.924/0001-00", "99101035000184:b8mnp1726012800", "11222333000181"])
+)
 schemathesis.openapi.format("day", days.map(lambda day: f"{day:%Y-%m-%d}") | days.map(lambda day: f"{day:%Y-%m}"))
 schemathesis.openapi.format("dd/mm/yyyy", days.map(lambda day: f"{day:%d/%m/%Y}"))
 schemathesis.openapi.format("reais", st.integers(1, 10**14).map(lambda cents: f"{cents // 100}.{cents % 100:02d}"))

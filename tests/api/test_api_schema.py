@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from support.pricer import CNPJ, command, pricer, service
 
+import scraperkit as sk
+
 TESTS = Path(__file__).parent
 KEY = "schema-key-schema-key"
 EXAMPLES = "12"
@@ -18,7 +20,12 @@ EXAMPLES = "12"
 def test_no_input_breaks_it_and_every_answer_is_as_documented(redis_url, tmp_path):
     """All checks of schemathesis but one: given examples, boundary values, random input, and calls in sequence."""
     given = os.environ | {"REDIS_URL": redis_url}
-    with service(redis_url, SCRAPERKIT_API_KEYS=KEY, SCRAPERKIT_API_RATE="0") as running:
+    archive = tmp_path / "archive"
+    with sk.Replica.start() as site, sk.OpenData(site.open_data_url, archive=archive) as market:
+        site.portal.crawl_delay = 0
+        market.update_registry()
+    settings = {"SCRAPERKIT_API_KEYS": KEY, "SCRAPERKIT_API_RATE": "0", "SCRAPERKIT_ARCHIVE": str(archive)}
+    with service(redis_url, **settings) as running:
         work = ("work", "--threads", "2", "--url", running.site_url, "--namespace", running.namespace)
         with command(*work, environment=given):
             ended = subprocess.run(
@@ -36,7 +43,7 @@ def test_no_input_breaks_it_and_every_answer_is_as_documented(redis_url, tmp_pat
                 check=False,
             )
     assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr
-    assert "Tested: 13" in ended.stdout
+    assert "Tested: 14" in ended.stdout
 
 
 @pytest.fixture
@@ -51,7 +58,7 @@ def test_every_operation_is_explained_and_its_errors_are_problem_documents(docum
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
-    assert len(operations) == 13
+    assert len(operations) == 14
     for method, path, operation in operations:
         assert operation["summary"], path
         assert operation["description"], path

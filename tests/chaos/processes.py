@@ -12,7 +12,8 @@ from typing import IO, Self
 from support.waiting import PATIENCE, wait_until
 
 FOLDER = Path(__file__).parent
-WORK = (str(Path(sys.executable).parent / "scraperkit"), "work")
+COMMAND = str(Path(sys.executable).parent / "scraperkit")
+WORK = (COMMAND, "work")
 HANDS = (sys.executable, str(FOLDER / "hands.py"))
 
 

@@ -9,16 +9,15 @@ import subprocess
 import sys
 import textwrap
 import urllib.request
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from chaos.processes import COMMAND
 from support.servers import redis_server
 
 import scraperkit as sk
 from scraperkit.keys import Keys
 
-COMMAND = str(Path(sys.executable).parent / "scraperkit")
 CNPJ = "18.993.924/0001-00"
 EXAMPLE = (
     '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",'
@@ -27,36 +26,10 @@ EXAMPLE = (
 
 
 @pytest.fixture
-def site():
-    with sk.Replica.start() as replica:
-        yield replica
-
-
-@pytest.fixture
-def environment(redis_url, namespace, site):
-    return os.environ | {
-        "REDIS_URL": redis_url,
-        "SCRAPERKIT_NAMESPACE": namespace,
-        "SCRAPERKIT_CVM_URL": site.url,
-        "COLUMNS": "120",
-        "NO_COLOR": "1",
-    }
-
-
-@pytest.fixture
-def run(environment, tmp_path):
+def run(end):
     def run(*words: str, ok: bool = True, **changes: str) -> str:
-        ended = subprocess.run(
-            [COMMAND, *words],
-            env=environment | changes,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        ended = end(*words, **changes)
         assert (ended.returncode == 0) == ok, ended.stdout + ended.stderr
-        assert "Traceback" not in ended.stderr
         return ended.stdout if ok else ended.stderr
 
     return run
@@ -68,25 +41,16 @@ def test_the_demo_shows_a_table_and_saves_a_chart(run, tmp_path):
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.fixture
-def worker(environment):
-    """A worker process that listens."""
-    with subprocess.Popen(
-        [COMMAND, "work", "--threads", "4"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline().startswith("READY ")
-        yield process
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=60)
-    assert process.returncode == 0, log
-    assert "Traceback" not in log
-
-
-def test_the_replica_tells_the_addresses_of_pages_and_portal(environment):
-    words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0"]
+def test_the_replica_tells_the_addresses_of_pages_portal_and_rates(environment):
+    words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0", "--rates-port", "0"]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         pages, portal = (process.stderr.readline().split("=")[1].strip() for _ in range(2))
+        rates = process.stderr.readline().split()
         assert process.stdout.readline() == f"READY {pages}\n"
+        sgs, b3 = (word.partition("=")[2] for word in rates if "=" in word)
+        assert rates[-2:] == [f"SCRAPERKIT_SGS_URL={sgs}", f"SCRAPERKIT_B3_URL={b3}"]
+        with urllib.request.urlopen(f"{sgs}bcdata.sgs.433/dados", timeout=60) as answer:
+            assert b"valor" in answer.read()
         assert pages.endswith("/CPublica/")
         with urllib.request.urlopen(portal, timeout=60) as answer:
             assert b"Index of /dados/FI/" in answer.read()

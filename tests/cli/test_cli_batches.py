@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
-import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from chaos.processes import COMMAND
 from support.fakes import one_quote
 
 import scraperkit as sk
 from scraperkit.models import ScrapeRequest, today
 from scraperkit.timeseries.store import SeriesStore
 
-COMMAND = str(Path(sys.executable).parent / "scraperkit")
 CNPJ, FORMATTED = "18993924000100", "18.993.924/0001-00"
 LIQUIDATED = "99.101.014/0001-69"
 UNKNOWN = "33.000.167/0001-01"
@@ -26,54 +23,19 @@ NONE_THERE = r"18\.993\.924/0001-00 has no month there: it has months from 2021-
 
 
 @pytest.fixture
-def site():
-    with sk.Replica.start() as replica:
-        yield replica
+def environment(environment):
+    return environment | {"SCRAPERKIT_HTTP_RETRIES": "0"}
 
 
 @pytest.fixture
-def environment(redis_url, namespace, site):
-    return os.environ | {
-        "REDIS_URL": redis_url,
-        "SCRAPERKIT_NAMESPACE": namespace,
-        "SCRAPERKIT_CVM_URL": site.url,
-        "SCRAPERKIT_HTTP_RETRIES": "0",
-        "COLUMNS": "120",
-        "NO_COLOR": "1",
-    }
-
-
-@pytest.fixture
-def run(environment, tmp_path):
+def run(end):
     """Run a command; return its exit code, and what it said on stdout and on stderr."""
 
     def run(*words: str, **changes: str) -> tuple[int, str, str]:
-        ended = subprocess.run(
-            [COMMAND, *words],
-            env=environment | changes,
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert "Traceback" not in ended.stderr
+        ended = end(*words, **changes)
         return ended.returncode, ended.stdout, ended.stderr
 
     return run
-
-
-@pytest.fixture
-def worker(environment):
-    """A worker process that listens."""
-    with subprocess.Popen(
-        [COMMAND, "work", "--threads", "4"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout.readline().startswith("READY ")
-        yield process
-        process.send_signal(signal.SIGTERM)
-        _, log = process.communicate(timeout=60)
-    assert process.returncode == 0, log
 
 
 def wrong_fund(redis, namespace: str, months: int = 1) -> sk.Batch:

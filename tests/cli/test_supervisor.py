@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from chaos.processes import WORK, Child, environment
+from chaos.processes import COMMAND, WORK, Child, environment
 from support.waiting import wait_until
 from typer.testing import CliRunner
 
@@ -26,15 +26,9 @@ from scraperkit.cli.exits import CONFIG, SOFTWARE, UNAVAILABLE
 from scraperkit.errors import RedisUnreachable
 from scraperkit.health import Health
 
-HEALTH = (WORK[0], "health")
+HEALTH = (COMMAND, "health")
 CNPJ = "18.993.924/0001-00"
 NOBODY = "redis://:hunter2@127.0.0.1:9"
-
-
-@pytest.fixture
-def site():
-    with sk.Replica.start() as replica:
-        yield replica
 
 
 @pytest.fixture
@@ -100,7 +94,7 @@ class TestTheCommand:
         assert "hunter2" not in away.stderr
 
     def test_the_pricer_has_the_same_ones(self, around):
-        refused = ended((WORK[0], "api", "--host", "0.0.0.0"), around)
+        refused = ended((COMMAND, "api", "--host", "0.0.0.0"), around)
         assert refused.returncode == CONFIG
         assert "without API keys" in refused.stderr
 

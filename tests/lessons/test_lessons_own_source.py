@@ -52,7 +52,7 @@ class TestTheSite:
             (f"/prices/{CNPJ}/2020-12.json", 200, {"days": None}),
             (f"/prices/{CNPJ}/2024-01.json", 404, {"error": "no such month"}),
             ("/prices/33000167000101/2022-01.json", 404, {"error": "no such fund"}),
-            (f"/prices/{CNPJ}/2022-13.json", 404, {"error": "no such fund"}),
+            (f"/prices/{CNPJ}/2022-13.json", 404, {"error": "no such month"}),
             ("/../../etc/passwd", 404, {"error": "no such fund"}),
         ],
     )

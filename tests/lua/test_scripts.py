@@ -20,7 +20,7 @@ from scraperkit.deadletters import DeadLetters
 from scraperkit.errors import PageChanged
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
-from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, MonthRecord, label
+from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, MonthRecord
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 
@@ -39,8 +39,9 @@ class TestTheGrammar:
     @EXAMPLES
     @given(st.sampled_from(["pending", "running", "done", "failed", "lost", "cancelled", "not_offered"]), ONE_LINE)
     def test_a_state_that_lua_writes_is_read_by_python_and_by_lua(self, redis, state, why):
-        about = label(FUND.cnpj, "12/2022")
-        text = lua(redis, "state_text(given.words[1], given.words[2], given.words[3])", state, about, why)
+        about = f"{FUND.cnpj} 12/2022"
+        written = "state_text(given.words[1], label_of(given.words[2], given.words[3]), given.words[4])"
+        text = lua(redis, written, state, FUND.cnpj, "12/2022", why)
         assert MessageState.read(text) == (state, FUND.cnpj, "12/2022", why)
         assert lua(redis, "{read_state(given.words[1])}", text) == [state, about]
 

@@ -26,13 +26,22 @@ PRICES = pd.DataFrame(WALK, index=DAYS, columns=pd.Index([A, B], name="cnpj"))
 QUOTES = pd.DataFrame(
     {"cnpj": "00360305000104", "date": DAYS, "net_worth": 1e6, "inflow": 1.0, "outflow": 2.0, "holders": 9}
 )
+FIGURES = QUOTES.assign(quota=1.0)
 SPEED = pd.DataFrame({"jobs_per_second": [9.0, 18.0]}, index=pd.Index([1, 2], name="threads"))
 _TIMES = dict.fromkeys(("published_at", "started_at", "fetched_at", "stored_at"), pd.Timestamp("2026-01-05", tz="UTC"))
 EVENTS = pd.DataFrame([{"message": "a", "outcome": "done", "attempt": 1, "worker": "w", "thread": "t"} | _TIMES])
 
 RATES = pd.Series(0.0004, index=DAYS)
+INDEX = pd.Series(np.linspace(100, 110, len(DAYS)), index=DAYS, name="index")
+INDEX.attrs["kind"] = "level"
 MORE = {"metrics.sharpe": {"risk_free": RATES}, "plot.monthly_returns": {"cnpj": A}}
+for name in ("beta", "excess_return", "information_ratio", "share_of_benchmark", "tracking_error"):
+    MORE[f"metrics.{name}"] = {"benchmark": INDEX}
+MORE["metrics.real_return"] = {"inflation": INDEX}
 OTHERS = {
+    "metrics.growth": lambda: DAYS,
+    "metrics.jumps": lambda: FIGURES,
+    "metrics.total_return": lambda: FIGURES,
     "metrics.ends": lambda: pd.DataFrame({"cnpj": [A]}),
     "plot.throughput": lambda: SPEED,
     "plot.timeline": lambda: EVENTS,

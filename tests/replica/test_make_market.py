@@ -15,7 +15,7 @@ import pytest
 from stdnum.br import cnpj as stdnum_cnpj
 from support.tree import ROOT, load_tool
 
-from scraperkit.replica.portal_files import Layout
+from scraperkit.replica.portal_files import ReportLayout
 
 SERIES, DAYS = 2_000, 10
 
@@ -28,7 +28,7 @@ def maker() -> ModuleType:
 @pytest.fixture(scope="module")
 def month(maker):
     market = maker.Market(SERIES, seed=1)
-    content = market.month("2026-08", Layout.C, DAYS)
+    content = market.month("2026-08", ReportLayout.C, DAYS)
     return table(content), market.dirt
 
 
@@ -45,7 +45,7 @@ def members(path: Path) -> dict[str, bytes]:
 class TestAMonth:
     def test_is_the_same_from_the_same_seed(self, maker):
         def made(seed: int) -> bytes:
-            return maker.Market(300, seed).month("2026-08", Layout.C, 5)
+            return maker.Market(300, seed).month("2026-08", ReportLayout.C, 5)
 
         assert made(1) == made(1) != made(2)
 
@@ -58,8 +58,8 @@ class TestAMonth:
         assert subclasses == pytest.approx(0.031 * len(rows), rel=0.05)
 
     def test_is_in_the_portals_form(self, maker):
-        content = maker.Market(300).month("2026-08", Layout.C, 5, dirty=False)
-        assert content.split(b"\r\n")[0].decode() == Layout.C.value
+        content = maker.Market(300).month("2026-08", ReportLayout.C, 5, dirty=False)
+        assert content.split(b"\r\n")[0].decode() == ReportLayout.C.value
         assert content.count(b"\n") == content.count(b"\r\n")
         for row in table(content):
             assert stdnum_cnpj.format(stdnum_cnpj.validate(row["CNPJ_FUNDO_CLASSE"])) == row["CNPJ_FUNDO_CLASSE"]
@@ -69,7 +69,7 @@ class TestAMonth:
 
     def test_is_clean_if_asked(self, maker):
         market = maker.Market(2_000)
-        rows = table(market.month("2026-08", Layout.C, 5, dirty=False))
+        rows = table(market.month("2026-08", ReportLayout.C, 5, dirty=False))
         keys = [(row["CNPJ_FUNDO_CLASSE"], row["ID_SUBCLASSE"], row["DT_COMPTC"]) for row in rows]
         assert len(set(keys)) == len(keys)
         assert market.dirt == Counter(split=1)
@@ -116,7 +116,7 @@ class TestAMonth:
 
     def test_and_stays_one(self, maker):
         market = maker.Market(200)
-        first, second = (table(market.month(month, Layout.C, 5)) for month in ("2026-08", "2026-09"))
+        first, second = (table(market.month(month, ReportLayout.C, 5)) for month in ("2026-08", "2026-09"))
         (name,) = {row["ID_SUBCLASSE"] for row in first if row["ID_SUBCLASSE"].startswith("SPLIT")}
         (cnpj,) = {row["CNPJ_FUNDO_CLASSE"] for row in first if row["ID_SUBCLASSE"] == name}
         assert {row["ID_SUBCLASSE"] for row in second if row["CNPJ_FUNDO_CLASSE"] == cnpj} == {name}
@@ -136,17 +136,17 @@ class TestAMonth:
 class TestYears:
     def test_a_year_has_twelve_members_of_layout_a(self, maker, tmp_path):
         path = tmp_path / "inf_diario_fi_2015.zip"
-        maker.write_year(path, days=3, market=maker.Market(200), layout=Layout.A)
+        maker.write_year(path, days=3, market=maker.Market(200), layout=ReportLayout.A)
         found = members(path)
         assert [*found] == [f"inf_diario_fi_2015{month:02d}.csv" for month in range(1, 13)]
         for name, content in found.items():
             rows = table(content)
-            assert ";".join(rows[0]) == Layout.A.value
+            assert ";".join(rows[0]) == ReportLayout.A.value
             assert {row["DT_COMPTC"][5:7] for row in rows} == {name[18:20]}
 
     def test_a_series_lives_on_from_month_to_month(self, maker, tmp_path):
         market = maker.Market(200)
-        first, second = (table(market.month(f"2015-0{month}", Layout.B, dirty=False)) for month in (1, 2))
+        first, second = (table(market.month(f"2015-0{month}", ReportLayout.B, dirty=False)) for month in (1, 2))
         last = {row["CNPJ_FUNDO"]: float(row["VL_QUOTA"]) for row in first}
         following = {row["CNPJ_FUNDO"]: float(row["VL_QUOTA"]) for row in reversed(second)}
         moves = [abs(following[cnpj] / last[cnpj] - 1) for cnpj in last.keys() & following.keys()]
@@ -158,7 +158,7 @@ class TestYears:
         names = [str(path.relative_to(tmp_path)) for path in paths]
         assert names[:2] == ["HIST/inf_diario_fi_2020.zip", "inf_diario_fi_202101.zip"]
         assert len(names) == 1 + 4 * 12
-        for name, layout in (("202312", Layout.B), ("202401", Layout.C)):
+        for name, layout in (("202312", ReportLayout.B), ("202401", ReportLayout.C)):
             ((_, content),) = members(tmp_path / f"inf_diario_fi_{name}.zip").items()
             assert content.startswith(f"{layout.value}\r\n".encode())
 

@@ -98,7 +98,9 @@ class TestLeversOnFiles:
         portal.remove("2025-01")
         assert client.get(f"{DAILY}inf_diario_fi_202501.zip").status_code == 404
 
-    @pytest.mark.parametrize("what", ["2025-01", "1999", "x", "2024-3", "", "../x", "<b>"])
+    @pytest.mark.parametrize(
+        "what", ["2025-01", "1999", "2024", "2024-13", "2024-03-05", "x", "2024-3", "", "../x", "<b>"]
+    )
     def test_a_file_that_is_not_there_is_named(self, shared, what):
         portal = shared.replica.portal
         for pull in (portal.path, portal.rewrite, portal.restate, portal.truncate, portal.cut_off, portal.remove):

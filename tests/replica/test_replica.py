@@ -568,7 +568,7 @@ def test_what_a_notebook_shows_is_small_and_escaped(replica: Replica, session: r
     html = replica._repr_html_()
     assert replica.url in html
     assert "fund 1" in html
-    assert len(html) < 2_000
+    assert len(html) < 2_500
     assert "running" in repr(replica)
     replica.url = "<script>"
     assert "<script>" not in replica._repr_html_()

@@ -11,8 +11,7 @@ from scraperkit.errors import NotACvmPage
 from scraperkit.replica.pages import render_daily
 from scraperkit.replica.sample import load_sample
 from scraperkit.sources.cvm_parser import MONTHS_ID, TABLE_ID
-from scraperkit.sources.daily_markup import DailyMarkup, Option, read_daily_markup
-from scraperkit.sources.markup import decode
+from scraperkit.sources.markup import DailyMarkup, Option, decode, read_daily_markup
 
 PAGE = """<!DOCTYPE html><html><head><title>CVM</title><style>p {}</style></head><body><form id=Form1>
 <input type=hidden name=__VIEWSTATE value="/wEP&amp;="><input name=shown value=x><input type=HIDDEN name=bare>

@@ -23,6 +23,7 @@ from scraperkit.connection import connect
 from scraperkit.errors import FundNotFound
 from scraperkit.keys import Keys
 from scraperkit.models import Fund
+from scraperkit.replica import Replica
 from scraperkit.timeseries.store import SeriesStore
 
 COMMAND = str(Path(sys.executable).parent / "scraperkit")
@@ -102,12 +103,17 @@ class Service:
 
 @contextlib.contextmanager
 def service(redis_url: str, **environment: str) -> Iterator[Service]:
-    """Run the offline site and a pricer as processes, with their own namespace."""
+    """Run the offline site and a pricer as processes, with their own namespace; rates come from a replica of here."""
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
+    given |= {"SCRAPERKIT_OPEN_DATA_URL": "http://127.0.0.1:9/"}  # never the live portal
     with (
+        Replica.start() as rates,
         command("replica", "--port", "0", environment=given) as (site, site_url),
-        command("api", "--port", "0", "--url", site_url, environment=given | environment) as (process, url),
+        command("api", "--port", "0", "--url", site_url, environment=given | of_rates(rates) | environment) as (
+            process,
+            url,
+        ),
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         yield Service(client, namespace, redis_url, site_url, process)
@@ -115,6 +121,11 @@ def service(redis_url: str, **environment: str) -> Iterator[Service]:
     with connect(redis_url) as redis:
         for key in redis.scan_iter(Keys(namespace).pattern, count=1000):
             redis.unlink(key)
+
+
+def of_rates(replica: Replica) -> dict[str, str]:
+    """Return the settings by which a process finds the services of rates of a replica."""
+    return {"SCRAPERKIT_SGS_URL": replica.sgs_url, "SCRAPERKIT_B3_URL": replica.b3_url}
 
 
 @contextlib.contextmanager

@@ -8,12 +8,11 @@ from typing import Any
 from bs4 import BeautifulSoup
 from bs4.builder._lxml import LXMLTreeBuilder
 
-from scraperkit.sources.daily_markup import DailyMarkup, Option
-from scraperkit.sources.markup import attribute, clean
+from scraperkit.sources.markup import DailyMarkup, Option, attribute, clean
 
 
 def read_by_events(source: str, *, select_id: str, table_id: str) -> DailyMarkup:
-    """Read what :func:`~scraperkit.sources.daily_markup.read_daily_markup` reads."""
+    """Read what :func:`~scraperkit.sources.markup.read_daily_markup` reads."""
     options, rows = _Options(), _Rows()
     soup = BeautifulSoup(source, builder=_Builder({select_id: options, table_id: rows}))
     tags = soup.find_all(True)

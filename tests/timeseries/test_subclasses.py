@@ -89,9 +89,19 @@ class TestAClassWithoutFiguresOfItsOwn:
             with pytest.warns(ScraperKitWarning, match="reported by subclass"):
                 assert len(read([OTHER, FUND])) == 3
 
-    def test_stands_for_itself_where_it_has_figures_outside_the_window(self, store, reader):
+    def test_is_judged_by_the_days_asked_for_and_by_every_metric(self, store, reader):
         store.write([quote(FUND, "2023-01-03", 1.0), quote(FIRST, "2024-01-04", 1.5)])
-        assert reader.prices(FUND, start="2024-01").empty
+        assert reader.prices(FUND).columns.tolist() == [FUND]
+        with pytest.warns(ScraperKitWarning, match=FIRST):
+            assert reader.prices(FUND, start="2024-01").columns.tolist() == [FIRST]
+        assert reader.prices(FUND, "2023-02", "2023-03").columns.tolist() == [FUND], "nobody has figures then"
+        # A class without a quota that reports its net worth still reports.
+        store.write([DailyQuote(FUND, dt.date(2024, 1, 5), net_worth=5.0)])
+        assert reader.prices(FUND, start="2024-01").columns.tolist() == [FUND]
+
+    def test_is_itself_beside_one_of_its_subclasses(self, store, reader):
+        store.write([quote(FIRST, "2024-01-04", 1.5), quote(SECOND, "2024-01-04", 9.0), quote(FUND, "2023-01-03", 1.0)])
+        assert reader.prices([FUND, FIRST], start="2024-01").columns.tolist() == [FUND, FIRST]
 
 
 class TestHistory:
@@ -114,6 +124,18 @@ class TestHistory:
         store.write([quote(FUND, last, 1.0), quote(FIRST, "2024-01-08", 8.0)])
         assert (reader.prices(FIRST, inherit=True).size == 2) is is_joined
         assert (len(reader.quotes(FIRST, inherit=True)) == 2) is is_joined
+
+    def test_is_judged_by_the_series_and_cut_at_the_window(self, store, reader):
+        """Whether a class became its subclass does not depend on the days asked for."""
+        store.write([quote(FUND, f"2024-01-0{day}", day) for day in (1, 2, 3, 4)])
+        store.write([quote(FIRST, "2024-01-08", 8.0)])
+        joined = reader.prices(FIRST, end="2024-01-02", inherit=True)
+        assert joined[FIRST].tolist() == [1.0, 2.0]
+        assert joined.attrs["inherited"] == {FIRST: dt.date(2024, 1, 2)}
+        assert reader.quotes(FIRST, end="2024-01-02", inherit=True)["quota"].tolist() == [1.0, 2.0]
+        store.delete(FIRST)
+        store.write([quote(FIRST, "2024-01-12", 9.0)])
+        assert reader.prices(FIRST, end="2024-01-09", inherit=True).empty, "eight days without a quote"
 
     def test_of_a_sibling_or_of_days_that_both_have_is_never_joined(self, store, reader):
         store.write([quote(SECOND, "2024-01-04", 4.0), quote(FUND, "2024-01-09", 1.0)])

@@ -22,7 +22,7 @@ PREFERRED_KIND = "CLASSES - FIF"
 ZEROS, BLANK = "row of zeros: no quota", "blank quota"
 NEGATIVE_QUOTA, NEGATIVE_NET_WORTH = "negative quota", "negative net worth"
 FLAGS = ("", ZEROS, BLANK, NEGATIVE_QUOTA, NEGATIVE_NET_WORTH, f"{NEGATIVE_QUOTA}, {NEGATIVE_NET_WORTH}")
-_SUBCLASS = "^[A-Za-z0-9]{0,32}$"
+_SUBCLASS_OR_NONE = "^[A-Za-z0-9]{0,32}$"
 _WEIGHTS = np.array([6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2])
 _DAYS_OF_A_MONTH = 32
 FIGURES = len(METRICS)
@@ -173,7 +173,7 @@ def valid_cnpjs(texts: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.str_], Mark
 
 def _valid_subclasses(texts: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.str_], Marks]:
     trimmed = pc.utf8_trim(pa.array(texts, pa.string()), " ")
-    fits = pc.match_substring_regex(trimmed, _SUBCLASS).to_numpy(zero_copy_only=False)
+    fits = pc.match_substring_regex(trimmed, _SUBCLASS_OR_NONE).to_numpy(zero_copy_only=False)
     return np.asarray(trimmed.to_pylist(), dtype=np.str_), fits
 
 

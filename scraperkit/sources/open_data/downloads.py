@@ -65,7 +65,7 @@ class Downloader:
         disable = None if progress is None else not progress
         with tqdm(total=len(files), unit="file", desc="downloading", disable=disable, dynamic_ncols=True) as bar:
             if files and not bar.disable:
-                say(plan_text(self._sizes(files), self.politeness.crawl_delay))
+                say(self.plan(files))
             for file in files:
                 bar.set_postfix_str(file.name)
                 if failures >= MOST_FAILURES:
@@ -75,6 +75,10 @@ class Downloader:
                     failures = failures + 1 if outcomes[-1].reason.startswith(SITE_AWAY) else 0
                 bar.update()
         return outcomes
+
+    def plan(self, files: Sequence[PortalFile]) -> str:
+        """Return how many files, megabytes and minutes a download of these takes."""
+        return plan_text(self._sizes(files), self.politeness.crawl_delay)
 
     def _fetch(self, file: PortalFile, began: dt.datetime) -> Outcome:
         with self.folder.writing(file.name) as stage:

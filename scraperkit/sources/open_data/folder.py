@@ -133,7 +133,7 @@ class Folder:
 
     def months(self) -> list[Month]:
         """Return the months that the archive has, in order."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return sorted(month for path in self.quotes.iterdir() if (month := _month_of(path)) is not None)
         return []
 
@@ -213,7 +213,7 @@ class Folder:
 
     def entry(self, file: str) -> Entry | None:
         """Return what the ledger knows of a file of the portal."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return _entry(self._ledger / f"{file}.json")
         return None
 

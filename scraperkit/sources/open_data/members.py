@@ -15,7 +15,7 @@ import numpy as np
 from scraperkit.errors import FileRefused
 
 MOST_MEMBERS = 64
-MOST_BYTES = 4_000_000_000  # unzipped; the largest year has about 600 MB
+MOST_UNZIPPED = 4_000_000_000  # unzipped; the largest year has about 600 MB
 HIGHEST_RATIO = 200  # the regulator's files shrink to a fifth or a tenth
 BLOCK_BYTES = 1 << 24
 LONGEST_LINE = 65_536
@@ -53,7 +53,7 @@ def _check(archive: zipfile.ZipFile) -> None:
         if member.flag_bits & 1:
             raise FileRefused(f"the zip has an encrypted member: {member.filename[:80]!r}")
     size = sum(member.file_size for member in members)
-    if size > MOST_BYTES or any(each.file_size > HIGHEST_RATIO * max(each.compress_size, 512) for each in members):
+    if size > MOST_UNZIPPED or any(each.file_size > HIGHEST_RATIO * max(each.compress_size, 512) for each in members):
         raise FileRefused(f"the zip would unpack to {size:,} bytes, which is not plausible")
 
 

@@ -23,7 +23,7 @@ BYTES_PER_SECOND = 2_000_000  # assumed, to say how long a download will take
 _LISTED = re.compile(r'<a href="([^"/]+\.(?:zip|csv))">[^<]*</a>\s+\S+\s+\S+\s+([0-9]+)([KMG]?)\s')
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 # A few hours less than a day, a week and a month, so that what runs at the same hour each day finds them over.
-_DAILY, _WEEKLY, _MONTHLY = dt.timedelta(hours=20), dt.timedelta(days=6, hours=12), dt.timedelta(days=29)
+EACH_DAY, EACH_WEEK, EACH_MONTH = dt.timedelta(hours=20), dt.timedelta(days=6, hours=12), dt.timedelta(days=29)
 
 
 class PortalFile(NamedTuple):
@@ -84,7 +84,7 @@ def is_due(file: PortalFile, entry: Entry | None, now: dt.datetime) -> bool:
     if entry is None or entry.outcome == "refused":
         return True
     age = (now.year - file.last.year) * 12 + now.month - file.last.month
-    pause = _DAILY if age <= 1 else _WEEKLY if age <= 11 else _MONTHLY
+    pause = EACH_DAY if age <= 1 else EACH_WEEK if age <= 11 else EACH_MONTH
     return now - dt.datetime.fromisoformat(entry.checked_at) >= pause
 
 

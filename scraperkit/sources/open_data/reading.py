@@ -54,6 +54,10 @@ class Window:
             has = f"it has {stored[0].iso} to {stored[-1].iso}" if stored else "it is empty"
             raise NotDownloaded(f"archive {folder.path}: nothing of these days; {has}: call download(start, end) first")
 
+    def open_ended(self, folder: Folder) -> Window:
+        """Return the same days, and all after them."""
+        return Window(folder, EPOCH + dt.timedelta(days=self.first), None)
+
     def _has(self, month: Month) -> bool:
         return number_of_day(month.last_day) >= self.first and number_of_day(month.first_day) <= self.last
 
@@ -168,11 +172,14 @@ def prices_frame(
     window: Window,
     wanted: Sequence[Series] | None,
     metric: str,
-    as_of: dt.datetime | None,
-    names_of: frames.NamesOf,
+    as_of: dt.datetime | None = None,
+    cnpjs: Iterable[str] | None = None,
+    names_of: frames.NamesOf = lambda _: {},
 ) -> pd.DataFrame:
-    """Return one metric of several series side by side; see :meth:`OpenData.prices`."""
-    table = read_rows(folder, window, [metric], None if wanted is None else (each.cnpj for each in wanted), as_of)
+    """Return one metric of several series side by side; see :meth:`OpenData.prices`, and :func:`quotes_frame`."""
+    if wanted is not None:
+        cnpjs = (each.cnpj for each in wanted)
+    table = read_rows(folder, window, [metric], cnpjs, as_of)
     names, code = _resolved(folder, table, wanted, stacklevel=4)
     values = figures(table, metric)
     order = np.argsort(code, kind="stable")

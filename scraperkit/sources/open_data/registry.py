@@ -18,13 +18,13 @@ from scraperkit.text import folded_name, name_words, nearest_names
 
 ACTIVE = "EM FUNCIONAMENTO NORMAL"
 TEXT_COLUMNS = ("name", "kind", "status", "managers", "administrator", "subclasses")
-COLUMNS = ("name", "kind", "status", "managers", "administrator", "net_worth", "started_on", "subclasses")
+REGISTRY_COLUMNS = ("name", "kind", "status", "managers", "administrator", "net_worth", "started_on", "subclasses")
 _OF_ALL = ("Denominacao_Social", "Situacao", "Data_Constituicao")
 _OF_FUND = ("Data_Registro", "Patrimonio_Liquido", "Administrador", "Gestor")
 _OF_CLASS = ("Data_Inicio", "Classificacao", "Patrimonio_Liquido")
 _FUND = ("ID_Registro_Fundo", "CNPJ_Fundo", "Tipo_Fundo", *_OF_ALL, *_OF_FUND)
 _CLASS = ("ID_Registro_Fundo", "ID_Registro_Classe", "CNPJ_Classe", "Tipo_Classe", *_OF_ALL, *_OF_CLASS)
-_SUBCLASS = ("ID_Registro_Classe", "ID_Subclasse", "Data_Inicio", *_OF_ALL)
+_SUBCLASS_COLUMNS = ("ID_Registro_Classe", "ID_Subclasse", "Data_Inicio", *_OF_ALL)
 _OLD = (
     "TP_FUNDO",
     "CNPJ_FUNDO",
@@ -37,7 +37,7 @@ _OLD = (
     "ADMIN",
     "GESTOR",
 )
-_NUMBER = re.compile(r"[0-9A-Z]{4,14}(:[A-Za-z0-9]*)?")
+_CNPJ_BEGINNING = re.compile(r"[0-9A-Z]{4,14}(:[A-Za-z0-9]*)?")
 
 
 def parse_registry(members: Mapping[str, bytes]) -> pd.DataFrame:
@@ -46,8 +46,8 @@ def parse_registry(members: Mapping[str, bytes]) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        Indexed by series; `COLUMNS`. A class has its fund's managers and administrator, and, where it kept its fund's
-        CNPJ, its fund's first day. Funds without a class stand for themselves.
+        Indexed by series; `REGISTRY_COLUMNS`. A class has its fund's managers and administrator, and, where it kept its
+        fund's CNPJ, its fund's first day. Funds without a class stand for themselves.
 
     Raises
     ------
@@ -56,7 +56,7 @@ def parse_registry(members: Mapping[str, bytes]) -> pd.DataFrame:
     """
     funds = _funds(_table(members, "registro_fundo.csv", _FUND))
     classes = _table(members, "registro_classe.csv", _CLASS).drop_duplicates()
-    subclasses = _table(members, "registro_subclasse.csv", _SUBCLASS).drop_duplicates()
+    subclasses = _table(members, "registro_subclasse.csv", _SUBCLASS_COLUMNS).drop_duplicates()
     own = funds.reindex(classes["ID_Registro_Fundo"])
     of_class = pd.DataFrame(
         {
@@ -128,7 +128,7 @@ class RegistrySearch:
     Parameters
     ----------
     frame : pandas.DataFrame
-        Indexed by series; with `COLUMNS` and ``holders``.
+        Indexed by series; with `REGISTRY_COLUMNS` and ``holders``.
     """
 
     def __init__(self, frame: pd.DataFrame) -> None:
@@ -172,7 +172,7 @@ class RegistrySearch:
 
     def _matches(self, text: str) -> npt.NDArray[np.bool_]:
         number = _bare(text)
-        if _NUMBER.fullmatch(number) and sum(sign.isdigit() for sign in number) >= len("0001"):
+        if _CNPJ_BEGINNING.fullmatch(number) and sum(sign.isdigit() for sign in number) >= len("0001"):
             by_number = pc.starts_with(self._series, number).to_numpy(zero_copy_only=False)
             if by_number.any() or number.isdigit():
                 return np.array(by_number, np.bool_)
@@ -248,7 +248,7 @@ def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
         frame["subclass"].fillna("").to_numpy().astype(np.str_) if "subclass" in frame else np.full(len(frame), "")
     )
     series = np.where(subclass == "", cnpjs, np.char.add(np.char.add(cnpjs, ":"), subclass))
-    frame = frame.set_axis(pd.Index(series.tolist(), dtype="str", name="series"))[list(COLUMNS)]
+    frame = frame.set_axis(pd.Index(series.tolist(), dtype="str", name="series"))[list(REGISTRY_COLUMNS)]
     frame = frame[is_valid & ~frame.index.duplicated()]
     texts: dict[str, str] = dict.fromkeys(TEXT_COLUMNS, "str")
     frame = frame.astype(texts)

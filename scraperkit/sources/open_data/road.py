@@ -33,7 +33,7 @@ from scraperkit.timeseries.store import SeriesStore
 log = logging.getLogger(__name__)
 # Redis 7.4 with TimeSeries 1.12, as benchmarks/growth.py measures it.
 BYTES_PER_SERIES, BYTES_PER_SAMPLE = 1_900, 11
-_AT_ONCE = 1_000
+_FUNDS_AT_ONCE = 1_000
 
 
 class MonthBringer:
@@ -152,7 +152,7 @@ def _clear_others(link: Link, keys: Keys, frame: pd.DataFrame, month: Month) -> 
     """Delete what is stored of the month of series of these funds that the archive has no row of."""
     here = {f"{cnpj}:{subclass}" if subclass else cnpj for cnpj, subclass in zip(*_names(frame), strict=True)}
     first, last = day_number(month.first_day) * DAY_MS, day_number(month.shift(1).first_day) * DAY_MS - 1
-    for some in batched(frame["cnpj"].unique().tolist(), _AT_ONCE):
+    for some in batched(frame["cnpj"].unique().tolist(), _FUNDS_AT_ONCE):
         others = sorted(stored_series(link, keys, some) - here)
         if others:
             link.write(
@@ -170,7 +170,7 @@ def _note(link: Link, keys: Keys, frame: pd.DataFrame, month: Month, began: floa
     record = MonthRecord(began, began, "open_data", "load").text
 
     def requests() -> Iterator[Request]:
-        for some in batched(frame["cnpj"].unique().tolist(), _AT_ONCE):
+        for some in batched(frame["cnpj"].unique().tolist(), _FUNDS_AT_ONCE):
             yield Request(b"".join(pack(("HSET", keys.months(cnpj), month.iso, record)) for cnpj in some), len(some))
 
     with closing(link.stream(requests())) as replies:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from scraperkit.cnpj import normalize_series
@@ -48,14 +48,15 @@ def wanted_series(funds: frames.Funds) -> list[Series]:
     return [Series.parse(name) for name in frames.wanted_series(funds, "funds")]
 
 
-def resolve(wanted: Iterable[Series], subclasses: Mapping[str, Iterable[str]]) -> dict[Series, list[Series]]:
+def resolve(wanted: Collection[Series], subclasses: Mapping[str, Iterable[str]]) -> dict[Series, list[Series]]:
     """Return which stored series each of those wanted stands for.
 
-    A CNPJ alone is the class's own series; where only subclasses have rows, all of them.
+    A CNPJ alone is the class's own series; where only subclasses have rows, all of them, unless one of these is wanted
+    beside it.
 
     Parameters
     ----------
-    wanted : iterable of Series
+    wanted : collection of Series
     subclasses : mapping
         For each CNPJ the subclasses that have rows; ``""`` is the class itself.
 
@@ -65,11 +66,14 @@ def resolve(wanted: Iterable[Series], subclasses: Mapping[str, Iterable[str]]) -
     {Series(cnpj='29762315000158', subclass=''): [Series(cnpj='29762315000158', subclass='A'), \
 Series(cnpj='29762315000158', subclass='B')]}
     """
+    by_subclass = {series.cnpj for series in wanted if series.subclass}
     found = {}
     for series in wanted:
         there = set(subclasses.get(series.cnpj, ()))
         if series.subclass in there:
             found[series] = [series]
+        elif series.cnpj in by_subclass:
+            found[series] = []
         else:
-            found[series] = [] if series.subclass else [Series(series.cnpj, each) for each in sorted(there)]
+            found[series] = [Series(series.cnpj, each) for each in sorted(there)]
     return found

@@ -21,12 +21,11 @@ from scraperkit.sources.open_data.cleaning import coded
 from scraperkit.sources.open_data.downloads import Downloader, Outcome, download
 from scraperkit.sources.open_data.folder import Entry, delete, write_whole
 from scraperkit.sources.open_data.members import opened
-from scraperkit.sources.open_data.portal_files import OLD_REGISTRY_PATH, REGISTRY_PATH
+from scraperkit.sources.open_data.portal_files import EACH_DAY, EACH_MONTH, OLD_REGISTRY_PATH, REGISTRY_PATH
 from scraperkit.sources.open_data.registry import RegistrySearch, joined, parse_old_registry, parse_registry
 from scraperkit.sources.open_data.revisions import figures
 
-_DAILY, _MONTHLY = dt.timedelta(hours=20), dt.timedelta(days=29)
-_PATHS = {"registry": (REGISTRY_PATH, _DAILY), "cad_fi": (OLD_REGISTRY_PATH, _MONTHLY)}
+_PATHS = {"registry": (REGISTRY_PATH, EACH_DAY), "cad_fi": (OLD_REGISTRY_PATH, EACH_MONTH)}
 _LONGEST_REGISTRY = 500_000_000
 
 

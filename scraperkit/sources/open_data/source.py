@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,6 +20,7 @@ from scraperkit.sources.http import HttpClient, without_credentials
 from scraperkit.sources.open_data import reading, reports, road
 from scraperkit.sources.open_data.downloads import Downloader, Outcome
 from scraperkit.sources.open_data.folder import Folder
+from scraperkit.sources.open_data.history import prices_with_history, quotes_with_history
 from scraperkit.sources.open_data.portal_files import (
     NEWEST_MONTHS,
     asked_months,
@@ -77,11 +78,14 @@ class OpenData(NotebookRepr):
       seconds between requests, and gets them.
 
     Where a method takes them, `funds` is one series or :class:`~scraperkit.Fund`, or several; ``None`` is all. A series
-    is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series; where only its subclasses have rows on
-    the days asked for, it stands for all of them, with a warning. `start` and `end` are both included:
-    ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what the archive held
-    then. Frames of up to 1,000 series carry the short names of those that the newest registry in the archive knows, as
-    a dict in ``frame.attrs["names"]``; :meth:`update_registry` fetches one.
+    is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series. If only its subclasses have rows on the
+    days asked for, it stands for all of them, with a warning; a CNPJ that is asked for beside one of its subclasses is
+    the class itself. So an answer depends on its days alone, and not on what else was downloaded. `start` and `end` are
+    both included: ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what
+    the archive held then. `inherit` is as in :class:`~scraperkit.TimeSeriesReader`: a subclass begins with the figures
+    of its class, if that was quoted within 7 days before; otherwise nothing is joined. Frames of up to 1,000 series
+    carry the short names of those that the newest registry in the archive knows, as a dict in ``frame.attrs["names"]``;
+    :meth:`update_registry` fetches one.
 
     Examples
     --------
@@ -108,7 +112,7 @@ class OpenData(NotebookRepr):
         self.url = checked_base(settings.open_data_url if url is None else url, "SCRAPERKIT_OPEN_DATA_URL")
         self.archive = Path(archive or settings.archive or settings.data / "open_data").expanduser().absolute()
         self.politeness = Politeness(self.url, settings)
-        self._http = HttpClient(settings, self.politeness)
+        self._http = HttpClient(settings, self.politeness, "SCRAPERKIT_OPEN_DATA_URL")
         self._folder = Folder(self.archive)
         self._downloader = Downloader(self.url, self._folder, self._http, self.politeness)
         self._snapshots = Snapshots(self._downloader)
@@ -172,12 +176,14 @@ class OpenData(NotebookRepr):
         end: Day | None = None,
         metric: str = "quota",
         as_of: dt.datetime | None = None,
+        *,
+        inherit: bool = False,
     ) -> pd.DataFrame:
         """Return one metric of several series side by side.
 
         Parameters
         ----------
-        funds, start, end, as_of
+        funds, start, end, as_of, inherit
             See the notes of the class.
         metric : str
             A name in :data:`~scraperkit.models.METRICS`.
@@ -208,7 +214,8 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        return reading.prices_frame(self._folder, window, wanted, metric, as_of, self._snapshots.names)
+        frame = reading.prices_frame(self._folder, window, wanted, metric, as_of, names_of=self._snapshots.names)
+        return prices_with_history(self._folder, window, frame, metric, as_of) if inherit else frame
 
     def quotes(
         self,
@@ -216,12 +223,14 @@ class OpenData(NotebookRepr):
         start: Day | None = None,
         end: Day | None = None,
         as_of: dt.datetime | None = None,
+        *,
+        inherit: bool = False,
     ) -> pd.DataFrame:
         """Return every metric, one row for each series and day.
 
         Parameters
         ----------
-        funds, start, end, as_of
+        funds, start, end, as_of, inherit
             See the notes of the class.
 
         Returns
@@ -244,7 +253,9 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        return reading.quotes_frame(self._folder, window, wanted, as_of, names_of=self._snapshots.names)
+        rows = reading.quotes_frame(self._folder, window, wanted, as_of, names_of=self._snapshots.names)
+        subclasses = [str(each) for each in wanted or () if each.subclass]
+        return quotes_with_history(self._folder, window, rows, subclasses, as_of) if inherit else rows
 
     def market(self, day: Day) -> pd.DataFrame:
         """Return every series on a day, or in a month.
@@ -487,6 +498,19 @@ class OpenData(NotebookRepr):
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
         return road.load(self._folder, window, wanted, redis, keys_of(namespace), progress)
+
+    def plan(self, months: Iterable[Month]) -> str:
+        """Return how many files, megabytes and minutes it takes to have these months; without those that are not due.
+
+        Examples
+        --------
+        >>> with OpenData("http://127.0.0.1:9/", archive="an-empty-folder") as market:
+        ...     market.plan([])
+        '0 files, 0 MB, less than a minute'
+        """
+        now = dt.datetime.now(dt.UTC)
+        files = dict.fromkeys(map(file_of, months))
+        return self._downloader.plan([file for file in files if is_due(file, self._folder.entry(file.name), now)])
 
     def interrupt(self, threads: Container[int]) -> None:
         """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""

@@ -1,0 +1,60 @@
+"""``/v1/rates/{name}``: a reference rate, such as CDI, day by day or month by month."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from scraperkit.api.fields import DayOrMonth, RateName
+from scraperkit.api.running import TheRunning
+from scraperkit.api.schemas import RateSeries, RateValue
+from scraperkit.errors import ConfigError
+from scraperkit.sources.rates.collect import collect
+from scraperkit.sources.rates.known import known
+from scraperkit.sources.rates.series import span_of
+from scraperkit.timeseries.frames import window
+
+router = APIRouter(prefix="/v1/rates", tags=["rates"])
+
+
+class Span(BaseModel):
+    """Which days."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: DayOrMonth | None = Field(
+        None, description="first day, YYYY-MM-DD, or month, YYYY-MM; twelve months before the last day if left out"
+    )
+    end: DayOrMonth | None = Field(None, description="last day or month, included; today if left out")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Span:
+        try:
+            window(self.start, self.end)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+@router.get("/{name}", summary="A reference rate: CDI, Selic, IPCA, IGP-M, dollar or Ibovespa")
+async def rate(
+    name: Annotated[RateName, Path(description="which rate")], asked: Annotated[Span, Query()], running: TheRunning
+) -> RateSeries:
+    """Return the published values of a window, the oldest first, fetching those that are not stored yet.
+
+    If the newest days cannot be fetched, what is stored is returned, and `notes` says so.
+    """
+    known_rate, span, backend = known(name), span_of(asked.start, asked.end), running.backend
+    redis = await running.read(lambda: backend.redis)
+    found = await running.look_up(lambda: collect(known_rate, span, redis, backend.hasty_settings))
+    return RateSeries(
+        name=known_rate.name,
+        title=known_rate.title,
+        kind=known_rate.kind,
+        unit=known_rate.unit,
+        source=known_rate.source,
+        values=[RateValue(date=day, value=value) for day, value in found.samples],
+        notes=found.notes,
+    )

@@ -1,0 +1,219 @@
+"""Funds beside benchmarks: windows of twelve months, and return over risk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from scraperkit import metrics
+from scraperkit.calendar import business_days
+from scraperkit.plot.benchmarks import Benchmarks, benchmark_title, grown
+from scraperkit.plot.labels import label_dots
+from scraperkit.plot.lines import draw_lines
+from scraperkit.plot.style import (
+    COLOURS,
+    FAINT,
+    INK,
+    Names,
+    fund_label,
+    long_date,
+    name_unpriced,
+    new_axes,
+    say,
+    unbox,
+    with_prices,
+)
+
+_NAMED = 8  # more funds are numbered, and named beside the chart
+
+
+def windows(
+    frame: pd.DataFrame,
+    ax: Axes | None = None,
+    names: Names = None,
+    *,
+    benchmark: metrics.Benchmark | None = None,
+    months: int = 12,
+) -> Axes:
+    """Draw the return of each fund over every window of some months, or how much more it was than a benchmark's.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure if left out.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
+    benchmark : pandas.Series, optional
+        A benchmark of a declared kind (see :func:`scraperkit.metrics.growth`).
+    months : int
+        Length of a window, 1 or more.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A line for each fund, on the last day of each window, as :func:`scraperkit.metrics.windows` has it: in %, or
+        with a benchmark in percentage points, with the share of windows that beat it beside each name. For a single
+        fund the area is filled: blue where it beat the benchmark, orange and hatched where it did not. Without any
+        window, a chart that says so.
+
+    Raises
+    ------
+    ConfigError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.DatetimeIndex(["2021-01-04", "2021-01-05", "2022-01-04", "2022-01-05"], name="date")
+    >>> ax = windows(pd.DataFrame({"18993924000100": [100.0, 110.0, 120.0, 121.0]}, index=days))
+    >>> ax.get_ylabel(), ax.get_lines()[0].get_ydata().round(2).tolist()
+    ('return over 12 months, %', [20.0, 10.0])
+    >>> plt.close(ax.figure)
+    """
+    ax = new_axes() if ax is None else ax
+    filled = with_prices(frame)
+    table = metrics.windows(filled, benchmark, months).dropna(axis="columns", how="all")
+    table = table.dropna(axis="index", how="all") * 100
+    if table.empty:
+        return say(ax, "no prices" if filled.empty else f"no fund with {months} months of prices")
+    if benchmark is None:
+        draw_lines(ax, table, names)
+        ax.set_ylabel(f"return over {months} months, %")
+    else:
+        title = benchmark_title(benchmark.name)
+        shares = ((table > 0).sum() / table.count() * 100).tolist()
+        draw_lines(ax, table, names, notes=[f"beat {title} in {share:.0f} % of windows" for share in shares])
+        ax.set_ylabel(f"return over {months} months\nless that of {title}, percentage points")
+        if table.shape[1] == 1:
+            _fill(ax, table.iloc[:, 0].dropna())
+    ax.axhline(0, color=INK, linewidth=0.8, zorder=1)
+    name_unpriced(ax, frame)
+    return ax
+
+
+def risk_return(
+    frame: pd.DataFrame, ax: Axes | None = None, names: Names = None, *, benchmark: Benchmarks = None
+) -> Axes:
+    """Draw the return of each fund over its volatility.
+
+    All are measured over the same days: from the first day of the fund that begins last to the last day of the one that
+    ends first. If there are no such days, each is measured over its own, and the axis says so.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure if left out. Its limits should not change afterwards, since names avoid dots.
+    names : mapping of str to str, or pandas.Series, optional
+        A name for each CNPJ; the punctuated CNPJ where there is none.
+    benchmark : pandas.Series or list of pandas.Series, optional
+        Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`): hollow diamonds.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        A dot for each fund with three prices or more: :func:`scraperkit.metrics.volatility` to the right, and upwards
+        the return, compounded to a year of 252 business days if the days make a year or more, else as it is. Up to
+        eight are named at their dots, more are numbered and named beside the chart. Without any, a chart that says so.
+
+    Raises
+    ------
+    ConfigError
+        If an argument does not fit.
+
+    Examples
+    --------
+    >>> from matplotlib import pyplot as plt
+    >>> days = pd.date_range("2022-01-03", periods=4, name="date")
+    >>> ax = risk_return(pd.DataFrame({"18993924000100": [100.0, 101.0, 99.99, 100.9899]}, index=days))
+    >>> ax.get_xlabel(), ax.collections[0].get_offsets().round(2).tolist()
+    ('volatility, % a year', [[18.33, 0.99]])
+    >>> plt.close(ax.figure)
+    """
+    ax = new_axes() if ax is None else ax
+    filled = with_prices(frame)
+    beside = grown(benchmark, filled.index)
+    shared, span = _shared(pd.concat([filled, *beside], axis=1))
+    shared = shared.loc[:, shared.count() > 2]
+    funds = [str(name) for name in filled.columns if name in shared]
+    if not funds:
+        return say(ax, "no prices" if filled.empty else "no fund with three prices")
+    others = [str(each.name) for each in beside if each.name in shared]
+    gain, what = _gain(shared)
+    spots = pd.DataFrame({"risk": metrics.volatility(shared) * 100, "gain": gain})
+    own, bench = spots.loc[funds], spots.loc[others]
+    ax.scatter(own["risk"], own["gain"], s=42, color=COLOURS[0], edgecolors="white", linewidths=0.8, zorder=3)
+    hollow: dict[str, Any] = {"marker": "D", "facecolors": "white", "edgecolors": "black", "linewidths": 1.3}
+    ax.scatter(bench["risk"], bench["gain"], s=46, zorder=4, **hollow)
+    _scales(ax, spots)
+    ax.set_ylabel(f"{what}, %\n{span}")
+    name_unpriced(ax, frame)
+    numbered = len(funds) > _NAMED
+    if numbered:
+        _name_beside(ax, [fund_label(name, names, lines=1, width=36) for name in funds])
+        texts = [str(number) for number in range(1, len(funds) + 1)]
+    else:
+        texts = [fund_label(name, names, lines=2, width=24) for name in funds]
+    texts += [benchmark_title(name) for name in others]
+    at = spots.loc[[*funds, *others]].to_numpy()
+    label_dots(ax, [(float(risk), float(up), text) for (risk, up), text in zip(at, texts, strict=True)])
+    return ax
+
+
+def _fill(ax: Axes, values: pd.Series[float]) -> None:
+    days, heights = values.index, values.to_numpy()
+    ax.fill_between(days, heights, 0, where=heights >= 0, color=COLOURS[0], alpha=0.2, linewidth=0, interpolate=True)
+    ax.fill_between(
+        days, heights, 0, where=heights <= 0, facecolor=COLOURS[1], alpha=0.25, linewidth=0, hatch="///",
+        edgecolor="white", interpolate=True,
+    )  # fmt: skip
+
+
+def _shared(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """Return the part of the table between the days that all columns share, and which days those are."""
+    if table.empty:
+        return table, ""
+    own = [pd.DatetimeIndex(table.iloc[:, place].dropna().index) for place in range(table.shape[1])]
+    first, last = max(days[0] for days in own), min(days[-1] for days in own)
+    if first >= last:
+        return table, "each over its own days"
+    inside = (table.index >= first) & (table.index <= last)
+    return table[inside], f"{long_date(first)} to {long_date(last)}"
+
+
+def _gain(table: pd.DataFrame) -> tuple[pd.Series[float], str]:
+    """Return the gain of each column in per cent, by the year if the days make one, and what it is called."""
+    own = [table.iloc[:, place].dropna() for place in range(table.shape[1])]
+    total = [float(values.iloc[-1] / values.iloc[0]) for values in own]
+    spans = [pd.DatetimeIndex(values.index) for values in own]
+    steps = [len(business_days(days[0], days[-1])) - 1 for days in spans]
+    by_year = min(steps, default=0) >= metrics.TRADING_DAYS
+    powers = [metrics.TRADING_DAYS / step if by_year else 1.0 for step in steps]
+    gains = [(growth**power - 1) * 100 for growth, power in zip(total, powers, strict=True)]
+    return pd.Series(gains, index=table.columns, dtype="float64"), "return a year" if by_year else "return"
+
+
+def _scales(ax: Axes, spots: pd.DataFrame) -> None:
+    ax.set_xlabel("volatility, % a year")
+    ax.grid(visible=True, color=FAINT, linewidth=0.7)
+    ax.set_axisbelow(True)
+    unbox(ax)
+    ax.margins(x=0.1, y=0.12)
+    right = max(float(spots["risk"].max()) * 1.15, 0.1)
+    ax.set_xlim(-0.012 * right, right)  # a dot at 0 is whole
+    if spots["gain"].min() < 0 < spots["gain"].max():
+        ax.axhline(0, color=INK, linewidth=0.6, zorder=1)
+
+
+def _name_beside(ax: Axes, labels: list[str]) -> None:
+    handles = [Line2D([], [], linestyle="none", label=f"{number}  {label}") for number, label in enumerate(labels, 1)]
+    ax.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.02), borderaxespad=0, frameon=False,
+        fontsize="small", handlelength=0, handletextpad=0, ncols=1 + (len(labels) - 1) // 28,
+    )  # fmt: skip

@@ -1,0 +1,47 @@
+"""Levers that the replica and its portal share: a wait before each answer, and an outage."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from scraperkit.errors import ConfigError
+
+_LONGEST_DELAY = 86_400.0
+
+
+def checked(field: str, value: float, most: float = _LONGEST_DELAY) -> float:
+    """Return a number from 0 to `most` as it is set by a lever.
+
+    Raises
+    ------
+    ConfigError
+        If it is not one; names the field.
+    """
+    if not (isinstance(value, (int, float)) and 0 <= value <= most):
+        raise ConfigError(f"{field}: {str(value)[:40]!r} does not fit; give a number from 0 to {most:g}")
+    return float(value)
+
+
+class ServerLevers:
+    """What any server may do: answer late, or with an error for a while."""
+
+    _latency = 0.0
+    _outage_ends = -math.inf
+
+    @property
+    def latency(self) -> float:
+        """Seconds before each answer; may be set at any time."""
+        return self._latency
+
+    @latency.setter
+    def latency(self, seconds: float) -> None:
+        self._latency = checked("latency", seconds)
+
+    def outage(self, seconds: float) -> None:
+        """Answer every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
+        self._outage_ends = time.monotonic() + checked("seconds", seconds)
+
+    def _outage_left(self) -> float:
+        """Return for how many seconds the outage goes on; not above 0 if there is none."""
+        return self._outage_ends - time.monotonic()

@@ -1,0 +1,176 @@
+"""Prices and quotes in one call: what is missing is collected, what is there is read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+import redis as redis_py
+from dateutil.relativedelta import relativedelta
+
+from scraperkit.cnpj import format_series
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.errors import ConfigError, warn
+from scraperkit.keys import Keys
+from scraperkit.models import METRICS, Month, today
+from scraperkit.research.collecting import Collected, collect
+from scraperkit.research.wanted import Funds, read_wanted
+from scraperkit.sources.base import Source
+from scraperkit.timeseries.frames import Day
+from scraperkit.timeseries.reader import TimeSeriesReader
+
+_MOST_TOLD = 20
+
+
+def prices(
+    funds: Funds,
+    start: Day | None = None,
+    end: Day | None = None,
+    metric: str = "quota",
+    *,
+    source: str | Source | None = None,
+    redis: redis_py.Redis | None = None,
+) -> pd.DataFrame:
+    """Return one metric of some funds side by side; collect what is missing, or may have been revised, before.
+
+    Collecting goes by way of Redis: a message for each fund and month, done by the workers that are at work, or else by
+    threads of this process. The same call again fetches nothing: the newest two months are asked for once a day.
+
+    Parameters
+    ----------
+    funds : str, Fund, or several
+        Any mix of CNPJs, with or without punctuation, series (``CNPJ:SUBCLASS``), names or parts of names, and
+        :class:`~scraperkit.Fund`.
+    start, end : str, datetime.date, pandas.Timestamp or pandas.Period, optional
+        ``"2022-01-31"``, or ``"2022-01"`` for a month; both included. The last twelve months if `start` is left out.
+    metric : str
+        ``quota`` (R$), ``net_worth``, ``inflow``, ``outflow``, ``portfolio`` (R$) or ``holders`` (people).
+    source : str or Source, optional
+        ``"cvm_pages"``, ``"open_data"``, or a source of your own. If omitted: pages for up to 24 months of funds, files
+        for more.
+    redis : redis.Redis, optional
+        From :func:`scraperkit.connect`, which is called if this is omitted.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :meth:`TimeSeriesReader.prices <scraperkit.TimeSeriesReader.prices>`: index ``date``, a column for each
+        series, in the order asked for, ``float64``. What could not be had is a column of NaN, named as you asked for
+        it.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is invalid; names it.
+    RedisUnreachable
+        If Redis goes away.
+
+    Warns
+    -----
+    ScraperKitWarning
+        If a fund, or some of its months, could not be had; says why.
+
+    Examples
+    --------
+    >>> import scraperkit as sk
+    >>> with sk.offline():
+    ...     prices = sk.prices("18.993.924/0001-00", "2022-01", "2022-03")
+    >>> prices.shape, prices.columns.tolist()
+    ((62, 1), ['18993924000100'])
+    """
+    if metric not in METRICS:
+        raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}")
+    with _collected(funds, start, end, source, redis) as (reader, collected, since):
+        found = _read(reader, collected, lambda series: reader.prices(series, since, end, metric))
+        frame = found.reindex(columns=_columns(collected, found))
+        _tell(collected, [str(name) for name in frame.columns if frame[name].isna().all()])
+    return frame
+
+
+def quotes(
+    funds: Funds,
+    start: Day | None = None,
+    end: Day | None = None,
+    *,
+    source: str | Source | None = None,
+    redis: redis_py.Redis | None = None,
+) -> pd.DataFrame:
+    """Return every metric of some funds, one row for each series and day; collect what is missing before.
+
+    Parameters
+    ----------
+    funds, start, end, source, redis
+        As for :func:`prices`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :meth:`TimeSeriesReader.quotes <scraperkit.TimeSeriesReader.quotes>`. What could not be had has no rows.
+
+    Raises
+    ------
+    ConfigError, RedisUnreachable
+        As for :func:`prices`.
+
+    Warns
+    -----
+    ScraperKitWarning
+        As for :func:`prices`.
+    """
+    with _collected(funds, start, end, source, redis) as (reader, collected, since):
+        frame = _read(reader, collected, lambda series: reader.quotes(series, since, end))
+        there = set(frame["cnpj"])
+        _tell(collected, [each.series for each in collected.wanted if each.series and each.cnpj not in there])
+    return frame
+
+
+@contextlib.contextmanager
+def _collected(
+    funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
+) -> Iterator[tuple[TimeSeriesReader, Collected, Day]]:
+    """Collect what is missing; yield a reader, what came of it, and the first day."""
+    now = today()
+    since = now - relativedelta(months=12) if start is None else start
+    first, last = Month.given("start", since), Month.of(now) if end is None else Month.given("end", end)
+    if last < first:
+        raise ConfigError(f"end: {last.iso} is before start, {first.iso}; give a later end")
+    wanted = read_wanted(funds, tuple(first.until(min(last, Month.of(now)))))
+    keys = Keys(Settings.load().namespace)
+    with contextlib.ExitStack() as stack:
+        client = redis if redis is not None else stack.enter_context(connect())
+        yield TimeSeriesReader(client, keys.namespace), collect(client, keys, wanted, source), since
+
+
+def _read(reader: TimeSeriesReader, collected: Collected, read: Callable[[list[str]], pd.DataFrame]) -> pd.DataFrame:
+    known = reader.known(each.series for each in collected.wanted if each.series)
+    return read([each.series for each in collected.wanted if each.series in known])
+
+
+def _columns(collected: Collected, found: pd.DataFrame) -> list[str]:
+    """Return the columns in the order asked for: a CNPJ's subclasses stand in its place, a label where nothing is."""
+    there = [str(name) for name in found.columns]
+    columns: dict[str, None] = {}
+    for each in collected.wanted:
+        own = [name for name in there if each.series and (name == each.series or name.startswith(f"{each.series}:"))]
+        columns |= dict.fromkeys(own or [each.series or each.label])
+    return list(columns)
+
+
+def _tell(collected: Collected, empty: list[str]) -> None:
+    """Warn, once, of all that could not be had, and why."""
+    told = {}
+    for each in collected.wanted:
+        name = format_series(each.series) if each.series else repr(each.label)
+        name = name if each.label == each.series or not each.series else f"{each.label!r} ({name})"
+        problem = collected.problems.get(each.label) or collected.problems.get(each.cnpj)
+        if problem is None and each.series in empty:
+            problem = collected.absent.get(each.cnpj, "no figures on these days")
+        if problem is not None:
+            told[name] = problem
+    if told:
+        lines = [f"{name}: {problem}" for name, problem in told.items()]
+        rest = [f"and {len(lines) - _MOST_TOLD:,} more"] if len(lines) > _MOST_TOLD else []
+        text = "; ".join([*lines[:_MOST_TOLD], *rest])
+        warn(f"could not be had in full: {text}")

@@ -1,0 +1,232 @@
+"""Collect what is due of some funds: look them up, publish, and have it done here unless workers are at work."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pandas as pd
+import redis as redis_py
+from tqdm.auto import tqdm
+
+from scraperkit import sources
+from scraperkit.batch import Batch
+from scraperkit.engine.registry import live_workers
+from scraperkit.errors import FundNotFound, ScraperKitError, SiteUnavailable, SourceError
+from scraperkit.keys import DEFAULT_SOURCE, Keys
+from scraperkit.models import Fund, Month, ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.research.planning import Plan, make_plan, renewed
+from scraperkit.research.wanted import Wanted
+from scraperkit.sources.base import Source
+from scraperkit.subscriber import Subscriber
+from scraperkit.text import say
+from scraperkit.timeseries.rows import RowReader
+
+_WAY_OUT = "; to work without the regulator's site, call sk.offline() first"
+
+
+@dataclass(slots=True)
+class Collected:
+    """What came of a collection.
+
+    Attributes
+    ----------
+    wanted : list of Wanted
+        In the order asked for; a name that means nothing that could be found has no series.
+    problems : dict
+        By label or CNPJ, why a fund, or some of its months, could not be had.
+    absent : dict
+        By CNPJ, which months the source has instead of some that were asked for.
+    """
+
+    wanted: list[Wanted]
+    problems: dict[str, str] = field(default_factory=dict)
+    absent: dict[str, str] = field(default_factory=dict)
+
+
+def collect(
+    redis: redis_py.Redis,
+    keys: Keys,
+    wanted: Sequence[Wanted],
+    source: str | Source | None = None,
+) -> Collected:
+    """Collect the months that are due of these funds; nobody is asked if none is.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such source.
+    RedisUnreachable
+        If Redis goes away.
+    """
+    plan = make_plan(redis, keys, wanted, source)
+    if not plan.size:
+        return Collected(plan.wanted)
+    absent: dict[str, str] = {}
+    with _opened(redis, plan.source) as opened:
+        problems, funds = _find(plan, opened)
+        plan = renewed(plan)
+        requests = []
+        for fund, months in _looked_up(redis, plan, opened, funds, problems):
+            had = [month for month in months if (fund.first_month or month) <= month <= fund.last_month]
+            plan.memory.note_not_offered((fund.cnpj, month) for month in months if month not in had)
+            requests += [_request(fund, month) for month in had]
+            if not had:
+                absent[fund.cnpj] = fund.lacks_months()
+        if requests:
+            say(_plan_text(requests, opened))
+            jobs = _scrape(redis, plan.keys, opened, requests)
+            gone = jobs[jobs["state"] == "not_offered"]
+            plan.memory.note_not_offered(zip(gone["cnpj"], map(Month.parse, gone["month"]), strict=True))
+            problems |= _reasons(jobs, "failed", "lost", "cancelled")
+            absent |= _reasons(jobs, "not_offered")
+    return Collected(plan.wanted, problems, absent)
+
+
+def _request(fund: Fund, month: Month) -> ScrapeRequest:
+    return ScrapeRequest(document=fund.cnpj, fund_pk=fund.pk, month_year=str(month), source=fund.source, fund=fund)
+
+
+@contextlib.contextmanager
+def _opened(redis: redis_py.Redis, source: str | Source) -> Iterator[Any]:
+    """Open a source that is given by name; share its site's limits with the workers on this Redis."""
+    with contextlib.ExitStack() as stack:
+        opened: Any = stack.enter_context(sources.named(source)) if isinstance(source, str) else source
+        if (politeness := getattr(opened, "politeness", None)) is not None:
+            politeness.share(redis)
+            stack.callback(politeness.unshare, redis)
+        yield opened
+
+
+# ---------------------------------------------------------------------------- look up
+
+
+def _find(plan: Plan, source: Any) -> tuple[dict[str, str], dict[str, Fund]]:
+    """Find what names mean, and note it; return why some are not found, and the funds, by CNPJ."""
+    problems: dict[str, str] = {}
+    funds: dict[str, Fund] = {}
+    means: dict[str, str] = {}
+    for name in tqdm(plan.unknown, desc="looking up", unit="fund", disable=None, leave=False, delay=1):
+        try:
+            fund = _find_fund(source, name)
+        except SourceError as error:
+            problems[name] = _why(error)
+        else:
+            funds[fund.cnpj] = fund
+            means[name] = fund.cnpj
+    plan.memory.note_names(means)
+    return problems, funds
+
+
+def _looked_up(
+    redis: redis_py.Redis, plan: Plan, source: Any, funds: Mapping[str, Fund], problems: dict[str, str]
+) -> Iterator[tuple[Fund, list[Month]]]:
+    """Yield each fund that is to be asked for, with its months; add to `problems` why one cannot be."""
+    stored = RowReader(redis, plan.keys.namespace, advice="").funds(plan.due)
+    cards = {each.series: each.card for each in stored if each.card}
+    given = {each.cnpj: each.fund for each in plan.wanted if each.fund is not None}
+    by_page = plan.keys.source == DEFAULT_SOURCE
+    for cnpj, months in tqdm(plan.due.items(), desc="looking up", unit="fund", disable=None, leave=False, delay=1):
+        fund = funds.get(cnpj) or given.get(cnpj) or _of_card(cards.get(cnpj))
+        if not hasattr(source, "find_fund"):
+            fund = fund or Fund(cnpj)
+        elif fund is None or (by_page and not fund.pk):
+            try:
+                fund = _find_fund(source, cnpj)
+            except SourceError as error:
+                if by_page or isinstance(error, SiteUnavailable):
+                    problems[cnpj] = _why(error)
+                    continue
+                fund = Fund(cnpj)  # it may have figures, although no registry or search knows it
+        yield replace(fund, cnpj=cnpj, source=plan.keys.source), months
+
+
+def _find_fund(source: Any, text: str) -> Fund:
+    find = getattr(source, "find_fund", None)
+    if find is None:
+        raise FundNotFound(f"{type(source).__name__} has no find_fund(text): give CNPJs or Funds", "")
+    fund: Fund = find(text)
+    return fund
+
+
+def _of_card(card: Mapping[str, str] | None) -> Fund | None:
+    """Return the fund that its card tells of; ``None`` if it was never looked up."""
+    if not card or not card.get("name"):
+        return None
+    days = {name: card.get(name) for name in ("started_on", "ended_on")}
+    began, ended = (dt.date.fromisoformat(day) if day else None for day in days.values())
+    return Fund(card["cnpj"], card.get("pk", ""), card["name"], card.get("status", ""), began, ended)
+
+
+# ---------------------------------------------------------------------------- scrape
+
+
+def _plan_text(requests: Sequence[ScrapeRequest], source: Any) -> str:
+    """Return what will be fetched, and how long that takes."""
+    funds, months = {request.document for request in requests}, {request.period for request in requests}
+    what = f"{_count(len(requests), 'month')} of {_count(len(funds), 'fund')}"
+    if hasattr(source, "plan"):
+        return f"fetching {what} from the open data: {source.plan(months)}"
+    politeness = getattr(source, "politeness", None)
+    rate = politeness.rate if politeness is not None else math.inf
+    seconds = (len(requests) + len(funds)) / rate
+    time = f", about {_duration(seconds)}" if seconds >= 1 else ""
+    return f"fetching {what} from {politeness.site if politeness is not None else type(source).__name__}{time}"
+
+
+def _scrape(redis: redis_py.Redis, keys: Keys, source: Any, requests: Sequence[ScrapeRequest]) -> pd.DataFrame:
+    """Have the requests done, and return the state of each; withdraw them if that is interrupted."""
+    batch: Batch | None = None
+    try:
+        with _at_work(redis, keys, source):
+            # A month that may have been revised is the same request as before, and is to be done again.
+            batch = Publisher(redis, namespace=keys.namespace).publish(requests, force=True)
+            batch.wait(report=False)
+    except BaseException:
+        if batch is not None:
+            with contextlib.suppress(ScraperKitError, redis_py.RedisError):
+                batch.cancel()
+        raise
+    return batch.jobs()
+
+
+def _reasons(jobs: pd.DataFrame, *states: str) -> dict[str, str]:
+    """Return by CNPJ why months are in one of these states: the first of them, and how many more there are."""
+    found: dict[str, str] = {}
+    for cnpj, some in jobs[jobs["state"].isin(states)].groupby("cnpj"):
+        month, state, error = some.iloc[0][["month", "state", "error"]]
+        more = f" (and {_count(len(some) - 1, 'month')} more)" if len(some) > 1 else ""
+        found[str(cnpj)] = f"{Month.parse(month).iso}: {error or state}{more}"
+    return found
+
+
+@contextlib.contextmanager
+def _at_work(redis: redis_py.Redis, keys: Keys, source: Any) -> Iterator[None]:
+    """Have workers at work: those that are, or a subscriber in this process."""
+    if any(worker.delivery in ("both", "stream") for worker in live_workers(redis, keys)):
+        yield
+        return
+    subscriber = Subscriber(redis, source, delivery="stream", namespace=keys.namespace).start()
+    try:
+        yield
+    except BaseException:
+        subscriber.stop(0)
+        raise
+    subscriber.stop()
+
+
+def _why(error: SourceError) -> str:
+    return f"{error}{_WAY_OUT}" if isinstance(error, SiteUnavailable) else str(error)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)
+
+
+def _duration(seconds: float) -> str:
+    return _count(round(seconds), "second") if seconds < 90 else _count(round(seconds / 60), "minute")

@@ -1,0 +1,56 @@
+"""Which months of a fund are to be asked for: those never asked for, and those that may have been revised. No I/O."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from typing import NamedTuple
+
+from scraperkit.models import Month
+
+# A few hours less than a day, a week and a month, so that what runs at the same hour each day finds them over.
+_DAY, _WEEK, _MONTH = 20 * 3_600, 156 * 3_600, 29 * 86_400
+_SETTLED_AFTER = 10  # days after a month's end: five business days, Carnival included, and one to fetch
+
+
+class Asked(NamedTuple):
+    """When a month was last asked for, in seconds since 1970, and whether it was to be had."""
+
+    at: float
+    found: bool
+
+
+def is_due(month: Month, asked: Asked | None, now: float, *, by_file: bool) -> bool:
+    """Return whether a month is to be asked for.
+
+    The newest two months are asked for once a day. An older month that comes in a file with all other funds, or that
+    was not to be had, is asked for once a week in its first year, and then once a month. A page of its own costs a
+    request of its own, and is left alone once its month is settled.
+
+    Examples
+    --------
+    >>> noon = dt.datetime(2026, 3, 20, 12, tzinfo=dt.UTC).timestamp()
+    >>> february, january = Month(2026, 2), Month(2026, 1)
+    >>> is_due(february, Asked(noon - 3_600, True), noon, by_file=False)
+    False
+    >>> is_due(february, Asked(noon - 86_400, True), noon, by_file=False)
+    True
+    >>> is_due(january, Asked(noon - 9 * 86_400, True), noon, by_file=False)
+    False
+    >>> is_due(january, Asked(noon - 9 * 86_400, True), noon, by_file=True)
+    True
+    """
+    if asked is None or math.isnan(asked.at):
+        return True
+    current = Month.of(dt.datetime.fromtimestamp(now, dt.UTC).date())
+    age = (current.year - month.year) * 12 + current.month - month.month
+    if age <= 1:
+        return now - asked.at >= _DAY
+    if asked.found and not by_file:
+        return asked.at < _settled_at(month)
+    return now - asked.at >= (_WEEK if age <= 12 else _MONTH)
+
+
+def _settled_at(month: Month) -> float:
+    day = month.last_day + dt.timedelta(days=_SETTLED_AFTER)
+    return dt.datetime(day.year, day.month, day.day, tzinfo=dt.UTC).timestamp()

@@ -1,0 +1,70 @@
+"""What a call leaves in Redis for the next one: which fund a name meant, and which months were not to be had."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from scraperkit.keys import Keys
+from scraperkit.models import Month
+from scraperkit.research.due import Asked
+from scraperkit.timeseries.link import batched
+from scraperkit.timeseries.rows import RowReader
+
+_NAMES_KEPT = 7 * 86_400  # a fund may be renamed, and another take its name
+_AT_ONCE = 500
+
+
+class Memory:
+    """Reads and writes it, for one source."""
+
+    def __init__(self, redis: Any, keys: Keys) -> None:
+        self._redis = redis
+        self.keys = keys
+        self._rows = RowReader(redis, keys.namespace, advice="")
+
+    def series_of(self, names: Sequence[str]) -> dict[str, str]:
+        """Return the series that these names were found to mean in the last seven days."""
+        if not names:
+            return {}
+        found = self._redis.hmget(self.keys.names, [_folded(name) for name in names])
+        return {name: series for name, series in zip(names, found, strict=True) if series}
+
+    def note_names(self, found: Mapping[str, str]) -> None:
+        """Note which series names mean."""
+        if found:
+            self._redis.hset(self.keys.names, mapping={_folded(name): series for name, series in found.items()})
+            self._redis.expire(self.keys.names, _NAMES_KEPT)
+
+    def asked(self, cnpjs: Iterable[str], of_any: bool) -> dict[tuple[str, Month], Asked]:
+        """Return when each month of these funds was last asked for; of any source, those not to be had as well."""
+        wanted = list(cnpjs)
+        found: dict[tuple[str, Month], Asked] = {}
+        for some in batched(wanted, _AT_ONCE):
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for cnpj in some:
+                    pipeline.hgetall(self.keys.not_offered(cnpj))
+                for cnpj, moments in zip(some, pipeline.execute(), strict=True):
+                    found |= {
+                        (cnpj, Month.parse_iso(month)): Asked(float(moment), found=False)
+                        for field, moment in moments.items()
+                        for source, month in [field.split(" ")]
+                        if of_any or source == self.keys.source
+                    }
+        for cnpj, month, record in self._rows.months(wanted):
+            found[cnpj, Month.parse_iso(month)] = Asked(record.fetched_at, found=True)
+        return found
+
+    def note_not_offered(self, months: Iterable[tuple[str, Month]]) -> None:
+        """Note which months of which funds the source does not have."""
+        now = f"{time.time():.0f}"
+        for some in batched(months, _AT_ONCE):
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for cnpj, month in some:
+                    pipeline.hset(self.keys.not_offered(cnpj), f"{self.keys.source} {month.iso}", now)
+                pipeline.execute()
+
+
+def _folded(name: str) -> str:
+    return " ".join(name.casefold().split())

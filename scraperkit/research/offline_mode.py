@@ -1,0 +1,116 @@
+"""Work without the regulator's site: a replica becomes the default of this process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+import threading
+from types import TracebackType
+from typing import Self
+
+from scraperkit.config import Settings
+from scraperkit.replica import Replica
+from scraperkit.view import NotebookRepr, View
+
+_SUFFIX = "-offline"
+_guard = threading.Lock()
+_current: Offline | None = None
+
+
+class Offline(NotebookRepr):
+    """The replica that this process uses in place of the real sites. Get it from :func:`offline`.
+
+    Attributes
+    ----------
+    replica : Replica
+        Its levers make it slow, faulty or restate figures.
+    """
+
+    def __init__(self) -> None:
+        namespace = Settings.load().namespace.removesuffix(_SUFFIX)
+        self.replica = Replica.start()
+        self.replica.portal.crawl_delay = 0
+        self._archive = tempfile.mkdtemp(prefix="scraperkit-offline-")
+        # The environment, so that child processes follow.
+        self._variables = {
+            "SCRAPERKIT_CVM_URL": self.replica.url,
+            "SCRAPERKIT_OPEN_DATA_URL": self.replica.open_data_url,
+            "SCRAPERKIT_SGS_URL": self.replica.sgs_url,
+            "SCRAPERKIT_B3_URL": self.replica.b3_url,
+            "SCRAPERKIT_ARCHIVE": self._archive,
+            # Invented figures must never stand among real ones.
+            "SCRAPERKIT_NAMESPACE": namespace + _SUFFIX,
+        }
+        self._before = {name: os.environ.get(name) for name in self._variables}
+        os.environ |= self._variables
+
+    @property
+    def running(self) -> bool:
+        """Whether it is still this process's default."""
+        return _current is self
+
+    def stop(self) -> None:
+        """Stop the replica; the defaults are again what they were. May be called twice."""
+        global _current
+        with _guard:
+            if _current is not self:
+                return
+            _current = None
+            for name, value in self._before.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value
+            self.replica.stop()
+            shutil.rmtree(self._archive, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Offline: {self.replica.url if self.running else 'stopped'}>"
+
+    def _view(self) -> View:
+        if not self.running:
+            return View("Offline", "stopped: the regulator's site is the default again")
+        facts = (
+            ("pages", self.replica.url),
+            ("files", self.replica.open_data_url),
+            ("namespace", self._variables["SCRAPERKIT_NAMESPACE"]),
+        )
+        return View("Offline", "invented figures, in place of the regulator's", facts)
+
+
+def offline() -> Offline:
+    """Work offline: start a replica of the regulator's site, with invented figures, and make it the default.
+
+    From then on, until :meth:`Offline.stop` or the end of the process, this process and its children read the replica's
+    pages, files and rates. They use a namespace of their own in Redis, whose name ends in ``-offline``, so that
+    invented figures never stand among real ones. Calling it again returns the same object.
+
+    Returns
+    -------
+    Offline
+        For a ``with`` block, or to stop it.
+
+    Examples
+    --------
+    >>> import scraperkit as sk
+    >>> with sk.offline():
+    ...     prices = sk.prices("18.993.924/0001-00", "2022-01", "2022-03")
+    >>> prices.shape
+    (62, 1)
+    """
+    global _current
+    with _guard:
+        if _current is None:
+            _current = Offline()
+            atexit.register(_current.stop)
+        return _current

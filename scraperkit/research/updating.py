@@ -1,0 +1,143 @@
+"""Bring what is stored up to date: the newest days, and what may have been revised."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import get_args
+
+import pandas as pd
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.errors import ConfigError
+from scraperkit.keys import DEFAULT_SOURCE, Keys
+from scraperkit.models import Month, today
+from scraperkit.research.collecting import collect
+from scraperkit.research.memory import Memory
+from scraperkit.research.wanted import Funds, Wanted, read_wanted
+from scraperkit.sources.base import BuiltIn, Source
+from scraperkit.timeseries.frames import funds_frame
+from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.rows import RowReader
+
+
+def update(
+    funds: Funds | None = None, *, source: str | Source | None = None, redis: redis_py.Redis | None = None
+) -> pd.DataFrame:
+    r"""Fetch the newest days of funds that are stored, and what may have been revised; nothing else.
+
+    Of each fund, the months from the newest that is stored are asked for, and those before it that may have been
+    revised: the newest two once a day, and with ``open_data`` those of the last twelve months once a week, and older
+    ones once a month.
+
+    Parameters
+    ----------
+    funds : str, Fund, or several, optional
+        As for :func:`prices`; all that are stored if omitted.
+    source : str or Source, optional
+        If omitted, each fund is asked for where its newest month came from.
+    redis : redis.Redis, optional
+        As for :func:`prices`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each series, index ``cnpj``; columns ``last`` (the newest day, ``datetime64[ms]``), ``new_days``,
+        ``changed`` (figures restated or withdrawn) and ``problem`` (why months could not be had, or empty).
+
+    Raises
+    ------
+    ConfigError
+        If an argument is invalid, or nothing is stored.
+    RedisUnreachable
+        If Redis goes away.
+
+    Examples
+    --------
+    >>> import scraperkit as sk
+    >>> with sk.offline():
+    ...     prices = sk.prices("18.993.924/0001-00", "2023-11", "2023-12")
+    ...     news = sk.update("18.993.924/0001-00")
+    >>> news[["last", "new_days", "changed"]].to_csv()
+    'cnpj,last,new_days,changed\n18993924000100,2023-12-29,0,0\n'
+    """
+    keys = Keys(Settings.load().namespace)
+    with contextlib.ExitStack() as stack:
+        client = redis if redis is not None else stack.enter_context(connect())
+        reader, rows = TimeSeriesReader(client, keys.namespace), RowReader(client, keys.namespace, advice="")
+        found: list[Wanted] = []
+        wanted = read_wanted(funds) if funds is not None else [Wanted(name, name) for name in sorted(rows.stored())]
+        wanted = _named_before(client, keys, wanted)
+        if not wanted:
+            raise ConfigError(f"nothing is stored in namespace {keys.namespace!r}; collect prices with sk.prices first")
+        before, began = _days(rows, wanted), pd.Timestamp.now(tz="UTC").floor("s")
+        problems: dict[str, str] = {}
+        for chosen, some in _by_source(rows, wanted, source).items():
+            collected = collect(client, keys, some, chosen)
+            problems |= collected.problems
+            found += collected.wanted
+        return _news(reader, rows, found, before, began, problems)
+
+
+def _named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[Wanted]) -> list[Wanted]:
+    names = [each.label for each in wanted if not each.series]
+    means: dict[str, str] = {}
+    for source in get_args(BuiltIn):
+        means |= Memory(redis, keys.of(source)).series_of(names)
+    return [replace(each, series=each.series or means.get(each.label, "")) for each in wanted]
+
+
+def _by_source(
+    rows: RowReader, wanted: Sequence[Wanted], source: str | Source | None
+) -> dict[str | Source, list[Wanted]]:
+    """Return which funds to ask which source for, each with its months: those stored, and those after the newest."""
+    stored: dict[str, dict[Month, str]] = {}
+    for cnpj, month, record in rows.months(dict.fromkeys(each.cnpj for each in wanted if each.series)):
+        stored.setdefault(cnpj, {})[Month.parse_iso(month)] = record.source
+    current = Month.of(today())
+    found: dict[str | Source, list[Wanted]] = {}
+    for each in wanted:
+        of_fund = stored.get(each.cnpj) or {current.shift(-1): DEFAULT_SOURCE}
+        newest = max(of_fund)
+        months = tuple(sorted({*of_fund, *newest.until(current)}))
+        found.setdefault(source if source is not None else of_fund[newest], []).append(replace(each, months=months))
+    if source is None and (unknown := [name for name in found if name not in get_args(BuiltIn)]):
+        raise ConfigError(f"source: figures came from {unknown[0]!r}, a source of your own; give it as `source`")
+    return found
+
+
+def _days(rows: RowReader, wanted: Sequence[Wanted]) -> pd.DataFrame:
+    """Return the newest day and the number of days of each series that is stored of these funds."""
+    cnpjs = list(dict.fromkeys(each.cnpj for each in wanted if each.series))
+    stored = sorted(rows.stored(cnpjs)) if cnpjs else []
+    frame: pd.DataFrame = funds_frame(rows.funds(stored))[["last", "days"]]
+    return frame
+
+
+def _news(
+    reader: TimeSeriesReader,
+    rows: RowReader,
+    wanted: Sequence[Wanted],
+    before: pd.DataFrame,
+    began: pd.Timestamp,
+    problems: Mapping[str, str],
+) -> pd.DataFrame:
+    after = _days(rows, wanted)
+    names = [each.series or each.label for each in wanted]
+    changes = reader.changes(sorted({name.partition(":")[0] for name in after.index}))
+    changes = changes[changes["changed_at"] >= began]
+    changed = (changes["cnpj"] + (":" + changes["subclass"]).where(changes["subclass"] != "", "")).value_counts()
+    index = pd.Index(dict.fromkeys([*names, *after.index]), dtype="str", name="cnpj")
+    days = after["days"].reindex(index).fillna(0) - before["days"].reindex(index).fillna(0)
+    told = {each.series or each.label: problems.get(each.label) or problems.get(each.cnpj, "") for each in wanted}
+    return pd.DataFrame(
+        {
+            "last": after["last"].reindex(index),
+            "new_days": days.clip(lower=0).astype("int64"),
+            "changed": changed.reindex(index).fillna(0).astype("int64"),
+            "problem": pd.array([told.get(name, "") for name in index], dtype="str"),
+        }
+    )

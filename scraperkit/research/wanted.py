@@ -1,0 +1,83 @@
+"""What a caller asks for: CNPJs, series, funds and names, in any mix."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from scraperkit.cnpj import normalize_series
+from scraperkit.errors import ConfigError
+from scraperkit.models import Fund, Month
+
+Funds = str | Fund | Iterable[str | Fund]
+# What can only be meant as a CNPJ, with or without a subclass, well written or not.
+_NUMBER = re.compile(
+    r"[\d./\s-]+|[\dA-Za-z]{12}\d{2}|[\dA-Za-z./-]+/[\dA-Za-z]{4}-\d\d|[\dA-Za-z./-]{11,}:\w*", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One of the funds that a caller asks for.
+
+    Attributes
+    ----------
+    label : str
+        The series, or the name as the caller wrote it.
+    series : str
+        ``CNPJ`` or ``CNPJ:SUBCLASS``; empty as long as only a name is known.
+    fund : Fund or None
+        The fund, if the caller gave one.
+    months : tuple of Month
+        Those that may be asked for.
+    """
+
+    label: str
+    series: str = ""
+    fund: Fund | None = None
+    months: tuple[Month, ...] = ()
+
+    @property
+    def cnpj(self) -> str:
+        """The CNPJ of the series; empty as long as only a name is known."""
+        return self.series.partition(":")[0]
+
+
+def read_wanted(funds: Funds, months: tuple[Month, ...] = ()) -> list[Wanted]:
+    """Return what a caller asks for, each once, in the order asked for, with the same months for each.
+
+    Raises
+    ------
+    ConfigError
+        If something is neither text nor a fund, or a number that is no CNPJ.
+
+    Examples
+    --------
+    >>> [(each.label, each.series) for each in read_wanted(["18.993.924/0001-00", "Soberano RF"])]
+    [('18993924000100', '18993924000100'), ('Soberano RF', '')]
+    """
+    if isinstance(funds, str | Fund):
+        funds = [funds]
+    if not isinstance(funds, Iterable):
+        raise ConfigError(f"funds: give a CNPJ, a name, a Fund or a list of them; got {type(funds).__name__}")
+    found = dict.fromkeys(map(_wanted, funds))
+    by_label = {each.label: each for each in found}
+    if not by_label:
+        raise ConfigError("funds: the list is empty; give at least one CNPJ, name or Fund")
+    return [replace(each, months=months) for each in by_label.values()]
+
+
+def _wanted(item: object) -> Wanted:
+    if isinstance(item, Fund):
+        series = normalize_series(item.cnpj)
+        return Wanted(series, series, item)
+    if not isinstance(item, str):
+        raise ConfigError(
+            f"funds: give CNPJs and names as text, or Funds; got {type(item).__name__}: {str(item)[:40]!r}"
+        )
+    text = item.strip()
+    if not text or _NUMBER.fullmatch(text):
+        series = normalize_series(text)
+        return Wanted(series, series)
+    return Wanted(text)

@@ -1,0 +1,5 @@
+"""Reference rates: CDI, Selic, IPCA, IGP-M, dollar, Ibovespa; imported by the front door, sources, api and cli."""
+
+from scraperkit.sources.rates.series import rates
+
+__all__ = ["rates"]

@@ -1,0 +1,113 @@
+"""The rates that the kit knows, what each of them is, and those that have come to an end."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Literal
+
+from scraperkit.errors import ConfigError
+
+Kind = Literal["rate a day", "rate a month", "level"]
+Service = Literal["sgs", "b3"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """One rate or index.
+
+    Attributes
+    ----------
+    name, title : str
+        What users call it, and what it is.
+    kind : str
+        ``rate a day`` accrues from its day to the next business day, ``rate a month`` over the month that its day
+        begins, and a ``level`` compares with itself on other days.
+    unit : str
+        Of the values: ``% a day``, ``% a month``, ``points`` or ``R$``.
+    service : str
+        Who is asked.
+    code : str
+        What the service calls it.
+    first : datetime.date
+        The first day that is asked for.
+    lag : int
+        Of a monthly rate, how many months pass before its value can be published.
+    moves_in_session : bool
+        Whether the day's value is published before it is final.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    unit: str
+    service: Service
+    code: str
+    first: dt.date
+    lag: int = 0
+    moves_in_session: bool = False
+
+    @property
+    def monthly(self) -> bool:
+        """Whether it has one value a month, on the first day of the month."""
+        return self.kind == "rate a month"
+
+    @property
+    def source(self) -> str:
+        """Who publishes it, and under which name."""
+        return f"Banco Central do Brasil SGS {self.code}" if self.service == "sgs" else f"B3 {self.code}"
+
+
+KNOWN = {
+    rate.name: rate
+    for rate in (
+        Rate("cdi", "CDI, interbank rate", "rate a day", "% a day", "sgs", "12", dt.date(1986, 3, 6)),
+        Rate("selic", "Selic, overnight rate", "rate a day", "% a day", "sgs", "11", dt.date(1986, 6, 4)),
+        Rate("ipca", "IPCA, consumer prices", "rate a month", "% a month", "sgs", "433", dt.date(1980, 1, 1), lag=1),
+        Rate("igpm", "IGP-M, general prices", "rate a month", "% a month", "sgs", "189", dt.date(1989, 6, 1)),
+        Rate("dollar", "US dollar, PTAX, sale", "level", "R$", "sgs", "1", dt.date(1984, 11, 28)),
+        Rate(
+            *("ibovespa", "Ibovespa, total-return index", "level", "points", "b3", "IBOVESPA", dt.date(1998, 1, 1)),
+            moves_in_session=True,
+        ),
+    )
+}
+
+# What has ended there, by the names that people use for it.
+_IBOVESPA_ENDED = "SGS 7, the Banco Central's Ibovespa, ended on 2019-09-30; use 'ibovespa', which comes from B3"
+_IMA_B_ENDED = (
+    "SGS 12466, the Banco Central's IMA-B, has ended; ANBIMA publishes the IMA-B, but the kit does not fetch it: "
+    "read it into a Series of your own"
+)
+_ENDED = {"7": _IBOVESPA_ENDED} | dict.fromkeys(("12466", "imab", "ima-b", "ima_b"), _IMA_B_ENDED)
+_OTHER_NAMES = {rate.code.lower(): rate.name for rate in KNOWN.values()} | {
+    "di": "cdi",
+    "ibov": "ibovespa",
+    "^bvsp": "ibovespa",
+    "igp-m": "igpm",
+    "usd": "dollar",
+    "ptax": "dollar",
+}
+
+
+def known(name: object) -> Rate:
+    """Return the rate of that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none, or it has ended; says what to use instead.
+
+    Examples
+    --------
+    >>> known("CDI").unit
+    '% a day'
+    """
+    text = str(name).strip().lower() if isinstance(name, str | int) else ""
+    if text in KNOWN:
+        return KNOWN[text]
+    shown = str(name)[:40]
+    if text in _ENDED:
+        raise ConfigError(f"name: {shown!r} has no new values: {_ENDED[text]}")
+    near = f"it is called {_OTHER_NAMES[text]!r} here" if text in _OTHER_NAMES else f"choose one of {', '.join(KNOWN)}"
+    raise ConfigError(f"name: unknown rate {shown!r}; {near}")

@@ -1,0 +1,122 @@
+"""``sk.rates``: a reference rate as a pandas Series."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import warnings
+
+import numpy as np
+import pandas as pd
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.connection import check_client, connect
+from scraperkit.errors import ScraperKitWarning
+from scraperkit.models import today
+from scraperkit.sources.rates.answers import Sample, Span
+from scraperkit.sources.rates.collect import collect
+from scraperkit.sources.rates.known import Rate, known
+from scraperkit.timeseries.commands import day_number
+from scraperkit.timeseries.frames import Day, dates, window
+from scraperkit.timeseries.rows import day_of
+
+
+def rates(
+    name: str, start: Day | None = None, end: Day | None = None, *, redis: redis_py.Redis | None = None
+) -> pd.Series[float]:
+    """Return a reference rate or an index, fetching what is not stored yet.
+
+    Values stay in Redis TimeSeries. Only days that were never asked for, and the newest ones, which may have been
+    revised, are fetched; a call that can bring nothing new makes no request. May be called from many threads.
+
+    Parameters
+    ----------
+    name : str
+        ``cdi``, ``selic`` (per cent a day), ``ipca``, ``igpm`` (per cent a month), ``dollar`` (R$, PTAX sale) or
+        ``ibovespa`` (points; a total-return index).
+    start, end : str, datetime.date, numpy.datetime64, pandas.Timestamp or pandas.Period, optional
+        The first and the last day, both included; ``"2022-01"`` is a whole month. By default the last twelve months,
+        up to today in São Paulo. A monthly rate's value belongs to the month whose first day it has, so it is included
+        if `start` is any day of that month.
+    redis : redis.Redis, optional
+        A client made by :func:`scraperkit.connect`; by default a connection of its own.
+
+    Returns
+    -------
+    pandas.Series
+        Values as they are published, ``float64``: 0.055131 is 0.055131 %. Index ``date``, naive, ascending. The name is
+        that of the rate. ``attrs`` holds ``name``, ``kind``, ``unit`` and ``source``; kind and unit are ``rate a day``
+        and ``% a day``, ``rate a month`` and ``% a month``, or ``level`` and ``points`` or ``R$``. Empty if nothing was
+        published in the window.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such rate, or it has ended (says what to use instead), or a day is none.
+    SiteUnavailable
+        If the service does not answer, and the beginning of the window is not stored.
+    RateRefused
+        Likewise, if it refuses, or answers with something else than values.
+    RedisError
+        If Redis goes away, or refuses.
+
+    Warns
+    -----
+    ScraperKitWarning
+        If the newest days could not be fetched, or the series seems to have ended.
+
+    Notes
+    -----
+    Sources: the Banco Central's time series (SGS 12, 11, 433, 189 and 1) and B3. The CDI and Selic rates of a day
+    accrue from that day to the next business day: :func:`scraperkit.metrics.growth` turns a rate into an index.
+
+    Examples
+    --------
+    >>> from unittest.mock import patch
+    >>> import scraperkit as sk
+    >>> with sk.Replica.start() as site, patch.dict("os.environ", SCRAPERKIT_SGS_URL=site.sgs_url):
+    ...     cdi = sk.rates("cdi", "2022-01-03", "2022-01-05")
+    >>> cdi.attrs["kind"], cdi.attrs["unit"], cdi.attrs["source"]
+    ('rate a day', '% a day', 'Banco Central do Brasil SGS 12')
+    >>> cdi.tolist()
+    [0.049206, 0.049206, 0.049206]
+    """
+    rate = known(name)
+    span = span_of(start, end)
+    with contextlib.ExitStack() as stack:
+        client = stack.enter_context(connect()) if redis is None else check_client(redis)
+        found = collect(rate, span, client, Settings.load())
+    for note in found.notes:
+        warnings.warn(note, ScraperKitWarning, stacklevel=2)
+    return _series(rate, found.samples)
+
+
+def span_of(start: Day | None, end: Day | None) -> Span:
+    """Return the days of a window; by default the twelve months to today.
+
+    Raises
+    ------
+    ConfigError
+        If one is no day, or `end` is before `start`.
+    """
+    first, last = window(start, end)
+    if start is None:
+        last_day = today() if end is None else min(day_of(last), today())
+        return Span(_a_year_before(last_day), last_day)
+    return Span(day_of(first), day_of(last))
+
+
+def _a_year_before(day: dt.date) -> dt.date:
+    return (pd.Timestamp(day) - pd.DateOffset(years=1) + pd.DateOffset(days=1)).date()
+
+
+def _series(rate: Rate, samples: list[Sample]) -> pd.Series[float]:
+    days = np.array([day_number(sample.day) for sample in samples], dtype=np.int64)
+    series = pd.Series(
+        np.array([sample.value for sample in samples], dtype="float64"),
+        index=pd.DatetimeIndex(dates(days), name="date"),
+        name=rate.name,
+    )
+    series.attrs = {"name": rate.name, "kind": rate.kind, "unit": rate.unit, "source": rate.source}
+    return series

@@ -1,0 +1,93 @@
+"""Asks a service for a rate, politely, and again where it sends a web page in place of values."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.errors import SiteUnavailable, SourceError
+from scraperkit.sources.cvm_pages import checked_base
+from scraperkit.sources.http import Answer, HttpClient
+from scraperkit.sources.markup import decode
+from scraperkit.sources.politeness import Politeness
+from scraperkit.sources.rates import b3, sgs
+from scraperkit.sources.rates.answers import Sample, Span, is_web_page
+from scraperkit.sources.rates.known import Rate
+from scraperkit.sources.says import says
+
+
+class RateService:
+    """The service of one rate; use it in a ``with``, which closes its connections.
+
+    Parameters
+    ----------
+    rate : Rate
+    redis : redis.Redis
+        Through which the service's limits are shared.
+    settings : Settings
+        Its address, time limits, retries and rate.
+
+    Raises
+    ------
+    ConfigError
+        If the service's address is none.
+    """
+
+    def __init__(self, rate: Rate, redis: redis_py.Redis, settings: Settings) -> None:
+        self._rate = rate
+        self._settings = settings
+        variable = f"SCRAPERKIT_{rate.service.upper()}_URL"
+        self._base = checked_base(settings.sgs_url if rate.service == "sgs" else settings.b3_url, variable)
+        self._politeness = Politeness(self._base, settings)
+        self._politeness.share(redis)
+        self._http = HttpClient(settings, self._politeness, variable)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def fetch(self, span: Span) -> list[Sample]:
+        """Return the values of the days of a span; a request for every ten years, or for every year.
+
+        Raises
+        ------
+        SourceError
+            If the service does not answer, refuses, or answers with something else than values.
+        """
+        samples: list[Sample] = []
+        for piece in sgs.pieces(span) if self._rate.service == "sgs" else b3.pieces(span):
+            try:
+                samples += self._piece(piece)
+            except SourceError as error:
+                # A service that refuses a request is well.
+                if error.retryable:
+                    self._politeness.failed(str(error))
+                raise
+            self._politeness.succeeded()
+        return [sample for sample in samples if span.first <= sample.day <= span.last]
+
+    def _piece(self, span: Span) -> list[Sample]:
+        if self._rate.service == "sgs":
+            answer = self._ask(sgs.address(self._base, self._rate, span))
+            return sgs.read(self._rate, span, answer.status, answer.content, answer.shown_url)
+        answer = self._ask(b3.address(self._base, self._rate, span))
+        return b3.read(self._rate, span, answer.content, answer.shown_url)
+
+    def _ask(self, url: str) -> Answer:
+        statuses = sgs.STATUSES if self._rate.service == "sgs" else frozenset({200})
+        for _ in range(self._settings.http_retries + 1):
+            answer = self._http.get(url, statuses)
+            if answer.status != 200 or not is_web_page(answer.content, answer.content_type):
+                return answer
+        told = says(decode(answer.content, answer.content_type))
+        raise SiteUnavailable(
+            f"{self._rate.source}: a web page comes in place of values, with HTTP 200{told}; try again later",
+            answer.shown_url,
+        )

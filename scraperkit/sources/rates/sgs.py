@@ -1,0 +1,124 @@
+"""The Banco Central's time series (SGS): addresses, and what its answers say; without I/O.
+
+``bcdata.sgs.<number>/dados?formato=json&dataInicial=dd/mm/aaaa&dataFinal=dd/mm/aaaa`` answers with a list of
+``{"data": "01/10/2025", "valor": "0.055131"}``. Daily series want both dates and at most ten years between them. If a
+range has no value, the status is 404 and the text says so.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Any
+
+from scraperkit.errors import RateRefused
+from scraperkit.sources.rates.answers import Sample, Span, in_order, parsed
+from scraperkit.sources.rates.known import Rate
+from scraperkit.sources.says import says
+
+YEARS = 10
+STATUSES = frozenset({HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE})
+_NO_VALUES = re.compile(r"value\(s\) not found", re.IGNORECASE)
+_DAY = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
+_NUMBER = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
+
+
+def pieces(span: Span) -> Iterator[Span]:
+    """Yield the spans that one request each may ask for.
+
+    Examples
+    --------
+    >>> [f"{piece.first} {piece.last}" for piece in pieces(Span(dt.date(2000, 2, 29), dt.date(2015, 1, 5)))]
+    ['2000-02-29 2010-02-27', '2010-02-28 2015-01-05']
+    """
+    first = span.first
+    while first <= span.last:
+        last = min(span.last, _years_later(first) - dt.timedelta(days=1))
+        yield Span(first, last)
+        first = last + dt.timedelta(days=1)
+
+
+def _years_later(day: dt.date) -> dt.date:
+    # 28 February stands for the 29th in years without one.
+    return day.replace(year=day.year + YEARS, day=min(day.day, 28) if day.month == 2 else day.day)
+
+
+def address(base: str, rate: Rate, span: Span) -> str:
+    """Return the address that asks for a rate.
+
+    Examples
+    --------
+    >>> from scraperkit.sources.rates.known import KNOWN
+    >>> address("https://host/", KNOWN["cdi"], Span(dt.date(2022, 1, 3), dt.date(2022, 1, 4)))
+    'https://host/bcdata.sgs.12/dados?formato=json&dataInicial=03/01/2022&dataFinal=04/01/2022'
+    """
+    first, last = (f"{day:%d}/{day:%m}/{day.year:04d}" for day in span)
+    return f"{base}bcdata.sgs.{rate.code}/dados?formato=json&dataInicial={first}&dataFinal={last}"
+
+
+def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[Sample]:
+    """Return the values in an answer; none if the service says that the range has none.
+
+    Raises
+    ------
+    RateRefused
+        If the service refuses the request, or its answer is not as known; names the entry, and why.
+    """
+    what = f"SGS {rate.code} ({rate.name})"
+    if status != HTTPStatus.OK:
+        text = content.decode("utf-8", "replace")
+        if status == HTTPStatus.NOT_FOUND and _NO_VALUES.search(text):
+            return []
+        raise RateRefused(f"{what}: {_refusal(status, text)}", url)
+    answer = parsed(content, what, url)
+    if not isinstance(answer, list):
+        raise RateRefused(f"{what}: the answer is no list of values{_told(answer)}", url)
+    return in_order((_sample(what, place, entry, span, url) for place, entry in enumerate(answer, 1)), what, url)
+
+
+def _refusal(status: int, text: str) -> str:
+    try:
+        told = _told(json.loads(text))
+    except (ValueError, RecursionError):
+        told = says(text)
+    match status:
+        case HTTPStatus.NOT_ACCEPTABLE:
+            return f"the service refuses the dates (HTTP 406); it wants both, and at most {YEARS} years{told}"
+        case HTTPStatus.NOT_FOUND:
+            return f"HTTP 404 that does not say that the range has no values; check SCRAPERKIT_SGS_URL{told}"
+    return f"the service refuses the request (HTTP {status}){told}"
+
+
+def _told(answer: Any) -> str:
+    """Return what stands where values should be, as the end of a sentence."""
+    if isinstance(answer, dict):
+        inner = answer.get("erro", answer.get("error", answer))
+        answer = inner.get("detail", inner) if isinstance(inner, dict) else inner
+    return f"; it says {str(answer)[:160]!r}"
+
+
+def _sample(what: str, place: int, entry: Any, span: Span, url: str) -> Sample:
+    fields = entry if isinstance(entry, dict) else {}
+    day, value = _day(fields.get("data")), _value(fields.get("valor"))
+    if day is None or value is None:
+        raise RateRefused(f"{what}: value {place} is not as known: {str(entry)[:100]!r}", url)
+    if not span.first <= day <= span.last:
+        raise RateRefused(f"{what}: value {place} is of {day}, and {span.first} to {span.last} was asked for", url)
+    return Sample(day, value)
+
+
+def _day(text: Any) -> dt.date | None:
+    match = _DAY.fullmatch(text) if isinstance(text, str) else None
+    try:
+        return dt.date(int(match[3]), int(match[2]), int(match[1])) if match else None
+    except ValueError:
+        return None
+
+
+def _value(text: Any) -> float | None:
+    value = float(text) if isinstance(text, str) and _NUMBER.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else None

@@ -1,0 +1,126 @@
+"""Which days of a rate have to be asked for, given what was asked for before; without I/O."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import NamedTuple
+
+from scraperkit.calendar import business_days
+from scraperkit.models import Month
+from scraperkit.sources.rates.answers import Span
+from scraperkit.sources.rates.known import Rate
+
+# The newest values are looked at again, since they may have been revised.
+REVISED_DAYS = 5
+REVISED_MONTHS = 2
+# A value of today may come at any moment; it is asked for again only after a while.
+PATIENCE = dt.timedelta(minutes=10)
+_LONGEST_BREAK = dt.timedelta(days=30)  # has more than REVISED_DAYS business days, whatever the holidays
+
+
+class Asked(NamedTuple):
+    """What was asked for of a rate: every day from the first to the last, and when its newest days were looked at."""
+
+    first: dt.date
+    last: dt.date
+    at: dt.datetime
+
+
+def newest_possible(rate: Rate, today: dt.date) -> dt.date:
+    """Return the newest day of which a value can have been published.
+
+    Examples
+    --------
+    >>> from scraperkit.sources.rates.known import KNOWN
+    >>> saturday = dt.date(2022, 1, 15)
+    >>> [newest_possible(KNOWN[name], saturday).isoformat() for name in ("cdi", "ipca", "igpm")]
+    ['2022-01-14', '2021-12-01', '2022-01-01']
+    """
+    return Month.of(today).shift(-rate.lag).first_day if rate.monthly else _open_days(today)[-1]
+
+
+def possible(rate: Rate, span: Span, today: dt.date) -> Span:
+    """Return the part of a span in which a rate may have values; its last day is before its first if there is none.
+
+    A month belongs to a span that begins within it.
+    """
+    first = span.first.replace(day=1) if rate.monthly else span.first
+    last = span.last.replace(day=1) if rate.monthly else span.last
+    return Span(max(first, rate.first), min(last, newest_possible(rate, today)))
+
+
+def missing(rate: Rate, asked: Asked | None, wanted: Span, newest: dt.date | None, now: dt.datetime) -> list[Span]:
+    """Return the spans that have to be asked for.
+
+    What was asked for stays one stretch without a gap: so a span apart from it is asked for with all days between.
+
+    Parameters
+    ----------
+    rate : Rate
+    asked : Asked, optional
+        What was asked for before.
+    wanted : Span
+        As :func:`possible` returns it.
+    newest : datetime.date, optional
+        The newest day that is stored.
+    now : datetime.datetime
+        In São Paulo.
+
+    Examples
+    --------
+    >>> from scraperkit.sources.rates.known import KNOWN
+    >>> now = dt.datetime(2022, 1, 14, 20)
+    >>> asked = Asked(dt.date(2022, 1, 3), dt.date(2022, 1, 14), now)
+    >>> missing(KNOWN["cdi"], asked, Span(dt.date(2022, 1, 3), dt.date(2022, 1, 14)), dt.date(2022, 1, 14), now)
+    []
+    """
+    if wanted.last < wanted.first:
+        return []
+    if asked is None:
+        return [wanted]
+    found = []
+    if wanted.first < asked.first:
+        found.append(Span(wanted.first, asked.first - dt.timedelta(days=1)))
+    settled = _settled(rate, asked)
+    if wanted.last > settled and (wanted.last > asked.last or _is_due(rate, asked, newest, now)):
+        found.append(Span(_next(rate, settled), max(wanted.last, asked.last)))
+    return found
+
+
+def merged(asked: Asked | None, span: Span, now: dt.datetime) -> Asked:
+    """Return what was asked for once a span has been asked for, too."""
+    if asked is None:
+        return Asked(*span, now)
+    looked = now if span.last >= asked.last else asked.at
+    return Asked(min(asked.first, span.first), max(asked.last, span.last), looked)
+
+
+def _is_due(rate: Rate, asked: Asked, newest: dt.date | None, now: dt.datetime) -> bool:
+    """Return whether something may have been published, or revised, since the newest days were looked at."""
+    today, looked = now.date(), asked.at.date()
+    opened = _open_days(today)[-1]
+    if looked > opened:
+        return False
+    has_newest = newest is not None and newest >= newest_possible(rate, today)
+    if rate.monthly and has_newest:
+        return Month.of(looked) < Month.of(today)
+    if has_newest and not rate.moves_in_session:
+        return False
+    return now - asked.at >= PATIENCE
+
+
+def _settled(rate: Rate, asked: Asked) -> dt.date:
+    """Return the last day that was asked for late enough to stay as it is."""
+    day = asked.at.date()
+    if rate.monthly:
+        return min(asked.last, Month.of(day).shift(-rate.lag - REVISED_MONTHS).first_day)
+    return min(asked.last, _open_days(day)[-REVISED_DAYS - 1])
+
+
+def _next(rate: Rate, day: dt.date) -> dt.date:
+    return Month.of(day).shift(1).first_day if rate.monthly else day + dt.timedelta(days=1)
+
+
+def _open_days(day: dt.date) -> list[dt.date]:
+    """Return the newest business days, the last one at most `day`."""
+    return [stamp.date() for stamp in business_days(day - _LONGEST_BREAK, day)]

@@ -1,0 +1,244 @@
+"""`sk.prices` and `sk.quotes`: any mix of funds, collected where they are missing, told of where they cannot be had."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+from support.fakes import FUND, FakeSite
+from support.waiting import wait_until
+
+import scraperkit as sk
+from scraperkit.errors import ConfigError, ScraperKitWarning, SiteUnavailable
+from scraperkit.keys import Keys
+
+A = FUND.cnpj
+DOTTED = "18.993.924/0001-00"
+
+
+def shown(prices, column):
+    column = prices[column].dropna()
+    return {f"{day:%Y-%m-%d}": value for day, value in column.items()}
+
+
+def test_what_is_missing_is_collected_and_the_same_call_again_asks_nobody(offline, requests, oracle):
+    prices = sk.prices(DOTTED, "2022-01", "2022-03")
+    assert shown(prices, A) == oracle(A, "2022-01-01", "2022-03-31")
+    asked = requests()
+    assert asked[0] > 0 == asked[1], "three months are pages, not files"
+    assert sk.prices(DOTTED, "2022-01", "2022-03").equals(prices)
+    assert sk.prices(A, "2022-02", "2022-02").equals(prices.loc["2022-02":"2022-02"])
+    assert requests() == asked
+
+
+def test_only_the_months_that_are_missing_are_fetched(offline):
+    sk.prices(DOTTED, "2022-01", "2022-03")
+    before = offline.replica.requests["daily_post"]
+    sk.prices(DOTTED, "2022-01", "2022-05")
+    assert offline.replica.requests["daily_post"] == before + 2
+
+
+def test_many_months_come_from_files_and_are_not_asked_for_again(offline, requests, oracle):
+    funds = list(dict.fromkeys(fund.cnpj for fund in offline.replica.funds))
+    with pytest.warns(ScraperKitWarning, match="no figures on these days"):  # of a fund that had not begun
+        prices = sk.prices(funds, "2022-01", "2022-12")
+    asked = requests()
+    assert asked[1] >= 12
+    assert asked[0] == 0, "no page of any fund"
+    for cnpj in prices.columns[prices.notna().any()]:
+        assert shown(prices, cnpj) == oracle(cnpj, "2022-01-01", "2022-12-31")
+    with pytest.warns(ScraperKitWarning, match="no figures on these days"):
+        assert sk.prices(funds, "2022-01", "2022-12").equals(prices)
+    assert requests() == asked
+
+
+def test_the_months_of_a_subclass_come_from_files(offline, requests):
+    (cnpj, subclass), *_ = {(row.cnpj, row.subclass) for row in offline.replica.portal.rows("2024-12") if row.subclass}
+    series = f"{cnpj}:{subclass}".replace(".", "").replace("/", "").replace("-", "")
+    prices = sk.prices(series, "2024-12", "2024-12")
+    assert prices.columns.tolist() == [series]
+    assert prices[series].notna().any()
+    assert requests()[0] == 0
+
+
+def test_a_source_may_be_named_or_given(offline, requests, redis):
+    sk.prices(DOTTED, "2022-01", "2022-01", source="open_data")
+    assert requests()[0] == 0
+    site = FakeSite()
+    prices = sk.prices(DOTTED, "2021-02", "2021-02", source=site, redis=redis)
+    assert site.asked == {"02/2021": 1}
+    assert prices[A].tolist() == [2021.02]
+
+
+def test_any_mix_of_numbers_names_and_funds_keeps_its_order(offline):
+    other = next(fund for fund in offline.replica.funds if fund.cnpj != A and fund.active)
+    prices = sk.prices([sk.Fund(other.cnpj), "Aroeira", DOTTED], "2022-01", "2022-01", source="open_data")
+    assert prices.columns.tolist() == [other.cnpj, A]
+    assert prices.notna().all(axis=None)
+
+
+def test_what_a_name_means_is_looked_up_once(offline, requests):
+    sk.prices("aroeira fundo exemplo", "2022-01", "2022-01", source="open_data")
+    before = requests()
+    prices = sk.prices("Aroeira  FUNDO exemplo", "2022-01", "2022-01", source="open_data")
+    assert prices.columns.tolist() == [A]
+    assert requests() == before
+
+
+def test_what_cannot_be_had_is_told_once_and_is_a_column_of_nan(offline):
+    with pytest.warns(ScraperKitWarning) as told:
+        prices = sk.prices([DOTTED, "no such fund"], "2022-01", "2022-01", source="open_data")
+    assert [str(each.message).partition(":")[0] for each in told] == ["could not be had in full"]
+    assert "'no such fund' is not one fund; the nearest are" in str(told[0].message)
+    assert told[0].filename == __file__
+    assert prices.columns.tolist() == [A, "no such fund"]
+    assert prices["no such fund"].isna().all()
+    assert prices[A].notna().all()
+
+
+def test_months_that_fail_are_named_with_their_reasons(offline, monkeypatch):
+    monkeypatch.setenv("SCRAPERKIT_MAX_ATTEMPTS", "1")
+
+    def answer(request):
+        raise SiteUnavailable("nobody answers", "http://127.0.0.1:9/")
+
+    with pytest.warns(
+        ScraperKitWarning, match=r"18\.993\.924/0001-00: 2022-0\d: SiteUnavailable: nobody .*and 2 months"
+    ):
+        prices = sk.prices(DOTTED, "2022-01", "2022-03", source=FakeSite(answer))
+    assert prices.empty
+    assert prices.columns.tolist() == [A]
+
+
+def test_a_site_that_is_away_is_told_with_the_way_out(offline):
+    offline.replica.stop()
+    with pytest.warns(ScraperKitWarning, match=r"call sk\.offline\(\) first"):
+        prices = sk.prices(DOTTED, "2022-01", "2022-01", source="cvm_pages")
+    assert prices.columns.tolist() == [A]
+
+
+def test_a_month_before_the_fund_is_asked_for_once(offline, requests):
+    with pytest.warns(ScraperKitWarning, match="has no month there: it has months from 2021-01 to"):
+        sk.prices(DOTTED, "2019-01", "2019-02")
+    before = requests()
+    with pytest.warns(ScraperKitWarning):
+        sk.prices(DOTTED, "2019-01", "2019-02")
+    assert requests() == before
+
+
+def test_workers_that_are_at_work_do_it(offline, redis):
+    site = FakeSite()
+    with sk.Subscriber(redis, site, threads=1):
+        prices = sk.prices(sk.Fund(A, "132922", "Fundo"), "2022-01", "2022-02")
+    assert site.asked == {"01/2022": 1, "02/2022": 1}
+    assert prices[A].tolist() == [2022.01, 2022.02]
+
+
+def test_quotes_have_every_metric(offline):
+    quotes = sk.quotes(DOTTED, "2022-01", "2022-01")
+    assert quotes.columns.tolist() == list(sk.COLUMNS)
+    assert len(quotes) == 21
+
+
+def test_a_thread_and_an_asyncio_program_may_call_it(offline):
+    found = {}
+    thread = threading.Thread(target=lambda: found.update(thread=sk.prices(DOTTED, "2022-01", "2022-01")))
+    thread.start()
+    thread.join()
+
+    async def program():
+        found["asyncio"] = sk.prices(DOTTED, "2022-02", "2022-02")
+        found["beside"] = await asyncio.to_thread(sk.prices, DOTTED, "2022-03", "2022-03")
+
+    asyncio.run(program())
+    assert [len(found[name]) for name in ("thread", "asyncio", "beside")] == [21, 19, 22]
+
+
+PROGRAM = """
+import sys
+import scraperkit as sk
+with sk.offline() as kit:
+    kit.replica.latency = 3_600
+    print("asking", flush=True)
+    try:
+        sk.prices(sk.Fund("18993924000100", "132922", "Fundo"), "2022-01", "2022-12", source="cvm_pages")
+    except KeyboardInterrupt:
+        import threading
+        print("interrupted", [each.name for each in threading.enumerate() if "scraperkit" in each.name], flush=True)
+"""
+
+
+def test_ctrl_c_leaves_nothing_behind(redis, redis_url, namespace):
+    environment = {**os.environ, "REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
+    keys = Keys(f"{namespace}-offline")
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        try:
+            assert wait_until(
+                lambda: (
+                    redis.xlen(keys.jobs) == 12 and redis.hvals(keys.workers) if False else redis.xlen(keys.jobs) == 12
+                )
+            )
+            pending = lambda: redis.exists(keys.jobs) and redis.xpending(keys.jobs, keys.group)["pending"]  # noqa: E731
+            assert wait_until(pending)
+            program.send_signal(signal.SIGINT)
+            out, err = program.communicate(timeout=120)
+        finally:
+            program.kill()
+    assert "interrupted []" in out, err
+    assert redis.xlen(keys.jobs) == redis.zcard(keys.retries) == redis.zcard(keys.workers) == 0
+    for key in redis.scan_iter(keys.pattern):
+        redis.unlink(key)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("18.993.924/0001-01",), "is not a CNPJ: the number's checksum"),
+        ((360305000104,), "funds: give a CNPJ, a name, a Fund or a list of them; got int"),
+        (([360305000104],), "funds: give CNPJs and names as text, or Funds; got int: '360305000104'"),
+        (([],), "funds: the list is empty"),
+        ((DOTTED, "2022-13"), "start: '2022-13' is not a month"),
+        ((DOTTED, "2022-05", "2022-04"), "end: 2022-04 is before start, 2022-05"),
+        ((DOTTED, "2022-01", "2022-02", "price"), "metric: unknown metric 'price'; choose one of quota, "),
+    ],
+)
+def test_a_wrong_argument_is_refused_by_name_before_anybody_is_asked(offline, requests, arguments, message):
+    with pytest.raises(ConfigError, match=f"^.*{message}"):
+        sk.prices(*arguments)
+    assert requests() == (0, 0)
+
+
+def test_an_unknown_source_is_refused(offline):
+    with pytest.raises(
+        ConfigError, match="^source: there is no source 'bloomberg'; choose one of cvm_pages, open_data"
+    ):
+        sk.prices(DOTTED, "2022-01", "2022-01", source="bloomberg")
+
+
+class TestOffline:
+    def test_it_is_the_default_of_the_process_until_it_stops(self, redis_url, monkeypatch):
+        monkeypatch.setenv("REDIS_URL", redis_url)
+        monkeypatch.setenv("SCRAPERKIT_CVM_URL", "http://127.0.0.1:9/")
+        with sk.offline() as found:
+            assert sk.CvmPages().url == found.replica.url
+            assert sk.OpenData().url == found.replica.open_data_url
+            assert sk.Settings.load().namespace == "scraperkit-offline"
+            assert sk.rates("cdi", "2022-01-03", "2022-01-31").size == 21
+            assert sk.offline() is found
+            archive = sk.OpenData().archive
+        assert sk.CvmPages().url == "http://127.0.0.1:9/"
+        assert sk.Settings.load().namespace == "scraperkit"
+        assert not archive.exists()
+        found.stop()
+        assert repr(found) == "<Offline: stopped>"
+
+    def test_no_thread_is_left(self):
+        with sk.offline():
+            pass

@@ -1,0 +1,318 @@
+"""``sk.rates`` on the offline services: what is fetched, what is kept, and what is refused."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import warnings
+
+import pandas as pd
+import pytest
+
+import scraperkit as sk
+from scraperkit.calendar import business_days
+from scraperkit.errors import ConfigError, RateRefused, RedisRefused, ScraperKitWarning, SiteUnavailable, StoreError
+from scraperkit.replica.rate_services import SGS_PATH
+from scraperkit.sources.rates.known import KNOWN
+
+FRIDAY = "2022-01-14T20:00"
+JANUARY = ("2022-01-03", "2022-01-14")
+
+
+def asked(services) -> int:
+    """How many requests for values have come."""
+    return sum(count for kind, count in services.requests.items() if kind != "missing")
+
+
+def published(services, name: str, first: str, last: str) -> dict[pd.Timestamp, float]:
+    """What the service has of a window, with the texts read by ``float`` alone."""
+    span = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
+    return {pd.Timestamp(day): float(text) for day, text in services.values(name).items() if span[0] <= day <= span[1]}
+
+
+class TestValues:
+    @pytest.mark.parametrize("name", KNOWN)
+    def test_they_are_those_that_were_published(self, redis, services, name):
+        rate = sk.rates(name, "2021-11-15", "2022-03-10", redis=redis)
+        first = "2021-11-01" if name in ("ipca", "igpm") else "2021-11-15"
+        expected = published(services, name, first, "2022-03-10")
+        assert rate.to_dict() == expected
+        assert len(expected) == (5 if name in ("ipca", "igpm") else len(business_days(first, "2022-03-10")))
+
+    @pytest.mark.parametrize("name", KNOWN)
+    def test_each_declares_what_it_is(self, redis, services, name):
+        rate = sk.rates(name, *JANUARY, redis=redis)
+        units = {"rate a day": {"% a day"}, "rate a month": {"% a month"}, "level": {"points", "R$"}}
+        assert rate.name == rate.attrs["name"] == name
+        assert rate.attrs["unit"] in units[rate.attrs["kind"]]
+        assert rate.attrs["source"].startswith(("Banco Central do Brasil SGS ", "B3 "))
+        assert (rate.index.name, rate.index.tz, str(rate.dtype)) == ("date", None, "float64")
+        assert rate.index.is_monotonic_increasing
+
+    def test_the_last_twelve_months_are_the_default(self, redis, services, at):
+        at(FRIDAY)
+        assert sk.rates("cdi", redis=redis).index[[0, -1]].strftime("%Y-%m-%d").tolist() == ["2021-01-15", "2022-01-14"]
+        until = sk.rates("cdi", end="2010-06", redis=redis)
+        assert until.index[[0, -1]].strftime("%Y-%m-%d").tolist() == ["2009-07-01", "2010-06-30"]
+
+    @pytest.mark.parametrize("window", [("2030-01", "2030-02"), ("1970-01", "1970-03"), ("1960-01", "1960-03")])
+    def test_a_window_in_which_nothing_can_be_is_empty_and_asks_nobody(self, redis, services, window):
+        rate = sk.rates("cdi", *window, redis=redis)
+        assert (len(rate), rate.attrs["kind"], str(rate.dtype)) == (0, "rate a day", "float64")
+        assert asked(services) == 0
+
+    def test_a_window_without_values_is_empty_and_known_to_be(self, redis, services):
+        for _ in range(2):
+            assert not len(sk.rates("cdi", "2022-02-26", "2022-03-01", redis=redis))  # Carnival
+        assert services.requests["empty"] == 1
+
+    def test_without_a_client_it_uses_a_connection_of_its_own(self, services, redis_url, monkeypatch, redis, keys):
+        monkeypatch.setenv("REDIS_URL", redis_url)
+        assert len(sk.rates("cdi", *JANUARY)) == 10
+        assert redis.exists(keys.index("cdi"))
+
+
+class TestWhatIsFetched:
+    def test_all_of_it_in_pieces_of_ten_years(self, redis, services, at):
+        at(FRIDAY)
+        rate = sk.rates("cdi", "1986-01", redis=redis)
+        assert rate.to_dict() == published(services, "cdi", "1986-03-06", "2022-01-14")
+        assert services.requests["sgs"] == 4  # 1986, 1996, 2006 and 2016
+
+    def test_the_ibovespa_a_year_at_a_time(self, redis, services, at):
+        at(FRIDAY)
+        rate = sk.rates("ibovespa", "2019-07-01", redis=redis)
+        assert rate.to_dict() == published(services, "ibovespa", "2019-07-01", "2022-01-14")
+        assert services.requests["b3"] == 4
+
+    @pytest.mark.parametrize("name", ["cdi", "ipca"])
+    def test_only_what_was_never_asked_for(self, redis, services, name):
+        sk.rates(name, "2012-01", "2012-12", redis=redis)
+        for window, requests in [
+            (("2012-03", "2012-09"), 1),
+            (("2012-01", "2012-12"), 1),
+            (("2011-01", "2012-02"), 2),
+            (("2013-01", "2014-06"), 3),
+            (("2005-01", "2006-12"), 4),  # the years between come along
+            (("2005-01", "2014-06"), 4),
+        ]:
+            first, last = f"{window[0]}-01", pd.Period(window[1], "M").end_time.strftime("%Y-%m-%d")
+            rate = sk.rates(name, *window, redis=redis)
+            assert rate.to_dict() == published(services, name, first, last), window
+            assert asked(services) == requests, window
+
+    @pytest.mark.parametrize("name", [name for name, rate in KNOWN.items() if not rate.moves_in_session])
+    def test_a_second_call_asks_nobody_while_nothing_can_be_new(self, redis, services, at, name):
+        at(FRIDAY)
+        rate = sk.rates(name, redis=redis)
+        before = services.requests
+        for moment in (FRIDAY, "2022-01-14T23:59", "2022-01-15T10:00", "2022-01-16T23:59"):
+            at(moment)
+            assert sk.rates(name, "2021-06", redis=redis).equals(rate["2021-06":])
+        assert services.requests == before
+
+    def test_on_a_weekend_what_was_asked_for_before_the_close_is_asked_for_once_more(self, redis, services, at):
+        at("2022-01-14T11:00")
+        services.in_session = True
+        before_the_close = sk.rates("ibovespa", redis=redis).iloc[-1]
+        at("2022-01-15T11:00")
+        services.in_session = False
+        requests = asked(services)
+        values = [sk.rates("ibovespa", redis=redis).iloc[-1] for _ in range(3)]
+        assert values == [float(services.values("ibovespa")[dt.date(2022, 1, 14)])] * 3
+        assert values[0] != before_the_close
+        assert asked(services) == requests + 1
+
+    def test_a_value_of_today_is_looked_for_again_after_ten_minutes(self, redis, services, at):
+        services.withdraw("cdi", dt.date(2022, 1, 14))
+        for moment, requests in [("09:00", 1), ("09:09", 1), ("09:10", 2), ("09:15", 2)]:
+            at(f"2022-01-14T{moment}")
+            assert sk.rates("cdi", redis=redis).index[-1] == pd.Timestamp("2022-01-13")
+            assert asked(services) == requests, moment
+        services.restate("cdi", dt.date(2022, 1, 14), "0.05")
+        for moment, requests in [("09:20", 3), ("12:00", 3), ("23:59", 3)]:
+            at(f"2022-01-14T{moment}")
+            assert sk.rates("cdi", redis=redis).iloc[-1] == 0.05
+            assert asked(services) == requests, moment
+
+    def test_the_newest_days_are_looked_at_again_on_the_next_business_day(self, redis, services, at):
+        at(FRIDAY)
+        sk.rates("dollar", redis=redis)
+        services.restate("dollar", dt.date(2022, 1, 10), "1.2345")
+        services.restate("dollar", dt.date(2022, 1, 7), "6.7890")  # the sixth newest: no more looked at
+        at("2022-01-17T20:00")
+        rate = sk.rates("dollar", redis=redis)
+        assert rate["2022-01-10"] == 1.2345
+        assert rate["2022-01-07"] != 6.789
+        assert rate.index[-1] == pd.Timestamp("2022-01-17")
+        assert asked(services) == 2
+
+    def test_a_month_is_looked_for_until_it_is_there_and_revised_once_a_month(self, redis, services, at):
+        at("2022-01-14T12:00")
+        services.withdraw("ipca", dt.date(2021, 12, 1))
+        for moment, requests in [("14T12:00", 1), ("14T12:05", 1), ("14T13:00", 2), ("15T13:00", 3), ("16T13:00", 3)]:
+            at(f"2022-01-{moment}")
+            assert sk.rates("ipca", redis=redis).index[-1] == pd.Timestamp("2021-11-01")
+            assert asked(services) == requests, moment
+        services.restate("ipca", dt.date(2021, 12, 1), "0.73")
+        services.restate("ipca", dt.date(2021, 11, 1), "0.95")
+        for moment in ("17T09:00", "17T12:00", "31T12:00"):
+            at(f"2022-01-{moment}")
+            assert sk.rates("ipca", redis=redis).iloc[-2:].tolist() == [0.95, 0.73]
+            assert asked(services) == 4, moment
+        services.restate("ipca", dt.date(2021, 12, 1), "0.74")
+        at("2022-02-01T09:00")
+        assert sk.rates("ipca", end="2021-12", redis=redis).iloc[-1] == 0.74
+
+    def test_many_threads_ask_once(self, redis, services):
+        services.latency = 0.05
+        gate, found = threading.Barrier(8), []
+
+        def ask():
+            gate.wait(60)
+            found.append(sk.rates("cdi", "2022-01", "2022-12", redis=redis))
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert [len(rate) for rate in found] == [251] * 8
+        assert asked(services) == 1
+
+    def test_namespaces_do_not_share_what_they_keep(self, redis, services, monkeypatch, keys):
+        sk.rates("cdi", *JANUARY, redis=redis)
+        redis.execute_command("TS.MADD", keys.index("cdi"), 1641168000000, 99.0)
+        monkeypatch.setenv("SCRAPERKIT_NAMESPACE", f"{keys.namespace}-2")
+        try:
+            assert sk.rates("cdi", *JANUARY, redis=redis).max() < 1
+        finally:
+            redis.unlink(f"{keys.namespace}-2:index:cdi")
+
+
+class TestWhatIsKept:
+    def test_one_series_whose_labels_say_what_was_asked_for(self, redis, services, keys, at):
+        at(FRIDAY)
+        sk.rates("cdi", *JANUARY, redis=redis)
+        assert redis.execute_command("TS.INFO", keys.index("cdi"))["labels"] == {
+            "rates": keys.namespace,
+            "rate": "cdi",
+            "kind": "rate a day",
+            "unit": "% a day",
+            "source": "Banco Central do Brasil SGS 12",
+            "asked_from": "2022-01-03",
+            "asked_to": "2022-01-14",
+            "asked_at": "2022-01-14T20:00:00-03:00",
+        }
+
+    def test_who_deletes_the_series_has_it_fetched_again(self, redis, services, keys):
+        sk.rates("cdi", *JANUARY, redis=redis)
+        redis.unlink(keys.index("cdi"))
+        assert len(sk.rates("cdi", *JANUARY, redis=redis)) == 10
+        assert asked(services) == 2
+
+    def test_rates_are_no_funds_to_the_reader(self, redis, services, namespace):
+        sk.rates("cdi", *JANUARY, redis=redis)
+        assert sk.TimeSeriesReader(redis, namespace=namespace).funds().empty
+        assert sk.TimeSeriesReader(redis, namespace=namespace).prices().empty
+
+    def test_labels_that_somebody_changed_are_not_believed(self, redis, services, keys):
+        sk.rates("cdi", *JANUARY, redis=redis)
+        redis.execute_command("TS.ALTER", keys.index("cdi"), "LABELS", "asked_from", "ever", "asked_to", "2022-01-14")
+        assert len(sk.rates("cdi", *JANUARY, redis=redis)) == 10
+        assert asked(services) == 2
+
+    def test_a_key_that_is_something_else_is_refused_and_left(self, redis, services, keys):
+        redis.set(keys.index("cdi"), "mine")
+        with pytest.raises((RedisRefused, StoreError), match=r"Redis refused"):
+            sk.rates("cdi", *JANUARY, redis=redis)
+        assert redis.get(keys.index("cdi")) == "mine"
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("name", ["cdi", "ibovespa"])
+    @pytest.mark.parametrize("lever", ["fail", "show_html"])
+    def test_a_passing_one_is_tried_again(self, redis, services, name, lever):
+        getattr(services, lever)(2)
+        assert len(sk.rates(name, *JANUARY, redis=redis)) == 10
+        assert services.requests["fault"] == 2
+
+    def test_a_lasting_504_is_told_and_stores_nothing(self, redis, services, keys, monkeypatch):
+        monkeypatch.setenv("SCRAPERKIT_HTTP_RETRIES", "1")
+        services.outage(600)
+        with pytest.raises(SiteUnavailable, match=r"504.*bcdata\.sgs\.12"):
+            sk.rates("cdi", *JANUARY, redis=redis)
+        assert not redis.exists(keys.index("cdi"))
+        services.outage(0)
+        assert len(sk.rates("cdi", *JANUARY, redis=redis)) == 10
+
+    @pytest.mark.parametrize("name", ["cdi", "ibovespa"])
+    def test_lasting_html_with_status_200_is_told_in_its_own_words(self, redis, services, name):
+        services.show_html(99)
+        with pytest.raises(SiteUnavailable, match="web page comes in place of values.*temporariamente indisponível"):
+            sk.rates(name, *JANUARY, redis=redis)
+
+    def test_a_service_that_does_not_listen_is_told(self, redis, site, monkeypatch):
+        monkeypatch.setenv("SCRAPERKIT_HTTP_RETRIES", "0")
+        site.rates_up = False
+        with pytest.raises(SiteUnavailable, match="does not answer"):
+            sk.rates("cdi", *JANUARY, redis=redis)
+
+    def test_what_is_stored_is_returned_with_a_warning_if_the_newest_cannot_be_had(self, redis, services, at):
+        at(FRIDAY)
+        stored = sk.rates("cdi", redis=redis)
+        at("2022-01-18T12:00")
+        services.put("cdi", b"[]x")
+        with pytest.warns(ScraperKitWarning, match=r"^cdi: what is stored may lack the newest days: SGS 12 \(cdi\)"):
+            rate = sk.rates("cdi", "2021-01-15", redis=redis)
+        assert rate.equals(stored)
+
+    def test_a_window_whose_beginning_cannot_be_had_is_an_error(self, redis, services):
+        sk.rates("cdi", *JANUARY, redis=redis)
+        services.put("cdi", b"[]x")
+        with pytest.raises(RateRefused, match="not JSON"):
+            sk.rates("cdi", "2021-01", "2022-01-14", redis=redis)
+        assert len(sk.rates("cdi", *JANUARY, redis=redis)) == 10
+
+    def test_a_series_that_has_ended_is_told(self, redis, services, at):
+        at(FRIDAY)
+        services.end("selic", dt.date(2021, 11, 30))
+        with pytest.warns(ScraperKitWarning, match="selic: the newest value of .* SGS 11 is of 2021-11-30; .* ended"):
+            sk.rates("selic", redis=redis)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            sk.rates("selic", end="2021-11", redis=redis)
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [
+            ("7", "SGS 7.* ended on 2019-09-30; use 'ibovespa'"),
+            ("12466", "12466.* has ended; ANBIMA"),
+            ("IMA-B", "12466.* has ended; ANBIMA"),
+            ("ibov", "it is called 'ibovespa' here"),
+            (12, "it is called 'cdi' here"),
+            ("poupanca", "choose one of cdi, selic, ipca, igpm, dollar, ibovespa"),
+            (None, "choose one of"),
+            ("", "choose one of"),
+        ],
+    )
+    def test_what_is_dead_or_unknown_is_refused_by_name_before_anything_is_opened(self, monkeypatch, name, told):
+        monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+        with pytest.raises(ConfigError, match=f"^name: .*{told}"):
+            sk.rates(name)
+
+    @pytest.mark.parametrize("window", [("soon", None), (None, "2022-13"), ("2022-02", "2022-01")])
+    def test_days_that_are_none_are_refused_likewise(self, monkeypatch, window):
+        monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+        with pytest.raises(ConfigError, match=r"^(start|end): "):
+            sk.rates("cdi", *window)
+
+    def test_an_address_that_is_none_names_its_setting(self, redis, services, monkeypatch):
+        monkeypatch.setenv("SCRAPERKIT_SGS_URL", "ftp://bcb.example")
+        with pytest.raises(ConfigError, match="SCRAPERKIT_SGS_URL"):
+            sk.rates("cdi", *JANUARY, redis=redis)
+
+    def test_a_wrong_path_is_no_empty_range(self, redis, site, monkeypatch):
+        monkeypatch.setenv("SCRAPERKIT_SGS_URL", site.sgs_url.replace(SGS_PATH, "/elsewhere/"))
+        with pytest.raises(RateRefused, match="HTTP 404 that does not say .* check SCRAPERKIT_SGS_URL"):
+            sk.rates("cdi", *JANUARY, redis=redis)
