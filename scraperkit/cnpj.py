@@ -15,7 +15,8 @@ from scraperkit.text import SHORT_NAME, short_name
 
 _SUBCLASS = re.compile(r"[A-Z0-9]{1,40}")
 _LENGTH = 14
-_ONLY_DIGITS = re.compile(r"[0-9./\s-]*")
+# What can only be meant as a CNPJ, with or without a subclass, well written or not.
+_NUMBER = re.compile(r"[\d./\s-]*|[\dA-Za-z./-]+/[\dA-Za-z]{4}-\d\d|[\dA-Za-z./-]{11,}:\w*", re.ASCII)
 _WHOLE = re.compile(r"[0-9A-Za-z]{12}[0-9]{2}")
 _TAIL = 11  # of a CNPJ with its punctuation: 924/0001-00
 _SUBCLASS_TAIL = 8
@@ -59,14 +60,14 @@ def _validated_cnpj(text: str) -> str:
 
 
 def looks_like_cnpj(text: str) -> bool:
-    """Return whether a text is meant as a CNPJ, even if it is mistyped, rather than as a name.
+    """Return whether a text is meant as a CNPJ, with or without a subclass and even if mistyped, not as a name.
 
     Examples
     --------
     >>> [looks_like_cnpj(text) for text in ("18.993.924/0001", "12.ABC.345/01DE-35", "Aroeira 2030", "")]
     [True, True, False, True]
     """
-    return bool(_ONLY_DIGITS.fullmatch(text) or _WHOLE.fullmatch(re.sub(r"[./-]", "", text)))
+    return bool(_NUMBER.fullmatch(text) or _WHOLE.fullmatch(re.sub(r"[./-]", "", text)))
 
 
 def _no_text(value: object) -> str:
@@ -158,6 +159,20 @@ def format_series(series: str) -> str:
     return format_cnpj(cnpj) + colon + subclass
 
 
+def shown_series(text: str) -> str:
+    """Return a series with the usual punctuation of its CNPJ, and any other text, such as a renamed column, as it is.
+
+    Examples
+    --------
+    >>> shown_series("18993924000100"), shown_series("my fund")
+    ('18.993.924/0001-00', 'my fund')
+    """
+    try:
+        return format_series(normalize_series(text))
+    except ConfigError:
+        return text
+
+
 def short_names(names: Mapping[str, str], width: int = SHORT_NAME) -> dict[str, str]:
     """Return a short name for each series, no two the same: where names do not tell them apart, their numbers do.
 
@@ -192,7 +207,7 @@ def tails_of(labels: Mapping[str, str]) -> dict[str, str]:
     {'18993924000100': '924/0001-00', '18993924000100:Z2HFZ1734468953': '…34468953'}
     """
     count = Counter(labels.values())
-    shown = {series: format_series(series) for series, label in labels.items() if count[label] > 1}
+    shown = {series: shown_series(series) for series, label in labels.items() if count[label] > 1}
     ends = {
         series: f"…{text.partition(':')[2][-_SUBCLASS_TAIL:]}" if ":" in text else text[-_TAIL:]
         for series, text in shown.items()

@@ -13,7 +13,7 @@ import redis as redis_py
 import typer
 
 from scraperkit.cli import batches, dead_letters, embedded_redis, market, rates, service, work
-from scraperkit.cli.options import Cnpjs, End, Namespace, Out, Port, SourceName, Start, Url, write_out
+from scraperkit.cli.options import Cnpjs, End, Namespace, Out, Port, SourceName, Start, Url, with_names, write_out
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
 from scraperkit.errors import ScraperKitError, ScraperKitWarning
@@ -119,7 +119,7 @@ def prices(
 
 def _show(frame: pd.DataFrame, out: Path | None) -> None:
     if out is None:
-        echo(frame.to_string() if len(frame) else "no prices stored", lines=True)
+        echo(with_names(frame).to_string() if len(frame) else "no prices stored", lines=True)
     else:
         write_out(frame, out)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")

@@ -48,3 +48,14 @@ def write_out(frame: pd.DataFrame, out: Path) -> None:
         write_csv(frame, out)
     else:
         frame.to_parquet(out)
+
+
+def with_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a wide frame for the screen, with the short name below each CNPJ, if it carries any."""
+    import pandas as pd
+
+    names = frame.attrs.get("names", {})
+    if not names:
+        return frame
+    columns = [frame.columns, pd.Index([names.get(series, "") for series in frame.columns])]
+    return frame.set_axis(pd.MultiIndex.from_arrays(columns, names=["cnpj", "name"]), axis="columns")

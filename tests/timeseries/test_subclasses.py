@@ -131,7 +131,7 @@ class TestHistory:
         store.write([quote(FIRST, "2024-01-08", 8.0)])
         joined = reader.prices(FIRST, end="2024-01-02", inherit=True)
         assert joined[FIRST].tolist() == [1.0, 2.0]
-        assert joined.attrs["inherited"] == {FIRST: dt.date(2024, 1, 2)}
+        assert joined.attrs["inherited"] == {FIRST: "2024-01-02"}
         assert reader.quotes(FIRST, end="2024-01-02", inherit=True)["quota"].tolist() == [1.0, 2.0]
         store.delete(FIRST)
         store.write([quote(FIRST, "2024-01-12", 9.0)])
