@@ -29,6 +29,7 @@ from pydantic_core import to_json
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
 from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
+from scraperkit.text import short_name
 from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -385,6 +386,17 @@ class Fund(NotebookRepr):
     def active(self) -> bool:
         """Whether the fund operates normally, according to the site."""
         return self.status.strip().upper() == "EM FUNCIONAMENTO NORMAL"
+
+    @property
+    def short_name(self) -> str:
+        """The name in a legend's length, without its legal form; the punctuated CNPJ of a fund without a name.
+
+        Examples
+        --------
+        >>> Fund("18993924000100", name="AROEIRA FUNDO DE INVESTIMENTO EM AÇÕES RESPONSABILIDADE LIMITADA").short_name
+        'Aroeira Ações'
+        """
+        return short_name(self.name) or format_cnpj(self.cnpj)
 
     @property
     def first_month(self) -> Month | None:

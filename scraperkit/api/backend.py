@@ -46,7 +46,7 @@ SILENT: Seen = (["Redis does not answer"], None)
 class FundSource(Protocol):
     """What the pricer asks of a source."""
 
-    def find_fund(self, cnpj: str) -> Fund:
+    def find_fund(self, cnpj: str, /) -> Fund:
         """Look a fund up by its CNPJ."""
         ...
 

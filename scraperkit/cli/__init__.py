@@ -25,7 +25,19 @@ from scraperkit.cli import (
     work,
 )
 from scraperkit.cli.exits import INTERRUPTED
-from scraperkit.cli.options import Cnpjs, End, ExcelBr, Namespace, Out, Port, SourceName, Start, Url, write_out
+from scraperkit.cli.options import (
+    Cnpjs,
+    End,
+    ExcelBr,
+    Namespace,
+    Out,
+    Port,
+    SourceName,
+    Start,
+    Url,
+    with_names,
+    write_out,
+)
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
 from scraperkit.errors import ScraperKitError, ScraperKitWarning
@@ -140,7 +152,7 @@ def prices(
 
 def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
     if out is None:
-        echo(frame.to_string() if len(frame) else "no prices stored", lines=True)
+        echo(with_names(frame).to_string() if len(frame) else "no prices stored", lines=True)
     else:
         write_out(frame, out, excel_br=excel_br)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")

@@ -21,7 +21,7 @@ Url = Annotated[
 SourceName = Annotated[
     str | None, typer.Option("--source", help="cvm_pages or open_data; default: SCRAPERKIT_SOURCE, else cvm_pages.")
 ]
-Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
+Cnpjs = Annotated[list[str], typer.Argument(metavar="FUND...", help="CNPJs, with or without punctuation, or names.")]
 GivenFunds = Annotated[
     list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all that is stored.")
 ]
@@ -64,3 +64,14 @@ def use_namespace(namespace: str | None) -> None:
         from scraperkit.keys import Keys
 
         os.environ["SCRAPERKIT_NAMESPACE"] = Keys(namespace).namespace
+
+
+def with_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a wide frame for the screen, with the short name below each CNPJ, if it carries any."""
+    import pandas as pd
+
+    names = frame.attrs.get("names", {})
+    if not names:
+        return frame
+    columns = [frame.columns, pd.Index([names.get(series, "") for series in frame.columns])]
+    return frame.set_axis(pd.MultiIndex.from_arrays(columns, names=["cnpj", "name"]), axis="columns")

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from scraperkit.cnpj import normalize_series
+from scraperkit.cnpj import looks_like_cnpj, normalize_series
 from scraperkit.errors import ConfigError
 from scraperkit.models import Fund, Month
 
 Funds = str | Fund | Iterable[str | Fund]
-# What can only be meant as a CNPJ, with or without a subclass, well written or not.
-_MEANT_AS_CNPJ = re.compile(
-    r"[\d./\s-]+|[\dA-Za-z]{12}\d{2}|[\dA-Za-z./-]+/[\dA-Za-z]{4}-\d\d|[\dA-Za-z./-]{11,}:\w*", re.ASCII
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,7 @@ def _wanted(item: object) -> WantedFund:
             f"funds: give CNPJs and names as text, or Funds; got {type(item).__name__}: {str(item)[:40]!r}"
         )
     text = item.strip()
-    if not text or _MEANT_AS_CNPJ.fullmatch(text):
+    if looks_like_cnpj(text):
         series = normalize_series(text)
         return WantedFund(series, series)
     return WantedFund(text)

@@ -174,6 +174,7 @@ def prices_frame(
     metric: str,
     as_of: dt.datetime | None = None,
     cnpjs: Iterable[str] | None = None,
+    names_of: frames.NamesOf = lambda _: {},
 ) -> pd.DataFrame:
     """Return one metric of several series side by side; see :meth:`OpenData.prices`, and :func:`quotes_frame`."""
     if wanted is not None:
@@ -185,7 +186,8 @@ def prices_frame(
     order = order[(code[order] >= 0) & ~np.isnan(values[order])]
     counts = np.bincount(code[order], minlength=len(names))
     aligned = frames.align(counts, day_numbers(table)[order], values[order])
-    return frames.wide_frame([str(name) for name in names], [aligned])
+    series = list(map(str, names))
+    return frames.named(frames.wide_frame(series, [aligned]), series, names_of)
 
 
 def quotes_frame(
@@ -195,6 +197,7 @@ def quotes_frame(
     as_of: dt.datetime | None = None,
     also: Sequence[str] = (),
     cnpjs: Iterable[str] | None = None,
+    names_of: frames.NamesOf = lambda _: {},
 ) -> pd.DataFrame:
     """Return every metric, one row for each series and day; see :meth:`OpenData.quotes`.
 
@@ -211,7 +214,8 @@ def quotes_frame(
     days = frames.dates(day_numbers(table))
     texts = {name: _texts(table, name) for name in ("cnpj", "subclass", *also)}
     identity = {"cnpj": texts.pop("cnpj"), "subclass": texts.pop("subclass"), "date": days}
-    return pd.DataFrame({**identity, **frames.metric_columns(values), **texts})
+    frame = pd.DataFrame({**identity, **frames.metric_columns(values), **texts})
+    return frames.named(frame, list(map(str, names)), names_of)
 
 
 def _texts(table: pa.Table, name: str) -> Any:

@@ -14,6 +14,7 @@ import redis as redis_py
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, FundNotFound
 from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
+from scraperkit.sources.base import not_one_fund
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
 from scraperkit.sources.open_data import reading, reports, road
@@ -82,7 +83,9 @@ class OpenData(NotebookRepr):
     the class itself. So an answer depends on its days alone, and not on what else was downloaded. `start` and `end` are
     both included: ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what
     the archive held then. `inherit` is as in :class:`~scraperkit.TimeSeriesReader`: a subclass begins with the figures
-    of its class, if that was quoted within 7 days before; otherwise nothing is joined.
+    of its class, if that was quoted within 7 days before; otherwise nothing is joined. Frames of up to 1,000 series
+    carry the short names of those that the newest registry in the archive knows, as a dict in ``frame.attrs["names"]``;
+    :meth:`update_registry` fetches one.
 
     Examples
     --------
@@ -211,7 +214,7 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        frame = reading.prices_frame(self._folder, window, wanted, metric, as_of)
+        frame = reading.prices_frame(self._folder, window, wanted, metric, as_of, names_of=self._snapshots.names)
         return prices_with_history(self._folder, window, frame, metric, as_of) if inherit else frame
 
     def quotes(
@@ -250,7 +253,7 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        rows = reading.quotes_frame(self._folder, window, wanted, as_of)
+        rows = reading.quotes_frame(self._folder, window, wanted, as_of, names_of=self._snapshots.names)
         subclasses = [str(each) for each in wanted or () if each.subclass]
         return quotes_with_history(self._folder, window, rows, subclasses, as_of) if inherit else rows
 
@@ -276,7 +279,7 @@ class OpenData(NotebookRepr):
             If the archive has nothing of its month.
         """
         window = reading.Window(self._folder, day, day)
-        frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"))
+        frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"), names_of=self._snapshots.names)
         since = pd.Timestamp(reading.provisional_since(today()))
         return frame.assign(provisional=frame["date"] >= since)
 
@@ -426,15 +429,15 @@ class OpenData(NotebookRepr):
         ConfigError
             If the text holds no word to search for.
         FundNotFound
-            If none or several fit; lists the nearest five.
+            If none or several fit; lists the nearest five, and tells how many more fit.
         SourceError
             As :meth:`find`.
         """
         search = self._snapshots.search()
         found = search.the_one(_text(text))
         if found is None:
-            near = "; ".join(search.nearest(text))
-            raise FundNotFound(f"{text[:60]!r} is not one fund; the nearest are {near}", without_credentials(self.url))
+            told = not_one_fund(text, search.nearest(text), len(search.find(text)))
+            raise FundNotFound(told, without_credentials(self.url))
         name, status, started_on = search.frame.loc[[found], ["name", "status", "started_on"]].to_numpy()[0]
         began = None if pd.isna(started_on) else started_on.date()
         return Fund(found.partition(":")[0], name=name, status=status, started_on=began, source=self.name)
