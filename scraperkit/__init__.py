@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from scraperkit.sources.open_data import OpenData
     from scraperkit.sources.rates import rates
     from scraperkit.subscriber import Subscriber
+    from scraperkit.timeseries.news import Stored, on_stored
     from scraperkit.timeseries.reader import TimeSeriesReader
     from scraperkit.timeseries.store import SeriesStore
 
@@ -70,6 +71,7 @@ __all__ = [
     "SeriesStore",
     "Settings",
     "Source",
+    "Stored",
     "Subscriber",
     "TimeSeriesReader",
     "Worker",
@@ -81,6 +83,7 @@ __all__ = [
     "metrics",
     "monitor",
     "offline",
+    "on_stored",
     "plot",
     "prices",
     "quotes",
@@ -107,6 +110,7 @@ _NAMES = {
     "sources.open_data": ("OpenData",),
     "sources.rates": ("rates",),
     "subscriber": ("Subscriber",),
+    "timeseries.news": ("Stored", "on_stored"),
     "timeseries.reader": ("TimeSeriesReader",),
     "timeseries.store": ("SeriesStore",),
 }

@@ -212,15 +212,20 @@ class MonthStored(NamedTuple):
         Samples that were stored with another value, and samples that were stored and are no more.
     refusal : str
         Why Redis refused it; names series and day.
+    is_kept : bool
+        Whether nothing was written, since the same, or something newer, was stored already.
     """
 
     changed: int = 0
     withdrawn: int = 0
     refusal: str = ""
+    is_kept: bool = False
 
     @classmethod
     def read(cls, answer: Sequence[Any]) -> Self:
         """Read what ``replace_months.lua`` tells of a month."""
+        if answer[0] == "kept":
+            return cls(is_kept=True)
         if answer[0] == "refused":
             day = dt.datetime.fromtimestamp(int(answer[2]) / 1000, dt.UTC).date()
             return cls(refusal=f"{answer[1]} on {day}: {answer[3]}")
@@ -375,6 +380,7 @@ async def commit(
     *,
     jobs: Sequence[Settlement],
     events: Sequence[bytes],
+    news: bytes,
     consumer: str,
     instance: str,
     events_kept: int,
@@ -382,11 +388,15 @@ async def commit(
     max_attempts: int,
     backoff: float,
     backoff_limit: float,
-) -> list[str]:
-    """Settle jobs, each with the JSON text of its event; return what became of each."""
+) -> tuple[list[str], str]:
+    """Settle jobs, each with the JSON text of its event, and publish the news; return what became of each.
+
+    The second text returned says why Redis refused the news; it is empty if it did not, or if there was none.
+    """
     columns = dict(zip(Settlement._fields, zip(*jobs, strict=True), strict=True))
     given = {
         **columns,
+        "channel": keys.stored,
         "group": keys.group,
         "consumer": consumer,
         "instance": instance,
@@ -398,8 +408,9 @@ async def commit(
     }
     named = dict.fromkeys(name for job in jobs for name in (job.batch, job.claim) if name)
     control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history, keys.worker(consumer), *named]
-    answers: list[str] = await _run_async(client, "commit", control, b"\n".join(events), **given)
-    return answers
+    lines = [b"\n".join(events), *filter(None, [news])]
+    answers, refused = await _run_async(client, "commit", control, *lines, **given)
+    return answers, refused
 
 
 async def renew(
