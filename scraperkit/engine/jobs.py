@@ -19,11 +19,10 @@ from scraperkit.engine.registry import Session
 from scraperkit.errors import BadMessage, MonthNotOffered, SourceError, StoreError
 from scraperkit.keys import DeliveryName
 from scraperkit.lua import scripts
-from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest
+from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest, Stored, news
 from scraperkit.sources.base import Source, name_of
 from scraperkit.text import printable
 from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, month_words
-from scraperkit.timeseries.news import Stored, news
 
 log = logging.getLogger(__name__)
 _ERROR_LENGTH = 2_000
@@ -218,7 +217,7 @@ class Committer:
                 places[cnpj] = []
             fund.months.append(month)
             if result.quotes:
-                days[place] = Counter(quote.series for quote in result.quotes)
+                days[place] = _days(result.quotes)
                 fund.series.update(dict.fromkeys(days[place]))
             places[cnpj].append(place)
         for cnpj, answers in zip(funds, await self._replace_months(list(funds.values())), strict=True):
@@ -272,6 +271,13 @@ def _bounds(month_year: str) -> tuple[str, int, int]:
     month = Month.parse(month_year)
     first, after = (day_number(each.first_day) * DAY_MS for each in (month, month.shift(1)))
     return month.iso, first, after - 1
+
+
+def _days(quotes: Sequence[DailyQuote]) -> dict[str, int]:
+    """Return the series of these quotes, with how many days each has. Nearly always they are of one."""
+    if len({(quote.cnpj, quote.subclass) for quote in quotes}) == 1:
+        return {quotes[0].series: len(quotes)}
+    return Counter(quote.series for quote in quotes)
 
 
 def _news(results: Sequence[Result], months: Sequence[scripts.MonthStored], days: Sequence[Mapping[str, int]]) -> bytes:

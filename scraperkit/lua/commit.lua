@@ -8,12 +8,13 @@
 -- once is: states and histories are read before, and acknowledgements, states and counts written after.
 --
 -- The jobs come as one column for each field of `Settlement` in scripts.py, their events as lines in ARGV[2]. ARGV[3]
--- is the news of what was stored for them, if anything was: it is published last, when all of it can be read.
+-- is the news of what was stored for them, empty if nothing was.
 --
--- Returns the settled outcome of each job: done, not_offered, retry, failed, dead, ignored or superseded. Then why Redis
--- refused the news, if it did: a user who lacks that right loses nothing else.
+-- Returns the settled outcome of each job: done, not_offered, retry, failed, dead, ignored or superseded; then why Redis
+-- refused the news, empty if it did not: a user who may not publish them loses nothing else.
 local jobs, events, dead, retries, history = key(), key(), key(), key(), key()
 local is_ours = has_name(key(), given.instance)
+local channel = key()
 local now = now_ms()
 local event_of = string.gmatch(ARGV[2], '[^\n]+')
 
@@ -153,5 +154,5 @@ end
 if #acks > 0 then redis.pcall('XACK', jobs, given.group, unpack(acks)) end
 for _, batch in pairs(batches) do write(batch) end
 redis.call('XTRIM', events, 'MAXLEN', '~', given.events_kept)
-local heard = ARGV[3] and redis.pcall('PUBLISH', given.channel, ARGV[3])
+local heard = ARGV[3] ~= '' and redis.pcall('PUBLISH', channel, ARGV[3])
 return {answers, type(heard) == 'table' and heard.err or ''}

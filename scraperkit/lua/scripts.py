@@ -213,7 +213,7 @@ class MonthStored(NamedTuple):
     refusal : str
         Why Redis refused it; names series and day.
     is_kept : bool
-        Whether nothing was written, since the same, or something newer, was stored already.
+        Whether nothing was written: the same, or something newer, was stored already.
     """
 
     changed: int = 0
@@ -224,8 +224,6 @@ class MonthStored(NamedTuple):
     @classmethod
     def read(cls, answer: Sequence[Any]) -> Self:
         """Read what ``replace_months.lua`` tells of a month."""
-        if answer[0] == "kept":
-            return cls(is_kept=True)
         if answer[0] == "refused":
             day = dt.datetime.fromtimestamp(int(answer[2]) / 1000, dt.UTC).date()
             return cls(refusal=f"{answer[1]} on {day}: {answer[3]}")
@@ -389,14 +387,9 @@ async def commit(
     backoff: float,
     backoff_limit: float,
 ) -> tuple[list[str], str]:
-    """Settle jobs, each with the JSON text of its event, and publish the news; return what became of each.
-
-    The second text returned says why Redis refused the news; it is empty if it did not, or if there was none.
-    """
-    columns = dict(zip(Settlement._fields, zip(*jobs, strict=True), strict=True))
+    """Settle jobs, each with the JSON text of its event; return what became of each, and why the news were refused."""
     given = {
-        **columns,
-        "channel": keys.stored,
+        **dict(zip(Settlement._fields, zip(*jobs, strict=True), strict=True)),
         "group": keys.group,
         "consumer": consumer,
         "instance": instance,
@@ -407,9 +400,8 @@ async def commit(
         "longest_backoff_ms": int(backoff_limit * 1000),
     }
     named = dict.fromkeys(name for job in jobs for name in (job.batch, job.claim) if name)
-    control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history, keys.worker(consumer), *named]
-    lines = [b"\n".join(events), *filter(None, [news])]
-    answers, refused = await _run_async(client, "commit", control, *lines, **given)
+    own = (keys.jobs, keys.events, keys.dead, keys.retries, keys.history, keys.worker(consumer), keys.stored)
+    answers, refused = await _run_async(client, "commit", [*own, *named], b"\n".join(events), news, **given)
     return answers, refused
 
 

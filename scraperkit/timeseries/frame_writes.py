@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from scraperkit.cnpj import series_of
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.keys import Keys
-from scraperkit.models import COLUMNS, METRICS
+from scraperkit.models import COLUMNS, METRICS, Stored
 from scraperkit.timeseries.commands import (
     DAY_MS,
     LENGTHS,
@@ -28,7 +28,6 @@ from scraperkit.timeseries.commands import (
     unfit,
     word,
 )
-from scraperkit.timeseries.news import Stored
 from scraperkit.timeseries.range_replies import Numbers, Values
 
 ROWS_PER_CHUNK = 5_000  # at most 30,000 samples: 3 MB as commands

@@ -1,132 +1,30 @@
-"""News of what is stored: published by whoever commits prices, and heard by whoever wants to know."""
+"""Listen to the news of what is stored, which whoever commits prices publishes."""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import redis as redis_py
-from pydantic_core import from_json, to_json
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
-from scraperkit.cnpj import normalize_series
 from scraperkit.connection import SOCKET_TIMEOUT, check_client, redis_needed, sibling
 from scraperkit.errors import ScraperKitError
 from scraperkit.keys import Keys
-from scraperkit.models import DailyQuote
+from scraperkit.models import Stored, read_news
 from scraperkit.text import printable
 from scraperkit.timeseries.link import keys_of
 
 log = logging.getLogger(__name__)
-_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _AWAY = (redis_py.RedisError, OSError, ScraperKitError)
 _LISTEN_AT_MOST = 0.1
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+_PAUSES = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
 _SHOWN = 80
-
-
-class Stored(NamedTuple):
-    """News of one month of one series: its prices are stored, and can be read.
-
-    Attributes
-    ----------
-    cnpj : str
-        14 characters.
-    subclass : str
-        Empty for the class itself.
-    month : str
-        As ``YYYY-MM``.
-    days : int
-        How many days of the month were written. 0 if all that was stored of it was withdrawn.
-    changed : int or None
-        How many figures of the fund in this month differ from what was stored before, or were withdrawn; of a fund with
-        subclasses, in all of them together. ``None`` if the writer did not compare, as in a bulk load.
-    """
-
-    cnpj: str
-    subclass: str
-    month: str
-    days: int
-    changed: int | None
-
-    @property
-    def series(self) -> str:
-        """The series, as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
-        return f"{self.cnpj}:{self.subclass}" if self.subclass else self.cnpj
-
-    @classmethod
-    def of(cls, series: str, month: str, days: int, changed: int | None = None) -> Self:
-        """Return the news of a month of a series, given as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
-        cnpj, _, subclass = series.partition(":")
-        return cls(cnpj, subclass, month, days, changed)
-
-
-def news(stored: Iterable[Stored]) -> bytes:
-    """Return the message that tells of these months; nothing if there are none.
-
-    Examples
-    --------
-    >>> news([Stored("18993924000100", "", "2022-01", 21, 0)])
-    b'[{"cnpj":"18993924000100","subclass":"","month":"2022-01","days":21,"changed":0}]'
-    """
-    told = [dict(zip(Stored._fields, each, strict=True)) for each in stored]
-    return to_json(told) if told else b""
-
-
-def months_of(quotes: Iterable[DailyQuote]) -> list[Stored]:
-    """Return the months of these quotes, and how many days each has.
-
-    Examples
-    --------
-    >>> months_of([DailyQuote("18.993.924/0001-00", dt.date(2022, 1, day), 1.0) for day in (3, 4)])
-    [Stored(cnpj='18993924000100', subclass='', month='2022-01', days=2, changed=None)]
-    """
-    spelled: dict[tuple[str, int, int], set[int]] = {}
-    for quote in quotes:
-        spelled.setdefault((quote.series, quote.date.year, quote.date.month), set()).add(quote.date.day)
-    days: dict[tuple[str, str], set[int]] = {}  # one CNPJ may be spelled in two ways
-    for (series, year, month), found in spelled.items():
-        days.setdefault((normalize_series(series), f"{year:04}-{month:02}"), set()).update(found)
-    return [Stored.of(series, month, len(found)) for (series, month), found in days.items()]
-
-
-def read_news(text: str) -> list[Stored]:
-    """Return what a message tells; fields that it has beside are ignored.
-
-    Raises
-    ------
-    ValueError
-        If it is no such message.
-
-    Examples
-    --------
-    >>> read_news('[{"cnpj": "18993924000100", "subclass": "", "month": "2022-01", "days": 21, "changed": null}]')
-    [Stored(cnpj='18993924000100', subclass='', month='2022-01', days=21, changed=None)]
-    """
-    items = from_json(text)
-    if not isinstance(items, list):
-        raise ValueError("it is no list")
-    return [_read_item(item) for item in items]
-
-
-def _read_item(item: Any) -> Stored:
-    try:
-        stored = Stored(*(item[name] for name in Stored._fields))
-    except (KeyError, TypeError):
-        raise ValueError(f"an item lacks one of {', '.join(Stored._fields)}") from None
-    texts = (stored.cnpj, stored.subclass, stored.month)
-    counts = (stored.days, 0 if stored.changed is None else stored.changed)
-    if not all(isinstance(text, str) for text in texts) or not _MONTH.fullmatch(stored.month):
-        raise ValueError("cnpj and subclass are text, and month is YYYY-MM")
-    if not all(type(count) is int and count >= 0 for count in counts):
-        raise ValueError("days and changed are counts")
-    return stored
 
 
 def on_stored(
@@ -261,12 +159,12 @@ class StoredListener:
 
     def _subscribe_again(self) -> Any:
         """Return a new subscription once Redis is back; nothing if the listener is closed meanwhile."""
-        pause = _FIRST_PAUSE
-        while not self._ending.wait(pause):
+        failures = 0
+        while not self._ending.wait(_PAUSES.compute(failures)):
             try:
                 pubsub = self._subscribe()
             except _AWAY:
-                pause = min(pause * 2, _LONGEST_PAUSE)
+                failures += 1
                 continue
             log.warning("news are heard on %s again; those of the gap are lost", self.channel)
             if self._on_gap is not None:

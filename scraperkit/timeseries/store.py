@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import StoreError
-from scraperkit.models import METRICS, DailyQuote, Fund
+from scraperkit.models import METRICS, DailyQuote, Fund, Stored, news
 from scraperkit.timeseries.commands import (
     add_commands,
     card_command,
@@ -22,6 +22,7 @@ from scraperkit.timeseries.commands import (
     create_all,
     exists_command,
     for_series,
+    months_of,
     of_series,
     pack,
     refused_creates,
@@ -32,7 +33,6 @@ from scraperkit.timeseries.commands import (
 from scraperkit.timeseries.frame_writes import FrameChunk, checked_metrics, frame_chunks, survey
 from scraperkit.timeseries.frames import Funds, wanted_series
 from scraperkit.timeseries.link import Link, Request, batched, keys_of, refused_replies
-from scraperkit.timeseries.news import Stored, months_of, news
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, stored_series
 
 log = logging.getLogger(__name__)
