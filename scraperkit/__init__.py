@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from scraperkit.engine.worker import Worker
     from scraperkit.errors import ScraperKitError, ScraperKitWarning
     from scraperkit.health import Health
-    from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest
+    from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest, Stored
     from scraperkit.notebook import Dashboard, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from scraperkit.sources.open_data import OpenData
     from scraperkit.sources.rates import rates
     from scraperkit.subscriber import Subscriber
+    from scraperkit.timeseries.news import on_stored
     from scraperkit.timeseries.reader import TimeSeriesReader
     from scraperkit.timeseries.store import SeriesStore
 
@@ -70,6 +71,7 @@ __all__ = [
     "SeriesStore",
     "Settings",
     "Source",
+    "Stored",
     "Subscriber",
     "TimeSeriesReader",
     "Worker",
@@ -82,6 +84,7 @@ __all__ = [
     "metrics",
     "monitor",
     "offline",
+    "on_stored",
     "plot",
     "prices",
     "quotes",
@@ -100,7 +103,7 @@ _NAMES = {
     "engine.hosting": ("WorkerProcess",),
     "errors": ("ScraperKitError", "ScraperKitWarning"),
     "health": ("Health",),
-    "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest"),
+    "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest", "Stored"),
     "notebook": ("Dashboard", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
@@ -109,6 +112,7 @@ _NAMES = {
     "sources.open_data": ("OpenData",),
     "sources.rates": ("rates",),
     "subscriber": ("Subscriber",),
+    "timeseries.news": ("on_stored",),
     "timeseries.reader": ("TimeSeriesReader",),
     "timeseries.store": ("SeriesStore",),
 }

@@ -72,6 +72,11 @@ class Keys:
         return CHANNEL if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}:{CHANNEL}"
 
     @property
+    def stored(self) -> str:
+        """The Pub/Sub channel on which whoever stores prices says which months they are of."""
+        return f"{self.namespace}:stored"
+
+    @property
     def group(self) -> str:
         """The consumer group of the job stream."""
         return self.namespace

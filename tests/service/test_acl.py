@@ -16,6 +16,7 @@ import pytest
 import redis as redis_py
 from support.compose import Stack
 from support.fakes import FakeSite, months
+from support.waiting import wait_until
 
 import scraperkit as sk
 from scraperkit.cli.exits import SOFTWARE
@@ -102,13 +103,15 @@ class TestScraperkit:
             with sk.OpenData(site.open_data_url, archive=archive) as market:
                 market.download("2022-01", "2022-01")
             fund = source.find_fund(CNPJ)
-            with sk.Subscriber(redis, source, threads=2) as subscriber:
+            heard: list[sk.Stored] = []
+            with sk.on_stored(redis, heard.extend), sk.Subscriber(redis, source, threads=2) as subscriber:
                 for delivery, year in (("stream", 2022), ("pubsub", 2023)):
                     batch = sk.Publisher(redis, delivery=delivery).publish(fund.months(f"{year}-01", f"{year}-03"))
                     assert batch.wait(60).done == 3
                 assert sk.Publisher(redis).publish(fund.months("2022-01", "2022-04"), only_missing=True).wait(60).done
                 assert len(batch.events()) == 3
                 assert subscriber.health().alive
+                assert wait_until(lambda: len({stored.month for stored in heard}) == 7)
         reader = sk.TimeSeriesReader(redis)
         assert len(reader.prices([CNPJ])) > 100
         assert not reader.quotes([CNPJ]).empty
