@@ -32,7 +32,7 @@ def prices(
     ax: Axes | None = None,
     names: Names = None,
     *,
-    benchmark: Benchmarks = None,
+    benchmark: Benchmarks | None = None,
     jumps: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw the prices of funds as indices that are 100 on the first day that all of them and the benchmarks have.
@@ -78,7 +78,7 @@ def prices(
     filled = with_prices(frame)
     if filled.empty:
         return say(ax, "no prices")
-    beside = grown(benchmark, filled.index)
+    beside = [] if benchmark is None else grown(benchmark, filled.index)
     table = pd.concat([filled, *beside], axis=1)
     common = table.dropna(axis="index", how="any")
     if len(common):
@@ -230,7 +230,7 @@ def draw_lines(
         )
     plain(ax, table.index)
     last = list(table.ffill().iloc[-1])
-    others = draw_benchmarks(ax, list(benchmarks))
+    others = draw_benchmarks(ax, list(benchmarks)) if benchmarks else []
     last += [float(values.dropna().iloc[-1]) for values in benchmarks]
     lines = {str(name): table[name].dropna() for name in table.columns}
     marks = draw_marks(ax, lines, jumps) if jumps is not None else []
