@@ -99,7 +99,7 @@ def windows(
 
 
 def risk_return(
-    frame: pd.DataFrame, ax: Axes | None = None, names: Names = None, *, benchmark: Benchmarks = None
+    frame: pd.DataFrame, ax: Axes | None = None, names: Names = None, *, benchmark: Benchmarks | None = None
 ) -> Axes:
     """Draw the return of each fund over its volatility.
 
@@ -140,7 +140,7 @@ def risk_return(
     """
     ax = new_axes() if ax is None else ax
     filled = with_prices(frame)
-    beside = grown(benchmark, filled.index)
+    beside = [] if benchmark is None else grown(benchmark, filled.index)
     shared, span = _shared(pd.concat([filled, *beside], axis=1))
     shared = shared.loc[:, shared.count() > 2]
     funds = [str(name) for name in filled.columns if name in shared]

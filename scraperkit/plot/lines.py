@@ -32,7 +32,7 @@ def prices(
     ax: Axes | None = None,
     names: Names = None,
     *,
-    benchmark: Benchmarks = None,
+    benchmark: Benchmarks | None = None,
     jumps: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw the prices of funds as indices that are 100 on the first day that all of them and the benchmarks have.
