@@ -74,9 +74,9 @@ def test_twins_end_with_their_number_and_classes_of_one_fund_with_their_own():
     }
     assert list(short_names(twins).values()) == ["Aroeira Master… 924/0001-00", "Aroeira Master… 011/0001-25"]
     fund = "18993924000100"
-    series = dict.fromkeys((fund, f"{fund}:Z2HFZ1734468953", f"{fund}:AAA", "11993924000100"), "Aroeira")
+    series = dict.fromkeys((fund, f"{fund}:Z2HFZ1734468953", f"{fund}:AAA", "00039924000100"), "Aroeira")
     assert list(short_names(series).values()) == [
-        "Aroeira 18.993.924/0001-00", "Aroeira …34468953", "Aroeira …AAA", "Aroeira 11.993.924/0001-00"
+        "Aroeira 18.993.924/0001-00", "Aroeira …34468953", "Aroeira …AAA", "Aroeira 00.039.924/0001-00"
     ]  # fmt: skip
 
 

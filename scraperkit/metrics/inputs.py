@@ -90,8 +90,10 @@ def names_of(frame: pd.DataFrame, names: Names = None) -> dict[str, str]:
             'names: give a name for each CNPJ, as in reader.funds()["name"], or Funds; '
             f"this is a {type(names).__name__}"
         )
-    each = {**(carried if isinstance(carried, Mapping) else {}), **dict(given.items())}
-    return {str(series): name for series, name in each.items() if isinstance(name, str) and name.strip()}
+    known = [carried if isinstance(carried, Mapping) else {}, given]
+    return {
+        str(series): name for names in known for series, name in names.items() if isinstance(name, str) and name.strip()
+    }
 
 
 def name_column(series: Iterable[str], names: Mapping[str, str]) -> list[str]:
