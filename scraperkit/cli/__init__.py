@@ -60,7 +60,7 @@ app.command()(service.api)
 app.command("rates")(rates.show_rates)
 app.add_typer(figures.app)
 app.command()(exporting.export)
-app.command(epilog=updates.EXIT_CODES)(updates.update)
+app.command(epilog=updates.UPDATE_CODES)(updates.update)
 app.add_typer(work.app)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scraperkit.research.updating import News
 
 _MOST_FUNDS, _MOST_VALUES = 100, 20
-EXIT_CODES = (
+UPDATE_CODES = (
     f"Exit codes: 0 whether or not anything was new; 1 if something could not be had; {CONFIG} if the configuration or "
     f"an argument is invalid, or nothing is stored; {UNAVAILABLE} if Redis is unreachable; {SOFTWARE} if the work "
     f"itself failed; {INTERRUPTED} if it was interrupted. With --every, {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end it, "

@@ -28,7 +28,7 @@ from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
 
 PROVISIONAL_DAYS = 5
-MOST_NAMED = 5
+MOST_SAID = 5
 EPOCH = dt.date(1970, 1, 1)
 _DAYS_BACK = dt.timedelta(days=30)
 
@@ -84,7 +84,7 @@ def warn_of_absent(folder: Folder, absent: Sequence[Month], stacklevel: int) -> 
         ),
     ):
         if months:
-            spans = ", ".join(_spans(months)[:MOST_NAMED])
+            spans = ", ".join(_spans(months)[:MOST_SAID])
             warnings.warn(words.format(spans), ScraperKitWarning, stacklevel=stacklevel + 1)
 
 
@@ -280,7 +280,7 @@ def refuse_unknown(folder: Folder, unseen: Sequence[Series]) -> None:
                 left.discard(series)
         if not left:
             return
-    names = ", ".join(map(str, sorted(left)[:MOST_NAMED])) + (" …" if len(left) > MOST_NAMED else "")
+    names = ", ".join(map(str, sorted(left)[:MOST_SAID])) + (" …" if len(left) > MOST_SAID else "")
     raise UnknownFund(f"the archive has nothing of {names}; find() tells which series there are")
 
 

@@ -133,7 +133,7 @@ def load(
             samples += written.samples
             kept += [f"{format_cnpj(cnpj)} {month.iso}" for cnpj in sorted(written.kept)]
     if kept:
-        shown = ", ".join(kept[: reading.MOST_NAMED]) + (" …" if len(kept) > reading.MOST_NAMED else "")
+        shown = ", ".join(kept[: reading.MOST_SAID]) + (" …" if len(kept) > reading.MOST_SAID else "")
         text = f"{len(kept)} months stay as they are, since they were fetched later than the archive's files: {shown}"
         warnings.warn(f"{text}; call download(start, end) first to load what is newer", ScraperKitWarning, stacklevel=3)
     return samples
