@@ -18,13 +18,7 @@ with sk.OpenData() as market:
 
 week = changes[changes["seen_at"] > pd.Timestamp.now("UTC") - pd.Timedelta(days=7)].drop(columns="seen_at")
 week = week.assign(percent=(week["new"] / week["old"] - 1) * 100).sort_values("percent", key=abs, ascending=False)
-print(
-    f"{len(week)} values revised this week",
-    week.head(20).to_string(index=False, float_format="{:.8g}".format),
-    sep="\n",
-)
+print(f"{len(week)} values revised this week\n{week.head(20).to_string(index=False, float_format='{:.8g}'.format)}")
 if len(week):
-    ax = (
-        week.groupby([week["date"].dt.date, "metric"]).size().unstack(fill_value=0).plot.bar(figsize=(11, 5), width=0.8)
-    )
+    ax = week.groupby([week["date"].dt.date, "metric"]).size().unstack(fill_value=0).plot.bar(figsize=(11, 5))
     ax.figure.savefig(__file__.replace(".py", ".png"), dpi=120, bbox_inches="tight")

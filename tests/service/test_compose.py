@@ -318,7 +318,7 @@ class TestService:
         assert stack.healthy("update")
         words = [word for word in SERVICES["update"]["command"] if word not in ("--every", "24")]
         told = stack.exec("update", *words, "18.993.924/0001-00")
-        assert (told.returncode, told.stdout) == (0, "18.993.924/0001-00: 39 new days, the newest 2023-12-29\n"), (
+        assert (told.returncode, told.stdout) == (0, "18.993.924/0001-00: 40 new days, the newest 2023-12-29\n"), (
             told.stderr
         )
         again = stack.exec("update", *words, "--quiet", "18.993.924/0001-00")
