@@ -14,7 +14,7 @@ import typer
 
 from scraperkit.cli import batches, dead_letters, embedded_redis, exporting, market, service, updates, work
 from scraperkit.cli.exits import INTERRUPTED
-from scraperkit.cli.options import Cnpjs, End, ExcelBr, Namespace, Out, Port, SourceName, Start, Url, write_out
+from scraperkit.cli.options import Cnpjs, End, ExcelBr, Namespace, Out, Port, SourceName, Start, Url
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
 from scraperkit.errors import ScraperKitError, ScraperKitWarning
@@ -124,7 +124,9 @@ def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
     if out is None:
         echo(frame.to_string() if len(frame) else "no prices stored", lines=True)
     else:
-        write_out(frame, out, excel_br=excel_br)
+        from scraperkit.research import export
+
+        export(frame, out, excel_br=excel_br)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 
 
