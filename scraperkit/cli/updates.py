@@ -85,16 +85,15 @@ def _lines(news: News) -> Iterator[str]:
         days = f"{_count(row.new_days, 'new day')}, the newest {row.last:%Y-%m-%d}" if row.new_days else ""
         changed = _count(row.changed, "changed value") if row.changed else ""
         yield f"{_named(row.Index, news.table)}: {'; '.join(filter(None, (days, changed)))}"
-    yield from _rest(len(table) - _MOST_FUNDS, "more with news")
+    if len(table) > _MOST_FUNDS:
+        yield f"and {len(table) - _MOST_FUNDS:,} more series with news"
     for row in values:
         series = f"{row.cnpj}:{row.subclass}" if row.subclass else row.cnpj
         new = "withdrawn" if row.new != row.new else f"{row.new:.12g}"
         yield f"  {format_series(series)} {row.date:%Y-%m-%d} {row.metric}: {row.old:.12g} → {new}"
-    yield from _rest(len(news.changes) - _MOST_VALUES, "more values; TimeSeriesReader.changes() has all of them")
-
-
-def _rest(number: int, what: str) -> list[str]:
-    return [f"  and {number:,} {what}"] if number > 0 else []
+    if len(news.changes) > _MOST_VALUES:
+        rest = _count(len(news.changes) - _MOST_VALUES, "more value")
+        yield f"  and {rest}; TimeSeriesReader.changes() has all of them"
 
 
 def _nothing(table: pd.DataFrame) -> str:
