@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scraperkit.errors import ScraperKitError, ScraperKitWarning
     from scraperkit.health import Health
     from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest, Stored
-    from scraperkit.notebook import Dashboard, monitor
+    from scraperkit.notebook import Dashboard, live_prices, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
     from scraperkit.research import offline, prices, quotes, update
@@ -80,6 +80,7 @@ __all__ = [
     "connect",
     "errors",
     "lessons",
+    "live_prices",
     "metrics",
     "monitor",
     "offline",
@@ -102,7 +103,7 @@ _NAMES = {
     "errors": ("ScraperKitError", "ScraperKitWarning"),
     "health": ("Health",),
     "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest", "Stored"),
-    "notebook": ("Dashboard", "monitor"),
+    "notebook": ("Dashboard", "live_prices", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
     "research": ("offline", "prices", "quotes", "update"),
