@@ -15,6 +15,7 @@ import redis as redis_py
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from scraperkit.cnpj import format_series
 from scraperkit.connection import check_client, sibling
 from scraperkit.errors import ConfigError, RedisError, UnknownFund
 from scraperkit.models import Fund, Stored
@@ -128,6 +129,7 @@ class LivePrices(NotebookRepr):
         self.closed, self.drawings = False, 0
         self._cnpjs = {series.partition(":")[0] for series in self._series}
         self._told, self._picture, self._trouble = "nothing yet", b"", ""
+        self._missing: list[str] = []
         self._due, self._ending, self._drawing = threading.Event(), threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self.widget = _widget()
@@ -203,7 +205,10 @@ class LivePrices(NotebookRepr):
         """Make the picture; not through pyplot, which belongs to the main thread."""
         from matplotlib.figure import Figure
 
-        if prices is None or prices.dropna(how="all").empty:
+        priced = set() if prices is None else set(prices.columns[prices.notna().any()])
+        priced |= {series.partition(":")[0] for series in priced}  # a class may be there as its subclasses
+        self._missing = [series for series in self._series if series not in priced]
+        if prices is None or not priced:
             self._told, self._picture = "no prices yet", b""
             return
         figure = Figure(figsize=_SIZE, layout="constrained")
@@ -225,8 +230,9 @@ class LivePrices(NotebookRepr):
         return f"{len(self._series)} fund{'s' * (len(self._series) != 1)}"
 
     def _view(self) -> View:
+        missing = (("nothing yet of", ", ".join(map(format_series, self._missing))),) if self._missing else ()
         trouble = (("not drawn anew", self._trouble),) if self._trouble else ()
-        return View(f"Prices of {self._what}", self._state, (("prices", self._told), *trouble))
+        return View(f"Prices of {self._what}", self._state, (("prices", self._told), *missing, *trouble))
 
     def _html(self) -> str:
         if not self._picture:
