@@ -83,7 +83,7 @@ def live_prices(
     >>> with live_prices(redis, fund, namespace=namespace) as live, Subscriber(redis, source, namespace=namespace):
     ...     status = Publisher(redis, namespace=namespace).publish(fund.months("2022-01", "2022-12")).wait(60)
     >>> live
-    <LivePrices of 1 fund: closed; 250 days, to 2022-12-30>
+    <LivePrices of 1 fund: closed; 12 days, to 2022-12-01>
     """
     return LivePrices(redis, funds, start, end, chart, every, namespace)
 
