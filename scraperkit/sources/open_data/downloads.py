@@ -83,10 +83,10 @@ class Downloader:
     def _fetch(self, file: PortalFile, began: dt.datetime) -> Outcome:
         with self.folder.writing(file.name) as stage:
             entry = self.folder.entry(file.name)
-            if entry and entry.outcome != "refused" and dt.datetime.fromisoformat(entry.checked_at) >= began:
-                # Another process has asked for it while this one waited for its lock.
-                return Outcome(file.name, "unchanged", entry.kept, 0, entry.rejected)
             now = dt.datetime.now(dt.UTC)
+            if entry and entry.outcome != "refused" and began <= dt.datetime.fromisoformat(entry.checked_at) <= now:
+                # Another process has asked for it while this one waited for its lock.
+                return told(entry, is_news=False)
             entry = entry or Entry(file.name, urljoin(self.url, file.path))
             try:
                 entry, changed = self._into_archive(file, entry, stage, now)
@@ -94,8 +94,7 @@ class Downloader:
                 reason = f"{SITE_AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
                 entry, changed = replace(entry, outcome="refused", reason=reason), 0
             self.folder.note(replace(entry, checked_at=now.isoformat()))
-            counts = (entry.kept, changed, entry.rejected) if entry.outcome not in ("refused", "missing") else (0, 0, 0)
-            return Outcome(file.name, entry.outcome, *counts, entry.reason)
+            return told(entry, changed)
 
     def _into_archive(self, file: PortalFile, entry: Entry, stage: Path, now: dt.datetime) -> tuple[Entry, int]:
         url = urljoin(self.url, file.path)
@@ -103,12 +102,8 @@ class Downloader:
         has_all = bool(entry.months) and set(entry.months) <= {month.iso for month in self.folder.months()}
         known = entry if has_all and entry.url == url else None
         got, sha256 = download(self.http, self.politeness, self.folder, url, part, known)
-        if got.status == _UNCHANGED:
-            return replace(entry, outcome="unchanged", reason=""), 0
-        if got.status in _MISSING:
-            return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file"), 0
-        if got.status != _OK:
-            raise FileRefused(f"the site answers {got.status}", url)
+        if (without := answer_without_file(got, known, entry)) is not None:
+            return without, 0
         size = part.stat().st_size
         entry = replace(entry, url=url)
         fresh = replace(
@@ -127,7 +122,8 @@ class Downloader:
             done = import_zip(self.folder, stage, whole, file.name, (file.first, file.last), now)
         except FileRefused as error:
             raise FileRefused(str(error), url) from None
-        outcome = "new" if not entry.months else "changed" if done.added or done.changed else "unchanged"
+        is_first = bool(done.months) and not entry.months
+        outcome = "new" if is_first else "changed" if done.added or done.changed else "unchanged"
         return (
             replace(
                 fresh,
@@ -137,6 +133,7 @@ class Downloader:
                 rejected=done.rejected,
                 months=done.months,
                 outcome=outcome,
+                reason="" if done.months else "it has no rows yet",
             ),
             done.changed,
         )
@@ -151,6 +148,32 @@ class Downloader:
                 continue
             known = listed_sizes(page.content.decode("latin-1")) | known
         return [known.get(file.name, TYPICAL_BYTES[file.folder]) for file in files]
+
+
+def told(entry: Entry, changed: int = 0, *, is_news: bool = True) -> Outcome:
+    """Return what the ledger says of a file as an outcome; where it is no news, what was stored is unchanged."""
+    if entry.outcome == "refused":
+        return Outcome(entry.file, "refused", reason=entry.reason)
+    outcome = entry.outcome if is_news or entry.outcome == "missing" else "unchanged"
+    return Outcome(entry.file, outcome, entry.kept, changed, entry.rejected, entry.reason)
+
+
+def answer_without_file(got: Download, known: Entry | None, entry: Entry) -> Entry | None:
+    """Return what the ledger is to say of an answer that holds no file; ``None`` if it holds one.
+
+    Raises
+    ------
+    FileRefused
+        If it is an answer of another kind.
+    """
+    if got.status == _UNCHANGED and known is not None:
+        return replace(entry, outcome="unchanged", reason="")
+    if got.status in _MISSING:
+        stays = "; what is stored of it stays" if entry.kept else ""
+        return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file{stays}")
+    if got.status != _OK:
+        raise FileRefused(f"the site answers {got.status}", got.url)
+    return None
 
 
 def download(

@@ -223,14 +223,16 @@ def _table(members: Mapping[str, bytes], name: str, columns: Sequence[str]) -> p
     header = text.partition(b"\n")[0].decode().strip().split(";")
     if missing := [column for column in columns if column not in header]:
         raise FileRefused(f"{name}: its header lacks {', '.join(missing)}")
-    table = csv.read_csv(
-        pa.BufferReader(text),
-        csv.ReadOptions(block_size=max(len(text), 1) + 1),
-        csv.ParseOptions(delimiter=";", quote_char=False, invalid_row_handler=lambda _: "skip"),
-        csv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()), include_columns=list(columns), strings_can_be_null=False
-        ),
-    )
+    types = dict.fromkeys(header, pa.string())
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(text),
+            csv.ReadOptions(block_size=max(len(text), 1) + 1),
+            csv.ParseOptions(delimiter=";", quote_char=False, invalid_row_handler=lambda _: "skip"),
+            csv.ConvertOptions(column_types=types, include_columns=list(columns), strings_can_be_null=False),
+        )
+    except pa.ArrowException as error:
+        raise FileRefused(f"{name}: {error}") from None
     return pd.DataFrame({column: np.array(table[column].to_pylist(), dtype=object) for column in columns})
 
 

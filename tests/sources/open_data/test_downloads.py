@@ -13,6 +13,7 @@ from scraperkit.config import OPEN_DATA_URL, Settings
 from scraperkit.connection import connect
 from scraperkit.errors import ConfigError
 from scraperkit.models import Month, today
+from scraperkit.replica.portal import PortalAnswer
 from scraperkit.sources.open_data.folder import Entry
 from scraperkit.sources.open_data.portal_files import files_between, is_due, listed_sizes
 
@@ -43,6 +44,16 @@ class TestWhatIsAskedFor:
         assert is_due(file, Entry(file.name, "", checked_at=checked, outcome="unchanged"), NOW) is due
         assert is_due(file, Entry(file.name, "", checked_at=checked, outcome="refused"), NOW)
         assert is_due(file, None, NOW)
+
+    def test_a_clock_that_was_ahead_keeps_nothing_from_being_asked_for(self, site, market):
+        market.download("2024-12", "2024-12")
+        path = market.archive / "ledger" / "inf_diario_fi_202412.zip.json"
+        year = str(dt.datetime.now(dt.UTC).year)
+        path.write_text(path.read_text().replace(f'"checked_at": "{year}', '"checked_at": "2090'))
+        assert market.download()["file"].tolist().count("inf_diario_fi_202412.zip") == 1
+        path.write_text(path.read_text().replace(f'"checked_at": "{year}', '"checked_at": "2090'))
+        site.portal.restate("2024-12")
+        assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["changed"]
 
     def test_an_empty_archive_begins_with_the_newest_24_months(self, site, market):
         files = market.download()
@@ -102,9 +113,16 @@ class TestConditions:
         site.portal.remove("2024-12")
         (row,) = market.download("2024-12", "2024-12").to_dict("records")
         assert row["outcome"] == "missing"
-        assert str(status) in row["reason"]
+        assert f"the site answers {status}: it has no such file; what is stored of it stays" in row["reason"]
+        assert row["rows"] == len(market.quotes())
         assert len(market.quotes())
         assert market.changes().empty
+
+    def test_an_unchanged_that_nobody_asked_for_is_refused(self, site, market, monkeypatch):
+        answer = site.portal.answer("/dados/FI/" + site.portal.path("2024-12"))
+        monkeypatch.setattr(site.portal, "_file", lambda *_: ("file", PortalAnswer(304, answer.headers)))
+        assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["refused"]
+        assert market.update_registry()["outcome"].tolist() == ["refused", "refused"]
 
     def test_a_month_that_was_deleted_is_sent_again(self, market):
         market.download("2024-12", "2024-12")

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import re
 import time
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from support.daily_files import zip_of
 
 import scraperkit as sk
 from scraperkit.config import Settings
@@ -198,3 +202,74 @@ class TestSnapshots:
         site.portal.show_html("registry")
         with pytest.raises(FileRefused, match="no registry to search: .*a web page"):
             market.find("aroeira")
+
+    def test_what_was_refused_is_said_again_until_it_is_well(self, site, market):
+        market.update_registry()
+        site.portal.show_html("registry")
+        site.portal.show_html("cad_fi")
+        self.make_old(market)
+        for _ in range(2):
+            assert market.update_registry()["outcome"].tolist() == ["refused", "refused"]
+            with pytest.warns(ScraperKitWarning, match="a web page instead of a zip"):
+                assert len(market.find("aroeira")) == 1
+        site.portal.rewrite("registry")
+        site.portal.rewrite("cad_fi")
+        assert market.update_registry()["outcome"].tolist() == ["unchanged", "unchanged"]
+
+    def test_no_search_waits_for_what_was_refused_a_minute_ago(self, site, market):
+        site.portal.put("cad_fi", b"<html>")
+        for _ in range(3):
+            with pytest.warns(ScraperKitWarning, match=r"cad_fi\.csv: its header lacks"):
+                assert len(market.find("aroeira")) == 1
+        assert site.portal.requests["file"] == 2
+
+    @pytest.mark.parametrize("what", ["empty", "half of the classes", "half of the subclasses", "a bomb"])
+    def test_one_that_was_broken_off_is_refused_and_overwrites_nothing(self, site, market, what):
+        market.update_registry()
+        before = market.find("exemplo")
+        broken = self.broken(site, what)
+        site.portal.put("registry", zip_of(broken))
+        self.make_old(market)
+        row = market.update_registry().iloc[0]
+        assert row["outcome"] == "refused"
+        assert {"a bomb": "would unpack to", "empty": "it has no rows"}.get(
+            what, "are stored; if that is right"
+        ) in row["reason"]
+        with pytest.warns(ScraperKitWarning):
+            pd.testing.assert_frame_equal(market.find("exemplo"), before)
+
+    def test_a_second_one_of_a_day_is_kept_beside_the_first_and_searched(self, site, market):
+        market.find("aroeira")
+        files = self.broken(site, "")
+        files["registro_classe.csv"] = files["registro_classe.csv"].replace(b"AROEIRA", b"MOGNO")
+        site.portal.put("registry", zip_of(files))
+        self.make_old(market)
+        assert market.find("aroeira").empty
+        assert len(market.find("mogno")) == 1
+        assert len(list((market.archive / "registry").glob("registry-*.parquet"))) == 2
+
+    def test_holders_are_those_of_the_newest_month_at_each_search(self, market):
+        assert market.find("aroeira")["holders"].isna().all()
+        for month in ("2024-11", "2024-12"):
+            market.download(month, month)
+            assert market.find("aroeira")["holders"].tolist() == [market.quotes("18993924000100")["holders"].iloc[-1]]
+
+    @staticmethod
+    def make_old(market):
+        """Have the ledger say that the registry was looked for long ago."""
+        for path in (market.archive / "ledger").iterdir():
+            path.write_text(re.sub('"checked_at": "[0-9]{4}', '"checked_at": "2020', path.read_text()))
+
+    @staticmethod
+    def broken(site, what: str) -> dict[str, bytes]:
+        body = site.portal.answer("/dados/FI/" + site.portal.path("registry")).body
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        if what == "empty":
+            return {name: text.partition(b"\n")[0] + b"\n" for name, text in files.items()}
+        for name in ("registro_classe.csv", "registro_subclasse.csv"):
+            if what in ("half of the classes", "half of the subclasses") and ("sub" in name) is ("sub" in what):
+                files[name] = files[name][: len(files[name]) // 2]
+        if what == "a bomb":
+            files["registro_fundo.csv"] += b"".join(b"%09d;" % number for number in range(22_000_000))
+        return files
