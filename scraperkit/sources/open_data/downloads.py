@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Sequence
@@ -27,6 +28,7 @@ from scraperkit.text import say
 
 MOST_BYTES = 1_000_000_000
 MOST_FAILURES = 3  # of files in a row that the site does not answer for
+PATIENCE = 120.0  # seconds that somebody who downloads waits for each turn, while the site asks for a pause
 SITE_AWAY = "the site is away"
 _OK, _UNCHANGED, _MISSING = 200, 304, (403, 404, 410)
 
@@ -64,7 +66,7 @@ class Downloader:
         failures = 0
         disable = None if progress is None else not progress
         with tqdm(total=len(files), unit="file", desc="downloading", disable=disable, dynamic_ncols=True) as bar:
-            if files and not bar.disable:
+            if files and progress is not False:
                 say(self.plan(files))
             for file in files:
                 bar.set_postfix_str(file.name)
@@ -78,6 +80,9 @@ class Downloader:
 
     def plan(self, files: Sequence[PortalFile]) -> str:
         """Return how many files, megabytes and minutes a download of these takes."""
+        if files:
+            with contextlib.suppress(SourceError), self.politeness.patient(PATIENCE):
+                self.http.learn_pace(self.url)
         return plan_text(self._sizes(files), self.politeness.crawl_delay)
 
     def _fetch(self, file: PortalFile, began: dt.datetime) -> Outcome:

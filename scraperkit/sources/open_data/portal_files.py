@@ -60,7 +60,9 @@ def files_between(first: Month, last: Month) -> list[PortalFile]:
     return list(dict.fromkeys(file_of(month) for month in first.until(last)))[::-1]
 
 
-def asked_months(start: str | dt.date | None, end: str | dt.date | None, today: dt.date) -> tuple[Month, Month]:
+def asked_months(
+    start: str | dt.date | Month | None, end: str | dt.date | Month | None, today: dt.date
+) -> tuple[Month, Month]:
     """Return the first and the last month that a call names; those that cannot exist are left out.
 
     Raises
@@ -71,8 +73,9 @@ def asked_months(start: str | dt.date | None, end: str | dt.date | None, today: 
     first = FIRST_MONTH if start is None else max(FIRST_MONTH, Month.given("start", start))
     last = Month.of(today) if end is None else min(Month.of(today), Month.given("end", end))
     if last < first:
+        field = "start" if start is not None and first > Month.of(today) else "end"
         raise ConfigError(
-            f"end: there is no month from {first.iso} to {last.iso}; the portal has {FIRST_MONTH.iso} to now"
+            f"{field}: there is no month from {first.iso} to {last.iso}; the portal has {FIRST_MONTH.iso} to now"
         )
     return first, last
 

@@ -20,7 +20,10 @@ from scraperkit.sources.open_data.cleaning import valid_cnpjs
 ACTIVE = "EM FUNCIONAMENTO NORMAL"
 TEXT_COLUMNS = ("name", "kind", "status", "managers", "administrator", "subclasses")
 REGISTRY_COLUMNS = ("name", "kind", "status", "managers", "administrator", "net_worth", "started_on", "subclasses")
-_NOISE = frozenset({"fi", "fic", "fim", "fia", "fif", "fics", "cic", "rl", "responsabilidade", "limitada"})
+_NOISE = frozenset(
+    {"fi", "fic", "fim", "fia", "fif", "fics", "cic", "rl", "responsabilidade", "resp", "limitada", "ltda"}
+)
+_SPELLED_OUT = {"rf": "renda fixa"}
 _OF_ALL = ("Denominacao_Social", "Situacao", "Data_Constituicao")
 _OF_FUND = ("Data_Registro", "Patrimonio_Liquido", "Administrador", "Gestor")
 _OF_CLASS = ("Data_Inicio", "Classificacao", "Patrimonio_Liquido")
@@ -39,7 +42,8 @@ _OLD = (
     "ADMIN",
     "GESTOR",
 )
-_CNPJ_BEGINNING = re.compile(r"[0-9A-Z]{4,14}(:[A-Za-z0-9]*)?")
+_CNPJ_BEGINNING = re.compile(r"[0-9A-Z]{4,14}(:[A-Z0-9]*)?")
+_WHOLE_CNPJ = 14
 
 
 def parse_registry(members: Mapping[str, bytes]) -> pd.DataFrame:
@@ -164,7 +168,9 @@ class RegistrySearch:
         return str(found.index[0]) if len(found) and found.index[0] == _bare(text) else None
 
     def nearest(self, text: str, count: int = 5) -> list[str]:
-        """Return the series whose names are the most like a text, each with its name."""
+        """Return the series whose names, or numbers, are the most like a text, each with its name."""
+        if _is_number(number := _bare(text)):
+            return self._shown(self._nearest_numbers(number, count))
         words = _words(text)
         shared = sum((self._has(word).astype(np.int64) for word in words), np.zeros(len(self.frame), np.int64))
         candidates = np.lexsort((self._rank, -shared))[:200]
@@ -172,22 +178,37 @@ class RegistrySearch:
         names = self._names.take(pa.array(candidates)).to_pylist()
         likeness = [difflib.SequenceMatcher(None, folded, name).ratio() for name in names]
         best = candidates[np.argsort([-value for value in likeness], kind="stable")[:count]]
-        chosen = self.frame.take(best)
+        return self._shown(best)
+
+    def _nearest_numbers(self, number: str, count: int) -> npt.NDArray[np.int64]:
+        """Return the rows whose numbers begin the most like a number."""
+        found = np.empty(0, np.int64)
+        for length in range(len(number) - 1, 0, -1):
+            some = np.flatnonzero(pc.starts_with(self._series, number[:length]).to_numpy(zero_copy_only=False))
+            more = np.setdiff1d(some, found)
+            found = np.concatenate([found, more[np.argsort(self._rank[more])]])
+            if found.size >= count:
+                break
+        return found[:count]
+
+    def _shown(self, rows: npt.NDArray[np.int64]) -> list[str]:
+        chosen = self.frame.take(rows)
         return [f"{series} {name}" for series, name in zip(chosen.index, chosen["name"], strict=True)]
 
     def _matches(self, text: str) -> npt.NDArray[np.bool_]:
         number = _bare(text)
-        if _CNPJ_BEGINNING.fullmatch(number) and sum(sign.isdigit() for sign in number) >= len("0001"):
-            by_number = pc.starts_with(self._series, number).to_numpy(zero_copy_only=False)
-            if by_number.any() or number.isdigit():
-                return np.array(by_number, np.bool_)
+        by_number = np.zeros(len(self.frame), np.bool_)
+        if _is_number(number):
+            by_number = np.array(pc.starts_with(self._series, number).to_numpy(zero_copy_only=False), np.bool_)
+            if by_number.any() and len(number) >= _WHOLE_CNPJ:
+                return by_number
         words = _words(text)
         if not words:
             raise ConfigError(f"text: {text[:40]!r} holds no word to search for; give a part of a name, or a CNPJ")
         found = self._has(words[0])
         for word in words[1:]:
             found &= self._has(word)
-        return found
+        return found | by_number
 
     def _has(self, word: str) -> npt.NDArray[np.bool_]:
         return np.array(pc.match_substring(self._names, f" {word}").to_numpy(zero_copy_only=False), np.bool_)
@@ -198,17 +219,22 @@ def folded_name(text: str) -> str:
 
     Examples
     --------
-    >>> folded_name("ITAÚ Soberano - Renda Fixa")
-    'itau soberano renda fixa'
+    >>> folded_name("ITAÚ Soberano - Renda Fixa"), folded_name("Itaú RF F.I.A.")
+    ('itau soberano renda fixa', 'itau renda fixa fia')
     """
     bare = "".join(sign for sign in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(sign))
-    return " ".join(re.findall(r"[^\W_]+", bare))
+    words = re.findall(r"[^\W_]+", re.sub(r"\b(\w)\.(?=\w\b)", r"\1", bare))
+    return " ".join(_SPELLED_OUT.get(word, word) for word in words)
 
 
 def _bare(text: str) -> str:
     """Return a series without punctuation."""
-    cnpj, colon, subclass = re.sub(r"[./\s-]", "", text).partition(":")
-    return cnpj.upper() + colon + subclass
+    return re.sub(r"[./\s-]", "", text).upper()
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text without punctuation may be a CNPJ, or the beginning of one."""
+    return bool(_CNPJ_BEGINNING.fullmatch(text)) and sum(sign.isdigit() for sign in text) >= len("0001")
 
 
 def _words(text: str) -> list[str]:
@@ -270,6 +296,7 @@ def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
     subclass = (
         frame["subclass"].fillna("").to_numpy().astype(np.str_) if "subclass" in frame else np.full(len(frame), "")
     )
+    subclass = np.strings.upper(subclass)
     series = np.where(subclass == "", cnpjs, np.char.add(np.char.add(cnpjs, ":"), subclass))
     frame = frame.set_axis(pd.Index(series.tolist(), dtype="str", name="series"))[list(REGISTRY_COLUMNS)]
     frame = frame[is_valid & ~frame.index.duplicated()]

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from scraperkit.errors import ArchiveError, FileRefused, ScraperKitWarning, SourceError
 from scraperkit.models import Month
 from scraperkit.sources.open_data.cleaning import coded
-from scraperkit.sources.open_data.downloads import Downloader, Outcome, answer_without_file, download, told
+from scraperkit.sources.open_data.downloads import PATIENCE, Downloader, Outcome, answer_without_file, download, told
 from scraperkit.sources.open_data.folder import Entry, delete, read_parquet, write_whole
 from scraperkit.sources.open_data.members import opened, whole_member
 from scraperkit.sources.open_data.portal_files import (
@@ -58,7 +58,8 @@ class Snapshots:
 
         `if_refused` is how long what was refused is not asked for again.
         """
-        return [self._update(kind, if_refused) for kind in _PATHS]
+        with self._downloader.politeness.patient(PATIENCE):
+            return [self._update(kind, if_refused) for kind in _PATHS]
 
     def search(self) -> RegistrySearch:
         """Return the newest registry, ready to be searched; fetched first where it is old.

@@ -51,6 +51,11 @@ def members(funds: list[str], classes: list[str], subclasses: list[str]) -> dict
     return {name: "\r\n".join([*lines, ""]).encode("latin-1") for name, lines in files.items()}
 
 
+def small_registry(names: dict[str, str]) -> pd.DataFrame:
+    columns = {"name": list(names.values()), "status": NORMAL, "net_worth": range(len(names), 0, -1)}
+    return pd.DataFrame(columns, index=pd.Index(list(names), dtype="str", name="series"))
+
+
 CAIXA = "00068305000135"
 ITAU = "06175696000173"
 
@@ -119,6 +124,44 @@ class TestSearch:
         assert market.find("18.993.924/0001-00").index.tolist() == ["18993924000100"]
         assert market.find("18.993.924").index.tolist() == ["18993924000100"]
         assert market.find("9z8y7x6w01de54").index.tolist() == ["9Z8Y7X6W01DE54"]
+
+    def test_a_number_may_be_part_of_a_name(self):
+        search = RegistrySearch(small_registry({"20300000000191": "OUTRO", "11111111000191": "PREV 2030 RF"}))
+        assert search.find("2030").index.tolist() == ["20300000000191", "11111111000191"]
+        assert search.find("20.300.000/0001-91").index.tolist() == ["20300000000191"]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "azul F.I.A.",
+            "azul Resp Limitada",
+            "azul FI-RF",
+            "azul rf",
+            "azul renda fixa",
+            "azul ltda",
+            "AZUL F.I.C. RF",
+        ],
+    )
+    def test_words_that_names_write_in_several_ways_lose_no_hit(self, text):
+        search = RegistrySearch(small_registry({"1": "AZUL RENDA FIXA FIC FIF RL", "2": "AZUL FI RF"}))
+        assert sorted(search.find(text).index) == ["1", "2"]
+
+    def test_a_wrong_digit_is_told_the_nearest_numbers_first(self, market):
+        with pytest.raises(FundNotFound, match=r"nearest are 99101011000125 "):
+            market.find_fund("99.101.011/0001-26")
+
+    def test_a_subclass_is_found_by_its_number_and_its_months_are_the_funds(self, market):
+        series = next(name for name in market.find("exemplo").index if ":" in name)
+        fund = market.find_fund(series.lower())
+        assert fund.cnpj == series
+        (request,) = fund.months("2024-10", "2024-10")
+        assert (request.document, request.fund.cnpj) == (series.partition(":")[0],) * 2
+        assert market.find_fund(series.partition(":")[0]).cnpj == series.partition(":")[0]
+
+    @pytest.mark.parametrize("active", ["yes", 1, "x"])
+    def test_what_is_neither_active_nor_not_is_refused(self, market, active):
+        with pytest.raises(ConfigError, match="active: "):
+            market.find("aroeira", active)
 
     def test_active_ones_or_the_others(self, market):
         both = market.find("exemplo")
