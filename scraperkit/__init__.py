@@ -36,15 +36,16 @@ if TYPE_CHECKING:
     from scraperkit.engine.worker import Worker
     from scraperkit.errors import ScraperKitError, ScraperKitWarning
     from scraperkit.health import Health
-    from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest
+    from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest, Stored
     from scraperkit.notebook import Dashboard, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
-    from scraperkit.research import offline, prices, quotes, update
+    from scraperkit.research import export, offline, prices, quotes, read_csv, update
     from scraperkit.sources import CvmPages, Source
     from scraperkit.sources.open_data import OpenData
     from scraperkit.sources.rates import rates
     from scraperkit.subscriber import Subscriber
+    from scraperkit.timeseries.news import on_stored
     from scraperkit.timeseries.reader import TimeSeriesReader
     from scraperkit.timeseries.store import SeriesStore
 
@@ -70,6 +71,7 @@ __all__ = [
     "SeriesStore",
     "Settings",
     "Source",
+    "Stored",
     "Subscriber",
     "TimeSeriesReader",
     "Worker",
@@ -77,14 +79,17 @@ __all__ = [
     "calendar",
     "connect",
     "errors",
+    "export",
     "lessons",
     "metrics",
     "monitor",
     "offline",
+    "on_stored",
     "plot",
     "prices",
     "quotes",
     "rates",
+    "read_csv",
     "update",
 ]
 
@@ -98,15 +103,16 @@ _NAMES = {
     "engine.hosting": ("WorkerProcess",),
     "errors": ("ScraperKitError", "ScraperKitWarning"),
     "health": ("Health",),
-    "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest"),
+    "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest", "Stored"),
     "notebook": ("Dashboard", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
-    "research": ("offline", "prices", "quotes", "update"),
+    "research": ("export", "offline", "prices", "quotes", "read_csv", "update"),
     "sources": ("CvmPages", "Source"),
     "sources.open_data": ("OpenData",),
     "sources.rates": ("rates",),
     "subscriber": ("Subscriber",),
+    "timeseries.news": ("on_stored",),
     "timeseries.reader": ("TimeSeriesReader",),
     "timeseries.store": ("SeriesStore",),
 }

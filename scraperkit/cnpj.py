@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from functools import lru_cache
 
 from stdnum.br import cnpj as _cnpj
 from stdnum.exceptions import ValidationError as _StdnumError
 
 from scraperkit.errors import ConfigError
+from scraperkit.text import SHORT_NAME, short_name
 
 _SUBCLASS = re.compile(r"[A-Z0-9]{1,40}")
 _LENGTH = 14
+# What can only be meant as a CNPJ, with or without a subclass, well written or not.
+_NUMBER = re.compile(r"[\d./\s-]*|[\dA-Za-z./-]+/[\dA-Za-z]{4}-\d\d|[\dA-Za-z./-]{11,}:\w*", re.ASCII)
+_WHOLE = re.compile(r"[0-9A-Za-z]{12}[0-9]{2}")
+_TAIL = 11  # of a CNPJ with its punctuation: 924/0001-00
+_SUBCLASS_TAIL = 8
+_LEAST = 8  # signs of a name that stay beside a number
 
 
 def normalize_cnpj(text: str) -> str:
@@ -48,6 +57,17 @@ def _validated_cnpj(text: str) -> str:
             ) from None
         reason = str(error).rstrip(".").lower()
         raise ConfigError(f"{text[:40]!r} is not a CNPJ: {reason}{_with_zeros(_cnpj.compact(text))}") from None
+
+
+def looks_like_cnpj(text: str) -> bool:
+    """Return whether a text is meant as a CNPJ, with or without a subclass and even if mistyped, not as a name.
+
+    Examples
+    --------
+    >>> [looks_like_cnpj(text) for text in ("18.993.924/0001", "12.ABC.345/01DE-35", "Aroeira 2030", "")]
+    [True, True, False, True]
+    """
+    return bool(_NUMBER.fullmatch(text) or _WHOLE.fullmatch(re.sub(r"[./-]", "", text)))
 
 
 def _no_text(value: object) -> str:
@@ -137,3 +157,60 @@ def format_series(series: str) -> str:
     """
     cnpj, colon, subclass = series.partition(":")
     return format_cnpj(cnpj) + colon + subclass
+
+
+def shown_series(text: str) -> str:
+    """Return a series with the usual punctuation of its CNPJ, and any other text, such as a renamed column, as it is.
+
+    Examples
+    --------
+    >>> shown_series("18993924000100"), shown_series("my fund")
+    ('18.993.924/0001-00', 'my fund')
+    """
+    try:
+        return format_series(normalize_series(text))
+    except ConfigError:
+        return text
+
+
+def short_names(names: Mapping[str, str], width: int = SHORT_NAME) -> dict[str, str]:
+    """Return a short name for each series, no two the same: where names do not tell them apart, their numbers do.
+
+    Parameters
+    ----------
+    names : mapping of str to str
+        A name for each series; those with an empty one are left out.
+    width : int
+        The most signs that one may have; more only where numbers have to be told whole.
+
+    Examples
+    --------
+    >>> short_names({"18993924000100": "FUNDO AROEIRA FIC FIA", "99101011000125": "AROEIRA FIA", "EXEMPL0A000100": ""})
+    {'18993924000100': 'Aroeira Ações 924/0001-00', '99101011000125': 'Aroeira Ações 011/0001-25'}
+    """
+    short = {series: label for series, name in names.items() if (label := short_name(name, width))}
+    tails = tails_of(short)
+    return {
+        series: f"{short_name(names[series], max(width - len(tails[series]) - 1, _LEAST))} {tails[series]}"
+        if series in tails
+        else label
+        for series, label in short.items()
+    }
+
+
+def tails_of(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return, for each series whose label another has, too, the end of its number, or all of it if that does not do.
+
+    Examples
+    --------
+    >>> tails_of({"18993924000100": "Aroeira", "18993924000100:Z2HFZ1734468953": "Aroeira", "EXEMPL0A000100": "Ipê"})
+    {'18993924000100': '924/0001-00', '18993924000100:Z2HFZ1734468953': '…34468953'}
+    """
+    count = Counter(labels.values())
+    shown = {series: shown_series(series) for series, label in labels.items() if count[label] > 1}
+    ends = {
+        series: f"…{text.partition(':')[2][-_SUBCLASS_TAIL:]}" if ":" in text else text[-_TAIL:]
+        for series, text in shown.items()
+    }
+    each = Counter(ends.values())
+    return {series: end if each[end] == 1 else shown[series] for series, end in ends.items()}

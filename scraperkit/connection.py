@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,22 +16,37 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ReadOnlyError, ResponseError
+from redis.exceptions import AuthenticationError, BusyLoadingError, NoPermissionError, ResponseError
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from scraperkit.config import Settings
 from scraperkit.embedded import shared
-from scraperkit.embedded.connections import AsyncEmbeddedConnection, EmbeddedConnection, PackedInC
+from scraperkit.embedded.connections import AsyncEmbeddedConnection, EmbeddedConnection
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, TimeSeriesMissing, way_out_of
+from scraperkit.failover.roles import (
+    AsyncPlainConnection,
+    AsyncSocketConnection,
+    AsyncTlsConnection,
+    Demoted,
+    PlainConnection,
+    SocketConnection,
+    TlsConnection,
+)
+from scraperkit.failover.sentinels import (
+    SENTINEL_SCHEMES,
+    AsyncSentinelConnection,
+    AsyncSentinelTlsConnection,
+    SentinelAddress,
+    SentinelConnection,
+    Sentinels,
+    SentinelTlsConnection,
+)
 
 CONNECT_TIMEOUT = 5.0
 SOCKET_TIMEOUT = 15.0
 CLIENT_NAME = "scraperkit"
-# Seconds between questions for the role of the server.
-ROLE_EVERY = 5.0
-_REPLICA = ("slave", b"slave")
 _LONGEST_SECRET = 4096
 _WAYS_OUT = "run `docker compose up redis`, or leave REDIS_URL unset for the embedded server"
 
@@ -61,7 +75,7 @@ _TUNING_OPTIONS = {
 }
 _URL_OPTIONS = _TLS_OPTIONS | {"socket_connect_timeout", "socket_keepalive", "max_connections"}
 _DATABASE = re.compile(r"(/[0-9]*)?", re.ASCII)
-_COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS | {"embedded"}
+_COPIED = _ADDRESS_OPTIONS | _TLS_OPTIONS | _TUNING_OPTIONS | {"embedded", "sentinels"}
 # Only hosted clusters need maintenance notices, and with them redis-py does not detect stale connections.
 _FIXED: dict[str, Any] = {
     "protocol": 3,
@@ -70,101 +84,11 @@ _FIXED: dict[str, Any] = {
 }
 
 
-class Demoted(redis.ConnectionError):
-    """The server at the other end has become a replica: whoever tries again connects anew, behind the same address."""
-
-    def __init__(self) -> None:
-        super().__init__("the server is a replica, which takes no writes")
-
-
-class _LeavesReplicas:
-    """A connection that ends when its server no longer is a primary, as after a failover behind one address.
-
-    Where something is written, the server refuses it. Where all is read, nothing tells that the figures grow old; so
-    the server is asked for its role now and then. A reader that was given the address of a replica goes on reading.
-    """
-
-    _asked_for_role_at = 0.0
-
-    def read_response(self: Any, *args: Any, **options: Any) -> Any:
-        """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
-        try:
-            return super().read_response(*args, **options)  # type: ignore[misc]
-        except ReadOnlyError:
-            self.disconnect()
-            raise Demoted from None
-
-    def check_health(self: Any) -> None:
-        """Check the connection, and whether it leads to a primary."""
-        super().check_health()  # type: ignore[misc]
-        if _is_due(self):
-            self.send_command("ROLE", check_health=False)
-            with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
-                if super().read_response()[0] in _REPLICA:  # type: ignore[misc]
-                    self.disconnect()
-                    self.connect_check_health(check_health=False)
-
-
-class _AsyncLeavesReplicas(PackedInC):
-    """The same for asyncio."""
-
-    _asked_for_role_at = 0.0
-
-    async def read_response(self: Any, *args: Any, **options: Any) -> Any:
-        """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
-        try:
-            return await super().read_response(*args, **options)  # type: ignore[misc]
-        except ReadOnlyError:
-            await self.disconnect(nowait=True)
-            raise Demoted from None
-
-    async def check_health(self: Any) -> None:
-        """Check the connection, and whether it leads to a primary."""
-        await super().check_health()  # type: ignore[misc]
-        if _is_due(self):
-            await self.send_command("ROLE", check_health=False)
-            with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
-                if (await super().read_response())[0] in _REPLICA:  # type: ignore[misc]
-                    await self.disconnect(nowait=True)
-                    await self.connect_check_health(check_health=False)
-
-
-def _is_due(connection: Any) -> bool:
-    """Return whether to ask for the role now; a new connection has just been led to where writes go."""
-    now, last = time.monotonic(), connection._asked_for_role_at
-    if now - last < ROLE_EVERY:
-        return False
-    connection._asked_for_role_at = now
-    return bool(last)
-
-
-class PlainConnection(_LeavesReplicas, redis.Connection):
-    """Over TCP."""
-
-
-class TlsConnection(_LeavesReplicas, SSLConnection):
-    """Over TLS."""
-
-
-class SocketConnection(_LeavesReplicas, UnixDomainSocketConnection):
-    """Over a Unix socket."""
-
-
-class AsyncPlainConnection(_AsyncLeavesReplicas, redis.asyncio.Connection):
-    """Over TCP, for asyncio."""
-
-
-class AsyncTlsConnection(_AsyncLeavesReplicas, redis.asyncio.SSLConnection):
-    """Over TLS, for asyncio."""
-
-
-class AsyncSocketConnection(_AsyncLeavesReplicas, redis.asyncio.UnixDomainSocketConnection):
-    """Over a Unix socket, for asyncio."""
-
-
 # For each kind of address, what redis-py connects by, and the kit's connections of a sync and of an asyncio client.
 _CONNECTIONS: tuple[tuple[type, type, type], ...] = (
     (EmbeddedConnection, EmbeddedConnection, AsyncEmbeddedConnection),
+    (SentinelTlsConnection, SentinelTlsConnection, AsyncSentinelTlsConnection),
+    (SentinelConnection, SentinelConnection, AsyncSentinelConnection),
     (UnixDomainSocketConnection, SocketConnection, AsyncSocketConnection),
     (SSLConnection, TlsConnection, AsyncTlsConnection),
     (redis.Connection, PlainConnection, AsyncPlainConnection),
@@ -235,7 +159,7 @@ def check_client(client: Any) -> redis.Redis:
         raise ConfigError(f"redis: expected a redis.Redis client, got {type(client).__name__}; {make}")
     options = client.get_connection_kwargs()
     if isinstance(client.connection_pool, SentinelConnectionPool):
-        raise ConfigError(f"redis: Redis Sentinel is not supported; {make}")
+        raise ConfigError(f"redis: a Sentinel client; {make}, as in connect('redis+sentinel://host:26379/service')")
     if str(options.get("protocol")) != "3" or not options.get("decode_responses"):
         raise ConfigError(f"redis: the client needs protocol=3 and decode_responses=True; {make}")
     if int(options.get("db") or 0):
@@ -285,6 +209,8 @@ def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
 
 
 def _options(name: str, url: str) -> dict[str, Any]:
+    if url.partition("://")[0].lower() in SENTINEL_SCHEMES:
+        return _behind_sentinels(name, url)
     try:
         parts = urlsplit(url)
         # An unencoded / or # or : in a password would be misparsed, and the rest of the password shown.
@@ -293,7 +219,8 @@ def _options(name: str, url: str) -> dict[str, Any]:
         options = dict(parse_url(url))  # type: ignore[no-untyped-call]
     except ValueError:
         raise ConfigError(
-            f"{name}: not a Redis address; write redis://host:6379, rediss://host:6379 or unix:///path/to/socket"
+            f"{name}: not a Redis address; write redis://host:6379, rediss://host:6379, unix:///path/to/socket or "
+            "redis+sentinel://host:26379,host:26379/service"
         ) from None
     if not set(options) <= _URL_OPTIONS | _ADDRESS_OPTIONS | {"connection_class"}:
         raise ConfigError(f"{name}: unsupported option after '?'; use only {', '.join(sorted(_URL_OPTIONS))}")
@@ -306,6 +233,18 @@ def _options(name: str, url: str) -> dict[str, Any]:
             "use database 0, and set SCRAPERKIT_NAMESPACE to keep data apart"
         )
     return options
+
+
+def _behind_sentinels(name: str, url: str) -> dict[str, Any]:
+    """Return the options for an address that names sentinels: those of servers, and whom to ask for the primary."""
+    try:
+        address = SentinelAddress.parse(url)
+    except ValueError as error:
+        raise ConfigError(f"{name}: {error}; write redis+sentinel://host:26379,host:26379/service") from None
+    options = _options(name, address.server_url)
+    sentinels = Sentinels(address, {key: value for key, value in options.items() if key in _TLS_OPTIONS})
+    kind = SentinelTlsConnection if address.is_tls else SentinelConnection
+    return options | {"connection_class": kind, "sentinels": sentinels}
 
 
 def _client(options: dict[str, Any]) -> redis.Redis:
@@ -372,8 +311,10 @@ def is_no_group(error: redis.ResponseError) -> bool:
 
 
 def address_of(client: redis.Redis) -> str:
-    """Return a client's host and port, or its socket path; never the password."""
+    """Return a client's host and port, its socket path, or its service and sentinels; never the password."""
     options = client.get_connection_kwargs()
+    if sentinels := options.get("sentinels"):
+        return str(sentinels)
     return str(options.get("path") or f"{options.get('host', 'localhost')}:{options.get('port', 6379)}")
 
 

@@ -38,6 +38,8 @@ class Health(NotebookRepr):
         Dead letters.
     open_circuits : dict
         Sites whose circuit is open, and the seconds until the next attempt.
+    lags : dict
+        `lag` by source: the stream messages that wait for the workers of each.
     """
 
     workers: tuple[WorkerCard, ...]
@@ -48,6 +50,7 @@ class Health(NotebookRepr):
     retries: int
     dead: int
     open_circuits: Mapping[str, float]
+    lags: Mapping[str, int]
 
     @classmethod
     @redis_needed()
@@ -61,7 +64,8 @@ class Health(NotebookRepr):
         """
         keys = Keys(namespace or Settings.load().namespace)
         client: Any = redis
-        found = [_of_source(client, each) for each in each_source(client, keys)]
+        sources = each_source(client, keys)
+        found = [_of_source(client, each) for each in sources]
         return cls(
             workers=tuple(worker for each in found for worker in each.workers),
             stale=tuple(sorted(name for each in found for name in each.stale)),
@@ -71,6 +75,7 @@ class Health(NotebookRepr):
             retries=sum(each.retries for each in found),
             dead=client.xlen(keys.dead),
             open_circuits=_open_circuits(client),
+            lags={each.source: of_source.lag for each, of_source in zip(sources, found, strict=True)},
         )
 
     @property

@@ -10,7 +10,7 @@ from scraperkit.errors import ConfigError
 
 DEFAULT_NAMESPACE = "scraperkit"
 CHANNEL = "fund_parser"
-RATES = "scraperkit:rate"
+RATE_LIMITS = "scraperkit:rate"
 # The source of what names none: the regulator's pages.
 DEFAULT_SOURCE = "cvm_pages"
 # How a message is delivered, and what a worker listens to.
@@ -70,6 +70,11 @@ class Keys:
     def channel(self) -> str:
         """The Pub/Sub channel that workers listen to."""
         return CHANNEL if self.namespace == DEFAULT_NAMESPACE else f"{self.namespace}:{CHANNEL}"
+
+    @property
+    def stored(self) -> str:
+        """The Pub/Sub channel on which whoever stores prices says which months they are of."""
+        return f"{self.namespace}:stored"
 
     @property
     def group(self) -> str:

@@ -1,4 +1,4 @@
-"""The kit's data types: a fund, a request to scrape one month of it, and one day's figures."""
+"""The kit's data types: a fund, a request to scrape one month of it, one day's figures, and news of them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import sys
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Self
 
 from dateutil import tz
 from pydantic import (
@@ -24,11 +24,12 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.dataclasses import dataclass as validated_dataclass
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from scraperkit.cnpj import format_series, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
 from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
+from scraperkit.text import short_name
 from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -389,6 +390,17 @@ class Fund(NotebookRepr):
         return self.status.strip().upper() == "EM FUNCIONAMENTO NORMAL"
 
     @property
+    def short_name(self) -> str:
+        """The name in a legend's length, without its legal form; the punctuated CNPJ of a fund without a name.
+
+        Examples
+        --------
+        >>> Fund("18993924000100", name="AROEIRA FUNDO DE INVESTIMENTO EM AÇÕES RESPONSABILIDADE LIMITADA").short_name
+        'Aroeira Ações'
+        """
+        return short_name(self.name) or format_series(self.cnpj)
+
+    @property
     def first_month(self) -> Month | None:
         """The month in which the fund began, if known."""
         return Month.of(self.started_on) if self.started_on is not None else None
@@ -486,3 +498,88 @@ class DailyQuote:
             value = getattr(self, metric)
             if value is not None:
                 yield metric, value
+
+
+class Stored(NamedTuple):
+    """News of one month of one series: its prices are stored, and can be read.
+
+    Attributes
+    ----------
+    cnpj : str
+        14 characters.
+    subclass : str
+        Empty for the class itself.
+    month : str
+        As ``YYYY-MM``.
+    days : int
+        How many days of the month were written. 0 if all that was stored of it was withdrawn.
+    changed : int or None
+        How many figures of the fund in this month differ from what was stored before, or were withdrawn; of a fund with
+        subclasses, in all of them together. ``None`` if the writer did not compare, as in a bulk load.
+    """
+
+    cnpj: str
+    subclass: str
+    month: str
+    days: int
+    changed: int | None
+
+    @property
+    def series(self) -> str:
+        """The series, as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
+        return f"{self.cnpj}:{self.subclass}" if self.subclass else self.cnpj
+
+    @classmethod
+    def of(cls, series: str, month: str, days: int, changed: int | None = None) -> Self:
+        """Return the news of a month of a series, given as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
+        cnpj, _, subclass = series.partition(":")
+        return cls(cnpj, subclass, month, days, changed)
+
+
+def news(stored: Iterable[Stored]) -> bytes:
+    """Return the message that tells of these months; nothing if there are none.
+
+    Examples
+    --------
+    >>> news([Stored("18993924000100", "", "2022-01", 21, 0)])
+    b'[{"cnpj":"18993924000100","subclass":"","month":"2022-01","days":21,"changed":0}]'
+    """
+    told = [
+        {"cnpj": cnpj, "subclass": subclass, "month": month, "days": days, "changed": changed}
+        for cnpj, subclass, month, days, changed in stored
+    ]
+    return to_json(told) if told else b""
+
+
+def read_news(text: str) -> list[Stored]:
+    """Return what a message tells; fields that it has beside are ignored.
+
+    Raises
+    ------
+    ValueError
+        If it is no such message.
+
+    Examples
+    --------
+    >>> read_news('[{"cnpj": "18993924000100", "subclass": "", "month": "2022-01", "days": 21, "changed": null}]')
+    [Stored(cnpj='18993924000100', subclass='', month='2022-01', days=21, changed=None)]
+    """
+    items = from_json(text)
+    if not isinstance(items, list):
+        raise ValueError("it is no list")
+    return [_read_item(item) for item in items]
+
+
+def _read_item(item: Any) -> Stored:
+    try:
+        stored = Stored(*(item[name] for name in Stored._fields))
+    except (KeyError, TypeError):
+        raise ValueError(f"an item lacks one of {', '.join(Stored._fields)}") from None
+    texts = (stored.cnpj, stored.subclass, stored.month)
+    counts = (stored.days, 0 if stored.changed is None else stored.changed)
+    is_text = all(isinstance(text, str) for text in texts)
+    if not is_text or len(stored.month) > len("YYYY-MM") or not _YEAR_MONTH.fullmatch(stored.month):
+        raise ValueError("cnpj and subclass are text, and month is YYYY-MM")
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("days and changed are counts")
+    return stored

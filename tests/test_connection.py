@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from redis.sentinel import Sentinel
 from support.servers import redis_server
 
-from scraperkit.connection import AsyncPlainConnection, async_client, check_client, connect, connection_kwargs, sibling
+from scraperkit.connection import async_client, check_client, connect, connection_kwargs, sibling
 from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
+from scraperkit.failover.roles import AsyncPlainConnection
 
 SECRET = "s3cret/#:@pass"
 QUOTED = "s3cret%2F%23%3A%40pass"

@@ -13,7 +13,8 @@ import nbformat
 import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
-TEN_LINES = re.search(r"```python\n(.*?)```", README, flags=re.DOTALL)[1]
+BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
+ONE_CALL, TEN_LINES = BLOCKS[:2]
 
 
 @pytest.fixture
@@ -37,6 +38,20 @@ def test_the_ten_lines_run_as_a_script_without_a_warning(alone):
     )
     assert ended.stderr == ""
     assert ended.stdout == "251 18993924000100 12 published, 12 done\n"
+
+
+def test_the_one_call_runs_as_a_script_without_a_warning(alone):
+    script = ONE_CALL + "\nprint(prices.shape, prices.isna().sum().sum())\n"
+    ended = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        cwd=alone,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert re.fullmatch(r"fetching \d+ months of 5 funds from the open data: 24 files, .*\n", ended.stderr)
+    assert ended.stdout == "(500, 5) 0\n"
 
 
 def test_the_ten_lines_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch):
@@ -76,5 +91,5 @@ def test_every_link_leads_to_a_file():
 def test_every_setting_it_names_exists():
     from scraperkit.config import Settings
 
-    for name in re.findall(r"SCRAPERKIT_([A-Z_]+)", README):
+    for name in re.findall(r"SCRAPERKIT_([A-Z0-9_]+)", README):
         assert name.lower() in Settings.model_fields, name

@@ -19,7 +19,7 @@ from scraperkit.connection import connect
 from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import WorkerCard
 from scraperkit.keys import Keys
-from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest
+from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest, Stored
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
 from scraperkit.research.memory import Memory
@@ -29,6 +29,7 @@ from scraperkit.sources.rates.answers import Span
 from scraperkit.sources.rates.collect import collect
 from scraperkit.sources.rates.known import KNOWN
 from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.news import on_stored
 from scraperkit.timeseries.store import SeriesStore
 
 PAGE = (ROOT / "docs" / "redis.md").read_text(encoding="utf-8")
@@ -77,7 +78,8 @@ def used(tmp_path_factory):
     with EmbeddedServer(tmp_path_factory.mktemp("redis")) as server, connect(server.url) as redis:
         use_everything(redis, server.url)
         gated = GatedSite()
-        with Subscriber(redis, [gated, Files()], threads=1, namespace=NAMESPACE):
+        news = on_stored(redis, print, namespace=NAMESPACE)
+        with news, Subscriber(redis, [gated, Files()], threads=1, namespace=NAMESPACE):
             Publisher(redis, delivery="pubsub", namespace=NAMESPACE).publish(months(2, year=2023))
             assert gated.inside.acquire(timeout=20)
             Publisher(redis, namespace=NAMESPACE).publish(months(3, year=2024))
@@ -152,9 +154,11 @@ def shown(field: str) -> str:
 
 
 def test_the_page_names_the_channel_and_the_fields_of_what_is_json(used):
-    assert [row.key for row in rows() if row.kind == "channel"] == used.pubsub_channels() == ["fund_parser"]
+    channels = {row.key.replace("{ns}", NAMESPACE) for row in rows() if row.kind == "channel"}
+    assert channels == {*used.pubsub_channels()} == {"fund_parser", "scraperkit:stored"}
     told = {heading: set(re.findall(r"^- `([a-z_]+)`", text, flags=re.M)) for heading, text in sections().items()}
     (card,) = [used.get(f"{NAMESPACE}:worker:{name}") for name in used.zrange(f"{NAMESPACE}:workers", 0, -1)]
+    assert told["A piece of news"] == set(Stored._fields)
     assert told["The worker card"] == json.loads(card).keys() == set(WorkerCard.__dataclass_fields__)
     events = [json.loads(fields["event"]) for _, fields in used.xrange(f"{NAMESPACE}:events")]
     assert told["An event"] == set().union(*events)

@@ -85,6 +85,7 @@ CALLS: dict[str, Call] = {
     "Subscriber.start": lambda redis: sk.Subscriber(redis, FakeSite(), namespace=NAMESPACE).start(),
     "Subscriber.health": lambda redis: sk.Subscriber(redis, FakeSite(), namespace=NAMESPACE).health(),
     "Worker.step": stepped,
+    "rates": lambda redis: sk.rates("cdi", redis=redis),
     "monitor": lambda redis: sk.monitor(redis, seconds=1),
 }
 # What does not ask Redis, or only through a worker that has started.

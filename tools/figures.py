@@ -65,9 +65,9 @@ def import_circles() -> list[set[str]]:
 
 
 def ten_lines() -> str:
-    """Return the README's first example."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return readme.partition("```python\n")[2].partition("```")[0]
+    """Return the README's example of that name."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## Ten lines\n")[2]
+    return section.partition("```python\n")[2].partition("```")[0]
 
 
 def files_called_by(code: str) -> list[str]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from scraperkit.sources.open_data import OpenData
 
 log = logging.getLogger(__name__)
-SITE_PATIENCE = 20.0  # seconds: a caller waits on the other side
+CALLER_PATIENCE = 20.0  # seconds: a caller waits on the other side
 READ_TIMEOUT = 10.0
 REDIS_TIMEOUT = 3.0
 KNOWN_FUNDS = 4_096
@@ -46,7 +46,7 @@ SILENT: Seen = (["Redis does not answer"], None)
 class FundSource(Protocol):
     """What the pricer asks of a source."""
 
-    def find_fund(self, cnpj: str) -> Fund:
+    def find_fund(self, cnpj: str, /) -> Fund:
         """Look a fund up by its CNPJ."""
         ...
 
@@ -80,7 +80,7 @@ class Backend:
         self.keys = Keys(settings.namespace)
         # A caller waits for the answer, unlike a worker's job, which may be tried again later.
         hasty = {
-            "site_patience": settings.site_patience or SITE_PATIENCE,
+            "site_patience": settings.site_patience or CALLER_PATIENCE,
             "read_timeout": min(settings.read_timeout, READ_TIMEOUT),
             "http_retries": min(settings.http_retries, 1),
         }

@@ -15,7 +15,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
 from scraperkit.api.backend import Backend
 from scraperkit.api.fields import BatchId
-from scraperkit.api.problems import KNOWN, ProblemError, problem_of
+from scraperkit.api.problems import KNOWN_ERRORS, ProblemError, problem_of
 from scraperkit.api.running import Running, TheRunning
 from scraperkit.api.schemas import BatchReport, Cancelled, Failure, Progress
 from scraperkit.batch import Batch, BatchStatus
@@ -128,7 +128,7 @@ async def _watch(running: Running, progress: Progress) -> AsyncIterator[bytes]:
         search = is_still or progress.lost > 0  # what was found to be lost stays so
         try:
             now = await running.read(partial(_progress, running.backend, progress.batch_id, search=search))
-        except KNOWN as error:
+        except KNOWN_ERRORS as error:
             yield format_sse_event(event="error", data_str=problem_of(error).problem.model_dump_json())
             return
         if now != progress:

@@ -14,7 +14,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.keys import SOURCE_NAME
 from scraperkit.models import MONTH_YEAR, brazilian_date
-from scraperkit.sources.rates.known import KNOWN, known
+from scraperkit.sources.rates.known import KNOWN_RATES, known
 from scraperkit.timeseries.frames import window
 
 LONGEST_CNPJ = 40
@@ -93,7 +93,7 @@ SourceName = Annotated[
 MonthText = Annotated[str, Field(pattern=f"^{MONTH_YEAR.pattern}$", examples=["01/2022"])]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
 RateName = Annotated[
-    str, AfterValidator(lambda text: known(text).name), WithJsonSchema({"type": "string", "enum": list(KNOWN)})
+    str, AfterValidator(lambda text: known(text).name), WithJsonSchema({"type": "string", "enum": list(KNOWN_RATES)})
 ]
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})

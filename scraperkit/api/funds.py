@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scraperkit.api.backend import Backend
 from scraperkit.api.fields import Series, SeriesInPath
-from scraperkit.api.problems import KNOWN, ProblemError, problem_of, unfit
+from scraperkit.api.problems import KNOWN_ERRORS, ProblemError, problem_of, unfit
 from scraperkit.api.running import Running, TheRunning
 from scraperkit.api.schemas import (
     FundCard,
@@ -67,7 +67,7 @@ async def _result(running: Running, order: FundsOrder, document: str) -> OrderRe
         published = await _publish_one(running, order.each(document))
     except ValidationError as error:
         problem = unfit(error.errors(), "document")
-    except KNOWN as error:
+    except KNOWN_ERRORS as error:
         problem = problem_of(error)
     else:
         return OrderResult(document=document, status=202, published=published)

@@ -49,7 +49,6 @@ class _Queue(Collector):
         yield GaugeMetricFamily("scraperkit_ready", "Whether workers are alive, too", float(not missing))
         figures = {
             "workers": ("Workers alive", len(health.workers)),
-            "queue_lag": ("Messages that nobody has received yet", health.lag),
             "queue_pending": ("Messages of the stream in some worker's hands", health.pending),
             "queue_retries": ("Jobs that wait for their next attempt", health.retries),
             "queue_oldest_seconds": ("Age of the oldest open job, 0 without any", health.oldest or 0.0),
@@ -58,6 +57,11 @@ class _Queue(Collector):
         }
         for name, (help_text, value) in figures.items():
             yield GaugeMetricFamily(f"scraperkit_{name}", help_text, float(value))
+        # By source: no worker does the messages of another.
+        lag = GaugeMetricFamily("scraperkit_queue_lag", "Messages that nobody has received yet", labels=["source"])
+        for source, count in health.lags.items():
+            lag.add_metric([source], count)
+        yield lag
 
 
 class Measured:

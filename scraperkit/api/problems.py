@@ -121,7 +121,7 @@ def problem_of(error: Exception) -> ProblemError:
 
 
 _SOON = {"Retry-After": "2"}
-KNOWN: tuple[type[Exception], ...] = (
+KNOWN_ERRORS: tuple[type[Exception], ...] = (
     ProblemError,
     UnknownFund,
     BatchNotFound,
@@ -153,7 +153,7 @@ def install(app: FastAPI) -> None:
         log.error("%s %s failed", request.method, request.scope["path"].encode("unicode_escape").decode()[:200])
         return answer(problem_of(error))
 
-    for kind in KNOWN:
+    for kind in KNOWN_ERRORS:
         app.add_exception_handler(kind, known)
     app.add_exception_handler(RequestValidationError, _unfit)
     app.add_exception_handler(HTTPException, _http)

@@ -25,7 +25,7 @@ _PLACES = Decimal("1e-8")
 _EXACT = Context(prec=400, rounding=ROUND_DOWN)
 
 
-class Asked(BaseModel):
+class QuotedDay(BaseModel):
     """Which day, and how much is to be invested."""
 
     model_config = ConfigDict(extra="forbid")
@@ -40,7 +40,7 @@ class Asked(BaseModel):
     response_model=Quote | SubclassQuotes,
 )
 async def quote(
-    document: SeriesInPath, asked: Annotated[Asked, Query()], running: TheRunning
+    document: SeriesInPath, asked: Annotated[QuotedDay, Query()], running: TheRunning
 ) -> Quote | SubclassQuotes:
     """Return the quota of that day, or the last one before it, and say which.
 

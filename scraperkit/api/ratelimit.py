@@ -14,7 +14,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from scraperkit.api.problems import ProblemError
 from scraperkit.connection import async_client
-from scraperkit.keys import RATES
+from scraperkit.keys import RATE_LIMITS
 
 _TIMEOUT = 0.5
 _ALONE = 5.0  # seconds in which this process counts alone, before it asks Redis again
@@ -78,7 +78,7 @@ class RateLimit:
             storage = RedisStorage(
                 "async+redis://",
                 implementation="redispy",
-                key_prefix=RATES,
+                key_prefix=RATE_LIMITS,
                 connection_pool=self._connection.connection_pool,  # type: ignore[arg-type]
             )
             self._shared = SlidingWindowCounterRateLimiter(storage)

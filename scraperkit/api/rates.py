@@ -19,7 +19,7 @@ from scraperkit.timeseries.frames import window
 router = APIRouter(prefix="/v1/rates", tags=["rates"])
 
 
-class Span(BaseModel):
+class RateDays(BaseModel):
     """Which days."""
 
     model_config = ConfigDict(extra="forbid")
@@ -30,7 +30,7 @@ class Span(BaseModel):
     end: DayOrMonth | None = Field(None, description="last day or month, included; today if left out")
 
     @model_validator(mode="after")
-    def _in_order(self) -> Span:
+    def _in_order(self) -> RateDays:
         try:
             window(self.start, self.end)
         except ConfigError as error:
@@ -40,7 +40,7 @@ class Span(BaseModel):
 
 @router.get("/{name}", summary="A reference rate: CDI, Selic, IPCA, IGP-M, dollar or Ibovespa")
 async def rate(
-    name: Annotated[RateName, Path(description="which rate")], asked: Annotated[Span, Query()], running: TheRunning
+    name: Annotated[RateName, Path(description="which rate")], asked: Annotated[RateDays, Query()], running: TheRunning
 ) -> RateSeries:
     """Return the published values of a window, the oldest first, fetching those that are not stored yet.
 

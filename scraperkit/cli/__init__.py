@@ -12,8 +12,32 @@ from typing import TYPE_CHECKING, Annotated, Any
 import redis as redis_py
 import typer
 
-from scraperkit.cli import batches, dead_letters, embedded_redis, market, rates, service, work
-from scraperkit.cli.options import Cnpjs, End, Namespace, Out, Port, SourceName, Start, Url, write_out
+from scraperkit.cli import (
+    batches,
+    dead_letters,
+    embedded_redis,
+    exporting,
+    figures,
+    market,
+    rates,
+    service,
+    updates,
+    work,
+)
+from scraperkit.cli.exits import INTERRUPTED
+from scraperkit.cli.options import (
+    Cnpjs,
+    End,
+    ExcelBr,
+    Namespace,
+    Out,
+    Port,
+    SourceName,
+    Start,
+    Url,
+    with_names,
+    write_out,
+)
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
 from scraperkit.errors import ScraperKitError, ScraperKitWarning
@@ -34,6 +58,9 @@ app.add_typer(dead_letters.app, name="dead")
 app.add_typer(market.app, name="market")
 app.command()(service.api)
 app.command("rates")(rates.show_rates)
+app.add_typer(figures.app)
+app.command()(exporting.export)
+app.command(epilog=updates.EXIT_CODES)(updates.update)
 app.add_typer(work.app)
 
 
@@ -64,7 +91,7 @@ def publish(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Look up funds, and publish one message for each month.
+    """Look up funds, and publish one message for each month, which brings the fund's subclasses, too.
 
     A fund that cannot be looked up does not hold up the others: it is told at the end, with exit code 1.
     """
@@ -92,14 +119,20 @@ def publish(
 
 @app.command()
 def prices(
-    cnpjs: Annotated[list[str] | None, typer.Argument(metavar="[CNPJ]...", help="Funds; default: all.")] = None,
+    cnpjs: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERIES]...", help="CNPJ or CNPJ:SUBCLASS; default: all.")
+    ] = None,
     start: Start = None,
     end: End = None,
     metric: Annotated[str, typer.Option(help="quota, net_worth, holders, inflow, outflow or portfolio.")] = "quota",
+    inherit: Annotated[
+        bool, typer.Option("--inherit", help="Let a subclass begin with what its class had before.")
+    ] = False,
     out: Out = None,
+    excel_br: ExcelBr = False,
     namespace: Namespace = None,
 ) -> None:
-    """Show stored prices, or write them to a file.
+    """Show stored prices, or write them to a file; `scraperkit export` fetches what is missing before.
 
     A fund of which nothing is stored does not hold up the others: it is told at the end, with exit code 1.
     """
@@ -111,17 +144,17 @@ def prices(
         reader = TimeSeriesReader(redis, namespace=namespace)
         wanted = refusals.stored(reader, cnpjs) if cnpjs else None
         if wanted != []:
-            _show(reader.prices(wanted, start=start, end=end, metric=metric), out)
+            _show(reader.prices(wanted, start=start, end=end, metric=metric, inherit=inherit), out, excel_br)
     refusals.tell(len(cnpjs or ()))
     if refusals:
         raise typer.Exit(1)
 
 
-def _show(frame: pd.DataFrame, out: Path | None) -> None:
+def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
     if out is None:
-        echo(frame.to_string() if len(frame) else "no prices stored", lines=True)
+        echo(with_names(frame).to_string() if len(frame) else "no prices stored", lines=True)
     else:
-        write_out(frame, out)
+        write_out(frame, out, excel_br=excel_br)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 
 
@@ -173,7 +206,7 @@ def main() -> None:
         app()
     except KeyboardInterrupt:
         echo("interrupted", err=True)
-        raise SystemExit(130) from None
+        raise SystemExit(INTERRUPTED) from None
     except (ScraperKitError, OSError, redis_py.RedisError) as error:
         if os.environ.get("SCRAPERKIT_DEBUG"):
             raise

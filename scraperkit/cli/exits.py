@@ -20,6 +20,8 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 UNAVAILABLE = 69
 SOFTWARE = 70
 CONFIG = 78
+# As a shell says it of Ctrl-C.
+INTERRUPTED = 130
 
 # One paragraph of a command's help.
 EXIT_CODES = (

@@ -112,7 +112,9 @@ def find(
 
 @app.command()
 def load(
-    funds: Annotated[list[str] | None, typer.Argument(metavar="[SERIES]...", help="Default: all.")] = None,
+    funds: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERIES]...", help="CNPJ or CNPJ:SUBCLASS; default: all.")
+    ] = None,
     start: Start = None,
     end: End = None,
     archive: Archive = None,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from scraperkit.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,29 +21,57 @@ Url = Annotated[
 SourceName = Annotated[
     str | None, typer.Option("--source", help="cvm_pages or open_data; default: SCRAPERKIT_SOURCE, else cvm_pages.")
 ]
-Cnpjs = Annotated[list[str], typer.Argument(metavar="CNPJ...", help="Funds, with or without punctuation.")]
+Cnpjs = Annotated[list[str], typer.Argument(metavar="FUND...", help="CNPJs, with or without punctuation, or names.")]
+GivenFunds = Annotated[
+    list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all that is stored.")
+]
+SourceOfFunds = Annotated[
+    str | None,
+    typer.Option("--source", help="cvm_pages or open_data; default: as each fund has it, or what is quicker."),
+]
 Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
 End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 
 
-def _checked(out: Path | None) -> Path | None:
-    """Refuse a file of another kind, before anything is done."""
-    if out is not None and out.suffix.lower() not in (".csv", ".parquet"):
-        raise ConfigError(f"--out: {out.name!r} must end in .csv or .parquet")
+def checked_out(out: Path | None) -> Path | None:
+    """Refuse a file that cannot be written, before anything is done."""
+    if out is not None:
+        from scraperkit.research.exports import checked_path
+
+        checked_path(out, "--out")
     return out
 
 
 Out = Annotated[
-    Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.", callback=_checked)
+    Path | None, typer.Option(help="Write to this .csv or .parquet file instead of the screen.", callback=checked_out)
+]
+ExcelBr = Annotated[
+    bool, typer.Option("--excel-br", help="Write CSV for Excel set to Portuguese: ; and decimal commas.")
 ]
 
 
-def write_out(frame: pd.DataFrame, out: Path) -> None:
+def write_out(frame: pd.DataFrame, out: Path, *, excel_br: bool = False) -> None:
     """Write a frame to a file, as its name says."""
-    if out.suffix.lower() == ".csv":
-        from scraperkit.timeseries.csv_files import write_csv
+    from scraperkit.research.exports import write
 
-        write_csv(frame, out)
-    else:
-        frame.to_parquet(out)
+    write(frame, out, excel_br=excel_br)
+
+
+def use_namespace(namespace: str | None) -> None:
+    """Make a namespace that was given the default of this process, for calls that take none."""
+    if namespace is not None:
+        from scraperkit.keys import Keys
+
+        os.environ["SCRAPERKIT_NAMESPACE"] = Keys(namespace).namespace
+
+
+def with_names(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a wide frame for the screen, with the short name below each CNPJ, if it carries any."""
+    import pandas as pd
+
+    names = frame.attrs.get("names", {})
+    if not names:
+        return frame
+    columns = [frame.columns, pd.Index([names.get(series, "") for series in frame.columns])]
+    return frame.set_axis(pd.MultiIndex.from_arrays(columns, names=["cnpj", "name"]), axis="columns")

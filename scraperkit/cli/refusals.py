@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from scraperkit.cli.terminal import echo
-from scraperkit.cnpj import format_cnpj
-from scraperkit.errors import ConfigError, SiteUnavailable, SourceError, UnknownFund
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.errors import ConfigError, ScraperKitWarning, SiteUnavailable, SourceError, UnknownFund
 from scraperkit.models import Fund, Month, ScrapeRequest, today
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Refusals:
                 if silences == _SILENCES:
                     raise SiteUnavailable(f"not looked up, since the site did not answer {_SILENCES} times in a row")
                 try:
+                    if ":" in cnpj:
+                        normalize_cnpj(cnpj)  # which refuses a subclass: a message is of a whole fund
                     fund = source.find_fund(cnpj)
                 except SiteUnavailable:
                     silences += 1
@@ -64,10 +67,11 @@ class Refusals:
         return requests
 
     def stored(self, reader: TimeSeriesReader, cnpjs: Sequence[str]) -> list[str]:
-        """Return the CNPJs of which something is stored."""
+        """Return the series of which something is stored."""
         wanted: list[str] = []
         for cnpj in cnpjs:
-            with self._noting(cnpj):
+            with self._noting(cnpj), warnings.catch_warnings():
+                warnings.simplefilter("ignore", ScraperKitWarning)  # what stands for a class is said when it is read
                 reader.last(cnpj)
                 wanted.append(cnpj)
         return wanted

@@ -1,1 +1,1 @@
-"""A Redis server of one's own, from installing to stopping; imported by connection, sources, lessons and cli."""
+"""A Redis of this machine, from installing to stopping; imported by connection, failover, sources, lessons and cli."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import hiredis
 import redis
@@ -18,6 +19,8 @@ from scraperkit.config import Settings
 from scraperkit.embedded import shared
 from scraperkit.embedded.state import State
 from scraperkit.errors import EmbeddedRedisError
+
+T = TypeVar("T")
 
 
 class EmbeddedConnection(redis.Connection):
@@ -71,7 +74,7 @@ class AsyncEmbeddedConnection(PackedInC, redis.asyncio.Connection):
         """Connect unless connected, to a server that was brought back if necessary."""
         if not self.is_connected:
             if shared.is_missing(self._folder):
-                await _in_thread(_bring_back, self._folder, self._embedded)
+                await in_thread(_bring_back, self._folder, self._embedded)
             _aim(self, State.load(self._folder))
         await super().connect_check_health(*args, **options)
 
@@ -89,27 +92,28 @@ def _aim(connection: Any, state: State) -> None:
         connection.port, connection.password = state.port, state.password
 
 
-async def _in_thread(call: Any, *arguments: Any) -> None:
+async def in_thread(call: Callable[..., T], *arguments: Any) -> T:
     """Await a call in a thread that nobody waits for at the end, unlike those of the event loop's executor."""
     loop = asyncio.get_running_loop()
-    done: asyncio.Future[None] = loop.create_future()
+    done: asyncio.Future[T] = loop.create_future()
 
-    def settle(error: Exception | None) -> None:
+    def settle(error: Exception | None, result: Any) -> None:
         if done.done():
             return
         if error is None:
-            done.set_result(None)
+            done.set_result(result)
         else:
             done.set_exception(error)
 
     def run() -> None:
         failure: Exception | None = None
+        result = None
         try:
-            call(*arguments)
+            result = call(*arguments)
         except Exception as error:  # noqa: BLE001 - raised where it is awaited
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            loop.call_soon_threadsafe(settle, failure)
+            loop.call_soon_threadsafe(settle, failure, result)
 
-    threading.Thread(target=run, name="scraperkit-bring-back", daemon=True).start()
-    await done
+    threading.Thread(target=run, name="scraperkit-connecting", daemon=True).start()
+    return await done

@@ -6,7 +6,8 @@ import logging
 import random
 import time
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Self
 
@@ -18,7 +19,7 @@ from scraperkit.engine.registry import Session
 from scraperkit.errors import BadMessage, MonthNotOffered, SourceError, StoreError
 from scraperkit.keys import DeliveryName
 from scraperkit.lua import scripts
-from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest
+from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest, Stored, news
 from scraperkit.sources.base import Source, name_of
 from scraperkit.text import printable
 from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, month_words
@@ -137,6 +138,7 @@ class Committer:
         self._source = name_of(source)
         self._is_whole = bool(getattr(source, "has_subclasses", False))
         self._known_funds: set[str] = set()
+        self._news_refused = False
 
     async def commit(self, results: Sequence[Result]) -> list[str]:
         """Store and settle `results`; safe to repeat after a lost connection.
@@ -146,14 +148,15 @@ class Committer:
         list of str
             What became of each: done, not_offered, retry, failed, dead, ignored or superseded.
         """
-        stored, months = await self._store(results)
+        stored, months, days = await self._store(results)
         errors = [result.job.problem or describe(result.error) for result in stored]
         settings = self._settings
-        answers = await scripts.commit(
+        answers, refused = await scripts.commit(
             self._client,
             self._keys,
             jobs=list(map(self._settlement, stored, errors)),
             events=_events(stored, months, errors, self._card.instance),
+            news=_news(stored, months, days),
             consumer=self._card.name,
             instance=self._card.instance,
             events_kept=settings.events_kept,
@@ -167,6 +170,9 @@ class Committer:
                 request = result.job.request
                 about = f"{request.document} {request.month_year}" if request else "a message"
                 log.warning("%s: %s: %s", about, answer, error)
+        if refused and not self._news_refused:
+            self._news_refused = True
+            log.warning("no news of what is stored: Redis refuses them on %s: %s", self._keys.stored, refused)
         return answers
 
     def _settlement(self, result: Result, error: str) -> scripts.Settlement:
@@ -184,9 +190,15 @@ class Committer:
             0.0 if is_over else random.random(),
         )
 
-    async def _store(self, results: Sequence[Result]) -> tuple[list[Result], list[scripts.MonthStored]]:
-        """Replace the months of what is done; return the results, failed where Redis refused, and the answers."""
+    async def _store(
+        self, results: Sequence[Result]
+    ) -> tuple[list[Result], list[scripts.MonthStored], list[dict[str, int]]]:
+        """Replace the months of what is done.
+
+        Returns the results, failed where Redis refused; the answers; and of each result its series, with their days.
+        """
         stored, months = list(results), [scripts.MonthStored()] * len(results)
+        days: list[dict[str, int]] = [{}] * len(results)
         funds: dict[str, scripts.FundFetched] = {}
         places: dict[str, list[int]] = {}
         for place, result in enumerate(results):
@@ -205,7 +217,8 @@ class Committer:
                 places[cnpj] = []
             fund.months.append(month)
             if result.quotes:
-                fund.series.update(dict.fromkeys(quote.series for quote in result.quotes))
+                days[place] = _days(result.quotes)
+                fund.series.update(dict.fromkeys(days[place]))
             places[cnpj].append(place)
         for cnpj, answers in zip(funds, await self._replace_months(list(funds.values())), strict=True):
             self._known_funds.add(cnpj)
@@ -214,7 +227,7 @@ class Committer:
                 if answer.refusal:
                     stored[place] = results[place].failed(StoreError(f"Redis refused {answer.refusal}"))
                     self._known_funds.discard(cnpj)  # the next attempt sees to its series again
-        return stored, months
+        return stored, months, days
 
     def _month(self, request: ScrapeRequest, result: Result) -> scripts.MonthFetched:
         words = month_words(self._keys, result.quotes)
@@ -258,6 +271,25 @@ def _bounds(month_year: str) -> tuple[str, int, int]:
     month = Month.parse(month_year)
     first, after = (day_number(each.first_day) * DAY_MS for each in (month, month.shift(1)))
     return month.iso, first, after - 1
+
+
+def _days(quotes: Sequence[DailyQuote]) -> dict[str, int]:
+    """Return the series of these quotes, with how many days each has. Nearly always they are of one."""
+    if len({(quote.cnpj, quote.subclass) for quote in quotes}) == 1:
+        return {quotes[0].series: len(quotes)}
+    return Counter(quote.series for quote in quotes)
+
+
+def _news(results: Sequence[Result], months: Sequence[scripts.MonthStored], days: Sequence[Mapping[str, int]]) -> bytes:
+    """Return the news of the months that are stored now, one for each series; nothing of what left no trace."""
+    told = []
+    for result, month, found in zip(results, months, days, strict=True):
+        request, changed = result.job.request, month.changed + month.withdrawn
+        if request is None or result.error is not None or month.is_kept or not (found or changed):
+            continue
+        iso = _bounds(request.month_year)[0]
+        told += [Stored.of(series, iso, count, changed) for series, count in (found or {request.document: 0}).items()]
+    return news(told)
 
 
 def _events(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from redis import exceptions
 
-from scraperkit.connection import Demoted
+from scraperkit.failover.roles import Demoted
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -14,7 +14,7 @@ from typing import Any, get_args
 import redis as redis_py
 
 from scraperkit.config import Settings, given_by
-from scraperkit.connection import Demoted, async_client, check_client, sibling
+from scraperkit.connection import async_client, check_client, sibling
 from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
 from scraperkit.engine.jobs import Committer, Job, Result, hand_back, renew
 from scraperkit.engine.levers import Crashed, Levers, Pause
@@ -22,6 +22,7 @@ from scraperkit.engine.redis_retry import AWAY, FAREWELL, RedisRetry, all_of, en
 from scraperkit.engine.registry import Housekeeping, NameTaken, Session, WorkerCard, enter
 from scraperkit.engine.thread_pool import Prefetch, ThreadPool
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, WorkerError, way_out_of
+from scraperkit.failover.roles import Demoted
 from scraperkit.keys import Keys, Listen
 from scraperkit.sources.base import Source, check_source, stream_of
 from scraperkit.sources.politeness import Politeness

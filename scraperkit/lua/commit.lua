@@ -7,10 +7,14 @@
 -- Every call from a script costs about as much as all the rest of a job, so what can be asked or told of many jobs at
 -- once is: states and histories are read before, and acknowledgements, states and counts written after.
 --
--- The jobs come as one column for each field of `Settlement` in scripts.py, their events as lines in ARGV[2].
--- Returns the settled outcome of each job: done, not_offered, retry, failed, dead, ignored or superseded.
+-- The jobs come as one column for each field of `Settlement` in scripts.py, their events as lines in ARGV[2]. ARGV[3]
+-- is the news of what was stored for them, empty if nothing was.
+--
+-- Returns the settled outcome of each job: done, not_offered, retry, failed, dead, ignored or superseded; then why Redis
+-- refused the news, empty if it did not: a user who may not publish them loses nothing else.
 local jobs, events, dead, retries, history = key(), key(), key(), key(), key()
 local is_ours = has_name(key(), given.instance)
+local channel = key()
 local now = now_ms()
 local event_of = string.gmatch(ARGV[2], '[^\n]+')
 
@@ -150,4 +154,5 @@ end
 if #acks > 0 then redis.pcall('XACK', jobs, given.group, unpack(acks)) end
 for _, batch in pairs(batches) do write(batch) end
 redis.call('XTRIM', events, 'MAXLEN', '~', given.events_kept)
-return answers
+local heard = ARGV[3] ~= '' and redis.pcall('PUBLISH', channel, ARGV[3])
+return {answers, type(heard) == 'table' and heard.err or ''}

@@ -9,7 +9,8 @@
 -- has all subclasses: if others are stored, nothing is done, and the answer is {'others', their keys ...}.
 --
 -- Returns of each month of which there is something to tell {its number, samples changed, samples withdrawn}, or
--- {its number, 'refused', series, time, why} for the first sample that was refused.
+-- {its number, 'refused', series, time, why} for the first sample that was refused, or {its number, 0, 0, '', true} if
+-- nothing was written: the same, or something newer, was stored already.
 local card, months, changes = key(), key(), key()
 local series = keys(#KEYS - 3)
 if given.is_whole then
@@ -121,7 +122,10 @@ end
 
 local function replace(i, first, last)
   local known = read_record(records[given.month[i]])
-  if known.fetched_at and tonumber(known.fetched_at) > tonumber(given.fetched_at[i]) then return end
+  if known.fetched_at and tonumber(known.fetched_at) > tonumber(given.fetched_at[i]) then
+    told[#told + 1] = {i, 0, 0, '', true}
+    return
+  end
   if known.fetched_at == given.fetched_at[i] and known.digest == given.digest[i] then
     told[#told + 1] = {i, tonumber(known.changed), tonumber(known.withdrawn)}
     return
@@ -145,6 +149,7 @@ local function replace(i, first, last)
     told[#told + 1] = {i, 'refused', words[3 * refused - 2], words[3 * refused - 1], why}
     return
   end
+  if is_any and #words == 0 and withdrawn == 0 then told[#told + 1] = {i, 0, 0, '', true} end
   note(i, #log - withdrawn, withdrawn)
 end
 

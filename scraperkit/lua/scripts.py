@@ -212,11 +212,14 @@ class MonthStored(NamedTuple):
         Samples that were stored with another value, and samples that were stored and are no more.
     refusal : str
         Why Redis refused it; names series and day.
+    is_kept : bool
+        Whether nothing was written: the same, or something newer, was stored already.
     """
 
     changed: int = 0
     withdrawn: int = 0
     refusal: str = ""
+    is_kept: bool = False
 
     @classmethod
     def read(cls, answer: Sequence[Any]) -> Self:
@@ -375,6 +378,7 @@ async def commit(
     *,
     jobs: Sequence[Settlement],
     events: Sequence[bytes],
+    news: bytes,
     consumer: str,
     instance: str,
     events_kept: int,
@@ -382,11 +386,10 @@ async def commit(
     max_attempts: int,
     backoff: float,
     backoff_limit: float,
-) -> list[str]:
-    """Settle jobs, each with the JSON text of its event; return what became of each."""
-    columns = dict(zip(Settlement._fields, zip(*jobs, strict=True), strict=True))
+) -> tuple[list[str], str]:
+    """Settle jobs, each with the JSON text of its event; return what became of each, and why the news were refused."""
     given = {
-        **columns,
+        **dict(zip(Settlement._fields, zip(*jobs, strict=True), strict=True)),
         "group": keys.group,
         "consumer": consumer,
         "instance": instance,
@@ -397,9 +400,9 @@ async def commit(
         "longest_backoff_ms": int(backoff_limit * 1000),
     }
     named = dict.fromkeys(name for job in jobs for name in (job.batch, job.claim) if name)
-    control = [keys.jobs, keys.events, keys.dead, keys.retries, keys.history, keys.worker(consumer), *named]
-    answers: list[str] = await _run_async(client, "commit", control, b"\n".join(events), **given)
-    return answers
+    own = (keys.jobs, keys.events, keys.dead, keys.retries, keys.history, keys.worker(consumer), keys.stored)
+    answers, refused = await _run_async(client, "commit", [*own, *named], b"\n".join(events), news, **given)
+    return answers, refused
 
 
 async def renew(

@@ -16,8 +16,9 @@ Benchmark: TypeAlias = "pd.Series[float]"
 DAILY, MONTHLY, LEVEL = KINDS = ("rate a day", "rate a month", "level")
 
 _UNITS = {DAILY: "% a day", MONTHLY: "% a month"}
-# Per cent. No daily rate was above 1 % since the figures begin, and none that paid anything was below 0.5 % a year.
+# Per cent. Since the Real, no daily rate was above 1 %; none that paid anything was below 0.5 % a year.
 _BOUNDS = {DAILY: (0.002, 1.0), MONTHLY: (0.0, 100.0)}
+_REAL = "1995"
 # The exchange never closes for longer between two levels; over a longer hole the level is not known.
 _CARRIED = pd.Timedelta(days=7)
 _DECLARE = (
@@ -131,7 +132,7 @@ def _problem(benchmark: Benchmark, kind: str) -> str:
         return f'its unit is {str(unit)[:40]!r}, but a {kind} is in "{_UNITS[kind]}"'
     lowest, highest = _BOUNDS[kind]
     most = float(values.abs().max()) if len(values) else 0.0
-    if most > highest or 0 < most < lowest:
+    if 0 < most < lowest or (values[values.index >= _REAL].abs() > highest).any():
         return f"{most:g} is no {kind} in per cent; CDI is about 0.05 (% a day) and IPCA about 0.4 (% a month)"
     return ""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Collection
-from typing import Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
-from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.cnpj import short_names, shown_series, tails_of
 from scraperkit.errors import ConfigError, ScraperKitWarning
+from scraperkit.models import Fund
 
+Names: TypeAlias = "Mapping[str, str] | pd.Series[str] | Iterable[Fund] | Fund | None"
 _WIDE = "give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund"
 _TIDY = "give the tidy frame of TimeSeriesReader.quotes()"
 _READ_WIDE = 'read a CSV with pd.read_csv(path, index_col="date", parse_dates=["date"])'
@@ -55,6 +57,59 @@ def wide_prices(frame: Any, argument: str = "prices") -> pd.DataFrame:
     return prices.where((prices > 0) & np.isfinite(prices))
 
 
+def names_of(frame: pd.DataFrame, names: Names = None) -> dict[str, str]:
+    """Return the names by which to show the funds of a frame, by CNPJ or series: those given before those it carries.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+        Its ``attrs["names"]`` is what it carries.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        Of funds, their short names.
+
+    Raises
+    ------
+    ConfigError
+        If `names` is anything else.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame()
+    >>> frame.attrs["names"] = {"18993924000100": "Aroeira", "99101011000125": "Jatobá"}
+    >>> names_of(frame, [Fund("99101011000125", name="JATOBÁ FIM")])
+    {'18993924000100': 'Aroeira', '99101011000125': 'Jatobá Multi'}
+    """
+    carried = frame.attrs.get("names")
+    given: Any = {} if names is None else [names] if isinstance(names, Fund) else names
+    if isinstance(given, Iterable) and not isinstance(given, str | Mapping | pd.Series):
+        given = list(given)
+        if all(isinstance(fund, Fund) for fund in given):
+            given = short_names({fund.cnpj: fund.name for fund in given})
+    if not isinstance(given, Mapping | pd.Series):
+        raise ConfigError(
+            'names: give a name for each CNPJ, as in reader.funds()["name"], or Funds; '
+            f"this is a {type(names).__name__}"
+        )
+    known = [carried if isinstance(carried, Mapping) else {}, given]
+    return {
+        str(series): name for names in known for series, name in names.items() if isinstance(name, str) and name.strip()
+    }
+
+
+def name_column(series: Iterable[str], names: Mapping[str, str]) -> list[str]:
+    """Return what a table calls each fund: its name, or its punctuated CNPJ where it has none; no two are the same.
+
+    Examples
+    --------
+    >>> name_column(["18993924000100", "99101011000125"], {"18993924000100": "Aroeira"})
+    ['Aroeira', '99.101.011/0001-25']
+    """
+    listed = list(series)
+    whole = {one: names.get(one) or names.get(one.partition(":")[0]) or shown_series(one) for one in listed}
+    tails = tails_of(whole)
+    return [f"{whole[one]} {tails[one]}" if one in tails else whole[one] for one in listed]
+
+
 def check_wide(frame: Any, argument: str = "prices") -> None:
     """Refuse what is no wide frame.
 
@@ -94,7 +149,7 @@ def told(unpriced: dict[str, list[str]]) -> str:
     '2 quotas that are no prices (0, negative or infinite): 18.993.924/0001-00 on 2022-01-04, 2022-01-05'
     """
     count = sum(len(days) for days in unpriced.values())
-    funds = [f"{_name(fund)} on {_first(days, ', ', 'more')}" for fund, days in unpriced.items()]
+    funds = [f"{shown_series(fund)} on {_first(days, ', ', 'more')}" for fund, days in unpriced.items()]
     what = "quota that is no price" if count == 1 else "quotas that are no prices"
     return f"{count:,} {what} (0, negative or infinite): {_first(funds, '; ', 'more funds')}"
 
@@ -167,13 +222,6 @@ def _kind(dtype: Any) -> str:
     if pd.api.types.is_bool_dtype(dtype) or pd.api.types.is_datetime64_any_dtype(dtype):
         return str(dtype)
     return "numbers" if pd.api.types.is_numeric_dtype(dtype) else "text or objects"
-
-
-def _name(fund: str) -> str:
-    try:
-        return format_cnpj(normalize_cnpj(fund))
-    except ConfigError:  # columns renamed before: take them as they are
-        return fund
 
 
 def _first(words: list[str], between: str, more: str) -> str:

@@ -13,7 +13,7 @@ from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError
 from scraperkit.metrics.benchmark import Benchmark, declared
 from scraperkit.metrics.beside import beside
-from scraperkit.metrics.inputs import days_without_price, wide_prices
+from scraperkit.metrics.inputs import Names, days_without_price, name_column, names_of, wide_prices
 from scraperkit.metrics.risk import volatility
 from scraperkit.metrics.series import drawdown, months_of
 
@@ -28,6 +28,7 @@ def summary(
     benchmark: Benchmark | None = None,
     risk_free: Benchmark | None = None,
     inflation: Benchmark | None = None,
+    names: Names = None,
 ) -> pd.DataFrame:
     """Return one row of figures for each fund, over the days that it has, also beside a benchmark.
 
@@ -44,6 +45,8 @@ def summary(
         The rate of the Sharpe ratio; `benchmark` if left out and that is a rate a day.
     inflation : pandas.Series, optional
         What real returns are measured against; `benchmark` if left out and that is a rate a month.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that `prices` carries (``attrs["names"]``) where there is none.
 
     Returns
     -------
@@ -56,6 +59,8 @@ def summary(
         - ``volatility`` (float64, fraction a year): see :func:`volatility`;
         - ``max_drawdown`` (float64, fraction): the lowest of :func:`drawdown`;
         - ``missing_days`` (int64): business days between the fund's own first and last day without a price.
+
+        If a fund has a name, ``name`` (str) comes first: the punctuated CNPJ of those that have none.
 
         With `benchmark`, over the days that a fund shares with it; ``attrs["benchmark"]`` is its name:
 
@@ -107,6 +112,9 @@ def summary(
     )
     frame.insert(3, "total_return", frame["last"] / frame["first"] - 1)
     frame = frame.join(beside(prices, benchmark, risk_free, inflation)).rename_axis(index="cnpj")
+    series, known = list(map(str, prices.columns)), names_of(prices, names)
+    if any(one in known or one.partition(":")[0] in known for one in series):
+        frame.insert(0, "name", pd.Series(name_column(series, known), index=frame.index, dtype="str"))
     if benchmark is not None:
         frame.attrs["benchmark"] = declared(benchmark)[0].name
     return frame

@@ -13,7 +13,7 @@ from scraperkit import metrics
 from scraperkit.errors import ConfigError
 from scraperkit.plot.style import INK, dot
 
-Benchmarks: TypeAlias = "pd.Series[float] | Sequence[pd.Series[float]] | None"
+Benchmarks: TypeAlias = "pd.Series[float] | Sequence[pd.Series[float]]"
 
 _TITLES = {"cdi": "CDI", "selic": "Selic", "ipca": "IPCA", "igpm": "IGP-M", "ibovespa": "Ibovespa"}
 _DASHES = ((0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
@@ -25,14 +25,14 @@ def benchmark_title(name: Any) -> str:
 
 
 def grown(benchmark: Benchmarks, days: pd.Index[Any]) -> list[pd.Series[float]]:
-    """Return what 1 R$ in each benchmark has become by each day; nothing without days.
+    """Return what 1 R$ in each benchmark has become by each day.
 
     Raises
     ------
     ConfigError
         If one declares no kind, or two have the same name.
     """
-    given = [] if benchmark is None else [benchmark] if isinstance(benchmark, pd.Series) else list(benchmark)
+    given = [benchmark] if isinstance(benchmark, pd.Series) else list(benchmark)
     found = [metrics.growth(each, pd.DatetimeIndex(days)) for each in given]
     names = [str(each.name) for each in found]
     if double := {name for name in names if names.count(name) > 1}:

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from scraperkit import metrics
 from scraperkit.calendar import business_days
+from scraperkit.metrics.inputs import Names, names_of
 from scraperkit.plot.benchmarks import Benchmarks, benchmark_title, grown
 from scraperkit.plot.labels import label_dots
 from scraperkit.plot.lines import draw_lines
@@ -17,8 +18,7 @@ from scraperkit.plot.style import (
     COLOURS,
     FAINT,
     INK,
-    Names,
-    fund_label,
+    fund_labels,
     long_date,
     name_unpriced,
     new_axes,
@@ -46,8 +46,8 @@ def windows(
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
     benchmark : pandas.Series, optional
         A benchmark of a declared kind (see :func:`scraperkit.metrics.growth`).
     months : int
@@ -82,12 +82,14 @@ def windows(
     if table.empty:
         return say(ax, "no prices" if filled.empty else f"no fund with {months} months of prices")
     if benchmark is None:
-        draw_lines(ax, table, names)
+        draw_lines(ax, table, names_of(frame, names))
         ax.set_ylabel(f"return over {months} months, %")
     else:
         title = benchmark_title(benchmark.name)
         shares = ((table > 0).sum() / table.count() * 100).tolist()
-        draw_lines(ax, table, names, notes=[f"beat {title} in {share:.0f} % of windows" for share in shares])
+        draw_lines(
+            ax, table, names_of(frame, names), notes=[f"beat {title} in {share:.0f} % of windows" for share in shares]
+        )
         ax.set_ylabel(f"return over {months} months\nless that of {title}, percentage points")
         if table.shape[1] == 1:
             _fill(ax, table.iloc[:, 0].dropna())
@@ -97,7 +99,7 @@ def windows(
 
 
 def risk_return(
-    frame: pd.DataFrame, ax: Axes | None = None, names: Names = None, *, benchmark: Benchmarks = None
+    frame: pd.DataFrame, ax: Axes | None = None, names: Names = None, *, benchmark: Benchmarks | None = None
 ) -> Axes:
     """Draw the return of each fund over its volatility.
 
@@ -110,8 +112,8 @@ def risk_return(
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out. Its limits should not change afterwards, since names avoid dots.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
     benchmark : pandas.Series or list of pandas.Series, optional
         Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`): hollow diamonds.
 
@@ -138,7 +140,7 @@ def risk_return(
     """
     ax = new_axes() if ax is None else ax
     filled = with_prices(frame)
-    beside = grown(benchmark, filled.index)
+    beside = [] if benchmark is None else grown(benchmark, filled.index)
     shared, span = _shared(pd.concat([filled, *beside], axis=1))
     shared = shared.loc[:, shared.count() > 2]
     funds = [str(name) for name in filled.columns if name in shared]
@@ -156,10 +158,10 @@ def risk_return(
     name_unpriced(ax, frame)
     numbered = len(funds) > _NAMED
     if numbered:
-        _name_beside(ax, [fund_label(name, names, lines=1, width=36) for name in funds])
+        _name_beside(ax, fund_labels(funds, names_of(frame, names), lines=1, width=36))
         texts = [str(number) for number in range(1, len(funds) + 1)]
     else:
-        texts = [fund_label(name, names, lines=2, width=24) for name in funds]
+        texts = fund_labels(funds, names_of(frame, names), lines=2, width=24)
     texts += [benchmark_title(name) for name in others]
     at = spots.loc[[*funds, *others]].to_numpy()
     label_dots(ax, [(float(risk), float(up), text) for (risk, up), text in zip(at, texts, strict=True)])

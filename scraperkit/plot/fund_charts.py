@@ -13,9 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
-from scraperkit.metrics.inputs import check_tidy
+from scraperkit.metrics.inputs import Names, check_tidy, names_of
 from scraperkit.plot.marks import checked_jumps, draw_marks
-from scraperkit.plot.style import COLOURS, INK, Names, decimals, dot, fund_label, new_axes, plain, say, unbox
+from scraperkit.plot.style import COLOURS, INK, decimals, dot, fund_labels, new_axes, plain, say, unbox
 
 _UNITS = ((1e9, "R$ billion"), (1e6, "R$ million"), (1e3, "R$ thousand"), (1.0, "R$"))
 _HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
@@ -41,8 +41,8 @@ def net_worth_and_holders(
         Where to draw; a new figure if omitted.
     cnpj : str, optional
         Which fund, if the frame has several.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; default: the punctuated CNPJ.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
     jumps : pandas.DataFrame, optional
         Of :func:`scraperkit.metrics.jumps`: marks on the line of the net worth the days on which the fund jumped, each
         kind with its shape.
@@ -115,8 +115,8 @@ def flows_and_holders(
         Where to draw; a new figure if omitted.
     cnpj : str, optional
         Which fund, if the frame has several.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; default: the punctuated CNPJ.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
 
     Returns
     -------
@@ -188,7 +188,10 @@ def _of_fund(quotes: pd.DataFrame, cnpj: str | None, names: Names, columns: list
     elif quotes["cnpj"].nunique() > 1:
         raise ConfigError(f"cnpj: the frame has {quotes['cnpj'].nunique()} funds; name the one to draw")
     dated = quotes.set_index("date")[columns].astype("float64").dropna(how="all")
-    return dated, "" if dated.empty else fund_label(str(quotes["cnpj"].iloc[0]), names, lines=1, width=90)
+    if dated.empty:
+        return dated, ""
+    (title,) = fund_labels([str(quotes["cnpj"].iloc[0])], names_of(quotes, names), lines=1, width=90)
+    return dated, title
 
 
 def _side(ax: Axes, values: pd.Series[float], colour: str, label: str) -> None:

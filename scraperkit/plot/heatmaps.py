@@ -14,9 +14,9 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import Patch, Rectangle
 
 from scraperkit import metrics
-from scraperkit.metrics.inputs import check_wide
+from scraperkit.metrics.inputs import Names, check_wide, names_of
 from scraperkit.models import MONTH_NAMES
-from scraperkit.plot.style import COLOURS, INK, Names, fund_label, name_unpriced, new_axes, one_fund, say, with_prices
+from scraperkit.plot.style import COLOURS, INK, fund_labels, name_unpriced, new_axes, one_fund, say, with_prices
 
 # From vermilion over a grey, paler than any, to blue: the ends are told apart with any colour vision.
 DIVERGING = LinearSegmentedColormap.from_list("scraperkit", [COLOURS[1], "#F6C9AE", "#F3F3F3", "#AFD3EA", COLOURS[0]])
@@ -41,8 +41,8 @@ def monthly_returns(
         Where to draw; a new figure, as high as its years need, if left out.
     cnpj : str, optional
         Which fund, if the frame has several.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
 
     Returns
     -------
@@ -84,7 +84,8 @@ def monthly_returns(
     ax.set_xticks([*(np.arange(12) + 0.5), 13], [*MONTH_NAMES, "year"])
     ax.set_yticks(np.arange(len(table)) + 0.5, [str(years[0] + row) for row in range(len(table))])
     ax.set_ylabel("return, %")
-    ax.set_title(fund_label(str(own.columns[0]), names, lines=1, width=90), loc="left", fontsize="medium")
+    (title,) = fund_labels([str(own.columns[0])], names_of(frame, names), lines=1, width=90)
+    ax.set_title(title, loc="left", fontsize="medium")
     name_unpriced(ax, drawn)
     return ax
 
@@ -98,8 +99,8 @@ def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
 
     Returns
     -------
@@ -131,7 +132,7 @@ def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None
     write = (lambda value: _signed(value, 2)) if count <= 14 else _nothing
     mesh = _cells(ax, np.where(below, table, np.nan), DIVERGING, 1.0, write, hatch=below)
     ax.set_xticks(np.arange(count - 1) + 0.5, [str(number) for number in range(1, count)])
-    labels = [fund_label(str(cnpj), names, lines=1, width=44) for cnpj in filled.columns]
+    labels = fund_labels(list(map(str, filled.columns)), names_of(frame, names), lines=1, width=44)
     ax.set_yticks(np.arange(count) + 0.5, [f"{label}   {number}" for number, label in enumerate(labels, 1)])
     ax.set_xlim(0, count - 1)
     _bar(ax, mesh, "correlation of daily returns")
@@ -154,8 +155,8 @@ def coverage(
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure, as high as its funds need, if left out.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
     started_on : mapping of str to date, or pandas.Series, optional
         The first day of each fund, as in ``reader.funds()["started_on"]``; its first price where that is not known.
     ended_on : mapping of str to date, or pandas.Series, optional
@@ -193,7 +194,7 @@ def coverage(
     _cells(ax, values, _SHARES, 100.0, write, low=0.0)
     ticks = _month_ticks(months)
     ax.set_xticks([place + 0.5 for place, _ in ticks], [text for _, text in ticks])
-    labels = [fund_label(str(cnpj), names, lines=1, width=44) for cnpj in table.index]
+    labels = fund_labels(list(map(str, table.index)), names_of(frame, names), lines=1, width=44)
     ax.set_yticks(np.arange(len(labels)) + 0.5, labels, fontsize="small" if len(labels) <= 25 else "xx-small")
     shares = [Patch(color=_SHARES(share / 100), label=f"{share} %") for share in (100, 90, 50, 0)]
     outside = "before the fund's start" if ended_on is None else "before the fund's start, after its end"

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
 from scraperkit import metrics
+from scraperkit.metrics.inputs import Names, names_of
 from scraperkit.plot.benchmarks import Benchmarks, draw_benchmarks, grown
 from scraperkit.plot.marks import checked_jumps, draw_marks
 from scraperkit.plot.style import (
     COLOURS,
     INK,
     STYLES,
-    Names,
     dot,
-    fund_label,
+    fund_labels,
     long_date,
     name_unpriced,
     new_axes,
@@ -32,7 +32,7 @@ def prices(
     ax: Axes | None = None,
     names: Names = None,
     *,
-    benchmark: Benchmarks = None,
+    benchmark: Benchmarks | None = None,
     jumps: pd.DataFrame | None = None,
 ) -> Axes:
     """Draw the prices of funds as indices that are 100 on the first day that all of them and the benchmarks have.
@@ -45,8 +45,8 @@ def prices(
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`. Days that a fund lacks are bridged by its line.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ, such as ``reader.funds()["name"]``; the punctuated CNPJ where there is none.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
     benchmark : pandas.Series or list of pandas.Series, optional
         Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`), such as CDI: dark, broken lines.
     jumps : pandas.DataFrame, optional
@@ -78,7 +78,7 @@ def prices(
     filled = with_prices(frame)
     if filled.empty:
         return say(ax, "no prices")
-    beside = grown(benchmark, filled.index)
+    beside = [] if benchmark is None else grown(benchmark, filled.index)
     table = pd.concat([filled, *beside], axis=1)
     common = table.dropna(axis="index", how="any")
     if len(common):
@@ -93,7 +93,9 @@ def prices(
     if jumps is not None:
         told = checked_jumps(jumps)
         marked = told[told["metric"] == "quota"]
-    draw_lines(ax, own, names, [table.iloc[:, place] for place in range(own.shape[1], table.shape[1])], marked)
+    draw_lines(
+        ax, own, names_of(frame, names), [table.iloc[:, place] for place in range(own.shape[1], table.shape[1])], marked
+    )
     ax.axhline(100, color=INK, linewidth=0.6, zorder=1)
     ax.set_ylabel(label)
     name_unpriced(ax, frame)
@@ -109,8 +111,8 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
 
     Returns
     -------
@@ -136,7 +138,7 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     if filled.empty:
         return say(ax, "no prices")
     percent = metrics.drawdown(filled) * 100
-    draw_lines(ax, percent, names)
+    draw_lines(ax, percent, names_of(frame, names))
     if percent.shape[1] == 1:
         own = percent.iloc[:, 0].dropna()
         ax.fill_between(own.index, own.to_numpy(), 0, color=COLOURS[0], alpha=0.15, linewidth=0)
@@ -156,8 +158,8 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
-    names : mapping of str to str, or pandas.Series, optional
-        A name for each CNPJ; the punctuated CNPJ where there is none.
+    names : mapping of str to str, pandas.Series, or iterable of Fund, optional
+        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
     window : int
         Number of returns to look back on, 2 or more; 21 are about a month.
 
@@ -187,7 +189,7 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     rolled = metrics.volatility(filled, window=window).dropna(axis="columns", how="all") * 100
     if rolled.empty:
         return say(ax, "no prices" if filled.empty else f"no fund with {window} returns")
-    draw_lines(ax, rolled.dropna(axis="index", how="all"), names)
+    draw_lines(ax, rolled.dropna(axis="index", how="all"), names_of(frame, names))
     ax.set_ylim(bottom=0)
     ax.set_ylabel(f"volatility of the last {window} returns, % a year")
     name_unpriced(ax, frame)
@@ -197,7 +199,7 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
 def draw_lines(
     ax: Axes,
     table: pd.DataFrame,
-    names: Names,
+    names: Mapping[str, str],
     benchmarks: Sequence[pd.Series[float]] = (),
     jumps: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
@@ -216,8 +218,9 @@ def draw_lines(
         What is written below each fund's name.
     """
     count = table.shape[1]
+    labels = fund_labels(list(map(str, table.columns)), names, lines=2 if count <= 14 else 1)
     handles = []
-    for place, cnpj in enumerate(table.columns):
+    for place, label in enumerate(labels):
         own = table.iloc[:, place].dropna()
         handles += ax.plot(
             own.index,
@@ -225,17 +228,17 @@ def draw_lines(
             color=COLOURS[place % len(COLOURS)],
             linestyle=STYLES[place // len(COLOURS) % len(STYLES)],
             linewidth=1.4 if count <= len(COLOURS) else 1.1,
-            label=fund_label(str(cnpj), names, lines=2 if count <= 14 else 1),
+            label=label,
             **dot(own),
         )
     plain(ax, table.index)
     last = list(table.ffill().iloc[-1])
-    others = draw_benchmarks(ax, list(benchmarks))
+    others = draw_benchmarks(ax, list(benchmarks)) if benchmarks else []
     last += [float(values.dropna().iloc[-1]) for values in benchmarks]
     lines = {str(name): table[name].dropna() for name in table.columns}
     marks = draw_marks(ax, lines, jumps) if jumps is not None else []
     if count == 1 and not benchmarks and not marks:
-        title = " · ".join([fund_label(str(table.columns[0]), names, lines=1, width=90), *notes])
+        title = " · ".join([*fund_labels([str(table.columns[0])], names, lines=1, width=90), *notes])
         ax.set_title(title, loc="left", fontsize="medium")
         return
     for handle, note in zip(handles, notes, strict=False):

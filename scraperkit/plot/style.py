@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +16,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator
 
-from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.cnpj import format_cnpj, normalize_cnpj, shown_series, tails_of
 from scraperkit.errors import ConfigError
 from scraperkit.metrics.inputs import check_wide, days_without_price, told, wide_prices
 
@@ -24,7 +24,6 @@ from scraperkit.metrics.inputs import check_wide, days_without_price, told, wide
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 STYLES = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 INK, FAINT = "#333333", "#DDDDDD"
-Names: TypeAlias = "Mapping[str, str] | pd.Series[str] | None"
 
 
 def new_axes(height: float = 5.5) -> Axes:
@@ -71,17 +70,37 @@ def dot(values: pd.Series[float]) -> dict[str, Any]:
     return {"marker": "o", "markersize": 4} if len(values) == 1 else {}
 
 
-def fund_label(cnpj: str, names: Names, lines: int, width: int = 28) -> str:
-    """Return a fund's name in so many lines, or its CNPJ where it has none."""
-    name = str(names[cnpj]) if names is not None and cnpj in names else ""
-    if not name.strip():
-        try:
-            return format_cnpj(normalize_cnpj(cnpj))
-        except ConfigError:  # columns renamed before: take them as they are
-            name = cnpj
-    text = textwrap.fill(name, width, max_lines=lines, placeholder=" …")
+def fund_labels(series: Sequence[str], names: Mapping[str, str], lines: int, width: int = 28) -> list[str]:
+    """Return the name of each fund in so many lines, or its punctuated CNPJ where it has none; no two are the same.
+
+    Where names, or what is left of them, do not tell funds apart, each has the end of its CNPJ behind it.
+
+    Parameters
+    ----------
+    series : sequence of str
+        CNPJs, with or without a subclass, or columns renamed before.
+    names : mapping of str to str
+        See :func:`scraperkit.metrics.inputs.names_of`; a subclass goes by its class, if it has no name itself.
+    lines, width : int
+        How many lines a name may take, of how many signs.
+
+    Examples
+    --------
+    >>> fund_labels(["18993924000100", "99101011000125", "EXEMPL0A000100"], {"18993924000100": "Aroeira"}, 1)
+    ['Aroeira', '99.101.011/0001-25', 'EX.EMP.L0A/0001-00']
+    >>> fund_labels(["18993924000100", "99101011000125"], {"18993924000100": "Ipê", "99101011000125": "Ipê"}, 1)
+    ['Ipê 924/0001-00', 'Ipê 011/0001-25']
+    """
+    whole = {one: names.get(one) or names.get(one.partition(":")[0]) or shown_series(one) for one in series}
+    labels = {one: _in_lines(name, lines, width) for one, name in whole.items()}
+    for one, tail in tails_of(labels).items():
+        labels[one] = f"{_in_lines(whole[one], lines, max(width - len(tail) - 1, 8))} {tail}"
     # matplotlib leaves labels that start with an underscore out of the legend, and reads $ as mathematics.
-    return text.lstrip("_").replace("$", r"\$")
+    return [labels[one].lstrip("_").replace("$", r"\$") for one in series]
+
+
+def _in_lines(name: str, lines: int, width: int) -> str:
+    return textwrap.fill(name, width, max_lines=lines, placeholder=" …")
 
 
 def plain(ax: Axes, days: pd.Index[Any]) -> None:

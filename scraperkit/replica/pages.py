@@ -55,7 +55,7 @@ def render_search(text: str, funds: Sequence[SampleFund]) -> bytes:
     )
     table = f'<table id="ddlFundos" cellspacing="0" border="0" width="100%">\n{rows}</table>'
     note = "" if funds else '<span id="lblMsg">Nenhum participante encontrado.</span>'
-    action = f"ResultBuscaParticFdo.aspx?CNPJNome={quote_plus(text)}&TpPartic=0&Adm=false&SemFrame="
+    action = f"ResultBuscaParticFdo.aspx?CNPJNome={quote_plus(text, encoding=ENCODING)}&TpPartic=0&Adm=false&SemFrame="
     return _page("Consulta a Fundos", _form(action, hidden_fields("search", text), f"{note}\n{table}"))
 
 

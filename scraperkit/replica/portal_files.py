@@ -35,7 +35,7 @@ class ReportLayout(Enum):
         return cls.B if day < dt.date(2024, 6, 1) else cls.C
 
 
-def render_daily(rows: Iterable[DailyRow], layout: ReportLayout) -> bytes:
+def render_report(rows: Iterable[DailyRow], layout: ReportLayout) -> bytes:
     """Render a daily report: Latin-1, CRLF, semicolons, no quoting.
 
     Layouts A and B have no column for subclasses, so they omit rows of subclasses.
@@ -81,5 +81,5 @@ def daily_members(name: str, months: Mapping[str, Sequence[DailyRow]], layout: R
     prefix, _, period = stem.rpartition("_")
     if len(period) == 4 and int(period) < FIRST_SPLIT_YEAR:
         every = sorted((row for rows in months.values() for row in rows), key=lambda row: (row.cnpj, row.date))
-        return {f"{stem}.csv": render_daily(every, layout)}
-    return {f"{prefix}_{month.replace('-', '')}.csv": render_daily(rows, layout) for month, rows in months.items()}
+        return {f"{stem}.csv": render_report(every, layout)}
+    return {f"{prefix}_{month.replace('-', '')}.csv": render_report(rows, layout) for month, rows in months.items()}

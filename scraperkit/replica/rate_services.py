@@ -9,7 +9,6 @@ import json
 import math
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import parse_qs, unquote
 
 from scraperkit.errors import ConfigError
 from scraperkit.models import today
+from scraperkit.replica.levers import ServerLevers
 from scraperkit.replica.portal import PortalAnswer
 from scraperkit.replica.rate_figures import DAILY_SERIES, ENDS, IBOVESPA, MONTHLY_SERIES, Figures, figures
 
@@ -27,14 +27,13 @@ _SERIES_OF = {
 }  # fmt: skip
 _SGS = re.compile(r"bcdata\.sgs\.([0-9]{1,6})/dados(?:/ultimos/([0-9]{1,9}))?/?")
 _DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
-_LONGEST_DELAY = 86_400.0
 _PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1><p>{1}</p></body></html>"
 _BUSY = _PAGE.format("Banco Central do Brasil", "Servi&ccedil;o temporariamente indispon&iacute;vel.").encode()
 _JSON = {"Content-Type": "application/json;charset=UTF-8"}
-_HTML = {"Content-Type": "text/html;charset=UTF-8"}
+_PAGE_TYPE = {"Content-Type": "text/html;charset=UTF-8"}
 
 
-class RateServices:
+class RateServices(ServerLevers):
     """Both services, and levers that make them misbehave; threads may share it.
 
     Name a series as ``sk.rates`` does (``cdi``), or by its number in SGS.
@@ -66,8 +65,6 @@ class RateServices:
         self._bodies: dict[str, bytes] = {}
         self._faults: list[PortalAnswer] = []
         self._counts: Counter[str] = Counter()
-        self._outage_ends = -math.inf
-        self._latency = 0.0
         self.today: dt.date | None = None
         self.in_session = False
 
@@ -92,21 +89,20 @@ class RateServices:
 
     def _answer(self, path: str, query: Mapping[str, list[str]]) -> tuple[str, PortalAnswer]:
         known = path.startswith((SGS_PATH, B3_PATH))
-        left = self._outage_ends - time.monotonic()
-        if left > 0:
-            return "fault", PortalAnswer(504, _HTML, _PAGE.format("504 Gateway Time-out", "").encode())
+        if self._outage_left() > 0:
+            return "fault", PortalAnswer(504, _PAGE_TYPE, _PAGE.format("504 Gateway Time-out", "").encode())
         if known and self._faults:
             return "fault", self._faults.pop(0)
         if path.startswith(SGS_PATH):
             return self._sgs(path.removeprefix(SGS_PATH), query)
         if path.startswith(B3_PATH + "GetPortfolioDay/"):
             return self._b3(path.rpartition("/")[2])
-        return "missing", PortalAnswer(404, _HTML, _PAGE.format("404 Not Found", "").encode())
+        return "missing", PortalAnswer(404, _PAGE_TYPE, _PAGE.format("404 Not Found", "").encode())
 
     def _sgs(self, name: str, query: Mapping[str, list[str]]) -> tuple[str, PortalAnswer]:
         match = _SGS.fullmatch(name)
         if match is None:
-            return "missing", PortalAnswer(404, _HTML, _PAGE.format("404 Not Found", "").encode())
+            return "missing", PortalAnswer(404, _PAGE_TYPE, _PAGE.format("404 Not Found", "").encode())
         series, newest = match[1], match[2]
         if series in self._bodies:
             return "sgs", PortalAnswer(200, _JSON, self._bodies[series])
@@ -130,7 +126,7 @@ class RateServices:
             asked = json.loads(base64.b64decode(word, validate=True))
             index, year = asked["index"], int(asked["year"])
         except (binascii.Error, UnicodeDecodeError, ValueError, KeyError, TypeError):
-            return "refused", PortalAnswer(400, _HTML, _PAGE.format("Bad Request", "").encode())
+            return "refused", PortalAnswer(400, _PAGE_TYPE, _PAGE.format("Bad Request", "").encode())
         if index in self._bodies:
             return "b3", PortalAnswer(200, _JSON, self._bodies[index])
         values = self._values(index)
@@ -159,26 +155,13 @@ class RateServices:
         with self._lock:
             return self._counts.copy()
 
-    @property
-    def latency(self) -> float:
-        """Seconds before each answer; may be set at any time."""
-        return self._latency
-
-    @latency.setter
-    def latency(self, seconds: float) -> None:
-        self._latency = _seconds("latency", seconds)
-
-    def outage(self, seconds: float) -> None:
-        """Answer every request with 504 for so many seconds from now; 0 ends it at once."""
-        self._outage_ends = time.monotonic() + _seconds("seconds", seconds)
-
     def fail(self, times: int = 1, status: int = 504) -> None:
         """Answer the next requests with an error page."""
-        self._fault(times, PortalAnswer(status, _HTML, _PAGE.format(f"{status}", "").encode()))
+        self._fault(times, PortalAnswer(status, _PAGE_TYPE, _PAGE.format(f"{status}", "").encode()))
 
     def show_html(self, times: int = 1) -> None:
         """Answer the next requests with a web page, under status 200."""
-        self._fault(times, PortalAnswer(200, _HTML, _BUSY))
+        self._fault(times, PortalAnswer(200, _PAGE_TYPE, _BUSY))
 
     def _fault(self, times: int, answer: PortalAnswer) -> None:
         with self._lock:
@@ -273,9 +256,3 @@ def _years_later(day: dt.date) -> dt.date:
 
 def _text(told: Any) -> bytes:
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _seconds(field: str, seconds: float) -> float:
-    if not (isinstance(seconds, (int, float)) and 0 <= seconds <= _LONGEST_DELAY):
-        raise ConfigError(f"{field}: {str(seconds)[:40]!r} does not fit; give a number from 0 to {_LONGEST_DELAY:g}")
-    return float(seconds)

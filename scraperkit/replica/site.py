@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
-from scraperkit.cnpj import normalize_cnpj
+from scraperkit.cnpj import looks_like_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
 from scraperkit.replica.sample import Sample, SampleFund, load_sample
 from scraperkit.replica.viewstate import UNSEALED, belongs, seal
+from scraperkit.text import without_accents
 
 SITE_PATH = "/SWB/Sistemas/SCW/CPublica/"
 _PATHS = {
@@ -90,12 +91,9 @@ class Site:
         return self._daily(fund, _fields(body) if kind == "daily_post" else None, session)
 
     def _search(self, text: str, form: dict[str, str] | None, session: str) -> SiteAnswer:
-        try:
-            cnpj = normalize_cnpj(text)
-        except ConfigError:
-            cnpj = ""
-        funds = tuple(fund for fund in self.sample.funds if fund.cnpj == cnpj)
-        key = cnpj if funds else ""
+        funds = self._found(text)
+        is_name = bool(funds) and not looks_like_cnpj(text)
+        key = text if is_name else funds[0].cnpj if funds else ""
         if form is not None:
             if not belongs(form, "search", key, session):
                 return SiteAnswer(pages.render_error())
@@ -103,7 +101,19 @@ class Site:
             if fund is not None:
                 location = f"ResultBuscaDocsFdo.aspx?PK_PARTIC={fund.pk}&SemFrame="
                 return SiteAnswer(status=302, location=location)
-        return SiteAnswer(_sealed(self._search_page(key), "search", key, session))
+        page = pages.render_search(text, funds) if is_name else self._search_page(key)
+        return SiteAnswer(_sealed(page, "search", key, session))
+
+    def _found(self, text: str) -> tuple[SampleFund, ...]:
+        """Return the funds that have a CNPJ, or a text in their name, whatever its case and accents."""
+        if not looks_like_cnpj(text):
+            part = without_accents(text).lower().strip()
+            return tuple(fund for fund in self.sample.funds if part and part in without_accents(fund.name).lower())
+        try:
+            cnpj = normalize_cnpj(text)
+        except ConfigError:
+            return ()
+        return tuple(fund for fund in self.sample.funds if fund.cnpj == cnpj)
 
     def _daily(self, fund: SampleFund, form: dict[str, str] | None, session: str) -> SiteAnswer:
         months = self.sample.offered(fund.pk)

@@ -1,7 +1,9 @@
-"""The researcher's calls: prices in one call, by number or by name; imported by the front door."""
+"""The researcher's calls: prices in one call, by number or by name; imported by the front door and cli."""
 
 from scraperkit.research.calls import prices, quotes
+from scraperkit.research.exports import export
 from scraperkit.research.offline_mode import Offline, offline
 from scraperkit.research.updating import update
+from scraperkit.timeseries.csv_files import read_csv
 
-__all__ = ["Offline", "offline", "prices", "quotes", "update"]
+__all__ = ["Offline", "export", "offline", "prices", "quotes", "read_csv", "update"]

@@ -15,7 +15,8 @@ from scraperkit.connection import connect
 from scraperkit.errors import ConfigError, warn
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, Month, today
-from scraperkit.research.collecting import Collected, collect
+from scraperkit.research.collecting import FundsCollected, collect
+from scraperkit.research.provenance import note_stored
 from scraperkit.research.wanted import Funds, read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.timeseries.frames import Day
@@ -58,7 +59,8 @@ def prices(
     pandas.DataFrame
         As :meth:`TimeSeriesReader.prices <scraperkit.TimeSeriesReader.prices>`: index ``date``, a column for each
         series, in the order asked for, ``float64``. What could not be had is a column of NaN, named as you asked for
-        it.
+        it. ``frame.attrs`` tells ``metric``, ``units``, ``source``, ``licence``, when it was fetched (``fetched_from``,
+        ``fetched_to``), and the ``problems``, if some could not be had; :func:`export` writes them into Parquet files.
 
     Raises
     ------
@@ -85,7 +87,8 @@ def prices(
     with _collected(funds, start, end, source, redis) as (reader, collected, since):
         found = _read(reader, collected, lambda series: reader.prices(series, since, end, metric))
         frame = found.reindex(columns=_columns(collected, found))
-        _tell(collected, [str(name) for name in frame.columns if frame[name].isna().all()])
+        _tell(frame, collected, [str(name) for name in frame.columns if frame[name].isna().all()])
+        note_stored(frame, reader, since, end, metric)
     return frame
 
 
@@ -122,14 +125,15 @@ def quotes(
     with _collected(funds, start, end, source, redis) as (reader, collected, since):
         frame = _read(reader, collected, lambda series: reader.quotes(series, since, end))
         there = set(frame["cnpj"])
-        _tell(collected, [each.series for each in collected.wanted if each.series and each.cnpj not in there])
+        _tell(frame, collected, [each.series for each in collected.wanted if each.series and each.cnpj not in there])
+        note_stored(frame, reader, since, end)
     return frame
 
 
 @contextlib.contextmanager
 def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
-) -> Iterator[tuple[TimeSeriesReader, Collected, Day]]:
+) -> Iterator[tuple[TimeSeriesReader, FundsCollected, Day]]:
     """Collect what is missing; yield a reader, what came of it, and the first day."""
     now = today()
     since = now - relativedelta(months=12) if start is None else start
@@ -143,12 +147,14 @@ def _collected(
         yield TimeSeriesReader(client, keys.namespace), collect(client, keys, wanted, source), since
 
 
-def _read(reader: TimeSeriesReader, collected: Collected, read: Callable[[list[str]], pd.DataFrame]) -> pd.DataFrame:
+def _read(
+    reader: TimeSeriesReader, collected: FundsCollected, read: Callable[[list[str]], pd.DataFrame]
+) -> pd.DataFrame:
     known = reader.known(each.series for each in collected.wanted if each.series)
     return read([each.series for each in collected.wanted if each.series in known])
 
 
-def _columns(collected: Collected, found: pd.DataFrame) -> list[str]:
+def _columns(collected: FundsCollected, found: pd.DataFrame) -> list[str]:
     """Return the columns in the order asked for: a CNPJ's subclasses stand in its place, a label where nothing is."""
     there = [str(name) for name in found.columns]
     columns: dict[str, None] = {}
@@ -158,8 +164,8 @@ def _columns(collected: Collected, found: pd.DataFrame) -> list[str]:
     return list(columns)
 
 
-def _tell(collected: Collected, empty: list[str]) -> None:
-    """Warn, once, of all that could not be had, and why."""
+def _tell(frame: pd.DataFrame, collected: FundsCollected, empty: list[str]) -> None:
+    """Warn, once, of all that could not be had, and why; note it in the frame's `attrs`."""
     told = {}
     for each in collected.wanted:
         name = format_series(each.series) if each.series else repr(each.label)
@@ -170,6 +176,7 @@ def _tell(collected: Collected, empty: list[str]) -> None:
         if problem is not None:
             told[name] = problem
     if told:
+        frame.attrs["problems"] = told
         lines = [f"{name}: {problem}" for name, problem in told.items()]
         rest = [f"and {len(lines) - _MOST_TOLD:,} more"] if len(lines) > _MOST_TOLD else []
         text = "; ".join([*lines[:_MOST_TOLD], *rest])

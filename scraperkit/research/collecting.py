@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Fund, Month, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.research.planning import Plan, make_plan, renewed
-from scraperkit.research.wanted import Wanted
+from scraperkit.research.wanted import WantedFund
 from scraperkit.sources.base import Source
 from scraperkit.subscriber import Subscriber
 from scraperkit.text import say
@@ -31,12 +31,12 @@ _WAY_OUT = "; to work without the regulator's site, call sk.offline() first"
 
 
 @dataclass(slots=True)
-class Collected:
+class FundsCollected:
     """What came of a collection.
 
     Attributes
     ----------
-    wanted : list of Wanted
+    wanted : list of WantedFund
         In the order asked for; a name that means nothing that could be found has no series.
     problems : dict
         By label or CNPJ, why a fund, or some of its months, could not be had.
@@ -44,7 +44,7 @@ class Collected:
         By CNPJ, which months the source has instead of some that were asked for.
     """
 
-    wanted: list[Wanted]
+    wanted: list[WantedFund]
     problems: dict[str, str] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
 
@@ -52,9 +52,10 @@ class Collected:
 def collect(
     redis: redis_py.Redis,
     keys: Keys,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedFund],
     source: str | Source | None = None,
-) -> Collected:
+    told: Callable[[str], None] = say,
+) -> FundsCollected:
     """Collect the months that are due of these funds; nobody is asked if none is.
 
     Raises
@@ -66,7 +67,7 @@ def collect(
     """
     plan = make_plan(redis, keys, wanted, source)
     if not plan.size:
-        return Collected(plan.wanted)
+        return FundsCollected(plan.wanted)
     absent: dict[str, str] = {}
     with _opened(redis, plan.source) as opened:
         problems, funds = _find(plan, opened)
@@ -79,13 +80,13 @@ def collect(
             if not had:
                 absent[fund.cnpj] = fund.lacks_months()
         if requests:
-            say(_plan_text(requests, opened))
+            told(_plan_text(requests, opened))
             jobs = _scrape(redis, plan.keys, opened, requests)
             gone = jobs[jobs["state"] == "not_offered"]
             plan.memory.note_not_offered(zip(gone["cnpj"], map(Month.parse, gone["month"]), strict=True))
             problems |= _reasons(jobs, "failed", "lost", "cancelled")
             absent |= _reasons(jobs, "not_offered")
-    return Collected(plan.wanted, problems, absent)
+    return FundsCollected(plan.wanted, problems, absent)
 
 
 def _request(fund: Fund, month: Month) -> ScrapeRequest:

@@ -9,18 +9,18 @@ from typing import NamedTuple
 from scraperkit.models import Month
 
 # A few hours less than a day, a week and a month, so that what runs at the same hour each day finds them over.
-_DAY, _WEEK, _MONTH = 20 * 3_600, 156 * 3_600, 29 * 86_400
+_DAILY, _WEEKLY, _MONTHLY = 20 * 3_600, 156 * 3_600, 29 * 86_400
 _SETTLED_AFTER = 10  # days after a month's end: five business days, Carnival included, and one to fetch
 
 
-class Asked(NamedTuple):
+class LastAsked(NamedTuple):
     """When a month was last asked for, in seconds since 1970, and whether it was to be had."""
 
     at: float
     found: bool
 
 
-def is_due(month: Month, asked: Asked | None, now: float, *, by_file: bool) -> bool:
+def is_due(month: Month, asked: LastAsked | None, now: float, *, by_file: bool) -> bool:
     """Return whether a month is to be asked for.
 
     The newest two months are asked for once a day. An older month that comes in a file with all other funds, or that
@@ -31,13 +31,13 @@ def is_due(month: Month, asked: Asked | None, now: float, *, by_file: bool) -> b
     --------
     >>> noon = dt.datetime(2026, 3, 20, 12, tzinfo=dt.UTC).timestamp()
     >>> february, january = Month(2026, 2), Month(2026, 1)
-    >>> is_due(february, Asked(noon - 3_600, True), noon, by_file=False)
+    >>> is_due(february, LastAsked(noon - 3_600, True), noon, by_file=False)
     False
-    >>> is_due(february, Asked(noon - 86_400, True), noon, by_file=False)
+    >>> is_due(february, LastAsked(noon - 86_400, True), noon, by_file=False)
     True
-    >>> is_due(january, Asked(noon - 9 * 86_400, True), noon, by_file=False)
+    >>> is_due(january, LastAsked(noon - 9 * 86_400, True), noon, by_file=False)
     False
-    >>> is_due(january, Asked(noon - 9 * 86_400, True), noon, by_file=True)
+    >>> is_due(january, LastAsked(noon - 9 * 86_400, True), noon, by_file=True)
     True
     """
     if asked is None or math.isnan(asked.at):
@@ -45,10 +45,10 @@ def is_due(month: Month, asked: Asked | None, now: float, *, by_file: bool) -> b
     current = Month.of(dt.datetime.fromtimestamp(now, dt.UTC).date())
     age = (current.year - month.year) * 12 + current.month - month.month
     if age <= 1:
-        return now - asked.at >= _DAY
+        return now - asked.at >= _DAILY
     if asked.found and not by_file:
         return asked.at < _settled_at(month)
-    return now - asked.at >= (_WEEK if age <= 12 else _MONTH)
+    return now - asked.at >= (_WEEKLY if age <= 12 else _MONTHLY)
 
 
 def _settled_at(month: Month) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from scraperkit.keys import Keys
 from scraperkit.models import Month
-from scraperkit.research.due import Asked
+from scraperkit.research.due import LastAsked
 from scraperkit.timeseries.link import batched
 from scraperkit.timeseries.rows import RowReader
 
@@ -37,23 +37,23 @@ class Memory:
             self._redis.hset(self.keys.names, mapping={_folded(name): series for name, series in found.items()})
             self._redis.expire(self.keys.names, _NAMES_KEPT)
 
-    def asked(self, cnpjs: Iterable[str], of_any: bool) -> dict[tuple[str, Month], Asked]:
+    def asked(self, cnpjs: Iterable[str], of_any: bool) -> dict[tuple[str, Month], LastAsked]:
         """Return when each month of these funds was last asked for; of any source, those not to be had as well."""
         wanted = list(cnpjs)
-        found: dict[tuple[str, Month], Asked] = {}
+        found: dict[tuple[str, Month], LastAsked] = {}
         for some in batched(wanted, _AT_ONCE):
             with self._redis.pipeline(transaction=False) as pipeline:
                 for cnpj in some:
                     pipeline.hgetall(self.keys.not_offered(cnpj))
                 for cnpj, moments in zip(some, pipeline.execute(), strict=True):
                     found |= {
-                        (cnpj, Month.parse_iso(month)): Asked(float(moment), found=False)
+                        (cnpj, Month.parse_iso(month)): LastAsked(float(moment), found=False)
                         for field, moment in moments.items()
                         for source, month in [field.split(" ")]
                         if of_any or source == self.keys.source
                     }
         for cnpj, month, record in self._rows.months(wanted):
-            found[cnpj, Month.parse_iso(month)] = Asked(record.fetched_at, found=True)
+            found[cnpj, Month.parse_iso(month)] = LastAsked(record.fetched_at, found=True)
         return found
 
     def note_not_offered(self, months: Iterable[tuple[str, Month]]) -> None:

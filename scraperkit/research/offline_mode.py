@@ -20,7 +20,7 @@ _current: Offline | None = None
 
 
 class Offline(NotebookRepr):
-    """The replica that this process uses in place of the regulator's site and files. Get it from :func:`offline`.
+    """The replica that this process uses in place of the real sites. Get it from :func:`offline`.
 
     Attributes
     ----------
@@ -37,6 +37,8 @@ class Offline(NotebookRepr):
         self._variables = {
             "SCRAPERKIT_CVM_URL": self.replica.url,
             "SCRAPERKIT_OPEN_DATA_URL": self.replica.open_data_url,
+            "SCRAPERKIT_SGS_URL": self.replica.sgs_url,
+            "SCRAPERKIT_B3_URL": self.replica.b3_url,
             "SCRAPERKIT_ARCHIVE": self._archive,
             # Invented figures must never stand among real ones.
             "SCRAPERKIT_NAMESPACE": namespace + _SUFFIX,
@@ -86,12 +88,17 @@ class Offline(NotebookRepr):
         return View("Offline", "invented figures, in place of the regulator's", facts)
 
 
+def is_offline() -> bool:
+    """Return whether figures are invented: in this process, or in the one that started it, :func:`offline` is on."""
+    return Settings.load().namespace.endswith(_SUFFIX)
+
+
 def offline() -> Offline:
     """Work offline: start a replica of the regulator's site, with invented figures, and make it the default.
 
     From then on, until :meth:`Offline.stop` or the end of the process, this process and its children read the replica's
-    pages and files. They use a namespace of their own in Redis, whose name ends in ``-offline``, so that invented
-    figures never stand among real ones. Calling it again returns the same object.
+    pages, files and rates. They use a namespace of their own in Redis, whose name ends in ``-offline``, so that
+    invented figures never stand among real ones. Calling it again returns the same object.
 
     Returns
     -------

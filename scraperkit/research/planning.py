@@ -12,7 +12,7 @@ from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Month
 from scraperkit.research.due import is_due
 from scraperkit.research.memory import Memory
-from scraperkit.research.wanted import Wanted
+from scraperkit.research.wanted import WantedFund
 from scraperkit.sources.base import Source, check_source, stream_of
 
 FILES = "open_data"
@@ -28,7 +28,7 @@ class Plan:
     source : str or Source
     memory : Memory
         Of that source.
-    wanted : list of Wanted
+    wanted : list of WantedFund
         In the order asked for; the series of a name is known if it was found out before.
     due : dict
         By CNPJ, the months to ask for; a fund without any is left out.
@@ -38,7 +38,7 @@ class Plan:
 
     source: str | Source
     memory: Memory
-    wanted: list[Wanted]
+    wanted: list[WantedFund]
     due: dict[str, list[Month]]
     is_free: bool
 
@@ -61,7 +61,7 @@ class Plan:
 def make_plan(
     redis: redis_py.Redis,
     keys: Keys,
-    wanted: Sequence[Wanted],
+    wanted: Sequence[WantedFund],
     source: str | Source | None = None,
 ) -> Plan:
     """Return what there is to fetch; without a `source`, from pages if there are few, and else from files.

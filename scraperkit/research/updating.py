@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import pandas as pd
 import redis as redis_py
@@ -17,11 +17,19 @@ from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Month, today
 from scraperkit.research.collecting import collect
 from scraperkit.research.memory import Memory
-from scraperkit.research.wanted import Funds, Wanted, read_wanted
+from scraperkit.research.wanted import Funds, WantedFund, read_wanted
 from scraperkit.sources.base import BuiltIn, Source
+from scraperkit.text import say
 from scraperkit.timeseries.frames import funds_frame
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.rows import RowReader
+
+
+class News(NamedTuple):
+    """What an update brought: its table, and which figures were restated or withdrawn."""
+
+    table: pd.DataFrame
+    changes: pd.DataFrame
 
 
 def update(
@@ -64,25 +72,49 @@ def update(
     >>> news[["last", "new_days", "changed"]].to_csv()
     'cnpj,last,new_days,changed\n18993924000100,2023-12-29,0,0\n'
     """
-    keys = Keys(Settings.load().namespace)
     with contextlib.ExitStack() as stack:
-        client = redis if redis is not None else stack.enter_context(connect())
-        reader, rows = TimeSeriesReader(client, keys.namespace), RowReader(client, keys.namespace, advice="")
-        found: list[Wanted] = []
-        wanted = read_wanted(funds) if funds is not None else [Wanted(name, name) for name in sorted(rows.stored())]
-        wanted = _named_before(client, keys, wanted)
-        if not wanted:
-            raise ConfigError(f"nothing is stored in namespace {keys.namespace!r}; collect prices with sk.prices first")
-        before, began = _days(rows, wanted), pd.Timestamp.now(tz="UTC").floor("s")
-        problems: dict[str, str] = {}
-        for chosen, some in _by_source(rows, wanted, source).items():
-            collected = collect(client, keys, some, chosen)
-            problems |= collected.problems
-            found += collected.wanted
-        return _news(reader, rows, found, before, began, problems)
+        return bring_news(redis if redis is not None else stack.enter_context(connect()), funds, source).table
 
 
-def _named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[Wanted]) -> list[Wanted]:
+def bring_news(
+    redis: redis_py.Redis,
+    funds: Funds | None = None,
+    source: str | Source | None = None,
+    told: Callable[[str], None] = say,
+) -> News:
+    """Do what :func:`update` does; return also which figures changed, as ``TimeSeriesReader.changes`` has them.
+
+    Parameters
+    ----------
+    told : callable
+        Is told what will be fetched.
+    """
+    keys = Keys(Settings.load().namespace)
+    reader, rows = TimeSeriesReader(redis, keys.namespace), RowReader(redis, keys.namespace, advice="")
+    wanted = read_wanted(funds) if funds is not None else [WantedFund(name, name) for name in sorted(rows.stored())]
+    wanted = _named_before(redis, keys, wanted)
+    if not wanted:
+        raise ConfigError(f"nothing is stored in namespace {keys.namespace!r}; collect prices with sk.prices first")
+    before, began = _days(rows, wanted), _now(redis)
+    found: list[WantedFund] = []
+    problems: dict[str, str] = {}
+    for chosen, some in _by_source(rows, wanted, source).items():
+        collected = collect(redis, keys, some, chosen, told)
+        problems |= collected.problems
+        found += collected.wanted
+    after = _days(rows, found)
+    changes = reader.changes(sorted({name.partition(":")[0] for name in after.index}))
+    changes = changes[changes["changed_at"] >= began].reset_index(drop=True)
+    return News(_table(found, before, after, changes, problems), changes)
+
+
+def _now(redis: redis_py.Redis) -> pd.Timestamp:
+    """Return the time by the clock of Redis, by which changes are dated."""
+    seconds, microseconds = redis.time()
+    return pd.Timestamp(seconds * 1_000_000 + microseconds, unit="us", tz="UTC").floor("ms")
+
+
+def _named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[WantedFund]) -> list[WantedFund]:
     names = [each.label for each in wanted if not each.series]
     means: dict[str, str] = {}
     for source in get_args(BuiltIn):
@@ -91,14 +123,14 @@ def _named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[Wanted]) -
 
 
 def _by_source(
-    rows: RowReader, wanted: Sequence[Wanted], source: str | Source | None
-) -> dict[str | Source, list[Wanted]]:
+    rows: RowReader, wanted: Sequence[WantedFund], source: str | Source | None
+) -> dict[str | Source, list[WantedFund]]:
     """Return which funds to ask which source for, each with its months: those stored, and those after the newest."""
     stored: dict[str, dict[Month, str]] = {}
     for cnpj, month, record in rows.months(dict.fromkeys(each.cnpj for each in wanted if each.series)):
         stored.setdefault(cnpj, {})[Month.parse_iso(month)] = record.source
     current = Month.of(today())
-    found: dict[str | Source, list[Wanted]] = {}
+    found: dict[str | Source, list[WantedFund]] = {}
     for each in wanted:
         of_fund = stored.get(each.cnpj) or {current.shift(-1): DEFAULT_SOURCE}
         newest = max(of_fund)
@@ -109,7 +141,7 @@ def _by_source(
     return found
 
 
-def _days(rows: RowReader, wanted: Sequence[Wanted]) -> pd.DataFrame:
+def _days(rows: RowReader, wanted: Sequence[WantedFund]) -> pd.DataFrame:
     """Return the newest day and the number of days of each series that is stored of these funds."""
     cnpjs = list(dict.fromkeys(each.cnpj for each in wanted if each.series))
     stored = sorted(rows.stored(cnpjs)) if cnpjs else []
@@ -117,19 +149,15 @@ def _days(rows: RowReader, wanted: Sequence[Wanted]) -> pd.DataFrame:
     return frame
 
 
-def _news(
-    reader: TimeSeriesReader,
-    rows: RowReader,
-    wanted: Sequence[Wanted],
+def _table(
+    wanted: Sequence[WantedFund],
     before: pd.DataFrame,
-    began: pd.Timestamp,
+    after: pd.DataFrame,
+    changes: pd.DataFrame,
     problems: Mapping[str, str],
 ) -> pd.DataFrame:
-    after = _days(rows, wanted)
+    changed = series_of_rows(changes).value_counts()
     names = [each.series or each.label for each in wanted]
-    changes = reader.changes(sorted({name.partition(":")[0] for name in after.index}))
-    changes = changes[changes["changed_at"] >= began]
-    changed = (changes["cnpj"] + (":" + changes["subclass"]).where(changes["subclass"] != "", "")).value_counts()
     index = pd.Index(dict.fromkeys([*names, *after.index]), dtype="str", name="cnpj")
     days = after["days"].reindex(index).fillna(0) - before["days"].reindex(index).fillna(0)
     told = {each.series or each.label: problems.get(each.label) or problems.get(each.cnpj, "") for each in wanted}
@@ -141,3 +169,8 @@ def _news(
             "problem": pd.array([told.get(name, "") for name in index], dtype="str"),
         }
     )
+
+
+def series_of_rows(rows: pd.DataFrame) -> pd.Series[str]:
+    """Return the series that each row of a tidy frame is about."""
+    return rows["cnpj"] + (":" + rows["subclass"]).where(rows["subclass"] != "", "")

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from scraperkit.cnpj import normalize_series
+from scraperkit.cnpj import looks_like_cnpj, normalize_series
 from scraperkit.errors import ConfigError
 from scraperkit.models import Fund, Month
 
 Funds = str | Fund | Iterable[str | Fund]
-# What can only be meant as a CNPJ, with or without a subclass, well written or not.
-_NUMBER = re.compile(
-    r"[\d./\s-]+|[\dA-Za-z]{12}\d{2}|[\dA-Za-z./-]+/[\dA-Za-z]{4}-\d\d|[\dA-Za-z./-]{11,}:\w*", re.ASCII
-)
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedFund:
     """One of the funds that a caller asks for.
 
     Attributes
@@ -44,7 +39,7 @@ class Wanted:
         return self.series.partition(":")[0]
 
 
-def read_wanted(funds: Funds, months: tuple[Month, ...] = ()) -> list[Wanted]:
+def read_wanted(funds: Funds, months: tuple[Month, ...] = ()) -> list[WantedFund]:
     """Return what a caller asks for, each once, in the order asked for, with the same months for each.
 
     Raises
@@ -68,16 +63,16 @@ def read_wanted(funds: Funds, months: tuple[Month, ...] = ()) -> list[Wanted]:
     return [replace(each, months=months) for each in by_label.values()]
 
 
-def _wanted(item: object) -> Wanted:
+def _wanted(item: object) -> WantedFund:
     if isinstance(item, Fund):
         series = normalize_series(item.cnpj)
-        return Wanted(series, series, item)
+        return WantedFund(series, series, item)
     if not isinstance(item, str):
         raise ConfigError(
             f"funds: give CNPJs and names as text, or Funds; got {type(item).__name__}: {str(item)[:40]!r}"
         )
     text = item.strip()
-    if not text or _NUMBER.fullmatch(text):
+    if looks_like_cnpj(text):
         series = normalize_series(text)
-        return Wanted(series, series)
-    return Wanted(text)
+        return WantedFund(series, series)
+    return WantedFund(text)

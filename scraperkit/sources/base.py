@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, Protocol, runtime_checkable
 
+from scraperkit.cnpj import format_series
 from scraperkit.errors import ConfigError
 from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
 from scraperkit.models import DailyQuote, ScrapeRequest
@@ -86,3 +87,24 @@ def name_of(source: object) -> str:
 def stream_of(source: object) -> str:
     """Return the source of the requests that this one does: its ``name``, or the default where it has none."""
     return DEFAULT_SOURCE if getattr(source, "name", None) is None else name_of(source)
+
+
+def not_one_fund(text: str, nearest: Sequence[tuple[str, str]], found: int) -> str:
+    """Return the sentence about a text that is not the name of one fund.
+
+    Parameters
+    ----------
+    text : str
+    nearest : sequence of (series, name)
+        The nearest first; an empty series is not known.
+    found : int
+        How many funds fit.
+
+    Examples
+    --------
+    >>> not_one_fund("ipê", [("99101012000170", "FUNDO IPÊ AMARELO"), ("", "FUNDO IPÊ ROXO")], 7)
+    "'ipê' is not one fund; the nearest are 99.101.012/0001-70 FUNDO IPÊ AMARELO; FUNDO IPÊ ROXO; and 5 more"
+    """
+    near = [f"{format_series(series)} {name}" if series else name for series, name in nearest]
+    more = [f"and {found - len(near):,} more"] if found > len(near) else []
+    return f"{text[:60]!r} is not one fund; the nearest are {'; '.join([*near, *more])}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self, TypeVar
@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from cachetools import LRUCache, TTLCache, cached
 from requests.cookies import RequestsCookieJar
 
-from scraperkit.cnpj import format_cnpj, normalize_cnpj
+from scraperkit.cnpj import format_cnpj, looks_like_cnpj, normalize_cnpj
 from scraperkit.config import Settings
 from scraperkit.errors import (
     ConfigError,
@@ -27,6 +27,7 @@ from scraperkit.errors import (
     WrongMonth,
 )
 from scraperkit.models import PK_PARTIC, DailyQuote, Fund, Month, ScrapeRequest
+from scraperkit.sources.base import not_one_fund
 from scraperkit.sources.cvm_parser import (
     MONTHS_ID,
     DailyPage,
@@ -40,6 +41,7 @@ from scraperkit.sources.cvm_parser import (
 )
 from scraperkit.sources.http import Answer, ClosedHere, HttpClient, without_credentials
 from scraperkit.sources.politeness import Politeness
+from scraperkit.text import folded_name, has_words, name_words, nearest_names, without_accents
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
 DAILY_PAGE = "InfDiario/CPublicaInfDiario.aspx"
@@ -47,6 +49,8 @@ DAILY_PAGE = "InfDiario/CPublicaInfDiario.aspx"
 WHOLE_CLASS = "-1"
 CACHED_FUNDS = 512
 CACHED_SECONDS = 600.0
+MOST_FOLLOWED = 5  # funds found by name whose pages are asked for, to see which of them operates: two requests each
+LONGEST_NAME = 200
 LIST_SECONDS = 60.0  # a list of months this young is believed that a month is not on it
 _Page = TypeVar("_Page")
 
@@ -109,8 +113,12 @@ class CvmPages:
         numbers: LRUCache[str, str] = LRUCache(CACHED_FUNDS)
         self._pk_of = cached(numbers, condition=threading.Condition())(lambda cnpj: self.find_fund(cnpj).pk)
 
-    def find_fund(self, cnpj: str) -> Fund:
-        """Look a fund up by its CNPJ.
+    def find_fund(self, text: str) -> Fund:
+        """Look a fund up by its CNPJ, or by its name or a part of it.
+
+        A name is sent to the site's own search, which finds it as it stands in a longer one; if it finds nothing, words
+        of the name in another order are found, too. Of several funds, it is the one whose whole name is the text, else
+        the only one in normal operation.
 
         One CNPJ may have several entries, such as a fund and its class. The one in normal operation is taken; among
         several, the one with the newest month of quotes. Of a fund that no longer operates, the daily page is asked for
@@ -118,29 +126,28 @@ class CvmPages:
 
         Parameters
         ----------
-        cnpj : str
-            With or without punctuation.
+        text : str
+            A CNPJ, with or without punctuation, or a name; case and accents do not count. Text of digits and
+            punctuation only, or of 14 letters and digits that ends with two digits, is a CNPJ.
 
         Raises
         ------
         ConfigError
-            If the text is no CNPJ; the site is not asked then.
+            If a CNPJ is mistyped, or a name holds no word to search for; the site is not asked then.
         FundNotFound
-            If the site knows no such CNPJ.
+            If the site knows no such fund, or several of which none is meant: lists the nearest five.
         SourceError
             If a page cannot be had, or is not as known.
         """
-        cnpj = normalize_cnpj(cnpj)
+        is_name = isinstance(text, str) and not looks_like_cnpj(text)
+        cnpj = self._cnpj_of(text) if is_name else normalize_cnpj(text)
         # The site wanted bare characters in 2022, and wants the punctuation in 2026.
-        for text in (format_cnpj(cnpj), cnpj):
-            query = urlencode({"CNPJNome": text, "TpPartic": "0", "Adm": "false", "SemFrame": ""})
-            answer = self._http.get(f"{urljoin(self.url, SEARCH_PATH)}?{query}")
-            search = self._read(parse_search, answer)
-            if search.rows:
-                break
-        else:
+        answer, search = self._search([format_cnpj(cnpj).encode(), cnpj.encode()])
+        if not search.rows:
             raise FundNotFound(f"the site knows no fund with the CNPJ {format_cnpj(cnpj)}", answer.shown_url)
-        return self._with_end(self._best([self._follow(cnpj, answer, search, row) for row in search.rows]))
+        return self._with_end(
+            self._best([self._follow(answer, search, replace(row, cnpj=cnpj)) for row in search.rows])
+        )
 
     def available_months(self, fund: Fund) -> list[str]:
         """Return the months that the site offers for a fund, asking it anew.
@@ -224,10 +231,50 @@ class CvmPages:
     def __repr__(self) -> str:
         return f"CvmPages({without_credentials(self.url)!r})"
 
-    def _follow(self, cnpj: str, search: Answer, page: SearchPage, row: SearchRow) -> Fund:
+    def _search(self, texts: Iterable[bytes]) -> tuple[Answer, SearchPage]:
+        """Return the first search that finds something, or else the last."""
+        for text in texts:
+            query = urlencode({"CNPJNome": text, "TpPartic": "0", "Adm": "false", "SemFrame": ""})
+            answer = self._http.get(f"{urljoin(self.url, SEARCH_PATH)}?{query}")
+            search = self._read(parse_search, answer)
+            if search.rows:
+                break
+        return answer, search
+
+    def _cnpj_of(self, text: str) -> str:
+        """Return the CNPJ of the one fund that a name means."""
+        name = " ".join(text.split())
+        if not name_words(name) or len(name) > LONGEST_NAME:
+            raise ConfigError(
+                f"text: {name[:40]!r} holds no word to search for, or more than {LONGEST_NAME} signs; "
+                "give a part of a name, or a CNPJ"
+            )
+        answer, search = self._search(_written(name))
+        rows = search.rows
+        if not rows:  # The site looks for the text as it stands; its longest word finds names that have all the words.
+            answer, search = self._search(_written(max(filter(name_words, name.split()), key=len)))
+            rows = tuple(row for row in search.rows if has_words(row.name, name))
+        if not search.rows:
+            raise FundNotFound(f"the site finds no fund named {name[:60]!r}; give a part of the name", answer.shown_url)
+        rows = tuple(row for row in rows if folded_name(row.name) == folded_name(name)) or rows
+        if len({row.cnpj or row.target for row in rows}) == 1:
+            return rows[0].cnpj or self._follow(answer, search, rows[0]).cnpj
+        if len(rows) <= MOST_FOLLOWED:
+            funds = [self._follow(answer, search, row) for row in rows]
+            active = {fund.cnpj for fund in funds if fund.active}
+            if len(active) == 1:
+                return active.pop()
+        names = list(dict.fromkeys((row.cnpj, row.name) for row in search.rows))
+        near = [names[place] for place in nearest_names(name, [each for _, each in names])]
+        raise FundNotFound(not_one_fund(name, near, len(names)), answer.shown_url)
+
+    def _follow(self, search: Answer, page: SearchPage, row: SearchRow) -> Fund:
         event = {"__EVENTTARGET": row.target, "__EVENTARGUMENT": row.argument}
         answer = self._http.post(search.url, urlencode({**page.form, **event}), search.cookies)
         fund = self._read(parse_fund_page, answer)
+        cnpj = row.cnpj or fund.cnpj
+        if not cnpj:
+            raise PageChanged("fund page: neither it nor the search shows the CNPJ", answer.shown_url)
         if fund.cnpj not in ("", cnpj):
             raise WrongFund(f"fund page: shows {format_cnpj(fund.cnpj)}, not {format_cnpj(cnpj)}", answer.shown_url)
         pk = pk_of(answer.url) or fund.pk
@@ -302,6 +349,14 @@ def checked_base(url: str, variable: str) -> str:
             f"site or of a replica, or set {variable}"
         )
     return url.rstrip("/") + "/"
+
+
+def _written(name: str) -> Iterator[bytes]:
+    """Yield the ways to write a name: as the site's pages are coded, as the web is today, and without accents."""
+    yield name.encode("iso-8859-1", "replace")
+    if not name.isascii():
+        yield name.encode()
+        yield without_accents(name).encode("iso-8859-1", "replace")
 
 
 def _span(page: DailyPage) -> str:

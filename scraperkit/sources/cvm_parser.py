@@ -75,11 +75,12 @@ _NOT_IN_KEY = re.compile(r"[\s.°º]+")
 
 @dataclass(frozen=True, slots=True)
 class SearchRow:
-    """One search result: its name, and the postback event that follows its link."""
+    """One search result: its name, the postback event that follows its link, and its CNPJ where the page shows it."""
 
     name: str
     target: str
     argument: str = ""
+    cnpj: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,7 @@ def parse_search(content: bytes, *, url: str = "", content_type: str = "") -> Se
             raise NotACvmPage(f"not the search page: it has no element {RESULTS_ID}{words}", url)
         if _NOT_SEARCHED.search(text):
             raise NotACvmPage(f"not the search page: it is about something else{words}", url)
-    return SearchPage(tuple(min(row, key=_link_rank) for row in found.values()), page.hidden_fields())
+    return SearchPage(tuple(map(_row_of, found.values())), page.hidden_fields())
 
 
 def parse_fund_page(content: bytes, *, url: str = "", content_type: str = "") -> FundPage:
@@ -240,6 +241,11 @@ def pk_of(url: str) -> str:
     """
     match = _PK_IN_URL.search(url)
     return match[1] if match else ""
+
+
+def _row_of(links: Sequence[SearchRow]) -> SearchRow:
+    numbers = [number[0] for link in links if (number := _CNPJ.fullmatch(link.name))]
+    return replace(min(links, key=_link_rank), cnpj=_bare(numbers[0]) if numbers else "")
 
 
 def _link_rank(row: SearchRow) -> int:

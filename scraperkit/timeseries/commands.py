@@ -27,7 +27,7 @@ from pydantic_core import to_json
 from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys, series_in
-from scraperkit.models import METRICS, DailyQuote, Fund
+from scraperkit.models import METRICS, DailyQuote, Fund, Stored
 
 Command = tuple[str | int, ...]
 
@@ -69,6 +69,9 @@ def pack(command: Sequence[str | int]) -> bytes:
     """
     words = (word(str(part).encode()) for part in command)
     return b"\r\n".join([b"*%d" % len(command), *words, b""])
+
+
+MULTI, EXEC = pack(("MULTI",)), pack(("EXEC",))
 
 
 def unpack(command: bytes) -> list[str]:
@@ -301,6 +304,23 @@ def _series_commands(keys: Keys, series: str, quotes: Sequence[DailyQuote]) -> l
     with _naming_the_unfit(keys, series, quotes):
         lines = sample_lines(*_columns(names, stamp, quotes))
     return cut_commands(lines, [len(lines) // 4])
+
+
+def months_of(quotes: Iterable[DailyQuote]) -> list[Stored]:
+    """Return the months of these quotes, and how many days each has.
+
+    Examples
+    --------
+    >>> months_of([DailyQuote("18.993.924/0001-00", dt.date(2022, 1, day), 1.0) for day in (3, 4)])
+    [Stored(cnpj='18993924000100', subclass='', month='2022-01', days=2, changed=None)]
+    """
+    spelled: dict[tuple[str, int, int], set[int]] = {}
+    for quote in quotes:
+        spelled.setdefault((quote.series, quote.date.year, quote.date.month), set()).add(quote.date.day)
+    days: dict[tuple[str, str], set[int]] = {}  # one CNPJ may be spelled in two ways
+    for (series, year, month), found in spelled.items():
+        days.setdefault((normalize_series(series), f"{year:04}-{month:02}"), set()).update(found)
+    return [Stored.of(series, month, len(found)) for (series, month), found in days.items()]
 
 
 def month_words(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:

@@ -16,7 +16,7 @@ from pydantic_core import to_json
 from scraperkit.cnpj import series_of
 from scraperkit.errors import ConfigError, StoreError
 from scraperkit.keys import Keys
-from scraperkit.models import COLUMNS, METRICS
+from scraperkit.models import COLUMNS, METRICS, Stored
 from scraperkit.timeseries.commands import (
     DAY_MS,
     LENGTHS,
@@ -33,6 +33,7 @@ from scraperkit.timeseries.range_replies import Numbers, Values
 ROWS_PER_CHUNK = 5_000  # at most 30,000 samples: 3 MB as commands
 _FIRST_DAY, _LAST_DAY = day_number(dt.date.min), day_number(dt.date.max)
 _EPOCH = dt.date(1970, 1, 1)
+_DAYS = 10_000_000  # more than any number of a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,20 @@ class FrameChunk:
         ends = np.append(np.flatnonzero(np.diff(codes)) + 1, codes.size)
         return cut_commands(lines.ravel().tolist(), ends.tolist())
 
+    def months(self, with_empty: bool) -> list[Stored]:
+        """Return the months of these rows, and how many days with a value each has; maybe also those without any."""
+        found = np.unique(self.codes * _DAYS + _months(self.days))
+        given = ~np.isnan(self.values).all(axis=1)
+        days = np.unique(self.codes[given] * _DAYS + self.days[given])  # a day may come twice
+        of_month = np.searchsorted(found, days // _DAYS * _DAYS + _months(days % _DAYS))
+        counts = np.bincount(of_month, minlength=found.size).tolist()
+        texts = {month: str(np.datetime64(month, "M")) for month in np.unique(found % _DAYS).tolist()}
+        each = zip((found // _DAYS).tolist(), (found % _DAYS).tolist(), counts, strict=True)
+        return [Stored.of(self.series[code], texts[month], count) for code, month, count in each if count or with_empty]
+
     def delete_commands(self, keys: Keys, series: Collection[str]) -> list[bytes]:
         """Return the ``TS.DEL`` that empty each month that these series have a row in."""
-        months = self.days.astype("datetime64[D]").astype("datetime64[M]")
-        found = np.unique(np.stack([self.codes, months.astype(np.int64)]), axis=1)
+        found = np.unique(np.stack([self.codes, _months(self.days)]), axis=1)
         # Months that follow each other need one range.
         starts = np.flatnonzero(np.any(np.diff(found, axis=1, prepend=-9) != [[0], [1]], axis=0))
         ends = np.append(starts[1:], found.shape[1]) - 1
@@ -143,7 +154,7 @@ def survey(keys: Keys, frame: pd.DataFrame, metrics: Sequence[str], with_months:
     for chunk in frame_chunks(keys, frame, metrics):
         series = np.array([place.setdefault(name, len(place)) for name in chunk.series], dtype=np.int64)
         if months is not None:
-            month = chunk.days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
+            month = _months(chunk.days)
             months[at : at + month.size] = series[chunk.codes] * 1_000_000 + month
             at += month.size
     return Survey(list(place), months)
@@ -238,6 +249,11 @@ def _delete_command(keys: Keys, series: str, *, metric: str, months: tuple[int, 
         int(np.datetime64(month, "M").astype("datetime64[D]").astype(np.int64)) for month in (first, last + 1)
     )
     return pack(("TS.DEL", keys.series(series, metric), begin * DAY_MS, end * DAY_MS - 1))
+
+
+def _months(days: Numbers) -> Numbers:
+    """Return months since 1970 of days since 1970."""
+    return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
 
 
 def _days(column: pd.Series[Any]) -> Numbers:

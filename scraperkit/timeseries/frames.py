@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scraperkit.cnpj import normalize_series
+from scraperkit.cnpj import normalize_series, short_names
 from scraperkit.errors import ConfigError
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import COLUMNS, METRICS, Fund, Month
@@ -20,8 +20,10 @@ from scraperkit.timeseries.rows import Change, StoredFund
 
 Days = npt.NDArray[np.int64]
 Funds = str | Fund | Iterable[str | Fund]
+NamesOf = Callable[[Sequence[str]], Mapping[str, str]]
 Day = str | dt.date | np.datetime64 | pd.Period | Month
 
+MOST_NAMED = 1_000  # series: pandas copies the attributes of a frame with each step, and no legend shows as many
 _LAST_DAY = dt.date(9999, 12, 31)
 LAST = day_number(_LAST_DAY) * DAY_MS
 _NAT = np.iinfo(np.int64).min
@@ -214,6 +216,28 @@ def tidy_frame(series: Sequence[str], tables: Sequence[tuple[Days, Values]]) -> 
     names = pd.array([name.partition(":")[0] for name in series], dtype=_TEXT_DTYPE).take(row)
     subclasses = pd.array([name.partition(":")[2] for name in series], dtype=_TEXT_DTYPE).take(row)
     return pd.DataFrame({"cnpj": names, "subclass": subclasses, "date": dates(days), **columns}, copy=False)
+
+
+def named(frame: pd.DataFrame, series: Sequence[str], names_of: NamesOf) -> pd.DataFrame:
+    """Return a frame of some series with their short names in ``attrs["names"]``, as far as they are known.
+
+    Nothing is looked up for more than `MOST_NAMED` series.
+
+    Parameters
+    ----------
+    frame : pandas.DataFrame
+    series : sequence of str
+    names_of : callable
+        Returns the whole names that it knows of some series.
+
+    Examples
+    --------
+    >>> named(pd.DataFrame(), ["18993924000100"], lambda _: {"18993924000100": "FUNDO AROEIRA FIC FIA"}).attrs
+    {'names': {'18993924000100': 'Aroeira Ações'}}
+    """
+    if len(series) <= MOST_NAMED and (names := short_names(names_of(series))):
+        frame.attrs["names"] = names
+    return frame
 
 
 def metric_columns(values: Values) -> dict[str, Any]:

@@ -32,7 +32,8 @@ def with_history(
     Returns
     -------
     pandas.DataFrame
-        Its ``attrs["inherited"]`` holds, for each series that was joined, the last day that is its class's.
+        Its ``attrs["inherited"]`` holds, for each series that was joined, the last day that is its class's, as
+        YYYY-MM-DD.
 
     Examples
     --------
@@ -41,7 +42,7 @@ def with_history(
     >>> classes = pd.DataFrame({"18993924000100": [2.0, 2.1]}, index=days[:2])
     >>> joined = with_history(own, classes, {"18993924000100:A1": dt.date(2024, 1, 8)}, days[2])
     >>> joined["18993924000100:A1"].tolist(), joined.attrs
-    ([2.0, 2.1, 2.2], {'inherited': {'18993924000100:A1': datetime.date(2024, 1, 5)}})
+    ([2.0, 2.1, 2.2], {'inherited': {'18993924000100:A1': '2024-01-05'}})
     """
     older, inherited = {}, {}
     for name in frame.columns:
@@ -51,14 +52,14 @@ def with_history(
         first = pd.Timestamp(began[name])
         before = classes[cnpj].dropna().loc[: first - pd.Timedelta(days=1)]
         if before.size and first - before.index[-1] <= _LONGEST_GAP and (before := before.loc[:last]).size:
-            older[name], inherited[name] = before, before.index[-1].date()
+            older[name], inherited[name] = before, f"{before.index[-1]:%Y-%m-%d}"
     joined = frame
     if older:
         days = frame.index.union(pd.concat(older, axis="columns").index).rename(frame.index.name)
         joined = frame.reindex(days)
         for name, before in older.items():
             joined[name] = before.reindex(days).fillna(joined[name])
-    joined.attrs["inherited"] = inherited
+    joined.attrs = {**frame.attrs, "inherited": inherited}
     return joined
 
 
@@ -79,10 +80,10 @@ def rows_with_history(
         before = before[before["date"] <= last]
         if len(before):
             older.append(before.assign(subclass=subclass))
-            inherited[name] = before["date"].max().date()
+            inherited[name] = f"{before['date'].max():%Y-%m-%d}"
     joined = rows
     if older:
         joined = pd.concat([rows, *older]).sort_values(["cnpj", "subclass", "date"], ignore_index=True)
         joined = joined.astype({metric: rows[metric].dtype for metric in METRICS})
-    joined.attrs["inherited"] = inherited
+    joined.attrs = {**rows.attrs, "inherited": inherited}
     return joined

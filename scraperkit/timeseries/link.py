@@ -21,14 +21,16 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.config import Settings
-from scraperkit.connection import Demoted, check_client, redis_needed
+from scraperkit.connection import check_client, redis_needed
 from scraperkit.errors import RedisRefused, StoreError
+from scraperkit.failover.roles import Demoted
 from scraperkit.keys import Keys
 from scraperkit.timeseries.commands import Command, pack, word
 
 T = TypeVar("T")
 _READS_IN_FLIGHT = 4
 _RECEIVE_BYTES = 262_144
+_NULL = b"_\r\n"
 _SOCKET = "_sock"  # the one private name of redis-py that the kit uses: nothing public gives bytes
 
 
@@ -189,6 +191,40 @@ class RawReplies:
         return received
 
 
+class Dialogue:
+    """A connection of one's own, for what depends on the replies before it; get one from :meth:`Link.dialogue`.
+
+    Attributes
+    ----------
+    was_nothing : bool
+        Whether the last reply received was null, as that to an ``EXEC`` is if a key that was watched has changed.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection, self._raw = connection, RawReplies()
+        self.was_nothing = False
+
+    def repeat(self, exchange: Callable[[], T]) -> T:
+        """Return what `exchange` does; after a lost connection it is done again, as often as the retries allow."""
+        answer: T = self._connection.retry.call_with_retry(exchange, lambda _: self._connection.disconnect())
+        return answer
+
+    def send(self, packed: bytes) -> None:
+        """Send packed commands."""
+        self._connection.send_packed_command([packed + self._raw.mark], check_health=False)
+
+    def receive(self, count: int, parse: Callable[[bytearray, int], list[Any]] = bare_replies) -> list[Any]:
+        """Return the replies to what was sent; a refusal is an exception among them. See :meth:`Link.stream`."""
+        try:
+            reply = self._raw(self._connection, Request(b"", count + 1))
+        except NoSocket:
+            replies = parsed_replies(self._connection, Request(b"", count + 1))[:-1]
+            self.was_nothing = replies[-1] is None
+            return replies
+        self.was_nothing = reply.endswith(_NULL)
+        return parse(reply, count)
+
+
 def socket_of(connection: Any) -> Any:
     """Return the socket of a connected redis-py connection.
 
@@ -271,6 +307,26 @@ class Link:
         marked = (Request(request.packed + raw.mark, request.replies + 1) for request in requests)
         with _kit_errors():
             yield from stream(self._client.connection_pool, marked, receive)
+
+    @contextmanager
+    def dialogue(self) -> Iterator[Dialogue]:
+        """Yield a connection of one's own, for transactions that depend on what was read before.
+
+        Raises
+        ------
+        RedisUnreachable
+            If Redis goes away.
+        """
+        pool = self._client.connection_pool
+        with _kit_errors():
+            connection = pool.get_connection()
+            try:
+                yield Dialogue(connection)
+            except BaseException:
+                connection.disconnect()  # replies may be still to come, or keys be watched
+                raise
+            finally:
+                pool.release(connection)
 
     def raw_replies(self, requests: Iterable[bytes]) -> Generator[bytearray, None, None]:
         """Yield the bytes of the replies to each request of packed commands; close it if you leave it early.

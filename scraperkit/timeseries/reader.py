@@ -76,7 +76,12 @@ class TimeSeriesReader:
       is asked for beside one of its subclasses is the class itself. So an answer depends on its days alone, and not on
       what else is stored. :class:`~scraperkit.OpenData` has the same rule.
     - `inherit` lets a subclass begin with the figures of its class, if that was quoted within 7 days before the first
-      day of the subclass; ``frame.attrs["inherited"]`` tells the last such day of each. Otherwise nothing is joined.
+      day of the subclass; ``frame.attrs["inherited"]`` tells the last such day of each, as YYYY-MM-DD. Otherwise
+      nothing is joined.
+    - ``frame.attrs["names"]`` of every frame of up to 1,000 series has the short name of each series whose fund's name
+      is known, as a dict; charts show them. pandas keeps it in slices, arithmetic and Parquet; ``merge``, ``join``,
+      ``rolling`` and ``concat`` of frames with different names lose it. Put it back with
+      ``other.attrs["names"] = frame.attrs["names"]``.
     - `start` and `end` are both included: ``"2022-01-31"``, a date, a Timestamp, or ``"2022-01"``, which is the whole
       month. ``None`` leaves that side open. Anything else, or an `end` before `start`, raises ``ConfigError``.
 
@@ -137,8 +142,8 @@ class TimeSeriesReader:
         frame = frames.wide_frame(wanted, tables)
         if inherit and (began := self._began(wanted)):
             classes, history = self._history(began, (metric,), first)
-            return with_history(frame, frames.wide_frame(classes, self._wide(history)), began, frames.day_of(last))
-        return frame
+            frame = with_history(frame, frames.wide_frame(classes, self._wide(history)), began, frames.day_of(last))
+        return frames.named(frame, wanted, self._rows.names)
 
     def quotes(
         self,
@@ -182,8 +187,8 @@ class TimeSeriesReader:
         if inherit and (began := self._began(wanted)):
             classes, history = self._history(began, METRICS, first)
             rows = frames.tidy_frame(classes, list(self._tables(history)))
-            return rows_with_history(frame, rows, began, frames.day_of(last))
-        return frame
+            frame = rows_with_history(frame, rows, began, frames.day_of(last))
+        return frames.named(frame, wanted, self._rows.names)
 
     @staticmethod
     def _wide(reads: Iterator[Ranges]) -> list[tuple[Days, Values]]:
@@ -245,7 +250,8 @@ class TimeSeriesReader:
                 newest.append((days.reshape(-1, len(METRICS)), values.reshape(-1, len(METRICS))))
             return newest
 
-        return frames.last_frame(*self._resolved(self._wanted(cnpjs), read))
+        wanted, newest = self._resolved(self._wanted(cnpjs), read)
+        return frames.named(frames.last_frame(wanted, newest), wanted, self._rows.names)
 
     def funds(self) -> pd.DataFrame:
         """Return what is stored: a row for each fund that has series, and for each subclass.
@@ -267,7 +273,8 @@ class TimeSeriesReader:
         """
         found = self._rows.funds(self._wanted(None))
         self._warn(found)
-        return frames.funds_frame(found)
+        names = {fund.series: fund.card.get("name", "") for fund in found}
+        return frames.named(frames.funds_frame(found), list(names), lambda _: names)
 
     def _warn(self, funds: Sequence[StoredFund]) -> None:
         if told := forgetful(self._rows.keys, funds):

@@ -182,6 +182,14 @@ class RowReader:
             found += map(_stored_fund, *replies)
         return found
 
+    def names(self, series: Sequence[str]) -> dict[str, str]:
+        """Return the names on the cards of these series' funds, as far as there are any."""
+        card = pack(("HGET", self.keys.fund(ANY_FUND), "name"))
+        owners = for_funds(card, [name.partition(":")[0] for name in series])
+        (replies,) = self.link.stream([Request(b"".join(owners), len(series))])
+        # A key of another type is an error here: nothing is known of it.
+        return {name: reply for name, reply in zip(series, replies, strict=True) if isinstance(reply, str) and reply}
+
     def months(self, cnpjs: Iterable[str]) -> Iterator[tuple[str, str, MonthRecord]]:
         """Yield what is known of each month that was fetched, with its CNPJ and the month as ``YYYY-MM``."""
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -13,14 +14,17 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import StoreError
-from scraperkit.models import METRICS, DailyQuote, Fund
+from scraperkit.models import METRICS, DailyQuote, Fund, Stored, news
 from scraperkit.timeseries.commands import (
+    EXEC,
+    MULTI,
     add_commands,
     card_command,
     check_replies,
     create_all,
     exists_command,
     for_series,
+    months_of,
     of_series,
     pack,
     refused_creates,
@@ -33,8 +37,8 @@ from scraperkit.timeseries.frames import Funds, wanted_series
 from scraperkit.timeseries.link import Link, Request, batched, keys_of, refused_replies
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, stored_series
 
+log = logging.getLogger(__name__)
 QUOTES_PER_PIPELINE = 5_000
-_MULTI, _EXEC = pack(("MULTI",)), pack(("EXEC",))
 
 
 class SeriesStore:
@@ -64,6 +68,7 @@ class SeriesStore:
     def __init__(self, redis: redis_py.Redis, namespace: str | None = None) -> None:
         self._link = Link(redis)
         self._keys = keys_of(namespace)
+        self._news_refused = False
 
     def __repr__(self) -> str:
         return f"SeriesStore(namespace={self._keys.namespace!r})"
@@ -85,21 +90,37 @@ class SeriesStore:
         """
         return sum(self._write_some(some) for some in batched(quotes, QUOTES_PER_PIPELINE))
 
-    def _write_some(self, quotes: Iterable[DailyQuote]) -> int:
+    def _write_some(self, quotes: Sequence[DailyQuote]) -> int:
         commands = add_commands(self._keys, quotes)
-        self._settle(commands, self._link.write(commands))
+        publish = self._publish(months_of(quotes)) if commands else []
+        self._settle(commands, publish, self._link.write([*commands, *publish]))
         return sample_count(commands)
 
-    def _settle(self, commands: Sequence[bytes], replies: Sequence[Any]) -> bool:
+    def _publish(self, months: Iterable[Stored]) -> list[bytes]:
+        """Return the command that publishes the news of these months, if there are any."""
+        text = news(months)
+        return [pack(("PUBLISH", self._keys.stored, text.decode()))] if text else []
+
+    def _settle(self, commands: Sequence[bytes], publish: Sequence[bytes], replies: Sequence[Any]) -> None:
         """Create the series that were missing and write to them again; raise what Redis still refuses.
 
-        Returns whether there were any.
+        The news are the last of the commands. They are published again with what is written again: the first time, not
+        all of it could be read.
         """
-        refused = refused_series(commands, replies)
-        if refused:
+        replies, heard = replies[: len(commands)], replies[len(commands) :]
+        if refused := refused_series(commands, replies):
             again = repair_commands(self._keys, commands, refused)
-            check_replies(again, self._link.write(again))
-        return bool(refused)
+            replies = self._link.write([*again, *publish])
+            check_replies(again, replies[: len(again)])
+            heard = replies[len(again) :]
+        self._note_refused(heard)
+
+    def _note_refused(self, heard: Iterable[Any]) -> None:
+        """Log once that this user may not publish news; nothing else depends on them."""
+        for refusal in heard:
+            if isinstance(refusal, Exception) and not self._news_refused:
+                self._news_refused = True
+                log.warning("no news of what is stored: Redis refuses them on %s: %s", self._keys.stored, refusal)
 
     def write_frame(self, quotes: pd.DataFrame, *, replace: bool = False) -> int:
         """Write a frame of quotes, creating the series that are missing, and return the number of samples written.
@@ -146,7 +167,7 @@ class SeriesStore:
 
     def _check_transactions(self) -> None:
         """Raise the refusal of a user without transactions, before anything is deleted outside of one."""
-        for reply in self._link.write([_MULTI, _EXEC]):
+        for reply in self._link.write([MULTI, EXEC]):
             if isinstance(reply, Exception):
                 raise StoreError(f"Redis refused the transaction that replace=True needs: {reply}") from reply
 
@@ -164,7 +185,7 @@ class SeriesStore:
         self, chunks: Iterable[FrameChunk], present: Mapping[str, int], replace: bool, bar: Any
     ) -> Iterator[int]:
         """Write chunks, each along with the series that are missing, on one trip."""
-        sent: deque[tuple[FrameChunk, list[bytes], list[bytes]]] = deque()
+        sent: deque[tuple[FrameChunk, list[bytes], list[bytes], list[bytes]]] = deque()
         incomplete = {name for name, metrics in present.items() if metrics < len(METRICS)}
 
         def requests() -> Iterator[Request]:
@@ -175,18 +196,20 @@ class SeriesStore:
                 if replace:
                     old = [name for name in chunk.series if present[name]]
                     commands = [*chunk.delete_commands(self._keys, old), *commands]
-                sent.append((chunk, creates, commands))
-                wrapped = [*creates, _MULTI, *commands, _EXEC] if replace else [*creates, *commands]
+                publish = self._publish(chunk.months(with_empty=replace))
+                sent.append((chunk, creates, commands, publish))
+                wrapped = [*creates, *([MULTI, *commands, EXEC] if replace else commands), *publish]
                 yield Request(b"".join(wrapped), len(wrapped))
 
         for replies in self._link.stream(requests(), refused_replies):
-            chunk, creates, commands = sent.popleft()
+            chunk, creates, commands, publish = sent.popleft()
             if replies:
                 if replace:
-                    executed = replies[-1]
+                    end = len(replies) - len(publish)
+                    executed = replies[end - 1]
                     refused = isinstance(executed, Exception)
-                    replies[len(creates) :] = [executed] * len(commands) if refused else executed
-                self._settle([*creates, *commands], replies)
+                    replies[len(creates) : end] = [executed] * len(commands) if refused else executed
+                self._settle([*creates, *commands], publish, replies)
                 if late := refused_creates(creates, replies) if replace else ():
                     self._replace([*chunk.delete_commands(self._keys, late), *of_series(commands, late)])
             bar.update(chunk.days.size)
@@ -194,7 +217,7 @@ class SeriesStore:
 
     def _replace(self, commands: Sequence[bytes]) -> None:
         """Replace months of series that somebody else has created while they counted as missing."""
-        *_, executed = self._link.write([_MULTI, *commands, _EXEC])
+        *_, executed = self._link.write([MULTI, *commands, EXEC])
         check_replies(commands, executed)
 
     def save_fund(self, fund: Fund) -> None:

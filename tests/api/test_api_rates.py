@@ -10,7 +10,7 @@ from support.pricer import fields, pricer
 
 import scraperkit as sk
 from scraperkit.replica import Replica
-from scraperkit.sources.rates.known import KNOWN
+from scraperkit.sources.rates.known import KNOWN_RATES
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def api(redis_url, namespace, site):
         yield client
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", KNOWN_RATES)
 def test_it_is_what_the_library_returns(api, site, redis, namespace, monkeypatch, name):
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
     told = api.get(f"/v1/rates/{name}", params={"start": "2022-01", "end": "2022-03-15"}).json()

@@ -167,7 +167,7 @@ class TestProbes:
             'scraperkit_requests_total{method="GET",route="/v1/funds/{document}",status="404"} 1.0',
             'scraperkit_requests_total{method="GET",route="none",status="404"} 1.0',
             'scraperkit_request_seconds_count{route="/v1/funds/{document}"} 2.0',
-            "scraperkit_queue_lag 3.0",
+            'scraperkit_queue_lag{source="cvm_pages"} 3.0',
             "scraperkit_queue_pending 0.0",
             "scraperkit_queue_retries 0.0",
             "scraperkit_dead_letters 0.0",

@@ -93,3 +93,27 @@ def test_the_archive_feeds_redis_in_bulk_and_by_workers(site, redis, redis_url, 
     assert "2 published, 2 done" in result.output
     pd.testing.assert_frame_equal(reader.quotes(start="2024-11"), loaded)
     assert len(reader.quotes(start="2024-10", end="2024-10")) > 15
+
+
+def test_every_command_that_reads_takes_a_subclass_and_publishing_says_why_it_does_not(
+    site, redis_url, namespace, monkeypatch
+):
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
+    monkeypatch.setenv("SCRAPERKIT_CVM_URL", site.url)
+    split, name = "99.101.035/0001-84", "99101035000184:B8MNP1726012800"
+    run("download", "--from", "2024-09", "--to", "2024-10")
+    assert "samples written" in run("load", f"{split}:b8mnp1726012800")
+    told = CliRunner().invoke(app, ["prices", f"{split}:B8MNP1726012800"])
+    assert (told.exit_code, name in told.output) == (0, True), told.output
+    run("load", split)
+    told = CliRunner().invoke(app, ["prices", name, "--inherit"])
+    assert "2024-09-02" in told.output, told.output
+    with pytest.warns(sk.errors.ScraperKitWarning, match=name) as said:
+        told = CliRunner().invoke(app, ["prices", split, "--start", "2024-10"])
+    assert len(said) == 1
+    assert told.exit_code == 0
+    for source in ("cvm_pages", "open_data"):
+        told = CliRunner().invoke(app, ["publish", name, "--from", "2024-09", "--source", source])
+        assert told.exit_code == 1
+        assert f"here a CNPJ stands for all its subclasses: write {split}" in told.output

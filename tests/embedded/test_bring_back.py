@@ -122,7 +122,7 @@ class TestWhoeverWaits:
         async def ask() -> bool:
             async with async_client(client) as one:
                 asking = asyncio.ensure_future(one.ping())
-                while not any(thread.name == "scraperkit-bring-back" for thread in threading.enumerate()):
+                while not any(thread.name == "scraperkit-connecting" for thread in threading.enumerate()):
                     await asyncio.sleep(0)
                 in_time.set()
                 return await asking
@@ -138,7 +138,7 @@ class TestWhoeverWaits:
         async def ask() -> None:
             async with async_client(client) as one:
                 asking = asyncio.ensure_future(one.ping())
-                while not any(thread.name == "scraperkit-bring-back" for thread in threading.enumerate()):
+                while not any(thread.name == "scraperkit-connecting" for thread in threading.enumerate()):
                     await asyncio.sleep(0)
                 asking.cancel()
                 with pytest.raises(asyncio.CancelledError):

@@ -10,11 +10,11 @@ from support.fakes import FUND, FakeSite, months
 from support.servers import redis_server
 from support.waiting import wait_until
 
-from scraperkit import connection
 from scraperkit.connection import connect
 from scraperkit.embedded.keeper import free_port
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import RedisRefused, ScraperKitWarning
+from scraperkit.failover import roles
 from scraperkit.models import DailyQuote
 from scraperkit.notebook import monitor
 from scraperkit.publisher import Publisher
@@ -80,7 +80,7 @@ def test_what_was_pending_is_done_at_the_new_primary(pair):
 
 
 def test_a_reader_that_never_writes_leaves_the_old_primary(pair, monkeypatch):
-    monkeypatch.setattr(connection, "ROLE_EVERY", 0.0)
+    monkeypatch.setattr(roles, "ROLE_EVERY", 0.0)
     client, second, fail_over = pair
     reader = TimeSeriesReader(client, NAMESPACE)
     SeriesStore(client, NAMESPACE).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 3), quota=1.5)])

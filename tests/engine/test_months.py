@@ -191,7 +191,7 @@ class TestTheNewestFetchWins:
                     client, keys, [fund], source="pages", is_whole=False, metrics=METRICS, options=SERIES_OPTIONS
                 )
 
-        assert asyncio.run(replace()) == [[scripts.MonthStored(), scripts.MonthStored()]]
+        assert asyncio.run(replace()) == [[scripts.MonthStored(), scripts.MonthStored(is_kept=True)]]
         assert redis.execute_command("TS.GET", keys.series(FUND.cnpj, "quota"))[1] == 5.5
         assert not redis.exists(keys.changes(FUND.cnpj))
 

@@ -10,11 +10,11 @@ from support.fakes import FakeSite, GatedSite, months
 from support.servers import redis_server
 from support.waiting import wait_until
 
-from scraperkit import connection
 from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import RedisRefused
+from scraperkit.failover import roles
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries.reader import TimeSeriesReader
@@ -85,7 +85,7 @@ def test_that_is_full_makes_nobody_seem_dead(tmp_path):
 
 def test_that_knows_no_role_is_as_good_as_any(tmp_path, monkeypatch):
     """A managed Redis may not offer the command."""
-    monkeypatch.setattr(connection, "ROLE_EVERY", 0.0)
+    monkeypatch.setattr(roles, "ROLE_EVERY", 0.0)
     with (
         redis_server(tmp_path, "--port", "0", "--rename-command", "ROLE", "NOROLE"),
         connect(f"unix://{tmp_path}/ready.sock") as redis,

@@ -146,6 +146,13 @@ def test_what_is_no_benchmark_gets_a_sentence(benchmark, says):
         metrics.growth(benchmark, YEAR)
 
 
+def test_rates_before_the_real_may_be_higher():
+    days = business_days("1990-01-02", "1990-01-05")
+    assert metrics.growth(declared([2.5] * 3, days[:3], "rate a day"), days).tolist() == pytest.approx(
+        [1.025**place for place in range(4)]
+    )
+
+
 def test_a_unit_that_contradicts_the_kind_is_refused():
     cdi = declared([0.05], YEAR[:1], "rate a day")
     cdi.attrs["unit"] = "% a year"

@@ -64,9 +64,24 @@ def _events() -> pd.DataFrame:
     return frame
 
 
+def _benchmark(name: str, kind: str, values: np.ndarray) -> pd.Series:
+    benchmark = pd.Series(values, index=DAYS, name=name)
+    benchmark.attrs["kind"] = kind
+    return benchmark
+
+
+CDI = _benchmark("cdi", "rate a day", np.linspace(0.035, 0.05, len(DAYS)))
+IBOVESPA = _benchmark("ibovespa", "level", np.exp(np.random.default_rng(8).normal(0, 0.012, len(DAYS)).cumsum()))
+JUMPS = pd.DataFrame(
+    {"cnpj": CNPJS[1], "subclass": "", "date": DAYS[[40, 120, 260]], "metric": "quota", "size": [-0.12, 9.0, 0.07]}
+    | {"kind": ["payout", "error", "market move"]}
+)
 SPEED = pd.DataFrame({"jobs_per_second": [9.4, 18.2, 33.0, 50.0, 58.0]}, index=[1, 2, 4, 8, 16])
 CHARTS: dict[str, Callable[[], Axes]] = {
     "prices": lambda: plot.prices(PRICES, names=NAMES),
+    "prices_beside": lambda: plot.prices(PRICES, names=NAMES, benchmark=[CDI, IBOVESPA], jumps=JUMPS),
+    "windows": lambda: plot.windows(PRICES[list(CNPJS[:2])], names=NAMES, benchmark=CDI),
+    "risk_return": lambda: plot.risk_return(PRICES, names=NAMES, benchmark=[CDI, IBOVESPA]),
     "drawdown": lambda: plot.drawdown(PRICES[[CNPJS[0]]], names=NAMES),
     "rolling_volatility": lambda: plot.rolling_volatility(PRICES, names=NAMES),
     "monthly_returns": lambda: plot.monthly_returns(PRICES, cnpj=CNPJS[2], names=NAMES),

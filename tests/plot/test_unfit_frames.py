@@ -37,6 +37,7 @@ INDEX.attrs["kind"] = "level"
 MORE = {"metrics.sharpe": {"risk_free": RATES}, "plot.monthly_returns": {"cnpj": A}}
 for name in ("beta", "excess_return", "information_ratio", "share_of_benchmark", "tracking_error"):
     MORE[f"metrics.{name}"] = {"benchmark": INDEX}
+MORE["plot.windows"] = {"months": 1}
 MORE["metrics.real_return"] = {"inflation": INDEX}
 OTHERS = {
     "metrics.growth": lambda: DAYS,
@@ -165,7 +166,7 @@ def test_what_is_no_price_is_told_and_counts_as_missing(name, wrong):
     assert box.x0 >= -1
     assert box.y0 >= -1
     assert box.x1 <= found.figure.bbox.x1 + 1
-    assert function(name)(lacking).get_xlabel() == ""
+    assert function(name)(lacking).get_xlabel() == ("volatility, % a year" if name == "plot.risk_return" else "")
 
 
 @pytest.mark.parametrize("name", OF_PRICES)

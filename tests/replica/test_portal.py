@@ -18,7 +18,7 @@ from scraperkit.errors import ConfigError
 from scraperkit.models import Month
 from scraperkit.replica.open_data import load_open_data
 from scraperkit.replica.portal import Portal
-from scraperkit.replica.portal_files import ReportLayout, render_daily
+from scraperkit.replica.portal_files import ReportLayout, render_report
 from scraperkit.replica.sample import load_sample
 
 FIGURES = ["VL_TOTAL", "VL_QUOTA", "VL_PATRIM_LIQ", "CAPTC_DIA", "RESG_DIA", "NR_COTST"]
@@ -193,7 +193,7 @@ class TestLayouts:
     def test_a_and_b_have_no_place_for_subclasses(self):
         rows = load_open_data().months["2024-09"]
         for layout, columns in ((ReportLayout.A, A), (ReportLayout.B, B)):
-            found = table(render_daily(rows, layout))
+            found = table(render_report(rows, layout))
             assert [*found[0]] == columns
             assert len(found) == sum(not row.subclass for row in rows) < len(rows)
 

@@ -223,12 +223,14 @@ def test_an_unknown_source_is_refused(offline):
 
 
 class TestOffline:
-    def test_it_is_the_default_of_the_process_until_it_stops(self, monkeypatch):
+    def test_it_is_the_default_of_the_process_until_it_stops(self, redis_url, monkeypatch):
+        monkeypatch.setenv("REDIS_URL", redis_url)
         monkeypatch.setenv("SCRAPERKIT_CVM_URL", "http://127.0.0.1:9/")
         with sk.offline() as found:
             assert sk.CvmPages().url == found.replica.url
             assert sk.OpenData().url == found.replica.open_data_url
             assert sk.Settings.load().namespace == "scraperkit-offline"
+            assert sk.rates("cdi", "2022-01-03", "2022-01-31").size == 21
             assert sk.offline() is found
             archive = sk.OpenData().archive
         assert sk.CvmPages().url == "http://127.0.0.1:9/"

@@ -11,10 +11,12 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
+import limits
 import pytest
 import redis as redis_py
 from support.compose import Stack
 from support.fakes import FakeSite, months
+from support.waiting import wait_until
 
 import scraperkit as sk
 from scraperkit.cli.exits import SOFTWARE
@@ -26,6 +28,8 @@ from scraperkit.health import Health
 from scraperkit.sources.politeness import Politeness
 
 CNPJ = "18.993.924/0001-00"
+# What these commands want after a key.
+_MORE = {"set": ["1"], "incrby": ["1"], "expire": ["1"], "pexpire": ["1"], "decrby": ["1"]}
 # Of what concerns other clients and the server: Redis refuses the first four to nobody, the rest is what users need.
 NEEDED = {
     *("auth", "hello", "quit", "reset"),
@@ -91,25 +95,50 @@ def demo(stack: Stack, service: str, folder: Path) -> subprocess.CompletedProces
 
 
 class TestScraperkit:
-    def test_the_whole_road_works(self, redis, admin, monkeypatch):
+    def test_the_whole_road_works(self, redis, admin, monkeypatch, tmp_path):
         monkeypatch.setenv("SCRAPERKIT_RATE", "500")
+        archive = tmp_path / "archive"
         with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
+            site.portal.crawl_delay = 0
+            with sk.OpenData(site.open_data_url, archive=archive) as market:
+                market.download("2022-01", "2022-01")
             fund = source.find_fund(CNPJ)
-            with sk.Subscriber(redis, source, threads=2) as subscriber:
+            heard: list[sk.Stored] = []
+            with sk.on_stored(redis, heard.extend), sk.Subscriber(redis, source, threads=2) as subscriber:
                 for delivery, year in (("stream", 2022), ("pubsub", 2023)):
                     batch = sk.Publisher(redis, delivery=delivery).publish(fund.months(f"{year}-01", f"{year}-03"))
                     assert batch.wait(60).done == 3
                 assert sk.Publisher(redis).publish(fund.months("2022-01", "2022-04"), only_missing=True).wait(60).done
                 assert len(batch.events()) == 3
                 assert subscriber.health().alive
+                assert wait_until(lambda: len({stored.month for stored in heard}) == 7)
         reader = sk.TimeSeriesReader(redis)
         assert len(reader.prices([CNPJ])) > 100
         assert not reader.quotes([CNPJ]).empty
         assert len(reader.last()) == len(reader.funds()) == 1
+        with sk.Replica.start() as site:
+            monkeypatch.setenv("SCRAPERKIT_SGS_URL", site.sgs_url)
+            for _ in range(2):
+                assert len(sk.rates("cdi", "2022-01", "2022-01", redis=redis)) == 21
         for replace in (False, True):
             assert sk.SeriesStore(redis).write_frame(reader.quotes(), replace=replace)
+        with sk.OpenData("http://127.0.0.1:9/", archive=archive) as market:
+            with sk.Subscriber(redis, market):
+                months = sk.Fund(reader.funds().index[0], source="open_data").months("2022-01", "2022-01")
+                assert sk.Publisher(redis).publish(months).wait(60).done == 1
+            assert market.load(redis, "99.101.011/0001-25")
         assert str(Health.read(redis)).startswith("workers: none")
         assert refused(admin) == []
+
+    def test_the_rate_limit_may_begin_a_new_minute(self, stack, admin):
+        """Its scripts are those of a library, and one of their commands comes only when a window is over."""
+        scripts = Path(limits.__file__).parent.glob("resources/redis/lua_scripts/*sliding_window*.lua")
+        used = {word for script in scripts for word in re.findall(r"redis\.call\(['\"](\w+)", script.read_text())}
+        assert "rename" in used
+        for command in used:
+            words = ["scraperkit:rate:a", "scraperkit:rate:b"] if command == "rename" else ["scraperkit:rate:a"]
+            told = admin.execute_command("ACL", "DRYRUN", "scraperkit", command, *words, *_MORE.get(command, ()))
+            assert told == "OK", command
 
     def test_politeness_is_agreed_on(self, redis, admin):
         politeness = Politeness(

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
-from support.compose import FILE, REPLICA, ROOT, Stack, services
+from support.compose import FILE, RATES, REPLICA, ROOT, Stack, services
 from support.waiting import wait_until
 
 import scraperkit as sk
@@ -126,7 +126,7 @@ class TestFiles:
             return {source: target for source, target, *_ in volumes if target.startswith("/run/secrets")}
 
         readers = [name for name in LASTING if secrets_of(name)]
-        assert readers == ["redis", "pricer", "queue", "lab"]
+        assert readers == ["redis", "pricer", "queue", "lab", "market-queue"]
         for name in readers:
             assert secrets_of(name) == {f"secrets-{name}": "/run/secrets"}
         assert secrets_of("secrets") == {f"secrets-{name}": f"/run/secrets/{name}" for name in readers}
@@ -140,10 +140,17 @@ class TestFiles:
             if "/archive" in volume
         }
         assert mounted.pop("market") == "archive:/archive"
-        assert mounted == dict.fromkeys(("pricer", "queue", "lab"), "archive:/archive:ro")
+        assert mounted == dict.fromkeys(("pricer", "queue", "lab", "market-queue"), "archive:/archive:ro")
         for name in ("market", *mounted):
             assert SERVICES[name]["environment"]["SCRAPERKIT_ARCHIVE"] == "/archive"
         assert "--owner scraperkit --group scraperkit /archive" in (ROOT / "Dockerfile").read_text()
+
+    def test_each_source_has_workers_of_its_own_and_what_downloads_has_no_rights_in_redis(self):
+        assert SERVICES["queue"]["command"][:4] == ["scraperkit", "work", "--source", "cvm_pages"]
+        assert SERVICES["market-queue"]["command"][:4] == ["scraperkit", "work", "--source", "open_data"]
+        assert SERVICES["market"]["command"] == ["scraperkit", "market", "download", "--every", "24"]
+        assert "REDIS_URL" not in SERVICES["market"]["environment"]
+        assert services(SCRAPERKIT_SOURCE="open_data")["pricer"]["environment"]["SCRAPERKIT_SOURCE"] == "open_data"
 
     def test_every_setting_exists(self):
         for service in SERVICES.values():
@@ -174,9 +181,9 @@ class TestSecrets:
         secret = {name: text for name, text in made.items() if name != "redis/users.acl"}
         assert set(secret) == {
             *("redis/admin-password", "pricer/redis-password", "pricer/api-keys"),
-            *("queue/redis-password", "lab/redis-password", "lab/lab-token"),
+            *("queue/redis-password", "market-queue/redis-password", "lab/redis-password", "lab/lab-token"),
         }
-        assert len(set(secret.values())) == 6
+        assert len(set(secret.values())) == 7
         assert all(re.fullmatch("[0-9a-f]{64}", text) for text in secret.values())
         assert self.make(tmp_path) == made
         assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/*")} == {0o440}
@@ -189,7 +196,7 @@ class TestSecrets:
         users = made["redis/users.acl"]
         assert "@" not in re.sub(r"[+-]@\w+", "", users)
         assert "#" not in re.sub(r" #[0-9a-f]{64}\b", "", users)
-        for name in ("redis/admin-password", "pricer/redis-password", "queue/redis-password", "lab/redis-password"):
+        for name in (name for name in made if name.endswith("-password")):
             assert f" #{hashlib.sha256(made[name].encode()).hexdigest()} " in users
         (tmp_path / "queue" / "redis-password").unlink()
         again = self.make(tmp_path)
@@ -201,7 +208,8 @@ class TestSecrets:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Iterator[Stack]:
     """The service on the offline site."""
-    with Stack(tmp_path_factory.mktemp("stack"), SCRAPERKIT_CVM_URL=REPLICA, SCRAPERKIT_RATE="60") as running:
+    given = {"SCRAPERKIT_CVM_URL": REPLICA, "SCRAPERKIT_RATE": "60"} | RATES
+    with Stack(tmp_path_factory.mktemp("stack"), **given) as running:
         yield running
 
 
@@ -259,6 +267,11 @@ class TestService:
         assert wait_until(stored), stack.logs("queue")
         assert cli(stack, "HLEN", "scraperkit:{18993924000100}:months") == "1", "one of them has done it"
 
+    def test_rates_come_from_the_replica_and_stay_in_redis(self, stack):
+        told = ask(stack, "/v1/rates/cdi?start=2022-01&end=2022-01")
+        assert [value["value"] for value in told["values"]] == [0.049206] * 21
+        assert cli(stack, "EXISTS", "scraperkit:index:cdi") == "1"
+
     def test_scaled_up_and_down_under_load_and_one_killed_nothing_is_lost(self, stack):
         sample = load_sample()
         funds = [fund.cnpj for fund in sample.funds if fund.active and fund.started_on.year == 2021][-8:]
@@ -304,6 +317,22 @@ class TestService:
         assert not ask(stack, "/v1/dead")["dead"]
         assert cli(stack, "XLEN", "scraperkit:jobs") == "0"
 
+    def test_workers_of_the_open_data_read_what_another_service_has_downloaded(self, stack):
+        with sk.Replica.start() as site, sk.OpenData(site.open_data_url, archive=stack.folder / "fresh") as market:
+            site.portal.crawl_delay = 0
+            market.download("2024-09", "2024-10")
+            market.update_registry()
+        shutil.copytree(stack.folder / "fresh", stack.container("market") / "archive", dirs_exist_ok=True)
+        order = {"document": "99.101.035/0001-84", "from_date": "09/2024", "to_date": "10/2024", "source": "open_data"}
+        told = ask(stack, "/v1/funds", order)
+        assert "scraperkit work --source open_data" in told["lacks_worker"]
+        stack.up("market-queue")
+        assert stack.healthy("market-queue")
+        with sk.connect(stack.redis_url()) as redis:
+            assert sk.Batch.find(redis, told["batch_id"]).wait(60, progress=False).done == 2
+        assert len(ask(stack, f"{told['links']['prices']}?start=2024-10")["stands_for"]) > 1
+        assert not (log := cli(stack, "ACL", "LOG")), log
+
     def test_health_checks_fail_where_a_service_is_not_well(self, stack):
         for name in ("redis", "pricer", "queue", "replica"):
             assert wait_until(lambda name=name: stack.healthy(name))
@@ -325,7 +354,7 @@ class TestService:
             headers={"Authorization": f"Bearer {stack.secrets()['pricer/api-keys']}"},
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
-            assert b"\nscraperkit_queue_lag " in answer.read()
+            assert b'\nscraperkit_queue_lag{source="cvm_pages"} ' in answer.read()
 
     def test_each_service_finds_its_own_secrets_and_no_others(self, stack):
         seen = {name: stack.exec(name, "ls", "/run/secrets").stdout.split() for name in ("redis", "pricer", "queue")}

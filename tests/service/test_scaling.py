@@ -34,6 +34,19 @@ def resource(kind: str, name: str) -> dict[str, Any]:
     return next(item for item in RESOURCES if item["kind"] == kind and item["metadata"]["name"] == name)
 
 
+PODS = [item["metadata"]["name"] for item in RESOURCES if item["kind"] in ("Deployment", "CronJob")]
+
+
+def pod_of(name: str) -> dict[str, Any]:
+    """Return the pod of a deployment or of a job."""
+    (spec,) = [
+        item["spec"]
+        for item in RESOURCES
+        if item["kind"] in ("Deployment", "CronJob") and item["metadata"]["name"] == name
+    ]
+    return spec.get("jobTemplate", {"spec": spec})["spec"]["template"]["spec"]
+
+
 def container(name: str) -> dict[str, Any]:
     (found,) = resource("Deployment", name)["spec"]["template"]["spec"]["containers"]
     return found
@@ -45,9 +58,10 @@ class TestKubernetes:
         told = subprocess.run([command, "--strict", "--quiet", MANIFEST], capture_output=True, text=True)
         assert (told.returncode, told.stdout + told.stderr) == (0, "")
 
-    @pytest.mark.parametrize("name", ["queue", "pricer"])
+    @pytest.mark.parametrize("name", PODS)
     def test_pods_are_locked_down(self, name):
-        pod, only = resource("Deployment", name)["spec"]["template"]["spec"], container(name)
+        pod = pod_of(name)
+        (only,) = pod["containers"]
         assert pod["securityContext"]["runAsNonRoot"]
         assert pod["securityContext"]["runAsUser"] == 10001
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
@@ -59,6 +73,23 @@ class TestKubernetes:
         }
         assert only["resources"]["limits"]["memory"]
 
+    @pytest.mark.parametrize("name", PODS)
+    def test_one_pod_writes_the_archive_and_the_others_read_it(self, name):
+        (mount,) = [each for each in pod_of(name)["containers"][0]["volumeMounts"] if each["name"] == "archive"]
+        (volume,) = [each for each in pod_of(name)["volumes"] if each["name"] == "archive"]
+        claim = volume["persistentVolumeClaim"]
+        assert claim["claimName"] == resource("PersistentVolumeClaim", "archive")["metadata"]["name"]
+        may_write = name == "market"
+        assert (mount.get("readOnly", False), claim.get("readOnly", False)) == (not may_write, not may_write)
+        assert mount["mountPath"] == resource("ConfigMap", "scraperkit")["data"]["SCRAPERKIT_ARCHIVE"]
+
+    def test_what_downloads_runs_by_itself_and_knows_no_redis(self):
+        (only,) = pod_of("market")["containers"]
+        assert only["args"] == services()["market"]["command"][:3]
+        assert [variable["name"] for variable in only["env"]] == ["SCRAPERKIT_ARCHIVE"]
+        assert "envFrom" not in only
+        assert resource("CronJob", "market")["spec"]["concurrencyPolicy"] == "Forbid"
+
     @pytest.mark.parametrize("name", ["queue", "pricer"])
     def test_labels_find_the_pods(self, name):
         deployment, budget = resource("Deployment", name), resource("PodDisruptionBudget", name)
@@ -69,7 +100,7 @@ class TestKubernetes:
             assert resource("Service", name)["spec"]["selector"] == labels
 
     def test_commands_are_those_of_the_compose_file(self):
-        for name in ("queue", "pricer"):
+        for name in ("queue", "pricer", "market-queue"):
             assert container(name)["args"] == services()[name]["command"]
         assert container("queue")["livenessProbe"]["exec"]["command"] == services()["queue"]["healthcheck"]["test"][1:]
 
@@ -83,7 +114,12 @@ class TestKubernetes:
         assert f"{SLACK:.0f} s for the last results" in re.sub(r"\s+", " ", SCALING)
 
     @pytest.mark.parametrize(
-        ("name", "files"), [("queue", ["redis-password"]), ("pricer", ["redis-password", "api-keys"])]
+        ("name", "files"),
+        [
+            ("queue", ["redis-password"]),
+            ("market-queue", ["redis-password"]),
+            ("pricer", ["redis-password", "api-keys"]),
+        ],
     )
     def test_the_configuration_is_one_that_the_kit_takes_and_each_has_its_own_secrets(self, monkeypatch, name, files):
         own = {variable["name"]: variable["value"] for variable in container(name).get("env", [])}
@@ -113,6 +149,8 @@ class TestKubernetes:
         assert "replicas" not in resource("Deployment", "queue")["spec"], "or each `apply` would undo the autoscaler"
         (metric,) = spec["metrics"]
         name = metric["external"]["metric"]["name"]
+        source = metric["external"]["metric"]["selector"]["matchLabels"]["source"]
+        assert source == "cvm_pages", "what waits for the workers of another source is none of theirs"
         assert f"`{name}`" in SCALING
         backend = Backend(Settings.load(redis_url=redis_url, namespace=namespace))
         try:
@@ -120,7 +158,7 @@ class TestKubernetes:
             figures = Metrics().text(*backend.missing()).decode()
         finally:
             backend.close()
-        assert re.search(rf"^{name} 0\.0$", figures, re.MULTILINE)
+        assert re.search(rf'^{name}{{source="{source}"}} 0\.0$', figures, re.MULTILINE)
 
     def test_no_more_workers_than_the_site_has_work_for(self):
         spec = resource("HorizontalPodAutoscaler", "queue")["spec"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.compose import PORTS, REPLICA, ROOT, Stack
+from support.compose import PORTS, RATES, REPLICA, ROOT, Stack
 from support.waiting import wait_until
 
 import scraperkit as sk
@@ -56,7 +56,7 @@ class Reader:
         if any(word in command for word in ENDLESS):
             return self._watch(line)
         # The variables that it sets are there for the commands after it, as in one shell.
-        names = re.findall(r"(?:^|\s)([A-Z_]+)=", command) if re.match(r"export |[A-Z]+=", command) else []
+        names = re.findall(r"(?:^|\s)([A-Z0-9_]+)=", command) if re.match(r"export |[A-Z]+=", command) else []
         told = self._bash("\n".join([line, *(f'printf "%s\\n" "${name}"' for name in names)]))
         assert told.returncode == 0, f"{command}\n{told.stdout}{told.stderr}"
         self.environment |= dict(zip(names, told.stdout.splitlines(), strict=False))
@@ -111,7 +111,7 @@ class Reader:
 
 @pytest.fixture
 def reader(tmp_path) -> Iterator[Reader]:
-    with Stack(tmp_path / "stack", SCRAPERKIT_CVM_URL=REPLICA, SCRAPERKIT_RATE="60") as stack:
+    with Stack(tmp_path / "stack", SCRAPERKIT_CVM_URL=REPLICA, SCRAPERKIT_RATE="60", **RATES) as stack:
         stack.up("replica")
         reader = Reader(stack)
         try:
@@ -176,7 +176,7 @@ class TestWhatIsSaid:
 
     def test_settings_exist(self, name):
         text = (ROOT / "docs" / name).read_text(encoding="utf-8")
-        variables = set(re.findall(r"SCRAPERKIT_([A-Z_]+)", text)) - {"REDIS_PORT", "API_PORT", "LAB_PORT"}
+        variables = set(re.findall(r"SCRAPERKIT_([A-Z0-9_]+)", text)) - {"REDIS_PORT", "API_PORT", "LAB_PORT"}
         assert variables <= {field.upper() for field in Settings.model_fields}
 
     def test_commands_of_the_kit_exist(self, name):

@@ -436,7 +436,7 @@ def link(name: str, text: str) -> str:
 def test_a_search_gives_one_row_for_each_match():
     page = parse_search(
         search_page(
-            f"<tr><td>{link('ddlFundos$_ctl0$Linkbutton2', '18.993')}</td><td>"
+            f"<tr><td>{link('ddlFundos$_ctl0$Linkbutton2', '18.993.924/0001-00')}</td><td>"
             f"{link('ddlFundos$_ctl0$lnkbtn1', 'FUNDO&nbsp;DE AÇÕES')}</td></tr>"
             f"<tr><td>{link('ddlFundos$_ctl1$Linkbutton3', '18.993')}</td><td>"
             f"{link('ddlFundos$_ctl1$Linkbutton4', 'CLASSE')}</td></tr>"
@@ -444,7 +444,7 @@ def test_a_search_gives_one_row_for_each_match():
         )
     )
     assert page.rows == (
-        SearchRow("FUNDO DE AÇÕES", "ddlFundos$_ctl0$lnkbtn1", ""),
+        SearchRow("FUNDO DE AÇÕES", "ddlFundos$_ctl0$lnkbtn1", "", "18993924000100"),
         SearchRow("CLASSE", "ddlFundos$_ctl1$Linkbutton4", ""),
         SearchRow("OUTRA", "ddlFundos$_ctl10$Linkbutton9", ""),
     )

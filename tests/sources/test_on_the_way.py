@@ -23,7 +23,9 @@ from scraperkit.models import Fund
 from scraperkit.replica import Replica
 from scraperkit.sources import CvmPages
 from scraperkit.sources.http import HttpClient
+from scraperkit.sources.open_data import OpenData
 from scraperkit.sources.politeness import Politeness
+from scraperkit.sources.rates import rates
 from scraperkit.sources.wire import Wire
 
 CNPJ = "18993924000100"
@@ -219,6 +221,25 @@ class TestARedirect:
             assert "SCRAPERKIT_CVM_URL" in str(caught.value)
             assert caught.value.retryable
             assert not other.asked
+
+    def test_that_is_refused_names_the_setting_of_the_site_that_was_asked(
+        self, redis, namespace, monkeypatch, tmp_path
+    ):
+        def asked_of_each(url: str) -> Iterator[tuple[str, Callable[[], object]]]:
+            with CvmPages(url, settings=ONCE) as pages:
+                yield "SCRAPERKIT_CVM_URL", lambda: pages.find_fund(CNPJ)
+            for name, variable in (("cdi", "SCRAPERKIT_SGS_URL"), ("ibovespa", "SCRAPERKIT_B3_URL")):
+                monkeypatch.setenv(variable, url)
+                yield variable, lambda name=name: rates(name, "2022-01", "2022-01", redis=redis)
+
+        monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
+        with Recorder(lambda _: (302, {"Location": "//cvm.invalid/x"})) as site:
+            for variable, call in asked_of_each(site.url):
+                with pytest.raises(NotACvmPage, match=f"another host.*set {variable}"):
+                    call()
+            with OpenData(site.url, archive=tmp_path, settings=ONCE) as market:
+                (reason, *_) = market.download("2024-01", "2024-01", progress=False)["reason"]
+            assert "set SCRAPERKIT_OPEN_DATA_URL" in reason
 
     @pytest.mark.parametrize("target", ["//cvm.invalid/x", "https://127.0.0.1/x", "gopher://x/", "http://[broken"])
     def test_to_what_is_not_this_site_is_refused(self, target):

@@ -30,9 +30,13 @@ from support.waiting import wait_until
 
 FILE = ROOT / "docker-compose.yml"
 EXEC = Path(__file__).with_name("compose_exec.py")
-PATHS = re.compile(r"(?<![\w./-])/(?:run/secrets|data|deploy|home/scraperkit)\b")  # what containers mount
-PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765}
+PATHS = re.compile(r"(?<![\w./-])/(?:run/secrets|data|deploy|archive|home/scraperkit)\b")  # what containers mount
+PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765, "portal": 8766, "rates": 8767}
 REPLICA = "http://replica:8765/SWB/Sistemas/SCW/CPublica/"
+RATES = {
+    "SCRAPERKIT_SGS_URL": "http://replica:8767/dados/serie/",
+    "SCRAPERKIT_B3_URL": "http://replica:8767/indexStatisticsProxy/IndexCall/",
+}
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
@@ -64,7 +68,7 @@ class Stack:
     Attributes
     ----------
     ports : dict
-        The port of each service on this machine.
+        The port of each service on this machine; ``rates`` is the second one of the replica.
     """
 
     def __init__(self, folder: Path, *, lease: float = 2.0, **variables: str) -> None:
@@ -133,7 +137,8 @@ class Stack:
         """Return a command word or environment value of a service with names mapped to this machine."""
         text = PATHS.sub(lambda found: f"{self.container(service)}{found[0]}", text)
         for name, port in PORTS.items():
-            for host in (name, "127.0.0.1"):
+            hosts = ("replica", "127.0.0.1") if name in ("portal", "rates") else (name, "127.0.0.1")
+            for host in hosts:
                 text = text.replace(f"{host}:{port}", f"127.0.0.1:{self.ports[name]}")
             text = text.replace(f"('127.0.0.1', {port})", f"('127.0.0.1', {self.ports[name]})")
             text = str(self.ports[name]) if text == str(port) else text

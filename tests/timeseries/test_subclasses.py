@@ -112,11 +112,11 @@ class TestHistory:
         joined = reader.prices([FIRST, FUND], inherit=True)
         assert joined[FIRST].tolist() == [2.0, 3.0, 4.0, 8.0, 9.0]
         assert joined[FUND].dropna().tolist() == [2.0, 3.0, 4.0]
-        assert joined.attrs["inherited"] == {FIRST: dt.date(2024, 1, 4)}
+        assert joined.attrs["inherited"] == {FIRST: "2024-01-04"}
         rows = reader.quotes(FIRST, inherit=True)
         assert rows["quota"].tolist() == [2.0, 3.0, 4.0, 8.0, 9.0]
         assert set(rows["subclass"]) == {"Z2HFZ1734468953"}
-        assert rows.attrs["inherited"] == {FIRST: dt.date(2024, 1, 4)}
+        assert rows.attrs["inherited"] == {FIRST: "2024-01-04"}
         assert {name: str(rows[name].dtype) for name in rows} == {name: each.dtype for name, each in COLUMNS.items()}
 
     @pytest.mark.parametrize(("last", "is_joined"), [("2024-01-01", True), ("2023-12-31", False)])
@@ -131,7 +131,7 @@ class TestHistory:
         store.write([quote(FIRST, "2024-01-08", 8.0)])
         joined = reader.prices(FIRST, end="2024-01-02", inherit=True)
         assert joined[FIRST].tolist() == [1.0, 2.0]
-        assert joined.attrs["inherited"] == {FIRST: dt.date(2024, 1, 2)}
+        assert joined.attrs["inherited"] == {FIRST: "2024-01-02"}
         assert reader.quotes(FIRST, end="2024-01-02", inherit=True)["quota"].tolist() == [1.0, 2.0]
         store.delete(FIRST)
         store.write([quote(FIRST, "2024-01-12", 9.0)])

@@ -14,6 +14,7 @@ from urllib.parse import urljoin
 from tqdm.auto import tqdm
 
 from scraperkit.errors import FileRefused, SiteUnavailable, SourceError
+from scraperkit.models import Month
 from scraperkit.sources.http import Download, HttpClient
 from scraperkit.sources.open_data.folder import Entry, Folder
 from scraperkit.sources.open_data.importing import import_zip
@@ -53,8 +54,12 @@ class Downloader:
     http: HttpClient
     politeness: Politeness
 
-    def run(self, files: Sequence[PortalFile], progress: bool | None) -> list[Outcome]:
+    def run(
+        self, files: Sequence[PortalFile], progress: bool | None, named: tuple[Month, Month] | None = None
+    ) -> list[Outcome]:
         """Download files one after another; what is wrong with one keeps no other from coming.
+
+        Months that were pruned come back only if they are among those `named`, from the first to the last.
 
         Raises
         ------
@@ -73,7 +78,7 @@ class Downloader:
                 if failures >= MOST_FAILURES:
                     outcomes.append(Outcome(file.name, "refused", reason="not asked for: the site does not answer"))
                 else:
-                    outcomes.append(self._fetch(file, began))
+                    outcomes.append(self._fetch(file, began, named))
                     failures = failures + 1 if outcomes[-1].reason.startswith(SITE_AWAY) else 0
                 bar.update()
         return outcomes
@@ -85,26 +90,33 @@ class Downloader:
                 self.http.learn_pace(self.url)
         return plan_text(self._sizes(files), self.politeness.crawl_delay)
 
-    def _fetch(self, file: PortalFile, began: dt.datetime) -> Outcome:
+    def _fetch(self, file: PortalFile, began: dt.datetime, named: tuple[Month, Month] | None) -> Outcome:
         with self.folder.writing(file.name) as stage:
             entry = self.folder.entry(file.name)
+            is_settled = entry is not None and entry.outcome != "refused" and not entry.pruned
             now = dt.datetime.now(dt.UTC)
-            if entry and entry.outcome != "refused" and began <= dt.datetime.fromisoformat(entry.checked_at) <= now:
+            if entry and is_settled and began <= dt.datetime.fromisoformat(entry.checked_at) <= now:
                 # Another process has asked for it while this one waited for its lock.
                 return told(entry, is_news=False)
             entry = entry or Entry(file.name, urljoin(self.url, file.path))
+            gone = {month for month in entry.pruned if not (named and named[0].iso <= month <= named[1].iso)}
             try:
-                entry, changed = self._into_archive(file, entry, stage, now)
+                entry, changed = self._into_archive(file, entry, stage, now, gone)
+                if entry.outcome != "missing":
+                    entry = replace(entry, confirmed_at=now.isoformat())
             except SourceError as error:
                 reason = f"{SITE_AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
                 entry, changed = replace(entry, outcome="refused", reason=reason), 0
             self.folder.note(replace(entry, checked_at=now.isoformat()))
             return told(entry, changed)
 
-    def _into_archive(self, file: PortalFile, entry: Entry, stage: Path, now: dt.datetime) -> tuple[Entry, int]:
+    def _into_archive(
+        self, file: PortalFile, entry: Entry, stage: Path, now: dt.datetime, gone: set[str]
+    ) -> tuple[Entry, int]:
         url = urljoin(self.url, file.path)
         part = stage / f"{file.name}.part"
-        has_all = bool(entry.months) and set(entry.months) <= {month.iso for month in self.folder.months()}
+        wanted = {*entry.months, *entry.pruned} - gone
+        has_all = bool(entry.months) and wanted <= {month.iso for month in self.folder.months()}
         known = entry if has_all and entry.url == url else None
         got, sha256 = download(self.http, self.politeness, self.folder, url, part, known)
         if (without := answer_without_file(got, known, entry)) is not None:
@@ -124,7 +136,7 @@ class Downloader:
             return replace(fresh, outcome="unchanged"), 0
         whole = part.rename(stage / file.name)
         try:
-            done = import_zip(self.folder, stage, whole, file.name, (file.first, file.last), now)
+            done = import_zip(self.folder, stage, whole, file.name, (file.first, file.last), now, gone)
         except FileRefused as error:
             raise FileRefused(str(error), url) from None
         is_first = bool(done.months) and not entry.months
@@ -137,8 +149,9 @@ class Downloader:
                 kept=done.kept,
                 rejected=done.rejected,
                 months=done.months,
+                pruned=tuple(sorted(gone)),
                 outcome=outcome,
-                reason="" if done.months else "it has no rows yet",
+                reason="" if done.rows_read else "it has no rows yet",
             ),
             done.changed,
         )

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,21 @@ class Entry:
     sha256: str = ""
     bytes: int = 0
     fetched_at: str = ""
+    confirmed_at: str = ""  # when the portal last said, or sent, that this is what it has
     checked_at: str = ""
     layout: str = ""
     rows_read: int = 0
     kept: int = 0
     rejected: int = 0
-    months: tuple[str, ...] = ()
+    months: tuple[str, ...] = ()  # that the archive has of it
+    pruned: tuple[str, ...] = ()  # that were deleted, and come back only if a call names them
     outcome: str = ""
     reason: str = ""
+
+    def without(self, month: Month) -> Entry:
+        """Return the entry after a month of the file was pruned."""
+        months = tuple(each for each in self.months if each != month.iso)
+        return replace(self, months=months, pruned=tuple(sorted({*self.pruned, month.iso})))
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +321,7 @@ def _generation_of(path: Path) -> int:
 def _entry(path: Path) -> Entry:
     try:
         known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Entry(**{**known, "months": tuple(known["months"])})
+        return Entry(**{**known, "months": tuple(known["months"]), "pruned": tuple(known.get("pruned", ()))})
     except (ValueError, TypeError, KeyError):
         raise ArchiveError(
             f"archive {path}: not an entry of the ledger; delete it, and download its file again"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import zipfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -65,7 +65,13 @@ class _Staged(NamedTuple):
 
 
 def import_zip(
-    folder: Folder, stage: Path, path: Path, file: str, period: tuple[Month, Month], seen_at: dt.datetime
+    folder: Folder,
+    stage: Path,
+    path: Path,
+    file: str,
+    period: tuple[Month, Month],
+    seen_at: dt.datetime,
+    skipped: Collection[str] = (),
 ) -> Imported:
     """Compare a file's months with those stored, and replace what differs.
 
@@ -82,6 +88,8 @@ def import_zip(
         First and last month that it may hold.
     seen_at : datetime.datetime
         When it was fetched: aware.
+    skipped : collection of str
+        Months, ``YYYY-MM``, that are checked with the others but not stored.
 
     Raises
     ------
@@ -114,11 +122,12 @@ def import_zip(
             for month in months:
                 staged[month], of_month = _stage(folder, stage, month, lines.tables, unread, seen_at)
                 rejected[month] += texts.told(of_month)
-            # What is of no month is told of with the first.
-            rejected[months[0] if months else None] += texts.told(told)
+            # What is of no month is told of with the first that stays.
+            rejected[next((month for month in months if month.iso not in skipped), None)] += texts.told(told)
     kept, repeated = (sum(getattr(each, name) for each in staged.values()) for name in ("kept", "repeated"))
     if read and (not kept or (read - kept - repeated) > _LARGEST_SHARE_REJECTED * read):
         raise FileRefused(f"of its {read:,} lines only {kept + repeated:,} can be used")
+    staged = {month: each for month, each in staged.items() if month.iso not in skipped}
     for month in folder.months():
         if period[0] <= month <= period[1]:
             _refuse_shrunk(folder, month, staged[month].rows if month in staged else 0)
@@ -131,8 +140,8 @@ def import_zip(
         "+".join(sorted(layouts)),
         tuple(month.iso for month in sorted(staged)),
         read,
-        kept,
-        sum(map(len, rejected.values())),
+        sum(each.kept for each in staged.values()),
+        sum(len(rejected[month]) for month in staged),
         sum(each.added for each in staged.values()),
         sum(each.changed for each in staged.values()),
     )

@@ -28,7 +28,7 @@ from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
 
 PROVISIONAL_DAYS = 5
-_MOST_NAMED = 5
+MOST_NAMED = 5
 EPOCH = dt.date(1970, 1, 1)
 _NO_END = frames.LAST // DAY_MS
 _DAYS_BACK = dt.timedelta(days=30)
@@ -103,7 +103,7 @@ def not_at_the_portal(folder: Folder, months: Iterable[Month]) -> list[Month]:
 
 def _shown_spans(months: Sequence[Month]) -> str:
     spans = _spans(months)
-    return ", ".join([*["…"][: len(spans) - _MOST_NAMED], *spans[-_MOST_NAMED:]])
+    return ", ".join([*["…"][: len(spans) - MOST_NAMED], *spans[-MOST_NAMED:]])
 
 
 def _spans(months: Sequence[Month]) -> list[str]:
@@ -192,6 +192,7 @@ def prices_frame(
     metric: str,
     as_of: dt.datetime | None = None,
     cnpjs: Iterable[str] | None = None,
+    names_of: frames.NamesOf = lambda _: {},
 ) -> pd.DataFrame:
     """Return one metric of several series side by side; see :meth:`OpenData.prices`, and :func:`quotes_frame`."""
     if wanted is not None:
@@ -203,7 +204,8 @@ def prices_frame(
     order = order[(code[order] >= 0) & ~np.isnan(values[order])]
     counts = np.bincount(code[order], minlength=len(names))
     aligned = frames.align(counts, day_numbers(table)[order], values[order])
-    return frames.wide_frame([str(name) for name in names], [aligned])
+    series = list(map(str, names))
+    return frames.named(frames.wide_frame(series, [aligned]), series, names_of)
 
 
 def quotes_frame(
@@ -213,6 +215,7 @@ def quotes_frame(
     as_of: dt.datetime | None = None,
     also: Sequence[str] = (),
     cnpjs: Iterable[str] | None = None,
+    names_of: frames.NamesOf = lambda _: {},
 ) -> pd.DataFrame:
     """Return every metric, one row for each series and day; see :meth:`OpenData.quotes`.
 
@@ -229,7 +232,8 @@ def quotes_frame(
     days = frames.dates(day_numbers(table))
     texts = {name: _texts(table, name) for name in ("cnpj", "subclass", *also)}
     identity = {"cnpj": texts.pop("cnpj"), "subclass": texts.pop("subclass"), "date": days}
-    return pd.DataFrame({**identity, **frames.metric_columns(values), **texts})
+    frame = pd.DataFrame({**identity, **frames.metric_columns(values), **texts})
+    return frames.named(frame, list(map(str, names)), names_of)
 
 
 def _texts(table: pa.Table, name: str) -> Any:
@@ -294,7 +298,7 @@ def refuse_unknown(folder: Folder, unseen: Sequence[Series]) -> None:
                 left.discard(series)
         if not left:
             return
-    names = ", ".join(map(str, sorted(left)[:_MOST_NAMED])) + (" …" if len(left) > _MOST_NAMED else "")
+    names = ", ".join(map(str, sorted(left)[:MOST_NAMED])) + (" …" if len(left) > MOST_NAMED else "")
     raise UnknownFund(f"the archive has nothing of {names}; find() tells which series there are")
 
 

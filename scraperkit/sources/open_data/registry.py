@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -16,14 +14,11 @@ from pyarrow import csv
 
 from scraperkit.errors import ConfigError, FileRefused
 from scraperkit.sources.open_data.cleaning import valid_cnpjs
+from scraperkit.text import folded_name, name_words, nearest_names
 
 ACTIVE = "EM FUNCIONAMENTO NORMAL"
 TEXT_COLUMNS = ("name", "kind", "status", "managers", "administrator", "subclasses")
 REGISTRY_COLUMNS = ("name", "kind", "status", "managers", "administrator", "net_worth", "started_on", "subclasses")
-_NOISE = frozenset(
-    {"fi", "fic", "fim", "fia", "fif", "fics", "cic", "rl", "responsabilidade", "resp", "limitada", "ltda"}
-)
-_SPELLED_OUT = {"rf": "renda fixa"}
 _OF_ALL = ("Denominacao_Social", "Situacao", "Data_Constituicao")
 _OF_FUND = ("Data_Registro", "Patrimonio_Liquido", "Administrador", "Gestor")
 _OF_CLASS = ("Data_Inicio", "Classificacao", "Patrimonio_Liquido")
@@ -167,18 +162,15 @@ class RegistrySearch:
                 return str(some.index[0])
         return str(found.index[0]) if len(found) and found.index[0] == _bare(text) else None
 
-    def nearest(self, text: str, count: int = 5) -> list[str]:
+    def nearest(self, text: str, count: int = 5) -> list[tuple[str, str]]:
         """Return the series whose names, or numbers, are the most like a text, each with its name."""
         if _is_number(number := _bare(text)):
             return self._shown(self._nearest_numbers(number, count))
-        words = _words(text)
+        words = name_words(text)
         shared = sum((self._has(word).astype(np.int64) for word in words), np.zeros(len(self.frame), np.int64))
         candidates = np.lexsort((self._rank, -shared))[:200]
-        folded = folded_name(text)
         names = self._names.take(pa.array(candidates)).to_pylist()
-        likeness = [difflib.SequenceMatcher(None, folded, name).ratio() for name in names]
-        best = candidates[np.argsort([-value for value in likeness], kind="stable")[:count]]
-        return self._shown(best)
+        return self._shown(candidates[nearest_names(text, names, count)])
 
     def _nearest_numbers(self, number: str, count: int) -> npt.NDArray[np.int64]:
         """Return the rows whose numbers begin the most like a number."""
@@ -191,9 +183,9 @@ class RegistrySearch:
                 break
         return found[:count]
 
-    def _shown(self, rows: npt.NDArray[np.int64]) -> list[str]:
+    def _shown(self, rows: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
         chosen = self.frame.take(rows)
-        return [f"{series} {name}" for series, name in zip(chosen.index, chosen["name"], strict=True)]
+        return list(zip(chosen.index, chosen["name"], strict=True))
 
     def _matches(self, text: str) -> npt.NDArray[np.bool_]:
         number = _bare(text)
@@ -202,7 +194,7 @@ class RegistrySearch:
             by_number = np.array(pc.starts_with(self._series, number).to_numpy(zero_copy_only=False), np.bool_)
             if by_number.any() and len(number) >= _WHOLE_CNPJ:
                 return by_number
-        words = _words(text)
+        words = name_words(text)
         if not words:
             raise ConfigError(f"text: {text[:40]!r} holds no word to search for; give a part of a name, or a CNPJ")
         found = self._has(words[0])
@@ -214,19 +206,6 @@ class RegistrySearch:
         return np.array(pc.match_substring(self._names, f" {word}").to_numpy(zero_copy_only=False), np.bool_)
 
 
-def folded_name(text: str) -> str:
-    """Return a name without accents, case and punctuation.
-
-    Examples
-    --------
-    >>> folded_name("ITAÚ Soberano - Renda Fixa"), folded_name("Itaú RF F.I.A.")
-    ('itau soberano renda fixa', 'itau renda fixa fia')
-    """
-    bare = "".join(sign for sign in unicodedata.normalize("NFKD", text.lower()) if not unicodedata.combining(sign))
-    words = re.findall(r"[^\W_]+", re.sub(r"\b(\w)\.(?=\w\b)", r"\1", bare))
-    return " ".join(_SPELLED_OUT.get(word, word) for word in words)
-
-
 def _bare(text: str) -> str:
     """Return a series without punctuation."""
     return re.sub(r"[./\s-]", "", text).upper()
@@ -235,10 +214,6 @@ def _bare(text: str) -> str:
 def _is_number(text: str) -> bool:
     """Return whether a text without punctuation may be a CNPJ, or the beginning of one."""
     return bool(_CNPJ_BEGINNING.fullmatch(text)) and sum(sign.isdigit() for sign in text) >= len("0001")
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in folded_name(text).split() if word not in _NOISE]
 
 
 def _table(members: Mapping[str, bytes], name: str, columns: Sequence[str]) -> pd.DataFrame:

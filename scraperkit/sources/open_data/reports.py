@@ -52,7 +52,7 @@ def _framed(table: pa.Table) -> pd.DataFrame:
 
 def ledger_frame(folder: Folder) -> pd.DataFrame:
     """Return the ledger; see :meth:`OpenData.archive_info`."""
-    names = [field.name for field in dataclasses.fields(Entry) if field.name != "months"]
+    names = [field.name for field in dataclasses.fields(Entry) if field.name not in ("months", "pruned")]
     rows = [[getattr(entry, name) for name in names] for entry in folder.entries()]
     frame = pd.DataFrame(rows, columns=names)
     for name in names:

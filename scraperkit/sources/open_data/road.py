@@ -5,35 +5,33 @@ from __future__ import annotations
 import datetime as dt
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+import time
+import warnings
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import redis as redis_py
 from tqdm.auto import tqdm
 
-from scraperkit.errors import ArchiveError, FileRefused, MonthNotOffered, SiteUnavailable
+from scraperkit.cnpj import format_cnpj
+from scraperkit.errors import ArchiveError, FileRefused, MonthNotOffered, ScraperKitWarning, SiteUnavailable
 from scraperkit.keys import Keys
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS, DailyQuote, Month
 from scraperkit.sources.open_data import reading
 from scraperkit.sources.open_data.downloads import SITE_AWAY, Downloader
-from scraperkit.sources.open_data.folder import Folder
-from scraperkit.sources.open_data.portal_files import file_of, is_due
+from scraperkit.sources.open_data.folder import Entry, Folder
+from scraperkit.sources.open_data.portal_files import FIRST_MONTH, file_of, is_due
 from scraperkit.sources.open_data.revisions import figures
 from scraperkit.sources.open_data.series import Series
 from scraperkit.text import say
-from scraperkit.timeseries.commands import DAY_MS, day_number, pack
-from scraperkit.timeseries.link import Link, Request, batched
-from scraperkit.timeseries.rows import stored_series
-from scraperkit.timeseries.store import SeriesStore
+from scraperkit.timeseries.link import Link
+from scraperkit.timeseries.month_writes import MonthWriter
 
 log = logging.getLogger(__name__)
 # Redis 7.4 with TimeSeries 1.12, as benchmarks/growth.py measures it.
 BYTES_PER_SERIES, BYTES_PER_SAMPLE = 1_900, 11
-_FUNDS_AT_ONCE = 1_000
 
 
 class MonthBringer:
@@ -58,13 +56,19 @@ class MonthBringer:
             If the archive cannot be written, and does not have the month yet.
         """
         file, folder = file_of(month), self._downloader.folder
+        if month < FIRST_MONTH:
+            raise MonthNotOffered(f"the portal begins with {FIRST_MONTH.iso}", self._downloader.url)
         with self._lock:
-            if is_due(file, folder.entry(file.name), dt.datetime.now(dt.UTC)):
+            entry = folder.entry(file.name)
+            is_pruned = entry is not None and month.iso in entry.pruned
+            if is_pruned or is_due(file, entry, dt.datetime.now(dt.UTC)):
                 try:
-                    self._downloader.run([file], progress=False)
-                except ArchiveError:  # it may be read-only here, and filled from elsewhere
-                    if month not in folder.months():
-                        raise
+                    self._downloader.run([file], progress=False, named=(month, month))
+                except ArchiveError as error:  # it may be read-only here, and filled from elsewhere
+                    if month not in folder.months() and not _is_missing(folder.entry(file.name)):
+                        text = f"the archive has nothing of {month.iso}, and cannot be written here ({error})"
+                        way_out = f"`scraperkit market download --from {month.iso} --to {month.iso}` where it can"
+                        raise ArchiveError(f"{text}; run {way_out}") from error
         if month in folder.months():
             return
         entry = folder.entry(file.name)
@@ -72,6 +76,10 @@ class MonthBringer:
         if entry is not None and entry.outcome == "refused":
             raise (SiteUnavailable if why.startswith(SITE_AWAY) else FileRefused)(why, url)
         raise MonthNotOffered(f"the portal has nothing of {month.iso}", url)
+
+
+def _is_missing(entry: Entry | None) -> bool:
+    return entry is not None and entry.outcome == "missing"
 
 
 def quotes_of(folder: Folder, month: Month, cnpj: str) -> list[DailyQuote]:
@@ -100,27 +108,56 @@ def load(
     progress: bool | None,
 ) -> int:
     """Fill TimeSeries with months of the archive; see :meth:`OpenData.load`."""
-    store, link = SeriesStore(redis, keys.namespace), Link(redis)
+    link = Link(redis)
     cnpjs = None if wanted is None else sorted({each.cnpj for each in wanted})
     of_fund = None if wanted is None else {each.cnpj for each in wanted if not each.subclass}
     series, rows = _size(folder, window, wanted, cnpjs)
     disable = None if progress is None else not progress
-    samples = 0
+    samples, kept = 0, list[str]()
     with tqdm(window.months, unit="month", desc="loading", disable=disable, dynamic_ncols=True) as bar:
         if not bar.disable:
             say(memory_text(series, rows * len(METRICS)))
         for month in bar:
             bar.set_postfix_str(month.iso)
-            began = float(link.send("TIME")[0])
             frame = reading.quotes_frame(folder, reading.Window(folder, month.iso, month.iso), None, cnpjs=cnpjs)
             if wanted is not None and of_fund is not None:
                 names = map(Series, frame["cnpj"], frame["subclass"])
                 frame = frame[[name.cnpj in of_fund or name in wanted for name in names]]
-            samples += store.write_frame(frame, replace=True)
-            whole = frame if of_fund is None else frame[frame["cnpj"].isin(of_fund)]
-            _clear_others(link, keys, whole, month)
-            _note(link, keys, whole, month, began)
+            seconds, millionths = link.send("TIME")
+            now = seconds + millionths / 1e6
+            record = MonthRecord(
+                now, fetched_at(folder.entry(file_of(month).name), now, time.time()), "open_data", "load"
+            )
+            whole = set(frame["cnpj"]) if of_fund is None else of_fund
+            written = MonthWriter(link, keys, month, record, whole).write(frame)
+            samples += written.samples
+            kept += [f"{format_cnpj(cnpj)} {month.iso}" for cnpj in sorted(written.kept)]
+    if kept:
+        shown = ", ".join(kept[: reading.MOST_NAMED]) + (" …" if len(kept) > reading.MOST_NAMED else "")
+        text = f"{len(kept)} months stay as they are, since they were fetched later than the archive's files: {shown}"
+        warnings.warn(f"{text}; call download(start, end) first to load what is newer", ScraperKitWarning, stacklevel=3)
     return samples
+
+
+def fetched_at(entry: Entry | None, redis_now: float, here_now: float) -> float:
+    """Return since when a file is known to be as it is, by the clock of Redis: the token of what is loaded from it.
+
+    It is when the portal last sent it, or said that it was unchanged. The ledger has the time of the machine that
+    downloaded, so the difference between this machine's clock and that of Redis is added, in whole seconds, since it
+    cannot be measured exactly; a clock that was set back since then makes no token of the future. What the ledger does
+    not know of is older than any fetch.
+
+    Examples
+    --------
+    >>> entry = Entry("inf_diario_fi_202409.zip", "", confirmed_at="2026-01-01T00:00:00+00:00")
+    >>> at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp()
+    >>> fetched_at(entry, at + 100, at + 60) - at, fetched_at(entry, at - 5, at - 5) - at, fetched_at(None, at, at)
+    (40.0, -5.0, 0.0)
+    """
+    text = (entry.confirmed_at or entry.fetched_at) if entry is not None else ""
+    if not text:
+        return 0.0
+    return round(min(redis_now, dt.datetime.fromisoformat(text).timestamp() + round(redis_now - here_now)), 6)
 
 
 def memory_text(series: int, samples: int) -> str:
@@ -146,33 +183,3 @@ def _size(
     if unseen := [each for each in wanted or () if each not in found and (each.subclass or each.cnpj not in funds)]:
         reading.refuse_unknown(folder, unseen)
     return len(found), table.num_rows
-
-
-def _clear_others(link: Link, keys: Keys, frame: pd.DataFrame, month: Month) -> None:
-    """Delete what is stored of the month of series of these funds that the archive has no row of."""
-    here = {f"{cnpj}:{subclass}" if subclass else cnpj for cnpj, subclass in zip(*_names(frame), strict=True)}
-    first, last = day_number(month.first_day) * DAY_MS, day_number(month.shift(1).first_day) * DAY_MS - 1
-    for some in batched(frame["cnpj"].unique().tolist(), _FUNDS_AT_ONCE):
-        others = sorted(stored_series(link, keys, some) - here)
-        if others:
-            link.write(
-                [pack(("TS.DEL", keys.series(name, metric), first, last)) for name in others for metric in METRICS]
-            )
-
-
-def _names(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
-    names = frame[["cnpj", "subclass"]].drop_duplicates()
-    return names["cnpj"].tolist(), names["subclass"].tolist()
-
-
-def _note(link: Link, keys: Keys, frame: pd.DataFrame, month: Month, began: float) -> None:
-    """Note that the month of these funds is of this source, so that an earlier fetch of another replaces nothing."""
-    record = MonthRecord(began, began, "open_data", "load").text
-
-    def requests() -> Iterator[Request]:
-        for some in batched(frame["cnpj"].unique().tolist(), _FUNDS_AT_ONCE):
-            yield Request(b"".join(pack(("HSET", keys.months(cnpj), month.iso, record)) for cnpj in some), len(some))
-
-    with closing(link.stream(requests())) as replies:
-        for _ in replies:
-            pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 import warnings
@@ -12,6 +13,7 @@ from urllib.parse import urljoin
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scraperkit.errors import ArchiveError, FileRefused, ScraperKitWarning, SourceError
@@ -52,6 +54,7 @@ class Snapshots:
         self._folder = downloader.folder
         self._loaded: tuple[tuple[Path, ...], RegistrySearch] | None = None
         self._counted: object = None
+        self._named: tuple[tuple[Path, ...], list[pa.Table]] | None = None
 
     def update(self, if_refused: dt.timedelta = AT_ONCE) -> list[Outcome]:
         """Fetch what is new of the registry, unless it was looked for lately: today, and cad_fi this month.
@@ -95,6 +98,22 @@ class Snapshots:
             )
             self._counted = stamps
         return search
+
+    def names(self, series: Sequence[str]) -> dict[str, str]:
+        """Return the names that the newest registry in the archive has of some series; nothing is fetched."""
+        paths = tuple(path for kind in reversed(_PATHS) for path in self._paths(kind)[-1:])
+        found: dict[str, str] = {}
+        # A name is a courtesy: a registry that others prune meanwhile, or that is damaged, fails no read.
+        with contextlib.suppress(OSError, pa.ArrowException):
+            if self._named is None or self._named[0] != paths:
+                self._named = paths, [pq.ParquetFile(path).read(columns=["series", "name"]) for path in paths]
+            wanted = [*series, *(name.partition(":")[0] for name in series)]
+            for table in self._named[1]:
+                known = table.filter(pc.is_in(table["series"], pa.array(wanted, table["series"].type)))
+                found |= dict(zip(known["series"].to_pylist(), known["name"].to_pylist(), strict=True))
+        # A subclass without a name goes by that of its class.
+        each = {name: found.get(name) or found.get(name.partition(":")[0], "") for name in series}
+        return {name: text for name, text in each.items() if text}
 
     def days(self, kind: str) -> list[str]:
         """Return the days of which there is a snapshot, the oldest first; `kind` is ``registry`` or ``cad_fi``."""

@@ -14,6 +14,7 @@ import redis as redis_py
 from scraperkit.config import Settings
 from scraperkit.errors import ConfigError, FundNotFound
 from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
+from scraperkit.sources.base import not_one_fund
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
 from scraperkit.sources.open_data import reading, reports, road
@@ -83,7 +84,9 @@ class OpenData(NotebookRepr):
     the class itself. So an answer depends on its days alone, and not on what else was downloaded. `start` and `end` are
     both included: ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what
     the archive held then. `inherit` is as in :class:`~scraperkit.TimeSeriesReader`: a subclass begins with the figures
-    of its class, if that was quoted within 7 days before; otherwise nothing is joined.
+    of its class, if that was quoted within 7 days before; otherwise nothing is joined. Frames of up to 1,000 series
+    carry the short names of those that the newest registry in the archive knows, as a dict in ``frame.attrs["names"]``;
+    :meth:`update_registry` fetches one.
 
     Examples
     --------
@@ -160,10 +163,12 @@ class OpenData(NotebookRepr):
             begun = min(self._folder.months(), default=Month.of(day).shift(1 - NEWEST_MONTHS))
             files = files_between(begun, Month.of(day))
             files = [file for file in files if is_due(file, self._folder.entry(file.name), now)]
+            named = None
         else:
-            files = files_between(*asked_months(start, end, day))
+            named = asked_months(start, end, day)
+            files = files_between(*named)
         with self.politeness.patient(PATIENCE):
-            return _outcomes(self._downloader.run(files, progress))
+            return _outcomes(self._downloader.run(files, progress, named))
 
     def update_registry(self) -> pd.DataFrame:
         """Fetch the registry if it was not looked for today; :meth:`find` does it as well.
@@ -220,7 +225,7 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        frame = reading.prices_frame(self._folder, window, wanted, metric, as_of)
+        frame = reading.prices_frame(self._folder, window, wanted, metric, as_of, names_of=self._snapshots.names)
         return prices_with_history(self._folder, window, frame, metric, as_of) if inherit else frame
 
     def quotes(
@@ -259,7 +264,7 @@ class OpenData(NotebookRepr):
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
-        rows = reading.quotes_frame(self._folder, window, wanted, as_of)
+        rows = reading.quotes_frame(self._folder, window, wanted, as_of, names_of=self._snapshots.names)
         subclasses = [str(each) for each in wanted or () if each.subclass]
         return quotes_with_history(self._folder, window, rows, subclasses, as_of) if inherit else rows
 
@@ -285,7 +290,7 @@ class OpenData(NotebookRepr):
             If the archive has nothing of its month.
         """
         window = reading.Window(self._folder, *frames.span("day", day))
-        frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"))
+        frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"), names_of=self._snapshots.names)
         since = pd.Timestamp(reading.provisional_since(today()))
         return frame.assign(provisional=frame["date"] >= since)
 
@@ -363,15 +368,16 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             Index ``file``; columns ``url``, ``etag``, ``last_modified``, ``sha256``, ``bytes`` (of the download),
-            ``fetched_at``, ``checked_at`` (UTC), ``layout``, ``rows_read``, ``kept``, ``rejected``, ``outcome`` and
-            ``reason`` (of the last time it was asked for).
+            ``fetched_at``, ``confirmed_at`` (when the portal last had the same), ``checked_at`` (UTC), ``layout``,
+            ``rows_read``, ``kept``, ``rejected``, ``outcome`` and ``reason`` (of the last time it was asked for).
         """
         return reports.ledger_frame(self._folder)
 
     def prune(self, keep: int) -> pd.DataFrame:
         """Delete all but the newest months, and all but the newest registry.
 
-        What you delete can be downloaded again, but not its revisions: the portal keeps none.
+        What you delete stays away until a call names it: ``download("2008-01", "2008-12")``. Its revisions cannot be
+        had again: the portal keeps none.
 
         Parameters
         ----------
@@ -396,6 +402,9 @@ class OpenData(NotebookRepr):
         for month in self._folder.months()[:-keep]:
             file = file_of(month).name
             with self._folder.writing(file):
+                if (entry := self._folder.entry(file)) is not None:
+                    # First, so that a kill in between brings nothing back.
+                    self._folder.note(entry.without(month))
                 freed.append((month.iso, self._folder.delete_month(month)))
         with self._folder.explained():
             self._snapshots.prune()
@@ -440,15 +449,15 @@ class OpenData(NotebookRepr):
         ConfigError
             If the text holds no word to search for.
         FundNotFound
-            If none or several fit; lists the nearest five.
+            If none or several fit; lists the nearest five, and tells how many more fit.
         SourceError
             As :meth:`find`.
         """
         search = self._snapshots.search()
         found = search.the_one(_text(text))
         if found is None:
-            near = "; ".join(search.nearest(text))
-            raise FundNotFound(f"{text[:60]!r} is not one fund; the nearest are {near}", without_credentials(self.url))
+            told = not_one_fund(text, search.nearest(text), len(search.find(text)))
+            raise FundNotFound(told, without_credentials(self.url))
         name, status, started_on = search.frame.loc[[found], ["name", "status", "started_on"]].to_numpy()[0]
         began = None if pd.isna(started_on) else started_on.date()
         series = found if ":" in text else found.partition(":")[0]
@@ -485,7 +494,8 @@ class OpenData(NotebookRepr):
     ) -> int:
         """Fill TimeSeries with whole months of the archive, after saying what memory Redis will need.
 
-        Each month replaces what is stored of it. Nothing is downloaded.
+        Each month replaces what is stored of it, unless a worker fetched that later than the archive's file was fetched
+        or last found unchanged. Nothing is downloaded.
 
         Parameters
         ----------
@@ -509,6 +519,11 @@ class OpenData(NotebookRepr):
             As :meth:`prices`.
         StoreError, RedisUnreachable
             If Redis refuses a sample, or goes away; loading again is safe.
+
+        Warns
+        -----
+        ScraperKitWarning
+            As :meth:`prices`; and if months stay as they are, since they were fetched later.
         """
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)

@@ -11,7 +11,7 @@ from scraperkit.errors import RateRefused
 from scraperkit.sources.says import says
 
 
-class Sample(NamedTuple):
+class RateSample(NamedTuple):
     """The value of one day."""
 
     day: dt.date
@@ -55,7 +55,7 @@ def parsed(content: bytes, what: str, url: str) -> Any:
         raise RateRefused(f"{what}: the answer is not JSON{says(text)}", url) from None
 
 
-def in_order(samples: Iterable[Sample], what: str, url: str) -> list[Sample]:
+def in_order(samples: Iterable[RateSample], what: str, url: str) -> list[RateSample]:
     """Return samples by day, each day once.
 
     Raises
@@ -67,4 +67,4 @@ def in_order(samples: Iterable[Sample], what: str, url: str) -> list[Sample]:
     for day, value in samples:
         if found.setdefault(day, value) != value:
             raise RateRefused(f"{what}: {day} has two values, {found[day]:.12g} and {value:.12g}", url)
-    return [Sample(day, found[day]) for day in sorted(found)]
+    return [RateSample(day, found[day]) for day in sorted(found)]

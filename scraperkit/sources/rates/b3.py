@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from scraperkit.errors import RateRefused
-from scraperkit.sources.rates.answers import Sample, Span, in_order, parsed
+from scraperkit.sources.rates.answers import RateSample, Span, in_order, parsed
 from scraperkit.sources.rates.known import Rate
 
-_NUMBER = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})*,[0-9]{1,6}|[0-9]{1,9}(?:,[0-9]{1,6})?")
+_BRAZILIAN = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})*,[0-9]{1,6}|[0-9]{1,9}(?:,[0-9]{1,6})?")
 
 
 def pieces(span: Span) -> Iterator[Span]:
@@ -38,8 +38,8 @@ def address(base: str, rate: Rate, span: Span) -> str:
 
     Examples
     --------
-    >>> from scraperkit.sources.rates.known import KNOWN
-    >>> asked = address("https://host/", KNOWN["ibovespa"], Span(dt.date(2024, 1, 1), dt.date(2024, 12, 31)))
+    >>> from scraperkit.sources.rates.known import KNOWN_RATES
+    >>> asked = address("https://host/", KNOWN_RATES["ibovespa"], Span(dt.date(2024, 1, 1), dt.date(2024, 12, 31)))
     >>> base64.b64decode(asked.rpartition("/")[2]).decode()
     '{"index":"IBOVESPA","language":"pt-br","year":"2024"}'
     """
@@ -48,7 +48,7 @@ def address(base: str, rate: Rate, span: Span) -> str:
     return f"{base}GetPortfolioDay/{word}"
 
 
-def read(rate: Rate, span: Span, content: bytes, url: str) -> list[Sample]:
+def read(rate: Rate, span: Span, content: bytes, url: str) -> list[RateSample]:
     """Return the values in an answer, by day.
 
     Raises
@@ -64,7 +64,7 @@ def read(rate: Rate, span: Span, content: bytes, url: str) -> list[Sample]:
     return in_order((sample for row in results for sample in _samples(what, span.first.year, row, url)), what, url)
 
 
-def _samples(what: str, year: int, row: Any, url: str) -> Iterator[Sample]:
+def _samples(what: str, year: int, row: Any, url: str) -> Iterator[RateSample]:
     day = row.get("day") if isinstance(row, dict) else None
     if not isinstance(day, int) or not 1 <= day <= 31:
         raise RateRefused(f"{what}: a result is of no day of a month: {str(row)[:100]!r}", url)
@@ -76,14 +76,14 @@ def _samples(what: str, year: int, row: Any, url: str) -> Iterator[Sample]:
             yield _sample(what, (year, month, day), text, url)
 
 
-def _sample(what: str, day: tuple[int, int, int], text: Any, url: str) -> Sample:
+def _sample(what: str, day: tuple[int, int, int], text: Any, url: str) -> RateSample:
     shown = "{:04d}-{:02d}-{:02d}".format(*day)
-    if not isinstance(text, str) or not _NUMBER.fullmatch(text):
+    if not isinstance(text, str) or not _BRAZILIAN.fullmatch(text):
         raise RateRefused(f"{what}: {shown} has {str(text)[:40]!r}, which is not a number such as '132.833,95'", url)
     value = float(text.replace(".", "").replace(",", "."))
     if not value:
         raise RateRefused(f"{what}: {shown} has the value 0", url)
     try:
-        return Sample(dt.date(*day), value)
+        return RateSample(dt.date(*day), value)
     except ValueError:
         raise RateRefused(f"{what}: {shown} has a value, and is no day", url) from None

@@ -13,11 +13,11 @@ from scraperkit.config import Settings
 from scraperkit.errors import SourceError
 from scraperkit.keys import Keys
 from scraperkit.models import now
-from scraperkit.sources.rates.answers import Sample, Span
+from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.known import Rate
-from scraperkit.sources.rates.services import RateService
+from scraperkit.sources.rates.services import RateService, sent_at_once
 from scraperkit.sources.rates.storage import RateStore
-from scraperkit.sources.rates.windows import Asked, merged, missing, newest_possible, possible
+from scraperkit.sources.rates.windows import merged, missing, newest_possible, possible
 
 # Older than this, the newest value says that the service has stopped the series.
 _SILENT_DAYS, _SILENT_MONTHS = 30, 150
@@ -29,7 +29,7 @@ _collecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 class Collected(NamedTuple):
     """The values of a rate, the oldest first, and what a user should know of them."""
 
-    samples: list[Sample]
+    samples: list[RateSample]
     notes: list[str]
 
 
@@ -45,40 +45,33 @@ def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings) -
     """
     moment = now()
     wanted = possible(rate, span, moment.date())
+    needed = possible(rate, sent_at_once(rate, wanted), moment.date())
     store = RateStore(redis, Keys(settings.namespace), rate)
-    notes = []
     asked, newest = store.state()
-    if missing(rate, asked, wanted, newest, moment):
+    if missing(rate, asked, needed, newest, moment):
         with _collecting[store.key]:
-            asked, newest = store.state()
             try:
-                _fetch(rate, missing(rate, asked, wanted, newest, moment), store, redis, settings, moment)
+                _fetch(rate, needed, store, redis, settings, moment)
             except SourceError as error:
-                asked, newest = store.state()
+                asked, _ = store.state()
                 if asked is None or wanted.first < asked.first:
                     raise
-                notes.append(f"{rate.name}: what is stored may lack the newest days: {error}")
-            else:
-                _, newest = store.state()
-                notes += _ended(rate, wanted, newest, moment.date())
-    return Collected(store.read(wanted), notes)
+                note = f"{rate.name}: what is stored may lack the newest days: {error}"
+                return Collected(store.read(wanted), [note])
+        asked, newest = store.state()
+    return Collected(store.read(wanted), _ended(rate, wanted, newest, moment.date()))
 
 
 def _fetch(
-    rate: Rate,
-    spans: list[Span],
-    store: RateStore,
-    redis: redis_py.Redis,
-    settings: Settings,
-    moment: dt.datetime,
+    rate: Rate, needed: Span, store: RateStore, redis: redis_py.Redis, settings: Settings, moment: dt.datetime
 ) -> None:
-    if not spans:
-        return
-    asked: Asked | None = store.state()[0]
-    with RateService(rate, redis, settings) as service:
-        for span in spans:
-            asked = merged(asked, span, moment)
-            store.write(service.fetch(span), asked)
+    """Store what is missing now: another thread may have stored it meanwhile."""
+    asked, newest = store.state()
+    if spans := missing(rate, asked, needed, newest, moment):
+        with RateService(rate, redis, settings) as service:
+            for span in spans:
+                asked = merged(asked, span, moment)
+                store.write(service.fetch(span), asked)
 
 
 def _ended(rate: Rate, wanted: Span, newest: dt.date | None, today: dt.date) -> list[str]:

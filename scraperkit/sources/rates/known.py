@@ -58,7 +58,7 @@ class Rate:
         return f"Banco Central do Brasil SGS {self.code}" if self.service == "sgs" else f"B3 {self.code}"
 
 
-KNOWN = {
+KNOWN_RATES = {
     rate.name: rate
     for rate in (
         Rate("cdi", "CDI, interbank rate", "rate a day", "% a day", "sgs", "12", dt.date(1986, 3, 6)),
@@ -80,7 +80,7 @@ _IMA_B_ENDED = (
     "read it into a Series of your own"
 )
 _ENDED = {"7": _IBOVESPA_ENDED} | dict.fromkeys(("12466", "imab", "ima-b", "ima_b"), _IMA_B_ENDED)
-_OTHER_NAMES = {rate.code.lower(): rate.name for rate in KNOWN.values()} | {
+_OTHER_NAMES = {rate.code.lower(): rate.name for rate in KNOWN_RATES.values()} | {
     "di": "cdi",
     "ibov": "ibovespa",
     "^bvsp": "ibovespa",
@@ -104,10 +104,14 @@ def known(name: object) -> Rate:
     '% a day'
     """
     text = str(name).strip().lower() if isinstance(name, str | int) else ""
-    if text in KNOWN:
-        return KNOWN[text]
+    if text in KNOWN_RATES:
+        return KNOWN_RATES[text]
     shown = str(name)[:40]
     if text in _ENDED:
         raise ConfigError(f"name: {shown!r} has no new values: {_ENDED[text]}")
-    near = f"it is called {_OTHER_NAMES[text]!r} here" if text in _OTHER_NAMES else f"choose one of {', '.join(KNOWN)}"
+    near = (
+        f"it is called {_OTHER_NAMES[text]!r} here"
+        if text in _OTHER_NAMES
+        else f"choose one of {', '.join(KNOWN_RATES)}"
+    )
     raise ConfigError(f"name: unknown rate {shown!r}; {near}")

@@ -14,7 +14,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import check_client, connect
 from scraperkit.errors import ScraperKitWarning
 from scraperkit.models import today
-from scraperkit.sources.rates.answers import Sample, Span
+from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.collect import collect
 from scraperkit.sources.rates.known import Rate, known
 from scraperkit.timeseries.commands import day_number
@@ -111,7 +111,7 @@ def _a_year_before(day: dt.date) -> dt.date:
     return (pd.Timestamp(day) - pd.DateOffset(years=1) + pd.DateOffset(days=1)).date()
 
 
-def _series(rate: Rate, samples: list[Sample]) -> pd.Series[float]:
+def _series(rate: Rate, samples: list[RateSample]) -> pd.Series[float]:
     days = np.array([day_number(sample.day) for sample in samples], dtype=np.int64)
     series = pd.Series(
         np.array([sample.value for sample in samples], dtype="float64"),

@@ -14,9 +14,27 @@ from scraperkit.sources.http import Answer, HttpClient
 from scraperkit.sources.markup import decode
 from scraperkit.sources.politeness import Politeness
 from scraperkit.sources.rates import b3, sgs
-from scraperkit.sources.rates.answers import Sample, Span, is_web_page
+from scraperkit.sources.rates.answers import RateSample, Span, is_web_page
 from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.says import says
+
+# A caller waits for the answer: an open circuit, or a Redis that agrees on no turn, must not take longer.
+NOTEBOOK_PATIENCE = 60.0
+
+
+def sent_at_once(rate: Rate, span: Span) -> Span:
+    """Return what a service sends with the days of a span: B3 sends whole years.
+
+    Examples
+    --------
+    >>> import datetime as dt
+    >>> from scraperkit.sources.rates.known import KNOWN_RATES
+    >>> sent_at_once(KNOWN_RATES["ibovespa"], Span(dt.date(2022, 3, 1), dt.date(2023, 1, 5))).last
+    datetime.date(2023, 12, 31)
+    """
+    if rate.service == "sgs" or span.last < span.first:
+        return span
+    return Span(span.first.replace(month=1, day=1), span.last.replace(month=12, day=31))
 
 
 class RateService:
@@ -41,9 +59,10 @@ class RateService:
         self._settings = settings
         variable = f"SCRAPERKIT_{rate.service.upper()}_URL"
         self._base = checked_base(settings.sgs_url if rate.service == "sgs" else settings.b3_url, variable)
-        self._politeness = Politeness(self._base, settings)
+        hasty = settings.model_copy(update={"site_patience": settings.site_patience or NOTEBOOK_PATIENCE})
+        self._politeness = Politeness(self._base, hasty)
         self._politeness.share(redis)
-        self._http = HttpClient(settings, self._politeness, variable)
+        self._http = HttpClient(hasty, self._politeness, variable)
 
     def __enter__(self) -> Self:
         return self
@@ -53,7 +72,7 @@ class RateService:
     ) -> None:
         self._http.close()
 
-    def fetch(self, span: Span) -> list[Sample]:
+    def fetch(self, span: Span) -> list[RateSample]:
         """Return the values of the days of a span; a request for every ten years, or for every year.
 
         Raises
@@ -61,7 +80,7 @@ class RateService:
         SourceError
             If the service does not answer, refuses, or answers with something else than values.
         """
-        samples: list[Sample] = []
+        samples: list[RateSample] = []
         for piece in sgs.pieces(span) if self._rate.service == "sgs" else b3.pieces(span):
             try:
                 samples += self._piece(piece)
@@ -73,7 +92,7 @@ class RateService:
             self._politeness.succeeded()
         return [sample for sample in samples if span.first <= sample.day <= span.last]
 
-    def _piece(self, span: Span) -> list[Sample]:
+    def _piece(self, span: Span) -> list[RateSample]:
         if self._rate.service == "sgs":
             answer = self._ask(sgs.address(self._base, self._rate, span))
             return sgs.read(self._rate, span, answer.status, answer.content, answer.shown_url)

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from scraperkit.errors import RateRefused
-from scraperkit.sources.rates.answers import Sample, Span, in_order, parsed
+from scraperkit.sources.rates.answers import RateSample, Span, in_order, parsed
 from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.says import says
 
@@ -24,7 +24,7 @@ YEARS = 10
 STATUSES = frozenset({HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE})
 _NO_VALUES = re.compile(r"value\(s\) not found", re.IGNORECASE)
 _DAY = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
-_NUMBER = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
+_PUBLISHED = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
 def pieces(span: Span) -> Iterator[Span]:
@@ -52,15 +52,15 @@ def address(base: str, rate: Rate, span: Span) -> str:
 
     Examples
     --------
-    >>> from scraperkit.sources.rates.known import KNOWN
-    >>> address("https://host/", KNOWN["cdi"], Span(dt.date(2022, 1, 3), dt.date(2022, 1, 4)))
+    >>> from scraperkit.sources.rates.known import KNOWN_RATES
+    >>> address("https://host/", KNOWN_RATES["cdi"], Span(dt.date(2022, 1, 3), dt.date(2022, 1, 4)))
     'https://host/bcdata.sgs.12/dados?formato=json&dataInicial=03/01/2022&dataFinal=04/01/2022'
     """
     first, last = (f"{day:%d}/{day:%m}/{day.year:04d}" for day in span)
     return f"{base}bcdata.sgs.{rate.code}/dados?formato=json&dataInicial={first}&dataFinal={last}"
 
 
-def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[Sample]:
+def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[RateSample]:
     """Return the values in an answer; none if the service says that the range has none.
 
     Raises
@@ -101,14 +101,14 @@ def _told(answer: Any) -> str:
     return f"; it says {str(answer)[:160]!r}"
 
 
-def _sample(what: str, place: int, entry: Any, span: Span, url: str) -> Sample:
+def _sample(what: str, place: int, entry: Any, span: Span, url: str) -> RateSample:
     fields = entry if isinstance(entry, dict) else {}
     day, value = _day(fields.get("data")), _value(fields.get("valor"))
     if day is None or value is None:
         raise RateRefused(f"{what}: value {place} is not as known: {str(entry)[:100]!r}", url)
     if not span.first <= day <= span.last:
         raise RateRefused(f"{what}: value {place} is of {day}, and {span.first} to {span.last} was asked for", url)
-    return Sample(day, value)
+    return RateSample(day, value)
 
 
 def _day(text: Any) -> dt.date | None:
@@ -120,5 +120,5 @@ def _day(text: Any) -> dt.date | None:
 
 
 def _value(text: Any) -> float | None:
-    value = float(text) if isinstance(text, str) and _NUMBER.fullmatch(text) else math.nan
+    value = float(text) if isinstance(text, str) and _PUBLISHED.fullmatch(text) else math.nan
     return value if math.isfinite(value) else None

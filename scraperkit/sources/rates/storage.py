@@ -10,9 +10,9 @@ import redis as redis_py
 from scraperkit.connection import redis_needed
 from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys
-from scraperkit.sources.rates.answers import Sample, Span
+from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.known import Rate
-from scraperkit.sources.rates.windows import Asked
+from scraperkit.sources.rates.windows import Looked
 from scraperkit.timeseries.commands import DAY_MS, SAMPLES_PER_COMMAND, SERIES_OPTIONS, day_number
 from scraperkit.timeseries.link import batched
 from scraperkit.timeseries.rows import day_of
@@ -29,14 +29,14 @@ class RateStore:
         self.key = keys.index(rate.name)
 
     @redis_needed()
-    def state(self) -> tuple[Asked | None, dt.date | None]:
+    def state(self) -> tuple[Looked | None, dt.date | None]:
         """Return what was asked for, and the newest day that is stored."""
         if not self._redis.exists(self.key):
             return None, None
         info = self._redis.execute_command("TS.INFO", self.key)
         labels, newest = info["labels"], day_of(info["lastTimestamp"]) if info["totalSamples"] else None
         try:
-            asked = Asked(
+            asked = Looked(
                 dt.date.fromisoformat(labels["asked_from"]),
                 dt.date.fromisoformat(labels["asked_to"]),
                 dt.datetime.fromisoformat(labels["asked_at"]),
@@ -46,16 +46,16 @@ class RateStore:
         return asked, newest
 
     @redis_needed()
-    def read(self, span: Span) -> list[Sample]:
+    def read(self, span: Span) -> list[RateSample]:
         """Return the stored values of a span, the oldest first."""
         if span.last < span.first or not self._redis.exists(self.key):
             return []
         first, last = (day_number(day) * DAY_MS for day in span)
         found = self._redis.execute_command("TS.RANGE", self.key, first, last)
-        return [Sample(day_of(stamp), value) for stamp, value in found]
+        return [RateSample(day_of(stamp), value) for stamp, value in found]
 
     @redis_needed()
-    def write(self, samples: list[Sample], asked: Asked) -> None:
+    def write(self, samples: list[RateSample], asked: Looked) -> None:
         """Store values, and what was asked for, at once. A day that is stored gets its new value.
 
         Raises

@@ -18,7 +18,7 @@ PATIENCE = dt.timedelta(minutes=10)
 _LONGEST_BREAK = dt.timedelta(days=30)  # has more than REVISED_DAYS business days, whatever the holidays
 
 
-class Asked(NamedTuple):
+class Looked(NamedTuple):
     """What was asked for of a rate: every day from the first to the last, and when its newest days were looked at."""
 
     first: dt.date
@@ -31,9 +31,9 @@ def newest_possible(rate: Rate, today: dt.date) -> dt.date:
 
     Examples
     --------
-    >>> from scraperkit.sources.rates.known import KNOWN
+    >>> from scraperkit.sources.rates.known import KNOWN_RATES
     >>> saturday = dt.date(2022, 1, 15)
-    >>> [newest_possible(KNOWN[name], saturday).isoformat() for name in ("cdi", "ipca", "igpm")]
+    >>> [newest_possible(KNOWN_RATES[name], saturday).isoformat() for name in ("cdi", "ipca", "igpm")]
     ['2022-01-14', '2021-12-01', '2022-01-01']
     """
     return Month.of(today).shift(-rate.lag).first_day if rate.monthly else _open_days(today)[-1]
@@ -49,7 +49,7 @@ def possible(rate: Rate, span: Span, today: dt.date) -> Span:
     return Span(max(first, rate.first), min(last, newest_possible(rate, today)))
 
 
-def missing(rate: Rate, asked: Asked | None, wanted: Span, newest: dt.date | None, now: dt.datetime) -> list[Span]:
+def missing(rate: Rate, asked: Looked | None, wanted: Span, newest: dt.date | None, now: dt.datetime) -> list[Span]:
     """Return the spans that have to be asked for.
 
     What was asked for stays one stretch without a gap: so a span apart from it is asked for with all days between.
@@ -57,7 +57,7 @@ def missing(rate: Rate, asked: Asked | None, wanted: Span, newest: dt.date | Non
     Parameters
     ----------
     rate : Rate
-    asked : Asked, optional
+    asked : Looked, optional
         What was asked for before.
     wanted : Span
         As :func:`possible` returns it.
@@ -68,10 +68,10 @@ def missing(rate: Rate, asked: Asked | None, wanted: Span, newest: dt.date | Non
 
     Examples
     --------
-    >>> from scraperkit.sources.rates.known import KNOWN
+    >>> from scraperkit.sources.rates.known import KNOWN_RATES
     >>> now = dt.datetime(2022, 1, 14, 20)
-    >>> asked = Asked(dt.date(2022, 1, 3), dt.date(2022, 1, 14), now)
-    >>> missing(KNOWN["cdi"], asked, Span(dt.date(2022, 1, 3), dt.date(2022, 1, 14)), dt.date(2022, 1, 14), now)
+    >>> asked = Looked(dt.date(2022, 1, 3), dt.date(2022, 1, 14), now)
+    >>> missing(KNOWN_RATES["cdi"], asked, Span(dt.date(2022, 1, 3), dt.date(2022, 1, 14)), dt.date(2022, 1, 14), now)
     []
     """
     if wanted.last < wanted.first:
@@ -87,15 +87,15 @@ def missing(rate: Rate, asked: Asked | None, wanted: Span, newest: dt.date | Non
     return found
 
 
-def merged(asked: Asked | None, span: Span, now: dt.datetime) -> Asked:
+def merged(asked: Looked | None, span: Span, now: dt.datetime) -> Looked:
     """Return what was asked for once a span has been asked for, too."""
     if asked is None:
-        return Asked(*span, now)
+        return Looked(*span, now)
     looked = now if span.last >= asked.last else asked.at
-    return Asked(min(asked.first, span.first), max(asked.last, span.last), looked)
+    return Looked(min(asked.first, span.first), max(asked.last, span.last), looked)
 
 
-def _is_due(rate: Rate, asked: Asked, newest: dt.date | None, now: dt.datetime) -> bool:
+def _is_due(rate: Rate, asked: Looked, newest: dt.date | None, now: dt.datetime) -> bool:
     """Return whether something may have been published, or revised, since the newest days were looked at."""
     today, looked = now.date(), asked.at.date()
     opened = _open_days(today)[-1]
@@ -109,7 +109,7 @@ def _is_due(rate: Rate, asked: Asked, newest: dt.date | None, now: dt.datetime) 
     return now - asked.at >= PATIENCE
 
 
-def _settled(rate: Rate, asked: Asked) -> dt.date:
+def _settled(rate: Rate, asked: Looked) -> dt.date:
     """Return the last day that was asked for late enough to stay as it is."""
     day = asked.at.date()
     if rate.monthly:

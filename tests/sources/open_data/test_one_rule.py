@@ -108,7 +108,7 @@ def test_a_subclass_inherits_on_request_only_and_from_its_class_alone(both):
     for source in (market, reader):
         assert source.prices(name).index.min() == first
         joined = source.prices([name, SPLIT], inherit=True)
-        assert joined.attrs["inherited"] == {name: last.date()}
+        assert joined.attrs["inherited"] == {name: f"{last:%Y-%m-%d}"}
         pd.testing.assert_series_equal(joined[name][:last], joined[SPLIT][:last], check_names=False)
         assert source.prices(f"{SIBLINGS}:{sibling(market)}", inherit=True).attrs["inherited"] == {}
 

@@ -10,7 +10,6 @@ import pytest
 
 import scraperkit as sk
 from scraperkit.errors import MonthNotOffered, NotDownloaded, SiteUnavailable
-from scraperkit.keys import Keys
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
@@ -122,9 +121,3 @@ class TestLoad:
     def test_of_an_empty_archive_says_what_to_do(self, redis, namespace, market):
         with pytest.raises(NotDownloaded, match=r"call download\(start, end\) first"):
             market.load(redis, namespace=namespace)
-
-    def test_is_fenced_against_a_fetch_that_began_before(self, redis, namespace, market, split):
-        market.load(redis, [split], namespace=namespace)
-        record = redis.hget(Keys(namespace).months(split), "2024-11")
-        assert record.split()[2] == "open_data"
-        assert float(record.split()[1]) <= float(redis.time()[0])

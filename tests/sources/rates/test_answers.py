@@ -14,9 +14,9 @@ from scraperkit.errors import RateRefused
 from scraperkit.replica.rate_services import RateServices
 from scraperkit.sources.rates import b3, sgs
 from scraperkit.sources.rates.answers import Span, is_web_page
-from scraperkit.sources.rates.known import KNOWN
+from scraperkit.sources.rates.known import KNOWN_RATES
 
-CDI, IBOVESPA = KNOWN["cdi"], KNOWN["ibovespa"]
+CDI, IBOVESPA = KNOWN_RATES["cdi"], KNOWN_RATES["ibovespa"]
 OCTOBER = Span(dt.date(2025, 10, 1), dt.date(2025, 10, 31))
 YEAR = Span(dt.date(2024, 1, 1), dt.date(2024, 12, 31))
 URL = "https://service.example/"

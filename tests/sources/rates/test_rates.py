@@ -8,12 +8,13 @@ import warnings
 
 import pandas as pd
 import pytest
+from support.servers import redis_server
 
 import scraperkit as sk
 from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError, RateRefused, RedisRefused, ScraperKitWarning, SiteUnavailable, StoreError
 from scraperkit.replica.rate_services import SGS_PATH
-from scraperkit.sources.rates.known import KNOWN
+from scraperkit.sources.rates.known import KNOWN_RATES
 
 FRIDAY = "2022-01-14T20:00"
 JANUARY = ("2022-01-03", "2022-01-14")
@@ -31,7 +32,7 @@ def published(services, name: str, first: str, last: str) -> dict[pd.Timestamp, 
 
 
 class TestValues:
-    @pytest.mark.parametrize("name", KNOWN)
+    @pytest.mark.parametrize("name", KNOWN_RATES)
     def test_they_are_those_that_were_published(self, redis, services, name):
         rate = sk.rates(name, "2021-11-15", "2022-03-10", redis=redis)
         first = "2021-11-01" if name in ("ipca", "igpm") else "2021-11-15"
@@ -39,7 +40,7 @@ class TestValues:
         assert rate.to_dict() == expected
         assert len(expected) == (5 if name in ("ipca", "igpm") else len(business_days(first, "2022-03-10")))
 
-    @pytest.mark.parametrize("name", KNOWN)
+    @pytest.mark.parametrize("name", KNOWN_RATES)
     def test_each_declares_what_it_is(self, redis, services, name):
         rate = sk.rates(name, *JANUARY, redis=redis)
         units = {"rate a day": {"% a day"}, "rate a month": {"% a month"}, "level": {"points", "R$"}}
@@ -85,6 +86,11 @@ class TestWhatIsFetched:
         assert rate.to_dict() == published(services, "ibovespa", "2019-07-01", "2022-01-14")
         assert services.requests["b3"] == 4
 
+    def test_a_year_of_the_ibovespa_is_kept_whole(self, redis, services):
+        for window in [("2012-03", "2012-04"), ("2012-01", "2012-02"), ("2012-07", "2012-12")]:
+            assert sk.rates("ibovespa", *window, redis=redis).index[0].strftime("%Y-%m") == window[0]
+        assert services.requests["b3"] == 1
+
     @pytest.mark.parametrize("name", ["cdi", "ipca"])
     def test_only_what_was_never_asked_for(self, redis, services, name):
         sk.rates(name, "2012-01", "2012-12", redis=redis)
@@ -101,7 +107,7 @@ class TestWhatIsFetched:
             assert rate.to_dict() == published(services, name, first, last), window
             assert asked(services) == requests, window
 
-    @pytest.mark.parametrize("name", [name for name, rate in KNOWN.items() if not rate.moves_in_session])
+    @pytest.mark.parametrize("name", [name for name, rate in KNOWN_RATES.items() if not rate.moves_in_session])
     def test_a_second_call_asks_nobody_while_nothing_can_be_new(self, redis, services, at, name):
         at(FRIDAY)
         rate = sk.rates(name, redis=redis)
@@ -228,6 +234,14 @@ class TestWhatIsKept:
             sk.rates("cdi", *JANUARY, redis=redis)
         assert redis.get(keys.index("cdi")) == "mine"
 
+    def test_a_redis_that_is_full_is_told_as_such(self, services, tmp_path):
+        with redis_server(tmp_path, "--port", "0"), sk.connect(f"unix://{tmp_path}/ready.sock") as own:
+            own.config_set("maxmemory", 1)
+            with pytest.raises(RedisRefused, match="Redis is full: raise its maxmemory"):
+                sk.rates("cdi", *JANUARY, redis=own)
+            own.config_set("maxmemory", 0)
+            assert len(sk.rates("cdi", *JANUARY, redis=own)) == 10
+
 
 class TestTrouble:
     @pytest.mark.parametrize("name", ["cdi", "ibovespa"])
@@ -277,8 +291,9 @@ class TestTrouble:
     def test_a_series_that_has_ended_is_told(self, redis, services, at):
         at(FRIDAY)
         services.end("selic", dt.date(2021, 11, 30))
-        with pytest.warns(ScraperKitWarning, match="selic: the newest value of .* SGS 11 is of 2021-11-30; .* ended"):
-            sk.rates("selic", redis=redis)
+        for _ in range(2):
+            with pytest.warns(ScraperKitWarning, match="newest value of .* SGS 11 is of 2021-11-30; .* ended"):
+                sk.rates("selic", redis=redis)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             sk.rates("selic", end="2021-11", redis=redis)

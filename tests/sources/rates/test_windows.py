@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from scraperkit.calendar import business_days
 from scraperkit.sources.rates.answers import Span
-from scraperkit.sources.rates.known import KNOWN
+from scraperkit.sources.rates.known import KNOWN_RATES
 from scraperkit.sources.rates.windows import (
     REVISED_DAYS,
     REVISED_MONTHS,
-    Asked,
+    Looked,
     merged,
     missing,
     newest_possible,
@@ -24,7 +24,7 @@ from scraperkit.sources.rates.windows import (
 NOW = dt.datetime(2022, 6, 15, 20)
 OPEN = [stamp.date() for stamp in business_days("2022-01-03", "2022-06-30")]
 days = st.dates(dt.date(2022, 3, 1), NOW.date())
-names = st.sampled_from(sorted(name for name, rate in KNOWN.items() if not rate.monthly))
+names = st.sampled_from(sorted(name for name, rate in KNOWN_RATES.items() if not rate.monthly))
 
 
 def span(first: str, last: str) -> Span:
@@ -47,11 +47,11 @@ def told(spans: list[Span]) -> list[str]:
     ],
 )
 def test_the_newest_day_that_can_have_a_value(today, name, newest):
-    assert newest_possible(KNOWN[name], dt.date.fromisoformat(today)).isoformat() == newest
+    assert newest_possible(KNOWN_RATES[name], dt.date.fromisoformat(today)).isoformat() == newest
 
 
 def test_a_month_belongs_to_a_window_that_begins_within_it():
-    wanted = possible(KNOWN["ipca"], span("2022-01-20", "2022-03-10"), NOW.date())
+    wanted = possible(KNOWN_RATES["ipca"], span("2022-01-20", "2022-03-10"), NOW.date())
     assert told([wanted]) == ["2022-01-01 2022-03-01"]
 
 
@@ -69,14 +69,14 @@ def test_a_month_belongs_to_a_window_that_begins_within_it():
     ],
 )
 def test_what_was_asked_for_long_after_its_days_is_settled(wanted, asked_for):
-    asked = Asked(dt.date(2022, 1, 3), dt.date(2022, 3, 31), NOW - dt.timedelta(days=30))
-    assert told(missing(KNOWN["cdi"], asked, span(*wanted), dt.date(2022, 3, 31), NOW)) == asked_for
+    asked = Looked(dt.date(2022, 1, 3), dt.date(2022, 3, 31), NOW - dt.timedelta(days=30))
+    assert told(missing(KNOWN_RATES["cdi"], asked, span(*wanted), dt.date(2022, 3, 31), NOW)) == asked_for
 
 
 @given(names, st.lists(st.tuples(days, days, st.integers(0, 10_000)), min_size=1, max_size=6))
 def test_whatever_the_calls_before_every_day_wanted_was_asked_for_since_it_could_change(name, calls):
     """An oracle with a clock for each day: when was it last asked for?"""
-    rate = KNOWN[name]
+    rate = KNOWN_RATES[name]
     asked_at: dict[dt.date, dt.datetime] = {}
     asked, now = None, NOW - dt.timedelta(minutes=sum(minutes for _, _, minutes in calls))
     for one, other, minutes in calls:
@@ -91,11 +91,11 @@ def test_whatever_the_calls_before_every_day_wanted_was_asked_for_since_it_could
             if wanted.first <= day <= wanted.last:
                 # Looked at once the fifth business day after it had begun, or since the newest business day began.
                 assert asked_at[day] >= min(newest, dt.datetime.combine(OPEN[place + REVISED_DAYS], dt.time())), day
-        assert missing(rate, asked, wanted, wanted.last, now) == []
+        assert missing(rate, asked, wanted, max(asked_at, default=None), now) == []
 
 
 def test_of_monthly_rates_the_newest_two_are_looked_at_again():
-    asked = Asked(dt.date(2021, 1, 1), dt.date(2022, 4, 1), dt.datetime(2022, 5, 20, 12))
-    wanted = possible(KNOWN["ipca"], span("2021-01-01", "2022-06-15"), NOW.date())
-    assert told(missing(KNOWN["ipca"], asked, wanted, dt.date(2022, 4, 1), NOW)) == ["2022-03-01 2022-05-01"]
+    asked = Looked(dt.date(2021, 1, 1), dt.date(2022, 4, 1), dt.datetime(2022, 5, 20, 12))
+    wanted = possible(KNOWN_RATES["ipca"], span("2021-01-01", "2022-06-15"), NOW.date())
+    assert told(missing(KNOWN_RATES["ipca"], asked, wanted, dt.date(2022, 4, 1), NOW)) == ["2022-03-01 2022-05-01"]
     assert REVISED_MONTHS == 2

@@ -1,0 +1,113 @@
+"""``scraperkit update``: the newest days of what is stored, for cron, systemd and containers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from scraperkit.cli.exits import CONFIG, INTERRUPTED, SOFTWARE, UNAVAILABLE, exit_codes
+from scraperkit.cli.options import GivenFunds, Namespace, SourceOfFunds, use_namespace
+from scraperkit.cli.terminal import echo
+from scraperkit.cnpj import format_series
+from scraperkit.text import say
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scraperkit.research.updating import News
+
+_MOST_FUNDS, _MOST_VALUES = 100, 20
+EXIT_CODES = (
+    f"Exit codes: 0 whether or not anything was new; 1 if something could not be had; {CONFIG} if the configuration or "
+    f"an argument is invalid, or nothing is stored; {UNAVAILABLE} if Redis is unreachable; {SOFTWARE} if the work "
+    f"itself failed; {INTERRUPTED} if it was interrupted. With --every, {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end it, "
+    "and an interruption is a clean stop, with 0."
+)
+
+
+def update(
+    funds: GivenFunds = None,
+    source: SourceOfFunds = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing as long as nothing is new.")] = False,
+    every: Annotated[float | None, typer.Option(min=0.001, help="Do it again after so many hours.")] = None,
+    namespace: Namespace = None,
+) -> None:
+    """Fetch the newest days of stored funds, and what may have been revised; show what is new and what changed.
+
+    What could not be had is told on stderr. SIGTERM and Ctrl-C withdraw what was asked for.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, withdraws the jobs
+    use_namespace(namespace)
+    try:
+        with exit_codes():
+            good = _update(funds, source, quiet, may_be_empty=every is not None)
+            while every is not None:
+                time.sleep(every * 3600)
+                _update(funds, source, quiet, may_be_empty=True)
+    except KeyboardInterrupt:
+        if every is None:
+            raise
+    else:
+        if not good:
+            raise typer.Exit(1)
+
+
+def _update(funds: list[str] | None, source: str | None, quiet: bool, *, may_be_empty: bool) -> bool:
+    """Return whether everything could be had."""
+    from scraperkit.connection import connect
+    from scraperkit.research.updating import bring_news
+    from scraperkit.timeseries.rows import RowReader
+
+    with connect() as redis:
+        if may_be_empty and not funds and not RowReader(redis, advice="").stored():
+            echo("nothing is stored yet")
+            return True
+        news = bring_news(redis, funds or None, source, (lambda _: None) if quiet else say)
+    lines = list(_lines(news))
+    if lines or not quiet:
+        echo("\n".join(lines or [_nothing(news.table)]), lines=True)
+    problems = news.table["problem"][news.table["problem"] != ""]
+    for series, problem in problems.items():
+        echo(f"scraperkit: {_named(str(series), news.table)}: {problem}", err=True)
+    return problems.empty
+
+
+def _lines(news: News) -> Iterator[str]:
+    """Yield a line for each series with news, then one for each value that changed; the first of many."""
+    table = news.table[(news.table["new_days"] > 0) | (news.table["changed"] > 0)]
+    shown: list[Any] = list(table.head(_MOST_FUNDS).itertuples())
+    values: list[Any] = list(news.changes.head(_MOST_VALUES).itertuples())
+    for row in shown:
+        days = f"{_count(row.new_days, 'new day')}, the newest {row.last:%Y-%m-%d}" if row.new_days else ""
+        changed = _count(row.changed, "changed value") if row.changed else ""
+        yield f"{_named(row.Index, news.table)}: {'; '.join(filter(None, (days, changed)))}"
+    yield from _rest(len(table) - _MOST_FUNDS, "more with news")
+    for row in values:
+        series = f"{row.cnpj}:{row.subclass}" if row.subclass else row.cnpj
+        new = "withdrawn" if row.new != row.new else f"{row.new:.12g}"
+        yield f"  {format_series(series)} {row.date:%Y-%m-%d} {row.metric}: {row.old:.12g} → {new}"
+    yield from _rest(len(news.changes) - _MOST_VALUES, "more values; TimeSeriesReader.changes() has all of them")
+
+
+def _rest(number: int, what: str) -> list[str]:
+    return [f"  and {number:,} {what}"] if number > 0 else []
+
+
+def _nothing(table: pd.DataFrame) -> str:
+    newest = f", the newest day is {table['last'].max():%Y-%m-%d}" if table["last"].notna().any() else ""
+    return f"nothing new of {len(table):,} series{newest}"
+
+
+def _named(series: str, table: pd.DataFrame) -> str:
+    """Return a series, or what it was asked for by, with its name if that is known."""
+    name = table.attrs.get("names", {}).get(series, "")
+    shown = format_series(series) if series[:14].isalnum() and len(series) >= 14 else series
+    return f"{shown} {name}".rstrip()
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + "s" * (number != 1)

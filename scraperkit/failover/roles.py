@@ -1,0 +1,110 @@
+"""Connections that leave a server when it no longer is the primary, as after a failover behind one address."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+import redis
+import redis.asyncio
+from redis.connection import SSLConnection, UnixDomainSocketConnection
+from redis.exceptions import ReadOnlyError, ResponseError
+
+from scraperkit.embedded.connections import PackedInC
+
+# Seconds between questions for the role of the server.
+ROLE_EVERY = 5.0
+REPLICA = ("slave", b"slave")
+
+
+class Demoted(redis.ConnectionError):
+    """The server at the other end has become a replica: whoever tries again connects anew, behind the same address."""
+
+    def __init__(self) -> None:
+        super().__init__("the server is a replica, which takes no writes")
+
+
+class _LeavesReplicas:
+    """A connection that ends when its server no longer is a primary, as after a failover behind one address.
+
+    Where something is written, the server refuses it. Where all is read, nothing tells that the figures grow old; so
+    the server is asked for its role now and then. A reader that was given the address of a replica goes on reading.
+    """
+
+    _asked_for_role_at = 0.0
+
+    def read_response(self: Any, *args: Any, **options: Any) -> Any:
+        """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
+        try:
+            return super().read_response(*args, **options)  # type: ignore[misc]
+        except ReadOnlyError:
+            self.disconnect()
+            raise Demoted from None
+
+    def check_health(self: Any) -> None:
+        """Check the connection, and whether it leads to a primary."""
+        super().check_health()  # type: ignore[misc]
+        if _is_due(self):
+            self.send_command("ROLE", check_health=False)
+            with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
+                if super().read_response()[0] in REPLICA:  # type: ignore[misc]
+                    self.disconnect()
+                    self.connect_check_health(check_health=False)
+
+
+class _AsyncLeavesReplicas(PackedInC):
+    """The same for asyncio."""
+
+    _asked_for_role_at = 0.0
+
+    async def read_response(self: Any, *args: Any, **options: Any) -> Any:
+        """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
+        try:
+            return await super().read_response(*args, **options)  # type: ignore[misc]
+        except ReadOnlyError:
+            await self.disconnect(nowait=True)
+            raise Demoted from None
+
+    async def check_health(self: Any) -> None:
+        """Check the connection, and whether it leads to a primary."""
+        await super().check_health()  # type: ignore[misc]
+        if _is_due(self):
+            await self.send_command("ROLE", check_health=False)
+            with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
+                if (await super().read_response())[0] in REPLICA:  # type: ignore[misc]
+                    await self.disconnect(nowait=True)
+                    await self.connect_check_health(check_health=False)
+
+
+def _is_due(connection: Any) -> bool:
+    """Return whether to ask for the role now; a new connection has just been led to where writes go."""
+    now, last = time.monotonic(), connection._asked_for_role_at
+    if now - last < ROLE_EVERY:
+        return False
+    connection._asked_for_role_at = now
+    return bool(last)
+
+
+class PlainConnection(_LeavesReplicas, redis.Connection):
+    """Over TCP."""
+
+
+class TlsConnection(_LeavesReplicas, SSLConnection):
+    """Over TLS."""
+
+
+class SocketConnection(_LeavesReplicas, UnixDomainSocketConnection):
+    """Over a Unix socket."""
+
+
+class AsyncPlainConnection(_AsyncLeavesReplicas, redis.asyncio.Connection):
+    """Over TCP, for asyncio."""
+
+
+class AsyncTlsConnection(_AsyncLeavesReplicas, redis.asyncio.SSLConnection):
+    """Over TLS, for asyncio."""
+
+
+class AsyncSocketConnection(_AsyncLeavesReplicas, redis.asyncio.UnixDomainSocketConnection):
+    """Over a Unix socket, for asyncio."""

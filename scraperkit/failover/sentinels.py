@@ -1,0 +1,201 @@
+"""Redis behind sentinels: each new connection asks them where the primary is.
+
+redis-py's own client for sentinels has a pool of its own kind; here only the connections differ, so that pools, pub/sub
+and asyncio are the same as elsewhere.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import redis
+import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
+from redis.retry import Retry
+
+from scraperkit.embedded.connections import in_thread
+from scraperkit.failover.roles import (
+    REPLICA,
+    AsyncPlainConnection,
+    AsyncTlsConnection,
+    PlainConnection,
+    TlsConnection,
+)
+
+PORT = 26379
+# A sentinel that does not answer within so many seconds is passed over.
+_SENTINEL_TIMEOUT = 1.0
+SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
+_SERVICE = re.compile(r"/([A-Za-z0-9_.-]{1,100})")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?")
+_OWN_OPTIONS = ("sentinel_username", "sentinel_password")
+
+
+class SentinelAddress(NamedTuple):
+    """An address such as ``redis+sentinel://user:password@host:26379,host:26379/service``.
+
+    User and password are those of the servers; the sentinels' own are given as ``?sentinel_username=`` and
+    ``&sentinel_password=``. With ``rediss+sentinel://``, servers and sentinels are asked by TLS.
+
+    Attributes
+    ----------
+    hosts : tuple of (host, port)
+        The sentinels.
+    service : str
+        The name by which they know the primary and its replicas.
+    server_url : str
+        The address of a server, but for its host: user, password and options.
+    is_tls : bool
+    username, password : str or None
+        For the sentinels.
+    """
+
+    hosts: tuple[tuple[str, int], ...]
+    service: str
+    server_url: str
+    is_tls: bool
+    username: str | None
+    password: str | None
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Read an address.
+
+        Raises
+        ------
+        ValueError
+            If it is not such an address; says which part, never the password.
+
+        Examples
+        --------
+        >>> address = SentinelAddress.parse("redis+sentinel://:secret@a:26380,b/main?socket_connect_timeout=2")
+        >>> address.hosts, address.service, address.server_url
+        ((('a', 26380), ('b', 26379)), 'main', 'redis://:secret@sentinels:6379?socket_connect_timeout=2')
+        """
+        parts = urlsplit(url)
+        secret, at, hosts = parts.netloc.rpartition("@")
+        found = [_HOST.fullmatch(host) for host in hosts.split(",")]
+        if not hosts or None in found:
+            raise ValueError("not the hosts of sentinels")
+        service = _SERVICE.fullmatch(parts.path)
+        if service is None or parts.fragment:
+            raise ValueError("no name of a service after the hosts of the sentinels")
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        own = [options.pop(name, None) for name in _OWN_OPTIONS]
+        is_tls = parts.scheme.lower().startswith("rediss")
+        query = f"?{urlencode(options)}" if options else ""
+        return cls(
+            tuple((match[1].strip("[]"), int(match[2] or PORT)) for match in found if match),
+            service[1],
+            f"{'rediss' if is_tls else 'redis'}://{secret}{at}sentinels:6379{query}",
+            is_tls,
+            *own,
+        )
+
+
+class Sentinels:
+    """Where to ask for the primary of a service."""
+
+    def __init__(self, address: SentinelAddress, options: Mapping[str, Any]) -> None:
+        self._address = address
+        self._order = list(address.hosts)
+        self._options = {
+            **options,
+            "ssl": address.is_tls,
+            "username": address.username,
+            "password": address.password,
+            "decode_responses": True,
+            "socket_timeout": _SENTINEL_TIMEOUT,
+            "socket_connect_timeout": _SENTINEL_TIMEOUT,
+            "retry": Retry(NoBackoff(), 0),
+            "protocol": 2,  # sentinels before Redis 6.2 know no other
+        }
+
+    def primary(self) -> tuple[str, int]:
+        """Return host and port of the primary, as the first sentinel that answers says.
+
+        Raises
+        ------
+        redis.ConnectionError
+            If none knows one.
+        """
+        problems = []
+        for host, port in list(self._order):
+            try:
+                with redis.Redis(host=host, port=port, **self._options) as sentinel:
+                    found: Any = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._address.service)
+            except (redis.RedisError, OSError) as error:
+                problems.append(f"{host}:{port}: {str(error).rstrip('.')}")
+                continue
+            if found:
+                with contextlib.suppress(ValueError):  # another thread may have done so
+                    self._order.remove((host, port))
+                    self._order.insert(0, (host, port))
+                return str(found[0]), int(found[1])
+            problems.append(f"{host}:{port}: it knows no service {self._address.service!r}")
+        raise redis.ConnectionError(f"no sentinel tells where the primary is: {'; '.join(problems)}")
+
+    def __str__(self) -> str:
+        hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self._address.hosts)
+        return f"{self._address.service} (sentinels {hosts})"
+
+
+class _AsksSentinels:
+    """A connection to the primary of a service, wherever it is now."""
+
+    def __init__(self: Any, *, sentinels: Sentinels, **options: Any) -> None:
+        self._sentinels = sentinels
+        super().__init__(**options)
+
+    def connect_check_health(self: Any, *args: Any, **options: Any) -> None:
+        """Connect to the primary unless connected; raises ConnectionError while the sentinels name a replica."""
+        if self.is_connected:
+            return
+        self.host, self.port = self._sentinels.primary()
+        super().connect_check_health(*args, **options)  # type: ignore[misc]
+        self.send_command("ROLE", check_health=False)
+        with contextlib.suppress(ResponseError):  # not everybody may ask
+            if super().read_response()[0] in REPLICA:  # type: ignore[misc]
+                self.disconnect()
+                raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
+
+
+class SentinelConnection(_AsksSentinels, PlainConnection):
+    """Over TCP."""
+
+
+class SentinelTlsConnection(_AsksSentinels, TlsConnection):
+    """Over TLS."""
+
+
+class _AsyncAsksSentinels:
+    """The same for asyncio; a thread asks the sentinels, and the event loop goes on."""
+
+    def __init__(self: Any, *, sentinels: Sentinels, **options: Any) -> None:
+        self._sentinels = sentinels
+        super().__init__(**options)
+
+    async def connect_check_health(self: Any, *args: Any, **options: Any) -> None:
+        """Connect to the primary unless connected; raises ConnectionError while the sentinels name a replica."""
+        if self.is_connected:
+            return
+        self.host, self.port = await in_thread(self._sentinels.primary)
+        await super().connect_check_health(*args, **options)  # type: ignore[misc]
+        await self.send_command("ROLE", check_health=False)
+        with contextlib.suppress(ResponseError):  # not everybody may ask
+            if (await super().read_response())[0] in REPLICA:  # type: ignore[misc]
+                await self.disconnect(nowait=True)
+                raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
+
+
+class AsyncSentinelConnection(_AsyncAsksSentinels, AsyncPlainConnection):
+    """Over TCP, for asyncio."""
+
+
+class AsyncSentinelTlsConnection(_AsyncAsksSentinels, AsyncTlsConnection):
+    """Over TLS, for asyncio."""

@@ -1,0 +1,65 @@
+"""Where the figures of a frame come from: kept in its `attrs`, written into files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pandas as pd
+
+from scraperkit.keys import DEFAULT_SOURCE
+from scraperkit.models import COLUMNS, Month, today
+from scraperkit.research.offline_mode import is_offline
+from scraperkit.research.planning import FILES
+from scraperkit.sources.open_data import OpenData
+from scraperkit.sources.open_data.portal_files import file_of
+from scraperkit.sources.open_data.source import ATTRIBUTION
+from scraperkit.timeseries.frames import Day
+from scraperkit.timeseries.reader import TimeSeriesReader
+
+# What of a frame's `attrs` a file's metadata tell.
+TOLD = ("metric", "units", "source", "licence", "fetched_from", "fetched_to")
+_LICENCES = {
+    FILES: ATTRIBUTION,
+    DEFAULT_SOURCE: "Comissão de Valores Mobiliários (CVM), its public pages; they state no licence",
+}
+_INVENTED = "invented figures of the offline replica"
+
+
+def units_of(columns: Iterable[str]) -> dict[str, str]:
+    """Return the unit of each of these columns that has one.
+
+    Examples
+    --------
+    >>> units_of(["cnpj", "quota", "holders"])
+    {'quota': 'R$', 'holders': 'people'}
+    """
+    return {name: COLUMNS[name].unit for name in columns if name in COLUMNS and COLUMNS[name].unit not in ("", "day")}
+
+
+def note_stored(frame: pd.DataFrame, reader: TimeSeriesReader, start: Day, end: Day | None, metric: str = "") -> None:
+    """Note of what workers have stored where it comes from, and when it was fetched."""
+    cnpjs = {str(name).partition(":")[0] for name in (frame.columns if metric else frame["cnpj"].unique())}
+    months = reader.months(sorted(reader.known(cnpjs)))
+    first, last = Month.given("start", start).iso, "9999-12" if end is None else Month.given("end", end).iso
+    months = months[months["month"].between(first, last)]
+    _note(frame, metric, sorted(set(months["source"]) - {""}), months["fetched_at"])
+
+
+def note_archived(frame: pd.DataFrame, market: OpenData, start: Day, end: Day | None, metric: str = "") -> None:
+    """Note of figures out of the archive when their files were fetched."""
+    last = Month.of(today()) if end is None else Month.given("end", end)
+    files = {file_of(month).name for month in Month.given("start", start).until(last)}
+    ledger = market.archive_info()
+    _note(frame, metric, [FILES], ledger.loc[ledger.index.isin(files), "fetched_at"].dropna())
+
+
+def _note(frame: pd.DataFrame, metric: str, sources: list[str], fetched: pd.Series[Any]) -> None:
+    units = units_of([metric] if metric else frame.columns)
+    licences = [_INVENTED] if is_offline() else [_LICENCES[name] for name in sources if name in _LICENCES]
+    told = {"units": units, "source": ", ".join(sources), "licence": "; ".join(licences)}
+    if metric:
+        told["metric"] = metric
+    if len(fetched):
+        told |= {"fetched_from": f"{fetched.min():%Y-%m-%dT%H:%MZ}", "fetched_to": f"{fetched.max():%Y-%m-%dT%H:%MZ}"}
+    frame.attrs |= told

@@ -1,0 +1,183 @@
+"""Replace a month of many funds, except where a fetch that is newer has stored it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from scraperkit.errors import StoreError
+from scraperkit.keys import Keys
+from scraperkit.lua.state import MonthRecord
+from scraperkit.models import METRICS, Month
+from scraperkit.timeseries.commands import (
+    DAY_MS,
+    EXEC,
+    MULTI,
+    check_replies,
+    create_all,
+    day_number,
+    pack,
+    refused_series,
+    repair_commands,
+)
+from scraperkit.timeseries.frame_writes import FrameChunk, frame_chunks, survey
+from scraperkit.timeseries.link import Dialogue, Link, batched, refused_replies
+from scraperkit.timeseries.rows import stored_series
+
+_AT_ONCE = 1_000
+_CLOCKS_DIFFER = 2.0  # seconds
+
+
+class Written(NamedTuple):
+    """What became of a month: how many samples were written, and the CNPJs of which a newer fetch was kept."""
+
+    samples: int
+    kept: set[str]
+
+
+class MonthWriter:
+    """Writes a month of many funds as if all had been fetched at one moment, which is their fencing token.
+
+    Parameters
+    ----------
+    link : Link
+    keys : Keys
+    month : Month
+    record : MonthRecord
+        What is noted of the month of each whole fund; its `fetched_at` is the token.
+    whole : collection of str
+        The CNPJs of which the frame has all series: others that are stored of them lose the month.
+    """
+
+    def __init__(self, link: Link, keys: Keys, month: Month, record: MonthRecord, whole: Collection[str]) -> None:
+        self._link, self._keys, self._month, self._record = link, keys, month, record
+        self._whole = whole
+        self._others: dict[str, list[bytes]] = {}
+        self._new: set[str] = set()
+
+    def write(self, frame: pd.DataFrame) -> Written:
+        """Write the rows of a frame, about 5,000 at a time; each fund's in a transaction that checks its token.
+
+        Raises
+        ------
+        StoreError
+            If Redis refuses a sample; names series and day.
+        RedisUnreachable
+            If Redis goes away; writing all again is safe.
+        """
+        self._look(frame)
+        samples, kept = 0, set[str]()
+        chunks = frame_chunks(self._keys, frame, METRICS, survey(self._keys, frame, METRICS, with_months=True).months)
+        with self._link.dialogue() as dialogue:
+            prepared = self._prepared(chunks)
+            while prepared is not None:
+                written, newer, prepared = self._replace(dialogue, prepared, chunks)
+                samples += written
+                kept |= newer
+        return Written(samples, kept)
+
+    def _look(self, frame: pd.DataFrame) -> None:
+        """Find out which series are new, and which others of whole funds are stored."""
+        first = day_number(self._month.first_day) * DAY_MS
+        last = day_number(self._month.shift(1).first_day) * DAY_MS - 1
+        names = frame[["cnpj", "subclass"]].drop_duplicates()
+        here = {f"{cnpj}:{name}" if name else cnpj for cnpj, name in zip(names["cnpj"], names["subclass"], strict=True)}
+        self._new = set(here)
+        for some in batched(names["cnpj"].unique().tolist(), _AT_ONCE):
+            stored = stored_series(self._link, self._keys, some)
+            self._new -= stored
+            for name in sorted(stored - here):
+                if (cnpj := name.partition(":")[0]) in self._whole:
+                    deletes = [pack(("TS.DEL", self._keys.series(name, metric), first, last)) for metric in METRICS]
+                    self._others.setdefault(cnpj, []).extend(deletes)
+
+    def _prepared(self, chunks: Iterator[FrameChunk]) -> tuple[FrameChunk, list[bytes]] | None:
+        chunk = next(chunks, None)
+        return None if chunk is None else (chunk, self._commands(chunk))
+
+    def _commands(self, chunk: FrameChunk) -> list[bytes]:
+        """Return what replaces the months of a chunk."""
+        if not chunk.series:
+            return []
+        old = [name for name in chunk.series if name not in self._new]
+        commands = [*chunk.delete_commands(self._keys, old), *chunk.add_commands(self._keys)]
+        text = self._record.text
+        for cnpj in _funds(chunk):
+            commands += self._others.get(cnpj, ())
+            if cnpj in self._whole:
+                commands.append(pack(("HSET", self._keys.months(cnpj), self._month.iso, text)))
+        return commands
+
+    def _replace(
+        self, dialogue: Dialogue, prepared: tuple[FrameChunk, list[bytes]], chunks: Iterator[FrameChunk]
+    ) -> tuple[int, set[str], tuple[FrameChunk, list[bytes]] | None]:
+        """Write a chunk, and prepare the next one meanwhile; return samples, funds kept, and that next one."""
+        chunk, commands = prepared
+        following: list[tuple[FrameChunk, list[bytes]] | None] = []
+
+        def exchange() -> tuple[int, set[str]] | None:
+            creates = create_all(self._keys, [name for name in chunk.series if name in self._new])
+            newer = self._newer(dialogue, _funds(chunk), creates)
+            mine, words = chunk, commands
+            if newer:
+                mine = _without(chunk, newer)
+                words = self._commands(mine)
+            dialogue.send(b"".join([MULTI, *words, EXEC]))
+            if not following:
+                following.append(self._prepared(chunks))
+            replies = dialogue.receive(len(words) + 2, refused_replies)
+            if dialogue.was_nothing:
+                return None  # somebody has stored a month of these funds meanwhile: look again
+            if replies:
+                executed = replies[-1]
+                self._settle(words, executed if isinstance(executed, list) else [executed] * len(words))
+            return mine.samples, newer
+
+        while (done := dialogue.repeat(exchange)) is None:
+            self._new.difference_update(chunk.series)  # now they are there, and may have figures
+            commands = self._commands(chunk)
+        return *done, following[0]
+
+    def _newer(self, dialogue: Dialogue, cnpjs: list[str], creates: list[bytes]) -> set[str]:
+        """Watch the months of some funds; return the funds whose fetch is newer than the token."""
+        hashes = [self._keys.months(cnpj) for cnpj in cnpjs]
+        asked = [pack(("HGET", name, self._month.iso)) for name in hashes]
+        dialogue.send(b"".join([*creates, pack(("WATCH", *hashes)), *asked]))
+        replies = dialogue.receive(len(creates) + 1 + len(asked))
+        check_replies(creates, replies[: len(creates)])
+        watched, *records = replies[len(creates) :]
+        for reply in (watched, *records):
+            if isinstance(reply, Exception):
+                raise StoreError(f"Redis refused the transaction that a month is written in: {reply}") from reply
+        return {
+            cnpj
+            for cnpj, text in zip(cnpjs, records, strict=True)
+            if text is not None and self._is_older_than(MonthRecord.read(text))
+        }
+
+    def _is_older_than(self, known: MonthRecord) -> bool:
+        # Of one file two writes may measure the clocks a second apart.
+        is_alike = (known.source, known.digest) == (self._record.source, self._record.digest)
+        return known.fetched_at > self._record.fetched_at + (_CLOCKS_DIFFER if is_alike else 0)
+
+    def _settle(self, commands: list[bytes], replies: list[object]) -> None:
+        """Create the series that somebody has deleted meanwhile, and write to them again."""
+        if refused := refused_series(commands, replies):
+            again = repair_commands(self._keys, commands, refused)
+            check_replies(again, self._link.write(again))
+
+
+def _funds(chunk: FrameChunk) -> list[str]:
+    return list(dict.fromkeys(name.partition(":")[0] for name in chunk.series))
+
+
+def _without(chunk: FrameChunk, cnpjs: Collection[str]) -> FrameChunk:
+    """Return the rows of a chunk that are not of these funds."""
+    stays = [name.partition(":")[0] not in cnpjs for name in chunk.series]
+    names = [name for name, is_here in zip(chunk.series, stays, strict=True) if is_here]
+    place = np.cumsum(stays) - 1
+    rows = np.array(stays, dtype=bool)[chunk.codes]
+    return FrameChunk(names, place[chunk.codes[rows]], chunk.days[rows], chunk.values[rows], chunk.metrics)

@@ -1,0 +1,199 @@
+"""Listen to the news of what is stored, which whoever commits prices publishes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import redis as redis_py
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.retry import Retry
+
+from scraperkit.connection import SOCKET_TIMEOUT, check_client, redis_needed, sibling
+from scraperkit.errors import ScraperKitError
+from scraperkit.keys import Keys
+from scraperkit.models import Stored, read_news
+from scraperkit.text import printable
+from scraperkit.timeseries.link import keys_of
+
+log = logging.getLogger(__name__)
+_AWAY = (redis_py.RedisError, OSError, ScraperKitError)
+_LISTEN_AT_MOST = 0.1
+_PAUSES = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
+_SHOWN = 80
+
+
+def on_stored(
+    redis: redis_py.Redis,
+    callback: Callable[[list[Stored]], object],
+    *,
+    on_gap: Callable[[], object] | None = None,
+    namespace: str | None = None,
+) -> StoredListener:
+    """Call a function whenever prices have been stored, by whichever worker or program.
+
+    The news travel by Pub/Sub: they reach those who listen now, and nobody keeps them. Each message is about one commit
+    of a worker, or one chunk of a bulk load; it may come twice, and what it names can be read. While Redis is away, the
+    listener waits for it; news of that time are gone. To catch up, read the prices once more
+    (:meth:`TimeSeriesReader.prices`) after this function has returned, and whenever `on_gap` is called.
+
+    Parameters
+    ----------
+    redis : redis.Redis
+        From :func:`scraperkit.connect`; the listener opens a connection of its own.
+    callback : callable
+        Takes a list of :class:`Stored`, one for each series and month. It is called in a background thread, one call
+        after another, so do not print from it in a notebook. An exception that it raises is logged.
+    on_gap : callable, optional
+        Called in the same thread, without arguments, when the listener hears again after it had lost Redis.
+    namespace : str, optional
+        The namespace to listen to; default ``SCRAPERKIT_NAMESPACE``.
+
+    Returns
+    -------
+    StoredListener
+        Close it, or use it in a ``with`` block. The server has confirmed the subscription: nothing that is stored from
+        now on is missed.
+
+    Raises
+    ------
+    ConfigError
+        If the client or the namespace does not fit.
+    RedisUnreachable
+        If Redis is unreachable now.
+    RedisRefused
+        If this user may not subscribe to the channel.
+
+    Examples
+    --------
+    >>> heard = []
+    >>> with on_stored(redis, heard.extend, namespace=namespace), Subscriber(redis, source, namespace=namespace):
+    ...     status = Publisher(redis, namespace=namespace).publish(fund.months("2022-01", "2022-02")).wait(60)
+    >>> sorted((stored.month, stored.days) for stored in heard)
+    [('2022-01', 21), ('2022-02', 19)]
+    """
+    return StoredListener(redis, callback, on_gap, keys_of(namespace))
+
+
+class StoredListener:
+    """Listener for news of stored prices, in a background thread. Get one from :func:`on_stored`."""
+
+    def __init__(
+        self,
+        redis: redis_py.Redis,
+        callback: Callable[[list[Stored]], object],
+        on_gap: Callable[[], object] | None,
+        keys: Keys,
+    ) -> None:
+        self.channel = keys.stored
+        self._callback, self._on_gap = callback, on_gap
+        # The thread waits for Redis itself, so that it ends in time when it is closed.
+        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0))
+        self._allowed = self._redis.get_connection_kwargs().get("socket_timeout") or SOCKET_TIMEOUT
+        self._ending = threading.Event()
+        try:
+            with redis_needed():
+                pubsub = self._subscribe()
+        except BaseException:
+            self._redis.close()
+            raise
+        self._thread = threading.Thread(target=self._run, args=(pubsub,), name="scraperkit-stored", daemon=True)
+        self._thread.start()
+
+    @property
+    def listening(self) -> bool:
+        """Whether it has not been closed; it may be waiting for Redis."""
+        return not self._ending.is_set()
+
+    def close(self) -> None:
+        """Stop listening. It returns once a call in progress has ended; no further one follows."""
+        self._ending.set()
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _subscribe(self) -> Any:
+        """Return a subscription that the server has confirmed."""
+        pubsub = self._redis.pubsub()  # type: ignore[no-untyped-call]
+        try:
+            pubsub.subscribe(self.channel)
+            if pubsub.get_message(timeout=self._allowed) is None:
+                raise redis_py.TimeoutError(f"the subscription to {self.channel} was not confirmed")
+        except BaseException:
+            pubsub.close()
+            raise
+        return pubsub
+
+    def _run(self, pubsub: Any) -> None:
+        try:
+            while not self._ending.is_set():
+                try:
+                    self._listen(pubsub)
+                except _AWAY as error:
+                    log.warning("no news on %s: Redis is away (%s); trying again until it is back", self.channel, error)
+                    pubsub.close()
+                    pubsub = self._subscribe_again()
+        finally:
+            if pubsub is not None:
+                pubsub.close()
+            self._redis.close()
+
+    def _listen(self, pubsub: Any) -> None:
+        """Pass on what is heard until the end. A connection may be dead and silent: so the server is asked."""
+        heard_at, asked_at = time.monotonic(), 0.0
+        while not self._ending.is_set():
+            message = pubsub.get_message(timeout=_LISTEN_AT_MOST)
+            now = time.monotonic()
+            if message is not None:
+                heard_at, asked_at = now, 0.0
+                if message["type"] == "message":
+                    self._tell(message["data"])
+            elif asked_at and now - asked_at > self._allowed:
+                raise redis_py.TimeoutError(f"nothing was heard for {self._allowed:g} s")
+            elif not asked_at and now - heard_at > self._allowed / 3:
+                asked_at = now
+                pubsub.ping()
+
+    def _subscribe_again(self) -> Any:
+        """Return a new subscription once Redis is back; nothing if the listener is closed meanwhile."""
+        failures = 0
+        while not self._ending.wait(_PAUSES.compute(failures)):
+            try:
+                pubsub = self._subscribe()
+            except _AWAY:
+                failures += 1
+                continue
+            log.warning("news are heard on %s again; those of the gap are lost", self.channel)
+            if self._on_gap is not None:
+                self._call(self._on_gap)
+            return pubsub
+        return None
+
+    def _tell(self, text: str) -> None:
+        try:
+            told = read_news(text)
+        except ValueError as error:
+            log.warning("%s: ignored %s: %s", self.channel, printable(repr(text[:_SHOWN])), printable(str(error)))
+            return
+        self._call(self._callback, told)
+
+    @staticmethod
+    def _call(function: Callable[..., object], *arguments: Sequence[Stored]) -> None:
+        try:
+            function(*arguments)
+        except Exception:
+            log.exception("the function given to on_stored failed; it is called again with the next news")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<StoredListener to {self.channel}: {'listening' if self.listening else 'closed'}>"

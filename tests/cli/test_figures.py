@@ -1,0 +1,101 @@
+"""``scraperkit summary`` and ``scraperkit jumps``, of stored quotes and the replica's rates."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from support.pricer import of_rates
+
+import scraperkit as sk
+from scraperkit import metrics
+from scraperkit.replica.sample import load_sample
+
+COMMAND = str(Path(sys.executable).parent / "scraperkit")
+PAYS, LESSONS = "99101018000147", "18993924000100"
+
+
+@pytest.fixture
+def site():
+    with sk.Replica.start() as replica:
+        yield replica
+
+
+@pytest.fixture
+def run(redis, redis_url, namespace, site, tmp_path, monkeypatch):
+    quotes = load_sample().quotes
+    sk.SeriesStore(redis, namespace=namespace).write_frame(quotes[quotes["cnpj"].isin([PAYS, LESSONS])])
+    given = of_rates(site) | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str, code: int = 0) -> str:
+        ended = subprocess.run(
+            [COMMAND, *words], env=os.environ, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert ended.returncode == code, ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended.stderr if code else ended.stdout
+
+    return run
+
+
+def test_the_summary_is_that_of_metrics_beside_the_rates(run, redis, namespace, tmp_path):
+    words = ["--start", "2022-01", "--end", "2023-06", "--benchmark", "cdi", "--inflation", "ipca"]
+    told = {line.split()[0]: line.split()[1:] for line in run("summary", LESSONS, PAYS, *words).splitlines()[1:]}
+    prices = sk.TimeSeriesReader(redis, namespace=namespace).prices([LESSONS, PAYS], "2022-01", "2023-06")
+    rates = {name: sk.rates(name, *prices.index[[0, -1]], redis=redis) for name in ("cdi", "ipca")}
+    expected = metrics.summary(prices, benchmark=rates["cdi"], inflation=rates["ipca"])
+    assert list(told) == list(expected.columns)
+    for name in ("excess_return", "share_of_benchmark", "sharpe", "real_return", "windows_beaten", "return_2022"):
+        assert told[name] == [f"{value:,.4f}" for value in expected[name]], name
+    assert told["compared_from"] == ["2022-01-03", "2022-01-03"]
+    assert expected["sharpe"].notna().all()
+    run("summary", LESSONS, PAYS, *words, "--out", "summary.csv")
+    read = pd.read_csv(tmp_path / "summary.csv", dtype={"cnpj": "str"}, index_col="cnpj")
+    assert (read["excess_return"].to_numpy() == expected["excess_return"].to_numpy()).all()
+
+
+def test_the_summary_without_a_benchmark_asks_for_no_rate(run, site):
+    site.rates.fail(10)
+    assert "total_return" in run("summary")
+    assert "no prices stored" in run("summary", "--start", "2030-01")
+
+
+def test_jumps_are_told_one_a_line(run, tmp_path):
+    lines = run("jumps").splitlines()
+    assert [line.partition(":")[0] for line in lines] == [
+        f"2022-06-15  {PAYS}  payout or write-down",
+        f"2023-06-15  {PAYS}  payout or write-down",
+    ]
+    assert "quota −37.93 %" in lines[0]
+    assert run("jumps", LESSONS) == "no jumps\n"
+    assert len(run("jumps", "--smallest", "0.2").splitlines()) == 1
+    run("jumps", PAYS, "--out", "jumps.parquet")
+    assert pd.read_parquet(tmp_path / "jumps.parquet")["date"].dt.day.tolist() == [15, 15]
+
+
+@pytest.mark.parametrize("command", ["summary", "jumps"])
+def test_funds_of_which_nothing_is_stored_are_told_and_the_rest_is_done(run, command):
+    absent = "99.101.011/0001-25"
+    assert absent in run(command, absent, code=1)
+    assert absent in run(command, absent, PAYS, code=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["summary", "--benchmark", "ouro"], "ouro"),
+        (["summary", "--benchmark", "cdi", "--risk-free", "ibovespa"], "risk_free: ibovespa is a level"),
+        (["jumps", "--smallest", "5"], "smallest: 5.0 does not fit"),
+        (["jumps", "--out", "jumps.xlsx"], "must end in .csv or .parquet"),
+    ],
+)
+def test_a_mistake_is_told_in_one_sentence(run, words, says):
+    told = run(*words, code=1)
+    assert says in told
+    assert len(told.strip().splitlines()) == 1

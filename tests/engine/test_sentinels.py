@@ -1,0 +1,120 @@
+"""Redis behind sentinels: whoever uses it finds the primary, also after a failover."""
+
+from __future__ import annotations
+
+import datetime as dt
+import warnings
+
+import pytest
+from support.fakes import FUND, SteadySite, months
+from support.sentinels import client, guarded_redis
+from support.waiting import wait_until
+
+from scraperkit.connection import address_of, async_client, connect
+from scraperkit.errors import ConfigError, RedisUnreachable
+from scraperkit.models import DailyQuote
+from scraperkit.publisher import Publisher
+from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.store import SeriesStore
+
+NAMESPACE = "guarded"
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    with guarded_redis(tmp_path) as service:
+        yield service
+
+
+def test_a_client_goes_where_the_sentinels_lead_and_shows_no_password(guarded):
+    with connect(guarded.url) as redis:
+        assert redis.info("server")["tcp_port"] == guarded.primary
+        assert address_of(redis).startswith("prices (sentinels 127.0.0.1:")
+
+
+@pytest.mark.parametrize("delivery", ["stream", "pubsub"])
+def test_the_primary_is_killed_under_load_and_the_work_goes_on(guarded, delivery):
+    site = SteadySite()
+    with connect(guarded.url) as redis:
+        publisher = Publisher(redis, namespace=NAMESPACE, delivery=delivery)
+        with Subscriber(redis, site, threads=2, namespace=NAMESPACE, delivery=delivery) as worker:
+            first = publisher.publish(months(24))
+            assert site.inside.acquire(timeout=60)
+            with client(guarded.primary) as server:
+                server.set("fence", 1)
+                server.execute_command("WAIT", 1, 0)  # what was published is with the replica
+            before = guarded.primary
+            guarded.kill(before)
+            guarded.wait_for_another(before)
+            site.gate.set()
+            if delivery == "stream":
+                assert first.wait(120).done == 24, first.failures()["error"].tolist()
+            else:  # who speaks before the workers listen again is not heard
+                with warnings.catch_warnings(action="ignore"):
+                    assert wait_until(lambda: publisher.publish(months(1, year=2022), force=True).wait(60).done == 1)
+            again = publisher.publish(months(3, year=2023))
+            assert again.wait(120).done == 3
+            assert worker.health().alive
+        prices = TimeSeriesReader(redis, NAMESPACE).prices()[FUND.cnpj]
+        assert set(prices.index.year) >= {2023}
+        if delivery == "stream":
+            assert len(prices) == 27, "the prices of every job that counts as done are there"
+
+
+def test_the_old_primary_comes_back_as_a_replica_that_nobody_writes_to(guarded):
+    with connect(guarded.url) as redis:
+        store, reader = SeriesStore(redis, NAMESPACE), TimeSeriesReader(redis, NAMESPACE)
+        store.write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 3), quota=1.0)])
+        with client(guarded.primary) as server:
+            server.set("fence", 1)
+            server.execute_command("WAIT", 1, 0)
+        before = guarded.primary
+        guarded.kill(before)
+        after = guarded.wait_for_another(before)
+        guarded.start_again(before)
+        with client(before) as old:
+            assert wait_until(lambda: old.execute_command("ROLE")[0] == "slave")
+        store.write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 4), quota=2.0)])
+        assert reader.prices()[FUND.cnpj].tolist() == [1.0, 2.0]
+        assert redis.info("server")["tcp_port"] == after
+
+
+def test_sentinels_that_are_gone_are_passed_over(guarded):
+    hosts = guarded.url.replace("redis+sentinel://", "redis+sentinel://127.0.0.1:1,")
+    with connect(hosts) as redis:
+        assert redis.ping()
+
+
+def test_an_asyncio_client_finds_the_primary_too(guarded):
+    import asyncio
+
+    async def port():
+        async with async_client(redis) as other:
+            return (await other.info("server"))["tcp_port"]
+
+    with connect(guarded.url) as redis:
+        assert asyncio.run(port()) == guarded.primary
+
+
+def test_a_service_that_no_sentinel_knows_is_said(guarded):
+    with pytest.raises(
+        RedisUnreachable, match="no sentinel tells where the primary is: .* it knows no service 'other'"
+    ):
+        connect(guarded.url.replace("/prices", "/other"))
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("redis+sentinel://:secret@/prices", "REDIS_URL|url: not the hosts of sentinels"),
+        ("redis+sentinel://:secret@a:26379,b:x/prices", "not the hosts of sentinels"),
+        ("redis+sentinel://:secret@a:26379", "no name of a service"),
+        ("redis+sentinel://:secret@a:26379/prices/0", "no name of a service"),
+        ("redis+sentinel://:secret@a:26379/prices?sid=1", "unsupported option"),
+    ],
+)
+def test_an_address_that_does_not_fit_is_refused_without_its_password(url, message):
+    with pytest.raises(ConfigError, match=message) as refused:
+        connect(url)
+    assert "secret" not in str(refused.value)

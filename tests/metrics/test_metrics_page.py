@@ -1,0 +1,46 @@
+"""docs/metrics.md: its examples run one after the other, and its tables name what there is."""
+
+from __future__ import annotations
+
+import re
+
+import matplotlib as mpl
+from matplotlib import pyplot as plt
+from support.pricer import of_rates
+from support.tree import ROOT
+
+import scraperkit as sk
+from scraperkit.metrics.verdicts import KINDS
+
+mpl.use("Agg")
+PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_run_and_give_what_they_show(redis_url, namespace, monkeypatch):
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
+    names: dict[str, object] = {}
+    try:
+        with sk.Replica.start() as rates:
+            for name, value in of_rates(rates).items():
+                monkeypatch.setenv(name, value)
+            for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+                exec(code, names)
+    finally:
+        plt.close("all")
+        if "site" in names:
+            names["site"].stop()
+        if "redis" in names:
+            names["redis"].close()
+    assert f"# {names['index'].attrs['adjusted']}" in PAGE
+    known = names["table"]
+    told = set(re.findall(r"`([a-z_]+)`", PAGE.partition("| column of")[2].partition("\n\n")[0]))
+    assert told - {"summary"} <= {*known.columns, "windows"}
+    assert {"return_2022", "sharpe", "real_return"} < set(known.columns)
+
+
+def test_every_kind_of_jump_is_explained():
+    rows = re.findall(r"\| `([a-z -]+)` \|$", PAGE, flags=re.MULTILINE)
+    assert set(rows) == set(KINDS)
+    docstring = sk.metrics.jumps.__doc__
+    assert all(f"``{kind}``" in docstring for kind in KINDS)

@@ -1,0 +1,130 @@
+"""A primary, its replicas and their sentinels, as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis as redis_py
+
+from scraperkit.config import Settings
+from scraperkit.embedded import install
+from scraperkit.embedded.keeper import free_port
+from support.waiting import wait_until
+
+SERVICE = "prices"
+DOWN_AFTER_MS = 500
+
+
+class Guarded:
+    """A service that sentinels look after.
+
+    Attributes
+    ----------
+    url : str
+        The address that names the sentinels.
+    servers : dict of int to subprocess.Popen
+        By port.
+    """
+
+    def __init__(self, folder: Path, stack: contextlib.ExitStack, replicas: int) -> None:
+        self._home = install.install(Settings.load().cache)
+        self._folder, self._stack = folder, stack
+        self.servers: dict[int, subprocess.Popen[bytes]] = {}
+        first = self._start()
+        for _ in range(replicas):
+            self._start("--replicaof", "127.0.0.1", str(first))
+        self.sentinels = [self._sentinel(first) for _ in range(3)]
+        self.url = "redis+sentinel://" + ",".join(f"127.0.0.1:{port}" for port in self.sentinels) + f"/{SERVICE}"
+        assert wait_until(lambda: self._is_whole(replicas)), "the sentinels do not see each other"
+
+    @property
+    def primary(self) -> int:
+        """The port of the primary, as a sentinel says."""
+        with client(self.sentinels[0]) as sentinel:
+            return int(sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
+
+    def wait_for_another(self, than: int) -> int:
+        """Wait until another server is the primary, and answers as one; return its port."""
+
+        def is_promoted() -> bool:
+            port = self.primary
+            if port == than:
+                return False
+            with contextlib.suppress(redis_py.RedisError), client(port) as server:
+                return server.execute_command("ROLE")[0] == "master"
+            return False
+
+        assert wait_until(is_promoted), "no failover"
+        return self.primary
+
+    def kill(self, port: int) -> None:
+        """Kill a server."""
+        self.servers[port].kill()
+        self.servers[port].wait(60)
+
+    def start_again(self, port: int) -> None:
+        """Start a killed server again, as the replica that the sentinels make of it."""
+        self._start(port=port)
+
+    def _start(self, *options: str, port: int = 0) -> int:
+        port = port or free_port(0)
+        folder = self._folder / f"server-{port}"
+        folder.mkdir(exist_ok=True)
+        module = str(self._home / "lib" / "redistimeseries.so")
+        words = ["--port", str(port), "--dir", str(folder), "--save", "", *options, "--loadmodule", module]
+        self.servers[port] = self._run(folder, [*words, "--repl-diskless-sync-delay", "0"])
+        assert wait_until(lambda: answers(port)), (folder / "log").read_text()
+        return port
+
+    def _sentinel(self, primary: int) -> int:
+        port = free_port(0)
+        folder = self._folder / f"sentinel-{port}"
+        folder.mkdir()
+        lines = [
+            f"port {port}",
+            f"dir {folder}",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {primary} 2",
+            f"sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}",
+            f"sentinel failover-timeout {SERVICE} 3000",
+        ]
+        (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
+        self._run(folder, [str(folder / "sentinel.conf"), "--sentinel"])
+        assert wait_until(lambda: answers(port)), (folder / "log").read_text()
+        return port
+
+    def _run(self, folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
+        log = self._stack.enter_context((folder / "log").open("ab"))
+        process = subprocess.Popen([self._home / "bin" / "redis-server", *words], stdout=log, stderr=log)
+        self._stack.callback(process.wait, 60)
+        self._stack.callback(process.kill)
+        return process
+
+    def _is_whole(self, replicas: int) -> bool:
+        for port in self.sentinels:
+            with client(port) as sentinel:
+                fields = sentinel.execute_command("SENTINEL", "MASTER", SERVICE)
+                told = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+                if (int(told["num-slaves"]), int(told["num-other-sentinels"])) != (replicas, 2):
+                    return False
+        with client(self.primary) as server:
+            return all(server.info("replication")[f"slave{number}"]["state"] == "online" for number in range(replicas))
+
+
+@contextlib.contextmanager
+def guarded_redis(folder: Path, replicas: int = 1) -> Iterator[Guarded]:
+    """Run one; everything is ended afterwards."""
+    with contextlib.ExitStack() as stack:
+        yield Guarded(folder, stack, replicas)
+
+
+def client(port: int) -> redis_py.Redis:
+    return redis_py.Redis(port=port, decode_responses=True, socket_timeout=5)
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(redis_py.RedisError), client(port) as server:
+        return bool(server.ping())
+    return False

@@ -1,0 +1,86 @@
+"""Short names of funds: readable, short, and never the same for two."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scraperkit.cnpj import format_cnpj, short_names
+from scraperkit.models import Fund
+from scraperkit.replica.sample import load_sample
+from scraperkit.text import SHORT_NAME, nearest_names, short_name
+
+REAL_STYLE = {
+    "ITAÚ SOBERANO RENDA FIXA SIMPLES LONGO PRAZO FUNDO DE INVESTIMENTO FINANCEIRO EM COTAS DE FUNDOS DE INVESTIMENTO"
+    " RESPONSABILIDADE LIMITADA": "Itaú Soberano RF Simples LP",
+    "BB AÇÕES DIVIDENDOS CLASSE DE INVESTIMENTO EM COTAS DE FUNDOS DE INVESTIMENTO - RESP LIMITADA": (
+        "BB Ações Dividendos"
+    ),
+    "CAIXA FUNDO DE INVESTIMENTO EM AÇÕES MULTIGESTOR": "Caixa Ações Multigestor",
+    "XP INVESTOR FUNDO DE INVESTIMENTO DE AÇÕES": "XP Investor Ações",
+    "VERDE AM 60 FIC DE FI MULTIMERCADO": "Verde AM 60 Multi",
+    "AROEIRA IMA-B 5+ FUNDO DE INVESTIMENTO RENDA FIXA REFERENCIADO": "Aroeira IMA-B 5+ RF Ref",
+    "CLASSE ÚNICA DE COTAS DO PAU-FERRO FIC FIF AÇÕES - RL": "Pau-Ferro Ações",
+    "Fundo Exemplo Jatobá Multimercado FIM": "Exemplo Jatobá Multi",
+    "BANCO DO BRASIL S.A. FUNDO DE INVESTIMENTO": "Banco do Brasil S.A.",
+    "EXEMPLO FUNDO DE INVESTIMENTO EM DIREITOS CREDITÓRIOS": "Exemplo FIDC",
+    "FUNDO DE INVESTIMENTO MULTIMERCADO CRÉDITO PRIVADO": "Multi CP",
+    "FUNDO DE INVESTIMENTO": "Fundo de Investimento",
+    "MASSARANDUBA DÍVIDA EXTERNA DE PAÍSES EMERGENTES FIM": "Massaranduba Dívida Externa…",
+    "SUPERCALIFRAGILISTICEXPIALIDOCIOUS": "Supercalifragilisticexpiali…",
+    "A\x1b[2JB\nFIM": r"A\x1b[2JB Multi",
+    "  ": "",
+}
+
+
+@pytest.mark.parametrize("name", REAL_STYLE)
+def test_the_legal_form_goes_and_the_strategy_is_abbreviated(name):
+    assert short_name(name) == REAL_STYLE[name]
+
+
+def test_a_fund_has_a_short_name_or_its_number():
+    assert Fund("18993924000100", name="AROEIRA FIA").short_name == "Aroeira Ações"
+    assert Fund("18993924000100").short_name == Fund("18993924000100", name=" ").short_name == "18.993.924/0001-00"
+
+
+def test_the_funds_of_the_sample_all_have_another():
+    names = {fund.cnpj: fund.name for fund in load_sample().funds}
+    short = short_names(names)
+    assert len(set(short.values())) == len(names)
+    assert max(map(len, short.values())) <= SHORT_NAME
+    # Classe Única do … and its fund have one CNPJ; no other pair needs its number.
+    assert not [label for label in short.values() if "/" in label]
+
+
+@given(st.lists(st.text(alphabet="AÇ FIM\x85-$_/.…0124839", max_size=60), min_size=1, max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_no_two_are_the_same_whatever_the_names(names):
+    series = [f"{number:08d}0001{number:02d}" for number in range(len(names))]
+    series += [f"{series[0]}:SUB{number}" for number in range(len(names))]
+    known = dict(zip(series, names + names, strict=True))
+    short = short_names(known)
+    assert len(set(short.values())) == len(short)
+    assert set(short) == {one for one, name in known.items() if name.strip()}
+    for one, label in short.items():
+        assert label.isprintable()
+        assert len(label) <= SHORT_NAME or label.endswith((format_cnpj(one[:14]), one.partition(":")[2]))
+
+
+def test_twins_end_with_their_number_and_classes_of_one_fund_with_their_own():
+    twins = {
+        "18993924000100": "AROEIRA MASTER LONGO PRAZO DIVIDENDOS FIA",
+        "99101011000125": "Aroeira Master LP Dividendos FIA",
+    }
+    assert list(short_names(twins).values()) == ["Aroeira Master… 924/0001-00", "Aroeira Master… 011/0001-25"]
+    fund = "18993924000100"
+    series = dict.fromkeys((fund, f"{fund}:Z2HFZ1734468953", f"{fund}:AAA", "00039924000100"), "Aroeira")
+    assert list(short_names(series).values()) == [
+        "Aroeira 18.993.924/0001-00", "Aroeira …34468953", "Aroeira …AAA", "Aroeira 00.039.924/0001-00"
+    ]  # fmt: skip
+
+
+def test_the_nearest_come_first():
+    names = ["Fundo Ipê Roxo", "Fundo Aroeira", "FUNDO IPÊ-AMARELO", "Ipe Amarelo"]
+    assert nearest_names("ipê amarelo", names) == [3, 2, 0, 1]
+    assert nearest_names("x", [], 3) == []
