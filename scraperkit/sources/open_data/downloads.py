@@ -72,7 +72,8 @@ class Downloader:
         disable = None if progress is None else not progress
         with tqdm(total=len(files), unit="file", desc="downloading", disable=disable, dynamic_ncols=True) as bar:
             if files and progress is not False:
-                say(self.plan(files))
+                with self.folder.writing("plan"):  # nobody is asked for what cannot be kept
+                    say(self.plan(files))
             for file in files:
                 bar.set_postfix_str(file.name)
                 if failures >= MOST_FAILURES:

@@ -11,7 +11,7 @@ from typing import Self
 import pandas as pd
 import redis as redis_py
 
-from scraperkit.config import Settings
+from scraperkit.config import OPEN_DATA_URL, Settings
 from scraperkit.errors import ConfigError, FundNotFound
 from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
 from scraperkit.sources.base import not_one_fund
@@ -65,7 +65,7 @@ class OpenData(NotebookRepr):
     Raises
     ------
     ConfigError
-        If the address is not an ``http://`` or ``https://`` one.
+        If the address is not an ``http://`` or ``https://`` one, or `archive` is no folder.
 
     Notes
     -----
@@ -110,10 +110,13 @@ class OpenData(NotebookRepr):
         self, url: str | None = None, *, archive: str | Path | None = None, settings: Settings | None = None
     ) -> None:
         settings = settings or Settings.load()
-        self.url = checked_base(settings.open_data_url if url is None else url, "SCRAPERKIT_OPEN_DATA_URL")
+        given = settings.open_data_url or OPEN_DATA_URL if url is None else url  # a variable may be set to nothing
+        self.url = checked_base(given, "SCRAPERKIT_OPEN_DATA_URL")
         if not isinstance(archive, str | Path | None):
             raise ConfigError(f"archive: expected the path of a folder, got {type(archive).__name__}")
         self.archive = Path(archive or settings.archive or settings.data / "open_data").expanduser().absolute()
+        if self.archive.is_file():
+            raise ConfigError(f"archive: {self.archive} is a file; give a folder (SCRAPERKIT_ARCHIVE)")
         self.politeness = Politeness(self.url, settings)
         self._http = HttpClient(settings, self.politeness, "SCRAPERKIT_OPEN_DATA_URL")
         self._folder = Folder(self.archive)
@@ -248,7 +251,8 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             As :meth:`TimeSeriesReader.quotes <scraperkit.TimeSeriesReader.quotes>`, with ``subclass`` (str, empty for a
-            class) after ``cnpj``. Sorted by ``cnpj``, ``subclass`` and ``date``, index 0, 1, 2, ...
+            class) after ``cnpj``; with `inherit` also ``inherited`` (bool): the row is its class's. Sorted by ``cnpj``,
+            ``subclass`` and ``date``, index 0, 1, 2, ...
 
         Raises
         ------
@@ -396,7 +400,7 @@ class OpenData(NotebookRepr):
         ArchiveError
             If the archive cannot be written.
         """
-        if not isinstance(keep, int) or keep < 1:
+        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
             raise ConfigError(f"keep: {str(keep)[:40]!r} is not a number of months; give at least 1")
         freed = []
         for month in self._folder.months()[:-keep]:
@@ -506,7 +510,7 @@ class OpenData(NotebookRepr):
         namespace : str, optional
             Default: ``SCRAPERKIT_NAMESPACE``.
         progress : bool, optional
-            Whether to show the bar; by default only in a terminal or notebook.
+            Whether to show the bar; by default only in a terminal or notebook. With ``False`` nothing is said.
 
         Returns
         -------

@@ -226,9 +226,17 @@ class TestSettings:
         assert market.download(Month(2024, 11), Month(2024, 12))["outcome"].tolist() == ["new", "new"]
         assert len(market.market(Month(2024, 12))) == len(market.market("2024-12"))
 
-    def test_an_archive_that_is_no_path_is_refused(self, tmp_path):
+    def test_an_archive_that_is_no_folder_is_refused(self, tmp_path):
         with pytest.raises(ConfigError, match="archive: expected the path of a folder, got int"):
             sk.OpenData(archive=5)
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ConfigError, match="archive: .*file is a file; give a folder"):
+            sk.OpenData(archive=tmp_path / "file")
+
+    def test_a_variable_that_is_set_to_nothing_is_not_set(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("SCRAPERKIT_OPEN_DATA_URL", "")
+        with sk.OpenData(archive=tmp_path) as market:
+            assert market.url == OPEN_DATA_URL
 
     def test_a_site_that_redirects_elsewhere_names_its_own_variable(self, site, tmp_path, monkeypatch):
         elsewhere = PortalAnswer(301, {"Location": "http://other.example/"})

@@ -250,6 +250,6 @@ class TestOthers:
         assert gone["month"].tolist() == ["2026-07"]
         assert gone["bytes"].sum() > 0
         assert stored.quotes()["date"].min() == pd.Timestamp("2026-08-03")
-        for keep in (0, "1", -3):
+        for keep in (0, "1", -3, True):
             with pytest.raises(ConfigError, match="keep"):
                 stored.prune(keep)

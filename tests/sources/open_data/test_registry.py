@@ -147,7 +147,7 @@ class TestSearch:
         assert sorted(search.find(text).index) == ["1", "2"]
 
     def test_a_wrong_digit_is_told_the_nearest_numbers_first(self, market):
-        with pytest.raises(FundNotFound, match=r"nearest are 99101011000125 "):
+        with pytest.raises(FundNotFound, match=r"nearest are 99\.101\.011/0001-25 "):
             market.find_fund("99.101.011/0001-26")
 
     def test_a_subclass_is_found_by_its_number_and_its_months_are_the_funds(self, market):
