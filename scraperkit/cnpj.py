@@ -26,7 +26,10 @@ _LEAST = 8  # signs of a name that stay beside a number
 
 SHORT_NAME = 28  # signs; a legend of twenty such names leaves room for the chart
 # Words of a fund's name that say what all funds are: a search leaves them out.
-NAME_NOISE = frozenset({"fi", "fic", "fim", "fia", "fif", "fics", "cic", "rl", "responsabilidade", "limitada"})
+NAME_NOISE = frozenset(
+    {"fi", "fic", "fim", "fia", "fif", "fics", "cic", "rl", "responsabilidade", "resp", "limitada", "ltda"}
+)
+_SPELLED_OUT = {"rf": "renda fixa"}
 # What a short name writes for words of a name; nothing for what all funds are. The longest match is taken.
 _SHORTER = {
     "": (
@@ -254,14 +257,15 @@ def tails_of(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 def folded_name(text: str) -> str:
-    """Return a name without accents, case and punctuation.
+    """Return a name without accents, case, punctuation and abbreviations.
 
     Examples
     --------
-    >>> folded_name("ITAÚ Soberano - Renda Fixa")
-    'itau soberano renda fixa'
+    >>> folded_name("ITAÚ Soberano - Renda Fixa"), folded_name("Itaú RF F.I.A.")
+    ('itau soberano renda fixa', 'itau renda fixa fia')
     """
-    return " ".join(re.findall(r"[^\W_]+", without_accents(text.lower())))
+    without_dots = re.sub(r"\b(\w)\.(?=\w\b)", r"\1", without_accents(text.lower()))
+    return " ".join(_SPELLED_OUT.get(word, word) for word in re.findall(r"[^\W_]+", without_dots))
 
 
 def without_accents(text: str) -> str:

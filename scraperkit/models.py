@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self
 
@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as validated_dataclass
 from pydantic_core import from_json, to_json
 
-from scraperkit.cnpj import format_cnpj, normalize_cnpj, short_name
+from scraperkit.cnpj import format_series, normalize_cnpj, short_name
 from scraperkit.errors import BadMessage, ConfigError, warn
 from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
 from scraperkit.view import NotebookRepr, View
@@ -131,6 +131,8 @@ class Month(NamedTuple):
         Month(year=2022, month=1)
         """
         try:
+            if isinstance(month, Month):
+                return month
             # NaT is a date that does not equal itself. A Period of another frequency has another text, as 2022Q1.
             if isinstance(month, dt.date) and month == month:
                 return cls.of(month)
@@ -394,7 +396,7 @@ class Fund(NotebookRepr):
         >>> Fund("18993924000100", name="AROEIRA FUNDO DE INVESTIMENTO EM AÇÕES RESPONSABILIDADE LIMITADA").short_name
         'Aroeira Ações'
         """
-        return short_name(self.name) or format_cnpj(self.cnpj)
+        return short_name(self.name) or format_series(self.cnpj)
 
     @property
     def first_month(self) -> Month | None:
@@ -411,7 +413,7 @@ class Fund(NotebookRepr):
         """Return one request for each month from `start` to `end`, both included.
 
         Months before the fund's start, after its end and after the current month in Brazil are omitted: the site has no
-        page for them.
+        page for them. A message is of a whole fund: the months of a subclass are those of all of it.
 
         Parameters
         ----------
@@ -447,20 +449,22 @@ class Fund(NotebookRepr):
         first, last = max(first, self.first_month or first), min(last, self.last_month)
         if last < first:
             warn(self.lacks_months())
+        cnpj, _, subclass = self.cnpj.partition(":")
+        whole = replace(self, cnpj=cnpj, name="") if subclass else self  # that name is the subclass's
         return [
-            ScrapeRequest(document=self.cnpj, fund_pk=self.pk, month_year=str(month), source=self.source, fund=self)
+            ScrapeRequest(document=cnpj, fund_pk=self.pk, month_year=str(month), source=self.source, fund=whole)
             for month in first.until(last)
         ]
 
     def lacks_months(self) -> str:
         """Return a sentence for a period in which the fund has no month: it names those that it has."""
         since = f"from {self.first_month.iso} " if self.first_month else ""
-        return f"{format_cnpj(self.cnpj)} has no month there: it has months {since}to {self.last_month.iso}"
+        return f"{format_series(self.cnpj)} has no month there: it has months {since}to {self.last_month.iso}"
 
     def _view(self) -> View:
         days = (("first day", self.started_on, "%Y-%m-%d"), ("last month", self.ended_on, "%Y-%m"))
         known = tuple((label, f"{day:{form}}") for label, day, form in days if day)
-        facts = (("CNPJ", format_cnpj(self.cnpj)), ("CVM's number", self.pk), ("status", self.status or "unknown"))
+        facts = (("CNPJ", format_series(self.cnpj)), ("CVM's number", self.pk), ("status", self.status or "unknown"))
         return View("Fund", self.name or "unnamed", facts + known)
 
 

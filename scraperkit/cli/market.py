@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scraperkit.cli.exits import stop_at_once
-from scraperkit.cli.options import End, Namespace, Out, Start, write_out
+from scraperkit.cli.options import Namespace, Out, write_out
 from scraperkit.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ Archive = Annotated[
 PortalUrl = Annotated[
     str | None, typer.Option("--url", help="Portal; default: SCRAPERKIT_OPEN_DATA_URL, else the live one.")
 ]
-FirstMonth = Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM.")]
-LastMonth = Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM.")]
+FirstMonth = Annotated[str | None, typer.Option("--from", "--start", help="First month, YYYY-MM.")]
+LastMonth = Annotated[str | None, typer.Option("--to", "--end", help="Last month, YYYY-MM.")]
+Start = Annotated[str | None, typer.Option("--start", "--from", help="First day, YYYY-MM-DD, or month.")]
+End = Annotated[str | None, typer.Option("--end", "--to", help="Last day, YYYY-MM-DD, or month.")]
 
 
 @contextlib.contextmanager
@@ -50,9 +52,14 @@ def _opened(url: str | None, archive: Path | None) -> Iterator[OpenData]:
         yield market
 
 
+def _exactly(figure: float) -> str:
+    """Return the shortest text that no other figure has."""
+    return repr(float(figure))
+
+
 def _show(frame: pd.DataFrame, out: Path | None, nothing: str) -> None:
     if out is None:
-        text = frame.to_string(index=frame.index.name is not None, float_format="{:.12g}".format)
+        text = frame.to_string(index=frame.index.name is not None, float_format=_exactly)
         echo(text if len(frame) else nothing, lines=True)
     else:
         write_out(frame, out)
@@ -98,7 +105,9 @@ def find(
     """Search the registry by name or number."""
     with _opened(url, archive) as market:
         found = market.find(text, active)
-    _show(found if out else found[["name", "status", "started_on"]], out, "nothing found")
+    _show(
+        found if out else found[["name", "kind", "status", "net_worth", "holders", "started_on"]], out, "nothing found"
+    )
 
 
 @app.command()

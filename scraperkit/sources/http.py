@@ -266,6 +266,11 @@ class HttpClient:
             reply = self._run(errand)
         return Download(errand.url, reply.status, reply.headers)
 
+    def learn_pace(self, url: str) -> None:
+        """Learn from the site's robots.txt how fast it wants to be asked, unless that is known; asks nothing else."""
+        with self._exchange(url, self._settings.robots_timeout):
+            pass
+
     def interrupt(self, threads: Container[int]) -> None:
         """End what these threads, given by their identifiers, wait for: it fails, as if the site did not answer."""
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import logging
 import math
 import random
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 LIVE_RATE = 2.0
 LONGEST_DELAY = 60.0
 _LONGEST_NAP = 1.0
+_WORTH_A_WORD = 5.0  # seconds
 # A turn is promised at most this many seconds ahead, or one turn: what a worker that dies was promised is soon over.
 _AHEAD = 1.0
 _A_DAY = 86_400
@@ -64,6 +66,8 @@ class Politeness:
         self._turns = _Turns()
         self._troubled = False
         self._who = uuid.uuid4().hex
+        self._here = threading.local()
+        self._said_until = 0.0
 
     def share(self, redis: redis_py.Redis) -> None:
         """Share the site's limits with everyone on this Redis from now on."""
@@ -75,20 +79,30 @@ class Politeness:
         with self._guard:
             self._shared = [other for other in self._shared if other is not redis]
 
+    @contextlib.contextmanager
+    def patient(self, seconds: float) -> Iterator[None]:
+        """Let this thread wait no longer than so many seconds for each turn, where no setting says how long."""
+        before = self._patience()
+        self._here.patience = seconds
+        try:
+            yield
+        finally:
+            self._here.patience = before
+
     def wait(self, closed: threading.Event) -> bool:
         """Wait for a turn to send one request to the site; return False if `closed` is set first.
 
         Raises
         ------
         SiteUnavailable
-            As soon as the wait is known to exceed ``SCRAPERKIT_SITE_PATIENCE``.
+            As soon as the wait is known to exceed ``SCRAPERKIT_SITE_PATIENCE``, or what :meth:`patient` allows.
         """
-        deadline = time.monotonic() + (self._settings.site_patience or math.inf)
+        deadline = time.monotonic() + (self._settings.site_patience or self._patience())
         has_turn = False
         while not closed.is_set():
             # The circuit first, and again when the turn has come: while it is open, nobody takes a turn of all.
             seconds = self._seconds_open()
-            if seconds > 0:
+            if is_open := seconds > 0:
                 has_turn = False
             elif not has_turn:
                 has_turn, seconds = self._next_turn(deadline)
@@ -96,8 +110,24 @@ class Politeness:
                 return True
             if time.monotonic() + seconds > deadline:
                 raise SiteUnavailable(f"{self.site} is busy, or its circuit is open; try again in {seconds:.0f} s")
+            if is_open:
+                self._say_wait(seconds)
             closed.wait(seconds if has_turn else min(seconds, _LONGEST_NAP))
         return False
+
+    def _patience(self) -> float:
+        return float(getattr(self._here, "patience", math.inf))
+
+    def _say_wait(self, seconds: float) -> None:
+        """Say once of each long wait until when it is."""
+        until = time.monotonic() + seconds
+        with self._guard:
+            is_news = seconds > _WORTH_A_WORD and until > self._said_until + _WORTH_A_WORD
+            if is_news:
+                self._said_until = until
+        if is_news:
+            clock = dt.datetime.now().astimezone() + dt.timedelta(seconds=seconds)
+            log.warning("%s asks for a pause, or keeps failing: waiting until %s", self.site, f"{clock:%H:%M:%S}")
 
     def known_crawl_delay(self) -> float | None:
         """Return the crawl delay that others on the same Redis have read from robots.txt today, if any."""

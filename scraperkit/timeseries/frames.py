@@ -21,7 +21,7 @@ from scraperkit.timeseries.rows import Change, StoredFund
 Days = npt.NDArray[np.int64]
 Funds = str | Fund | Iterable[str | Fund]
 NamesOf = Callable[[Sequence[str]], Mapping[str, str]]
-Day = str | dt.date | np.datetime64 | pd.Period
+Day = str | dt.date | np.datetime64 | pd.Period | Month
 
 MOST_NAMED = 1_000  # series: pandas copies the attributes of a frame with each step, and no legend shows as many
 _LAST_DAY = dt.date(9999, 12, 31)
@@ -81,6 +81,22 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
     return max(day_number(first), 0) * DAY_MS, day_number(last) * DAY_MS
 
 
+def span(field: str, day: Day) -> tuple[dt.date, dt.date]:
+    """Return the first and the last day of a day, or of a month; for what is taken see :func:`window`.
+
+    Raises
+    ------
+    ConfigError
+        If it is neither; names the argument.
+
+    Examples
+    --------
+    >>> span("day", "2022-01")
+    (datetime.date(2022, 1, 1), datetime.date(2022, 1, 31))
+    """
+    return _as_date(field, day), _as_date(field, day, month_end=True)
+
+
 def day_of(timestamp: int) -> pd.Timestamp:
     """Return the day of a timestamp, as frames have days.
 
@@ -94,6 +110,8 @@ def day_of(timestamp: int) -> pd.Timestamp:
 
 def _as_date(field: str, day: Day, month_end: bool = False) -> dt.date:
     try:
+        if isinstance(day, Month):
+            day = day.iso
         if isinstance(day, str | pd.Period):
             return _date_of_text(str(day), month_end)
         if isinstance(day, np.datetime64):

@@ -66,10 +66,11 @@ def with_history(
 def rows_with_history(
     rows: pd.DataFrame, classes: pd.DataFrame, began: Mapping[str, dt.date], last: pd.Timestamp
 ) -> pd.DataFrame:
-    """Return a tidy frame in which each subclass begins with the rows that its class had before.
+    """Return a tidy frame in which each subclass begins with the rows that its class had before, marked `inherited`.
 
     `classes` are the rows of the classes themselves; for the rest see :func:`with_history`.
     """
+    rows = rows.assign(inherited=False)
     older, inherited = [], {}
     for name, start in began.items():
         cnpj, _, subclass = name.partition(":")
@@ -79,7 +80,7 @@ def rows_with_history(
             continue
         before = before[before["date"] <= last]
         if len(before):
-            older.append(before.assign(subclass=subclass))
+            older.append(before.assign(subclass=subclass, inherited=True))
             inherited[name] = f"{before['date'].max():%Y-%m-%d}"
     joined = rows
     if older:

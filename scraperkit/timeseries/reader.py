@@ -165,7 +165,7 @@ class TimeSeriesReader:
             Columns ``cnpj``, ``subclass`` (empty for the class itself), ``date`` and the metrics, with the dtypes and
             units of :data:`~scraperkit.models.COLUMNS`; NaN, for holders ``<NA>``, where the page showed nothing.
             Sorted by ``cnpj``, ``subclass`` and ``date``, index 0, 1, 2, ... Without any value: no rows, the same
-            columns and dtypes.
+            columns and dtypes. With `inherit` also ``inherited`` (bool): the row is its class's.
 
         Raises
         ------
@@ -187,6 +187,8 @@ class TimeSeriesReader:
             classes, history = self._history(began, METRICS, first)
             rows = frames.tidy_frame(classes, list(self._tables(history)))
             frame = rows_with_history(frame, rows, began, frames.day_of(last))
+        elif inherit:
+            frame = frame.assign(inherited=False)
         return frames.named(frame, wanted, self._rows.names)
 
     @staticmethod

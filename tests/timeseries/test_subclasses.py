@@ -117,6 +117,7 @@ class TestHistory:
         assert rows["quota"].tolist() == [2.0, 3.0, 4.0, 8.0, 9.0]
         assert set(rows["subclass"]) == {"Z2HFZ1734468953"}
         assert rows.attrs["inherited"] == {FIRST: "2024-01-04"}
+        assert rows.pop("inherited").tolist() == [True, True, True, False, False]
         assert {name: str(rows[name].dtype) for name in rows} == {name: each.dtype for name, each in COLUMNS.items()}
 
     @pytest.mark.parametrize(("last", "is_joined"), [("2024-01-01", True), ("2023-12-31", False)])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -20,19 +22,38 @@ Marks = npt.NDArray[np.bool_]
 
 PREFERRED_KIND = "CLASSES - FIF"
 ZEROS, BLANK = "row of zeros: no quota", "blank quota"
-NEGATIVE_QUOTA, NEGATIVE_NET_WORTH = "negative quota", "negative net worth"
-FLAGS = ("", ZEROS, BLANK, NEGATIVE_QUOTA, NEGATIVE_NET_WORTH, f"{NEGATIVE_QUOTA}, {NEGATIVE_NET_WORTH}")
-_SUBCLASS_OR_NONE = "^[A-Za-z0-9]{0,32}$"
+_FLAGGED_IF_NEGATIVE = ("quota", "net_worth", "holders")
+# First one for each set of negative figures, so that a flag's number is the sum of 1, 2 and 4 for these.
+FLAGS = (
+    *(
+        ", ".join(
+            f"negative {name.replace('_', ' ')}" for bit, name in enumerate(_FLAGGED_IF_NEGATIVE) if number >> bit & 1
+        )
+        for number in range(1 << len(_FLAGGED_IF_NEGATIVE))
+    ),
+    ZEROS,
+    BLANK,
+)
+_WITHOUT_QUOTA = (FLAGS.index(ZEROS), FLAGS.index(BLANK))
+_SUBCLASS_OR_NONE = "^[A-Z0-9]{0,40}$"
+_CNPJ = re.compile(r"[0-9A-Za-z]{2}\.?[0-9A-Za-z]{3}\.?[0-9A-Za-z]{3}/?[0-9A-Za-z]{4}-?[0-9]{2}")
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _WEIGHTS = np.array([6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2])
 _DAYS_OF_A_MONTH = 32
 FIGURES = len(METRICS)
 
 
 class Cleaned(NamedTuple):
-    """A month, with the columns of the archive but `seen_at`, and the lines left out or cut short, with the reasons."""
+    """A month, with the columns of the archive but `seen_at`, and the lines left out or cut short, with the reasons.
+
+    `repeated` is how many lines are of a series and day that a line kept is of, and `unread` tells of lines that are
+    of no valid series: their CNPJ, or "", and their day.
+    """
 
     table: pa.Table
     rejected: list[Rejection]
+    repeated: int
+    unread: list[tuple[str, str]]
 
 
 class Coded(NamedTuple):
@@ -59,7 +80,9 @@ def clean_month(lines: Sequence[pa.Table], month: Month) -> Cleaned:
     table = pa.concat_tables(here).unify_dictionaries().combine_chunks()
     rejected: list[Rejection] = []
     cnpj, subclass = coded(table["cnpj"], valid_cnpjs), coded(table["subclass"], _valid_subclasses)
+    kind = coded(table["kind"], _trimmed)
     is_valid = np.ones(table.num_rows, np.bool_)
+    unread: list[tuple[str, str]] = []
     for name, column in (("cnpj", cnpj), ("subclass", subclass)):
         bad = np.flatnonzero(is_valid & (column.codes < 0))
         is_valid[bad] = False
@@ -67,28 +90,33 @@ def clean_month(lines: Sequence[pa.Table], month: Month) -> Cleaned:
             Rejection(line, f"{name}: {text[:40]!r} is not valid")
             for line, text in zip(_lines(table, bad), table[name].take(pa.array(bad)).to_pylist(), strict=True)
         ]
+        owners = [str(cnpj.texts[code]) if code >= 0 else "" for code in cnpj.codes[bad].tolist()]
+        unread += zip(owners, map(str, table["date"].take(pa.array(bad)).to_pylist()), strict=True)
     key = sort_key(cnpj.codes, subclass.codes, max(1, subclass.texts.size), table["date"])
     has_figures = ~np.all([np.isnan(table[metric].to_numpy()) for metric in METRICS], axis=0)
     rejected += [Rejection(line, "no figures") for line in _lines(table, np.flatnonzero(is_valid & ~has_figures))]
     order = np.flatnonzero(is_valid & has_figures)
+    usable = order.size
     if np.any(key[order][1:] <= key[order][:-1]):
         order = order[np.argsort(key[order], kind="stable")]
-        order, told = _each_once(table, key, order)
+        order, told = _each_once(table, key, order, kind)
         rejected += told
     figures = {metric: table[metric].to_numpy()[order] for metric in METRICS}
     lines_kept = table["line"].to_numpy()[order]
     flags = flags_of(figures)
     figures["quota"] = np.where(flags == FLAGS.index(ZEROS), np.nan, figures["quota"])
-    rejected += [Rejection(int(lines_kept[row]), FLAGS[flags[row]]) for row in np.flatnonzero(np.isin(flags, (1, 2)))]
+    rejected += [
+        Rejection(int(lines_kept[row]), FLAGS[flags[row]]) for row in np.flatnonzero(np.isin(flags, _WITHOUT_QUOTA))
+    ]
     columns = {
         "cnpj": Coded(cnpj.texts, cnpj.codes[order]).column(),
         "subclass": Coded(subclass.texts, subclass.codes[order]).column(),
         "date": table["date"].take(pa.array(order)).cast(pa.timestamp("ms")),
         **{metric: figure_column(metric, values) for metric, values in figures.items()},
-        "kind": table["kind"].take(pa.array(order)),
+        "kind": Coded(kind.texts, kind.codes[order]).column(),
         "flag": flag_column(flags),
     }
-    return Cleaned(pa.table(columns), sorted(rejected))
+    return Cleaned(pa.table(columns), sorted(rejected), usable - order.size, unread)
 
 
 def _of_month(lines: pa.Table, month: Month) -> pa.Table:
@@ -103,13 +131,30 @@ def _lies_within(lines: pa.Table, first: dt.date, last: dt.date) -> bool:
     return bounds["min"] is None or (first <= bounds["min"] and bounds["max"] <= last)
 
 
-def months_of(lines: Sequence[pa.Table]) -> list[Month]:
-    """Return the months that parsed lines are of, in order."""
-    found: set[int] = set()
+def lines_by_month(lines: Sequence[pa.Table]) -> Counter[Month]:
+    """Return how many parsed lines each month has."""
+    found: Counter[Month] = Counter()
     for some in lines:
-        days = pc.unique(some["date"]).to_pylist()
-        found |= {day.year * 12 + day.month - 1 for day in days}
-    return [Month(year, month + 1) for year, month in (divmod(number, 12) for number in sorted(found))]
+        for each in pc.value_counts(some["date"]).to_pylist():
+            found[Month.of(each["values"])] += each["counts"]
+    return found
+
+
+def keys_in(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the CNPJ and the day that lines seem to be of, each "" where it cannot be told.
+
+    Examples
+    --------
+    >>> keys_in(["FI;00.017.024/0001-53;;2018-01-02;1;x", "00.017.024/0001-53;2018-01-", "FI;00.0"])
+    [('00017024000153', '2018-01-02'), ('00017024000153', ''), ('', '')]
+    """
+    if not texts:
+        return []
+    fields = [[field.strip() for field in text.split(";")] for text in texts]
+    named = [next(filter(_CNPJ.fullmatch, each), "") for each in fields]
+    cnpjs, are_some = valid_cnpjs(np.array(named, np.str_))
+    days = [next(filter(_DAY.fullmatch, each), "") for each in fields]
+    return list(zip(np.where(are_some, cnpjs, "").tolist(), days, strict=True))
 
 
 def _lines(table: pa.Table, rows: Numbers) -> list[int]:
@@ -172,55 +217,49 @@ def valid_cnpjs(texts: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.str_], Mark
 
 
 def _valid_subclasses(texts: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.str_], Marks]:
-    trimmed = pc.utf8_trim(pa.array(texts, pa.string()), " ")
-    fits = pc.match_substring_regex(trimmed, _SUBCLASS_OR_NONE).to_numpy(zero_copy_only=False)
-    return np.asarray(trimmed.to_pylist(), dtype=np.str_), fits
+    names = pc.utf8_upper(pc.utf8_trim(pa.array(texts, pa.string()), " "))
+    fits = pc.match_substring_regex(names, _SUBCLASS_OR_NONE).to_numpy(zero_copy_only=False)
+    return np.asarray(names.to_pylist(), dtype=np.str_), fits
 
 
-def _each_once(table: pa.Table, key: Numbers, order: Numbers) -> tuple[Numbers, list[Rejection]]:
+def _trimmed(texts: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.str_], Marks]:
+    return np.strings.strip(texts), np.ones(texts.size, np.bool_)
+
+
+def _each_once(table: pa.Table, key: Numbers, order: Numbers, kind: Coded) -> tuple[Numbers, list[Rejection]]:
     """Keep one row of those of the same series and day: CLASSES - FIF before others, then the last of the file."""
+    line = table["line"].to_numpy()
+    is_preferred = (kind.texts == PREFERRED_KIND)[kind.codes] if kind.texts.size else np.zeros(key.size, np.bool_)
+    order = order[np.lexsort((line[order], is_preferred[order], key[order]))]
     keys = key[order]
-    begins = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
-    sizes = np.diff(np.append(begins, keys.size))
-    kept = np.ones(keys.size, np.bool_)
-    told: list[Rejection] = []
-    for begin, size in zip(begins[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
-        rows = table.take(pa.array(order[begin : begin + size])).to_pylist()
-        best = max(range(size), key=lambda row: (rows[row]["kind"] == PREFERRED_KIND, rows[row]["line"]))
-        kept[begin : begin + size] = False
-        kept[begin + best] = True
-        told += _told(rows, best)
-    return order[kept], told
-
-
-def _told(rows: list[dict[str, object]], best: int) -> list[Rejection]:
-    """Say of rows of one series and day which was kept, and why."""
-    winner = rows[best]
-    told = []
-    for row in rows:
-        if row is winner:
-            continue
-        if all(row[metric] == winner[metric] for metric in METRICS):
-            told.append(Rejection(int(str(row["line"])), f"the same as line {winner['line']}"))
-            continue
-        by_kind = winner["kind"] == PREFERRED_KIND != row["kind"]
-        why = f"{winner['kind']} beats {row['kind'] or 'a row without a kind'}" if by_kind else "the later line counts"
-        told.append(Rejection(int(str(row["line"])), f"conflicts with line {winner['line']}: {why}"))
-        told.append(Rejection(int(str(winner["line"])), f"kept, but line {row['line']} conflicts with it: {why}"))
-    return told
+    is_best = np.append(keys[1:] != keys[:-1], True)
+    others, winners = order[~is_best], order[is_best][np.searchsorted(keys[is_best], keys[~is_best])]
+    is_same = np.ones(others.size, np.bool_)
+    for metric in METRICS:
+        left, right = (table[metric].to_numpy()[rows] for rows in (others, winners))
+        is_same &= (left == right) | (np.isnan(left) & np.isnan(right))
+    told = [
+        Rejection(lost, f"the same as line {won}")
+        for lost, won in zip(line[others[is_same]].tolist(), line[winners[is_same]].tolist(), strict=True)
+    ]
+    for loser, winner in zip(others[~is_same].tolist(), winners[~is_same].tolist(), strict=True):
+        lost, won = int(line[loser]), int(line[winner])
+        by_kind = is_preferred[winner] and not is_preferred[loser]
+        beaten = str(kind.texts[kind.codes[loser]]) or "a row without a kind"
+        why = f"{PREFERRED_KIND} beats {beaten}" if by_kind else "the later line counts"
+        told.append(Rejection(lost, f"conflicts with line {won}: {why}"))
+        told.append(Rejection(won, f"kept, but line {lost} conflicts with it: {why}"))
+    return order[is_best], told
 
 
 def flags_of(figures: Mapping[str, npt.NDArray[np.float64]]) -> Numbers:
     """Return the number of each row's flag in `FLAGS`."""
     quota, net_worth, holders = (figures[name] for name in ("quota", "net_worth", "holders"))
     zeros = ((quota == 0) & (net_worth != net_worth) | (net_worth == 0) & ~(np.abs(quota) > 0)) & ~(np.abs(holders) > 0)
-    flags = np.zeros(quota.size, np.int64)
-    flags[quota < 0] = FLAGS.index(NEGATIVE_QUOTA)
-    flags[net_worth < 0] = FLAGS.index(NEGATIVE_NET_WORTH)
-    flags[(quota < 0) & (net_worth < 0)] = len(FLAGS) - 1
+    flags = np.sum([(figures[name] < 0).astype(np.int64) << bit for bit, name in enumerate(_FLAGGED_IF_NEGATIVE)], 0)
     flags[np.isnan(quota)] = FLAGS.index(BLANK)
     flags[zeros] = FLAGS.index(ZEROS)
-    return flags
+    return np.asarray(flags, np.int64)
 
 
 def flag_column(flags: Numbers) -> pa.DictionaryArray:

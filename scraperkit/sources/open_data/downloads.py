@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import hashlib
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from scraperkit.text import say
 
 MOST_BYTES = 1_000_000_000
 MOST_FAILURES = 3  # of files in a row that the site does not answer for
+PATIENCE = 120.0  # seconds that somebody who downloads waits for each turn, while the site asks for a pause
 SITE_AWAY = "the site is away"
 _OK, _UNCHANGED, _MISSING = 200, 304, (403, 404, 410)
 
@@ -69,8 +71,9 @@ class Downloader:
         failures = 0
         disable = None if progress is None else not progress
         with tqdm(total=len(files), unit="file", desc="downloading", disable=disable, dynamic_ncols=True) as bar:
-            if files and not bar.disable:
-                say(self.plan(files))
+            if files and progress is not False:
+                with self.folder.writing("plan"):  # nobody is asked for what cannot be kept
+                    say(self.plan(files))
             for file in files:
                 bar.set_postfix_str(file.name)
                 if failures >= MOST_FAILURES:
@@ -83,16 +86,19 @@ class Downloader:
 
     def plan(self, files: Sequence[PortalFile]) -> str:
         """Return how many files, megabytes and minutes a download of these takes."""
+        if files:
+            with contextlib.suppress(SourceError), self.politeness.patient(PATIENCE):
+                self.http.learn_pace(self.url)
         return plan_text(self._sizes(files), self.politeness.crawl_delay)
 
     def _fetch(self, file: PortalFile, began: dt.datetime, named: tuple[Month, Month] | None) -> Outcome:
         with self.folder.writing(file.name) as stage:
             entry = self.folder.entry(file.name)
             is_settled = entry is not None and entry.outcome != "refused" and not entry.pruned
-            if entry and is_settled and dt.datetime.fromisoformat(entry.checked_at) >= began:
-                # Another process has asked for it while this one waited for its lock.
-                return Outcome(file.name, "unchanged", entry.kept, 0, entry.rejected)
             now = dt.datetime.now(dt.UTC)
+            if entry and is_settled and began <= dt.datetime.fromisoformat(entry.checked_at) <= now:
+                # Another process has asked for it while this one waited for its lock.
+                return told(entry, is_news=False)
             entry = entry or Entry(file.name, urljoin(self.url, file.path))
             gone = {month for month in entry.pruned if not (named and named[0].iso <= month <= named[1].iso)}
             try:
@@ -103,8 +109,7 @@ class Downloader:
                 reason = f"{SITE_AWAY}: {error}" if isinstance(error, SiteUnavailable) else str(error)
                 entry, changed = replace(entry, outcome="refused", reason=reason), 0
             self.folder.note(replace(entry, checked_at=now.isoformat()))
-            counts = (entry.kept, changed, entry.rejected) if entry.outcome not in ("refused", "missing") else (0, 0, 0)
-            return Outcome(file.name, entry.outcome, *counts, entry.reason)
+            return told(entry, changed)
 
     def _into_archive(
         self, file: PortalFile, entry: Entry, stage: Path, now: dt.datetime, gone: set[str]
@@ -115,12 +120,8 @@ class Downloader:
         has_all = bool(entry.months) and wanted <= {month.iso for month in self.folder.months()}
         known = entry if has_all and entry.url == url else None
         got, sha256 = download(self.http, self.politeness, self.folder, url, part, known)
-        if got.status == _UNCHANGED:
-            return replace(entry, outcome="unchanged", reason=""), 0
-        if got.status in _MISSING:
-            return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file"), 0
-        if got.status != _OK:
-            raise FileRefused(f"the site answers {got.status}", url)
+        if (without := answer_without_file(got, known, entry)) is not None:
+            return without, 0
         size = part.stat().st_size
         entry = replace(entry, url=url)
         fresh = replace(
@@ -139,7 +140,8 @@ class Downloader:
             done = import_zip(self.folder, stage, whole, file.name, (file.first, file.last), now, gone)
         except FileRefused as error:
             raise FileRefused(str(error), url) from None
-        outcome = "new" if not entry.months else "changed" if done.added or done.changed else "unchanged"
+        is_first = bool(done.months) and not entry.months
+        outcome = "new" if is_first else "changed" if done.added or done.changed else "unchanged"
         return (
             replace(
                 fresh,
@@ -150,6 +152,7 @@ class Downloader:
                 months=done.months,
                 pruned=tuple(sorted(gone)),
                 outcome=outcome,
+                reason="" if done.rows_read else "it has no rows yet",
             ),
             done.changed,
         )
@@ -164,6 +167,32 @@ class Downloader:
                 continue
             known = listed_sizes(page.content.decode("latin-1")) | known
         return [known.get(file.name, TYPICAL_BYTES[file.folder]) for file in files]
+
+
+def told(entry: Entry, changed: int = 0, *, is_news: bool = True) -> Outcome:
+    """Return what the ledger says of a file as an outcome; where it is no news, what was stored is unchanged."""
+    if entry.outcome == "refused":
+        return Outcome(entry.file, "refused", reason=entry.reason)
+    outcome = entry.outcome if is_news or entry.outcome == "missing" else "unchanged"
+    return Outcome(entry.file, outcome, entry.kept, changed, entry.rejected, entry.reason)
+
+
+def answer_without_file(got: Download, known: Entry | None, entry: Entry) -> Entry | None:
+    """Return what the ledger is to say of an answer that holds no file; ``None`` if it holds one.
+
+    Raises
+    ------
+    FileRefused
+        If it is an answer of another kind.
+    """
+    if got.status == _UNCHANGED and known is not None:
+        return replace(entry, outcome="unchanged", reason="")
+    if got.status in _MISSING:
+        stays = "; what is stored of it stays" if entry.kept else ""
+        return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file{stays}")
+    if got.status != _OK:
+        raise FileRefused(f"the site answers {got.status}", got.url)
+    return None
 
 
 def download(

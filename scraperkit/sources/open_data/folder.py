@@ -75,6 +75,11 @@ class StoredMonth:
     file: pq.ParquetFile
 
     @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return int(self.file.metadata.num_rows)
+
+    @property
     def generation(self) -> int:
         """How many times the content of the month was new."""
         return int(self.file.metadata.metadata[_GENERATION])
@@ -169,6 +174,13 @@ class Folder:
                 ) from None
             yield stored
 
+    def stamp(self, month: Month) -> object:
+        """Return what is another when the month's file is; ``None`` if there is none."""
+        with contextlib.suppress(FileNotFoundError):
+            found = self._month_path(month).stat()
+            return found.st_ino, found.st_mtime_ns
+        return None
+
     def stage_month(self, stage: Path, month: Month, generation: int, table: pa.Table, changes: pa.Table) -> None:
         """Write a new generation of a month where nobody sees it."""
         _write(table.select(SCHEMA.names), stage / f"{month.iso}.quotes", {_GENERATION: str(generation).encode()})
@@ -198,14 +210,8 @@ class Folder:
 
     def changes(self, month: Month, generation: int) -> pa.Table:
         """Return every change of a month up to a generation, the oldest first."""
-        return _read(
-            [
-                path
-                for path in sorted(self._changes.glob(f"{month.iso}.*.parquet"))
-                if _generation_of(path) <= generation
-            ],
-            CHANGES,
-        )
+        paths = sorted(self._changes.glob(f"{month.iso}.*.parquet"))
+        return _read([path for path in paths if _generation_of(path) <= generation], CHANGES)
 
     def rejected(self, month: Month, generation: int) -> pa.Table:
         """Return what was rejected of a month, in its generation of that number."""
@@ -286,13 +292,30 @@ def _write(table: pa.Table, path: Path, metadata: dict[bytes, bytes] | None = No
         os.fsync(file.fileno())
 
 
+def read_parquet(path: Path, schema: pa.Schema | None = None, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a file of the archive.
+
+    Raises
+    ------
+    ArchiveError
+        If it is not Parquet, or not the kit's.
+    """
+    try:
+        table = pq.ParquetFile(path).read(columns=columns)
+        return table if schema is None else table.cast(schema)
+    except (pa.ArrowException, ValueError, KeyError):
+        raise ArchiveError(f"archive {path}: not a file of the archive; delete it") from None
+
+
 def _read(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:
-    tables = [pq.ParquetFile(path).read().cast(schema) for path in paths]
-    return pa.concat_tables([schema.empty_table(), *tables])
+    return pa.concat_tables([schema.empty_table(), *(read_parquet(path, schema) for path in paths)])
 
 
 def _generation_of(path: Path) -> int:
-    return int(path.name.split(".")[1])
+    number = path.name.split(".")[1]
+    if not number.isdecimal():
+        raise ArchiveError(f"archive {path}: not a file of the archive; delete it")
+    return int(number)
 
 
 def _entry(path: Path) -> Entry:

@@ -36,7 +36,7 @@ def quotes_with_history(
     there = (of_subclass["cnpj"] + ":" + of_subclass["subclass"]).unique()
     began = _began(folder, sorted({*wanted, *there}), as_of)
     if not began:
-        return rows
+        return rows.assign(inherited=False)
     classes = reading.quotes_frame(folder, window.open_ended(folder), None, as_of, cnpjs=_owners(began))
     return rows_with_history(rows, classes[classes["subclass"] == ""], began, frames.day_of(window.last * DAY_MS))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +13,16 @@ import pyarrow as pa
 
 from scraperkit.errors import FileRefused
 from scraperkit.models import Month
-from scraperkit.sources.open_data.cleaning import clean_month, misplaced, months_of
+from scraperkit.sources.open_data.cleaning import clean_month, keys_in, lines_by_month, misplaced
 from scraperkit.sources.open_data.folder import REJECTED, Folder
 from scraperkit.sources.open_data.layouts import layout_of
 from scraperkit.sources.open_data.members import header_and_blocks, opened, texts_of
 from scraperkit.sources.open_data.parsing import Rejection, parse_lines
-from scraperkit.sources.open_data.revisions import compare
+from scraperkit.sources.open_data.revisions import compare, with_unread
 
 _LARGEST_SHARE_REJECTED = 0.5
+_LEAST_SHARE_LEFT = 0.5  # of the rows stored of a month
+_FEW_ROWS = 20  # so few may all but vanish
 _MOST_BYTES_KEPT = 1 << 26
 
 
@@ -43,13 +46,22 @@ class _Lines(NamedTuple):
     blocks: list[bytes]  # of a short member; a long one is unpacked once more for the texts that were rejected
 
 
+class _Told(NamedTuple):
+    """A line that was left out, as the archive keeps it."""
+
+    member: str
+    line: int
+    reason: str
+    text: str
+
+
 class _Staged(NamedTuple):
-    month: Month
     generation: int
-    rejected: list[Rejection]
+    rows: int  # with those that stay because a line could not be read
     kept: int
     added: int
     changed: int
+    repeated: int
 
 
 def import_zip(
@@ -82,46 +94,56 @@ def import_zip(
     Raises
     ------
     FileRefused
-        If it is not as known; the archive stays as it was.
+        If it is not as known, or has lost half of a month that is stored; the archive stays as it was.
     """
     staged: dict[Month, _Staged] = {}
-    rejected = 0
-    layouts: list[str] = []
+    rejected: defaultdict[Month | None, list[_Told]] = defaultdict(list)
+    layouts: set[str] = set()
     read = 0
     with opened(path) as archive:
-        for member in archive.namelist():
+        members = archive.namelist()
+        for member in members:
             lines = _parse(archive, member)
-            layouts.append(lines.layout)
+            layouts.add(lines.layout)
             read += lines.read
-            outside = [
-                told for some in lines.tables for told in misplaced(some, period[0].first_day, period[1].last_day)
-            ]
-            months = [month for month in months_of(lines.tables) if period[0] <= month <= period[1]]
+            found = lines_by_month(lines.tables)
+            months = [month for month in sorted(found) if period[0] <= month <= period[1]]
+            first, last = period
+            if months and len(members) > 1:  # each has a month; that of most of its lines
+                first = last = max(months, key=found.__getitem__)
+                months = [first]
             if twice := set(months) & set(staged):
                 raise FileRefused(f"two members of the zip have lines of {min(twice).iso}")
-            here = {month: _stage(folder, stage, month, lines.tables, seen_at) for month in months}
-            if months:  # what is of no month is told of with the first
-                here[months[0]].rejected.extend([*lines.rejected, *outside])
-            blocks = lines.blocks or header_and_blocks(archive, member)[1]
-            texts = texts_of(blocks, {told.line for each in here.values() for told in each.rejected})
-            for each in here.values():
-                _stage_rejected(folder, stage, each, file, member, texts)
-                rejected += len(each.rejected)
-            staged |= here
-    usable = sum(month.kept for month in staged.values())
-    if not usable or (read - usable) > _LARGEST_SHARE_REJECTED * read:
-        raise FileRefused(f"of its {read:,} lines only {usable:,} can be used")
+            texts = _Texts(archive, member, lines.blocks)
+            unread = keys_in(list(texts.of(lines.rejected).values()))
+            told = [*lines.rejected]
+            for some in lines.tables:
+                told += misplaced(some, first.first_day, last.last_day)
+            for month in months:
+                staged[month], of_month = _stage(folder, stage, month, lines.tables, unread, seen_at)
+                rejected[month] += texts.told(of_month)
+            # What is of no month is told of with the first that stays.
+            rejected[next((month for month in months if month.iso not in skipped), None)] += texts.told(told)
+    kept, repeated = (sum(getattr(each, name) for each in staged.values()) for name in ("kept", "repeated"))
+    if read and (not kept or (read - kept - repeated) > _LARGEST_SHARE_REJECTED * read):
+        raise FileRefused(f"of its {read:,} lines only {kept + repeated:,} can be used")
     staged = {month: each for month, each in staged.items() if month.iso not in skipped}
-    for each in staged.values():
-        folder.commit_month(stage, each.month, each.generation)
+    for month in folder.months():
+        if period[0] <= month <= period[1]:
+            _refuse_shrunk(folder, month, staged[month].rows if month in staged else 0)
+    if staged:
+        rejected[min(staged)] += rejected.pop(None, [])
+    for month, done in staged.items():
+        _stage_rejected(folder, stage, month, done.generation, file, rejected[month])
+        folder.commit_month(stage, month, done.generation)
     return Imported(
-        "+".join(sorted(set(layouts))),
+        "+".join(sorted(layouts)),
         tuple(month.iso for month in sorted(staged)),
         read,
-        sum(month.kept for month in staged.values()),
-        rejected,
-        sum(month.added for month in staged.values()),
-        sum(month.changed for month in staged.values()),
+        sum(each.kept for each in staged.values()),
+        sum(len(rejected[month]) for month in staged),
+        sum(each.added for each in staged.values()),
+        sum(each.changed for each in staged.values()),
     )
 
 
@@ -143,29 +165,67 @@ def _parse(archive: zipfile.ZipFile, member: str) -> _Lines:
     return _Lines(layout.name, tables, rejected, line - 2, kept)
 
 
-def _stage(folder: Folder, stage: Path, month: Month, lines: Sequence[pa.Table], seen_at: dt.datetime) -> _Staged:
+class _Texts:
+    """Finds the texts of a member's lines."""
+
+    def __init__(self, archive: zipfile.ZipFile, member: str, blocks: list[bytes]) -> None:
+        self._archive = archive
+        self._member = member
+        self._blocks = blocks
+
+    def of(self, rejected: Sequence[Rejection]) -> dict[int, str]:
+        if not rejected:
+            return {}
+        blocks = self._blocks or header_and_blocks(self._archive, self._member)[1]
+        return texts_of(blocks, {told.line for told in rejected})
+
+    def told(self, rejected: Sequence[Rejection]) -> list[_Told]:
+        texts = self.of(rejected)
+        return [_Told(self._member, line, reason, texts[line]) for line, reason in rejected]
+
+
+def _stage(
+    folder: Folder,
+    stage: Path,
+    month: Month,
+    lines: Sequence[pa.Table],
+    unread: Sequence[tuple[str, str]],
+    seen_at: dt.datetime,
+) -> tuple[_Staged, list[Rejection]]:
     cleaned = clean_month(lines, month)
+    table = cleaned.table
     with folder.month(month) as stored:
         generation = stored.generation if stored else 0
-        compared = compare(stored.file.read() if stored else None, cleaned.table, seen_at)
+        before = stored.file.read() if stored else None
+        if before is not None:
+            table = with_unread(before, table, {*unread, *cleaned.unread})
+        compared = compare(before, table, seen_at)
     if not compared.is_same:
         generation += 1
         folder.stage_month(stage, month, generation, compared.table, compared.changes)
-    kept, changed = cleaned.table.num_rows, compared.changes.num_rows
-    return _Staged(month, generation, cleaned.rejected, kept, compared.added, changed)
+    kept = cleaned.table.num_rows
+    done = _Staged(generation, table.num_rows, kept, compared.added, compared.changes.num_rows, cleaned.repeated)
+    return done, cleaned.rejected
+
+
+def _refuse_shrunk(folder: Folder, month: Month, now: int) -> None:
+    """Refuse a file that has lost half of a month: it was broken off, or is another; that much is not withdrawn."""
+    with folder.month(month) as stored:
+        before = stored.rows if stored else 0
+    if not now or (before >= _FEW_ROWS and now < _LEAST_SHARE_LEFT * before):
+        raise FileRefused(
+            f"it has {now:,} rows of {month.iso}, of which {before:,} are stored; if that is right, delete "
+            f"{folder.quotes / month.iso}.parquet, and download it again"
+        )
 
 
 def _stage_rejected(
-    folder: Folder, stage: Path, staged: _Staged, file: str, member: str, texts: Mapping[int, str]
+    folder: Folder, stage: Path, month: Month, generation: int, file: str, rejected: Sequence[_Told]
 ) -> None:
-    rejected = sorted(staged.rejected)
+    ordered = sorted(rejected)
     columns = {
-        "file": pa.repeat(pa.scalar(file), len(rejected)),
-        "member": pa.repeat(pa.scalar(member), len(rejected)),
-        "line": pa.array([told.line for told in rejected], pa.int64()),
-        "reason": pa.array([told.reason for told in rejected], pa.string()),
-        "text": pa.array([texts[told.line] for told in rejected], pa.string()),
+        name: pa.array([getattr(told, name) for told in ordered], REJECTED.field(name).type) for name in _Told._fields
     }
-    table = pa.table(columns, schema=REJECTED)
-    if not folder.rejected(staged.month, staged.generation).equals(table):
-        folder.stage_rejected(stage, staged.month, table)
+    table = pa.table({"file": pa.repeat(pa.scalar(file), len(ordered)), **columns}, schema=REJECTED)
+    if not folder.rejected(month, generation).equals(table):
+        folder.stage_rejected(stage, month, table)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,35 +14,45 @@ import numpy as np
 from scraperkit.errors import FileRefused
 
 MOST_MEMBERS = 64
-MOST_UNZIPPED = 4_000_000_000  # unzipped; the largest year has about 600 MB
+MOST_UNZIPPED = 4_000_000_000  # the largest year has about 600 MB
 HIGHEST_RATIO = 200  # the regulator's files shrink to a fifth or a tenth
 BLOCK_BYTES = 1 << 24
 LONGEST_LINE = 65_536
-_HTML = re.compile(rb"\s*<(!doctype|html|head|body|\?xml)", re.IGNORECASE)
+_HTML = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<!--.*?-->\s*)*<(!doctype|html|head|body|\?xml)", re.IGNORECASE | re.DOTALL
+)
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def opened(path: Path, most: int = MOST_UNZIPPED) -> Iterator[zipfile.ZipFile]:
     """Open a zip file.
 
     Raises
     ------
     FileRefused
-        If it is none, is damaged, holds what it should not, or would unpack to more than is plausible; also for what
-        comes to light while its members are read.
+        If it is none, is damaged, holds what it should not, or would unpack to more than `most` bytes.
     """
+    with _distrusted(path):
+        archive = zipfile.ZipFile(path)
+    with archive:
+        _check(archive, most)
+        yield archive
+
+
+@contextmanager
+def _distrusted(path: Path) -> Iterator[None]:
+    """Refuse a file for whatever goes wrong in reading it: a zip from outside can make its reader raise anything."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            _check(archive)
-            yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        yield
+    except Exception as error:  # noqa: BLE001
         with path.open("rb") as file:
             start = file.read(LONGEST_LINE)
-        what = "a web page instead of a zip" if _HTML.match(start) else f"not a zip, or damaged: {error}"
+        why = str(error) or type(error).__name__
+        what = "a web page instead of a zip" if _HTML.match(start) else f"not a zip, or damaged: {why}"
         raise FileRefused(what) from None
 
 
-def _check(archive: zipfile.ZipFile) -> None:
+def _check(archive: zipfile.ZipFile, most: int) -> None:
     members = archive.infolist()
     if not members or len(members) > MOST_MEMBERS:
         raise FileRefused(f"the zip has {len(members)} members; expected 1 to {MOST_MEMBERS}")
@@ -53,21 +62,29 @@ def _check(archive: zipfile.ZipFile) -> None:
         if member.flag_bits & 1:
             raise FileRefused(f"the zip has an encrypted member: {member.filename[:80]!r}")
     size = sum(member.file_size for member in members)
-    if size > MOST_UNZIPPED or any(each.file_size > HIGHEST_RATIO * max(each.compress_size, 512) for each in members):
+    if size > most or any(each.file_size > HIGHEST_RATIO * max(each.compress_size, 512) for each in members):
         raise FileRefused(f"the zip would unpack to {size:,} bytes, which is not plausible")
 
 
 def header_and_blocks(archive: zipfile.ZipFile, name: str) -> tuple[bytes, Iterator[bytes]]:
     """Return the first line of a member, and an iterator over the rest of it in blocks of whole lines."""
-    file = archive.open(name)
-    header = file.readline(LONGEST_LINE)
-    return header, _blocks(file)
+    path = Path(str(archive.filename))
+    with _distrusted(path):
+        file = archive.open(name)
+        header = file.readline(LONGEST_LINE)
+    return header, _blocks(file, path)
 
 
-def _blocks(file: IO[bytes]) -> Iterator[bytes]:
+def whole_member(archive: zipfile.ZipFile, name: str) -> bytes:
+    """Return a member, unpacked."""
+    with _distrusted(Path(str(archive.filename))):
+        return archive.read(name)
+
+
+def _blocks(file: IO[bytes], path: Path) -> Iterator[bytes]:
     rest = b""
     with file:
-        while more := file.read(BLOCK_BYTES):
+        while more := _read(file, path):
             whole, line_feed, tail = more.rpartition(b"\n")
             if line_feed:
                 yield b"".join((rest, whole, line_feed))
@@ -78,6 +95,11 @@ def _blocks(file: IO[bytes]) -> Iterator[bytes]:
                     raise FileRefused(f"it has a line of more than {BLOCK_BYTES:,} bytes")
     if rest:
         yield rest + b"\n"
+
+
+def _read(file: IO[bytes], path: Path) -> bytes:
+    with _distrusted(path):
+        return file.read(BLOCK_BYTES)
 
 
 def texts_of(blocks: Iterable[bytes], lines: Collection[int]) -> dict[int, str]:

@@ -7,6 +7,7 @@ are checked one field after another, so that a bad line costs only itself.
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -28,10 +29,14 @@ _TYPES: dict[str, pa.DataType] = {
     **dict.fromkeys(METRICS, pa.float64()),
 }
 PARSED = pa.schema([*_TYPES.items(), ("line", pa.int64())])
-_PARSE = csv.ParseOptions(delimiter=";", quote_char=False, double_quote=False, newlines_in_values=False)
+_PARSE = csv.ParseOptions(
+    delimiter=";", quote_char=False, double_quote=False, newlines_in_values=False, ignore_empty_lines=False
+)
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _BLANKS = " \t"
-_LF, _CR, _SEMICOLON = b"\n"[0], b"\r"[0], b";"[0]
+_LF, _CR, _NUL, _SEMICOLON = b"\n\r\0;"
+_FIRST_DAY = (dt.date.min - dt.date(1970, 1, 1)).days
 _MOST_HOLDERS = 2**53
 _BYTES_A_THREAD = 1 << 22
 
@@ -73,7 +78,7 @@ def parse_lines(block: bytes, layout: Layout, first_line: int) -> tuple[pa.Table
     lines = block.count(b"\n")
     try:
         table = _read(block, layout, _TYPES)
-        if table.num_rows == lines and _is_plain(table):
+        if table.num_rows == lines and b"\0" not in block and _is_plain(table):
             return _whole(table, np.arange(first_line, first_line + lines)), []
     except pa.ArrowInvalid:
         pass
@@ -96,7 +101,7 @@ def _read(block: bytes, layout: Layout, types: dict[str, pa.DataType]) -> pa.Tab
 
 def _is_plain(table: pa.Table) -> bool:
     """Return whether all figures are finite, all days known, and all holders whole people."""
-    if table["date"].null_count:
+    if table["date"].null_count or pc.min(table["date"].cast(pa.int32())).as_py() < _FIRST_DAY:
         return False
     for metric in METRICS:
         values = _floats(table[metric])
@@ -156,12 +161,15 @@ def _well_formed(block: bytes, fields: int, first_line: int) -> tuple[bytes, npt
     # A carriage return before the line feed ends the line with it; any other would split it.
     stray = text == _CR
     stray[ends[ends > 0] - 1] = False
+    stray |= text == _NUL
     broken = _counts(stray, starts) > 0
     bad = (found != fields) | broken
     rejected = [
         Rejection(
             first_line + row,
-            "line: it holds a carriage return" if broken[row] else f"line: {found[row]} fields instead of {fields}",
+            "line: it holds a carriage return or a NUL"
+            if broken[row]
+            else f"line: {found[row]} fields instead of {fields}",
         )
         for row in np.flatnonzero(bad).tolist()
     ]
@@ -204,7 +212,7 @@ def _days(texts: pa.Array) -> tuple[pa.Array, dict[int, str]]:
 
 def _day(text: str) -> dt.date | None:
     try:
-        return dt.date.fromisoformat(text) if len(text) == len("2022-01-31") and text[4] == "-" else None
+        return dt.date.fromisoformat(text) if _DAY.fullmatch(text := text.strip(_BLANKS)) else None
     except ValueError:
         return None
 

@@ -24,6 +24,7 @@ _LISTED = re.compile(r'<a href="([^"/]+\.(?:zip|csv))">[^<]*</a>\s+\S+\s+\S+\s+(
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 # A few hours less than a day, a week and a month, so that what runs at the same hour each day finds them over.
 EACH_DAY, EACH_WEEK, EACH_MONTH = dt.timedelta(hours=20), dt.timedelta(days=6, hours=12), dt.timedelta(days=29)
+AT_ONCE, EACH_HOUR = dt.timedelta(0), dt.timedelta(hours=1)
 
 
 class PortalFile(NamedTuple):
@@ -59,7 +60,9 @@ def files_between(first: Month, last: Month) -> list[PortalFile]:
     return list(dict.fromkeys(file_of(month) for month in first.until(last)))[::-1]
 
 
-def asked_months(start: str | dt.date | None, end: str | dt.date | None, today: dt.date) -> tuple[Month, Month]:
+def asked_months(
+    start: str | dt.date | Month | None, end: str | dt.date | Month | None, today: dt.date
+) -> tuple[Month, Month]:
     """Return the first and the last month that a call names; those that cannot exist are left out.
 
     Raises
@@ -70,8 +73,9 @@ def asked_months(start: str | dt.date | None, end: str | dt.date | None, today: 
     first = FIRST_MONTH if start is None else max(FIRST_MONTH, Month.given("start", start))
     last = Month.of(today) if end is None else min(Month.of(today), Month.given("end", end))
     if last < first:
+        field = "start" if start is not None and first > Month.of(today) else "end"
         raise ConfigError(
-            f"end: there is no month from {first.iso} to {last.iso}; the portal has {FIRST_MONTH.iso} to now"
+            f"{field}: there is no month from {first.iso} to {last.iso}; the portal has {FIRST_MONTH.iso} to now"
         )
     return first, last
 
@@ -81,11 +85,19 @@ def is_due(file: PortalFile, entry: Entry | None, now: dt.datetime) -> bool:
 
     The newest two months daily, those before them up to a year weekly, older ones monthly; what was refused, always.
     """
-    if entry is None or entry.outcome == "refused":
-        return True
     age = (now.year - file.last.year) * 12 + now.month - file.last.month
-    pause = EACH_DAY if age <= 1 else EACH_WEEK if age <= 11 else EACH_MONTH
-    return now - dt.datetime.fromisoformat(entry.checked_at) >= pause
+    return is_over(EACH_DAY if age <= 1 else EACH_WEEK if age <= 11 else EACH_MONTH, entry, now)
+
+
+def is_over(pause: dt.timedelta, entry: Entry | None, now: dt.datetime, if_refused: dt.timedelta = AT_ONCE) -> bool:
+    """Return whether the pause since a file was last asked for is over; `if_refused` is the pause of one refused.
+
+    A moment in the future was written by a clock that was ahead, and says nothing.
+    """
+    if entry is None:
+        return True
+    since = now - dt.datetime.fromisoformat(entry.checked_at)
+    return since < AT_ONCE or since >= (if_refused if entry.outcome == "refused" else pause)
 
 
 def listed_sizes(page: str) -> dict[str, int]:

@@ -30,6 +30,7 @@ from scraperkit.timeseries.commands import DAY_MS
 PROVISIONAL_DAYS = 5
 MOST_SAID = 5
 EPOCH = dt.date(1970, 1, 1)
+_NO_END = frames.LAST // DAY_MS
 _DAYS_BACK = dt.timedelta(days=30)
 
 
@@ -51,8 +52,16 @@ class Window:
         self.months = [month for month in stored if self._has(month)]
         self.absent = self._absent(stored, start is not None, end is not None)
         if not self.months:
-            has = f"it has {stored[0].iso} to {stored[-1].iso}" if stored else "it is empty"
-            raise NotDownloaded(f"archive {folder.path}: nothing of these days; {has}: call download(start, end) first")
+            asked = "these days" if start is None and end is None else _shown_spans(self.absent)
+            has = f"it has {_shown_spans(stored)}" if stored else "it is empty"
+            raise NotDownloaded(
+                f"archive {folder.path}: nothing of {asked or 'these days'}; {has}: call download(start, end) first"
+            )
+
+    def since(self, folder: Folder, first: int) -> Window:
+        """Return the same days, and those before from a day on, given in days since 1970."""
+        last = EPOCH + dt.timedelta(days=self.last) if self.last < _NO_END else None
+        return Window(folder, EPOCH + dt.timedelta(days=max(0, first)), last)
 
     def open_ended(self, folder: Folder) -> Window:
         """Return the same days, and all after them."""
@@ -74,8 +83,7 @@ def warn_of_absent(folder: Folder, absent: Sequence[Month], stacklevel: int) -> 
     """Say which months asked for the archive does not have, and whether the portal has them."""
     if not absent:
         return
-    files = {entry.file for entry in folder.entries() if entry.outcome == "missing"}
-    missing = [month for month in absent if file_of(month).name in files]
+    missing = not_at_the_portal(folder, absent)
     for words, months in (
         ("the portal had no file of {}", missing),
         (
@@ -84,8 +92,18 @@ def warn_of_absent(folder: Folder, absent: Sequence[Month], stacklevel: int) -> 
         ),
     ):
         if months:
-            spans = ", ".join(_spans(months)[:MOST_SAID])
-            warnings.warn(words.format(spans), ScraperKitWarning, stacklevel=stacklevel + 1)
+            warnings.warn(words.format(_shown_spans(months)), ScraperKitWarning, stacklevel=stacklevel + 1)
+
+
+def not_at_the_portal(folder: Folder, months: Iterable[Month]) -> list[Month]:
+    """Return those of the months of which the portal had no file when it was last asked."""
+    files = {entry.file for entry in folder.entries() if entry.outcome == "missing"}
+    return [month for month in months if file_of(month).name in files]
+
+
+def _shown_spans(months: Sequence[Month]) -> str:
+    spans = _spans(months)
+    return ", ".join([*["…"][: len(spans) - MOST_SAID], *spans[-MOST_SAID:]])
 
 
 def _spans(months: Sequence[Month]) -> list[str]:
@@ -285,14 +303,14 @@ def refuse_unknown(folder: Folder, unseen: Sequence[Series]) -> None:
 
 
 def provisional_since(today: dt.date) -> dt.date:
-    """Return the first of the newest five business days: figures since then are provisional.
+    """Return the first day after which fewer than five business days have passed; today has not yet.
 
     Examples
     --------
     >>> provisional_since(dt.date(2026, 9, 9))
-    datetime.date(2026, 9, 2)
+    datetime.date(2026, 9, 1)
     """
-    days = business_days(today - _DAYS_BACK, today)
+    days = business_days(today - _DAYS_BACK, today - dt.timedelta(days=1))
     return days[-PROVISIONAL_DAYS].date()
 
 
@@ -304,7 +322,7 @@ def check_as_of(as_of: dt.datetime | None) -> None:
     ConfigError
         If it is.
     """
-    if as_of is not None and (not isinstance(as_of, dt.datetime) or as_of.utcoffset() is None):
+    if as_of is not None and (not isinstance(as_of, dt.datetime) or as_of != as_of or as_of.utcoffset() is None):
         raise ConfigError(
             f"as_of: {str(as_of)[:40]!r} is not a moment with a time zone; "
             "write datetime(2026, 9, 1, tzinfo=timezone.utc)"

@@ -37,7 +37,8 @@ _OLD = (
     "ADMIN",
     "GESTOR",
 )
-_CNPJ_BEGINNING = re.compile(r"[0-9A-Z]{4,14}(:[A-Za-z0-9]*)?")
+_CNPJ_BEGINNING = re.compile(r"[0-9A-Z]{4,14}(:[A-Z0-9]*)?")
+_WHOLE_CNPJ = 14
 
 
 def parse_registry(members: Mapping[str, bytes]) -> pd.DataFrame:
@@ -162,27 +163,44 @@ class RegistrySearch:
         return str(found.index[0]) if len(found) and found.index[0] == _bare(text) else None
 
     def nearest(self, text: str, count: int = 5) -> list[tuple[str, str]]:
-        """Return the series whose names are the most like a text, each with its name."""
+        """Return the series whose names, or numbers, are the most like a text, each with its name."""
+        if _is_number(number := _bare(text)):
+            return self._shown(self._nearest_numbers(number, count))
         words = name_words(text)
         shared = sum((self._has(word).astype(np.int64) for word in words), np.zeros(len(self.frame), np.int64))
         candidates = np.lexsort((self._rank, -shared))[:200]
         names = self._names.take(pa.array(candidates)).to_pylist()
-        chosen = self.frame.take(candidates[nearest_names(text, names, count)])
+        return self._shown(candidates[nearest_names(text, names, count)])
+
+    def _nearest_numbers(self, number: str, count: int) -> npt.NDArray[np.int64]:
+        """Return the rows whose numbers begin the most like a number."""
+        found = np.empty(0, np.int64)
+        for length in range(len(number) - 1, 0, -1):
+            some = np.flatnonzero(pc.starts_with(self._series, number[:length]).to_numpy(zero_copy_only=False))
+            more = np.setdiff1d(some, found)
+            found = np.concatenate([found, more[np.argsort(self._rank[more])]])
+            if found.size >= count:
+                break
+        return found[:count]
+
+    def _shown(self, rows: npt.NDArray[np.int64]) -> list[tuple[str, str]]:
+        chosen = self.frame.take(rows)
         return list(zip(chosen.index, chosen["name"], strict=True))
 
     def _matches(self, text: str) -> npt.NDArray[np.bool_]:
         number = _bare(text)
-        if _CNPJ_BEGINNING.fullmatch(number) and sum(sign.isdigit() for sign in number) >= len("0001"):
-            by_number = pc.starts_with(self._series, number).to_numpy(zero_copy_only=False)
-            if by_number.any() or number.isdigit():
-                return np.array(by_number, np.bool_)
+        by_number = np.zeros(len(self.frame), np.bool_)
+        if _is_number(number):
+            by_number = np.array(pc.starts_with(self._series, number).to_numpy(zero_copy_only=False), np.bool_)
+            if by_number.any() and len(number) >= _WHOLE_CNPJ:
+                return by_number
         words = name_words(text)
         if not words:
             raise ConfigError(f"text: {text[:40]!r} holds no word to search for; give a part of a name, or a CNPJ")
         found = self._has(words[0])
         for word in words[1:]:
             found &= self._has(word)
-        return found
+        return found | by_number
 
     def _has(self, word: str) -> npt.NDArray[np.bool_]:
         return np.array(pc.match_substring(self._names, f" {word}").to_numpy(zero_copy_only=False), np.bool_)
@@ -190,8 +208,12 @@ class RegistrySearch:
 
 def _bare(text: str) -> str:
     """Return a series without punctuation."""
-    cnpj, colon, subclass = re.sub(r"[./\s-]", "", text).partition(":")
-    return cnpj.upper() + colon + subclass
+    return re.sub(r"[./\s-]", "", text).upper()
+
+
+def _is_number(text: str) -> bool:
+    """Return whether a text without punctuation may be a CNPJ, or the beginning of one."""
+    return bool(_CNPJ_BEGINNING.fullmatch(text)) and sum(sign.isdigit() for sign in text) >= len("0001")
 
 
 def _table(members: Mapping[str, bytes], name: str, columns: Sequence[str]) -> pd.DataFrame:
@@ -202,14 +224,16 @@ def _table(members: Mapping[str, bytes], name: str, columns: Sequence[str]) -> p
     header = text.partition(b"\n")[0].decode().strip().split(";")
     if missing := [column for column in columns if column not in header]:
         raise FileRefused(f"{name}: its header lacks {', '.join(missing)}")
-    table = csv.read_csv(
-        pa.BufferReader(text),
-        csv.ReadOptions(block_size=max(len(text), 1) + 1),
-        csv.ParseOptions(delimiter=";", quote_char=False, invalid_row_handler=lambda _: "skip"),
-        csv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()), include_columns=list(columns), strings_can_be_null=False
-        ),
-    )
+    types = dict.fromkeys(header, pa.string())
+    try:
+        table = csv.read_csv(
+            pa.BufferReader(text),
+            csv.ReadOptions(block_size=max(len(text), 1) + 1),
+            csv.ParseOptions(delimiter=";", quote_char=False, invalid_row_handler=lambda _: "skip"),
+            csv.ConvertOptions(column_types=types, include_columns=list(columns), strings_can_be_null=False),
+        )
+    except pa.ArrowException as error:
+        raise FileRefused(f"{name}: {error}") from None
     return pd.DataFrame({column: np.array(table[column].to_pylist(), dtype=object) for column in columns})
 
 
@@ -247,6 +271,7 @@ def _indexed(frame: pd.DataFrame) -> pd.DataFrame:
     subclass = (
         frame["subclass"].fillna("").to_numpy().astype(np.str_) if "subclass" in frame else np.full(len(frame), "")
     )
+    subclass = np.strings.upper(subclass)
     series = np.where(subclass == "", cnpjs, np.char.add(np.char.add(cnpjs, ":"), subclass))
     frame = frame.set_axis(pd.Index(series.tolist(), dtype="str", name="series"))[list(REGISTRY_COLUMNS)]
     frame = frame[is_valid & ~frame.index.duplicated()]

@@ -16,6 +16,7 @@ from scraperkit.sources.open_data.cleaning import Numbers, coded
 from scraperkit.sources.open_data.folder import REJECTED, Entry, Folder
 from scraperkit.sources.open_data.revisions import CHANGES, figures
 
+_LONGEST_GAP = 7  # days; further back, no day is the day before
 _SHOWN = ("cnpj", "subclass", "date", "metric", "old", "new", "seen_at")
 
 
@@ -64,30 +65,38 @@ def ledger_frame(folder: Folder) -> pd.DataFrame:
 
 def completeness_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
     """Return how many series each day has, beside the day before; see :meth:`OpenData.completeness`."""
-    table = reading.read_rows(folder, window, ["quota"])
+    asked = sorted({*window.months, *window.absent})
+    first = max(window.first, reading.number_of_day(asked[0].first_day))
+    last = min(window.last, reading.number_of_day(min(asked[-1].last_day, today())))
+    # With the days before the first one, which it is set against.
+    table = reading.read_rows(folder, window.since(folder, first - _LONGEST_GAP), ["quota"])
     cnpj, subclass = coded(table["cnpj"]), coded(table["subclass"])
     series = cnpj.codes * max(1, subclass.texts.size) + subclass.codes
     days, has_quota = reading.day_numbers(table), ~np.isnan(figures(table, "quota"))
     order = np.argsort(days, kind="stable")
     published, begins = np.unique(days[order], return_index=True)
     on = dict(zip(published.tolist(), np.split(order, begins[1:]), strict=True)) if published.size else {}
-    first = max(window.first, reading.number_of_day(window.months[0].first_day))
-    last = min(window.last, reading.number_of_day(min(window.months[-1].last_day, today())))
     expected = business_days(reading.EPOCH + dt.timedelta(days=first), reading.EPOCH + dt.timedelta(days=last))
     all_days = sorted({*on, *(reading.number_of_day(day.date()) for day in expected)})
-    known, since = set(window.months), reading.provisional_since(today())
+    states = dict.fromkeys(window.absent, "not downloaded")
+    states |= dict.fromkeys(reading.not_at_the_portal(folder, window.absent), "no file")
+    since = reading.provisional_since(today())
     rows = []
-    before: Numbers = np.empty(0, np.int64)
+    nobody: Numbers = np.empty(0, np.int64)
+    before, seen = nobody, first
     for number in all_days:
         day = reading.EPOCH + dt.timedelta(days=number)
-        here = on.get(number, np.empty(0, np.int64))
+        here = on.get(number, nobody)
         present = series[here]
-        state = "published" if here.size else "not published" if Month.of(day) in known else "no file"
-        kept = np.intersect1d(present, before).size
-        rows.append(
-            (day, state, present.size, int(has_quota[here].sum()), before.size, before.size - kept, day >= since)
-        )
-        before = present if present.size else before
+        if number - seen > _LONGEST_GAP:
+            before = nobody
+        if number >= first:
+            state = "published" if here.size else states.get(Month.of(day), "not published")
+            missing = before.size - np.intersect1d(present, before).size
+            quotas = int(has_quota[here].sum())
+            rows.append((day, state, present.size, quotas, before.size, missing, day >= since))
+        if present.size:
+            before, seen = present, number
     columns = ["date", "state", "series", "quotas", "before", "missing", "provisional"]
     frame = pd.DataFrame(rows, columns=columns).astype({"state": "str", "provisional": "bool"})
     frame["date"] = frame["date"].astype("datetime64[ms]")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Set
 from typing import NamedTuple
 
 import numpy as np
@@ -80,6 +81,32 @@ def compare(old: pa.Table | None, new: pa.Table, seen_at: dt.datetime) -> Compar
     added = int(new_keys.size - after.size)
     is_same = not (changes.num_rows or added or gone.size) and _have_same_words(old, new)
     return Comparison(dated, changes, added, is_same)
+
+
+def with_unread(old: pa.Table, new: pa.Table, unread: Set[tuple[str, str]]) -> pa.Table:
+    """Return a new state of a month with those rows of the old one that it lacks, but that a bad line may have been.
+
+    Parameters
+    ----------
+    old, new : pyarrow.Table
+        As for :func:`compare`.
+    unread : set of (str, str)
+        The CNPJ and day of each line that could not be read, "" where that could not be, either.
+    """
+    if not unread:
+        return new
+    old_keys, new_keys = _keys(old, new)
+    gone = old.take(pa.array(np.flatnonzero(~np.isin(old_keys, new_keys))))
+    days = map(str, gone["date"].cast(pa.date32()).to_pylist())
+    stays = [
+        not unread.isdisjoint(((cnpj, day), (cnpj, ""), ("", day), ("", "")))
+        for cnpj, day in zip(gone["cnpj"].to_pylist(), days, strict=True)
+    ]
+    if not any(stays):
+        return new
+    kept = gone.filter(pa.array(stays, pa.bool_())).select(new.column_names)
+    whole = pa.concat_tables([new, kept], promote_options="permissive").unify_dictionaries()
+    return whole.take(pa.array(np.argsort(_keys(whole)[0], kind="stable")))
 
 
 def held_at(table: pa.Table, changes: pa.Table, moment: dt.datetime) -> pa.Table:

@@ -115,7 +115,7 @@ def load(
     disable = None if progress is None else not progress
     samples, kept = 0, list[str]()
     with tqdm(window.months, unit="month", desc="loading", disable=disable, dynamic_ncols=True) as bar:
-        if not bar.disable:
+        if progress is not False:
             say(memory_text(series, rows * len(METRICS)))
         for month in bar:
             bar.set_postfix_str(month.iso)

@@ -17,16 +17,27 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scraperkit.errors import ArchiveError, FileRefused, ScraperKitWarning, SourceError
+from scraperkit.models import Month
 from scraperkit.sources.open_data.cleaning import coded
-from scraperkit.sources.open_data.downloads import Downloader, Outcome, download
-from scraperkit.sources.open_data.folder import Entry, delete, write_whole
-from scraperkit.sources.open_data.members import opened
-from scraperkit.sources.open_data.portal_files import EACH_DAY, EACH_MONTH, OLD_REGISTRY_PATH, REGISTRY_PATH
+from scraperkit.sources.open_data.downloads import PATIENCE, Downloader, Outcome, answer_without_file, download, told
+from scraperkit.sources.open_data.folder import Entry, delete, read_parquet, write_whole
+from scraperkit.sources.open_data.members import opened, whole_member
+from scraperkit.sources.open_data.portal_files import (
+    AT_ONCE,
+    EACH_DAY,
+    EACH_HOUR,
+    EACH_MONTH,
+    OLD_REGISTRY_PATH,
+    REGISTRY_PATH,
+    is_over,
+)
 from scraperkit.sources.open_data.registry import RegistrySearch, joined, parse_old_registry, parse_registry
 from scraperkit.sources.open_data.revisions import figures
 
 _PATHS = {"registry": (REGISTRY_PATH, EACH_DAY), "cad_fi": (OLD_REGISTRY_PATH, EACH_MONTH)}
-_LONGEST_REGISTRY = 500_000_000
+_LONGEST_REGISTRY = 200_000_000  # unzipped; today's has about 60 MB
+_NOTHING = ("missing", "refused")
+_LEAST_SHARE_LEFT = 0.9  # of its classes and of its subclasses: those that end stay in it
 
 
 class Snapshots:
@@ -42,11 +53,16 @@ class Snapshots:
         self._downloader = downloader
         self._folder = downloader.folder
         self._loaded: tuple[tuple[Path, ...], RegistrySearch] | None = None
+        self._counted: object = None
         self._named: tuple[tuple[Path, ...], list[pa.Table]] | None = None
 
-    def update(self) -> list[Outcome]:
-        """Fetch what is new of the registry, unless it was looked for lately: today, and cad_fi this month."""
-        return [self._update(kind) for kind in _PATHS]
+    def update(self, if_refused: dt.timedelta = AT_ONCE) -> list[Outcome]:
+        """Fetch what is new of the registry, unless it was looked for lately: today, and cad_fi this month.
+
+        `if_refused` is how long what was refused is not asked for again.
+        """
+        with self._downloader.politeness.patient(PATIENCE):
+            return [self._update(kind, if_refused) for kind in _PATHS]
 
     def search(self) -> RegistrySearch:
         """Return the newest registry, ready to be searched; fetched first where it is old.
@@ -56,13 +72,15 @@ class Snapshots:
         SourceError
             If there is none, and it cannot be had.
         """
+        has_some = bool(self.days("registry"))
         try:
-            outcomes = self.update()
+            # No search waits for a portal that was away a minute ago.
+            outcomes = self.update(EACH_HOUR if has_some else AT_ONCE)
         except ArchiveError:  # one that others write
-            if not self.days("registry"):
+            if not has_some:
                 raise
             outcomes = []
-        reasons = [f"{each.file}: {each.reason}" for each in outcomes if each.outcome in ("refused", "missing")]
+        reasons = [f"{each.file}: {each.reason}" for each in outcomes if each.outcome in _NOTHING]
         if reasons and not self.days("registry"):
             raise FileRefused(f"there is no registry to search: {'; '.join(reasons)}")
         if reasons:
@@ -71,7 +89,15 @@ class Snapshots:
         paths = tuple(path for kind in _PATHS for path in self._paths(kind)[-1:])
         if self._loaded is None or self._loaded[0] != paths:
             self._loaded = (paths, self._load(paths))
-        return self._loaded[1]
+            self._counted = None
+        search = self._loaded[1]
+        newest = self._folder.months()[-2:]
+        if self._counted != (stamps := [(month, self._folder.stamp(month)) for month in newest]):
+            search.frame = search.frame.assign(
+                holders=self._holders(newest).reindex(search.frame.index).astype("Int64")
+            )
+            self._counted = stamps
+        return search
 
     def names(self, series: Sequence[str]) -> dict[str, str]:
         """Return the names that the newest registry in the archive has of some series; nothing is fetched."""
@@ -98,18 +124,23 @@ class Snapshots:
         return sum(delete(self._paths(kind)[:-1]) for kind in _PATHS)
 
     def _paths(self, kind: str) -> list[Path]:
-        name = re.compile(kind + r"-[0-9]{4}-[0-9]{2}-[0-9]{2}\.parquet")
-        return sorted(path for path in self._folder.registry.glob("*.parquet") if name.fullmatch(path.name))
+        name = re.compile(kind + r"-[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[0-9]{2})?")
+        paths = (path for path in self._folder.registry.glob("*.parquet") if name.fullmatch(path.stem))
+        return sorted(paths, key=lambda path: path.stem)
 
-    def _update(self, kind: str) -> Outcome:
+    def _fresh_path(self, kind: str, day: dt.date) -> Path:
+        """Return where to keep a snapshot: beside the others of the day, if there are any."""
+        others = sum(path.stem.startswith(f"{kind}-{day}") for path in self._paths(kind))
+        return self._folder.registry / (f"{kind}-{day}.{others + 1:02d}.parquet" if others else f"{kind}-{day}.parquet")
+
+    def _update(self, kind: str, if_refused: dt.timedelta) -> Outcome:
         path, pause = _PATHS[kind]
         name = path.rpartition("/")[2]
         now = dt.datetime.now(dt.UTC)
         entry = self._folder.entry(name)
         days = self.days(kind)
-        is_new = entry is not None and now - dt.datetime.fromisoformat(entry.checked_at) < pause
-        if entry is not None and is_new and (days or entry.outcome == "missing"):
-            return Outcome(name, "unchanged", entry.kept)
+        if entry is not None and not is_over(pause, entry, now, if_refused) and (days or entry.outcome in _NOTHING):
+            return told(entry, is_news=False)
         with self._folder.writing(name) as stage:
             entry = entry or Entry(name, urljoin(self._downloader.url, path))
             try:
@@ -117,7 +148,7 @@ class Snapshots:
             except SourceError as error:
                 entry = replace(entry, outcome="refused", reason=str(error))
             self._folder.note(replace(entry, checked_at=now.isoformat()))
-        return Outcome(name, entry.outcome, entry.kept, 0, 0, entry.reason)
+        return told(entry)
 
     def _fetch(self, kind: str, entry: Entry, stage: Path, now: dt.datetime, has_some: bool) -> Entry:
         url = urljoin(self._downloader.url, _PATHS[kind][0])
@@ -125,21 +156,23 @@ class Snapshots:
         known = entry if has_some and entry.url == url else None
         http, politeness = self._downloader.http, self._downloader.politeness
         got, sha256 = download(http, politeness, self._folder, url, part, known)
-        if got.status == 304 or (known and got.status == 200 and sha256 == known.sha256):
+        if (without := answer_without_file(got, known, entry)) is not None:
+            return without
+        if known and sha256 == known.sha256:
             return replace(entry, outcome="unchanged", reason="")
-        if got.status in (403, 404, 410):
-            return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file")
-        if got.status != 200:
-            raise FileRefused(f"the site answers {got.status}", url)
+        stored = next((read_parquet(path) for path in self._paths(kind)[-1:]), None)
         try:
             frame = _PARSERS[kind](part)
+            _refuse_shrunk(frame, stored)
         except FileRefused as error:
             raise FileRefused(str(error), url) from None
-        fresh = stage / "registry.parquet"
         table = pa.Table.from_pandas(frame.reset_index(), preserve_index=False)
-        pq.write_table(table, fresh, compression="zstd")
-        write_whole(stage / "synced", b"")
-        fresh.replace(self._folder.registry / f"{kind}-{now.date()}.parquet")
+        is_new = stored is None or not table.equals(stored)
+        if is_new:
+            fresh = stage / "registry.parquet"
+            pq.write_table(table, fresh, compression="zstd")
+            write_whole(stage / "synced", b"")
+            fresh.replace(self._fresh_path(kind, now.date()))
         return replace(
             entry,
             url=url,
@@ -149,21 +182,22 @@ class Snapshots:
             bytes=part.stat().st_size,
             fetched_at=now.isoformat(),
             kept=len(frame),
-            outcome="changed" if has_some else "new",
+            outcome=("changed" if has_some else "new") if is_new else "unchanged",
             reason="",
         )
 
     def _load(self, paths: Sequence[Path]) -> RegistrySearch:
-        each = [pq.ParquetFile(path).read().to_pandas().set_index("series") for path in paths]
+        each = [read_parquet(path).to_pandas().set_index("series") for path in paths]
         frame = each[0] if len(each) == 1 else joined(*each)
-        frame.insert(list(frame.columns).index("net_worth") + 1, "holders", self._holders().reindex(frame.index))
-        frame["holders"] = frame["holders"].astype("Int64")
+        frame.insert(
+            list(frame.columns).index("net_worth") + 1, "holders", pd.Series(pd.NA, frame.index, dtype="Int64")
+        )
         return RegistrySearch(frame)
 
-    def _holders(self) -> pd.Series[int]:
-        """Return the newest number of holders of each series in the newest two months of the archive."""
+    def _holders(self, months: Sequence[Month]) -> pd.Series[int]:
+        """Return the newest number of holders of each series in some months of the archive."""
         newest: dict[str, int] = {}
-        for month in self._folder.months()[-2:]:
+        for month in months:
             with self._folder.month(month) as stored:
                 if stored is None:
                     continue
@@ -176,9 +210,23 @@ class Snapshots:
         return pd.Series(newest, dtype="Int64")
 
 
+def _refuse_shrunk(frame: pd.DataFrame, stored: pa.Table | None) -> None:
+    """Refuse a registry that is empty or has lost part of what the newest one has: it was broken off."""
+    if frame.empty:
+        raise FileRefused("it has no rows")
+    for what, sign in (("funds and classes", False), ("subclasses", True)):
+        names = (stored["series"].to_pylist() if stored is not None else (), frame.index)
+        before, now = (sum((":" in name) is sign for name in some) for some in names)
+        if now < _LEAST_SHARE_LEFT * before:
+            way_out = "if that is right, delete the newest snapshot in registry/ of the archive"
+            raise FileRefused(f"it has {now:,} {what}, of which {before:,} are stored; {way_out}")
+
+
 def _registry_of(path: Path) -> pd.DataFrame:
-    with opened(path) as archive:
-        return parse_registry({name: archive.read(name) for name in archive.namelist() if name.endswith(".csv")})
+    with opened(path, _LONGEST_REGISTRY) as archive:
+        return parse_registry(
+            {name: whole_member(archive, name) for name in archive.namelist() if name.endswith(".csv")}
+        )
 
 
 def _old_registry_of(path: Path) -> pd.DataFrame:

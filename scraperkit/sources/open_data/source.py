@@ -11,14 +11,14 @@ from typing import Self
 import pandas as pd
 import redis as redis_py
 
-from scraperkit.config import Settings
+from scraperkit.config import OPEN_DATA_URL, Settings
 from scraperkit.errors import ConfigError, FundNotFound
 from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
 from scraperkit.sources.base import not_one_fund
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
 from scraperkit.sources.open_data import reading, reports, road
-from scraperkit.sources.open_data.downloads import Downloader, Outcome
+from scraperkit.sources.open_data.downloads import PATIENCE, Downloader, Outcome
 from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.history import prices_with_history, quotes_with_history
 from scraperkit.sources.open_data.portal_files import (
@@ -31,6 +31,7 @@ from scraperkit.sources.open_data.portal_files import (
 from scraperkit.sources.open_data.series import wanted_series
 from scraperkit.sources.open_data.snapshots import Snapshots
 from scraperkit.sources.politeness import Politeness
+from scraperkit.timeseries import frames
 from scraperkit.timeseries.frames import Day, Funds
 from scraperkit.timeseries.link import keys_of
 from scraperkit.view import NotebookRepr, View
@@ -64,7 +65,7 @@ class OpenData(NotebookRepr):
     Raises
     ------
     ConfigError
-        If the address is not an ``http://`` or ``https://`` one.
+        If the address is not an ``http://`` or ``https://`` one, or `archive` is no folder.
 
     Notes
     -----
@@ -109,8 +110,13 @@ class OpenData(NotebookRepr):
         self, url: str | None = None, *, archive: str | Path | None = None, settings: Settings | None = None
     ) -> None:
         settings = settings or Settings.load()
-        self.url = checked_base(settings.open_data_url if url is None else url, "SCRAPERKIT_OPEN_DATA_URL")
+        given = settings.open_data_url or OPEN_DATA_URL if url is None else url  # a variable may be set to nothing
+        self.url = checked_base(given, "SCRAPERKIT_OPEN_DATA_URL")
+        if not isinstance(archive, str | Path | None):
+            raise ConfigError(f"archive: expected the path of a folder, got {type(archive).__name__}")
         self.archive = Path(archive or settings.archive or settings.data / "open_data").expanduser().absolute()
+        if self.archive.is_file():
+            raise ConfigError(f"archive: {self.archive} is a file; give a folder (SCRAPERKIT_ARCHIVE)")
         self.politeness = Politeness(self.url, settings)
         self._http = HttpClient(settings, self.politeness, "SCRAPERKIT_OPEN_DATA_URL")
         self._folder = Folder(self.archive)
@@ -119,9 +125,13 @@ class OpenData(NotebookRepr):
         self._months = road.MonthBringer(self._downloader)
 
     def download(
-        self, start: str | dt.date | None = None, end: str | dt.date | None = None, *, progress: bool | None = None
+        self,
+        start: str | dt.date | Month | None = None,
+        end: str | dt.date | Month | None = None,
+        *,
+        progress: bool | None = None,
     ) -> pd.DataFrame:
-        """Fetch what is new of some months, with a progress bar, after saying how much that is.
+        """Fetch what is new of some months, with a progress bar, after saying how much that is, in a script as well.
 
         Months that you name are always asked for. If you name none, it is those from the first month in the archive to
         now, or the newest 24 if it is empty; then the newest two are asked for once a day, those before them up to a
@@ -132,7 +142,7 @@ class OpenData(NotebookRepr):
         start, end : str or datetime.date, optional
             ``"YYYY-MM"``; both included. Months up to 2020 come a year at a time.
         progress : bool, optional
-            Whether to show the bar; by default only in a terminal or notebook.
+            Whether to show the bar; by default only in a terminal or notebook. With ``False`` nothing is said.
 
         Returns
         -------
@@ -140,7 +150,8 @@ class OpenData(NotebookRepr):
             A row for each file, the newest first; columns ``file``, ``outcome`` (``new``, ``changed``, ``unchanged``,
             ``missing`` if the portal does not have it, ``refused`` if it is not as known or cannot be had), ``rows``
             kept, ``changed`` (figures restated or withdrawn), ``rejected`` (lines, see :meth:`rejected`) and
-            ``reason``. What is refused changes nothing that is stored.
+            ``reason``. What is refused changes nothing that is stored. If the portal asks for a pause, the log says
+            until when; where that is more than two minutes, files are refused.
 
         Raises
         ------
@@ -155,9 +166,12 @@ class OpenData(NotebookRepr):
             begun = min(self._folder.months(), default=Month.of(day).shift(1 - NEWEST_MONTHS))
             files = files_between(begun, Month.of(day))
             files = [file for file in files if is_due(file, self._folder.entry(file.name), now)]
-            return _outcomes(self._downloader.run(files, progress))
-        named = asked_months(start, end, day)
-        return _outcomes(self._downloader.run(files_between(*named), progress, named))
+            named = None
+        else:
+            named = asked_months(start, end, day)
+            files = files_between(*named)
+        with self.politeness.patient(PATIENCE):
+            return _outcomes(self._downloader.run(files, progress, named))
 
     def update_registry(self) -> pd.DataFrame:
         """Fetch the registry if it was not looked for today; :meth:`find` does it as well.
@@ -237,7 +251,8 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             As :meth:`TimeSeriesReader.quotes <scraperkit.TimeSeriesReader.quotes>`, with ``subclass`` (str, empty for a
-            class) after ``cnpj``. Sorted by ``cnpj``, ``subclass`` and ``date``, index 0, 1, 2, ...
+            class) after ``cnpj``; with `inherit` also ``inherited`` (bool): the row is its class's. Sorted by ``cnpj``,
+            ``subclass`` and ``date``, index 0, 1, 2, ...
 
         Raises
         ------
@@ -278,7 +293,7 @@ class OpenData(NotebookRepr):
         NotDownloaded
             If the archive has nothing of its month.
         """
-        window = reading.Window(self._folder, day, day)
+        window = reading.Window(self._folder, *frames.span("day", day))
         frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"), names_of=self._snapshots.names)
         since = pd.Timestamp(reading.provisional_since(today()))
         return frame.assign(provisional=frame["date"] >= since)
@@ -296,14 +311,16 @@ class OpenData(NotebookRepr):
         pandas.DataFrame
             Columns ``cnpj``, ``subclass``, ``date``, ``metric``, ``old`` and ``new`` (float64, NaN where there is no
             figure; a row that was withdrawn has NaN as `new`) and ``seen_at`` (UTC). Sorted by ``seen_at``, series and
-            day. A day that is new is no change.
+            day. A day that is new is no change; nor is a row that a file could not be read of, which stays as it was.
 
         Raises
         ------
         ConfigError, NotDownloaded
             As :meth:`prices`.
         """
-        return reports.changes_frame(self._folder, reading.Window(self._folder, start, end))
+        window = reading.Window(self._folder, start, end)
+        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        return reports.changes_frame(self._folder, window)
 
     def completeness(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
         """Return how many series have reported on each business day, beside the day before.
@@ -317,9 +334,10 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             Index ``date``. Columns ``state`` (``published``; ``not published`` if the month's file has no row of the
-            day; ``no file`` if the archive has none of its month), ``series`` and ``quotas`` present, ``before``
-            (series on the day before), ``share`` (`series` divided by `before`), ``missing`` (how many of those before
-            are absent) and ``provisional``.
+            day; ``no file`` if the portal has none of its month, ``not downloaded`` if the archive only has not),
+            ``series`` and ``quotas`` present, ``before`` (series on the last day published before, if that is no more
+            than a week earlier), ``share`` (`series` divided by `before`), ``missing`` (how many of those before are
+            absent) and ``provisional``.
 
         Raises
         ------
@@ -343,7 +361,9 @@ class OpenData(NotebookRepr):
         ConfigError, NotDownloaded
             As :meth:`prices`.
         """
-        return reports.rejected_frame(self._folder, reading.Window(self._folder, start, end))
+        window = reading.Window(self._folder, start, end)
+        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        return reports.rejected_frame(self._folder, window)
 
     def archive_info(self) -> pd.DataFrame:
         """Return the ledger: what is known of each file of the portal.
@@ -380,7 +400,7 @@ class OpenData(NotebookRepr):
         ArchiveError
             If the archive cannot be written.
         """
-        if not isinstance(keep, int) or keep < 1:
+        if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
             raise ConfigError(f"keep: {str(keep)[:40]!r} is not a number of months; give at least 1")
         freed = []
         for month in self._folder.months()[:-keep]:
@@ -419,10 +439,14 @@ class OpenData(NotebookRepr):
         SourceError
             If there is no registry yet, and it cannot be had.
         """
+        if active is not None and not isinstance(active, bool):
+            raise ConfigError(f"active: {str(active)[:40]!r} does not fit; give True, False or None")
         return self._snapshots.search().find(_text(text), active)
 
     def find_fund(self, text: str) -> Fund:
         """Look up the one fund that a text means: a CNPJ, a whole name, or words that only one has.
+
+        A ``CNPJ:SUBCLASS`` is the subclass: its prices are its own, its months those of the whole fund.
 
         Raises
         ------
@@ -440,7 +464,8 @@ class OpenData(NotebookRepr):
             raise FundNotFound(told, without_credentials(self.url))
         name, status, started_on = search.frame.loc[[found], ["name", "status", "started_on"]].to_numpy()[0]
         began = None if pd.isna(started_on) else started_on.date()
-        return Fund(found.partition(":")[0], name=name, status=status, started_on=began, source=self.name)
+        series = found if ":" in text else found.partition(":")[0]
+        return Fund(series, name=name, status=status, started_on=began, source=self.name)
 
     def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         """Return the days of one month of a fund, of its class and all subclasses; a worker calls it.
@@ -485,7 +510,7 @@ class OpenData(NotebookRepr):
         namespace : str, optional
             Default: ``SCRAPERKIT_NAMESPACE``.
         progress : bool, optional
-            Whether to show the bar; by default only in a terminal or notebook.
+            Whether to show the bar; by default only in a terminal or notebook. With ``False`` nothing is said.
 
         Returns
         -------

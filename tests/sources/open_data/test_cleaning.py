@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -42,6 +43,17 @@ class TestOneRowADay:
             assert sorted(rejected) == sorted(
                 [(lost, f"conflicts with line {won}: {why}"), (won, f"kept, but line {lost} conflicts with it: {why}")]
             )
+
+    def test_blanks_around_the_kind_do_not_count(self):
+        rows, _ = clean(line(kind="CLASSES - FIF ", quota="2.2"), line(kind="FI", quota="1.1"))
+        assert [(row["kind"], row["quota"]) for row in rows] == [("CLASSES - FIF", 2.2)]
+
+    def test_a_month_of_duplicates_is_no_slower_than_its_lines(self):
+        lines = [line(day=f"2026-08-{day:02d}", subclass=f"S{number}") for number in range(3_000) for day in (3, 4)]
+        began = time.process_time()
+        rows, rejected = clean(*lines, *lines)
+        assert (len(rows), len(rejected)) == (6_000, 6_000)
+        assert time.process_time() - began < 1
 
     def test_of_other_conflicting_ones_the_last_counts(self):
         rows, rejected = clean(line(quota="1.1"), line(quota="2.2"), line(quota="3.3"))
@@ -90,6 +102,15 @@ class TestFigures:
         assert [row["cnpj"] for row in rows] == [B_KEY]
         assert rejected == [(2, "no figures")]
 
+    def test_negative_holders_are_kept_and_flagged_beside_other_negatives(self):
+        rows, rejected = clean(line(holders="-3"), line(OTHER, quota="-1", net_worth="-5", holders="-3"))
+        assert [row["holders"] for row in rows] == [-3, -3]
+        assert [row["flag"] for row in rows] == [
+            "negative holders",
+            "negative quota, negative net worth, negative holders",
+        ]
+        assert not rejected
+
 
 class TestSeries:
     @pytest.mark.parametrize(
@@ -106,6 +127,11 @@ class TestSeries:
         rows, rejected = clean(text, line(OTHER))
         assert [row["cnpj"] for row in rows] == [B_KEY]
         assert rejected == [(2, reason)]
+
+    def test_subclasses_are_stored_as_they_are_asked_for(self):
+        rows, rejected = clean(line(subclass="z2hfz1"), line(OTHER, subclass="A" * 40))
+        assert [row["subclass"] for row in rows] == ["Z2HFZ1", "A" * 40]
+        assert not rejected
 
     def test_bare_and_punctuated_numbers_are_one_series_and_letters_are_numbers(self):
         rows, _ = clean(line(CNPJ), line(A_KEY, day="2026-08-04"), line("12.abc.345/01de-35"))

@@ -13,6 +13,7 @@ from scraperkit.config import OPEN_DATA_URL, Settings
 from scraperkit.connection import connect
 from scraperkit.errors import ConfigError
 from scraperkit.models import Month, today
+from scraperkit.replica.portal import PortalAnswer
 from scraperkit.sources.open_data.folder import Entry
 from scraperkit.sources.open_data.portal_files import files_between, is_due, listed_sizes
 
@@ -44,6 +45,16 @@ class TestWhatIsAskedFor:
         assert is_due(file, Entry(file.name, "", checked_at=checked, outcome="refused"), NOW)
         assert is_due(file, None, NOW)
 
+    def test_a_clock_that_was_ahead_keeps_nothing_from_being_asked_for(self, site, market):
+        market.download("2024-12", "2024-12")
+        path = market.archive / "ledger" / "inf_diario_fi_202412.zip.json"
+        year = str(dt.datetime.now(dt.UTC).year)
+        path.write_text(path.read_text().replace(f'"checked_at": "{year}', '"checked_at": "2090'))
+        assert market.download()["file"].tolist().count("inf_diario_fi_202412.zip") == 1
+        path.write_text(path.read_text().replace(f'"checked_at": "{year}', '"checked_at": "2090'))
+        site.portal.restate("2024-12")
+        assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["changed"]
+
     def test_an_empty_archive_begins_with_the_newest_24_months(self, site, market):
         files = market.download()
         assert len(files) == 24
@@ -62,7 +73,8 @@ class TestWhatIsAskedFor:
             ("2024-13", None, "start"),
             ("2024-05", "2024-04", "end"),
             (None, "x", "end"),
-            ("2090-01", None, "end"),
+            ("2090-01", None, "start"),
+            (None, "1999-12", "end"),
             (5, None, "start"),
         ],
     )
@@ -102,9 +114,16 @@ class TestConditions:
         site.portal.remove("2024-12")
         (row,) = market.download("2024-12", "2024-12").to_dict("records")
         assert row["outcome"] == "missing"
-        assert str(status) in row["reason"]
+        assert f"the site answers {status}: it has no such file; what is stored of it stays" in row["reason"]
+        assert row["rows"] == len(market.quotes())
         assert len(market.quotes())
         assert market.changes().empty
+
+    def test_an_unchanged_that_nobody_asked_for_is_refused(self, site, market, monkeypatch):
+        answer = site.portal.answer("/dados/FI/" + site.portal.path("2024-12"))
+        monkeypatch.setattr(site.portal, "_file", lambda *_: ("file", PortalAnswer(304, answer.headers)))
+        assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["refused"]
+        assert market.update_registry()["outcome"].tolist() == ["refused", "refused"]
 
     def test_a_month_that_was_deleted_is_sent_again(self, market):
         market.download("2024-12", "2024-12")
@@ -157,9 +176,29 @@ class TestPoliteness:
         market.download("2024-11", "2024-12", progress=True)
         assert site.portal.requests["listing"] == 1  # sizes are known by now
 
-    def test_a_script_shows_nothing(self, market, capsys):
-        market.download("2024-12", "2024-12")
+    def test_a_script_is_told_as_well_unless_it_does_not_want_to_be(self, market, capsys):
+        market.download("2024-11", "2024-12", progress=False)
         assert capsys.readouterr().err == ""
+        market.download("2024-11", "2024-12")
+        assert capsys.readouterr().err == "2 files, 0 MB, less than a minute\n"
+
+    def test_the_plan_knows_the_crawl_delay_before_anything_is_asked_for(self, site, market):
+        market.download("2023-01", "2024-12", progress=False)
+        site.portal.crawl_delay = 30
+        with sk.OpenData(site.open_data_url, archive=market.archive) as other:
+            files = files_between(Month(2023, 1), Month(2024, 12))
+            assert other._downloader.plan(files) == "24 files, 0 MB, about 12 minutes"
+
+    def test_it_says_that_it_waits_and_gives_up_when_the_wait_is_too_long(self, site, tmp_path, caplog):
+        settings = Settings.load(http_retries=1)
+        with sk.OpenData(site.open_data_url, archive=tmp_path, settings=settings) as market:
+            site.portal.outage(7)
+            assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["new"]
+            assert re.search(r"asks for a pause.*: waiting until [0-9]{2}:[0-9]{2}:[0-9]{2}", caplog.text)
+            site.portal.outage(600)
+            files = market.download("2024-01", "2024-12")
+        assert (files["outcome"] == "refused").all()
+        assert files["reason"].str.contains("try again in [56][0-9]{2} s").sum() == 3
 
     def test_a_portal_that_is_away_is_not_asked_for_ever(self, site, tmp_path):
         settings = Settings.load(http_retries=0, breaker_failures=100)
@@ -182,6 +221,29 @@ class TestSettings:
         with sk.OpenData(settings=Settings.load(data=tmp_path)) as market:
             assert (market.url, market.archive) == (OPEN_DATA_URL, tmp_path / "open_data")
         assert not list(tmp_path.iterdir())
+
+    def test_months_are_taken_as_the_kit_has_them(self, market):
+        assert market.download(Month(2024, 11), Month(2024, 12))["outcome"].tolist() == ["new", "new"]
+        assert len(market.market(Month(2024, 12))) == len(market.market("2024-12"))
+
+    def test_an_archive_that_is_no_folder_is_refused(self, tmp_path):
+        with pytest.raises(ConfigError, match="archive: expected the path of a folder, got int"):
+            sk.OpenData(archive=5)
+        (tmp_path / "file").write_text("")
+        with pytest.raises(ConfigError, match="archive: .*file is a file; give a folder"):
+            sk.OpenData(archive=tmp_path / "file")
+
+    def test_a_variable_that_is_set_to_nothing_is_not_set(self, monkeypatch, tmp_path):
+        monkeypatch.setenv("SCRAPERKIT_OPEN_DATA_URL", "")
+        with sk.OpenData(archive=tmp_path) as market:
+            assert market.url == OPEN_DATA_URL
+
+    def test_a_site_that_redirects_elsewhere_names_its_own_variable(self, site, tmp_path, monkeypatch):
+        elsewhere = PortalAnswer(301, {"Location": "http://other.example/"})
+        monkeypatch.setattr(site.portal, "_file", lambda *_: ("file", elsewhere))
+        with sk.OpenData(site.open_data_url, archive=tmp_path) as market:
+            (row,) = market.download("2024-12", "2024-12").to_dict("records")
+        assert "set SCRAPERKIT_OPEN_DATA_URL" in row["reason"]
 
     def test_what_is_no_address_is_refused_with_its_variable(self):
         with pytest.raises(ConfigError, match="SCRAPERKIT_OPEN_DATA_URL"):

@@ -89,6 +89,11 @@ def test_they_answer_alike(both, window, wanted):
         pd.testing.assert_frame_equal(kept, stored)
         assert kept.attrs == stored.attrs
         assert bool(stands) == bool(said)
+        assert ("inherited" in kept) is inherit
+        if inherit:  # marked in each row, which survives what loses attributes
+            joined = {name: rows["date"].max() for name, rows in kept[kept["inherited"]].groupby(["cnpj", "subclass"])}
+            told = kept.attrs.get("inherited", {})
+            assert {":".join(name): f"{day:%Y-%m-%d}" for name, day in joined.items()} == told
 
 
 def test_the_days_asked_for_decide(both):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -64,7 +65,8 @@ class TestBadLines:
             (line() + ";1", "line: 11 fields instead of 10"),
             ("x", "line: 1 fields instead of 10"),
             ("", "line: 1 fields instead of 10"),
-            (line().replace("FIF", "F\rIF"), "line: it holds a carriage return"),
+            (line().replace("FIF", "F\rIF"), "line: it holds a carriage return or a NUL"),
+            (line(f"{CNPJ}\0"), "line: it holds a carriage return or a NUL"),
         ],
     )
     def test_costs_only_itself(self, bad, reason):
@@ -97,6 +99,17 @@ def decimals(draw):
 FIGURES = st.lists(st.one_of(decimals(), st.just("")), min_size=5, max_size=5)
 
 
+DAYS = st.one_of(
+    st.text(st.sampled_from("0123456789-/T: "), max_size=11),
+    st.builds(
+        "{}{}{}".format,
+        st.sampled_from(["", " ", "\t", "\xa0"]),
+        st.sampled_from(["2026-08-03", "2026-W32-1", "20260803", "0000-01-01", "2026-02-30", "9999-12-31", ""]),
+        st.sampled_from(["", " ", "\t ", "T00"]),
+    ),
+)
+
+
 class TestExactness:
     @given(st.lists(FIGURES, min_size=1, max_size=20), st.booleans())
     def test_every_figure_is_the_float64_of_its_text(self, rows, beside_a_bad_line):
@@ -115,9 +128,17 @@ class TestExactness:
         assert together["quota"].to_pylist() == [value for table, _ in alone for value in table["quota"].to_pylist()]
         assert len(rejected) == 1 + sum(len(told) for _, told in alone)
 
-    @given(st.lists(st.text(st.sampled_from("0123456789-/T: "), max_size=11), min_size=1, max_size=8))
+    @given(st.lists(DAYS, min_size=1, max_size=8))
     def test_a_day_means_the_same_beside_a_bad_line(self, texts):
         lines = [line(day=text) for text in [*texts, "2026-08-03"]]
         alone = [parse([each]) for each in lines]
         together, _ = parse([*lines, "bad"])
         assert together["date"].to_pylist() == [value for table, _ in alone for value in table["date"].to_pylist()]
+        for text, (table, _) in zip(texts, alone, strict=False):
+            assert not table.num_rows or re.fullmatch("[ \t]*[0-9]{4}-[0-9]{2}-[0-9]{2}[ \t]*", text)
+
+    @pytest.mark.parametrize("pair", [["", f"{line(kind='a')}\r{line(kind='b')}"], ["", f"{line()}\r"]])
+    def test_a_blank_line_and_a_stray_carriage_return_do_not_make_up_for_each_other(self, pair):
+        table, rejected = parse([line(OTHER), *pair, line()])
+        assert table["line"].to_pylist() == [2, 5]
+        assert [told.line for told in rejected] == [3, 4]

@@ -103,8 +103,12 @@ class TestThreeKindsOfNothing:
         with pytest.raises(NotDownloaded, match=r"it is empty: call download\(start, end\) first"):
             market.prices()
         market.download("2024-12", "2024-12")
-        with pytest.raises(NotDownloaded, match="it has 2024-12 to 2024-12"):
+        with pytest.raises(NotDownloaded, match="nothing of 2024-11; it has 2024-12: call"):
             market.market("2024-11-05")
+        market.download("2024-10", "2024-10")
+        with pytest.raises(NotDownloaded, match="nothing of 2024-11; it has 2024-10, 2024-12: call"):
+            market.quotes(start="2024-11", end="2024-11")
+        market.prune(1)
         with pytest.warns(ScraperKitWarning, match=r"the archive has nothing of 2024-10 to 2024-11: call download"):
             market.prices(start="2024-10")
 
@@ -112,6 +116,28 @@ class TestThreeKindsOfNothing:
         market.download("2024-12", "2025-01")
         with pytest.warns(ScraperKitWarning, match="the portal had no file of 2025-01"):
             market.prices(end="2025-01")
+
+    def test_what_is_told_of_an_archive_says_what_that_lacks(self, site, market):
+        market.download("2024-10", "2024-10")
+        market.download("2024-12", "2025-01")
+        for read in (market.changes, market.rejected, market.prices):
+            with pytest.warns(ScraperKitWarning) as told:
+                read(start="2024-09", end="2025-01")
+            texts = {str(each.message).partition(": call")[0] for each in told}
+            assert texts == {
+                "the portal had no file of 2025-01",
+                "the archive has nothing of 2024-09, 2024-11",
+            }
+        states = market.completeness("2024-09", "2025-01")["state"].groupby(lambda day: f"{day:%Y-%m}").unique()
+        assert {month: state.tolist() for month, state in states.items()} == {
+            "2024-09": ["not downloaded"], "2024-10": ["published"], "2024-11": ["not downloaded"],
+            "2024-12": ["published"], "2025-01": ["no file"],
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("day", ["05/03/2024", None, 5, pd.NaT])
+    def test_what_is_no_day_of_the_market_is_refused_by_that_name(self, stored, day):
+        with pytest.raises(ConfigError, match="^day: "):
+            stored.market(day)
 
     def test_a_day_not_published(self, stored):
         frame = stored.completeness("2026-08-03", "2026-08-06")
@@ -148,16 +174,26 @@ class TestCompleteness:
         assert frame["series"].dtype == "int64"
         assert frame.index.dtype == "datetime64[ms]"
 
+    def test_the_first_day_is_beside_the_one_before_and_a_gap_is_no_day_before(self, folder):
+        bring_in(folder, month_zip([line(day="2026-07-31"), line(OTHER, "2026-07-31")], month="202607"), "2026-07")
+        bring_in(folder, month_zip([line(day="2026-08-03"), line(day="2026-08-17")]))
+        with sk.OpenData("http://127.0.0.1:9/", archive=folder.path) as market:
+            frame = market.completeness("2026-08", "2026-08")
+        assert frame.index.min() == pd.Timestamp("2026-08-03")
+        assert frame.loc["2026-08-03", ["before", "share", "missing"]].tolist() == [2, 0.5, 1]
+        assert frame.loc["2026-08-17", ["series", "before", "missing"]].tolist() == [1, 0, 0]
+        assert pd.isna(frame.loc["2026-08-17", "share"])
+
     @pytest.mark.parametrize(
         ("today", "since"),
         [
-            ("2026-09-09", "2026-09-02"),
+            ("2026-09-09", "2026-09-01"),
             ("2026-09-07", "2026-08-31"),
             ("2026-09-13", "2026-09-04"),
-            ("2026-02-19", "2026-02-11"),
+            ("2026-02-19", "2026-02-10"),
         ],
     )
-    def test_the_newest_five_business_days_are_provisional(self, today, since):
+    def test_a_day_is_provisional_until_five_business_days_have_passed(self, today, since):
         assert reading.provisional_since(dt.date.fromisoformat(today)) == dt.date.fromisoformat(since)
 
     def test_today_is_provisional_and_last_year_is_not(self, folder):
@@ -214,6 +250,6 @@ class TestOthers:
         assert gone["month"].tolist() == ["2026-07"]
         assert gone["bytes"].sum() > 0
         assert stored.quotes()["date"].min() == pd.Timestamp("2026-08-03")
-        for keep in (0, "1", -3):
+        for keep in (0, "1", -3, True):
             with pytest.raises(ConfigError, match="keep"):
                 stored.prune(keep)

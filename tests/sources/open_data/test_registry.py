@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
+import re
 import time
+import zipfile
 
 import numpy as np
 import pandas as pd
 import pytest
+from support.daily_files import zip_of
 
 import scraperkit as sk
 from scraperkit.config import Settings
@@ -45,6 +49,11 @@ def members(funds: list[str], classes: list[str], subclasses: list[str]) -> dict
     files = {"registro_fundo.csv": [FUND, *funds], "registro_classe.csv": [CLASS, *classes]}
     files["registro_subclasse.csv"] = [SUBCLASS, *subclasses]
     return {name: "\r\n".join([*lines, ""]).encode("latin-1") for name, lines in files.items()}
+
+
+def small_registry(names: dict[str, str]) -> pd.DataFrame:
+    columns = {"name": list(names.values()), "status": NORMAL, "net_worth": range(len(names), 0, -1)}
+    return pd.DataFrame(columns, index=pd.Index(list(names), dtype="str", name="series"))
 
 
 CAIXA = "00068305000135"
@@ -115,6 +124,44 @@ class TestSearch:
         assert market.find("18.993.924/0001-00").index.tolist() == ["18993924000100"]
         assert market.find("18.993.924").index.tolist() == ["18993924000100"]
         assert market.find("9z8y7x6w01de54").index.tolist() == ["9Z8Y7X6W01DE54"]
+
+    def test_a_number_may_be_part_of_a_name(self):
+        search = RegistrySearch(small_registry({"20300000000191": "OUTRO", "11111111000191": "PREV 2030 RF"}))
+        assert search.find("2030").index.tolist() == ["20300000000191", "11111111000191"]
+        assert search.find("20.300.000/0001-91").index.tolist() == ["20300000000191"]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "azul F.I.A.",
+            "azul Resp Limitada",
+            "azul FI-RF",
+            "azul rf",
+            "azul renda fixa",
+            "azul ltda",
+            "AZUL F.I.C. RF",
+        ],
+    )
+    def test_words_that_names_write_in_several_ways_lose_no_hit(self, text):
+        search = RegistrySearch(small_registry({"1": "AZUL RENDA FIXA FIC FIF RL", "2": "AZUL FI RF"}))
+        assert sorted(search.find(text).index) == ["1", "2"]
+
+    def test_a_wrong_digit_is_told_the_nearest_numbers_first(self, market):
+        with pytest.raises(FundNotFound, match=r"nearest are 99\.101\.011/0001-25 "):
+            market.find_fund("99.101.011/0001-26")
+
+    def test_a_subclass_is_found_by_its_number_and_its_months_are_the_funds(self, market):
+        series = next(name for name in market.find("exemplo").index if ":" in name)
+        fund = market.find_fund(series.lower())
+        assert fund.cnpj == series
+        (request,) = fund.months("2024-10", "2024-10")
+        assert (request.document, request.fund.cnpj) == (series.partition(":")[0],) * 2
+        assert market.find_fund(series.partition(":")[0]).cnpj == series.partition(":")[0]
+
+    @pytest.mark.parametrize("active", ["yes", 1, "x"])
+    def test_what_is_neither_active_nor_not_is_refused(self, market, active):
+        with pytest.raises(ConfigError, match="active: "):
+            market.find("aroeira", active)
 
     def test_active_ones_or_the_others(self, market):
         both = market.find("exemplo")
@@ -198,3 +245,74 @@ class TestSnapshots:
         site.portal.show_html("registry")
         with pytest.raises(FileRefused, match="no registry to search: .*a web page"):
             market.find("aroeira")
+
+    def test_what_was_refused_is_said_again_until_it_is_well(self, site, market):
+        market.update_registry()
+        site.portal.show_html("registry")
+        site.portal.show_html("cad_fi")
+        self.make_old(market)
+        for _ in range(2):
+            assert market.update_registry()["outcome"].tolist() == ["refused", "refused"]
+            with pytest.warns(ScraperKitWarning, match="a web page instead of a zip"):
+                assert len(market.find("aroeira")) == 1
+        site.portal.rewrite("registry")
+        site.portal.rewrite("cad_fi")
+        assert market.update_registry()["outcome"].tolist() == ["unchanged", "unchanged"]
+
+    def test_no_search_waits_for_what_was_refused_a_minute_ago(self, site, market):
+        site.portal.put("cad_fi", b"<html>")
+        for _ in range(3):
+            with pytest.warns(ScraperKitWarning, match=r"cad_fi\.csv: its header lacks"):
+                assert len(market.find("aroeira")) == 1
+        assert site.portal.requests["file"] == 2
+
+    @pytest.mark.parametrize("what", ["empty", "half of the classes", "half of the subclasses", "a bomb"])
+    def test_one_that_was_broken_off_is_refused_and_overwrites_nothing(self, site, market, what):
+        market.update_registry()
+        before = market.find("exemplo")
+        broken = self.broken(site, what)
+        site.portal.put("registry", zip_of(broken))
+        self.make_old(market)
+        row = market.update_registry().iloc[0]
+        assert row["outcome"] == "refused"
+        assert {"a bomb": "would unpack to", "empty": "it has no rows"}.get(
+            what, "are stored; if that is right"
+        ) in row["reason"]
+        with pytest.warns(ScraperKitWarning):
+            pd.testing.assert_frame_equal(market.find("exemplo"), before)
+
+    def test_a_second_one_of_a_day_is_kept_beside_the_first_and_searched(self, site, market):
+        market.find("aroeira")
+        files = self.broken(site, "")
+        files["registro_classe.csv"] = files["registro_classe.csv"].replace(b"AROEIRA", b"MOGNO")
+        site.portal.put("registry", zip_of(files))
+        self.make_old(market)
+        assert market.find("aroeira").empty
+        assert len(market.find("mogno")) == 1
+        assert len(list((market.archive / "registry").glob("registry-*.parquet"))) == 2
+
+    def test_holders_are_those_of_the_newest_month_at_each_search(self, market):
+        assert market.find("aroeira")["holders"].isna().all()
+        for month in ("2024-11", "2024-12"):
+            market.download(month, month)
+            assert market.find("aroeira")["holders"].tolist() == [market.quotes("18993924000100")["holders"].iloc[-1]]
+
+    @staticmethod
+    def make_old(market):
+        """Have the ledger say that the registry was looked for long ago."""
+        for path in (market.archive / "ledger").iterdir():
+            path.write_text(re.sub('"checked_at": "[0-9]{4}', '"checked_at": "2020', path.read_text()))
+
+    @staticmethod
+    def broken(site, what: str) -> dict[str, bytes]:
+        body = site.portal.answer("/dados/FI/" + site.portal.path("registry")).body
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        if what == "empty":
+            return {name: text.partition(b"\n")[0] + b"\n" for name, text in files.items()}
+        for name in ("registro_classe.csv", "registro_subclasse.csv"):
+            if what in ("half of the classes", "half of the subclasses") and ("sub" in name) is ("sub" in what):
+                files[name] = files[name][: len(files[name]) // 2]
+        if what == "a bomb":
+            files["registro_fundo.csv"] += b"".join(b"%09d;" % number for number in range(22_000_000))
+        return files

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from support.daily_files import CNPJ, OTHER, bring_in, line, month_zip
 
 import scraperkit as sk
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ArchiveError, ConfigError
 from scraperkit.models import METRICS
 from scraperkit.sources.open_data.folder import Folder
 
@@ -121,7 +121,18 @@ class TestTheLog:
             done = bring_in(folder, month_zip([text], layout), seen_at=moment(number))
         assert (done.layout, done.added, done.changed) == ("B", 0, 0)
 
-    @pytest.mark.parametrize("as_of", ["2026-09-01", dt.date(2026, 9, 1), dt.datetime(2026, 9, 1), 5])
+    def test_a_file_of_it_that_cannot_be_read_is_named(self, folder):
+        for quota, number in (("1.5", 0), ("1.75", 1)):
+            bring_in(folder, month_zip([line(quota=quota)]), seen_at=moment(number))
+        (path,) = (folder.path / "changes").iterdir()
+        path.write_bytes(b"PAR1")
+        with (
+            sk.OpenData("http://127.0.0.1:9/", archive=folder.path) as market,
+            pytest.raises(ArchiveError, match=f"{path.name}: not a file of the archive; delete it"),
+        ):
+            market.changes()
+
+    @pytest.mark.parametrize("as_of", ["2026-09-01", dt.date(2026, 9, 1), dt.datetime(2026, 9, 1), 5, pd.NaT])
     def test_a_moment_needs_a_time_zone(self, market, as_of):
         for read in (market.prices, market.quotes):
             with pytest.raises(ConfigError, match="as_of"):

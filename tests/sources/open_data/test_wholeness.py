@@ -97,7 +97,7 @@ class TestTwoAtOnce:
             assert [process.stdout.readline().strip() for process in (one, other)] == ["0", "0"]
             for process in (one, other):
                 process.stdin.close()
-                assert len(process.stderr.read().splitlines()) == 25
+                assert len(process.stderr.read().splitlines()) == 26  # the plan, and a table of 24 files
         assert site.portal.requests["file"] == 24
         with sk.OpenData(site.open_data_url, archive=archive) as market:
             rows = [row for month in site.portal.months if month >= months[0] for row in site.portal.rows(month)]
