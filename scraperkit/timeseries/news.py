@@ -22,7 +22,7 @@ from scraperkit.timeseries.link import keys_of
 
 log = logging.getLogger(__name__)
 _AWAY = (redis_py.RedisError, OSError, ScraperKitError)
-_LISTEN_AT_MOST = 0.1
+_CLOSE_WITHIN = 0.1
 _PAUSES = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
 _SHOWN = 80
 
@@ -145,7 +145,7 @@ class StoredListener:
         """Pass on what is heard until the end. A connection may be dead and silent: so the server is asked."""
         heard_at, asked_at = time.monotonic(), 0.0
         while not self._ending.is_set():
-            message = pubsub.get_message(timeout=_LISTEN_AT_MOST)
+            message = pubsub.get_message(timeout=_CLOSE_WITHIN)
             now = time.monotonic()
             if message is not None:
                 heard_at, asked_at = now, 0.0
