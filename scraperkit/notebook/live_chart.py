@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MOST_OFTEN = 0.2
-_CHART_PATIENCE = 2.0
+_ANSWER_WITHIN = 2.0
 _SIZE, _DPI = (10, 5.5), 120
 
 
@@ -124,7 +124,7 @@ class LivePrices(NotebookRepr):
         window(start, end)
         self._days, self._chart, self._every = (start, end), chart or plot.prices, every
         # A thread must not hang if Redis is unreachable.
-        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_CHART_PATIENCE)
+        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_ANSWER_WITHIN)
         self._reader = TimeSeriesReader(self._redis, namespace)
         self.closed, self.drawings = False, 0
         self._cnpjs = {series.partition(":")[0] for series in self._series}
