@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from scraperkit.errors import ScraperKitError, ScraperKitWarning
     from scraperkit.health import Health
     from scraperkit.models import COLUMNS, DailyQuote, Fund, ScrapeRequest, Stored
-    from scraperkit.notebook import Dashboard, monitor
+    from scraperkit.notebook import Dashboard, live_prices, monitor
     from scraperkit.publisher import Publisher
     from scraperkit.replica import Replica
     from scraperkit.research import export, offline, prices, quotes, read_csv, update
@@ -81,6 +81,7 @@ __all__ = [
     "errors",
     "export",
     "lessons",
+    "live_prices",
     "metrics",
     "monitor",
     "offline",
@@ -104,7 +105,7 @@ _NAMES = {
     "errors": ("ScraperKitError", "ScraperKitWarning"),
     "health": ("Health",),
     "models": ("COLUMNS", "DailyQuote", "Fund", "ScrapeRequest", "Stored"),
-    "notebook": ("Dashboard", "monitor"),
+    "notebook": ("Dashboard", "live_prices", "monitor"),
     "publisher": ("Publisher",),
     "replica": ("Replica",),
     "research": ("export", "offline", "prices", "quotes", "read_csv", "update"),

@@ -8,7 +8,6 @@ import re
 import sys
 import time
 import uuid
-import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
@@ -26,10 +25,9 @@ from pydantic import (
 from pydantic.dataclasses import dataclass as validated_dataclass
 from pydantic_core import from_json, to_json
 
-from scraperkit.cnpj import format_series, normalize_cnpj
-from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
+from scraperkit.cnpj import format_series, normalize_cnpj, short_name
+from scraperkit.errors import BadMessage, ConfigError, warn
 from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
-from scraperkit.text import short_name
 from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -450,7 +448,7 @@ class Fund(NotebookRepr):
             raise ConfigError(f"end: {last.iso} is before start, {first.iso}; give a later end")
         first, last = max(first, self.first_month or first), min(last, self.last_month)
         if last < first:
-            warnings.warn(self.lacks_months(), ScraperKitWarning, stacklevel=2)
+            warn(self.lacks_months())
         cnpj, _, subclass = self.cnpj.partition(":")
         whole = replace(self, cnpj=cnpj, name="") if subclass else self  # that name is the subclass's
         return [

@@ -6,7 +6,6 @@ import datetime as dt
 import hashlib
 import time
 import uuid
-import warnings
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any, get_args
@@ -17,7 +16,7 @@ from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
 from scraperkit.engine.ledger import Ledger
-from scraperkit.errors import ConfigError, ScraperKitWarning
+from scraperkit.errors import ConfigError, warn
 from scraperkit.keys import DEFAULT_SOURCE, DeliveryName, Keys
 from scraperkit.lua import scripts
 from scraperkit.lua.state import MonthRecord
@@ -111,11 +110,9 @@ class Publisher(NotebookRepr):
             Ledger(self._redis, keys, batch_id).note_lost(request.message_id for request in wanted)
         receivers = self._send(batch_id, wanted, keys, fresh=force)
         if receivers == 0:
-            warnings.warn(
+            warn(
                 f"no subscriber on {self.keys.channel}, so the messages are lost; start a Subscriber first, "
-                "or use Publisher(redis, delivery='stream'), which keeps messages until they are done",
-                ScraperKitWarning,
-                stacklevel=3,
+                "or use Publisher(redis, delivery='stream'), which keeps messages until they are done"
             )
         return Batch(self._redis, batch_id, namespace=keys.namespace, source=keys.source, receivers=receivers)
 

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scraperkit.cnpj import format_cnpj, short_names
+from scraperkit.cnpj import SHORT_NAME, format_cnpj, nearest_names, short_name, short_names
 from scraperkit.models import Fund
 from scraperkit.replica.sample import load_sample
-from scraperkit.text import SHORT_NAME, nearest_names, short_name
 
 REAL_STYLE = {
     "ITAÚ SOBERANO RENDA FIXA SIMPLES LONGO PRAZO FUNDO DE INVESTIMENTO FINANCEIRO EM COTAS DE FUNDOS DE INVESTIMENTO"

@@ -6,7 +6,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$1"
-mkdir -p redis pricer queue market-queue lab
+mkdir -p redis pricer queue market-queue update lab
 umask 0377
 
 # The whole file or none: moved into place when it is complete.
@@ -21,7 +21,7 @@ keep() { # keep NAME: what comes in, as NAME
 }
 
 for name in redis/admin-password pricer/redis-password pricer/api-keys queue/redis-password \
-    market-queue/redis-password lab/redis-password lab/lab-token; do
+    market-queue/redis-password update/redis-password lab/redis-password lab/lab-token; do
     if [ ! -s "$name" ]; then
         head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' | keep "$name"
     fi
@@ -36,6 +36,7 @@ users=$(sed -e '/^#/d' \
     -e "s/@pricer@/$(hash_of pricer/redis-password)/" \
     -e "s/@queue@/$(hash_of queue/redis-password)/" \
     -e "s/@market-queue@/$(hash_of market-queue/redis-password)/" \
+    -e "s/@update@/$(hash_of update/redis-password)/" \
     -e "s/@lab@/$(hash_of lab/redis-password)/" \
     "$here/users.acl")
 echo "$users" | keep redis/users.acl

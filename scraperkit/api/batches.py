@@ -26,7 +26,7 @@ LOOK_EVERY = 0.25  # seconds between looks at a batch that somebody watches
 WATCHERS = 100  # each of them asks Redis several times a second
 HEARTBEAT = 15.0  # seconds after which a line goes out though nothing happened, so that no proxy hangs up
 SEARCHED = 10_000  # messages in the stream that a report may read to find out whether some have vanished
-_LATER = {"Retry-After": "10"}
+LATER = {"Retry-After": "10"}
 _EVENT = {
     "type": "object",
     "description": "One event of the stream",
@@ -102,7 +102,7 @@ async def events(batch_id: BatchId, running: TheRunning) -> EventSourceResponse:
     the pricer is being stopped: ask again.
     """
     if running.watchers >= WATCHERS:
-        raise ProblemError("busy", "too many watch batches already; ask for the batch itself", headers=_LATER)
+        raise ProblemError("busy", "too many watch batches already; ask for the batch itself", headers=LATER)
     first = await running.read(lambda: _progress(running.backend, batch_id))
     headers = {"X-Accel-Buffering": "no"}
     return EventSourceResponse(_stream(running, first), headers=headers)

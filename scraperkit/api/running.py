@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 
 from scraperkit.api.backend import SILENT, Backend, Seen
 from scraperkit.api.metrics import Metrics
+from scraperkit.api.newsroom import Newsroom
 from scraperkit.api.problems import ProblemError
 from scraperkit.config import Settings
 
@@ -44,6 +45,7 @@ class Running:
         self._lookups = anyio.CapacityLimiter(settings.api_lookups)
         # Not of anyio, which goes on counting, or forgets, a thread that nobody waits for any more.
         self._probes = ThreadPoolExecutor(PROBES, "probe")
+        self.newsroom = Newsroom(backend)
         self.watchers = 0
         self._asking = 0
         self._scopes: set[anyio.CancelScope] = set()
@@ -81,6 +83,7 @@ class Running:
     def stop(self) -> None:
         """End what would keep a server that stops waiting: streams, and look-ups that wait for the site."""
         self.stopping.set()
+        self.newsroom.stop()
         self._probes.shutdown(wait=False, cancel_futures=True)
         for scope in self._scopes:
             scope.cancel()

@@ -36,7 +36,6 @@ from scraperkit.cli.options import (
     Start,
     Url,
     with_names,
-    write_out,
 )
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo, say_error
@@ -60,7 +59,7 @@ app.command()(service.api)
 app.command("rates")(rates.show_rates)
 app.add_typer(figures.app)
 app.command()(exporting.export)
-app.command(epilog=updates.EXIT_CODES)(updates.update)
+app.command(epilog=updates.UPDATE_CODES)(updates.update)
 app.add_typer(work.app)
 
 
@@ -154,7 +153,9 @@ def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
     if out is None:
         echo(with_names(frame).to_string() if len(frame) else "no prices stored", lines=True)
     else:
-        write_out(frame, out, excel_br=excel_br)
+        from scraperkit.research import export
+
+        export(frame, out, excel_br=excel_br)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 
 

@@ -51,11 +51,11 @@ ExcelBr = Annotated[
 ]
 
 
-def write_out(frame: pd.DataFrame, out: Path, *, excel_br: bool = False) -> None:
-    """Write a frame to a file, as its name says."""
+def write_out(frame: pd.DataFrame, out: Path) -> None:
+    """Write a frame to a file, as its name says, even if it has no rows."""
     from scraperkit.research.exports import write
 
-    write(frame, out, excel_br=excel_br)
+    write(frame, out)
 
 
 def use_namespace(namespace: str | None) -> None:

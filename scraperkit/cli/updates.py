@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from scraperkit.research.updating import News
 
 _MOST_FUNDS, _MOST_VALUES = 100, 20
-EXIT_CODES = (
+UPDATE_CODES = (
     f"Exit codes: 0 whether or not anything was new; 1 if something could not be had; {CONFIG} if the configuration or "
     f"an argument is invalid, or nothing is stored; {UNAVAILABLE} if Redis is unreachable; {SOFTWARE} if the work "
     f"itself failed; {INTERRUPTED} if it was interrupted. With --every, {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end it, "
@@ -85,16 +85,15 @@ def _lines(news: News) -> Iterator[str]:
         days = f"{_count(row.new_days, 'new day')}, the newest {row.last:%Y-%m-%d}" if row.new_days else ""
         changed = _count(row.changed, "changed value") if row.changed else ""
         yield f"{_named(row.Index, news.table)}: {'; '.join(filter(None, (days, changed)))}"
-    yield from _rest(len(table) - _MOST_FUNDS, "more with news")
+    if len(table) > _MOST_FUNDS:
+        yield f"and {len(table) - _MOST_FUNDS:,} more series with news"
     for row in values:
         series = f"{row.cnpj}:{row.subclass}" if row.subclass else row.cnpj
         new = "withdrawn" if row.new != row.new else f"{row.new:.12g}"
         yield f"  {format_series(series)} {row.date:%Y-%m-%d} {row.metric}: {row.old:.12g} → {new}"
-    yield from _rest(len(news.changes) - _MOST_VALUES, "more values; TimeSeriesReader.changes() has all of them")
-
-
-def _rest(number: int, what: str) -> list[str]:
-    return [f"  and {number:,} {what}"] if number > 0 else []
+    if len(news.changes) > _MOST_VALUES:
+        rest = _count(len(news.changes) - _MOST_VALUES, "more value")
+        yield f"  and {rest}; TimeSeriesReader.changes() has all of them"
 
 
 def _nothing(table: pd.DataFrame) -> str:

@@ -13,7 +13,6 @@ import signal
 import stat
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +20,7 @@ from scraperkit.config import Settings
 from scraperkit.embedded import install
 from scraperkit.embedded.install import WAYS_OUT
 from scraperkit.embedded.state import ADDRESS, LOG, PINNED, State, private_opener
-from scraperkit.errors import EmbeddedRedisError, ScraperKitWarning
+from scraperkit.errors import EmbeddedRedisError, warn
 
 BOOT_SECONDS = 120.0
 END_SECONDS = 15.0
@@ -144,11 +143,9 @@ def make_private(folder: Path) -> None:
             with contextlib.suppress(PermissionError):
                 folder.chmod(0o700)
         if _is_wide(folder):
-            warnings.warn(
+            warn(
                 f"other users have rights to {folder}, where the embedded server keeps its data; run "
-                f"`chmod 700 {shlex.quote(str(folder))}`, or point SCRAPERKIT_DATA elsewhere",
-                ScraperKitWarning,
-                stacklevel=2,
+                f"`chmod 700 {shlex.quote(str(folder))}`, or point SCRAPERKIT_DATA elsewhere"
             )
     except OSError as error:
         raise EmbeddedRedisError(
@@ -174,11 +171,9 @@ def keep_in_place(folder: Path) -> None:
     if found.st_uid == os.geteuid() and {path.name for path in above.iterdir()} <= {folder.name}:
         above.chmod(stat.S_IMODE(found.st_mode) & ~0o022)
         return
-    warnings.warn(
+    warn(
         f"other users may write to {above}, where the embedded server keeps its data; run "
-        f"`chmod go-w {shlex.quote(str(above))}`, or point SCRAPERKIT_DATA elsewhere",
-        ScraperKitWarning,
-        stacklevel=2,
+        f"`chmod go-w {shlex.quote(str(above))}`, or point SCRAPERKIT_DATA elsewhere"
     )
 
 

@@ -13,7 +13,7 @@ from scraperkit.errors import ConfigError
 from scraperkit.metrics.inputs import dates_problem
 
 Benchmark: TypeAlias = "pd.Series[float]"
-DAILY, MONTHLY, LEVEL = KINDS = ("rate a day", "rate a month", "level")
+DAILY, MONTHLY, LEVEL = RATE_KINDS = ("rate a day", "rate a month", "level")
 
 _UNITS = {DAILY: "% a day", MONTHLY: "% a month"}
 # Per cent. Since the Real, no daily rate was above 1 %; none that paid anything was below 0.5 % a year.
@@ -103,7 +103,7 @@ def declared(benchmark: Any) -> tuple[Benchmark, str]:
         raise ConfigError(f"benchmark: {_SHAPE}; this is a {type(benchmark).__name__}")
     name = "the Series" if benchmark.name is None else str(benchmark.name)[:40]
     kind = benchmark.attrs.get("kind")
-    if kind not in KINDS:
+    if kind not in RATE_KINDS:
         problem = "declares no kind" if kind is None else f"declares the kind {str(kind)[:40]!r}, which is unknown"
         raise ConfigError(f"benchmark: {name} {problem}; {_DECLARE}")
     if problem := _problem(benchmark, kind):

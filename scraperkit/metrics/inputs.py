@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -11,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from scraperkit.cnpj import short_names, shown_series, tails_of
-from scraperkit.errors import ConfigError, ScraperKitWarning
+from scraperkit.errors import ConfigError, warn
 from scraperkit.models import Fund
 
 Names: TypeAlias = "Mapping[str, str] | pd.Series[str] | Iterable[Fund] | Fund | None"
@@ -19,7 +17,7 @@ _WIDE = "give the wide frame of TimeSeriesReader.prices(): an index of dates, a 
 _TIDY = "give the tidy frame of TimeSeriesReader.quotes()"
 _READ_WIDE = 'read a CSV with pd.read_csv(path, index_col="date", parse_dates=["date"])'
 _READ_TIDY = 'read a CSV with pd.read_csv(path, dtype={"cnpj": "str"}, parse_dates=["date"])'
-_NAMED = 5  # funds, and days of each, that a sentence names
+_SAID_AT_MOST = 5  # funds, and days of each, that a sentence names
 
 
 def wide_prices(frame: Any, argument: str = "prices") -> pd.DataFrame:
@@ -49,11 +47,7 @@ def wide_prices(frame: Any, argument: str = "prices") -> pd.DataFrame:
     unpriced = days_without_price(prices)
     if not unpriced:
         return prices
-    warnings.warn(
-        f"{argument}: {told(unpriced)}; such days count as missing, and the return after them covers the whole gap",
-        ScraperKitWarning,
-        stacklevel=level_of_caller(),
-    )
+    warn(f"{argument}: {told(unpriced)}; such days count as missing, and the return after them covers the whole gap")
     return prices.where((prices > 0) & np.isfinite(prices))
 
 
@@ -225,13 +219,5 @@ def _kind(dtype: Any) -> str:
 
 
 def _first(words: list[str], between: str, more: str) -> str:
-    rest = [f"{len(words) - _NAMED:,} {more}"] if len(words) > _NAMED else []
-    return between.join([*words[:_NAMED], *rest])
-
-
-def level_of_caller() -> int:
-    """Return the stack level, for a warning of the function that asks, of the first frame outside the kit."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith("scraperkit."):
-        level, frame = level + 1, frame.f_back
-    return level
+    rest = [f"{len(words) - _SAID_AT_MOST:,} {more}"] if len(words) > _SAID_AT_MOST else []
+    return between.join([*words[:_SAID_AT_MOST], *rest])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scraperkit.errors import ConfigError, ScraperKitWarning
+from scraperkit.errors import ConfigError, warn
 from scraperkit.metrics import verdicts
 from scraperkit.metrics.identity import Values, Walk, named, series_of, walk
-from scraperkit.metrics.inputs import level_of_caller
 
 _KEYS = ["cnpj", "subclass", "date", "metric", "kind", "until"]
 _ADJUSTED = (verdicts.PAYOUT, verdicts.SPLIT, verdicts.ERROR)
 _OPEN = (verdicts.PAYOUT_OR_LOSS, verdicts.UNCLEAR)
-_NAMED = 5
+_MOST_SAID = 5
 
 
 def total_return(quotes: pd.DataFrame, jumps: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -120,8 +118,8 @@ def _stayed(own: Walk, place: int) -> float:
 def _checked(jumps: Any) -> pd.DataFrame:
     if not isinstance(jumps, pd.DataFrame) or not set(_KEYS) <= set(jumps):
         raise ConfigError("jumps: give the frame of metrics.jumps(quotes), with kinds changed as you know better")
-    if unknown := sorted({str(kind)[:40] for kind in jumps["kind"]} - set(verdicts.KINDS)):
-        raise ConfigError(f"jumps: {unknown[0]!r} is no kind; take one of {', '.join(verdicts.KINDS)}")
+    if unknown := sorted({str(kind)[:40] for kind in jumps["kind"]} - set(verdicts.JUMP_KINDS)):
+        raise ConfigError(f"jumps: {unknown[0]!r} is no kind; take one of {', '.join(verdicts.JUMP_KINDS)}")
     return jumps
 
 
@@ -130,11 +128,11 @@ def _warn(told: pd.DataFrame) -> None:
     for kinds, what in ((_ADJUSTED, "adjusted"), (_OPEN, "taken as they are, though they may be payouts")):
         rows = told[told["kind"].isin(kinds) & (told["metric"] == "quota")]
         if len(rows):
-            first = rows.head(_NAMED)
+            first = rows.head(_MOST_SAID)
             names = first["cnpj"].where(first["subclass"] == "", first["cnpj"] + ":" + first["subclass"])
             days = (names + " " + first["date"].dt.strftime("%Y-%m-%d") + " (" + first["kind"] + ")").tolist()
-            more = f", {len(rows) - _NAMED:,} more" if len(rows) > _NAMED else ""
+            more = f", {len(rows) - _MOST_SAID:,} more" if len(rows) > _MOST_SAID else ""
             parts.append(f"{len(rows):,} {what}: {', '.join(days)}{more}")
     if parts:
         way = "look at metrics.jumps(quotes), and give it as jumps= with kinds changed as you know better"
-        warnings.warn(f"quotes: days that jumped; {'; '.join(parts)}; {way}", ScraperKitWarning, level_of_caller())
+        warn(f"quotes: days that jumped; {'; '.join(parts)}; {way}")

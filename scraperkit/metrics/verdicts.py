@@ -14,7 +14,7 @@ from scraperkit.metrics.identity import Walk, is_price, money, percent, series_o
 
 MARKET, PAYOUT, PAYOUT_OR_LOSS, SPLIT = "market move", "payout", "payout or write-down", "split"
 ERROR, MOVED_FLOW, HIDDEN_FLOW, UNCLEAR = "error", "flow on another day", "unreported flow", "unclear"
-KINDS = (MARKET, PAYOUT, PAYOUT_OR_LOSS, SPLIT, ERROR, MOVED_FLOW, HIDDEN_FLOW, UNCLEAR)
+JUMP_KINDS = (MARKET, PAYOUT, PAYOUT_OR_LOSS, SPLIT, ERROR, MOVED_FLOW, HIDDEN_FLOW, UNCLEAR)
 
 _UNUSUAL, _EXTREME = 8.0, 20.0  # times the usual distance: from here a return is a jump, and from here no market's
 _SOON = 5  # days with a quota within which an error is mended

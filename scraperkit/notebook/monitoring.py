@@ -7,7 +7,6 @@ import re
 import threading
 import time
 import uuid
-import warnings
 from collections import deque
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,7 +16,7 @@ import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, sibling
-from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, ScraperKitWarning, way_out_of
+from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, warn, way_out_of
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.view import NotebookRepr, Table, View
@@ -180,11 +179,7 @@ class Monitor(NotebookRepr):
         thread.join()
         self._redis.close()
         if self._broken is not None:
-            warnings.warn(
-                f"monitor: connection lost, later commands are missing: {self._broken}",
-                ScraperKitWarning,
-                stacklevel=2,
-            )
+            warn(f"monitor: connection lost, later commands are missing: {self._broken}")
 
     def _look(self, connection: Any) -> None:
         try:

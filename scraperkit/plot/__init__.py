@@ -1,4 +1,4 @@
-"""Charts: each function takes a frame and a matplotlib axes and draws; imported by the front door, lessons and cli.
+"""Charts: each function takes a frame and a matplotlib axes and draws; imported by notebook, lessons and cli.
 
 Without an `ax` a figure 10 inches wide is made. Units are on the axes; colours are told apart with any colour vision,
 and never say alone what a chart says. A frame with nothing to draw gives a chart that says so.

@@ -27,7 +27,7 @@ from scraperkit.plot.style import (
     with_prices,
 )
 
-_NAMED = 8  # more funds are numbered, and named beside the chart
+_BESIDE_THEIR_POINTS = 8  # more funds are numbered, and named beside the chart
 
 
 def windows(
@@ -156,7 +156,7 @@ def risk_return(
     _scales(ax, spots)
     ax.set_ylabel(f"{what}, %\n{span}")
     name_unpriced(ax, frame)
-    numbered = len(funds) > _NAMED
+    numbered = len(funds) > _BESIDE_THEIR_POINTS
     if numbered:
         _name_beside(ax, fund_labels(funds, names_of(frame, names), lines=1, width=36))
         texts = [str(number) for number in range(1, len(funds) + 1)]

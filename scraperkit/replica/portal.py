@@ -25,7 +25,7 @@ from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, FIRST_SPLIT_YEAR
 from scraperkit.replica.portal_registry import old_registry, registry_members
 
 PORTAL_PATH = "/dados/FI/"
-DAILY, REGISTRY, OLD_REGISTRY = "DOC/INF_DIARIO/DADOS/", "CAD/DADOS/registro_fundo_classe.zip", "CAD/DADOS/cad_fi.csv"
+REPORTS, REGISTRY, OLD_REGISTRY = "DOC/INF_DIARIO/DADOS/", "CAD/DADOS/registro_fundo_classe.zip", "CAD/DADOS/cad_fi.csv"
 _NEWEST = dt.date(2025, 1, 14)
 _NIGHTLY = dt.timedelta(hours=3, minutes=52)
 _UPKEEP = b"<html><head><title>Portal Dados Abertos CVM</title></head><body>Em manuten&ccedil;&atilde;o</body></html>"
@@ -395,11 +395,11 @@ def _daily_zip(month: Month) -> str:
     """Return the path of the zip with a month: of a year, until zips became monthly."""
     if month.year < FIRST_MONTHLY_YEAR:
         return _yearly_zip(month.year)
-    return f"{DAILY}inf_diario_fi_{month.year}{month.month:02d}.zip"
+    return f"{REPORTS}inf_diario_fi_{month.year}{month.month:02d}.zip"
 
 
 def _yearly_zip(year: int | str) -> str:
-    return f"{DAILY}HIST/inf_diario_fi_{year}.zip"
+    return f"{REPORTS}HIST/inf_diario_fi_{year}.zip"
 
 
 def _first_written(month: Month) -> dt.datetime:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote
 
 from scraperkit.errors import ConfigError
-from scraperkit.models import today
+from scraperkit.models import brazilian_date, today
 from scraperkit.replica.levers import ServerLevers
 from scraperkit.replica.portal import PortalAnswer
 from scraperkit.replica.rate_figures import DAILY_SERIES, ENDS, IBOVESPA, MONTHLY_SERIES, Figures, figures
@@ -26,7 +26,6 @@ _SERIES_OF = {
     "cdi": "12", "selic": "11", "ipca": "433", "igpm": "189", "dollar": "1", "ibovespa": IBOVESPA,
 }  # fmt: skip
 _SGS = re.compile(r"bcdata\.sgs\.([0-9]{1,6})/dados(?:/ultimos/([0-9]{1,9}))?/?")
-_DATE = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 _PAGE = "<!DOCTYPE html><html><head><title>{0}</title></head><body><h1>{0}</h1><p>{1}</p></body></html>"
 _BUSY = _PAGE.format("Banco Central do Brasil", "Servi&ccedil;o temporariamente indispon&iacute;vel.").encode()
 _JSON = {"Content-Type": "application/json;charset=UTF-8"}
@@ -239,12 +238,7 @@ def _in_portuguese(text: str) -> str:
 
 
 def _date(text: str) -> dt.date | None:
-    if not text:
-        return None
-    match = _DATE.fullmatch(text)
-    if match is None:
-        raise ValueError(text)
-    return dt.date(int(match[3]), int(match[2]), int(match[1]))
+    return brazilian_date(text) if text else None
 
 
 def _years_later(day: dt.date) -> dt.date:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl, unquote
 
-from scraperkit.cnpj import looks_like_cnpj, normalize_cnpj
+from scraperkit.cnpj import looks_like_cnpj, normalize_cnpj, without_accents
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
 from scraperkit.replica.sample import Sample, SampleFund, load_sample
 from scraperkit.replica.viewstate import UNSEALED, belongs, seal
-from scraperkit.text import without_accents
 
 SITE_PATH = "/SWB/Sistemas/SCW/CPublica/"
 _PATHS = {

@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -182,17 +183,21 @@ def _plan_text(requests: Sequence[ScrapeRequest], source: Any) -> str:
 
 def _scrape(redis: redis_py.Redis, keys: Keys, source: Any, requests: Sequence[ScrapeRequest]) -> pd.DataFrame:
     """Have the requests done, and return the state of each; withdraw them if that is interrupted."""
-    batch: Batch | None = None
-    try:
-        with _at_work(redis, keys, source):
-            # A month that may have been revised is the same request as before, and is to be done again.
-            batch = Publisher(redis, namespace=keys.namespace).publish(requests, force=True)
-            batch.wait(report=False)
-    except BaseException:
-        if batch is not None:
-            with contextlib.suppress(ScraperKitError, redis_py.RedisError):
-                batch.cancel()
-        raise
+    publisher = Publisher(redis, namespace=keys.namespace)
+    publishing: Future[Batch] | None = None
+    with ThreadPoolExecutor(1, "scraperkit-publish") as thread:
+        try:
+            with _at_work(redis, keys, source):
+                # In a thread, so that an interrupt does not lose what is being published. A month that may have been
+                # revised is the same request as before, and is to be done again.
+                publishing = thread.submit(publisher.publish, requests, force=True)
+                batch = publishing.result()
+                batch.wait(report=False)
+        except BaseException:
+            if publishing is not None:
+                with contextlib.suppress(ScraperKitError, redis_py.RedisError):
+                    publishing.result().cancel()
+            raise
     return batch.jobs()
 
 

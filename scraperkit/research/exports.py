@@ -92,9 +92,9 @@ def export(
     >>> with sk.offline():
     ...     prices = sk.prices("18.993.924/0001-00", "2022-01", "2022-01")
     >>> path = sk.export(prices, tempfile.mkdtemp() + "/prices.csv", excel_br=True)
-    >>> print(path.read_text(encoding="utf-8-sig")[:49])
+    >>> print(path.read_text(encoding="utf-8-sig")[:45])
     date;18.993.924/0001-00
-    2022-01-03;3,09668446
+    2022-01-03;3,39654813
     >>> sk.read_csv(path).equals(prices)
     True
     """
@@ -131,6 +131,8 @@ def figures_of(
             raise ConfigError("redis: the archive needs none; leave it out, or leave out source")
         return _archived(funds, start, end, metric, source)
     if funds is None:
+        if source is not None:
+            raise ConfigError("source: is for funds that you name; of all that is stored, nothing is fetched")
         return _stored(start, end, metric, redis)
     if metric == "all":
         return quotes(funds, start, end, source=source, redis=redis)

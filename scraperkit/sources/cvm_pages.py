@@ -13,7 +13,16 @@ from urllib.parse import urlencode, urljoin, urlsplit
 from cachetools import LRUCache, TTLCache, cached
 from requests.cookies import RequestsCookieJar
 
-from scraperkit.cnpj import format_cnpj, looks_like_cnpj, normalize_cnpj
+from scraperkit.cnpj import (
+    folded_name,
+    format_cnpj,
+    has_words,
+    looks_like_cnpj,
+    name_words,
+    nearest_names,
+    normalize_cnpj,
+    without_accents,
+)
 from scraperkit.config import Settings
 from scraperkit.errors import (
     ConfigError,
@@ -41,7 +50,6 @@ from scraperkit.sources.cvm_parser import (
 )
 from scraperkit.sources.http import Answer, ClosedHere, HttpClient, without_credentials
 from scraperkit.sources.politeness import Politeness
-from scraperkit.text import folded_name, has_words, name_words, nearest_names, without_accents
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
 DAILY_PAGE = "InfDiario/CPublicaInfDiario.aspx"

@@ -1,1 +1,1 @@
-"""Quotes in, frames and rows out; imported by publisher, engine, sources, lessons, research, api and cli."""
+"""Quotes in, frames and rows out; imported by publisher, engine, sources, notebook, lessons, research, api, cli."""

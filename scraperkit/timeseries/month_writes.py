@@ -25,6 +25,7 @@ from scraperkit.timeseries.commands import (
 )
 from scraperkit.timeseries.frame_writes import FrameChunk, frame_chunks, survey
 from scraperkit.timeseries.link import Dialogue, Link, batched, refused_replies
+from scraperkit.timeseries.news import Announcer
 from scraperkit.timeseries.rows import stored_series
 
 _AT_ONCE = 1_000
@@ -57,6 +58,7 @@ class MonthWriter:
         self._whole = whole
         self._others: dict[str, list[bytes]] = {}
         self._new: set[str] = set()
+        self._announcer = Announcer(keys)
 
     def write(self, frame: pd.DataFrame) -> Written:
         """Write the rows of a frame, about 5,000 at a time; each fund's in a transaction that checks its token.
@@ -139,7 +141,10 @@ class MonthWriter:
         while (done := dialogue.repeat(exchange)) is None:
             self._new.difference_update(chunk.series)  # now they are there, and may have figures
             commands = self._commands(chunk)
-        return *done, following[0]
+        samples, newer = done
+        publish = self._announcer.commands(_without(chunk, newer).months(with_empty=True))
+        self._announcer.hear(self._link.write(publish) if publish else [])
+        return samples, newer, following[0]
 
     def _newer(self, dialogue: Dialogue, cnpjs: list[str], creates: list[bytes]) -> set[str]:
         """Watch the months of some funds; return the funds whose fetch is newer than the token."""

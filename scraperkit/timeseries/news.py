@@ -1,11 +1,11 @@
-"""Listen to the news of what is stored, which whoever commits prices publishes."""
+"""Publish news of what is stored, and listen to them."""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,15 +16,36 @@ from redis.retry import Retry
 from scraperkit.connection import SOCKET_TIMEOUT, check_client, redis_needed, sibling
 from scraperkit.errors import ScraperKitError
 from scraperkit.keys import Keys
-from scraperkit.models import Stored, read_news
+from scraperkit.models import Stored, news, read_news
 from scraperkit.text import printable
+from scraperkit.timeseries.commands import pack
 from scraperkit.timeseries.link import keys_of
 
 log = logging.getLogger(__name__)
 _AWAY = (redis_py.RedisError, OSError, ScraperKitError)
-_LISTEN_AT_MOST = 0.1
+_CLOSE_WITHIN = 0.1
 _PAUSES = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
 _SHOWN = 80
+
+
+class Announcer:
+    """Makes the commands that publish news; a user who may not publish them loses the news alone."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._is_refused = False
+
+    def commands(self, months: Iterable[Stored]) -> list[bytes]:
+        """Return the command that publishes the news of these months, if there are any."""
+        text = news(months)
+        return [pack(("PUBLISH", self._keys.stored, text.decode()))] if text else []
+
+    def hear(self, replies: Iterable[Any]) -> None:
+        """Log, once, a refusal among the replies."""
+        for refusal in replies:
+            if isinstance(refusal, Exception) and not self._is_refused:
+                self._is_refused = True
+                log.warning("no news of what is stored: Redis refuses them on %s: %s", self._keys.stored, refusal)
 
 
 def on_stored(
@@ -74,7 +95,7 @@ def on_stored(
     >>> with on_stored(redis, heard.extend, namespace=namespace), Subscriber(redis, source, namespace=namespace):
     ...     status = Publisher(redis, namespace=namespace).publish(fund.months("2022-01", "2022-02")).wait(60)
     >>> sorted((stored.month, stored.days) for stored in heard)
-    [('2022-01', 21), ('2022-02', 19)]
+    [('2022-01', 1), ('2022-02', 1)]
     """
     return StoredListener(redis, callback, on_gap, keys_of(namespace))
 
@@ -145,7 +166,7 @@ class StoredListener:
         """Pass on what is heard until the end. A connection may be dead and silent: so the server is asked."""
         heard_at, asked_at = time.monotonic(), 0.0
         while not self._ending.is_set():
-            message = pubsub.get_message(timeout=_LISTEN_AT_MOST)
+            message = pubsub.get_message(timeout=_CLOSE_WITHIN)
             now = time.monotonic()
             if message is not None:
                 heard_at, asked_at = now, 0.0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
-import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -15,7 +14,7 @@ import pandas as pd
 import redis as redis_py
 
 from scraperkit.cnpj import format_cnpj
-from scraperkit.errors import ConfigError, ScraperKitWarning
+from scraperkit.errors import ConfigError, warn
 from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
@@ -280,7 +279,7 @@ class TimeSeriesReader:
 
     def _warn(self, funds: Sequence[StoredFund]) -> None:
         if told := forgetful(self._rows.keys, funds):
-            warnings.warn(told, ScraperKitWarning, stacklevel=3)
+            warn(told)
 
     def months(self, cnpjs: Funds | None = None) -> pd.DataFrame:
         """Return which months workers have fetched, when, and from which source: the one that wrote a month last.
@@ -365,7 +364,7 @@ class TimeSeriesReader:
         except _OnlySubclasses as found:
             told = "; ".join(f"{format_cnpj(cnpj)}: {', '.join(names)}" for cnpj, names in found.subclasses.items())
             text = f"figures of these days are reported by subclass, so these stand for their class: {told[:1_000]}"
-            warnings.warn(text, ScraperKitWarning, stacklevel=3)
+            warn(text)
             wanted = [name for each in wanted for name in found.subclasses.get(each, [each])]
             return wanted, read(wanted)
 
@@ -466,7 +465,7 @@ def _read(
         return
     except (NoSocket, ReplyError) as error:
         text = f"reading slowly, through redis-py, since the bytes of the replies cannot be used: {error}"
-        warnings.warn(text, ScraperKitWarning, stacklevel=4)
+        warn(text)
     for some in batched(cnpjs[done:], max(1, SERIES_PER_READ // len(metrics))):
         yield some, parsed_ranges(parsed(some))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -14,7 +13,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import StoreError
-from scraperkit.models import METRICS, DailyQuote, Fund, Stored, news
+from scraperkit.models import METRICS, DailyQuote, Fund
 from scraperkit.timeseries.commands import (
     EXEC,
     MULTI,
@@ -35,9 +34,9 @@ from scraperkit.timeseries.commands import (
 from scraperkit.timeseries.frame_writes import FrameChunk, checked_metrics, frame_chunks, survey
 from scraperkit.timeseries.frames import Funds, wanted_series
 from scraperkit.timeseries.link import Link, Request, batched, keys_of, refused_replies
+from scraperkit.timeseries.news import Announcer
 from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, stored_series
 
-log = logging.getLogger(__name__)
 QUOTES_PER_PIPELINE = 5_000
 
 
@@ -68,7 +67,7 @@ class SeriesStore:
     def __init__(self, redis: redis_py.Redis, namespace: str | None = None) -> None:
         self._link = Link(redis)
         self._keys = keys_of(namespace)
-        self._news_refused = False
+        self._announcer = Announcer(self._keys)
 
     def __repr__(self) -> str:
         return f"SeriesStore(namespace={self._keys.namespace!r})"
@@ -92,14 +91,9 @@ class SeriesStore:
 
     def _write_some(self, quotes: Sequence[DailyQuote]) -> int:
         commands = add_commands(self._keys, quotes)
-        publish = self._publish(months_of(quotes)) if commands else []
+        publish = self._announcer.commands(months_of(quotes)) if commands else []
         self._settle(commands, publish, self._link.write([*commands, *publish]))
         return sample_count(commands)
-
-    def _publish(self, months: Iterable[Stored]) -> list[bytes]:
-        """Return the command that publishes the news of these months, if there are any."""
-        text = news(months)
-        return [pack(("PUBLISH", self._keys.stored, text.decode()))] if text else []
 
     def _settle(self, commands: Sequence[bytes], publish: Sequence[bytes], replies: Sequence[Any]) -> None:
         """Create the series that were missing and write to them again; raise what Redis still refuses.
@@ -113,14 +107,7 @@ class SeriesStore:
             replies = self._link.write([*again, *publish])
             check_replies(again, replies[: len(again)])
             heard = replies[len(again) :]
-        self._note_refused(heard)
-
-    def _note_refused(self, heard: Iterable[Any]) -> None:
-        """Log once that this user may not publish news; nothing else depends on them."""
-        for refusal in heard:
-            if isinstance(refusal, Exception) and not self._news_refused:
-                self._news_refused = True
-                log.warning("no news of what is stored: Redis refuses them on %s: %s", self._keys.stored, refusal)
+        self._announcer.hear(heard)
 
     def write_frame(self, quotes: pd.DataFrame, *, replace: bool = False) -> int:
         """Write a frame of quotes, creating the series that are missing, and return the number of samples written.
@@ -196,7 +183,7 @@ class SeriesStore:
                 if replace:
                     old = [name for name in chunk.series if present[name]]
                     commands = [*chunk.delete_commands(self._keys, old), *commands]
-                publish = self._publish(chunk.months(with_empty=replace))
+                publish = self._announcer.commands(chunk.months(with_empty=replace))
                 sent.append((chunk, creates, commands, publish))
                 wrapped = [*creates, *([MULTI, *commands, EXEC] if replace else commands), *publish]
                 yield Request(b"".join(wrapped), len(wrapped))

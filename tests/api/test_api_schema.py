@@ -58,7 +58,7 @@ def test_every_operation_is_explained_and_its_errors_are_problem_documents(docum
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
-    assert len(operations) == 14
+    assert len(operations) == 15
     for method, path, operation in operations:
         assert operation["summary"], path
         assert operation["description"], path

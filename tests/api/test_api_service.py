@@ -64,6 +64,7 @@ class TestRedisAway:
                 ("GET", f"/v1/batches/{batch}", None),
                 ("GET", f"/v1/batches/{batch}/events", None),
                 ("DELETE", f"/v1/batches/{batch}", None),
+                ("GET", "/v1/stored/events", None),
                 ("GET", "/v1/dead", None),
                 ("POST", "/v1/dead/1-1/retry", None),
                 ("GET", "/ready", None),

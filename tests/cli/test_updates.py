@@ -65,18 +65,20 @@ def test_new_days_and_changed_values_are_shown_by_fund_and_then_nothing_is_new(o
     assert update() == (f"nothing new of 1 series, the newest day is {new.index[-1]:%Y-%m-%d}\n", "")
     assert update("--quiet") == ("", "")
 
-    offline.replica.portal.restate("2024-12")
+    offline.replica.portal.restate("2024-12", share=1.0)
     with sk.OpenData() as market:
         market.download("2024-12", "2024-12")
     now = time.time
     monkeypatch.setattr(planning.time, "time", lambda: now() + 40 * 86_400)
     told, errors = update("--quiet")
     changes = sk.TimeSeriesReader(redis).changes()
-    lines = told.splitlines()
-    assert lines[0] == f"{DOTTED}: {len(changes)} changed values" if len(changes) > 1 else f"{DOTTED}: 1 changed value"
-    row = changes.iloc[0]
-    assert lines[1] == f"  {DOTTED} {row['date']:%Y-%m-%d} {row['metric']}: {row['old']:.12g} → {row['new']:.12g}"
-    assert len(lines) == min(len(changes), 20) + 1 + (len(changes) > 20)
+    first, *values, rest = told.splitlines()
+    assert first == f"{DOTTED}: {len(changes)} changed values"
+    assert values == [
+        f"  {DOTTED} {row.date:%Y-%m-%d} {row.metric}: {row.old:.12g} → {row.new:.12g}"
+        for row in changes.head(20).itertuples()
+    ]
+    assert rest.startswith(f"  and {len(changes) - 20} more value")
     assert errors == "", "quiet says nothing of what will be fetched"
 
 

@@ -10,7 +10,7 @@ from support.pricer import of_rates
 from support.tree import ROOT
 
 import scraperkit as sk
-from scraperkit.metrics.verdicts import KINDS
+from scraperkit.metrics.verdicts import JUMP_KINDS
 
 mpl.use("Agg")
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
@@ -41,6 +41,6 @@ def test_the_examples_run_and_give_what_they_show(redis_url, namespace, monkeypa
 
 def test_every_kind_of_jump_is_explained():
     rows = re.findall(r"\| `([a-z -]+)` \|$", PAGE, flags=re.MULTILINE)
-    assert set(rows) == set(KINDS)
+    assert set(rows) == set(JUMP_KINDS)
     docstring = sk.metrics.jumps.__doc__
-    assert all(f"``{kind}``" in docstring for kind in KINDS)
+    assert all(f"``{kind}``" in docstring for kind in JUMP_KINDS)

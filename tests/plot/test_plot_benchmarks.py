@@ -111,15 +111,15 @@ class TestMarks:
         ]
 
     def test_each_kind_has_its_own_shape_and_many_are_counted(self):
-        from scraperkit.metrics.verdicts import KINDS
+        from scraperkit.metrics.verdicts import JUMP_KINDS
 
         frame = funds(1)
-        kinds = [*KINDS, *KINDS]
+        kinds = [*JUMP_KINDS, *JUMP_KINDS]
         jumps = pd.DataFrame({"cnpj": frame.columns[0], "subclass": "", "date": DAYS[10 : 10 + len(kinds)]})
         ax = plot.prices(frame, jumps=jumps.assign(metric="quota", size=0.1, kind=kinds))
         shapes = {line.get_marker() for line in ax.get_lines()} - {"None"}
-        assert len(shapes) == len(KINDS)
-        assert sorted(legend(ax)[1:]) == sorted(f"{kind}, 2 days" for kind in KINDS)
+        assert len(shapes) == len(JUMP_KINDS)
+        assert sorted(legend(ax)[1:]) == sorted(f"{kind}, 2 days" for kind in JUMP_KINDS)
 
     def test_those_of_other_series_other_figures_and_other_days_are_left_out(self):
         frame = funds(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from stdnum.br.cnpj import calc_check_digits
 from support.disks import fill, small_disk
 from support.fakes import FUND
+from support.tree import ROOT
 
 import scraperkit as sk
 from scraperkit.errors import ConfigError, NotDownloaded, UnknownFund
@@ -329,3 +331,18 @@ def test_an_archive_without_these_days_or_funds_says_so(tmp_path):
             with pytest.raises(UnknownFund):
                 sk.export(ZEROS, tmp_path / "x.csv", "2022-01", "2022-01", source=market)
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_the_examples_of_the_page_run_in_order(redis_url, namespace, tmp_path):
+    page = (ROOT / "docs" / "files.md").read_text(encoding="utf-8")
+    text = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL)) + "\nprint(about['units'], about['licence'])"
+    given = {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
+    done = subprocess.run(
+        [sys.executable, "-c", text], env=os.environ | given, cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "{'quota': 'R$'} invented figures of the offline replica\n"
+    assert {path.suffix for path in tmp_path.iterdir()} == {".csv", ".parquet"}
+    with sk.connect(redis_url) as redis:
+        for key in redis.scan_iter(f"{namespace}-offline:*", count=1000):
+            redis.unlink(key)

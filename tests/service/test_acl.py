@@ -95,6 +95,13 @@ def demo(stack: Stack, service: str, folder: Path) -> subprocess.CompletedProces
 
 
 class TestScraperkit:
+    def test_the_one_call_and_its_update_work(self, redis, admin, monkeypatch):
+        monkeypatch.setenv("SCRAPERKIT_RATE", "500")
+        with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
+            assert len(sk.prices(CNPJ, "2023-11", "2023-11", source=source, redis=redis)) == 20
+            assert sk.update(source=source, redis=redis)["new_days"].tolist() == [20]
+        assert refused(admin) == []
+
     def test_the_whole_road_works(self, redis, admin, monkeypatch, tmp_path):
         monkeypatch.setenv("SCRAPERKIT_RATE", "500")
         archive = tmp_path / "archive"

@@ -39,7 +39,7 @@ class TestFiles:
     def test_docker_compose_takes_the_file(self):
         if shutil.which("docker-compose") is None:
             pytest.skip("docker-compose is not installed here")
-        for words in ([], ["--profile", "replica"], ["--profile", "market"]):
+        for words in ([], ["--profile", "replica"], ["--profile", "market"], ["--profile", "update"]):
             told = subprocess.run(
                 ["docker-compose", "--file", FILE, *words, "config"], capture_output=True, text=True, cwd=ROOT
             )
@@ -126,22 +126,22 @@ class TestFiles:
             return {source: target for source, target, *_ in volumes if target.startswith("/run/secrets")}
 
         readers = [name for name in LASTING if secrets_of(name)]
-        assert readers == ["redis", "pricer", "queue", "lab", "market-queue"]
+        assert readers == ["redis", "pricer", "queue", "lab", "update", "market-queue"]
         for name in readers:
             assert secrets_of(name) == {f"secrets-{name}": "/run/secrets"}
         assert secrets_of("secrets") == {f"secrets-{name}": f"/run/secrets/{name}" for name in readers}
         assert not [name for name in LASTING if "group_add" in SERVICES[name]]
 
-    def test_one_service_writes_the_archive_and_the_others_read_it(self):
+    def test_who_fetches_files_writes_the_archive_and_the_others_read_it(self):
         mounted = {
             name: volume
             for name, service in SERVICES.items()
             for volume in service.get("volumes", [])
             if "/archive" in volume
         }
-        assert mounted.pop("market") == "archive:/archive"
+        assert {mounted.pop(name) for name in ("market", "update")} == {"archive:/archive"}
         assert mounted == dict.fromkeys(("pricer", "queue", "lab", "market-queue"), "archive:/archive:ro")
-        for name in ("market", *mounted):
+        for name in ("market", "update", *mounted):
             assert SERVICES[name]["environment"]["SCRAPERKIT_ARCHIVE"] == "/archive"
         assert "--owner scraperkit --group scraperkit /archive" in (ROOT / "Dockerfile").read_text()
 
@@ -181,9 +181,10 @@ class TestSecrets:
         secret = {name: text for name, text in made.items() if name != "redis/users.acl"}
         assert set(secret) == {
             *("redis/admin-password", "pricer/redis-password", "pricer/api-keys"),
-            *("queue/redis-password", "market-queue/redis-password", "lab/redis-password", "lab/lab-token"),
+            *("queue/redis-password", "market-queue/redis-password", "update/redis-password"),
+            *("lab/redis-password", "lab/lab-token"),
         }
-        assert len(set(secret.values())) == 7
+        assert len(set(secret.values())) == 8
         assert all(re.fullmatch("[0-9a-f]{64}", text) for text in secret.values())
         assert self.make(tmp_path) == made
         assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/*")} == {0o440}
@@ -332,6 +333,23 @@ class TestService:
             assert sk.Batch.find(redis, told["batch_id"]).wait(60, progress=False).done == 2
         assert len(ask(stack, f"{told['links']['prices']}?start=2024-10")["stands_for"]) > 1
         assert not (log := cli(stack, "ACL", "LOG")), log
+
+    def test_update_has_the_queues_fetch_what_is_new_and_does_nothing_else(self, stack):
+        with (
+            sk.connect(stack.redis_url()) as redis,
+            sk.CvmPages(stack.environment("queue")["SCRAPERKIT_CVM_URL"]) as site,
+        ):
+            assert (
+                sk.Publisher(redis).publish(site.find_fund("18.993.924/0001-00").months("2023-10", "2023-10")).wait(60)
+            )
+        assert stack.healthy("update")
+        words = [word for word in SERVICES["update"]["command"] if word not in ("--every", "24")]
+        told = stack.exec("update", *words, "18.993.924/0001-00")
+        assert (told.returncode, told.stdout) == (0, "18.993.924/0001-00: 40 new days, the newest 2023-12-29\n"), (
+            told.stderr
+        )
+        again = stack.exec("update", *words, "--quiet", "18.993.924/0001-00")
+        assert (again.returncode, again.stdout) == (0, ""), again.stderr
 
     def test_health_checks_fail_where_a_service_is_not_well(self, stack):
         for name in ("redis", "pricer", "queue", "replica"):

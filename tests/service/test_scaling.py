@@ -17,7 +17,7 @@ from support.servers import redis_server
 from support.waiting import wait_until
 
 import scraperkit as sk
-from scraperkit.cli.exits import CONFIG
+from scraperkit.cli.exits import CONFIG, INTERRUPTED
 from scraperkit.cli.supervisor import SLACK
 from scraperkit.config import Settings
 from scraperkit.embedded.keeper import free_port
@@ -28,6 +28,8 @@ MANIFEST = ROOT / "deploy" / "kubernetes.yaml"
 RESOURCES = list(yaml.safe_load_all(MANIFEST.read_text(encoding="utf-8")))
 SCALING = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 UNIT = (ROOT / "deploy" / "scraperkit-queue.service").read_text(encoding="utf-8")
+UPDATE = (ROOT / "deploy" / "scraperkit-update.service").read_text(encoding="utf-8")
+TIMER = (ROOT / "deploy" / "scraperkit-update.timer").read_text(encoding="utf-8")
 
 
 def resource(kind: str, name: str) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def pod_of(name: str) -> dict[str, Any]:
 
 
 def container(name: str) -> dict[str, Any]:
-    (found,) = resource("Deployment", name)["spec"]["template"]["spec"]["containers"]
+    (found,) = pod_of(name)["containers"]
     return found
 
 
@@ -104,6 +106,15 @@ class TestKubernetes:
             assert container(name)["args"] == services()[name]["command"]
         assert container("queue")["livenessProbe"]["exec"]["command"] == services()["queue"]["healthcheck"]["test"][1:]
 
+    @pytest.mark.parametrize("name", ["market", "update"])
+    def test_the_jobs_do_once_what_the_compose_file_does_every_day(self, name):
+        assert [*container(name)["args"], "--every", "24"] == services()[name]["command"]
+        assert resource("CronJob", name)["spec"]["concurrencyPolicy"] == "Forbid"
+
+    def test_an_update_is_tried_again_unless_that_cannot_help(self):
+        (rule,) = resource("CronJob", "update")["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
+        assert rule["onExitCodes"] == {"containerName": "update", "operator": "In", "values": [1, 2, CONFIG]}
+
     def test_a_stop_has_the_time_that_a_worker_takes(self):
         given = resource("ConfigMap", "scraperkit")["data"]
         deadline = float(given["SCRAPERKIT_STOP_DEADLINE"])
@@ -119,6 +130,7 @@ class TestKubernetes:
             ("queue", ["redis-password"]),
             ("market-queue", ["redis-password"]),
             ("pricer", ["redis-password", "api-keys"]),
+            ("update", ["redis-password"]),
         ],
     )
     def test_the_configuration_is_one_that_the_kit_takes_and_each_has_its_own_secrets(self, monkeypatch, name, files):
@@ -132,7 +144,7 @@ class TestKubernetes:
         (mount,) = [mount for mount in container(name)["volumeMounts"] if mount["name"] == "secrets"]
         assert mount["readOnly"]
         assert {str(path.parent) for path in read} == {mount["mountPath"]}
-        volumes = resource("Deployment", name)["spec"]["template"]["spec"]["volumes"]
+        volumes = pod_of(name)["volumes"]
         (secret,) = [volume["secret"]["secretName"] for volume in volumes if "secret" in volume]
         words = " ".join(f"--from-file={file}" for file in files)
         assert f"kubectl create secret generic {secret} {words}\n" in MANIFEST.read_text()
@@ -169,11 +181,13 @@ class TestKubernetes:
 
 
 class TestSystemd:
-    def test_the_unit_is_valid(self, tmp_path):
+    @pytest.mark.parametrize("text", [UNIT, UPDATE, TIMER], ids=["queue", "update", "timer"])
+    def test_the_unit_is_valid(self, tmp_path, text):
         if shutil.which("systemd-analyze") is None:
             pytest.skip("systemd-analyze is not installed here")
-        unit = tmp_path / "scraperkit-queue.service"
-        unit.write_text(UNIT.replace("/opt/scraperkit/bin", str(Path(sys.executable).parent)))
+        (tmp_path / "scraperkit-update.service").write_text("[Service]\nExecStart=/bin/true\n")
+        unit = tmp_path / ("scraperkit-update.timer" if text is TIMER else "scraperkit-update.service")
+        unit.write_text(text.replace("/opt/scraperkit/bin", str(Path(sys.executable).parent)))
         told = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
         assert (told.returncode, told.stderr) == (0, "")
 
@@ -181,6 +195,16 @@ class TestSystemd:
         assert f"RestartPreventExitStatus=2 {CONFIG}" in UNIT
         assert float(re.search(r"TimeoutStopSec=(\d+)", UNIT)[1]) >= Settings.load().stop_deadline + SLACK
         assert "Type=notify" in UNIT
+
+    def test_the_update_heeds_them_too_and_is_as_locked_down(self):
+        assert f"RestartPreventExitStatus=2 {CONFIG}" in UPDATE
+        assert f"SuccessExitStatus={INTERRUPTED}" in UPDATE
+        (command,) = re.findall("^ExecStart=/opt/scraperkit/bin/(.*)$", UPDATE, re.MULTILINE)
+        assert command.split() == container("update")["args"]
+        locked = set(UNIT.partition("DynamicUser")[2].partition("[Install]")[0].split("\n")) - {""}
+        assert locked <= {f"{line}" for line in UPDATE.replace("DynamicUser=yes", "=yes").split("\n")}
+        assert "WantedBy" not in UPDATE, "the timer starts it"
+        assert "Persistent=true" in TIMER
 
 
 def test_a_redis_cluster_refuses_what_must_happen_all_at_once(tmp_path):

@@ -46,7 +46,7 @@ class Reader:
 
     def types(self, command: str) -> str:
         """Run a command; return what it says."""
-        if command.startswith("docker-compose") and " up" in command:
+        if command.startswith("docker-compose") and " up " in f"{command} ":
             self._up(shlex.split(command)[1:])
             return ""
         if command.startswith("docker-compose start"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scraperkit.calendar import business_days
-from scraperkit.errors import ConfigError, NotDownloaded, ScraperKitWarning, UnknownFund
+from scraperkit.errors import ConfigError, NotDownloaded, UnknownFund, warn
 from scraperkit.models import METRICS, Month, today
 from scraperkit.sources.open_data.cleaning import Numbers, coded
 from scraperkit.sources.open_data.folder import Folder, StoredMonth
@@ -28,7 +27,7 @@ from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
 
 PROVISIONAL_DAYS = 5
-MOST_NAMED = 5
+MOST_SAID = 5
 EPOCH = dt.date(1970, 1, 1)
 _NO_END = frames.LAST // DAY_MS
 _DAYS_BACK = dt.timedelta(days=30)
@@ -79,7 +78,7 @@ class Window:
         return [month for month in first.until(last) if month not in known]
 
 
-def warn_of_absent(folder: Folder, absent: Sequence[Month], stacklevel: int) -> None:
+def warn_of_absent(folder: Folder, absent: Sequence[Month]) -> None:
     """Say which months asked for the archive does not have, and whether the portal has them."""
     if not absent:
         return
@@ -92,7 +91,7 @@ def warn_of_absent(folder: Folder, absent: Sequence[Month], stacklevel: int) -> 
         ),
     ):
         if months:
-            warnings.warn(words.format(_shown_spans(months)), ScraperKitWarning, stacklevel=stacklevel + 1)
+            warn(words.format(_shown_spans(months)))
 
 
 def not_at_the_portal(folder: Folder, months: Iterable[Month]) -> list[Month]:
@@ -103,7 +102,7 @@ def not_at_the_portal(folder: Folder, months: Iterable[Month]) -> list[Month]:
 
 def _shown_spans(months: Sequence[Month]) -> str:
     spans = _spans(months)
-    return ", ".join([*["…"][: len(spans) - MOST_NAMED], *spans[-MOST_NAMED:]])
+    return ", ".join([*["…"][: len(spans) - MOST_SAID], *spans[-MOST_SAID:]])
 
 
 def _spans(months: Sequence[Month]) -> list[str]:
@@ -198,7 +197,7 @@ def prices_frame(
     if wanted is not None:
         cnpjs = (each.cnpj for each in wanted)
     table = read_rows(folder, window, [metric], cnpjs, as_of)
-    names, code = _resolved(folder, table, wanted, stacklevel=4)
+    names, code = _resolved(folder, table, wanted)
     values = figures(table, metric)
     order = np.argsort(code, kind="stable")
     order = order[(code[order] >= 0) & ~np.isnan(values[order])]
@@ -224,7 +223,7 @@ def quotes_frame(
     if wanted is not None:
         cnpjs = (each.cnpj for each in wanted)
     table = read_rows(folder, window, [*METRICS, *also], cnpjs, as_of)
-    names, code = _resolved(folder, table, None if wanted is None else sorted(wanted), stacklevel=4)
+    names, code = _resolved(folder, table, None if wanted is None else sorted(wanted))
     rank = np.append(np.argsort(np.argsort([str(name) for name in names], kind="stable")), -1)[code] if names else code
     order = np.lexsort((day_numbers(table), rank))
     table = table.take(pa.array(order[code[order] >= 0]))
@@ -247,9 +246,7 @@ def day_numbers(table: pa.Table) -> Numbers:
     return days
 
 
-def _resolved(
-    folder: Folder, table: pa.Table, wanted: Sequence[Series] | None, stacklevel: int
-) -> tuple[list[Series], Numbers]:
+def _resolved(folder: Folder, table: pa.Table, wanted: Sequence[Series] | None) -> tuple[list[Series], Numbers]:
     """Return the series to show, and for each row which of them it is of; -1 for none.
 
     Raises
@@ -276,7 +273,7 @@ def _resolved(
         if stands_for and stands_for != [series]:
             shown = ", ".join(map(str, stands_for))
             text = f"{series.cnpj} has no rows of its own here; shown are its subclasses: {shown}"
-            warnings.warn(text, ScraperKitWarning, stacklevel=stacklevel)
+            warn(text)
     names = list(dict.fromkeys(each for series, stands_for in found.items() for each in stands_for or [series]))
     number_of = {name: number for number, name in enumerate(names)}
     number = np.array([number_of.get(each, -1) for each in there], dtype=np.int64)
@@ -298,7 +295,7 @@ def refuse_unknown(folder: Folder, unseen: Sequence[Series]) -> None:
                 left.discard(series)
         if not left:
             return
-    names = ", ".join(map(str, sorted(left)[:MOST_NAMED])) + (" …" if len(left) > MOST_NAMED else "")
+    names = ", ".join(map(str, sorted(left)[:MOST_SAID])) + (" …" if len(left) > MOST_SAID else "")
     raise UnknownFund(f"the archive has nothing of {names}; find() tells which series there are")
 
 

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
+from scraperkit.cnpj import folded_name, name_words, nearest_names
 from scraperkit.errors import ConfigError, FileRefused
 from scraperkit.sources.open_data.cleaning import valid_cnpjs
-from scraperkit.text import folded_name, name_words, nearest_names
 
 ACTIVE = "EM FUNCIONAMENTO NORMAL"
 TEXT_COLUMNS = ("name", "kind", "status", "managers", "administrator", "subclasses")

@@ -30,7 +30,7 @@ CHANGES = pa.schema(
 Figures = npt.NDArray[np.float64]
 
 
-class Compared(NamedTuple):
+class Comparison(NamedTuple):
     """A new state of a month, with `seen_at`, and how it differs from the one before."""
 
     table: pa.Table
@@ -39,7 +39,7 @@ class Compared(NamedTuple):
     is_same: bool
 
 
-def compare(old: pa.Table | None, new: pa.Table, seen_at: dt.datetime) -> Compared:
+def compare(old: pa.Table | None, new: pa.Table, seen_at: dt.datetime) -> Comparison:
     """Compare a month with what is stored of it.
 
     Parameters
@@ -56,7 +56,7 @@ def compare(old: pa.Table | None, new: pa.Table, seen_at: dt.datetime) -> Compar
     now = pa.scalar(seen_at, SCHEMA.field("seen_at").type)
     if not old.num_rows:
         dated = new.append_column(SCHEMA.field("seen_at"), pa.repeat(now, new.num_rows))
-        return Compared(dated, CHANGES.empty_table(), new.num_rows, not new.num_rows)
+        return Comparison(dated, CHANGES.empty_table(), new.num_rows, not new.num_rows)
     old_keys, new_keys = _keys(old, new)
     at = np.searchsorted(old_keys, new_keys)
     is_there = np.zeros(new_keys.size, np.bool_)
@@ -80,7 +80,7 @@ def compare(old: pa.Table | None, new: pa.Table, seen_at: dt.datetime) -> Compar
     changes = pa.concat_tables(parts)
     added = int(new_keys.size - after.size)
     is_same = not (changes.num_rows or added or gone.size) and _have_same_words(old, new)
-    return Compared(dated, changes, added, is_same)
+    return Comparison(dated, changes, added, is_same)
 
 
 def with_unread(old: pa.Table, new: pa.Table, unread: Set[tuple[str, str]]) -> pa.Table:

@@ -6,7 +6,6 @@ import datetime as dt
 import logging
 import threading
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import redis as redis_py
 from tqdm.auto import tqdm
 
 from scraperkit.cnpj import format_cnpj
-from scraperkit.errors import ArchiveError, FileRefused, MonthNotOffered, ScraperKitWarning, SiteUnavailable
+from scraperkit.errors import ArchiveError, FileRefused, MonthNotOffered, SiteUnavailable, warn
 from scraperkit.keys import Keys
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS, DailyQuote, Month
@@ -133,9 +132,9 @@ def load(
             samples += written.samples
             kept += [f"{format_cnpj(cnpj)} {month.iso}" for cnpj in sorted(written.kept)]
     if kept:
-        shown = ", ".join(kept[: reading.MOST_NAMED]) + (" …" if len(kept) > reading.MOST_NAMED else "")
+        shown = ", ".join(kept[: reading.MOST_SAID]) + (" …" if len(kept) > reading.MOST_SAID else "")
         text = f"{len(kept)} months stay as they are, since they were fetched later than the archive's files: {shown}"
-        warnings.warn(f"{text}; call download(start, end) first to load what is newer", ScraperKitWarning, stacklevel=3)
+        warn(f"{text}; call download(start, end) first to load what is newer")
     return samples
 
 

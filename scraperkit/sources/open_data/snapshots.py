@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scraperkit.errors import ArchiveError, FileRefused, ScraperKitWarning, SourceError
+from scraperkit.errors import ArchiveError, FileRefused, SourceError, warn
 from scraperkit.models import Month
 from scraperkit.sources.open_data.cleaning import coded
 from scraperkit.sources.open_data.downloads import (
@@ -92,7 +91,7 @@ class Snapshots:
             raise FileRefused(f"there is no registry to search: {'; '.join(reasons)}")
         if reasons:
             text = f"searching the registry of {self.days('registry')[-1]}: {'; '.join(reasons)}"
-            warnings.warn(text, ScraperKitWarning, stacklevel=3)
+            warn(text)
         paths = tuple(path for kind in _PATHS for path in self._paths(kind)[-1:])
         if self._loaded is None or self._loaded[0] != paths:
             self._loaded = (paths, self._load(paths))

@@ -227,7 +227,7 @@ class OpenData(NotebookRepr):
         reading.check_as_of(as_of)
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
-        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        reading.warn_of_absent(self._folder, window.absent)
         frame = reading.prices_frame(self._folder, window, wanted, metric, as_of, names_of=self._snapshots.names)
         return prices_with_history(self._folder, window, frame, metric, as_of) if inherit else frame
 
@@ -267,7 +267,7 @@ class OpenData(NotebookRepr):
         reading.check_as_of(as_of)
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
-        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        reading.warn_of_absent(self._folder, window.absent)
         rows = reading.quotes_frame(self._folder, window, wanted, as_of, names_of=self._snapshots.names)
         subclasses = [str(each) for each in wanted or () if each.subclass]
         return quotes_with_history(self._folder, window, rows, subclasses, as_of) if inherit else rows
@@ -319,7 +319,7 @@ class OpenData(NotebookRepr):
             As :meth:`prices`.
         """
         window = reading.Window(self._folder, start, end)
-        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        reading.warn_of_absent(self._folder, window.absent)
         return reports.changes_frame(self._folder, window)
 
     def completeness(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
@@ -362,7 +362,7 @@ class OpenData(NotebookRepr):
             As :meth:`prices`.
         """
         window = reading.Window(self._folder, start, end)
-        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        reading.warn_of_absent(self._folder, window.absent)
         return reports.rejected_frame(self._folder, window)
 
     def archive_info(self) -> pd.DataFrame:
@@ -531,7 +531,7 @@ class OpenData(NotebookRepr):
         """
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
-        reading.warn_of_absent(self._folder, window.absent, stacklevel=2)
+        reading.warn_of_absent(self._folder, window.absent)
         return road.load(self._folder, window, wanted, redis, keys_of(namespace), progress)
 
     def plan(self, months: Iterable[Month]) -> str:

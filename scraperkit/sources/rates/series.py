@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import warnings
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import check_client, connect
-from scraperkit.errors import ScraperKitWarning
+from scraperkit.errors import warn
 from scraperkit.models import today
 from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.collect import collect
@@ -88,7 +87,7 @@ def rates(
         client = stack.enter_context(connect()) if redis is None else check_client(redis)
         found = collect(rate, span, client, Settings.load())
     for note in found.notes:
-        warnings.warn(note, ScraperKitWarning, stacklevel=2)
+        warn(note)
     return _series(rate, found.samples)
 
 

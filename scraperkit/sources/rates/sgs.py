@@ -16,6 +16,7 @@ from http import HTTPStatus
 from typing import Any
 
 from scraperkit.errors import RateRefused
+from scraperkit.models import brazilian_date
 from scraperkit.sources.rates.answers import RateSample, Span, in_order, parsed
 from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.says import says
@@ -23,7 +24,6 @@ from scraperkit.sources.says import says
 YEARS = 10
 STATUSES = frozenset({HTTPStatus.OK, HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_FOUND, HTTPStatus.NOT_ACCEPTABLE})
 _NO_VALUES = re.compile(r"value\(s\) not found", re.IGNORECASE)
-_DAY = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 _PUBLISHED = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
@@ -112,9 +112,8 @@ def _sample(what: str, place: int, entry: Any, span: Span, url: str) -> RateSamp
 
 
 def _day(text: Any) -> dt.date | None:
-    match = _DAY.fullmatch(text) if isinstance(text, str) else None
     try:
-        return dt.date(int(match[3]), int(match[2]), int(match[1])) if match else None
+        return brazilian_date(text) if isinstance(text, str) else None
     except ValueError:
         return None
 

@@ -8,6 +8,7 @@ import json
 import pandas as pd
 import pytest
 from support.fakes import FakeSite
+from support.waiting import wait_until
 
 import scraperkit as sk
 from scraperkit.errors import ScraperKitWarning, StoreError
@@ -177,3 +178,27 @@ def test_a_user_without_transactions_is_refused_before_anything_is_written(marke
     finally:
         redis.acl_deluser(namespace)
     assert redis.hget(Keys(namespace).months(FUND), "2024-11") is None
+
+
+class TestNews:
+    def test_each_chunk_is_one_message_about_what_was_written_and_nothing_else(self, redis, namespace, loaded, scrape):
+        heard: list[list[sk.Stored]] = []
+        with sk.on_stored(redis, heard.append, namespace=namespace):
+            loaded()
+            assert wait_until(lambda: heard)
+        (message,) = heard
+        assert {(stored.cnpj, stored.month, stored.changed) for stored in message} == {
+            (FUND, "2024-11", None),
+            (OTHER, "2024-11", None),
+        }
+        assert [stored.days for stored in message] == [len(TimeSeriesReader(redis, namespace).prices(FUND))] * 2
+
+    def test_a_month_that_a_newer_fetch_keeps_is_no_news(self, redis, namespace, loaded, scrape):
+        loaded()
+        scrape()
+        heard: list[sk.Stored] = []
+        with sk.on_stored(redis, heard.extend, namespace=namespace):
+            with pytest.warns(ScraperKitWarning, match="newer"):
+                loaded()
+            assert wait_until(lambda: heard)
+        assert {stored.cnpj for stored in heard} == {OTHER}
