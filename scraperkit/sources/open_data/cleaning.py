@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from scraperkit.models import METRICS, Month
 from scraperkit.sources.open_data.layouts import SCHEMA
-from scraperkit.sources.open_data.parsing import Rejection
+from scraperkit.sources.open_data.parsing import ISO_DAY, Rejection
 
 Numbers = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
@@ -36,8 +36,7 @@ FLAGS = (
 )
 _WITHOUT_QUOTA = (FLAGS.index(ZEROS), FLAGS.index(BLANK))
 _SUBCLASS_OR_NONE = "^[A-Z0-9]{0,40}$"
-_CNPJ = re.compile(r"[0-9A-Za-z]{2}\.?[0-9A-Za-z]{3}\.?[0-9A-Za-z]{3}/?[0-9A-Za-z]{4}-?[0-9]{2}")
-_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_CNPJ_FIELD = re.compile(r"[0-9A-Za-z]{2}\.?[0-9A-Za-z]{3}\.?[0-9A-Za-z]{3}/?[0-9A-Za-z]{4}-?[0-9]{2}")
 _WEIGHTS = np.array([6, 5, 4, 3, 2, 9, 8, 7, 6, 5, 4, 3, 2])
 _DAYS_OF_A_MONTH = 32
 FIGURES = len(METRICS)
@@ -151,9 +150,9 @@ def keys_in(texts: Sequence[str]) -> list[tuple[str, str]]:
     if not texts:
         return []
     fields = [[field.strip() for field in text.split(";")] for text in texts]
-    named = [next(filter(_CNPJ.fullmatch, each), "") for each in fields]
+    named = [next(filter(_CNPJ_FIELD.fullmatch, each), "") for each in fields]
     cnpjs, are_some = valid_cnpjs(np.array(named, np.str_))
-    days = [next(filter(_DAY.fullmatch, each), "") for each in fields]
+    days = [next(filter(ISO_DAY.fullmatch, each), "") for each in fields]
     return list(zip(np.where(are_some, cnpjs, "").tolist(), days, strict=True))
 
 

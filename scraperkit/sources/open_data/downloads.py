@@ -29,7 +29,7 @@ from scraperkit.text import say
 
 MOST_BYTES = 1_000_000_000
 MOST_FAILURES = 3  # of files in a row that the site does not answer for
-PATIENCE = 120.0  # seconds that somebody who downloads waits for each turn, while the site asks for a pause
+DOWNLOAD_PATIENCE = 120.0  # seconds that somebody who downloads waits for each turn, while the site asks for a pause
 SITE_AWAY = "the site is away"
 _OK, _UNCHANGED, _MISSING = 200, 304, (403, 404, 410)
 
@@ -87,7 +87,7 @@ class Downloader:
     def plan(self, files: Sequence[PortalFile]) -> str:
         """Return how many files, megabytes and minutes a download of these takes."""
         if files:
-            with contextlib.suppress(SourceError), self.politeness.patient(PATIENCE):
+            with contextlib.suppress(SourceError), self.politeness.patient(DOWNLOAD_PATIENCE):
                 self.http.learn_pace(self.url)
         return plan_text(self._sizes(files), self.politeness.crawl_delay)
 

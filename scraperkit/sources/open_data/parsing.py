@@ -33,7 +33,7 @@ _PARSE = csv.ParseOptions(
     delimiter=";", quote_char=False, double_quote=False, newlines_in_values=False, ignore_empty_lines=False
 )
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
+ISO_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _BLANKS = " \t"
 _LF, _CR, _NUL, _SEMICOLON = b"\n\r\0;"
 _FIRST_DAY = (dt.date.min - dt.date(1970, 1, 1)).days
@@ -212,7 +212,7 @@ def _days(texts: pa.Array) -> tuple[pa.Array, dict[int, str]]:
 
 def _day(text: str) -> dt.date | None:
     try:
-        return dt.date.fromisoformat(text) if _DAY.fullmatch(text := text.strip(_BLANKS)) else None
+        return dt.date.fromisoformat(text) if ISO_DAY.fullmatch(text := text.strip(_BLANKS)) else None
     except ValueError:
         return None
 

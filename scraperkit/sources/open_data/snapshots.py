@@ -18,7 +18,14 @@ import pyarrow.parquet as pq
 from scraperkit.errors import ArchiveError, FileRefused, SourceError, warn
 from scraperkit.models import Month
 from scraperkit.sources.open_data.cleaning import coded
-from scraperkit.sources.open_data.downloads import PATIENCE, Downloader, Outcome, answer_without_file, download, told
+from scraperkit.sources.open_data.downloads import (
+    DOWNLOAD_PATIENCE,
+    Downloader,
+    Outcome,
+    answer_without_file,
+    download,
+    told,
+)
 from scraperkit.sources.open_data.folder import Entry, delete, read_parquet, write_whole
 from scraperkit.sources.open_data.members import opened, whole_member
 from scraperkit.sources.open_data.portal_files import (
@@ -60,7 +67,7 @@ class Snapshots:
 
         `if_refused` is how long what was refused is not asked for again.
         """
-        with self._downloader.politeness.patient(PATIENCE):
+        with self._downloader.politeness.patient(DOWNLOAD_PATIENCE):
             return [self._update(kind, if_refused) for kind in _PATHS]
 
     def search(self) -> RegistrySearch:

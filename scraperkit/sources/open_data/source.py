@@ -18,7 +18,7 @@ from scraperkit.sources.base import not_one_fund
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
 from scraperkit.sources.open_data import reading, reports, road
-from scraperkit.sources.open_data.downloads import PATIENCE, Downloader, Outcome
+from scraperkit.sources.open_data.downloads import DOWNLOAD_PATIENCE, Downloader, Outcome
 from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.history import prices_with_history, quotes_with_history
 from scraperkit.sources.open_data.portal_files import (
@@ -170,7 +170,7 @@ class OpenData(NotebookRepr):
         else:
             named = asked_months(start, end, day)
             files = files_between(*named)
-        with self.politeness.patient(PATIENCE):
+        with self.politeness.patient(DOWNLOAD_PATIENCE):
             return _outcomes(self._downloader.run(files, progress, named))
 
     def update_registry(self) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support.daily_files import zip_of
+from support.tree import ROOT
 
 import scraperkit as sk
 from scraperkit.config import Settings
@@ -124,6 +125,11 @@ class TestSearch:
         assert market.find("18.993.924/0001-00").index.tolist() == ["18993924000100"]
         assert market.find("18.993.924").index.tolist() == ["18993924000100"]
         assert market.find("9z8y7x6w01de54").index.tolist() == ["9Z8Y7X6W01DE54"]
+
+    def test_what_the_readme_searches_for_is_found(self, market):
+        texts = re.findall(r'market\.find\("([^"]+)", active=True\)', (ROOT / "README.md").read_text())
+        assert texts
+        assert all(len(market.find(text, active=True)) for text in texts)
 
     def test_a_number_may_be_part_of_a_name(self):
         search = RegistrySearch(small_registry({"20300000000191": "OUTRO", "11111111000191": "PREV 2030 RF"}))
