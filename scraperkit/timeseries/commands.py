@@ -27,7 +27,7 @@ from pydantic_core import to_json
 from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys, series_in
-from scraperkit.models import METRICS, DailyQuote, Fund, Stored
+from scraperkit.models import METRICS, DailyQuote, Fund, Stored, news
 
 Command = tuple[str | int, ...]
 
@@ -318,6 +318,12 @@ def months_of(quotes: Iterable[DailyQuote]) -> list[Stored]:
     for (series, year, month), found in spelled.items():
         days.setdefault((normalize_series(series), f"{year:04}-{month:02}"), set()).update(found)
     return [Stored.of(series, month, len(found)) for (series, month), found in days.items()]
+
+
+def news_commands(keys: Keys, months: Iterable[Stored]) -> list[bytes]:
+    """Return the ``PUBLISH`` that tells of these months, if there are any."""
+    text = news(months)
+    return [pack(("PUBLISH", keys.stored, text.decode()))] if text else []
 
 
 def month_words(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import StoreError
-from scraperkit.models import METRICS, DailyQuote, Fund, Stored, news
+from scraperkit.models import METRICS, DailyQuote, Fund
 from scraperkit.timeseries.commands import (
     add_commands,
     card_command,
@@ -23,6 +23,7 @@ from scraperkit.timeseries.commands import (
     exists_command,
     for_series,
     months_of,
+    news_commands,
     of_series,
     pack,
     refused_creates,
@@ -91,14 +92,9 @@ class SeriesStore:
 
     def _write_some(self, quotes: Sequence[DailyQuote]) -> int:
         commands = add_commands(self._keys, quotes)
-        publish = self._publish(months_of(quotes)) if commands else []
+        publish = news_commands(self._keys, months_of(quotes)) if commands else []
         self._settle(commands, publish, self._link.write([*commands, *publish]))
         return sample_count(commands)
-
-    def _publish(self, months: Iterable[Stored]) -> list[bytes]:
-        """Return the command that publishes the news of these months, if there are any."""
-        text = news(months)
-        return [pack(("PUBLISH", self._keys.stored, text.decode()))] if text else []
 
     def _settle(self, commands: Sequence[bytes], publish: Sequence[bytes], replies: Sequence[Any]) -> None:
         """Create the series that were missing and write to them again; raise what Redis still refuses.
@@ -195,7 +191,7 @@ class SeriesStore:
                 if replace:
                     old = [name for name in chunk.series if present[name]]
                     commands = [*chunk.delete_commands(self._keys, old), *commands]
-                publish = self._publish(chunk.months(with_empty=replace))
+                publish = news_commands(self._keys, chunk.months(with_empty=replace))
                 sent.append((chunk, creates, commands, publish))
                 wrapped = [*creates, *([_MULTI, *commands, _EXEC] if replace else commands), *publish]
                 yield Request(b"".join(wrapped), len(wrapped))

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from scraperkit.errors import ArchiveError, FileRefused, MonthNotOffered, SiteUnavailable
 from scraperkit.keys import Keys
 from scraperkit.lua.state import MonthRecord
-from scraperkit.models import METRICS, DailyQuote, Month
+from scraperkit.models import METRICS, DailyQuote, Month, Stored
 from scraperkit.sources.open_data import reading
 from scraperkit.sources.open_data.downloads import SITE_AWAY, Downloader
 from scraperkit.sources.open_data.folder import Folder
@@ -25,7 +25,7 @@ from scraperkit.sources.open_data.portal_files import file_of, is_due
 from scraperkit.sources.open_data.revisions import figures
 from scraperkit.sources.open_data.series import Series
 from scraperkit.text import say
-from scraperkit.timeseries.commands import DAY_MS, day_number, pack
+from scraperkit.timeseries.commands import DAY_MS, day_number, news_commands, pack
 from scraperkit.timeseries.link import Link, Request, batched
 from scraperkit.timeseries.rows import stored_series
 from scraperkit.timeseries.store import SeriesStore
@@ -155,9 +155,14 @@ def _clear_others(link: Link, keys: Keys, frame: pd.DataFrame, month: Month) -> 
     for some in batched(frame["cnpj"].unique().tolist(), _FUNDS_AT_ONCE):
         others = sorted(stored_series(link, keys, some) - here)
         if others:
-            link.write(
+            deleted = link.write(
                 [pack(("TS.DEL", keys.series(name, metric), first, last)) for name in others for metric in METRICS]
             )
+            each = zip(others, batched(deleted, len(METRICS)), strict=True)
+            counts = [(name, sum(count for count in found if isinstance(count, int))) for name, found in each]
+            told = [Stored.of(name, month.iso, 0, count) for name, count in counts if count]
+            if told:
+                link.write(news_commands(keys, told))
 
 
 def _names(frame: pd.DataFrame) -> tuple[list[str], list[str]]:
