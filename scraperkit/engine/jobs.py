@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import random
 import time
 import uuid
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -22,7 +22,7 @@ from scraperkit.lua import scripts
 from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest, Stored, news
 from scraperkit.sources.base import Source, name_of
 from scraperkit.text import printable
-from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, day_number, month_words
+from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, by_series, day_number, words_of
 
 log = logging.getLogger(__name__)
 _ERROR_LENGTH = 2_000
@@ -206,8 +206,9 @@ class Committer:
             if request is None or result.outcome != "done":
                 continue
             cnpj = request.document
+            found = by_series(result.quotes)
             try:
-                month = self._month(request, result)
+                month = self._month(request, result, found)
             except StoreError as error:
                 stored[place] = result.failed(error)
                 continue
@@ -217,8 +218,8 @@ class Committer:
                 places[cnpj] = []
             fund.months.append(month)
             if result.quotes:
-                days[place] = _days(result.quotes)
-                fund.series.update(dict.fromkeys(days[place]))
+                days[place] = {series: len(by_day) for series, by_day in found.items()}
+                fund.series.update(dict.fromkeys(found))
             places[cnpj].append(place)
         for cnpj, answers in zip(funds, await self._replace_months(list(funds.values())), strict=True):
             self._known_funds.add(cnpj)
@@ -229,8 +230,10 @@ class Committer:
                     self._known_funds.discard(cnpj)  # the next attempt sees to its series again
         return stored, months, days
 
-    def _month(self, request: ScrapeRequest, result: Result) -> scripts.MonthFetched:
-        words = month_words(self._keys, result.quotes)
+    def _month(
+        self, request: ScrapeRequest, result: Result, quotes: Mapping[str, Mapping[dt.date, DailyQuote]]
+    ) -> scripts.MonthFetched:
+        words = words_of(self._keys, quotes)
         return scripts.MonthFetched(*_bounds(request.month_year), f"{result.token:.6f}", words)
 
     async def _replace_months(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:
@@ -271,13 +274,6 @@ def _bounds(month_year: str) -> tuple[str, int, int]:
     month = Month.parse(month_year)
     first, after = (day_number(each.first_day) * DAY_MS for each in (month, month.shift(1)))
     return month.iso, first, after - 1
-
-
-def _days(quotes: Sequence[DailyQuote]) -> dict[str, int]:
-    """Return the series of these quotes, with how many days each has. Nearly always they are of one."""
-    if len({(quote.cnpj, quote.subclass) for quote in quotes}) == 1:
-        return {quotes[0].series: len(quotes)}
-    return Counter(quote.series for quote in quotes)
 
 
 def _news(results: Sequence[Result], months: Sequence[scripts.MonthStored], days: Sequence[Mapping[str, int]]) -> bytes:

@@ -7,7 +7,7 @@
     again = repair_commands(keys, commands, refused)   # if anybody: send these,
     check_replies(again, replies_again)                # and now everything must have worked
 
-The engine hands :func:`month_words` to a script, which replaces a month.
+The engine hands :func:`words_of` a month to a script, which replaces a month.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from __future__ import annotations
 import array
 import datetime as dt
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from itertools import chain, compress
@@ -27,7 +27,7 @@ from pydantic_core import to_json
 from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys, series_in
-from scraperkit.models import METRICS, DailyQuote, Fund, Stored
+from scraperkit.models import METRICS, DailyQuote, Fund, Stored, news
 
 Command = tuple[str | int, ...]
 
@@ -323,6 +323,12 @@ def months_of(quotes: Iterable[DailyQuote]) -> list[Stored]:
     return [Stored.of(series, month, len(found)) for (series, month), found in days.items()]
 
 
+def news_commands(keys: Keys, months: Iterable[Stored]) -> list[bytes]:
+    """Return the ``PUBLISH`` that tells of these months, if there are any."""
+    text = news(months)
+    return [pack(("PUBLISH", keys.stored, text.decode()))] if text else []
+
+
 def month_words(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
     """Return name, time and value of each sample of these quotes, series by series, in the order of their days.
 
@@ -336,11 +342,21 @@ def month_words(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
     >>> month_words(Keys("lesson"), [DailyQuote("18993924000100", dt.date(2022, 1, 3), quota=1.25)])
     [b'lesson:{18993924000100}:quota', b'1641168000000', b'1.25']
     """
+    return words_of(keys, by_series(quotes))
+
+
+def by_series(quotes: Iterable[DailyQuote]) -> dict[str, dict[dt.date, DailyQuote]]:
+    """Return the quotes of each series by day; where a day occurs twice, the later quote wins."""
     found: dict[str, dict[dt.date, DailyQuote]] = {}
     for quote in quotes:
         found.setdefault(quote.series, {})[quote.date] = quote
+    return found
+
+
+def words_of(keys: Keys, quotes: Mapping[str, Mapping[dt.date, DailyQuote]]) -> list[bytes]:
+    """Return what :func:`month_words` does, of quotes by series and day."""
     words: list[bytes] = []
-    for series, by_day in found.items():
+    for series, by_day in quotes.items():
         days = [by_day[day] for day in sorted(by_day)]
         with _naming_the_unfit(keys, series, days):
             names, stamps, values = _columns(_names(keys, series), _milliseconds, days)

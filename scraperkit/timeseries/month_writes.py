@@ -11,7 +11,7 @@ import pandas as pd
 from scraperkit.errors import StoreError
 from scraperkit.keys import Keys
 from scraperkit.lua.state import MonthRecord
-from scraperkit.models import METRICS, Month
+from scraperkit.models import METRICS, Month, Stored
 from scraperkit.timeseries.commands import (
     DAY_MS,
     EXEC,
@@ -57,6 +57,7 @@ class MonthWriter:
         self._link, self._keys, self._month, self._record = link, keys, month, record
         self._whole = whole
         self._others: dict[str, list[bytes]] = {}
+        self._gone: dict[str, list[Stored]] = {}
         self._new: set[str] = set()
         self._announcer = Announcer(keys)
 
@@ -95,6 +96,7 @@ class MonthWriter:
                 if (cnpj := name.partition(":")[0]) in self._whole:
                     deletes = [pack(("TS.DEL", self._keys.series(name, metric), first, last)) for metric in METRICS]
                     self._others.setdefault(cnpj, []).extend(deletes)
+                    self._gone.setdefault(cnpj, []).append(Stored.of(name, self._month.iso, 0))
 
     def _prepared(self, chunks: Iterator[FrameChunk]) -> tuple[FrameChunk, list[bytes]] | None:
         chunk = next(chunks, None)
@@ -142,7 +144,9 @@ class MonthWriter:
             self._new.difference_update(chunk.series)  # now they are there, and may have figures
             commands = self._commands(chunk)
         samples, newer = done
-        publish = self._announcer.commands(_without(chunk, newer).months(with_empty=True))
+        mine = _without(chunk, newer)
+        gone = [stored for cnpj in _funds(mine) for stored in self._gone.get(cnpj, ())]
+        publish = self._announcer.commands([*mine.months(with_empty=True), *gone])
         self._announcer.hear(self._link.write(publish) if publish else [])
         return samples, newer, following[0]
 

@@ -16,9 +16,9 @@ from redis.retry import Retry
 from scraperkit.connection import SOCKET_TIMEOUT, check_client, redis_needed, sibling
 from scraperkit.errors import ScraperKitError
 from scraperkit.keys import Keys
-from scraperkit.models import Stored, news, read_news
+from scraperkit.models import Stored, read_news
 from scraperkit.text import printable
-from scraperkit.timeseries.commands import pack
+from scraperkit.timeseries.commands import news_commands
 from scraperkit.timeseries.link import keys_of
 
 log = logging.getLogger(__name__)
@@ -37,8 +37,7 @@ class Announcer:
 
     def commands(self, months: Iterable[Stored]) -> list[bytes]:
         """Return the command that publishes the news of these months, if there are any."""
-        text = news(months)
-        return [pack(("PUBLISH", self._keys.stored, text.decode()))] if text else []
+        return news_commands(self._keys, months)
 
     def hear(self, replies: Iterable[Any]) -> None:
         """Log, once, a refusal among the replies."""

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pandas as pd
 import pytest
+from support.waiting import wait_until
 
 import scraperkit as sk
 from scraperkit.errors import MonthNotOffered, NotDownloaded, SiteUnavailable
@@ -112,6 +113,18 @@ class TestLoad:
         market.load(redis, [split], namespace=namespace)
         assert reader.prices([gone, other])[other].tolist() == [7.0]
         assert reader.prices(gone).empty
+
+    def test_tells_what_it_stored_and_what_it_withdrew(self, redis, namespace, market, split):
+        day = pd.Timestamp("2024-11-04").date()
+        sk.SeriesStore(redis, namespace).write([sk.DailyQuote(split, day, 7.0, subclass="GONE1")])
+        heard = []
+        with sk.on_stored(redis, heard.extend, namespace=namespace):
+            market.load(redis, [split], namespace=namespace)
+            assert wait_until(lambda: bool(heard) and heard[-1].days == 0)
+        assert heard[-1] == sk.Stored(split, "GONE1", "2024-11", 0, None)
+        quotes = market.quotes(start="2024-11", end="2024-11")
+        days = quotes[quotes["cnpj"] == split].groupby("subclass")["date"].count()
+        assert {stored.subclass: stored.days for stored in heard[:-1]} == days.to_dict()
 
     def test_says_first_what_memory_it_takes(self, redis, namespace, market, split, capsys):
         market.load(redis, [split], namespace=namespace, progress=True)
