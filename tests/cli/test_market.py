@@ -62,6 +62,12 @@ def test_a_refused_file_ends_with_1_and_its_reason(site):
     assert "a web page instead of a zip" in told
 
 
+def test_a_registry_that_was_refused_ends_each_time_with_1(site):
+    site.portal.show_html("registry")
+    for _ in range(2):
+        assert "a web page instead of a zip" in run("download", "--from", "2024-12", "--to", "2024-12", code=1)
+
+
 def test_what_is_written_to_must_be_known(site):
     result = CliRunner().invoke(app, ["market", "changes", "--out", "x.xls"])  # before the empty archive is told
     assert "must end in .csv or .parquet" in str(result.exception)

@@ -168,9 +168,9 @@ class TestTheRate:
 
     def test_of_the_live_site_is_two_a_second_and_of_this_machine_any(self):
         settings = Settings.load()
-        assert Politeness("https://site.example/", settings)._rate == 2
-        assert Politeness("http://127.0.0.1:8000/", settings)._rate == float("inf")
-        assert Politeness("http://localhost/", Settings.load(rate=3))._rate == 3
+        assert Politeness("https://site.example/", settings).rate == 2
+        assert Politeness("http://127.0.0.1:8000/", settings).rate == float("inf")
+        assert Politeness("http://localhost/", Settings.load(rate=3)).rate == 3
 
     def test_a_wait_ends_when_the_client_is_closed(self, site, make):
         client = make(rate=0.02)  # its first turn goes to robots.txt

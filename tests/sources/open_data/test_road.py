@@ -127,9 +127,11 @@ class TestLoad:
         assert {stored.subclass: stored.days for stored in heard[:-1]} == days.to_dict()
 
     def test_says_first_what_memory_it_takes(self, redis, namespace, market, split, capsys):
-        market.load(redis, [split], namespace=namespace, progress=True)
-        captured = capsys.readouterr()
-        assert "Redis will need about" in captured.out + captured.err
+        capsys.readouterr()
+        market.load(redis, [split], namespace=namespace)  # in a script, too
+        assert "Redis will need about" in capsys.readouterr().err
+        market.load(redis, [split], namespace=namespace, progress=False)
+        assert capsys.readouterr().err == ""
 
     def test_of_an_empty_archive_says_what_to_do(self, redis, namespace, market):
         with pytest.raises(NotDownloaded, match=r"call download\(start, end\) first"):
