@@ -45,8 +45,9 @@ def create_app(
     keyring = Keyring(settings)
     metrics = Metrics()
     limit = RateLimit(settings.api_rate, lambda: backend.connected, backend.keys.namespace)
-    # `receivers` tells the caller; the warning would only tell the log, and once.
-    warnings.filterwarnings("ignore", "no subscriber on", ScraperKitWarning, r"scraperkit\.api\.")
+    # `receivers` tells the caller; the warning would only tell the log, and once. Its line is that which calls the kit:
+    # the one that runs a route's work in a thread.
+    warnings.filterwarnings("ignore", "no subscriber on", ScraperKitWarning, r"anyio\.")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

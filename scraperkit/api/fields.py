@@ -13,7 +13,7 @@ from starlette.convertors import Convertor, register_url_convertor
 
 from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.keys import SOURCE_NAME
-from scraperkit.models import MONTH_YEAR, brazilian_date
+from scraperkit.models import Month, brazilian_date
 from scraperkit.sources.rates.known import KNOWN_RATES, known
 from scraperkit.timeseries.frames import window
 
@@ -21,6 +21,8 @@ LONGEST_CNPJ = 40
 LONGEST_SERIES = 81
 BIGGEST_INVESTMENT = Decimal(10) ** 12
 _MONEY = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
+_ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MONTH = r"^(?:(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2})$"
 
 
 class _SeriesConvertor(Convertor[str]):
@@ -46,11 +48,31 @@ def _day_text(text: str) -> str:
     return text
 
 
-def _brazilian_date(text: str) -> dt.date:
+def _day(text: str) -> dt.date:
     try:
-        return brazilian_date(text)
+        return dt.date.fromisoformat(text) if _ISO_DAY.fullmatch(text) else brazilian_date(text)
     except ValueError:
-        raise ValueError("must be a day as DD/MM/YYYY, for example 30/12/2022") from None
+        raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30; DD/MM/YYYY is also taken") from None
+
+
+def _iso_day(text: str) -> dt.date:
+    if not _ISO_DAY.fullmatch(text):
+        raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30")
+    return _day(text)
+
+
+def iso_month(text: str) -> str:
+    """Return a month of a message, ``MM/YYYY``, as answers have it, ``YYYY-MM``; any other text as it is.
+
+    Examples
+    --------
+    >>> iso_month("12/2022"), iso_month("2022-12"), iso_month("")
+    ('2022-12', '2022-12', '')
+    """
+    try:
+        return Month.parse(text).iso
+    except ValueError:
+        return text
 
 
 def _money(text: str) -> Decimal:
@@ -90,7 +112,8 @@ SourceName = Annotated[
         examples=["open_data"],
     ),
 ]
-MonthText = Annotated[str, Field(pattern=f"^{MONTH_YEAR.pattern}$", examples=["01/2022"])]
+MonthText = Annotated[str, Field(pattern=_MONTH, examples=["2022-01"]), AfterValidator(iso_month)]
+ToldMonth = Annotated[str, AfterValidator(iso_month)]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
 RateName = Annotated[
     str, AfterValidator(lambda text: known(text).name), WithJsonSchema({"type": "string", "enum": list(KNOWN_RATES)})
@@ -98,10 +121,11 @@ RateName = Annotated[
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})
 ]
-BrazilianDate = Annotated[
-    str,
-    AfterValidator(_brazilian_date),
-    WithJsonSchema({"type": "string", "format": "dd/mm/yyyy", "examples": ["30/12/2022"]}),
+AnyDay = Annotated[
+    str, AfterValidator(_day), WithJsonSchema({"type": "string", "format": "any-day", "examples": ["2022-12-30"]})
+]
+IsoDay = Annotated[
+    str, AfterValidator(_iso_day), WithJsonSchema({"type": "string", "format": "iso-day", "examples": ["2022-12-30"]})
 ]
 Money = Annotated[
     str, AfterValidator(_money), WithJsonSchema({"type": "string", "format": "reais", "examples": ["1000.00"]})

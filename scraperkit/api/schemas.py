@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 
-from scraperkit.api.fields import LONGEST_CNPJ, Document, MonthText, SourceName
+from scraperkit.api.fields import LONGEST_CNPJ, Document, MonthText, SourceName, ToldMonth
 from scraperkit.api.problems import Problem
 from scraperkit.keys import DeliveryName
-from scraperkit.models import Month
 
 MOST_DOCUMENTS = 100
 
@@ -19,15 +18,17 @@ MOST_DOCUMENTS = 100
 class _Order(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    from_date: MonthText | None = Field(None, description="first month, MM/YYYY; the fund's first if left out")
-    to_date: MonthText | None = Field(None, description="last month, MM/YYYY; this month if left out")
+    from_date: MonthText | None = Field(
+        None, description="first month, YYYY-MM or MM/YYYY; the fund's first if left out"
+    )
+    to_date: MonthText | None = Field(None, description="last month, YYYY-MM or MM/YYYY; this month if left out")
     delivery: DeliveryName = Field("stream", description="kept until done, or heard by the workers that listen now")
     force: StrictBool = Field(False, description="scrape again what is done already")
     source: SourceName | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.from_date and self.to_date and Month.parse(self.to_date) < Month.parse(self.from_date):
+        if self.from_date and self.to_date and self.to_date < self.from_date:
             raise ValueError(f"to_date: {self.to_date} is before from_date, {self.from_date}")
         return self
 
@@ -134,7 +135,7 @@ class Failure(BaseModel):
 
     message_id: str
     document: str
-    month: str = Field(examples=["12/2022"])
+    month: ToldMonth = Field(examples=["2022-12"])
     state: Literal["failed", "lost"]
     error: str
 
@@ -173,7 +174,7 @@ class DeadLetter(BaseModel):
 
     id: str = Field(examples=["1700000000000-0"])
     document: str = Field(description="empty if the message does not tell")
-    month: str = Field(description="MM/YYYY; empty if the message does not tell")
+    month: ToldMonth = Field(description="YYYY-MM; empty if the message does not tell")
     error: str
     attempts: int = Field(ge=0)
     worker: str
