@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from starlette.convertors import Convertor, register_url_convertor
 
-from scraperkit.cnpj import normalize_cnpj, normalize_series
+from scraperkit.cnpj import name_words, normalize_cnpj, normalize_series
+from scraperkit.errors import ConfigError
 from scraperkit.keys import SOURCE_NAME
 from scraperkit.models import Month, brazilian_date
+from scraperkit.sources.cvm_pages import LONGEST_NAME
 from scraperkit.sources.rates.known import KNOWN_RATES, known
 from scraperkit.timeseries.frames import window
 
@@ -75,6 +78,23 @@ def iso_month(text: str) -> str:
         return text
 
 
+def _fund_name(text: str) -> str:
+    if not name_words(text):
+        raise ValueError("holds no word to search for; give a part of a name")
+    return text
+
+
+def _rate_name(text: str) -> str:
+    try:
+        return known(text).name
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("name: ")) from None  # the field may have another name here
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _money(text: str) -> Decimal:
     if not _MONEY.fullmatch(text) or not 0 < Decimal(text) <= BIGGEST_INVESTMENT:
         raise ValueError("must be reais as 1000 or 1000.50: above 0, at most 10^12, no thousands marks")
@@ -115,9 +135,23 @@ SourceName = Annotated[
 MonthText = Annotated[str, Field(pattern=_MONTH, examples=["2022-01"]), AfterValidator(iso_month)]
 ToldMonth = Annotated[str, AfterValidator(iso_month)]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
-RateName = Annotated[
-    str, AfterValidator(lambda text: known(text).name), WithJsonSchema({"type": "string", "enum": list(KNOWN_RATES)})
+RateName = Annotated[str, AfterValidator(_rate_name), WithJsonSchema({"type": "string", "enum": list(KNOWN_RATES)})]
+FundName = Annotated[
+    str,
+    Field(min_length=1, max_length=LONGEST_NAME),
+    AfterValidator(_fund_name),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "fund-name",
+            "minLength": 1,
+            "maxLength": LONGEST_NAME,
+            "examples": ["ipê amarelo"],
+        }
+    ),
 ]
+# A figure of an answer: JSON knows no NaN and no infinity.
+Figure = Annotated[float | None, BeforeValidator(_finite)]
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})
 ]
@@ -135,3 +169,20 @@ BatchId = Annotated[
 ]
 LETTER_ID = r"^[0-9]{1,18}-[0-9]{1,18}$"
 LetterId = Annotated[str, Path(pattern=LETTER_ID, description="as GET /v1/dead names it")]
+
+
+class Days(BaseModel):
+    """Which days; the base of queries."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: DayOrMonth | None = Field(None, description="first day, YYYY-MM-DD, or month, YYYY-MM")
+    end: DayOrMonth | None = Field(None, description="last day or month, included")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        try:
+            window(self.start, self.end)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self

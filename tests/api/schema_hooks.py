@@ -19,6 +19,7 @@ schemathesis.openapi.format(
     "series", st.sampled_from([*KNOWN, "18.993.924/0001-00", "99101035000184:b8mnp1726012800", "11222333000181"])
 )
 schemathesis.openapi.format("day", days.map(lambda day: f"{day:%Y-%m-%d}") | days.map(lambda day: f"{day:%Y-%m}"))
+schemathesis.openapi.format("fund-name", st.sampled_from(["aroeira", "ipê amarelo", "açaí 2030", "no such fund"]))
 schemathesis.openapi.format("iso-day", days.map(str))
 schemathesis.openapi.format("any-day", days.map(str) | days.map(lambda day: f"{day:%d/%m/%Y}"))
 schemathesis.openapi.format("reais", st.integers(1, 10**14).map(lambda cents: f"{cents // 100}.{cents % 100:02d}"))
