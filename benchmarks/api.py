@@ -28,7 +28,7 @@ from scraperkit import Replica
 from scraperkit.batch import Batch
 
 FUNDS = 10
-ORDER = {"from_date": "01/2022", "to_date": "12/2022"}
+ORDER = {"from_date": "2022-01", "to_date": "2022-12"}
 P99_GOAL = 2.0  # seconds, with 200 clients waiting for each other
 GROWTH_GOAL = 0.10
 MB = 1e6

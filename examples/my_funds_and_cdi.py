@@ -1,18 +1,21 @@
-"""My five funds against CDI over two years: a table, and a chart beside this file.
+"""Five funds, by number and by name, against CDI over two years: a table, and a chart beside this file.
 
-Offline, unless you add ``--live`` and your own funds, as CNPJs or names.
+Offline, unless you add ``--live`` and your own funds.
 """
 
 import sys
+from pathlib import Path
 
 import scraperkit as sk
 
-kit = None if "--live" in sys.argv else sk.offline()
-some = ["18993924000100", "99101011000125", "99101012000170", "99101024000102", "EXEMPL0A000100"]
-funds = some if kit else [word for word in sys.argv[1:] if word != "--live"]
-
+words = [word for word in sys.argv[1:] if word != "--live"]
+if "--live" not in sys.argv:
+    sk.offline()  # invented figures in place of the regulator's; needs no network
+funds = words or ["18.993.924/0001-00", "99.101.011/0001-25", "Ipê Amarelo", "Açaí-Juçara", "Massaranduba"]
 prices = sk.prices(funds, "2022-01", "2023-12")
 cdi = sk.rates("cdi", "2022-01", "2023-12")
-print(sk.metrics.summary(prices, benchmark=cdi).round(3).to_string())
-ax = sk.plot.prices(prices, benchmark=[cdi])
-ax.figure.savefig(__file__.replace(".py", ".png"), dpi=120)
+shown = ["name", "total_return", "benchmark_return", "share_of_benchmark", "sharpe", "windows_beaten", "max_drawdown"]
+print(sk.metrics.summary(prices, benchmark=cdi)[shown].round(3).to_string())
+chart = Path(__file__).with_suffix(".png")
+sk.plot.prices(prices, benchmark=[cdi]).figure.savefig(chart, dpi=120)
+print(f"chart: {chart}")

@@ -9,7 +9,21 @@ from collections.abc import AsyncIterator
 import anyio.to_thread
 from fastapi import FastAPI
 
-from scraperkit.api import batches, dead, funds, openapi, prices, problems, quotes, rates, service, stored
+from scraperkit.api import (
+    batches,
+    dead,
+    figures,
+    funds,
+    market,
+    openapi,
+    prices,
+    problems,
+    quotes,
+    rates,
+    search,
+    service,
+    stored,
+)
 from scraperkit.api.backend import Backend, FundSource
 from scraperkit.api.guard import BodyLimit, Guard
 from scraperkit.api.keyring import Keyring
@@ -45,8 +59,9 @@ def create_app(
     keyring = Keyring(settings)
     metrics = Metrics()
     limit = RateLimit(settings.api_rate, lambda: backend.connected, backend.keys.namespace)
-    # `receivers` tells the caller; the warning would only tell the log, and once.
-    warnings.filterwarnings("ignore", "no subscriber on", ScraperKitWarning, r"scraperkit\.api\.")
+    # `receivers` tells the caller; the warning would only tell the log, and once. Its line is that which calls the kit:
+    # the one that runs a route's work in a thread.
+    warnings.filterwarnings("ignore", "no subscriber on", ScraperKitWarning, r"anyio\.")
 
     @contextlib.asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -69,7 +84,7 @@ def create_app(
     app.state.keyring, app.state.backend = keyring, backend
     problems.install(app)
     # Before the cards: a CNPJ in a path may hold a slash of its own.
-    for part in (prices, quotes, funds, batches, stored, dead, rates, service):
+    for part in (prices, figures, quotes, funds, search, market, batches, stored, dead, rates, service):
         app.include_router(part.router)
     openapi.install(app, with_keys=keyring.configured)
     app.add_middleware(BodyLimit, most=settings.api_max_body)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import logging
 import threading
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import pandas as pd
 import redis as redis_py
 from cachetools import TTLCache, cached
 from redis.backoff import ExponentialWithJitterBackoff
@@ -16,18 +19,15 @@ from redis.retry import Retry
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
-from scraperkit.errors import ConfigError, RedisError, RedisUnreachable, TimeSeriesMissing
+from scraperkit.errors import ConfigError, NotDownloaded, RedisError, RedisUnreachable, TimeSeriesMissing
 from scraperkit.health import Health
-from scraperkit.keys import Keys
+from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
-from scraperkit.sources import named
-from scraperkit.sources.base import stream_of
+from scraperkit.sources import CvmPages, named
+from scraperkit.sources.base import Hits, stream_of
+from scraperkit.sources.open_data import OpenData
 from scraperkit.timeseries.rows import RowReader
-
-if TYPE_CHECKING:
-    from scraperkit.sources import CvmPages
-    from scraperkit.sources.open_data import OpenData
 
 log = logging.getLogger(__name__)
 CALLER_PATIENCE = 20.0  # seconds: a caller waits on the other side
@@ -35,6 +35,9 @@ READ_TIMEOUT = 10.0
 REDIS_TIMEOUT = 3.0
 KNOWN_FUNDS = 4_096
 KNOWN_SECONDS = 600.0
+KNOWN_NAMES = 512
+MOST_HITS = 50
+KNOWN_DAYS, KNOWN_DAY_SECONDS = 4, 60.0
 _TRY_AGAIN = 0.5
 
 
@@ -96,6 +99,11 @@ class Backend:
         self._funds_changed = threading.Condition()
         # Many callers ask for the same fund at once: one asks the source, the others wait for what it gets.
         self._look_up = cached(self._funds, condition=self._funds_changed)(self._ask)
+        names: TTLCache[Any, Hits] = TTLCache(KNOWN_NAMES, KNOWN_SECONDS)
+        self._search_site = cached(names, condition=threading.Condition())(self._ask_site)
+        # To read a day takes a second, and its pages follow one another.
+        days: TTLCache[Any, pd.DataFrame] = TTLCache(KNOWN_DAYS, KNOWN_DAY_SECONDS)
+        self._market = cached(days, condition=threading.Condition())(self._read_market)
         self._source(self.default_source)
 
     @property
@@ -180,6 +188,61 @@ class Backend:
             with self._funds_changed:
                 self._funds.pop(self._look_up.cache_key(source, formatted), None)
         return self._look_up(source, formatted)
+
+    def search(self, name: str) -> tuple[str, Hits]:
+        """Search the registry in the archive for a name, or, if it has none, the first source that can be searched.
+
+        Raises
+        ------
+        NotDownloaded
+            If no source can be searched.
+        SourceError
+            As the source does.
+        """
+        for source in dict.fromkeys(["open_data", self.default_source, DEFAULT_SOURCE]):
+            found = self._source(source)
+            with contextlib.suppress(NotDownloaded):
+                if isinstance(found, OpenData):
+                    return source, found.search(name, MOST_HITS)
+                if hasattr(found, "search"):
+                    return source, self._search_site(source, name)
+        raise NotDownloaded("no source of the pricer can be searched by name")
+
+    def _ask_site(self, source: str, name: str) -> Hits:
+        site: Any = self._source(source)
+        found: Hits = site.search(name, MOST_HITS)
+        return found
+
+    @property
+    def archive(self) -> OpenData:
+        """The archive of the open data, which is only read here.
+
+        Raises
+        ------
+        NotDownloaded
+            If one's own source stands in its place.
+        """
+        found = self._source("open_data")
+        if not isinstance(found, OpenData):
+            raise NotDownloaded("the pricer has no archive: its source is one's own")
+        return found
+
+    def market_on(self, day: dt.date) -> pd.DataFrame:
+        """Return every series of a day, sorted by the column ``document``; the same for some seconds.
+
+        Raises
+        ------
+        NotDownloaded
+            If the archive has nothing of its month.
+        ArchiveError
+            If it cannot be read.
+        """
+        return self._market(day)
+
+    def _read_market(self, day: dt.date) -> pd.DataFrame:
+        frame = self.archive.market(day)
+        subclass = frame["subclass"].where(frame["subclass"] == "", ":" + frame["subclass"])
+        return frame.assign(document=frame["cnpj"] + subclass)
 
     def _ask(self, source: str, cnpj: str) -> Fund:
         return replace(self._source(source).find_fund(cnpj), source=source)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import re
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Path
-from pydantic import AfterValidator, Field, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 from starlette.convertors import Convertor, register_url_convertor
 
-from scraperkit.cnpj import normalize_cnpj, normalize_series
+from scraperkit.cnpj import name_words, normalize_cnpj, normalize_series
+from scraperkit.errors import ConfigError
 from scraperkit.keys import SOURCE_NAME
-from scraperkit.models import MONTH_YEAR, brazilian_date
+from scraperkit.models import Month, brazilian_date
+from scraperkit.sources.cvm_pages import LONGEST_NAME
 from scraperkit.sources.rates.known import KNOWN_RATES, known
 from scraperkit.timeseries.frames import window
 
@@ -21,6 +24,8 @@ LONGEST_CNPJ = 40
 LONGEST_SERIES = 81
 BIGGEST_INVESTMENT = Decimal(10) ** 12
 _MONEY = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
+_ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_MONTH = r"^(?:(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2})$"
 
 
 class _SeriesConvertor(Convertor[str]):
@@ -46,11 +51,48 @@ def _day_text(text: str) -> str:
     return text
 
 
-def _brazilian_date(text: str) -> dt.date:
+def _day(text: str) -> dt.date:
     try:
-        return brazilian_date(text)
+        return dt.date.fromisoformat(text) if _ISO_DAY.fullmatch(text) else brazilian_date(text)
     except ValueError:
-        raise ValueError("must be a day as DD/MM/YYYY, for example 30/12/2022") from None
+        raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30; DD/MM/YYYY is also taken") from None
+
+
+def _iso_day(text: str) -> dt.date:
+    if not _ISO_DAY.fullmatch(text):
+        raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30")
+    return _day(text)
+
+
+def iso_month(text: str) -> str:
+    """Return a month of a message, ``MM/YYYY``, as answers have it, ``YYYY-MM``; any other text as it is.
+
+    Examples
+    --------
+    >>> iso_month("12/2022"), iso_month("2022-12"), iso_month("")
+    ('2022-12', '2022-12', '')
+    """
+    try:
+        return Month.parse(text).iso
+    except ValueError:
+        return text
+
+
+def _fund_name(text: str) -> str:
+    if not name_words(text):
+        raise ValueError("holds no word to search for; give a part of a name")
+    return text
+
+
+def _rate_name(text: str) -> str:
+    try:
+        return known(text).name
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("name: ")) from None  # the field may have another name here
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _money(text: str) -> Decimal:
@@ -90,18 +132,34 @@ SourceName = Annotated[
         examples=["open_data"],
     ),
 ]
-MonthText = Annotated[str, Field(pattern=f"^{MONTH_YEAR.pattern}$", examples=["01/2022"])]
+MonthText = Annotated[str, Field(pattern=_MONTH, examples=["2022-01"]), AfterValidator(iso_month)]
+ToldMonth = Annotated[str, AfterValidator(iso_month)]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
-RateName = Annotated[
-    str, AfterValidator(lambda text: known(text).name), WithJsonSchema({"type": "string", "enum": list(KNOWN_RATES)})
+RateName = Annotated[str, AfterValidator(_rate_name), WithJsonSchema({"type": "string", "enum": list(KNOWN_RATES)})]
+FundName = Annotated[
+    str,
+    Field(min_length=1, max_length=LONGEST_NAME),
+    AfterValidator(_fund_name),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "fund-name",
+            "minLength": 1,
+            "maxLength": LONGEST_NAME,
+            "examples": ["ipê amarelo"],
+        }
+    ),
 ]
+# A figure of an answer: JSON knows no NaN and no infinity.
+Figure = Annotated[float | None, BeforeValidator(_finite)]
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})
 ]
-BrazilianDate = Annotated[
-    str,
-    AfterValidator(_brazilian_date),
-    WithJsonSchema({"type": "string", "format": "dd/mm/yyyy", "examples": ["30/12/2022"]}),
+AnyDay = Annotated[
+    str, AfterValidator(_day), WithJsonSchema({"type": "string", "format": "any-day", "examples": ["2022-12-30"]})
+]
+IsoDay = Annotated[
+    str, AfterValidator(_iso_day), WithJsonSchema({"type": "string", "format": "iso-day", "examples": ["2022-12-30"]})
 ]
 Money = Annotated[
     str, AfterValidator(_money), WithJsonSchema({"type": "string", "format": "reais", "examples": ["1000.00"]})
@@ -111,3 +169,20 @@ BatchId = Annotated[
 ]
 LETTER_ID = r"^[0-9]{1,18}-[0-9]{1,18}$"
 LetterId = Annotated[str, Path(pattern=LETTER_ID, description="as GET /v1/dead names it")]
+
+
+class Days(BaseModel):
+    """Which days; the base of queries."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    start: DayOrMonth | None = Field(None, description="first day, YYYY-MM-DD, or month, YYYY-MM")
+    end: DayOrMonth | None = Field(None, description="last day or month, included")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        try:
+            window(self.start, self.end)
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return self

@@ -85,8 +85,8 @@ async def _publish_one(running: Running, order: FundOrder) -> Published:
 def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     if order.from_date is None and fund.started_on is None:
         raise ProblemError("bad-input", "the site does not tell when this fund began: say from_date", field="from_date")
-    start = Month.parse(order.from_date) if order.from_date else fund.first_month or fund.last_month
-    end = Month.parse(order.to_date) if order.to_date else fund.last_month
+    start = Month.parse_iso(order.from_date) if order.from_date else fund.first_month or fund.last_month
+    end = Month.parse_iso(order.to_date) if order.to_date else fund.last_month
     if start > fund.last_month or end < (fund.first_month or end):
         raise ProblemError("bad-input", fund.lacks_months(), field="from_date")
     requests = fund.months(start.iso, end.iso)

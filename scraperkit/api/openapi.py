@@ -36,6 +36,7 @@ whose `errors` name the fields that do not fit.
 TAGS = [
     {"name": "funds", "description": "Have months scraped; what is known and stored of each fund."},
     {"name": "prices", "description": "The daily figures."},
+    {"name": "market", "description": "Every fund of a day, out of the archive of the open data."},
     {"name": "rates", "description": "Reference rates of the Banco Central and of B3."},
     {"name": "batches", "description": "What was published together, and how far it is."},
     {"name": "dead letters", "description": "Jobs that failed for good."},
@@ -56,7 +57,10 @@ _MORE = {
     ("post", "/v1/funds"): (404, 413, 502),
     ("get", "/v1/funds/{document}"): (404,),
     ("get", "/v1/funds/{document}/prices"): (404,),
+    ("get", "/v1/funds/{document}/metrics"): (404, 502),
     ("get", "/v1/funds/quotes/{document}"): (404,),
+    ("get", "/v1/search"): (502,),
+    ("get", "/v1/market/{day}"): (404,),
     ("get", "/v1/rates/{name}"): (502,),
     ("get", "/v1/batches/{batch_id}"): (404,),
     ("delete", "/v1/batches/{batch_id}"): (404,),

@@ -7,12 +7,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 from starlette.responses import StreamingResponse
 
-from scraperkit.api.fields import DayOrMonth, Metric, SeriesInPath
+from scraperkit.api.fields import Days, Metric, SeriesInPath
 from scraperkit.api.running import TheRunning
-from scraperkit.errors import ConfigError
 from scraperkit.models import COLUMNS
 from scraperkit.timeseries.frames import window
 from scraperkit.timeseries.rows import StoredSample, day_of
@@ -23,23 +22,11 @@ STANDS_FOR = "Stands-For"
 Samples = Sequence[StoredSample]
 
 
-class Wanted(BaseModel):
+class Wanted(Days):
     """Which prices, and in which form."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    start: DayOrMonth | None = Field(None, description="first day, YYYY-MM-DD, or month, YYYY-MM")
-    end: DayOrMonth | None = Field(None, description="last day or month, included")
     metric: Metric = Field("quota", description="which figure of the page")
     format: Literal["json", "csv"] = Field("json", description="a JSON object, or lines `date,value` under a heading")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Wanted:
-        try:
-            window(self.start, self.end)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return self
 
 
 # With `stands_for`, a CNPJ's subclasses follow one another, and each price has the member, or column, `subclass`.

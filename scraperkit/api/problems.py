@@ -38,6 +38,7 @@ TITLES = {
     "unknown-fund": (404, "No such fund"),
     "unknown-batch": (404, "No such batch"),
     "unknown-dead-letter": (404, "No such dead letter"),
+    "no-month": (404, "Nothing of that month"),
     "no-quote": (404, "No quote for that day"),
     "no-page": (404, "No such page"),
     "wrong-method": (405, "Not with this method"),

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from scraperkit.api.backend import Backend
-from scraperkit.api.fields import BrazilianDate, Money, SeriesInPath
+from scraperkit.api.fields import AnyDay, Money, SeriesInPath
 from scraperkit.api.problems import ProblemError
 from scraperkit.api.running import TheRunning
 from scraperkit.api.schemas import Quote, SubclassQuotes
@@ -30,7 +30,7 @@ class QuotedDay(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    date: BrazilianDate | None = Field(None, description="DD/MM/YYYY; today in Brazil if left out")
+    date: AnyDay | None = Field(None, description="YYYY-MM-DD; DD/MM/YYYY is also taken; today in Brazil if left out")
     investment: Money | None = Field(None, description="reais, with a point: 1000.50")
 
 

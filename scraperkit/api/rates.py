@@ -5,37 +5,25 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
-from scraperkit.api.fields import DayOrMonth, RateName
+from scraperkit.api.fields import DayOrMonth, Days, RateName
 from scraperkit.api.running import TheRunning
 from scraperkit.api.schemas import RateSeries, RateValue
-from scraperkit.errors import ConfigError
 from scraperkit.sources.rates.collect import collect
 from scraperkit.sources.rates.known import known
 from scraperkit.sources.rates.series import span_of
-from scraperkit.timeseries.frames import window
 
 router = APIRouter(prefix="/v1/rates", tags=["rates"])
 
 
-class RateDays(BaseModel):
+class RateDays(Days):
     """Which days."""
-
-    model_config = ConfigDict(extra="forbid")
 
     start: DayOrMonth | None = Field(
         None, description="first day, YYYY-MM-DD, or month, YYYY-MM; twelve months before the last day if left out"
     )
     end: DayOrMonth | None = Field(None, description="last day or month, included; today if left out")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> RateDays:
-        try:
-            window(self.start, self.end)
-        except ConfigError as error:
-            raise ValueError(str(error)) from None
-        return self
 
 
 @router.get("/{name}", summary="A reference rate: CDI, Selic, IPCA, IGP-M, dollar or Ibovespa")

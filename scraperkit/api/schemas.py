@@ -8,10 +8,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, StrictBool, Tag, model_validator
 
-from scraperkit.api.fields import LONGEST_CNPJ, Document, MonthText, SourceName
+from scraperkit.api.fields import LONGEST_CNPJ, Document, Figure, MonthText, SourceName, ToldMonth
 from scraperkit.api.problems import Problem
 from scraperkit.keys import DeliveryName
-from scraperkit.models import Month
 
 MOST_DOCUMENTS = 100
 
@@ -19,15 +18,17 @@ MOST_DOCUMENTS = 100
 class _Order(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    from_date: MonthText | None = Field(None, description="first month, MM/YYYY; the fund's first if left out")
-    to_date: MonthText | None = Field(None, description="last month, MM/YYYY; this month if left out")
+    from_date: MonthText | None = Field(
+        None, description="first month, YYYY-MM or MM/YYYY; the fund's first if left out"
+    )
+    to_date: MonthText | None = Field(None, description="last month, YYYY-MM or MM/YYYY; this month if left out")
     delivery: DeliveryName = Field("stream", description="kept until done, or heard by the workers that listen now")
     force: StrictBool = Field(False, description="scrape again what is done already")
     source: SourceName | None = None
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
-        if self.from_date and self.to_date and Month.parse(self.to_date) < Month.parse(self.from_date):
+        if self.from_date and self.to_date and self.to_date < self.from_date:
             raise ValueError(f"to_date: {self.to_date} is before from_date, {self.from_date}")
         return self
 
@@ -134,7 +135,7 @@ class Failure(BaseModel):
 
     message_id: str
     document: str
-    month: str = Field(examples=["12/2022"])
+    month: ToldMonth = Field(examples=["2022-12"])
     state: Literal["failed", "lost"]
     error: str
 
@@ -173,7 +174,7 @@ class DeadLetter(BaseModel):
 
     id: str = Field(examples=["1700000000000-0"])
     document: str = Field(description="empty if the message does not tell")
-    month: str = Field(description="MM/YYYY; empty if the message does not tell")
+    month: ToldMonth = Field(description="YYYY-MM; empty if the message does not tell")
     error: str
     attempts: int = Field(ge=0)
     worker: str
@@ -235,6 +236,103 @@ class RateSeries(BaseModel):
     source: str = Field(description="who publishes it", examples=["Banco Central do Brasil SGS 12"])
     values: list[RateValue]
     notes: list[str] = Field(description="what to know of these values, such as that the newest could not be fetched")
+
+
+class FoundFund(BaseModel):
+    """A fund, class or subclass that a search finds; what its source does not show is empty."""
+
+    document: str | None = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["99101012000170"])
+    formatted: str | None = Field(description="the same as it is written", examples=["99.101.012/0001-70"])
+    name: str
+    kind: str = Field(description="as the registry shows it", examples=["Multimercado"])
+    status: str = Field(description="as the registry shows it", examples=["EM FUNCIONAMENTO NORMAL"])
+    started_on: dt.date | None = Field(description="first day of the fund, where the registry tells it")
+
+
+class FoundFunds(BaseModel):
+    """What a search finds, the nearest name first."""
+
+    funds: list[FoundFund]
+    found: int = Field(ge=0, description="how many fit, also those not shown; 0 if those shown only resemble the name")
+    source: str = Field(description="what was searched", examples=["open_data", "cvm_pages"])
+    as_of: dt.date | None = Field(description="day of the registry that was searched; null if the site was asked")
+    attribution: str = Field(description="whose data they are")
+
+
+class MarketRow(BaseModel):
+    """One series on a day; figures in R$, `holders` in people, null where none was published."""
+
+    document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
+    name: str = Field(description="as the registry has it; empty where not known")
+    kind: str = Field(examples=["CLASSES - FIF"])
+    quota: Figure
+    net_worth: Figure
+    holders: int | None
+    inflow: Figure
+    outflow: Figure
+    portfolio: Figure
+    flag: str = Field(description="why a quota is missing, or that a figure is negative; mostly empty")
+
+
+class MarketPage(BaseModel):
+    """A page of the series of a day."""
+
+    day: dt.date
+    provisional: bool = Field(description="whether the day is so young that figures may still be reported or restated")
+    series: int = Field(ge=0, description="how many series the day has")
+    rows: list[MarketRow]
+    next: str | None = Field(description="address of the next page; null on the last one")
+    attribution: str = Field(description="whose data they are")
+
+
+class FundFigures(BaseModel):
+    """What one series gained, and at which risk. Fractions: 0.01 is 1 %. Null where there are too few days."""
+
+    document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
+    days: int = Field(ge=0, description="days with a quota")
+    first_day: dt.date | None = None
+    last_day: dt.date | None = None
+    first: Figure = Field(None, description="first quota, R$")
+    last: Figure = Field(None, description="last quota, R$")
+    total_return: Figure = None
+    volatility: Figure = Field(None, description="a year")
+    max_drawdown: Figure = Field(None, description="the deepest fall below an earlier quota, 0 or negative")
+    missing_days: int = Field(ge=0, description="business days from the first to the last day without a quota")
+    compared_from: dt.date | None = Field(None, description="first day that it shares with the benchmark")
+    compared_to: dt.date | None = Field(None, description="last day that it shares with the benchmark")
+    benchmark_return: Figure = Field(None, description="of these days")
+    excess_return: Figure = Field(None, description="total return of these days beyond the benchmark's")
+    share_of_benchmark: Figure = Field(None, description="1.04 is 104 % of CDI")
+    tracking_error: Figure = Field(None, description="a year")
+    information_ratio: Figure = None
+    beta: Figure = None
+    windows: int = Field(0, ge=0, description="how many windows of 12 months there are")
+    windows_beaten: Figure = Field(None, description="in which share of them it gained more than the benchmark")
+    best_window: Figure = Field(None, description="its own highest return in 12 months")
+    worst_window: Figure = Field(None, description="its own lowest return in 12 months")
+    sharpe: Figure = Field(None, description="if the benchmark is a rate a day")
+    real_return: Figure = Field(None, description="if the benchmark is a rate a month, as inflation is")
+    returns_by_year: dict[str, Figure] = Field(description="by calendar year; empty without a benchmark")
+
+
+class RateFacts(BaseModel):
+    """What a reference rate is."""
+
+    name: str = Field(examples=["cdi"])
+    title: str = Field(examples=["CDI, interbank rate"])
+    kind: Literal["rate a day", "rate a month", "level"]
+    unit: str = Field(examples=["% a day"])
+    source: str = Field(description="who publishes it", examples=["Banco Central do Brasil SGS 12"])
+
+
+class FundMetrics(BaseModel):
+    """Returns and risks of a fund, one entry for each series that its CNPJ stands for."""
+
+    document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
+    stands_for: list[str] = Field(description="if only subclasses have quotas on these days: these; otherwise empty")
+    benchmark: RateFacts | None = Field(description="what it is compared with; null without a benchmark")
+    figures: list[FundFigures]
+    notes: list[str] = Field(description="what to know of these figures, such as days whose quota is no price")
 
 
 class Alive(BaseModel):

@@ -35,6 +35,7 @@ from scraperkit.cli.options import (
     SourceName,
     Start,
     Url,
+    option_name,
     with_names,
 )
 from scraperkit.cli.refusals import Refusals, check_period
@@ -50,6 +51,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"token_normalize_func": option_name},
 )
 app.add_typer(embedded_redis.app, name="redis")
 app.add_typer(batches.app, name="batch")
@@ -80,8 +82,8 @@ def run_demo(
 @app.command()
 def publish(
     cnpjs: Cnpjs,
-    start: Annotated[str | None, typer.Option("--from", help="First month, YYYY-MM; default: the fund's.")] = None,
-    end: Annotated[str | None, typer.Option("--to", help="Last month, YYYY-MM; default: this month.")] = None,
+    start: Annotated[str | None, typer.Option("--start", help="First month, YYYY-MM; default: the fund's.")] = None,
+    end: Annotated[str | None, typer.Option("--end", help="Last month, YYYY-MM; default: this month.")] = None,
     delivery: Annotated[DeliveryName, typer.Option(help="stream stores messages, pubsub does not.")] = "stream",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all jobs are finished.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Scrape finished months again.")] = False,

@@ -34,6 +34,15 @@ End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 
 
+# Other names of options, which no help shows.
+_OTHER_NAMES = {"from": "start", "to": "end"}
+
+
+def option_name(word: str) -> str:
+    """Return the name of an option for a name that it also has."""
+    return _OTHER_NAMES.get(word, word)
+
+
 def checked_out(out: Path | None) -> Path | None:
     """Refuse a file that cannot be written, before anything is done."""
     if out is not None:

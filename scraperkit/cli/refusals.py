@@ -95,11 +95,11 @@ def check_period(start: str | None, end: str | None) -> None:
     Raises
     ------
     ConfigError
-        If an option is not a month, ``--to`` is before ``--from``, or ``--from`` is after the current month.
+        If an option is not a month, ``--end`` is before ``--start``, or ``--start`` is after the current month.
     """
-    first = Month.given("--from", start) if start is not None else None
-    last = Month.given("--to", end) if end is not None else None
+    first = Month.given("--start", start) if start is not None else None
+    last = Month.given("--end", end) if end is not None else None
     if first and last and last < first:
-        raise ConfigError(f"--to: {last.iso} is before --from, {first.iso}; give a later month")
+        raise ConfigError(f"--end: {last.iso} is before --start, {first.iso}; give a later month")
     if first and first > (current := Month.of(today())):
-        raise ConfigError(f"--from: {first.iso} has not begun in Brazil; give {current.iso} or an earlier month")
+        raise ConfigError(f"--start: {first.iso} has not begun in Brazil; give {current.iso} or an earlier month")

@@ -19,7 +19,7 @@ from scraperkit.timeseries.reader import TimeSeriesReader
 
 # What of a frame's `attrs` a file's metadata tell.
 TOLD = ("metric", "units", "source", "licence", "fetched_from", "fetched_to")
-_LICENCES = {
+LICENCES = {
     FILES: ATTRIBUTION,
     DEFAULT_SOURCE: "Comissão de Valores Mobiliários (CVM), its public pages; they state no licence",
 }
@@ -56,7 +56,7 @@ def note_archived(frame: pd.DataFrame, market: OpenData, start: Day, end: Day | 
 
 def _note(frame: pd.DataFrame, metric: str, sources: list[str], fetched: pd.Series[Any]) -> None:
     units = units_of([metric] if metric else frame.columns)
-    licences = [_INVENTED] if is_offline() else [_LICENCES[name] for name in sources if name in _LICENCES]
+    licences = [_INVENTED] if is_offline() else [LICENCES[name] for name in sources if name in LICENCES]
     told = {"units": units, "source": ", ".join(sources), "licence": "; ".join(licences)}
     if metric:
         told["metric"] = metric

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from collections.abc import Sequence
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
 
 from scraperkit.cnpj import format_series
 from scraperkit.errors import ConfigError
@@ -44,6 +45,40 @@ class Source(Protocol):
             exception also fails the job only, and counts as retryable.
         """
         ...
+
+
+class Hit(NamedTuple):
+    """A fund, class or subclass that a search by name finds; what its source does not show is empty.
+
+    Attributes
+    ----------
+    series : str
+        ``CNPJ``, or ``CNPJ:SUBCLASS``.
+    """
+
+    series: str
+    name: str
+    kind: str = ""
+    status: str = ""
+    started_on: dt.date | None = None
+
+
+class Hits(NamedTuple):
+    """What a search by name finds.
+
+    Attributes
+    ----------
+    hits : list of Hit
+        The nearest first.
+    found : int
+        How many fit, also those that are not among the hits. If 0, the hits only resemble what was searched for.
+    as_of : datetime.date or None
+        The day of the copy that was searched; ``None`` if the source itself was asked.
+    """
+
+    hits: list[Hit]
+    found: int
+    as_of: dt.date | None = None
 
 
 def check_source(source: object) -> None:

@@ -36,7 +36,7 @@ from scraperkit.errors import (
     WrongMonth,
 )
 from scraperkit.models import PK_PARTIC, DailyQuote, Fund, Month, ScrapeRequest
-from scraperkit.sources.base import not_one_fund
+from scraperkit.sources.base import Hit, Hits, not_one_fund
 from scraperkit.sources.cvm_parser import (
     MONTHS_ID,
     DailyPage,
@@ -157,6 +157,38 @@ class CvmPages:
             self._best([self._follow(answer, search, replace(row, cnpj=cnpj)) for row in search.rows])
         )
 
+    def search(self, text: str, count: int = 10) -> Hits:
+        """Return what the site's own search finds by a name or a CNPJ, the nearest first, without asking for more.
+
+        Parameters
+        ----------
+        text : str
+            As :meth:`find_fund` takes it.
+        count : int
+            How many hits at the most.
+
+        Raises
+        ------
+        ConfigError, SourceError
+            As :meth:`find_fund`; that nothing is found is no error.
+
+        Examples
+        --------
+        >>> import scraperkit as sk
+        >>> with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
+        ...     found = source.search("ipê amarelo")
+        >>> found.found, found.hits[0].series, found.hits[0].name
+        (1, '99101012000170', 'Fundo Exemplo Ipê Amarelo FIM')
+        """
+        if looks_like_cnpj(text):
+            cnpj = normalize_cnpj(text)
+            rows = self._search([format_cnpj(cnpj).encode(), cnpj.encode()])[1].rows
+        else:
+            rows = self._named(text)[2]
+        hits = list(dict.fromkeys(Hit(row.cnpj, row.name) for row in rows))
+        near = nearest_names(text, [hit.name for hit in hits], count)
+        return Hits([hits[place] for place in near], len(hits))
+
     def available_months(self, fund: Fund) -> list[str]:
         """Return the months that the site offers for a fund, asking it anew.
 
@@ -249,8 +281,8 @@ class CvmPages:
                 break
         return answer, search
 
-    def _cnpj_of(self, text: str) -> str:
-        """Return the CNPJ of the one fund that a name means."""
+    def _named(self, text: str) -> tuple[Answer, SearchPage, tuple[SearchRow, ...]]:
+        """Search for a name; return the rows of the answer that have it, or all its words."""
         name = " ".join(text.split())
         if not name_words(name) or len(name) > LONGEST_NAME:
             raise ConfigError(
@@ -262,6 +294,12 @@ class CvmPages:
         if not rows:  # The site looks for the text as it stands; its longest word finds names that have all the words.
             answer, search = self._search(_written(max(filter(name_words, name.split()), key=len)))
             rows = tuple(row for row in search.rows if has_words(row.name, name))
+        return answer, search, rows
+
+    def _cnpj_of(self, text: str) -> str:
+        """Return the CNPJ of the one fund that a name means."""
+        name = " ".join(text.split())
+        answer, search, rows = self._named(name)
         if not search.rows:
             raise FundNotFound(f"the site finds no fund named {name[:60]!r}; give a part of the name", answer.shown_url)
         rows = tuple(row for row in rows if folded_name(row.name) == folded_name(name)) or rows

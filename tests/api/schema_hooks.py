@@ -19,7 +19,9 @@ schemathesis.openapi.format(
     "series", st.sampled_from([*KNOWN, "18.993.924/0001-00", "99101035000184:b8mnp1726012800", "11222333000181"])
 )
 schemathesis.openapi.format("day", days.map(lambda day: f"{day:%Y-%m-%d}") | days.map(lambda day: f"{day:%Y-%m}"))
-schemathesis.openapi.format("dd/mm/yyyy", days.map(lambda day: f"{day:%d/%m/%Y}"))
+schemathesis.openapi.format("fund-name", st.sampled_from(["aroeira", "ipê amarelo", "açaí 2030", "no such fund"]))
+schemathesis.openapi.format("iso-day", days.map(str))
+schemathesis.openapi.format("any-day", days.map(str) | days.map(lambda day: f"{day:%d/%m/%Y}"))
 schemathesis.openapi.format("reais", st.integers(1, 10**14).map(lambda cents: f"{cents // 100}.{cents % 100:02d}"))
 
 
@@ -29,8 +31,8 @@ def filter_body(context, body) -> bool:
     given = [body.get(name) for name in ("from_date", "to_date")] if isinstance(body, dict) else []
     if not given or any(month is not None and not isinstance(month, str) for month in given):
         return True
-    first, last = (month[3:] + month[:2] if month else "202206" for month in given)
-    return first <= last and last >= "202205" and first <= f"{today():%Y%m}"
+    first, last = (f"{month[3:]}-{month[:2]}" if "/" in (month or "") else month or "2022-06" for month in given)
+    return first <= last and last >= "2022-05" and first <= f"{today():%Y-%m}"
 
 
 @schemathesis.hook

@@ -19,7 +19,7 @@ from scraperkit.api import create_app
 from scraperkit.api.quotes import buys, exact, plain
 from scraperkit.config import Settings
 from scraperkit.errors import NotACvmPage, PageChanged, SiteUnavailable
-from scraperkit.models import DailyQuote, Fund, today
+from scraperkit.models import DailyQuote, Fund, Month, today
 from scraperkit.timeseries.rows import RowReader
 
 DONE_FORMATTED = "99.101.011/0001-25"
@@ -102,6 +102,12 @@ class TestPublishing:
         first, again, forced = (api.post("/v1/funds", json=QUARTER | more).json() for more in ({}, {}, {"force": True}))
         assert first["batch_id"] == again["batch_id"] != forced["batch_id"]
 
+    def test_months_may_be_written_both_ways_and_mean_the_same_batch(self, api):
+        iso = QUARTER | {"from_date": "2022-01", "to_date": "2022-03"}
+        mixed = QUARTER | {"to_date": "2022-03"}
+        told = [api.post("/v1/funds", json=order).json()["batch_id"] for order in (QUARTER, iso, mixed)]
+        assert len(set(told)) == 1
+
     def test_pubsub_with_nobody_listening_says_so(self, own, redis, namespace):
         answer = own.post("/v1/funds", json=QUARTER | {"delivery": "pubsub"})
         assert answer.status_code == 202
@@ -135,7 +141,8 @@ class TestPublishing:
             ({"document": "18.993.924/0001-01"}, "document"),
             ({"document": 18993924000100}, "document"),
             ({"document": CNPJ, "from_date": "13/2022"}, "from_date"),
-            ({"document": CNPJ, "from_date": "2022-01"}, "from_date"),
+            ({"document": CNPJ, "from_date": "2022-1"}, "from_date"),
+            ({"document": CNPJ, "from_date": "2022-05", "to_date": "04/2022"}, "to_date"),
             ({"document": CNPJ, "from_date": "05/2022", "to_date": "04/2022"}, "to_date"),
             ({"document": CNPJ, "from_date": "01/1999", "to_date": "12/1999"}, "from_date"),
             ({"document": CNPJ, "from_date": "01/2090"}, "from_date"),
@@ -323,8 +330,9 @@ async def _first_chunk(app, path: str) -> bytes:
 
 
 class TestQuotes:
-    def test_the_quota_of_the_day(self, api, done, redis, running):
-        told = api.get("/v1/funds/quotes/99.101.011%2F0001-25", params={"date": "25/02/2022"}).json()
+    @pytest.mark.parametrize("date", ["2022-02-25", "25/02/2022"])
+    def test_the_quota_of_the_day(self, api, done, redis, running, date):
+        told = api.get("/v1/funds/quotes/99.101.011%2F0001-25", params={"date": date}).json()
         read = sk.TimeSeriesReader(redis, running.namespace).prices(DONE).loc["2022-02-25", DONE]
         assert (told["asked_for"], told["day"], told["is_day_asked_for"]) == ("2022-02-25", "2022-02-25", True)
         assert told["quota"] == str(read)
@@ -382,7 +390,9 @@ class TestQuotes:
     @pytest.mark.parametrize(
         ("params", "field"),
         [
-            ({"date": "2022-01-03"}, "date"),
+            ({"date": "2022-01"}, "date"),
+            ({"date": "2022-02-30"}, "date"),
+            ({"date": "20220103"}, "date"),
             ({"date": "30/02/2022"}, "date"),
             ({"investment": "1.000,50"}, "investment"),
             ({"investment": "-1"}, "investment"),
@@ -414,7 +424,7 @@ class TestBatches:
         told = own.get(path).json()
         assert (told["published"], told["done"], told["failed"], told["pending"]) == (3, 2, 1, 0)
         (failure,) = told["failures"]
-        assert (failure["document"], failure["month"], failure["state"]) == (CNPJ, "02/2022", "failed")
+        assert (failure["document"], failure["month"], failure["state"]) == (CNPJ, "2022-02", "failed")
         assert "the heading is not as known" in failure["error"]
 
     def test_events_tell_of_each_change_and_end_with_the_batch(self, own, redis, namespace):
@@ -498,7 +508,7 @@ class TestDeadLetters:
         assert [letter["document"] for letter in told["dead"]] == [CNPJ] * 3
         letter = told["dead"][0]
         assert letter["error"].startswith("PageChanged: no table in ")
-        assert json.loads(letter["message"])["month_year"] == letter["month"]
+        assert json.loads(letter["message"])["month_year"] == str(Month.parse_iso(letter["month"]))
         assert dt.datetime.fromisoformat(letter["died_at"]).tzinfo is not None
         first = own.get("/v1/dead?limit=2").json()
         assert first["dead"] + own.get(first["next"]).json()["dead"] == told["dead"]

@@ -43,7 +43,7 @@ def test_no_input_breaks_it_and_every_answer_is_as_documented(redis_url, tmp_pat
                 check=False,
             )
     assert ended.returncode == 0, ended.stdout[-20_000:] + ended.stderr
-    assert "Tested: 14" in ended.stdout
+    assert "Tested: 17" in ended.stdout
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_every_operation_is_explained_and_its_errors_are_problem_documents(docum
         for path, operations in document["paths"].items()
         for method, operation in operations.items()
     ]
-    assert len(operations) == 15
+    assert len(operations) == 18
     for method, path, operation in operations:
         assert operation["summary"], path
         assert operation["description"], path

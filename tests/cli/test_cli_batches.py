@@ -79,10 +79,10 @@ class TestSeveralFunds:
     def test_a_wrong_month_is_told_before_the_site_is_asked(self, run, site):
         earlier = f"give {today():%Y-%m} or an earlier month"
         for words, said in (
-            (("--from", "yesterday"), "--from: 'yesterday' is not a month; write it as '2022-01'"),
-            (("--to", "2022-13"), "--to: '2022-13' is not a month; write it as '2022-01'"),
-            (("--from", "2022-02", "--to", "2022-01"), "--to: 2022-01 is before --from, 2022-02; give a later month"),
-            (("--from", "2098-12"), f"--from: 2098-12 has not begun in Brazil; {earlier}"),
+            (("--from", "yesterday"), "--start: 'yesterday' is not a month; write it as '2022-01'"),
+            (("--to", "2022-13"), "--end: '2022-13' is not a month; write it as '2022-01'"),
+            (("--from", "2022-02", "--to", "2022-01"), "--end: 2022-01 is before --start, 2022-02; give a later month"),
+            (("--from", "2098-12"), f"--start: 2098-12 has not begun in Brazil; {earlier}"),
         ):
             assert run("publish", CNPJ, UNKNOWN, *words) == (1, "", f"scraperkit: {said}\n")
         assert not site.requests.total()

@@ -21,7 +21,8 @@ SHOWN = {
     "workers_in_the_background": ("jobs_per_second", "threads"),
     "fund_prices": ("18993924000100", "2023-12"),
     "biggest_flows": ("net flow in 2024-12, R$ million", "FUNDO EXEMPLO"),
-    "my_funds_and_cdi": ("18993924000100", "99101012000170"),
+    "my_funds_and_cdi": ("99101012000170", "Ipê Amarelo", "share_of_benchmark", "windows_beaten", "chart: "),
+    "one_call": ("2023-12-29", "Ipê Amarelo", "chart: "),
     "revised_this_week": ("values revised this week", "net_worth", "percent"),
 }
 
@@ -60,8 +61,6 @@ def test_those_of_the_researchers_day_can_go_live(tmp_path):
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_it_runs_and_leaves_a_chart(path, tmp_path):
-    if path.stem == "my_funds_and_cdi" and not hasattr(sk, "rates"):
-        pytest.skip("needs sk.rates, which is not there yet")
     script = Path(shutil.copy(path, tmp_path))
     environment = os.environ | {
         "SCRAPERKIT_DATA": str(tmp_path / "data"),

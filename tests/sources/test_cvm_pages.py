@@ -636,14 +636,18 @@ def test_passwords_are_never_told(monkeypatch):
 
 
 def test_close_ends_the_connections_of_all_threads():
-    barrier = threading.Barrier(4)
+    barrier, asked_at_once = threading.Barrier(4), threading.Barrier(3)
+
+    def answer(asked):
+        asked_at_once.wait(60)  # or one thread would take the connection that another has left
+        return daily(("01/2022",), asked.form.get("ddComptc"))
 
     def work(source: CvmPages, pk: str) -> None:
         source.fetch(request(pk=pk))
         barrier.wait(60)  # all have a connection
         barrier.wait(60)  # the source is closed
 
-    with served(lambda asked: daily(("01/2022",), asked.form.get("ddComptc"))) as (odd, source):
+    with served(answer) as (odd, source):
         threads = [threading.Thread(target=work, args=(source, pk)) for pk in "123"]
         for thread in threads:
             thread.start()

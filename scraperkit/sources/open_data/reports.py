@@ -13,11 +13,19 @@ from scraperkit.calendar import business_days
 from scraperkit.models import Month, today
 from scraperkit.sources.open_data import reading
 from scraperkit.sources.open_data.cleaning import Numbers, coded
+from scraperkit.sources.open_data.downloads import Outcome
 from scraperkit.sources.open_data.folder import REJECTED, Entry, Folder
 from scraperkit.sources.open_data.revisions import CHANGES, figures
 
 _LONGEST_GAP = 7  # days; further back, no day is the day before
 _SHOWN = ("cnpj", "subclass", "date", "metric", "old", "new", "seen_at")
+
+
+def outcomes_frame(outcomes: list[Outcome]) -> pd.DataFrame:
+    """Return what came of some files; see :meth:`OpenData.download`."""
+    numbers = ("rows", "changed", "rejected")
+    frame = pd.DataFrame(outcomes, columns=list(Outcome._fields))
+    return frame.astype({name: "int64" if name in numbers else "str" for name in Outcome._fields})
 
 
 def changes_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:

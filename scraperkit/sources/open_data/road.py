@@ -66,7 +66,7 @@ class MonthBringer:
                 except ArchiveError as error:  # it may be read-only here, and filled from elsewhere
                     if month not in folder.months() and not _is_missing(folder.entry(file.name)):
                         text = f"the archive has nothing of {month.iso}, and cannot be written here ({error})"
-                        way_out = f"`scraperkit market download --from {month.iso} --to {month.iso}` where it can"
+                        way_out = f"`scraperkit market download --start {month.iso} --end {month.iso}` where it can"
                         raise ArchiveError(f"{text}; run {way_out}") from error
         if month in folder.months():
             return

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import re
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 import pandas as pd
@@ -15,8 +17,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from scraperkit.errors import ArchiveError, FileRefused, SourceError, warn
-from scraperkit.models import Month
+from scraperkit.errors import ArchiveError, FileRefused, FundNotFound, NotDownloaded, SourceError, warn
+from scraperkit.models import Fund, Month
+from scraperkit.sources.base import Hit, Hits, not_one_fund
+from scraperkit.sources.http import without_credentials
 from scraperkit.sources.open_data.cleaning import coded
 from scraperkit.sources.open_data.downloads import (
     DOWNLOAD_PATIENCE,
@@ -43,6 +47,7 @@ from scraperkit.sources.open_data.revisions import figures
 _PATHS = {"registry": (REGISTRY_PATH, EACH_DAY), "cad_fi": (OLD_REGISTRY_PATH, EACH_MONTH)}
 _LONGEST_REGISTRY = 200_000_000  # unzipped; today's has about 60 MB
 _NOTHING = ("missing", "refused")
+_TOLD = ["name", "kind", "status", "started_on"]
 _LEAST_SHARE_LEFT = 0.9  # of its classes and of its subclasses: those that end stay in it
 
 
@@ -60,6 +65,7 @@ class Snapshots:
         self._folder = downloader.folder
         self._loaded: tuple[tuple[Path, ...], RegistrySearch] | None = None
         self._counted: object = None
+        self._loading = threading.Lock()  # it takes a second: many threads wait for one
         self._named: tuple[tuple[Path, ...], list[pa.Table]] | None = None
 
     def update(self, if_refused: dt.timedelta = AT_ONCE) -> list[Outcome]:
@@ -92,11 +98,7 @@ class Snapshots:
         if reasons:
             text = f"searching the registry of {self.days('registry')[-1]}: {'; '.join(reasons)}"
             warn(text)
-        paths = tuple(path for kind in _PATHS for path in self._paths(kind)[-1:])
-        if self._loaded is None or self._loaded[0] != paths:
-            self._loaded = (paths, self._load(paths))
-            self._counted = None
-        search = self._loaded[1]
+        search = self.stored()
         newest = self._folder.months()[-2:]
         if self._counted != (stamps := [(month, self._folder.stamp(month)) for month in newest]):
             search.frame = search.frame.assign(
@@ -104,6 +106,44 @@ class Snapshots:
             )
             self._counted = stamps
         return search
+
+    def stored(self) -> RegistrySearch:
+        """Return the newest registry that the archive has, ready to be searched; nothing is fetched.
+
+        Raises
+        ------
+        NotDownloaded
+            If it has none.
+        """
+        paths = tuple(path for kind in _PATHS for path in self._paths(kind)[-1:])
+        if not self.days("registry"):
+            raise NotDownloaded(f"archive {self._folder.path}: it has no registry: call update_registry() first")
+        with self._loading:
+            if self._loaded is None or self._loaded[0] != paths:
+                self._loaded = (paths, self._load(paths))
+                self._counted = None
+            return self._loaded[1]
+
+    def hits(self, text: str, count: int) -> Hits:
+        """Return what the registry in the archive finds; see :meth:`OpenData.search`."""
+        search = self.stored()
+        found, number = search.ranked(text, count)
+        hits = [
+            Hit(series, name, kind, status, _day_of(started_on))
+            for series, name, kind, status, started_on in found[_TOLD].itertuples(name=None)
+        ]
+        return Hits(hits, number, dt.date.fromisoformat(self.days("registry")[-1][:10]))
+
+    def find_fund(self, text: str, source: str) -> Fund:
+        """Return the one fund that a text means; see :meth:`OpenData.find_fund`."""
+        search = self.search()
+        found = search.the_one(text)
+        if found is None:
+            about = not_one_fund(text, search.nearest(text), len(search.find(text)))
+            raise FundNotFound(about, without_credentials(self._downloader.url))
+        name, _, status, started_on = search.frame.loc[[found], _TOLD].to_numpy()[0]
+        series = found if ":" in text else found.partition(":")[0]
+        return Fund(series, name=name, status=status, started_on=_day_of(started_on), source=source)
 
     def names(self, series: Sequence[str]) -> dict[str, str]:
         """Return the names that the newest registry in the archive has of some series; nothing is fetched."""
@@ -214,6 +254,10 @@ class Snapshots:
                     suffix = subclass.texts[other]
                     newest[f"{cnpj.texts[code]}:{suffix}" if suffix else str(cnpj.texts[code])] = int(holders)
         return pd.Series(newest, dtype="Int64")
+
+
+def _day_of(started_on: Any) -> dt.date | None:
+    return None if pd.isna(started_on) else started_on.date()
 
 
 def _refuse_shrunk(frame: pd.DataFrame, stored: pa.Table | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -12,13 +12,13 @@ import pandas as pd
 import redis as redis_py
 
 from scraperkit.config import OPEN_DATA_URL, Settings
-from scraperkit.errors import ConfigError, FundNotFound
+from scraperkit.errors import ConfigError
 from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
-from scraperkit.sources.base import not_one_fund
+from scraperkit.sources.base import Hits
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
 from scraperkit.sources.open_data import reading, reports, road
-from scraperkit.sources.open_data.downloads import DOWNLOAD_PATIENCE, Downloader, Outcome
+from scraperkit.sources.open_data.downloads import DOWNLOAD_PATIENCE, Downloader
 from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.history import prices_with_history, quotes_with_history
 from scraperkit.sources.open_data.portal_files import (
@@ -171,7 +171,7 @@ class OpenData(NotebookRepr):
             named = asked_months(start, end, day)
             files = files_between(*named)
         with self.politeness.patient(DOWNLOAD_PATIENCE):
-            return _outcomes(self._downloader.run(files, progress, named))
+            return reports.outcomes_frame(self._downloader.run(files, progress, named))
 
     def update_registry(self) -> pd.DataFrame:
         """Fetch the registry if it was not looked for today; :meth:`find` does it as well.
@@ -181,7 +181,7 @@ class OpenData(NotebookRepr):
         pandas.DataFrame
             As :meth:`download`.
         """
-        return _outcomes(self._snapshots.update())
+        return reports.outcomes_frame(self._snapshots.update())
 
     def prices(
         self,
@@ -441,7 +441,30 @@ class OpenData(NotebookRepr):
         """
         if active is not None and not isinstance(active, bool):
             raise ConfigError(f"active: {str(active)[:40]!r} does not fit; give True, False or None")
-        return self._snapshots.search().find(_text(text), active)
+        return self._snapshots.search().find(text, active)
+
+    def search(self, text: str, count: int = 10) -> Hits:
+        """Return what the registry in the archive finds by name or number, the nearest first; nothing is fetched.
+
+        Parameters
+        ----------
+        text : str
+            As :meth:`find` takes it.
+        count : int
+            How many hits at the most. If nothing fits, they only resemble the text.
+
+        Raises
+        ------
+        ConfigError
+            If the text holds no word to search for.
+        NotDownloaded
+            If the archive has no registry.
+        """
+        return self._snapshots.hits(text, count)
+
+    def names(self, series: Sequence[str]) -> dict[str, str]:
+        """Return the names that the newest registry in the archive has of some series; nothing is fetched."""
+        return self._snapshots.names(series)
 
     def find_fund(self, text: str) -> Fund:
         """Look up the one fund that a text means: a CNPJ, a whole name, or words that only one has.
@@ -457,15 +480,7 @@ class OpenData(NotebookRepr):
         SourceError
             As :meth:`find`.
         """
-        search = self._snapshots.search()
-        found = search.the_one(_text(text))
-        if found is None:
-            told = not_one_fund(text, search.nearest(text), len(search.find(text)))
-            raise FundNotFound(told, without_credentials(self.url))
-        name, status, started_on = search.frame.loc[[found], ["name", "status", "started_on"]].to_numpy()[0]
-        began = None if pd.isna(started_on) else started_on.date()
-        series = found if ":" in text else found.partition(":")[0]
-        return Fund(series, name=name, status=status, started_on=began, source=self.name)
+        return self._snapshots.find_fund(text, self.name)
 
     def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         """Return the days of one month of a fund, of its class and all subclasses; a worker calls it.
@@ -581,15 +596,3 @@ class OpenData(NotebookRepr):
             *(("mind" if number == 0 else "", text) for number, text in enumerate(WARNINGS)),
         )
         return View("Open data", "of all funds, daily", facts)
-
-
-def _outcomes(outcomes: list[Outcome]) -> pd.DataFrame:
-    numbers = ("rows", "changed", "rejected")
-    frame = pd.DataFrame(outcomes, columns=list(Outcome._fields))
-    return frame.astype({name: "int64" if name in numbers else "str" for name in Outcome._fields})
-
-
-def _text(text: str) -> str:
-    if not isinstance(text, str):
-        raise ConfigError(f"text: expected text, got {type(text).__name__}")
-    return text

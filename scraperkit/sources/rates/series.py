@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -88,7 +89,7 @@ def rates(
         found = collect(rate, span, client, Settings.load())
     for note in found.notes:
         warn(note)
-    return _series(rate, found.samples)
+    return series_of(rate, found.samples)
 
 
 def span_of(start: Day | None, end: Day | None) -> Span:
@@ -110,7 +111,8 @@ def _a_year_before(day: dt.date) -> dt.date:
     return (pd.Timestamp(day) - pd.DateOffset(years=1) + pd.DateOffset(days=1)).date()
 
 
-def _series(rate: Rate, samples: list[RateSample]) -> pd.Series[float]:
+def series_of(rate: Rate, samples: Sequence[RateSample]) -> pd.Series[float]:
+    """Return values of a rate as :func:`rates` does."""
     days = np.array([day_number(sample.day) for sample in samples], dtype=np.int64)
     series = pd.Series(
         np.array([sample.value for sample in samples], dtype="float64"),

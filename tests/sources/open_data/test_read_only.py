@@ -42,7 +42,7 @@ def test_what_it_has_is_read_and_found_without_a_request(site, reader):
 
 def test_what_it_lacks_says_what_to_download_where(site, reader):
     asked = site.portal.requests.total()
-    with pytest.raises(ArchiveError, match="run `scraperkit market download --from 2024-11 --to 2024-11` where it can"):
+    with pytest.raises(ArchiveError, match="`scraperkit market download --start 2024-11 --end 2024-11` where it can"):
         reader.fetch(request("11/2024"))
     with pytest.raises(ArchiveError, match="make it writable"):
         reader.download("2024-11", "2024-11")

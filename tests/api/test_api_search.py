@@ -1,0 +1,124 @@
+"""``/v1/search``: funds by name, from the registry in the archive, or from the site where there is none."""
+
+from __future__ import annotations
+
+import pytest
+from support.pricer import fields, pricer
+
+import scraperkit as sk
+from scraperkit.models import today
+
+NAME = "ipê amarelo"
+SERIES = "99101012000170"
+
+
+@pytest.fixture
+def site():
+    with sk.Replica.start() as replica:
+        replica.portal.crawl_delay = 0
+        yield replica
+
+
+@pytest.fixture
+def settings(site, tmp_path):
+    return {"open_data_url": site.open_data_url, "cvm_url": site.url, "archive": tmp_path / "archive"}
+
+
+@pytest.fixture
+def with_registry(settings):
+    with sk.OpenData(settings["open_data_url"], archive=settings["archive"]) as market:
+        market.update_registry()
+    return settings
+
+
+@pytest.fixture
+def api(redis_url, namespace, with_registry):
+    with pricer(redis_url, namespace, **with_registry) as client:
+        yield client
+
+
+class TestTheRegistry:
+    def test_is_searched_without_a_request_to_anybody(self, api, site):
+        asked = site.portal.requests.total()
+        told = api.get("/v1/search", params={"name": NAME}).json()
+        assert told["found"] == 1
+        (fund,) = told["funds"]
+        assert (fund["document"], fund["formatted"]) == (SERIES, "99.101.012/0001-70")
+        assert "AMARELO" in fund["name"].upper()
+        assert fund["status"] == "EM FUNCIONAMENTO NORMAL"
+        assert fund["started_on"]
+        assert (told["source"], told["as_of"]) == ("open_data", str(today()))
+        assert "ODbL" in told["attribution"]
+        assert site.portal.requests.total() == asked
+        assert not site.requests
+
+    def test_many_hits_are_the_nearest_first_up_to_a_limit(self, api):
+        told = api.get("/v1/search", params={"name": "exemplo", "limit": 3}).json()
+        assert len(told["funds"]) == 3 < told["found"]
+        more = api.get("/v1/search", params={"name": "exemplo", "limit": 50}).json()
+        assert more["funds"][:3] == told["funds"]
+        assert len(more["funds"]) == min(50, more["found"])
+        near = api.get("/v1/search", params={"name": "fundo exemplo açaí", "limit": 50}).json()["funds"]
+        assert "AÇAÍ" in near[0]["name"].upper()
+
+    def test_gives_what_resembles_a_name_that_nothing_has(self, api):
+        told = api.get("/v1/search", params={"name": "ipe amarello"}).json()
+        assert told["found"] == 0
+        assert SERIES in [fund["document"] for fund in told["funds"]]
+
+    @pytest.mark.parametrize("name", ["99.101.012/0001-70", "9910101200"])
+    def test_finds_numbers_and_their_beginnings(self, api, name):
+        told = api.get("/v1/search", params={"name": name}).json()
+        assert [fund["document"] for fund in told["funds"]] == [SERIES]
+
+
+class TestWithoutARegistry:
+    def test_the_site_is_asked_once_for_a_name(self, redis_url, namespace, settings, site):
+        with sk.CvmPages(settings["cvm_url"]) as source, pricer(redis_url, namespace, source, **settings) as api:
+            told = api.get("/v1/search", params={"name": NAME}).json()
+            asked = site.requests.total()
+            again = api.get("/v1/search", params={"name": NAME, "limit": 1}).json()
+            assert told == again
+            assert site.requests.total() == asked > 0
+        assert told["found"] == 1
+        assert [fund["document"] for fund in told["funds"]] == [SERIES]
+        assert (told["source"], told["as_of"]) == ("cvm_pages", None)
+        assert "CVM" in told["attribution"]
+        assert not site.portal.requests
+
+    def test_a_name_that_the_site_does_not_know_finds_nothing(self, redis_url, namespace, settings):
+        with sk.CvmPages(settings["cvm_url"]) as source, pricer(redis_url, namespace, source, **settings) as api:
+            told = api.get("/v1/search", params={"name": "no such fund"}).json()
+        assert (told["funds"], told["found"]) == ([], 0)
+
+    def test_a_site_that_is_down_is_502(self, redis_url, namespace, settings, site):
+        site.outage(600)
+        with (
+            sk.CvmPages(settings["cvm_url"], settings=sk.Settings.load(http_retries=0, site_patience=2)) as source,
+            pricer(redis_url, namespace, source, **settings) as api,
+        ):
+            assert api.get("/v1/search", params={"name": NAME}).status_code == 502
+
+    def test_nor_a_source_that_can_search_is_503_and_says_what_to_run(self, redis_url, namespace, settings, tmp_path):
+        with pricer(redis_url, namespace, **settings) as api:
+            answer = api.get("/v1/search", params={"name": NAME})
+        assert answer.status_code == 503
+        assert "`scraperkit market download` fetches it" in answer.json()["detail"]
+        assert str(tmp_path) not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("params", "field"),
+    [
+        ({}, "name"),
+        ({"name": ""}, "name"),
+        ({"name": "FIC FIM"}, "name"),
+        ({"name": "a" * 201}, "name"),
+        ({"name": NAME, "limit": 51}, "limit"),
+        ({"name": NAME, "text": "a"}, "text"),
+    ],
+)
+def test_what_does_not_fit_is_422_and_the_field_is_named(api, params, field):
+    answer = api.get("/v1/search", params=params)
+    assert answer.status_code == 422
+    assert fields(answer) == [field]
