@@ -78,6 +78,7 @@ CALLS: dict[str, Call] = {
     "SeriesStore.delete": lambda redis: store(redis).delete(FUND),
     "TimeSeriesReader.prices": lambda redis: reader(redis).prices(FUND),
     "TimeSeriesReader.quotes": lambda redis: reader(redis).quotes(FUND),
+    "TimeSeriesReader.known": lambda redis: reader(redis).known([FUND]),
     "TimeSeriesReader.last": lambda redis: reader(redis).last(FUND),
     "TimeSeriesReader.funds": lambda redis: reader(redis).funds(),
     "TimeSeriesReader.months": lambda redis: reader(redis).months(FUND),

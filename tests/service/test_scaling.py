@@ -76,12 +76,12 @@ class TestKubernetes:
         assert only["resources"]["limits"]["memory"]
 
     @pytest.mark.parametrize("name", PODS)
-    def test_one_pod_writes_the_archive_and_the_others_read_it(self, name):
+    def test_two_pods_write_the_archive_and_the_others_read_it(self, name):
         (mount,) = [each for each in pod_of(name)["containers"][0]["volumeMounts"] if each["name"] == "archive"]
         (volume,) = [each for each in pod_of(name)["volumes"] if each["name"] == "archive"]
         claim = volume["persistentVolumeClaim"]
         assert claim["claimName"] == resource("PersistentVolumeClaim", "archive")["metadata"]["name"]
-        may_write = name == "market"
+        may_write = name in ("market", "update")
         assert (mount.get("readOnly", False), claim.get("readOnly", False)) == (not may_write, not may_write)
         assert mount["mountPath"] == resource("ConfigMap", "scraperkit")["data"]["SCRAPERKIT_ARCHIVE"]
 
