@@ -12,6 +12,8 @@ import nbclient
 import nbformat
 import pytest
 
+import scraperkit as sk
+
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
 ONE_CALL, TEN_LINES = BLOCKS[:2]
@@ -63,6 +65,20 @@ def test_the_ten_lines_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch
     outputs = notebook.cells[0].outputs
     assert not [output for output in outputs if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_the_whole_market_runs(tmp_path, monkeypatch):
+    section = README.partition("## The whole market\n")[2].partition("\n## ")[0]
+    names: dict[str, object] = {"sk": sk}
+    with sk.Replica.start() as site:
+        site.portal.crawl_delay = 0
+        monkeypatch.setenv("SCRAPERKIT_OPEN_DATA_URL", site.open_data_url)
+        monkeypatch.setenv("SCRAPERKIT_ARCHIVE", str(tmp_path))
+        for code in re.findall(r"^```python\n(.*?)^```", section, flags=re.DOTALL | re.MULTILINE):
+            exec(code, names)
+        names["market"].close()
+    assert names["prices"].shape[0] == 253
+    assert names["prices"].shape[1] > 10
 
 
 def test_the_commands_are_targets_of_make():

@@ -113,6 +113,10 @@ class Reader:
 def reader(tmp_path) -> Iterator[Reader]:
     with Stack(tmp_path / "stack", SCRAPERKIT_CVM_URL=REPLICA, SCRAPERKIT_RATE="60", **RATES) as stack:
         stack.up("replica")
+        with sk.Replica.start() as site:
+            site.portal.crawl_delay = 0
+            with sk.OpenData(site.open_data_url, archive=stack.container("pricer") / "archive") as market:
+                market.download("2024-12", "2024-12")  # what the profile `market` would have fetched
         reader = Reader(stack)
         try:
             yield reader
@@ -160,6 +164,7 @@ def test_what_the_readme_shows_of_the_service(reader):
         said = reader.types(command)
         if command.startswith("curl"):
             assert '"status":4' not in said, said
+            assert '"status":5' not in said, said
         if "/v1/funds" in command and "-d" in command:
             batch = re.search('"batch_id":"([^"]+)"', said)[1]
             with sk.connect(reader.stack.redis_url()) as redis:

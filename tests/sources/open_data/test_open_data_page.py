@@ -74,6 +74,22 @@ def test_the_first_example_and_that_of_revisions_run(archive, monkeypatch):
         names["market"].close()
 
 
+@pytest.mark.filterwarnings("default")
+def test_all_examples_run_one_after_the_other(redis, redis_url, namespace, tmp_path, monkeypatch):
+    with sk.Replica.start() as site:
+        site.portal.crawl_delay = 0
+        given = {"CVM_URL": site.url, "OPEN_DATA_URL": site.open_data_url, "ARCHIVE": tmp_path, "NAMESPACE": namespace}
+        for name, value in given.items():
+            monkeypatch.setenv(f"SCRAPERKIT_{name}", str(value))
+        names: dict = {"redis": redis, "archive": tmp_path}
+        with dask.config.set(scheduler="synchronous"):  # its threads would outlive the test
+            for code in EXAMPLES:
+                exec(code.replace("2026, 9, 1", "2126, 9, 1"), names)
+        names["market"].close()
+    assert names["batch"].status().done == 12
+    assert names["prices"].index[0].isoformat() == "2022-01-03T00:00:00"
+
+
 def test_the_table_of_columns_is_what_is_on_disk(archive):
     told = re.findall(r"^\| (`[a-z_`, ]+`) \| (text|float64|int64|timestamp)", PAGE, re.MULTILINE)
     names = [name for cell, _ in told for name in re.findall("`([a-z_]+)`", cell)]

@@ -1,0 +1,51 @@
+"""Every example in Python of the README and of docs/ is run, and it is known by which test."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from support.tree import ROOT
+
+# The README by its sections, docs by their pages: the test that runs all of their examples.
+RUN_BY = {
+    "README.md": "test_readme::test_the_one_call_runs_as_a_script_without_a_warning",
+    "README.md#ten-lines": "test_readme::test_the_ten_lines_run_as_a_script_without_a_warning",
+    "README.md#the-whole-market": "test_readme::test_the_whole_market_runs",
+    "README.md#rates": "sources/rates/test_rates_page::test_the_examples_run",
+    "docs/files.md": "research/test_exports::test_the_examples_of_the_page_run_in_order",
+    "docs/metrics.md": "metrics/test_metrics_page::test_the_examples_run_and_give_what_they_show",
+    "docs/open-data.md": "sources/open_data/test_open_data_page::test_all_examples_run_one_after_the_other",
+    "docs/rates.md": "sources/rates/test_rates_page::test_the_examples_run",
+}
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^ *```(\w*) *$", re.MULTILINE)
+
+
+def places(text: str, page: str) -> set[str]:
+    """Return where a page has examples: the page, or, of the README, the section; the first has no name of its own."""
+    if page != "README.md":
+        return {page} if "```python" in text else set()
+    sections = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    named = dict(zip(["", *sections[1::2]], sections[::2], strict=True))
+    anchors = {name: "#" + re.sub(r"[^a-z0-9]+", "-", name.lower()) if name else "" for name in named}
+    return {page + anchors[name] for name, section in named.items() if "```python" in section}
+
+
+def test_every_place_with_examples_has_a_test_and_every_test_has_a_place():
+    found = {place for page in PAGES for place in places(page.read_text(), page.relative_to(ROOT).as_posix())}
+    assert found == set(RUN_BY)
+
+
+@pytest.mark.parametrize("place", RUN_BY)
+def test_that_test_is_there(place):
+    module, _, name = RUN_BY[place].partition("::")
+    text = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
+    assert re.search(rf"^def {name}\(", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_are_of_a_kind_that_is_run(page):
+    kinds = FENCE.findall(page.read_text(encoding="utf-8"))
+    assert set(kinds[::2]) <= {"python", "console", "yaml"}
+    assert set(kinds[1::2]) <= {""}
