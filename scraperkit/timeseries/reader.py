@@ -321,15 +321,15 @@ class TimeSeriesReader:
         """
         return frames.changes_frame(self._rows.changes(self._stored(cnpjs)))
 
-    def known(self, series: Iterable[str]) -> set[str]:
-        """Return those of these series that can be read: of a CNPJ also if only its subclasses have figures, or none.
+    def known(self, cnpjs: Funds) -> set[str]:
+        """Return those of these series that can be read: a CNPJ also if only its subclasses have figures, or none does.
 
-        Parameters
-        ----------
-        series : iterable of str
-            Each ``CNPJ`` or ``CNPJ:SUBCLASS``, normalized.
+        Raises
+        ------
+        ConfigError
+            If a CNPJ is none.
         """
-        wanted = list(dict.fromkeys(series))
+        wanted = wanted_series(cnpjs)
         stored = self._stored_of(wanted) if wanted else set()
         stored |= {name.partition(":")[0] for name in stored}
         return {name for name in wanted if name in stored} | self._rows.fetched(
