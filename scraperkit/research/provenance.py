@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from scraperkit.cnpj import looks_like_cnpj
 from scraperkit.keys import DEFAULT_SOURCE
 from scraperkit.models import COLUMNS, Month, today
 from scraperkit.research.offline_mode import is_offline
@@ -40,7 +41,7 @@ def units_of(columns: Iterable[str]) -> dict[str, str]:
 def note_stored(frame: pd.DataFrame, reader: TimeSeriesReader, start: Day, end: Day | None, metric: str = "") -> None:
     """Note of what workers have stored where it comes from, and when it was fetched."""
     cnpjs = {str(name).partition(":")[0] for name in (frame.columns if metric else frame["cnpj"].unique())}
-    months = reader.months(sorted(reader.known(cnpjs)))
+    months = reader.months(sorted(reader.known(filter(looks_like_cnpj, cnpjs))))  # what is none is a name not found
     first, last = Month.given("start", start).iso, "9999-12" if end is None else Month.given("end", end).iso
     months = months[months["month"].between(first, last)]
     _note(frame, metric, sorted(set(months["source"]) - {""}), months["fetched_at"])
