@@ -41,7 +41,8 @@ def units_of(columns: Iterable[str]) -> dict[str, str]:
 def note_stored(frame: pd.DataFrame, reader: TimeSeriesReader, start: Day, end: Day | None, metric: str = "") -> None:
     """Note of what workers have stored where it comes from, and when it was fetched."""
     cnpjs = {str(name).partition(":")[0] for name in (frame.columns if metric else frame["cnpj"].unique())}
-    months = reader.months(sorted(reader.known(filter(looks_like_cnpj, cnpjs))))  # what is none is a name not found
+    # What is no CNPJ is a name that means no fund.
+    months = reader.months(sorted(reader.known([name for name in cnpjs if looks_like_cnpj(name)])))
     first, last = Month.given("start", start).iso, "9999-12" if end is None else Month.given("end", end).iso
     months = months[months["month"].between(first, last)]
     _note(frame, metric, sorted(set(months["source"]) - {""}), months["fetched_at"])
