@@ -178,7 +178,7 @@ class CvmPages:
         >>> with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
         ...     found = source.search("ipê amarelo")
         >>> found.found, found.hits[0].series, found.hits[0].name
-        (1, '99101012000170', 'Fundo Exemplo Ipê Amarelo FIM')
+        (1, '99101012000170', 'Fundo Exemplo Ipê Amarelo Renda Fixa FI')
         """
         if looks_like_cnpj(text):
             cnpj = normalize_cnpj(text)
