@@ -101,7 +101,7 @@ class Backend:
         self._look_up = cached(self._funds, condition=self._funds_changed)(self._ask)
         names: TTLCache[Any, Hits] = TTLCache(KNOWN_NAMES, KNOWN_SECONDS)
         self._search_site = cached(names, condition=threading.Condition())(self._ask_site)
-        # To read a day takes a second, and its pages follow one another.
+        # To read a day of the whole market takes half a second, and its pages follow one another.
         days: TTLCache[Any, pd.DataFrame] = TTLCache(KNOWN_DAYS, KNOWN_DAY_SECONDS)
         self._market = cached(days, condition=threading.Condition())(self._read_market)
         self._source(self.default_source)
