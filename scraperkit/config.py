@@ -36,7 +36,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
-        description="redis://, rediss:// or unix:// address; the embedded server is used if unset",
+        description="redis://, rediss://, unix:// or redis+sentinel:// address; the embedded server is used if unset",
     )
     redis_password_file: Path | None = Field(
         None, description="file with the password for a REDIS_URL that has none; reread for each connection"
