@@ -16,6 +16,7 @@ from scraperkit.errors import ConfigError, warn
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, Month, today
 from scraperkit.research.collecting import FundsCollected, collect
+from scraperkit.research.offline_mode import LAST_DAY, is_offline
 from scraperkit.research.provenance import note_stored
 from scraperkit.research.wanted import Funds, read_wanted
 from scraperkit.sources.base import Source
@@ -45,7 +46,8 @@ def prices(
         Any mix of CNPJs, with or without punctuation, series (``CNPJ:SUBCLASS``), names or parts of names, and
         :class:`~scraperkit.Fund`.
     start, end : str, datetime.date, pandas.Timestamp or pandas.Period, optional
-        ``"2022-01-31"``, or ``"2022-01"`` for a month; both included. The last twelve months if `start` is left out.
+        ``"2022-01-31"``, or ``"2022-01"`` for a month; both included. The last twelve months if `start` is left out;
+        offline, those up to December 2023, with which the invented pages end.
     metric : str
         ``quota`` (R$), ``net_worth``, ``inflow``, ``outflow``, ``portfolio`` (R$) or ``holders`` (people).
     source : str or Source, optional
@@ -135,12 +137,14 @@ def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
 ) -> Iterator[tuple[TimeSeriesReader, FundsCollected, Day]]:
     """Collect what is missing; yield a reader, what came of it, and the first day."""
-    now = today()
-    since = now - relativedelta(months=12) if start is None else start
-    first, last = Month.given("start", since), Month.of(now) if end is None else Month.given("end", end)
+    current, newest = Month.of(today()), LAST_DAY if is_offline() and start is None else today()
+    since = newest - relativedelta(months=12, days=-1) if start is None else start
+    first, last = Month.given("start", since), Month.of(newest) if end is None else Month.given("end", end)
+    if first > current:
+        raise ConfigError(f"start: {first.iso} is after the current month; there are no prices yet")
     if last < first:
         raise ConfigError(f"end: {last.iso} is before start, {first.iso}; give a later end")
-    wanted = read_wanted(funds, tuple(first.until(min(last, Month.of(now)))))
+    wanted = read_wanted(funds, tuple(first.until(min(last, current))))
     keys = Keys(Settings.load().namespace)
     with contextlib.ExitStack() as stack:
         client = redis if redis is not None else stack.enter_context(connect())

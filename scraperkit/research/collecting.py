@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from scraperkit import sources
 from scraperkit.batch import Batch
+from scraperkit.config import Settings
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import FundNotFound, ScraperKitError, SiteUnavailable, SourceError
 from scraperkit.keys import DEFAULT_SOURCE, Keys
@@ -28,6 +30,9 @@ from scraperkit.subscriber import Subscriber
 from scraperkit.text import say
 from scraperkit.timeseries.rows import RowReader
 
+_PATIENCE_AT_SITE = 30.0  # seconds
+_MOST_ATTEMPTS = 3
+_one_at_a_time = threading.Lock()
 _WAY_OUT = "; to work without the regulator's site, call sk.offline() first"
 
 
@@ -56,8 +61,12 @@ def collect(
     wanted: Sequence[WantedFund],
     source: str | Source | None = None,
     told: Callable[[str], None] = say,
+    *,
+    is_free: bool | None = None,
 ) -> FundsCollected:
     """Collect the months that are due of these funds; nobody is asked if none is.
+
+    Of several threads that collect at once, one does, and the others then look what is still missing.
 
     Raises
     ------
@@ -66,9 +75,15 @@ def collect(
     RedisUnreachable
         If Redis goes away.
     """
-    plan = make_plan(redis, keys, wanted, source)
+    plan = make_plan(redis, keys, wanted, source, is_free)
     if not plan.size:
         return FundsCollected(plan.wanted)
+    with _one_at_a_time:
+        plan = make_plan(redis, keys, wanted, source, is_free)
+        return _collect(redis, plan, told) if plan.size else FundsCollected(plan.wanted)
+
+
+def _collect(redis: redis_py.Redis, plan: Plan, told: Callable[[str], None]) -> FundsCollected:
     absent: dict[str, str] = {}
     with _opened(redis, plan.source) as opened:
         problems, funds = _find(plan, opened)
@@ -98,7 +113,12 @@ def _request(fund: Fund, month: Month) -> ScrapeRequest:
 def _opened(redis: redis_py.Redis, source: str | Source) -> Iterator[Any]:
     """Open a source that is given by name; share its site's limits with the workers on this Redis."""
     with contextlib.ExitStack() as stack:
-        opened: Any = stack.enter_context(sources.named(source)) if isinstance(source, str) else source
+        opened: Any = source
+        if isinstance(source, str):
+            settings = Settings.load()
+            # Somebody waits for it, who would rather have what there is, and be told what is missing.
+            hasty = {"site_patience": settings.site_patience or _PATIENCE_AT_SITE}
+            opened = stack.enter_context(sources.named(source, settings=settings.model_copy(update=hasty)))
         if (politeness := getattr(opened, "politeness", None)) is not None:
             politeness.share(redis)
             stack.callback(politeness.unshare, redis)
@@ -217,7 +237,9 @@ def _at_work(redis: redis_py.Redis, keys: Keys, source: Any) -> Iterator[None]:
     if any(worker.delivery in ("both", "stream") for worker in live_workers(redis, keys)):
         yield
         return
-    subscriber = Subscriber(redis, source, delivery="stream", namespace=keys.namespace).start()
+    settings = Settings.load()
+    hasty = settings.model_copy(update={"max_attempts": min(settings.max_attempts, _MOST_ATTEMPTS)})
+    subscriber = Subscriber(redis, source, delivery="stream", namespace=keys.namespace, settings=hasty).start()
     try:
         yield
     except BaseException:

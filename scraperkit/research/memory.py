@@ -38,7 +38,7 @@ class Memory:
             self._redis.expire(self.keys.names, _NAMES_KEPT)
 
     def asked(self, cnpjs: Iterable[str], of_any: bool) -> dict[tuple[str, Month], LastAsked]:
-        """Return when each month of these funds was last asked for; of any source, those not to be had as well."""
+        """Return when each month of these funds was last asked for: of any source, or of this one."""
         wanted = list(cnpjs)
         found: dict[tuple[str, Month], LastAsked] = {}
         for some in batched(wanted, _AT_ONCE):
@@ -53,6 +53,8 @@ class Memory:
                         if of_any or source == self.keys.source
                     }
         for cnpj, month, record in self._rows.months(wanted):
+            if not (of_any or record.source == self.keys.source):
+                continue
             found[cnpj, Month.parse_iso(month)] = LastAsked(record.fetched_at, found=True)
         return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import datetime as dt
 import os
 import shutil
 import tempfile
@@ -15,6 +16,7 @@ from scraperkit.replica import Replica
 from scraperkit.view import NotebookRepr, View
 
 _SUFFIX = "-offline"
+LAST_DAY = dt.date(2023, 12, 31)  # of the replica's pages
 _guard = threading.Lock()
 _current: Offline | None = None
 

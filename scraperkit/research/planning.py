@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, get_args
 
 import redis as redis_py
 
+from scraperkit.errors import ConfigError
 from scraperkit.keys import DEFAULT_SOURCE, Keys
-from scraperkit.models import Month
+from scraperkit.models import DailyQuote, Month, ScrapeRequest
 from scraperkit.research.due import is_due
 from scraperkit.research.memory import Memory
 from scraperkit.research.wanted import WantedFund
-from scraperkit.sources.base import Source, check_source, stream_of
+from scraperkit.sources.base import BuiltIn, Source, check_source, name_of, stream_of
 
 FILES = "open_data"
 MOST_PAGES = 24  # they take about as long as one file
@@ -63,8 +65,11 @@ def make_plan(
     keys: Keys,
     wanted: Sequence[WantedFund],
     source: str | Source | None = None,
+    is_free: bool | None = None,
 ) -> Plan:
     """Return what there is to fetch; without a `source`, from pages if there are few, and else from files.
+
+    With `is_free`, which goes without saying if no source is given, figures of any source will do.
 
     Raises
     ------
@@ -77,9 +82,7 @@ def make_plan(
         return renewed(Plan(source, memory, list(wanted), {}, is_free))
 
     if source is not None:
-        if not isinstance(source, str):
-            check_source(source)
-        return plan(source)
+        return plan(_checked(source), is_free=bool(is_free))
     if any(":" in each.series for each in wanted):
         return plan(FILES, is_free=True)  # the pages have no subclasses
     by_page = plan(DEFAULT_SOURCE, is_free=True)
@@ -101,3 +104,27 @@ def renewed(plan: Plan) -> Plan:
         for cnpj, months in may_ask.items()
     }
     return replace(plan, wanted=known, due={cnpj: months for cnpj, months in due.items() if months})
+
+
+def _checked(source: str | Source) -> str | Source:
+    if not isinstance(source, str):
+        check_source(source)
+        return source if getattr(source, "name", None) is not None else NamedSource(source)
+    if source not in get_args(BuiltIn):
+        raise ConfigError(f"source: there is no source {source[:40]!r}; choose one of {', '.join(get_args(BuiltIn))}")
+    return source
+
+
+class NamedSource:
+    """A source without a name, under that of its class: it gets requests of its own, which no other source does."""
+
+    def __init__(self, source: Source) -> None:
+        self.name = name_of(source)
+        self._source = source
+
+    def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
+        """Do what the source does."""
+        return self._source.fetch(request)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)

@@ -99,7 +99,7 @@ def bring_news(
     found: list[WantedFund] = []
     problems: dict[str, str] = {}
     for chosen, some in _by_source(rows, wanted, source).items():
-        collected = collect(redis, keys, some, chosen, told)
+        collected = collect(redis, keys, some, chosen, told, is_free=True)
         problems |= collected.problems
         found += collected.wanted
     after = _days(rows, found)

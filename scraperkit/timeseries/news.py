@@ -112,7 +112,8 @@ class StoredListener:
         self.channel = keys.stored
         self._callback, self._on_gap = callback, on_gap
         # The thread waits for Redis itself, so that it ends in time when it is closed.
-        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0))
+        # Anybody may publish anything: what is no UTF-8 is malformed like other messages, and ends nothing.
+        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), encoding_errors="replace")
         self._allowed = self._redis.get_connection_kwargs().get("socket_timeout") or SOCKET_TIMEOUT
         self._ending = threading.Event()
         try:

@@ -193,6 +193,7 @@ class TestAListener:
 
         good = '{"cnpj":"18993924000100","subclass":"","month":"2021-01","days":3,"changed":null,"later":1}'
         bad = [
+            b"\xff\xfe",
             *("", "\x1b[31m", "7", '{"cnpj":1}', "[7]", "[{}]", f"[{good.replace('01', '13', 1)[:40]}"),
             f"[{good.replace('3,', '-3,')}]",
             f"[{good.replace('2021-01', '2021-13')}]",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from support.waiting import wait_until
 import scraperkit as sk
 from scraperkit.errors import ConfigError, ScraperKitWarning, SiteUnavailable
 from scraperkit.keys import Keys
+from scraperkit.research import collecting
 
 A = FUND.cnpj
 DOTTED = "18.993.924/0001-00"
@@ -137,6 +139,62 @@ def test_workers_that_are_at_work_do_it(offline, redis):
         prices = sk.prices(sk.Fund(A, "132922", "Fundo"), "2022-01", "2022-02")
     assert site.asked == {"01/2022": 1, "02/2022": 1}
     assert prices[A].tolist() == [2022.01, 2022.02]
+
+
+def test_a_source_without_a_name_gets_its_own_requests_also_beside_workers_of_the_pages(offline, redis):
+    pages, own = FakeSite(), FakeSite()
+    with sk.Subscriber(redis, pages, threads=1):
+        sk.prices(FUND, "2022-01", "2022-02", source=own)
+    assert (sum(own.asked.values()), sum(pages.asked.values())) == (2, 0)
+
+
+def test_a_source_that_is_named_is_asked_although_another_has_stored_the_month(offline, requests):
+    sk.prices(DOTTED, "2022-01", "2022-01", source="open_data")
+    prices = sk.prices(DOTTED, "2022-01", "2022-01", source="cvm_pages")
+    assert requests()[0] > 0
+    assert prices.attrs["source"] == "cvm_pages"
+    before = requests()
+    sk.prices(DOTTED, "2022-01", "2022-01")
+    assert requests() == before, "without a name, any will do"
+
+
+def test_an_unknown_source_is_refused_even_if_nothing_is_missing(offline):
+    sk.prices(DOTTED, "2022-01", "2022-01")
+    with pytest.raises(ConfigError, match="there is no source 'yahoo'"):
+        sk.prices(DOTTED, "2022-01", "2022-01", source="yahoo")
+
+
+def test_threads_that_want_the_same_ask_once(offline):
+    barrier = threading.Barrier(6)
+
+    def ask():
+        barrier.wait(60)
+        sk.prices(DOTTED, "2022-01", "2022-06")
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert offline.replica.requests["daily_post"] <= 6
+
+
+def test_a_site_that_asks_for_an_hour_is_not_waited_for(offline, monkeypatch):
+    monkeypatch.setattr(collecting, "_PATIENCE_AT_SITE", 0.5)
+    offline.replica.outage(3_600)
+    with pytest.warns(ScraperKitWarning, match=r"busy, or its circuit is open.*call sk\.offline\(\) first"):
+        prices = sk.prices(DOTTED, "2022-01", "2022-01", source="cvm_pages")
+    assert prices.columns.tolist() == [A]
+
+
+def test_the_last_twelve_months_of_the_invented_pages_end_with_them(offline):
+    prices = sk.prices(DOTTED)
+    assert (prices.index[0].date(), prices.index[-1].date()) == (dt.date(2023, 1, 2), dt.date(2023, 12, 29))
+
+
+def test_a_start_in_the_future_is_said(offline):
+    with pytest.raises(ConfigError, match="^start: 2999-01 is after the current month"):
+        sk.prices(DOTTED, "2999-01")
 
 
 def test_quotes_have_every_metric(offline):

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.errors import FileRefused, SiteUnavailable, SourceError
 from scraperkit.models import Month
-from scraperkit.sources.http import Download, HttpClient
+from scraperkit.sources.http import ClosedHere, Download, HttpClient
 from scraperkit.sources.open_data.folder import Entry, Folder
 from scraperkit.sources.open_data.importing import import_zip
 from scraperkit.sources.open_data.portal_files import (
@@ -235,6 +235,8 @@ def download(
 
         try:
             got = http.download(url, headers, begin)
+        except ClosedHere:
+            raise
         except SiteUnavailable as error:
             politeness.failed(str(error))
             raise

@@ -5,14 +5,17 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+import threading
 
 import pytest
+from support.waiting import wait_until
 
 import scraperkit as sk
 from scraperkit.config import OPEN_DATA_URL, Settings
 from scraperkit.connection import connect
-from scraperkit.errors import ConfigError
-from scraperkit.models import Month, today
+from scraperkit.errors import ConfigError, SiteUnavailable
+from scraperkit.keys import Keys
+from scraperkit.models import Fund, Month, today
 from scraperkit.replica.portal import PortalAnswer
 from scraperkit.sources.open_data.folder import Entry
 from scraperkit.sources.open_data.portal_files import files_between, is_due, listed_sizes
@@ -254,3 +257,24 @@ class TestSettings:
             '<a href="inf_diario_fi_202101.zip">inf..&gt;</a>  15-Mar-2021 03:52   11M\n<a href="HIST/">HIST/</a> - -\n'
         )
         assert listed_sizes(page) == {"inf_diario_fi_202101.zip": 11 << 20}
+
+
+def test_what_is_ended_from_here_is_no_failure_of_the_site(site, market, redis):
+    """Otherwise one Ctrl-C would open the circuit for every worker on this Redis."""
+    site.portal.latency = 3_600
+    market.politeness.share(redis)
+    threads = []
+
+    def bring() -> None:
+        threads.append(threading.get_ident())
+        with pytest.raises(SiteUnavailable):
+            market.fetch(Fund("18993924000100", source="open_data").months("2024-03", "2024-03")[0])
+
+    thread = threading.Thread(target=bring)
+    thread.start()
+    assert wait_until(lambda: site.portal.requests["file"] or site.portal.requests["robots"] or threads)
+    while thread.is_alive():
+        market.interrupt(threads)
+        thread.join(0.1)
+    assert not redis.hgetall(Keys.site(market.politeness.site))
+    market.politeness.unshare(redis)
