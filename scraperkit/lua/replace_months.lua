@@ -153,6 +153,11 @@ local function replace(i, first, last)
   if found == 0 and last < first then return note(i, 0, 0) end
   if found < #series and last > first then create_series() end
   local old, is_any, refusal = stored(given.first[i], given.last[i])
+  if is_any and not refusal then
+    -- What is changed could not be told of afterwards: once it is written, the same fetch finds nothing changed.
+    local log = redis.pcall('XLEN', changes)
+    if type(log) == 'table' and log.err then refusal = {'refused', changes, given.first[i], log.err} end
+  end
   if refusal then
     told[#told + 1] = {i, unpack(refusal)}
     return

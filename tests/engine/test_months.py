@@ -347,6 +347,25 @@ class TestASampleThatIsRefusedOrDropped:
         other = [ScrapeRequest(document="00000000000191", fund_pk="1", month_year="01/2021")]
         assert scrape(three_days, other)["outcome"] == "done"
 
+    def test_since_its_changes_cannot_be_logged_fails_its_job_and_is_told_later(
+        self, redis, namespace, keys, publisher, scrape, reader
+    ):
+        scrape(three_days)
+        log = keys.changes(FUND.cnpj)
+        redis.set(log, "another thing")
+
+        def restated(request):
+            return [replace(quote, quota=9.5) for quote in three_days(request)][:2]
+
+        with Subscriber(redis, FakeSite(restated), threads=1, namespace=namespace, settings=ONE_ATTEMPT):
+            batch = publisher.publish(JANUARY, force=True)
+            assert batch.wait(60).failed == 1
+        assert batch.failures()["error"].iloc[0].startswith(f"StoreError: Redis refused {log} on 2021-01-01: WRONGTYPE")
+        assert reader.prices(FUND)[FUND.cnpj].tolist() == [4.5, 5.5, 6.5]
+        redis.delete(log)
+        event = scrape(restated)
+        assert (event["changed"], event["withdrawn"], len(reader.changes(FUND))) == (2, 6, 8)
+
     @pytest.mark.filterwarnings("ignore:1 series forget")
     def test_leaves_a_log_of_what_was_changed_before_it(self, redis, namespace, keys, publisher, reader):
         """The newer days are written, the oldest is refused: the log tells what readers now see."""
