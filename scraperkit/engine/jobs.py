@@ -7,6 +7,7 @@ import logging
 import random
 import time
 import uuid
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Self
@@ -31,6 +32,8 @@ _KEPT_OF_OVERSIZE = 1_000
 _LONGEST_CHARACTER = 4  # bytes in UTF-8
 # Nothing of these is ever tried again, so nothing needs their message.
 _SETTLED = ("done", "ignored", "not_offered")
+# Redis refuses more than about a million words in one command, and does nothing else while a script writes them.
+_WORDS_AT_ONCE = 100_000
 
 
 class Job(NamedTuple):
@@ -199,8 +202,10 @@ class Committer:
         """
         stored, months = list(results), [scripts.MonthStored()] * len(results)
         days: list[dict[str, int]] = [{}] * len(results)
-        funds: dict[str, scripts.FundFetched] = {}
-        places: dict[str, list[int]] = {}
+        funds: list[scripts.FundFetched] = []
+        places: list[list[int]] = []
+        latest: dict[str, int] = {}
+        words: Counter[str] = Counter()
         for place, result in enumerate(results):
             request = result.job.request
             if request is None or result.outcome != "done":
@@ -212,22 +217,25 @@ class Committer:
             except StoreError as error:
                 stored[place] = result.failed(error)
                 continue
-            fund = funds.get(cnpj)
-            if fund is None:
-                fund = funds[cnpj] = scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, {}, [])
-                places[cnpj] = []
+            words[cnpj] += len(month.words)
+            if cnpj not in latest or words[cnpj] > _WORDS_AT_ONCE:
+                latest[cnpj], words[cnpj] = len(funds), len(month.words)
+                funds.append(scripts.FundFetched(cnpj, request.fund_pk, cnpj in self._known_funds, {}, []))
+                places.append([])
+            fund = funds[latest[cnpj]]
             fund.months.append(month)
             if result.quotes:
                 days[place] = {series: len(by_day) for series, by_day in found.items()}
                 fund.series.update(dict.fromkeys(found))
-            places[cnpj].append(place)
-        for cnpj, answers in zip(funds, await self._replace_months(list(funds.values())), strict=True):
-            self._known_funds.add(cnpj)
-            for place, answer in zip(places[cnpj], answers, strict=True):
+            places[latest[cnpj]].append(place)
+        replies = await self._replace_months(funds)
+        self._known_funds.update(latest)
+        for fund, found_at, answers in zip(funds, places, replies, strict=True):
+            for place, answer in zip(found_at, answers, strict=True):
                 months[place] = answer
                 if answer.refusal:
                     stored[place] = results[place].failed(StoreError(f"Redis refused {answer.refusal}"))
-                    self._known_funds.discard(cnpj)  # the next attempt sees to its series again
+                    self._known_funds.discard(fund.cnpj)  # the next attempt sees to its series again
         return stored, months, days
 
     def _month(

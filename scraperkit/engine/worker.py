@@ -551,15 +551,17 @@ class WorkerLoop:
         self._moved.set()
         await self._end_receiving(receivers)
         over_at = max(ends_at, time.monotonic()) + FAREWELL
-        await within(FAREWELL, self._hand_back_all(self.pool.withdraw() + self._pause.end()))
-        await within(ends_at - time.monotonic(), self._finish())
-        # A heartbeat after the farewell would make a ghost of this worker.
-        await end(keepers)
-        await within(over_at - time.monotonic(), self._sign_off())
-        self.pool.close()
-        self.pool.leave()
-        for delivery in self._deliveries:
-            await within(FAREWELL, delivery.close())
+        try:
+            await within(FAREWELL, self._hand_back_all(self.pool.withdraw() + self._pause.end()))
+            await within(ends_at - time.monotonic(), self._finish())
+            # A heartbeat after the farewell would make a ghost of this worker.
+            await end(keepers)
+            await within(over_at - time.monotonic(), self._sign_off())
+        finally:
+            self.pool.close()
+            self.pool.leave()
+            for delivery in self._deliveries:
+                await within(FAREWELL, delivery.close())
 
     async def _end_receiving(self, receivers: Sequence[asyncio.Task[None]]) -> None:
         """Wake the receivers until they have ended: a read may be on its way to the server just now."""

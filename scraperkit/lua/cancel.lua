@@ -7,7 +7,7 @@ local claims = keys(given.claims)
 local function withdraw(i)
   if given.where == 'retries' then return redis.call('ZREM', retries, given.handle[i]) == 1 end
   if given.where == 'pubsub' then
-    if not is_free(redis.call('GET', claims[i]), batch) then return false end
+    if not is_free(claim_of(claims[i]), batch) then return false end
     redis.call('SET', claims[i], finished_text(batch), 'PX', redis.call('HGET', batch, 'claim_ms') or 300000)
     return true
   end

@@ -4,14 +4,14 @@ local claims = keys(#given.message_id)
 local mine = {}
 for i, id in ipairs(given.message_id) do
   local batch = given.batch[i]
-  local claim = redis.call('GET', claims[i])
+  local claim = claim_of(claims[i])
   local free = not given.exclusive or is_free(claim, batch)
   if free then
     redis.call('SET', claims[i], held_text(given.instance, given.lease_ms, given.silence_ms), 'PX', given.lease_ms)
   end
   local won = free or holder_of(claim) == given.instance
   if won and batch ~= '' then
-    local state, label = read_state(redis.call('HGET', batch, id))
+    local state, label = read_state(field_of(batch, id))
     if state == 'pending' then redis.call('HSET', batch, id, state_text('running', label)) end
   end
   mine[i] = won and 1 or 0

@@ -1,8 +1,11 @@
 -- Settle finished jobs: acknowledge, count, schedule a retry or write a dead letter, and log one event each.
 --
--- Deleting the stream entry (or holding the claim) is what makes an outcome count, so it counts once, whoever else
+-- That the stream entry is there (or the claim is held) is what makes an outcome count, so it counts once, whoever else
 -- worked on the same message meanwhile. Where the stream has vanished, what is done still counts if its batch waits for
 -- it, or has given it up.
+--
+-- Redis takes nothing back if a later call is refused, so nothing is deleted before all that replaces it is written. A
+-- batch that is no hash costs its messages no more than their places in it.
 --
 -- Every call from a script costs about as much as all the rest of a job, so what can be asked or told of many jobs at
 -- once is: states and histories are read before, and acknowledgements, states and counts written after.
@@ -27,8 +30,8 @@ local function want(h, name)
   h.names[#h.names + 1] = name
 end
 
-local function read(h)
-  for i, value in ipairs(redis.call('HMGET', h.key, unpack(h.names))) do h.values[h.names[i]] = value end
+local function read(h, found)
+  for i, value in ipairs(found) do h.values[h.names[i]] = value end
 end
 
 local function put(h, name, value)
@@ -43,16 +46,27 @@ end
 local function write(h)
   local words = {}
   for name, value in pairs(h.changed) do
-    words[#words + 1] = name
-    words[#words + 1] = value
+    if value then
+      words[#words + 1] = name
+      words[#words + 1] = value
+    end
+  end
+  for word, step in pairs(h.counts) do
+    if step ~= 0 then unless_strange(redis.pcall('HINCRBY', h.key, word, step)) end
   end
   if #words > 0 then redis.call('HSET', h.key, unpack(words)) end
-  for word, step in pairs(h.counts) do
-    if step ~= 0 then redis.call('HINCRBY', h.key, word, step) end
-  end
 end
 
-local batches, past, acks = {}, hash(history), {}
+local function delete(h)
+  local names = {}
+  for name, value in pairs(h.changed) do
+    if not value then names[#names + 1] = name end
+  end
+  if #names > 0 then redis.call('HDEL', h.key, unpack(names)) end
+end
+
+local batches, past = {}, hash(history)
+local letters, entries, claims, settled = {}, {}, {}, {}
 for i, id in ipairs(given.message_id) do
   local batch = given.batch[i]
   want(past, id)
@@ -61,8 +75,11 @@ for i, id in ipairs(given.message_id) do
     want(batches[batch], id)
   end
 end
-if #given.message_id > 0 then read(past) end
-for _, batch in pairs(batches) do read(batch) end
+if #given.message_id > 0 then read(past, redis.call('HMGET', history, unpack(past.names))) end
+for name, batch in pairs(batches) do
+  local found = unless_strange(redis.pcall('HMGET', name, unpack(batch.names)))
+  if found then read(batch, found) else batches[name] = nil end
+end
 
 local function state_of(batch, id)
   if batches[batch] then return read_state(batches[batch].values[id]) end
@@ -75,18 +92,20 @@ end
 
 local function settle_entry(entry, outcome, state)
   if outcome ~= 'done' and owned_by_another(entry) then return false end
-  acks[#acks + 1] = entry
-  local deleted = redis.call('XDEL', jobs, entry) == 1
+  local is_there = not settled[entry] and #redis.call('XRANGE', jobs, entry, entry) > 0
+  settled[entry] = true
+  entries[#entries + 1] = entry
   if state == 'done' then return false end
-  return deleted or (outcome == 'done' and (state == 'pending' or state == 'lost'))
+  return is_there or (outcome == 'done' and (state == 'pending' or state == 'lost'))
 end
 
 local function settle_claim(claim, exclusive, batch)
   if exclusive then
-    local found = redis.call('GET', claim)
-    if found and holder_of(found) ~= given.instance then return false end
+    local found = claim_of(claim)
+    if settled[claim] or found and holder_of(found) ~= given.instance then return false end
   end
-  redis.call('SET', claim, finished_text(batch), 'PX', given.claim_ms)
+  settled[claim] = true
+  claims[#claims + 1] = {claim, finished_text(batch)}
   return true
 end
 
@@ -114,15 +133,14 @@ local function outcome_of(i, id, attempt, before, event)
     count(given.batch[i], id, 'not_offered', given.error[i])
     return 'not_offered'
   elseif outcome == 'failed' and entry ~= '' and attempt < given.max_attempts then
-    past.values[id] = before .. event .. '\n'
-    redis.call('HSET', history, id, past.values[id])
+    put(past, id, before .. event .. '\n')
     redis.call('ZADD', retries, string.format('%.0f', now + wait_before(attempt, given.jitter[i])), given.message[i])
     return 'retry'
   end
   count(given.batch[i], id, 'failed', given.error[i])
   if entry == '' and outcome ~= 'fatal' then return 'failed' end
-  redis.call('XADD', dead, '*', 'message', given.message[i], 'error', given.error[i], 'worker', given.instance,
-    'attempts', attempt, 'history', before .. event .. '\n')
+  letters[#letters + 1] = {'message', given.message[i], 'error', given.error[i], 'worker', given.instance,
+    'attempts', attempt, 'history', before .. event .. '\n'}
   return 'dead'
 end
 
@@ -142,17 +160,22 @@ for i, id in ipairs(given.message_id) do
     local before = past.values[id] or ''
     if before ~= '' then attempt = select(2, string.gsub(before, '\n', '\n')) + 1 end
     answer = outcome_of(i, id, attempt, before, event)
-    if before ~= '' and answer ~= 'retry' then
-      past.values[id] = false
-      redis.call('HDEL', history, id)
-    end
+    if before ~= '' and answer ~= 'retry' then put(past, id, false) end
   end
   redis.call('XADD', events, '*', 'outcome', answer, 'attempt', attempt, 'event', event)
   answers[i] = answer
 end
 
-if #acks > 0 then redis.pcall('XACK', jobs, given.group, unpack(acks)) end
+write(past)
+for _, letter in ipairs(letters) do redis.call('XADD', dead, '*', unpack(letter)) end
 for _, batch in pairs(batches) do write(batch) end
+
+if #entries > 0 then
+  redis.call('XDEL', jobs, unpack(entries))
+  redis.pcall('XACK', jobs, given.group, unpack(entries))
+end
+for _, claim in ipairs(claims) do redis.call('SET', claim[1], claim[2], 'PX', given.claim_ms) end
+delete(past)
 redis.call('XTRIM', events, 'MAXLEN', '~', given.events_kept)
 local heard = ARGV[3] ~= '' and redis.pcall('PUBLISH', channel, ARGV[3])
 return {answers, type(heard) == 'table' and heard.err or ''}

@@ -6,12 +6,12 @@ local claims = keys(given.claims)
 local lost = 0
 for i, id in ipairs(given.message_id) do
   local state, label = read_state(redis.call('HGET', batch, id))
-  local same = not claims[i] or (redis.call('GET', claims[i]) or '') == given.claim[i]
+  local same = not claims[i] or (claim_of(claims[i]) or '') == given.claim[i]
   if (state == 'pending' or state == 'running') and same then
+    redis.call('HINCRBY', batch, 'lost', 1)
+    redis.call('HSET', batch, id, state_text('lost', label, given.why[i]))
     if claims[i] then redis.call('DEL', claims[i]) end
     redis.call('HDEL', history, id)
-    redis.call('HSET', batch, id, state_text('lost', label, given.why[i]))
-    redis.call('HINCRBY', batch, 'lost', 1)
     lost = lost + 1
   end
 end

@@ -14,7 +14,7 @@ for _, entry in ipairs(given.entry) do
   end
 end
 for _, claim in ipairs(claims) do
-  if holder_of(redis.call('GET', claim)) == given.instance then
+  if holder_of(claim_of(claim)) == given.instance then
     redis.call('PEXPIRE', claim, given.lease_ms)
     renewed = renewed + 1
   end

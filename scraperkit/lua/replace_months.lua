@@ -13,6 +13,18 @@
 -- nothing was written: the same, or something newer, was stored already.
 local card, months, changes = key(), key(), key()
 local series = keys(#KEYS - 3)
+
+-- Lua unpacks no more than 8,000 values at once, fewer than the words of a month of twenty subclasses: portions of whole
+-- samples, each given by its first and last place.
+local function portions(first, last)
+  local at_once = 6000
+  local from = first - at_once
+  return function()
+    from = from + at_once
+    if from <= last then return from, math.min(from + at_once - 1, last) end
+  end
+end
+
 if given.is_whole then
   local others, known, metrics = {'others'}, {}, {}
   for _, name in ipairs(series) do known[name] = true end
@@ -26,8 +38,13 @@ if given.is_whole then
   if #others > 1 then return others end
 end
 local records = {} -- a month may come twice: the second meets what the first has left
-for i, text in ipairs(redis.call('HMGET', months, unpack(given.month))) do records[given.month[i]] = text end
-local found = redis.call('EXISTS', unpack(series))
+for from, to in portions(1, #given.month) do
+  for i, text in ipairs(redis.call('HMGET', months, unpack(given.month, from, to))) do
+    records[given.month[from + i - 1]] = text
+  end
+end
+local found = 0
+for from, to in portions(1, #series) do found = found + redis.call('EXISTS', unpack(series, from, to)) end
 local seconds = redis.call('TIME')[1]
 local next_word = 2
 local told, noted = {}, {}
@@ -80,19 +97,22 @@ local function differing(first, last, old)
   return words, replaced
 end
 
--- Write samples; returns which was refused first and why, and adds to `log` what was changed.
-local function write(words, replaced, log)
-  if #words == 0 then return end
-  local refused, why
-  for i, reply in ipairs(redis.call('TS.MADD', unpack(words))) do
-    local name, time, value = words[3 * i - 2], words[3 * i - 1], words[3 * i]
-    if reply ~= tonumber(time) then
-      refused, why = refused or i, why or (type(reply) == 'table' and reply.err or 'it was dropped')
-    elseif replaced[i] then
-      log[#log + 1] = {tonumber(time), name, replaced[i], value}
+-- Write samples; returns the refusal of the first that was refused, and adds to `log` what was changed.
+local function write(words, first, last, replaced, log)
+  local refusal
+  for from, to in portions(first, last) do
+    for i, reply in ipairs(redis.call('TS.MADD', unpack(words, from, to))) do
+      local at = from + 3 * (i - 1)
+      local name, time, value = words[at], words[at + 1], words[at + 2]
+      local was = replaced[(at - first) / 3 + 1]
+      if reply ~= tonumber(time) then
+        refusal = refusal or {'refused', name, time, type(reply) == 'table' and reply.err or 'it was dropped'}
+      elseif was then
+        log[#log + 1] = {tonumber(time), name, was, value}
+      end
     end
   end
-  return refused, why
+  return refusal
 end
 
 local function withdraw(old, log)
@@ -133,23 +153,31 @@ local function replace(i, first, last)
   if found == 0 and last < first then return note(i, 0, 0) end
   if found < #series and last > first then create_series() end
   local old, is_any, refusal = stored(given.first[i], given.last[i])
+  if is_any and not refusal then
+    -- What is changed could not be told of afterwards: once it is written, the same fetch finds nothing changed.
+    local log = redis.pcall('XLEN', changes)
+    if type(log) == 'table' and log.err then refusal = {'refused', changes, given.first[i], log.err} end
+  end
   if refusal then
     told[#told + 1] = {i, unpack(refusal)}
     return
   end
-  local log, withdrawn, words, replaced = {}, 0, {}, {}
-  if is_any then words, replaced = differing(first, last, old) else words = {unpack(ARGV, first, last)} end
-  local refused, why = write(words, replaced, log)
-  if not refused then withdrawn = withdraw(old, log) end
+  local log, withdrawn, words, replaced = {}, 0, ARGV, {}
+  if is_any then
+    words, replaced = differing(first, last, old)
+    first, last = 1, #words
+  end
+  refusal = write(words, first, last, replaced, log)
+  if not refusal then withdrawn = withdraw(old, log) end
   if #log > 0 then
     redis.call('XADD', changes, 'MAXLEN', '~', given.changes_kept, '*', 'month', given.month[i],
       'source', given.source, 'changes', cjson.encode(log))
   end
-  if refused then
-    told[#told + 1] = {i, 'refused', words[3 * refused - 2], words[3 * refused - 1], why}
+  if refusal then
+    told[#told + 1] = {i, unpack(refusal)}
     return
   end
-  if is_any and #words == 0 and withdrawn == 0 then told[#told + 1] = {i, 0, 0, '', true} end
+  if is_any and last < first and withdrawn == 0 then told[#told + 1] = {i, 0, 0, '', true} end
   note(i, #log - withdrawn, withdrawn)
 end
 
@@ -167,5 +195,5 @@ for i, samples in ipairs(given.samples) do
   replace(i, next_word, last)
   next_word = last + 1
 end
-if #noted > 0 then redis.call('HSET', months, unpack(noted)) end
+for from, to in portions(1, #noted) do redis.call('HSET', months, unpack(noted, from, to)) end
 return told

@@ -104,7 +104,7 @@ def publish(
     _, fewest = _run(
         client,
         "publish",
-        [keys.batch(batch_id), keys.channel if on_channel else keys.jobs, *claims],
+        [keys.batch(batch_id), keys.jobs, keys.channel, *claims],
         claims=len(claims),
         delivery=delivery,
         source=keys.source,

@@ -10,6 +10,22 @@ local function read_state(text)
   if text then return string.match(text, '^([%a_]+) (%S+ %S+)') end
 end
 
+-- A reply without its error, if a key or a count is none of the kit's: it costs the messages that it is about their
+-- place there, and no worker its life.
+local function unless_strange(reply)
+  local why = type(reply) == 'table' and reply.err
+  if not why then return reply end
+  if not (string.find(why, 'WRONGTYPE', 1, true) or string.find(why, 'not an integer', 1, true)) then error(reply) end
+end
+
+local function field_of(batch, id)
+  return unless_strange(redis.pcall('HGET', batch, id))
+end
+
+local function claim_of(name)
+  return unless_strange(redis.pcall('GET', name))
+end
+
 local function state_text(state, label, why)
   if why and why ~= '' then return state .. ' ' .. label .. ' ' .. why end
   return state .. ' ' .. label

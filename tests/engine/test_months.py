@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import itertools
+import json
 import threading
 from dataclasses import replace
 
@@ -16,6 +17,7 @@ from support.servers import redis_server
 from scraperkit.config import Settings
 from scraperkit.connection import async_client, connect, sibling
 from scraperkit.engine import registry
+from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.models import METRICS, DailyQuote, ScrapeRequest
 from scraperkit.publisher import Publisher
@@ -25,6 +27,7 @@ from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
 
 JANUARY = months(1)
+ONE_ATTEMPT = Settings.load(max_attempts=1)
 JANUARY_BOUNDS = (1_609_459_200_000, 1_612_137_599_999)
 
 
@@ -137,6 +140,47 @@ class TestARestatedMonth:
         assert fault.struck(0)
         assert batch.events()["withdrawn"].tolist() == [6]
         assert len(reader.changes(FUND)) == 6
+
+
+class TestAMonthOfManySubclasses:
+    """Lua unpacks no more than 8,000 values at once: about twenty subclasses of a month."""
+
+    @pytest.mark.parametrize("whole", [False, True])
+    def test_is_stored_restated_and_withdrawn_as_any_other(self, redis, namespace, publisher, reader, whole):
+        quota, count = 1.0, 60
+
+        def many(request: ScrapeRequest) -> list[DailyQuote]:
+            return [
+                DailyQuote(FUND.cnpj, request.first_day.replace(day=day), quota, 2.0, 3, 0.0, 0.25, 4.0, f"S{number}")
+                for number in range(count)
+                for day in range(1, 24)
+            ]
+
+        site = FakeSite(many)
+        site.has_subclasses = whole
+        with Subscriber(redis, site, threads=2, namespace=namespace, settings=ONE_ATTEMPT):
+            assert publisher.publish(months(3)).wait(60).done == 3
+            names = [f"{FUND.cnpj}:S{number}" for number in range(60)]
+            assert len(reader.quotes(names)) == 3 * 60 * 23
+            quota, count = 1.5, 59
+            again = publisher.publish(JANUARY, force=True)
+            assert again.wait(60).done == 1
+        withdrawn = 23 * len(METRICS) if whole else 0
+        assert again.events()[["changed", "withdrawn"]].values.tolist() == [[59 * 23, withdrawn]]
+        (known,) = redis.xrange(Keys(namespace).changes(FUND.cnpj))
+        assert len(json.loads(known[1]["changes"])) == 59 * 23 + withdrawn
+
+    def test_tells_the_sample_that_is_refused_beyond_the_first_portion(self, redis, namespace, keys, publisher):
+        def many(request: ScrapeRequest) -> list[DailyQuote]:
+            days = [request.first_day.replace(day=day) for day in range(1, 24)]
+            return [DailyQuote(FUND.cnpj, day, 1.0, subclass=f"S{number:03d}") for number in range(200) for day in days]
+
+        refused = keys.series(f"{FUND.cnpj}:S150", "quota")
+        redis.set(refused, "another thing")
+        with Subscriber(redis, FakeSite(many), threads=1, namespace=namespace, settings=ONE_ATTEMPT):
+            batch = publisher.publish(JANUARY)
+            assert batch.wait(60).failed == 1
+        assert batch.failures()["error"].iloc[0].startswith(f"StoreError: Redis refused {refused} on 2021-01-01: ")
 
 
 def commands_until(monitor, end: str) -> list[str]:
@@ -302,6 +346,25 @@ class TestASampleThatIsRefusedOrDropped:
             assert batch.failures()["error"].str.startswith("StoreError: Redis refused").all()
         other = [ScrapeRequest(document="00000000000191", fund_pk="1", month_year="01/2021")]
         assert scrape(three_days, other)["outcome"] == "done"
+
+    def test_since_its_changes_cannot_be_logged_fails_its_job_and_is_told_later(
+        self, redis, namespace, keys, publisher, scrape, reader
+    ):
+        scrape(three_days)
+        log = keys.changes(FUND.cnpj)
+        redis.set(log, "another thing")
+
+        def restated(request):
+            return [replace(quote, quota=9.5) for quote in three_days(request)][:2]
+
+        with Subscriber(redis, FakeSite(restated), threads=1, namespace=namespace, settings=ONE_ATTEMPT):
+            batch = publisher.publish(JANUARY, force=True)
+            assert batch.wait(60).failed == 1
+        assert batch.failures()["error"].iloc[0].startswith(f"StoreError: Redis refused {log} on 2021-01-01: WRONGTYPE")
+        assert reader.prices(FUND)[FUND.cnpj].tolist() == [4.5, 5.5, 6.5]
+        redis.delete(log)
+        event = scrape(restated)
+        assert (event["changed"], event["withdrawn"], len(reader.changes(FUND))) == (2, 6, 8)
 
     @pytest.mark.filterwarnings("ignore:1 series forget")
     def test_leaves_a_log_of_what_was_changed_before_it(self, redis, namespace, keys, publisher, reader):

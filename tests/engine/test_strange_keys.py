@@ -1,0 +1,155 @@
+"""Keys that are another thing, and rights withheld: nobody loses a job, and one message ends no worker."""
+
+from __future__ import annotations
+
+import pytest
+from support.fakes import FakeSite, GatedSite, months, one_quote
+from support.waiting import wait_until
+
+from scraperkit.config import Settings
+from scraperkit.connection import sibling
+from scraperkit.deadletters import DeadLetters
+from scraperkit.errors import PageChanged, RedisError, RedisRefused, WorkerError
+from scraperkit.lua import scripts
+from scraperkit.publisher import Publisher
+from scraperkit.subscriber import Subscriber
+
+# What a worker cannot settle, it waits for in vain when it ends.
+QUICK = Settings.load(heartbeat=0.1, stop_deadline=0.5, backoff=0.01)
+
+
+def raising(error: Exception):
+    def answer(request):
+        raise error
+
+    return answer
+
+
+@pytest.fixture
+def limited(redis, namespace):
+    """A client of a user of its own, and a function that changes the user's rights."""
+    with sibling(redis, username=namespace, password="secret") as client:
+
+        def may(*rights: str) -> None:
+            redis.acl_setuser(
+                namespace, enabled=True, passwords=["+secret"], keys=["*"], channels=["*"], commands=[*rights]
+            )
+
+        may("+@all")
+        yield client, may
+    redis.acl_deluser(namespace)
+
+
+class TestAWriteThatIsRefused:
+    """Redis takes nothing back: what a script has deleted before is gone."""
+
+    @pytest.mark.parametrize(
+        ("key", "answer", "second"),
+        [
+            ("dead", raising(PageChanged("no table")), "failed"),
+            ("events", one_quote, "done"),
+            ("retries", raising(OSError("reset")), "done"),
+            ("history", raising(OSError("reset")), "done"),
+        ],
+    )
+    def test_leaves_the_job_in_the_stream(self, redis, namespace, keys, publisher, key, answer, second):
+        site = GatedSite(answer)
+        with (
+            pytest.raises(WorkerError, match="WRONGTYPE"),
+            Subscriber(redis, site, threads=1, namespace=namespace, settings=QUICK) as one,
+        ):
+            batch = publisher.publish(months(5))
+            assert site.inside.acquire(timeout=60)
+            redis.set(getattr(keys, key), "another thing")
+            site.gate.set()
+            assert wait_until(lambda: not one.running)
+        assert redis.xlen(keys.jobs) == 5
+        redis.delete(getattr(keys, key))
+        site = FakeSite(answer if second == "failed" else one_quote)
+        with Subscriber(redis, site, threads=1, namespace=namespace):
+            status = batch.wait(60)
+        assert getattr(status, second) == 5
+        assert len(DeadLetters(redis, namespace=namespace)) == status.failed
+        assert redis.xlen(keys.jobs) == 0
+
+    def test_to_a_user_leaves_the_job_to_the_next_worker(self, redis, namespace, keys, publisher, limited):
+        client, may = limited
+        site = GatedSite()
+        with (
+            pytest.raises(WorkerError, match="xadd"),
+            Subscriber(client, site, threads=1, namespace=namespace, settings=QUICK) as one,
+        ):
+            batch = publisher.publish(months(3))
+            assert site.inside.acquire(timeout=60)
+            may("-xadd")
+            site.gate.set()
+            assert wait_until(lambda: not one.running)
+        assert redis.xlen(keys.jobs) == 3
+        with Subscriber(redis, FakeSite(), threads=1, settings=QUICK, namespace=namespace):
+            assert batch.wait(60).done == 3
+
+    def test_leaves_a_dead_letter_that_was_to_be_tried_again(self, redis, namespace, keys, publisher):
+        with Subscriber(redis, FakeSite(raising(PageChanged("no table"))), threads=1, namespace=namespace):
+            batch = publisher.publish(months(1))
+            assert batch.wait(60).failed == 1
+        letters = DeadLetters(redis, namespace=namespace)
+        redis.delete(keys.jobs)
+        redis.set(keys.jobs, "another thing")
+        with pytest.raises(RedisError):
+            letters.retry()
+        assert (len(letters), batch.status().failed) == (1, 1)
+        redis.delete(keys.jobs)
+        with Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
+            assert letters.retry() == 1
+            assert batch.wait(60).done == 1
+        assert len(letters) == 0
+
+    def test_leaves_messages_to_be_published_again(self, redis, namespace, limited):
+        client, may = limited
+        publisher = Publisher(client, namespace=namespace)
+        may("-xadd")
+        with pytest.raises(RedisRefused):
+            publisher.publish(months(2))
+        may("+xadd")
+        with Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
+            status = publisher.publish(months(2)).wait(60)
+        assert (status.published, status.done) == (2, 2)
+
+
+class TestABatchThatIsStrange:
+    @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
+    @pytest.mark.parametrize("answer", [one_quote, raising(PageChanged("no table"))])
+    def test_ends_no_worker(self, redis, namespace, keys, delivery, answer):
+        """A key that is another thing, a count that is no number, and a claim that is another thing."""
+        publisher = Publisher(redis, namespace=namespace, delivery=delivery)
+        requests = months(4)
+        redis.set(keys.batch("poison"), "another thing")
+        redis.hset(keys.batch("odd"), mapping=dict.fromkeys(("published", "done", "failed"), "x"))
+        with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace, delivery=delivery) as one:
+            for request, batch in zip(requests, ("poison", "odd", "poison"), strict=False):
+                redis.hset(keys.batch("odd"), request.message_id, f"pending {request.document} {request.month_year}")
+                text = request.to_json(batch_id=batch)
+                redis.rpush(keys.claim(request.message_id), "another thing")
+                if delivery == "stream":
+                    redis.xadd(keys.jobs, {"message": text})
+                else:
+                    redis.publish(keys.channel, text)
+            assert wait_until(lambda: sum(one.outcomes.values()) == 3)
+            assert not {"superseded", "ignored"} & one.outcomes.keys()
+            batch = publisher.publish(requests[3:])
+            assert batch.wait(60).pending == 0
+            assert one.running
+        assert redis.xlen(keys.jobs) == 0
+
+
+def test_a_batch_with_messages_open_in_the_stream_stays_there(redis, namespace, keys, publisher):
+    """Were it the channel's, the open ones would be judged by their claims, and lost."""
+    channel = Publisher(redis, namespace=namespace, delivery="pubsub")
+    batch = publisher.publish(months(3))
+    entry, _ = redis.xrange(keys.jobs, count=1)[0]
+    assert scripts.cancel(redis, keys, batch.id, "stream", [(batch.jobs().index[0], entry)]) == 1
+    assert channel.publish(months(3)).id == batch.id
+    assert (batch.status().pending, batch.status().lost, redis.xlen(keys.jobs)) == (3, 0, 3)
+    assert batch.cancel() == 3
+    with Subscriber(redis, FakeSite(), threads=1, namespace=namespace, delivery="pubsub"):
+        assert channel.publish(months(3)).wait(60).done == 3, "now nothing of it is in the stream"
