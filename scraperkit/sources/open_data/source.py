@@ -12,6 +12,7 @@ import pandas as pd
 import redis as redis_py
 
 from scraperkit.config import OPEN_DATA_URL, Settings
+from scraperkit.connection import check_client
 from scraperkit.errors import ConfigError, FundNotFound
 from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
 from scraperkit.sources.base import not_one_fund
@@ -529,6 +530,7 @@ class OpenData(NotebookRepr):
         ScraperKitWarning
             As :meth:`prices`; and if months stay as they are, since they were fetched later.
         """
+        check_client(redis)
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent)
