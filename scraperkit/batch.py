@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
-from scraperkit.connection import redis_needed
+from scraperkit.connection import check_client, redis_needed
 from scraperkit.engine.hosting import raise_engine_error
 from scraperkit.engine.ledger import GRACE, Ledger
 from scraperkit.engine.redis_retry import is_away
@@ -133,7 +133,7 @@ class Batch(NotebookRepr):
         self.id = batch_id
         self.receivers = receivers
         self.keys = Keys(namespace or Settings.load().namespace, source)
-        self._redis: Any = redis
+        self._redis: Any = check_client(redis)
 
     @classmethod
     def find(cls, redis: redis_py.Redis, batch_id: str, *, namespace: str | None = None) -> Self:
@@ -144,7 +144,7 @@ class Batch(NotebookRepr):
         BatchNotFound
             If the namespace has no batch with that id, or it has expired.
         """
-        keys, client = Keys(namespace or Settings.load().namespace), cast(Any, redis)
+        keys, client = Keys(namespace or Settings.load().namespace), cast(Any, check_client(redis))
         with redis_needed():
             source = client.hget(keys.batch(batch_id), "source") or DEFAULT_SOURCE
         batch = cls(redis, batch_id, namespace=keys.namespace, source=source)

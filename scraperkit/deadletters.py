@@ -35,9 +35,8 @@ class DeadLetters:
     """
 
     def __init__(self, redis: redis_py.Redis, *, namespace: str | None = None) -> None:
-        check_client(redis)
         self.keys = Keys(namespace or Settings.load().namespace)
-        self._redis: Any = redis
+        self._redis: Any = check_client(redis)
 
     @redis_needed()
     def __len__(self) -> int:

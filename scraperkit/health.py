@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 import redis as redis_py
 
 from scraperkit.config import Settings
-from scraperkit.connection import is_no_group, redis_needed
+from scraperkit.connection import check_client, is_no_group, redis_needed
 from scraperkit.engine.registry import WorkerCard, each_source, live_workers
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.view import NotebookRepr, Table, View, duration
@@ -63,7 +63,7 @@ class Health(NotebookRepr):
         workers: none; waiting: 0; in hand: 0; retries: 0; dead: 0
         """
         keys = Keys(namespace or Settings.load().namespace)
-        client: Any = redis
+        client: Any = check_client(redis)
         sources = each_source(client, keys)
         found = [_of_source(client, each) for each in sources]
         return cls(

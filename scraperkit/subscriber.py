@@ -109,6 +109,8 @@ class Subscriber(NotebookRepr):
         if not names or len(set(names)) < len(names):
             told = "none is given" if not names else f"two are called {max(names, key=names.count)}"
             raise ConfigError(f"source: {told}; give one or more sources, each with a name of its own")
+        for worker in self.workers:
+            worker.on_crash = self._crash
         self.worker = self.workers[0]
         self.namespace = self.worker.keys.namespace
         self.error: BaseException | None = None
@@ -210,7 +212,8 @@ class Subscriber(NotebookRepr):
         """Stop receiving and starting jobs until :meth:`resume`; new messages wait, or go to other workers.
 
         Running jobs finish. Other received jobs stay here: heartbeats continue, so no worker takes them over.
-        Returns once no more messages can arrive. A stop ends the pause.
+        Returns once no more messages can arrive. A stop ends the pause. Before the first start, the pause is for the
+        life that begins; a subscriber that has stopped or crashed is not paused.
         """
         for worker in self.workers:
             worker.pause()
@@ -223,11 +226,12 @@ class Subscriber(NotebookRepr):
             worker.resume()
 
     def crash_next(self) -> None:
-        """Crash on the next job received, as a killed process would; for lessons.
+        """Crash on the next job received, of whatever source, as a killed process would; for lessons.
 
         After fetching the page, but before storing anything, it drops its connections: nothing is acknowledged, handed
         back or reported. Your own process continues, and ``stop()`` raises nothing. After three missed heartbeats,
-        another subscriber takes over its stream jobs, and its Pub/Sub jobs count as lost.
+        another subscriber takes over its stream jobs, and its Pub/Sub jobs count as lost. Started again, it is a new
+        worker. It does nothing to a subscriber that has stopped or crashed.
 
         Examples
         --------
@@ -240,7 +244,13 @@ class Subscriber(NotebookRepr):
         2 published, 2 done
         >>> doomed.stop()
         """
-        self.worker.crash_next()
+        for worker in self.workers:
+            worker.crash_next()
+
+    def _crash(self) -> None:
+        """Have all workers die with the one that crashes: they are one process."""
+        for worker in self.workers:
+            worker.crash()
 
     def attach(self, view: LiveView) -> None:
         """Attach a live view that follows this subscriber until the view is closed."""
@@ -303,13 +313,15 @@ class Subscriber(NotebookRepr):
                 await worker.start()
                 started.append(worker)
         except BaseException:
-            for worker in started:
-                await worker.close()
+            await asyncio.gather(*(worker.close() for worker in started), return_exceptions=True)
             raise
         if self._given_up:
             self.request_stop(0)
         self._ready.set()
-        await asyncio.gather(*map(self._run, self.workers))
+        # All wind up, also after an error of another: what is cancelled hands nothing back.
+        for error in await asyncio.gather(*map(self._run, self.workers), return_exceptions=True):
+            if error is not None:
+                raise error
 
     async def _run(self, worker: Worker) -> None:
         """Run one worker; none goes on after another has failed."""

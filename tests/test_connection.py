@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import socket
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,12 +17,18 @@ import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.sentinel import Sentinel
+from support.fakes import FUND, FakeSite
 from support.servers import redis_server
 
+import scraperkit as sk
+from scraperkit.config import Settings
 from scraperkit.connection import async_client, check_client, connect, connection_kwargs, sibling
 from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
 from scraperkit.failover.roles import AsyncPlainConnection
+from scraperkit.sources.open_data import OpenData
+from scraperkit.sources.politeness import Politeness
+from scraperkit.timeseries.rows import RowReader
 
 SECRET = "s3cret/#:@pass"
 QUOTED = "s3cret%2F%23%3A%40pass"
@@ -33,6 +40,40 @@ def guarded(tmp_path_factory) -> Iterator[int]:
     port = free_port(0)
     with redis_server(tmp_path_factory.mktemp("guarded"), "--port", str(port), "--requirepass", SECRET):
         yield port
+
+
+def takers() -> Iterator[tuple[str, Callable[..., object]]]:
+    """Yield what takes a client, by name: each public class, its methods, and each public function."""
+    errors = tuple(vars(sk.errors).values())
+    named = {name: found for name in sk.__all__ if callable(found := getattr(sk, name)) and found not in errors}
+    for name, owner in (named | {"Politeness": Politeness, "RowReader": RowReader}).items():
+        public = [each for each in vars(owner) if inspect.isclass(owner) and not each.startswith("_")]
+        methods = {f"{name}.{each}": method for each in public if callable(method := getattr(owner, each))}
+        for found, taker in ({name: owner} | methods).items():
+            if "redis" in inspect.signature(taker).parameters and not found.endswith(".unshare"):
+                yield found, taker
+
+
+TAKERS = dict(takers())
+DAYS = {"start": "2022-01", "end": "2022-02"}
+#: What else they need.
+ARGUMENTS = {
+    "Batch": {"batch_id": "0"},
+    "Batch.find": {"batch_id": "0"},
+    "Dashboard": {"subscriber": None},
+    "OpenData.load": {"self": OpenData("http://127.0.0.1:9/", archive="an-empty-folder")},
+    "Politeness.share": {"self": Politeness("http://127.0.0.1:9/", Settings.load())},
+    "RowReader": {"advice": ""},
+    "Subscriber": {"source": FakeSite()},
+    "Worker": {"source": FakeSite()},
+    "export": {"data": None, "path": "figures.csv"},
+    "live_prices": {"funds": FUND.cnpj},
+    "on_stored": {"callback": print},
+    "prices": {"funds": FUND.cnpj, **DAYS},
+    "quotes": {"funds": FUND.cnpj, **DAYS},
+    "rates": {"name": "cdi"},
+    "update": {"funds": FUND.cnpj},
+}
 
 
 def refusal(kind: type[Exception], url: str) -> str:
@@ -232,6 +273,21 @@ class TestClients:
     def test_another_kind_of_client_is_refused(self, client, told):
         with pytest.raises(ConfigError, match=f"{told}.*make it with scraperkit.connect"):
             check_client(client)
+
+    @pytest.mark.parametrize("case", ["database 1", "protocol=3", "decode_responses=True", "None"])
+    @pytest.mark.parametrize("name", TAKERS)
+    def test_is_refused_by_whoever_takes_one(self, redis, namespace, name, case):
+        unfit = {
+            "database 1": sibling(redis, db=1),
+            "protocol=3": sibling(redis, protocol=2),
+            "decode_responses=True": sibling(redis, decode_responses=False),
+            "None": None,
+        }[case]
+        take, arguments = TAKERS[name], ARGUMENTS.get(name, {})
+        if unfit is None and inspect.signature(take).parameters["redis"].default is None:
+            pytest.skip("without a client, it connects")
+        with pytest.raises(ConfigError, match=f"redis: .*{case}.*make it with scraperkit.connect"):
+            take(**arguments, redis=unfit)
 
     def test_a_client_made_by_hand_is_taken(self):
         made = redis_py.Redis(protocol=3, decode_responses=True)

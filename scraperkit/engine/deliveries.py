@@ -15,6 +15,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.connection import SOCKET_TIMEOUT, is_no_group
 from scraperkit.engine.jobs import Job, read_message
+from scraperkit.engine.redis_retry import end, within
 from scraperkit.engine.registry import Session, WorkerCard, dead_workers, redis_time
 from scraperkit.keys import DEFAULT_SOURCE, DeliveryName, Keys
 from scraperkit.lua import scripts
@@ -439,3 +440,13 @@ class PendingRecovery:
         if times <= self._lives or job.problem:
             return job
         return job._replace(problem=f"WorkerDied: delivered {times - 1} times, and each time the worker fell silent")
+
+
+async def end_receiving(receivers: Sequence[asyncio.Task[None]], deliveries: Sequence[Delivery]) -> None:
+    """Wake the receivers until they have ended: a read may be on its way to the server just now."""
+    ends_at = time.monotonic() + BLOCK + 1
+    while any(not receiver.done() for receiver in receivers) and time.monotonic() < ends_at:
+        for delivery in deliveries:
+            await within(ends_at - time.monotonic(), delivery.interrupt())
+        await asyncio.wait(receivers, timeout=0.02)
+    await end(receivers)

@@ -19,7 +19,7 @@ class Crashed(Exception):
 
 
 class Levers:
-    """What anybody may ask of a worker while it works: to pause, and to crash. They hold for one life of it.
+    """What anybody may ask of a worker: to pause, and to crash. They are for one life of it, also before it begins.
 
     Every method may be called from any thread.
 
@@ -27,21 +27,39 @@ class Levers:
     ----------
     paused : bool
         Whether nothing more is received or begun.
+    crashing : bool
+        Whether the worker is to crash now.
+    over : bool
+        Whether that life has ended: then the levers do nothing.
     """
 
     def __init__(self) -> None:
         self.paused = False
+        self.crashing = False
+        self.over = False
         self._crash_from = math.inf
         self._quiet = threading.Event()
         self._tell_loop: Callable[[], None] | None = None
 
     def connect(self, tell_loop: Callable[[], None]) -> None:
-        """Have `tell_loop` called whenever the pause begins or ends."""
+        """Have `tell_loop` called now, for what was asked before, and whenever more is asked."""
         self._tell_loop = tell_loop
+        tell_loop()
+
+    def end(self) -> None:
+        """Note that the life is over."""
+        self.over = True
+        self.paused = False
+        self._tell_loop = None
+        self._quiet.set()
 
     def pause(self) -> None:
         """Receive and begin nothing more, until :meth:`resume`."""
+        if self.over:
+            return
+        # In this order: what confirms an earlier pause afterwards has seen that nothing is read.
         self.paused = True
+        self._quiet.clear()
         self._changed()
 
     def resume(self) -> None:
@@ -51,8 +69,9 @@ class Levers:
         self._changed()
 
     def confirm_pause(self) -> None:
-        """Note that the pause holds: no read is on its way any more."""
-        self._quiet.set()
+        """Note that the pause holds, unless it has ended meanwhile: no read is on its way any more."""
+        if self.paused:
+            self._quiet.set()
 
     def wait_until_paused(self, timeout: float) -> bool:
         """Wait until a pause holds; return whether it does."""
@@ -60,15 +79,22 @@ class Levers:
 
     def crash_next(self) -> None:
         """Crash on the first job that is received from now on."""
-        self._crash_from = time.time()
+        if not self.over:
+            self._crash_from = time.time()
+
+    def crash(self) -> None:
+        """Crash now."""
+        self.crashing = not self.over
+        self._changed()
 
     def triggers_crash(self, jobs: Iterable[Job]) -> bool:
-        """Return whether one of these jobs triggers the simulated crash."""
-        return self._crash_from < math.inf and any(job.received_at >= self._crash_from for job in jobs)
+        """Return whether the worker crashes rather than settle these jobs."""
+        asked_for = self._crash_from < math.inf and any(job.received_at >= self._crash_from for job in jobs)
+        return self.crashing or asked_for
 
     def _changed(self) -> None:
-        if self._tell_loop is not None:
-            self._tell_loop()
+        if (tell_loop := self._tell_loop) is not None:
+            tell_loop()
 
 
 class Pause:

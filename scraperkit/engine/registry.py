@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -33,6 +34,10 @@ _SHORTEST_WAIT = 0.02
 _WORKER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
+# What each type of a card's fields may be in JSON, where true is no number.
+_KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerCard:
     """A worker's description of itself, sent with each heartbeat.
@@ -50,7 +55,8 @@ class WorkerCard:
     in_hand, settled, errors : int
         Jobs held now, jobs settled so far, outages of Redis met so far.
     lease, heartbeat : float
-        Its settings: others leave its jobs alone for a lease, and the card expires after three heartbeats.
+        Its settings: others leave its jobs alone for a lease, and the card expires after three heartbeats. A card that
+        tells no lease is an older version's: its jobs are left alone while it lives.
     """
 
     name: str
@@ -65,20 +71,19 @@ class WorkerCard:
     in_hand: int = 0
     settled: int = 0
     errors: int = 0
-    lease: float = 0.0
+    lease: float = math.inf
     heartbeat: float = 0.0
     source: str = DEFAULT_SOURCE
 
     @classmethod
     def read(cls, text: str) -> WorkerCard | None:
         """Read a card as it is kept in Redis; ``None`` if it is invalid. Unknown fields belong to a newer version."""
-        known = {field.name: field.type for field in fields(cls)}
+        known = {field.name: _KINDS[str(field.type)] for field in fields(cls)}
         try:
             card = cls(**{name: value for name, value in json.loads(text).items() if name in known})
         except (ValueError, TypeError, AttributeError, RecursionError):
             return None
-        numbers = (getattr(card, name) for name, kind in known.items() if kind in ("int", "float"))
-        return card if all(isinstance(number, int | float) for number in numbers) else None
+        return card if all(type(getattr(card, name)) in kinds for name, kinds in known.items()) else None
 
 
 async def dead_workers(client: Any, keys: Keys) -> list[str]:
@@ -99,6 +104,15 @@ def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:
     texts: Iterable[str | None] = client.mget([keys.worker(name) for name in names]) if names else []
     cards = [WorkerCard.read(text) for text in texts if text]
     return sorted((card for card in cards if card is not None), key=lambda card: card.name)
+
+
+def has_name(card: str | None, instance: str) -> bool:
+    """Return whether a name, by the card under it, is still that of this life of a worker, as in ``lua/state.lua``."""
+    try:
+        found = json.loads(card or "{}")
+    except (ValueError, RecursionError):
+        return True
+    return not isinstance(found, dict) or found.get("instance", instance) == instance
 
 
 class NameTaken(WorkerError):
@@ -288,9 +302,7 @@ class Housekeeping:
         await self._client.zrem(self._keys.workers, name)
 
     async def _has_its_name(self) -> bool:
-        holder = await self._client.get(self._keys.worker(self._card.name))
-        card = WorkerCard.read(holder) if holder is not None else None
-        return card is None or card.instance == self._card.instance
+        return has_name(await self._client.get(self._keys.worker(self._card.name)), self._card.instance)
 
     def log_outcomes(self) -> None:
         """Log what has been settled since the last time: one line for each job would be too many."""

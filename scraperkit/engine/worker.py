@@ -15,7 +15,7 @@ import redis as redis_py
 
 from scraperkit.config import Settings, given_by
 from scraperkit.connection import async_client, check_client, sibling
-from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of
+from scraperkit.engine.deliveries import BLOCK, Delivery, StreamDelivery, deliveries_of, end_receiving
 from scraperkit.engine.jobs import Committer, Job, Result, hand_back, renew
 from scraperkit.engine.levers import Crashed, Levers, Pause
 from scraperkit.engine.redis_retry import AWAY, FAREWELL, RedisRetry, all_of, end, first_error, is_away, within
@@ -63,7 +63,9 @@ class Worker:
     outcomes : collections.Counter
         Number of jobs by outcome so far: done, not_offered, retry, failed, dead, ignored, superseded.
     crashed_as : str
-        The name under which it crashed on request of :meth:`crash_next`; otherwise empty.
+        The name under which it crashed on request; otherwise empty.
+    on_crash : callable
+        Called when it crashes, for those that die with it.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Worker:
         self.outcomes: Counter[str] = Counter()
         self.card: WorkerCard | None = None
         self.crashed_as = ""
+        self.on_crash: Callable[[], None] = lambda: None
         self._redis = redis
         self._wanted_name = name
         self._client: Any = None
@@ -137,6 +140,8 @@ class Worker:
         """
         self._stop_requested = False
         self.crashed_as = ""
+        if self._levers.over:
+            self._levers = Levers()
         self._entering = RedisRetry()
         self._client = async_client(self._redis, encoding_errors="surrogateescape")
         try:
@@ -193,7 +198,7 @@ class Worker:
             if isinstance(failed, Crashed):
                 await self._die(loop)
         except Exception as error:
-            if not (self._stop_requested and is_away(error)):
+            if not ((self._stop_requested or self._levers.crashing) and is_away(error)):
                 raise
         finally:
             await self._sign_off()
@@ -241,7 +246,8 @@ class Worker:
         """Receive and begin nothing more; may be called from any thread.
 
         Running jobs are finished. Other jobs in hand are kept; their leases are renewed and heartbeats go on, so no
-        other worker takes them over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause.
+        other worker takes them over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause, and
+        one that has ended is not paused; before the start, it is for the life that begins.
         """
         self._levers.pause()
 
@@ -258,12 +264,18 @@ class Worker:
 
         Once the page is fetched, and before anything is stored, the worker drops its connections and falls silent with
         all its jobs: it acknowledges nothing, hands nothing back and tells no one. Its process goes on. :meth:`run` and
-        :meth:`step` return as usual; started again, it is a new worker.
+        :meth:`step` return as usual; started again, it is a new worker. It does nothing to one that has ended.
         """
         self._levers.crash_next()
 
+    def crash(self) -> None:
+        """Crash now, as :meth:`crash_next` does on a job; may be called from any thread."""
+        self._levers.crash()
+        self._entering.give_up_after(0)
+
     async def _die(self, loop: WorkerLoop) -> None:
         self.crashed_as = self.name
+        self.on_crash()
         await loop.fall_silent()
         await self._sign_off()
         loop.pool.join(self.settings.stop_deadline)
@@ -291,7 +303,7 @@ class Worker:
 
     async def _sign_off(self) -> None:
         self._loop = self.card = None
-        self._levers = Levers()
+        self._levers.end()
         if self._polite is not None:
             self.source.politeness.unshare(self._polite)  # type: ignore[attr-defined]
             self._polite.close()
@@ -336,13 +348,13 @@ class WorkerLoop:
         self._unsettled: list[list[Result]] = []
         self.held: dict[str, dict[str, Job]] = {delivery.name: {} for delivery in self._deliveries}
         self.pool = ThreadPool(source, settings.threads, self._wake, session.clock.at)
-        levers.connect(partial(self._soon, self._apply_pause))
 
     async def open(self) -> None:
         """Listen, and send the first heartbeat."""
         for delivery in self._deliveries:
             await delivery.open()
         await self.keep_house()
+        self._levers.connect(partial(self._soon, self._apply_levers))
 
     @property
     def jobs(self) -> list[Job]:
@@ -361,8 +373,8 @@ class WorkerLoop:
             await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
             ending.cancel()
             failed = first_error(tasks)
-            if isinstance(failed, Crashed):
-                return failed
+            if isinstance(failed, Crashed) or self._levers.crashing:
+                return Crashed()
             await self.wind_up(receivers, keepers)
             failed = failed or first_error(tasks)
             # A task that gave up waiting for Redis ended as it was asked to.
@@ -478,8 +490,10 @@ class WorkerLoop:
 
     # --------------------------------------------------------------------- levers
 
-    def _apply_pause(self) -> None:
-        if self._levers.paused:
+    def _apply_levers(self) -> None:
+        if self._levers.crashing:
+            self._ending.set()
+        elif self._levers.paused:
             self._pause.begin(self.pool.withdraw())
             self._woken.set()
         else:
@@ -549,9 +563,9 @@ class WorkerLoop:
         self._stopping = True
         self.redis_retry.give_up_after(self._deadline)
         self._moved.set()
-        await self._end_receiving(receivers)
-        over_at = max(ends_at, time.monotonic()) + FAREWELL
         try:
+            await end_receiving(receivers, self._deliveries)
+            over_at = max(ends_at, time.monotonic()) + FAREWELL
             await within(FAREWELL, self._hand_back_all(self.pool.withdraw() + self._pause.end()))
             await within(ends_at - time.monotonic(), self._finish())
             # A heartbeat after the farewell would make a ghost of this worker.
@@ -562,15 +576,6 @@ class WorkerLoop:
             self.pool.leave()
             for delivery in self._deliveries:
                 await within(FAREWELL, delivery.close())
-
-    async def _end_receiving(self, receivers: Sequence[asyncio.Task[None]]) -> None:
-        """Wake the receivers until they have ended: a read may be on its way to the server just now."""
-        ends_at = time.monotonic() + BLOCK + 1
-        while any(not receiver.done() for receiver in receivers) and time.monotonic() < ends_at:
-            for delivery in self._deliveries:
-                await within(ends_at - time.monotonic(), delivery.interrupt())
-            await asyncio.wait(receivers, timeout=0.02)
-        await end(receivers)
 
     async def _finish(self) -> None:
         """Wait until everything that the threads still return is settled."""

@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from scraperkit.cnpj import format_cnpj
-from scraperkit.connection import sibling
+from scraperkit.connection import check_client, sibling
 from scraperkit.errors import ConfigError, RedisError
 from scraperkit.health import Health
 from scraperkit.keys import Keys
@@ -45,7 +45,7 @@ class Dashboard(NotebookRepr):
         self._subscriber = subscriber
         self._every = every
         # The thread must not hang if Redis is unreachable.
-        self._redis = sibling(redis, retry=Retry(NoBackoff(), 0), socket_timeout=_PATIENCE)
+        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_PATIENCE)
         self._speed = Speed()
         self._names: dict[str, str] = {}
         self._thread: threading.Thread | None = None

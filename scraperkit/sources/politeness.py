@@ -19,6 +19,7 @@ from urllib.robotparser import RobotFileParser
 import redis as redis_py
 
 from scraperkit.config import Settings
+from scraperkit.connection import check_client
 from scraperkit.errors import SiteUnavailable
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
@@ -71,6 +72,7 @@ class Politeness:
 
     def share(self, redis: redis_py.Redis) -> None:
         """Share the site's limits with everyone on this Redis from now on."""
+        check_client(redis)
         with self._guard:
             self._shared.append(redis)
 

@@ -21,12 +21,14 @@ from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.engine.registry import WorkerCard, live_workers
 from scraperkit.engine.worker import Worker
+from scraperkit.health import Health
 from scraperkit.models import DailyQuote
 from scraperkit.publisher import Publisher
 
 GOOD = {"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022"}
 QUOTE = partial(DailyQuote, cnpj="18993924000100", date=dt.date(2021, 1, 4))
 MEGABYTE = 1_000_000
+CARD = WorkerCard("odd", "odd/1", "elsewhere", 1, 1, "both", 0.0, lease=60.0)
 NASTY = [
     b"",
     b"\x00",
@@ -147,8 +149,28 @@ class TestASourceThatReturnsRubbish:
 class TestRubbishInTheKitsOwnKeys:
     @given(text=st.text(max_size=60) | _json.map(json.dumps))
     def test_a_card_that_is_none_is_no_worker(self, text):
-        card = WorkerCard.read(text)
-        assert card is None or isinstance(card.name, str) or card.name is not None
+        assert WorkerCard.read(text) is None
+
+    @given(name=st.sampled_from(sorted(WorkerCard.__dataclass_fields__)), value=_json)
+    def test_a_card_is_read_only_if_each_field_is_of_its_kind(self, name, value):
+        kind = WorkerCard.__dataclass_fields__[name].type
+        kinds = {"str": str, "int": int, "float": int | float}[kind]
+        fits = isinstance(value, kinds) and not isinstance(value, bool)
+        card = WorkerCard.read(json.dumps(asdict(CARD) | {name: value}))
+        assert (card is not None) == fits
+        assert card is None or getattr(card, name) == value or value != value
+
+    def test_cards_that_do_not_fit_break_no_reader(self, redis, namespace, keys):
+        unfit = {"name": 5, "instance": None, "host": [], "pid": "1", "threads": 1.5, "delivery": None, "source": 5}
+        with subscriber(redis, namespace, FakeSite(), name="anna"):
+            for name, value in unfit.items():
+                redis.zadd(keys.workers, {f"odd-{name}": 1e12})
+                redis.set(keys.worker(f"odd-{name}"), json.dumps(asdict(CARD) | {name: value}))
+            health = Health.read(redis, namespace=namespace)
+            assert [card.name for card in health.workers] == ["anna"]
+            assert set(health.stale) == {f"odd-{name}" for name in unfit}
+            assert "anna" in str(health)
+            assert "odd-name" in health._repr_html_()
 
     def test_workers_are_listed_all_the_same(self, redis, namespace, keys):
         with subscriber(redis, namespace, FakeSite(), name="anna"):
@@ -172,7 +194,7 @@ def test_a_card_with_a_lease_that_is_no_number_ends_no_worker(redis, namespace, 
     batch = publisher.publish(months(1))
     redis.xreadgroup(keys.group, "odd", {keys.jobs: ">"})
     redis.xclaim(keys.jobs, keys.group, "odd", 0, [entry for entry, _ in redis.xrange(keys.jobs)], idle=600_000)
-    card = asdict(WorkerCard("odd", "odd/1", "elsewhere", 1, 1, "both", 0.0)) | {"lease": lease}
+    card = asdict(CARD) | {"lease": lease}
     redis.set(keys.worker("odd"), json.dumps(card))
     with subscriber(redis, namespace, FakeSite(), threads=1):
         assert batch.wait(60).done == 1

@@ -87,6 +87,46 @@ class TestAPause:
             one.resume()
             assert batch.wait(60).done == 1
 
+    def test_that_comes_before_the_start_of_a_worker_is_confirmed(self, redis, namespace):
+        async def lesson():
+            worker = Worker(redis, FakeSite(), namespace=namespace)
+            worker.pause()
+            await worker.start()
+            assert await asyncio.to_thread(worker.wait_until_paused, 60)
+            await worker.close()
+
+        asyncio.run(lesson())
+
+    def test_that_ended_before_it_held_does_not_confirm_the_next(self, redis, namespace):
+        async def lesson():
+            worker = Worker(redis, FakeSite(), namespace=namespace)
+            await worker.start()
+            worker.pause()
+            await asyncio.sleep(0)  # the loop has heard of it, and is about to call the reads back
+            worker.resume()
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert not worker.wait_until_paused(0)
+            await worker.close()
+
+        asyncio.run(lesson())
+
+    @pytest.mark.parametrize("end", ["stop", "crash"])
+    def test_or_a_crash_asked_of_one_that_has_ended_does_nothing_to_its_next_life(self, redis, namespace, end):
+        one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
+        if end == "stop":
+            one.stop()
+        else:
+            one.crash_next()
+            publish(redis, namespace, 1, year=2020)
+            assert wait_until(lambda: not one.worker.name and one.crashed)
+        one.pause()
+        one.crash_next()
+        assert not one.paused
+        with one:
+            assert publish(redis, namespace, 2).wait(60).done == 2
+            assert not one.crashed
+
     def test_who_is_started_again_waits_until_the_dead_one_is_gone(self, redis, namespace, monkeypatch):
         one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
         gone, sign_off = threading.Event(), one.worker._sign_off

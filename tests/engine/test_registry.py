@@ -9,11 +9,14 @@ from dataclasses import asdict
 
 import pytest
 from chaos.proxy import Proxy
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from support.fakes import FakeSite, months
+from support.tree import ROOT
 
 from scraperkit.config import Settings
 from scraperkit.connection import connect
-from scraperkit.engine.registry import WorkerCard, enter
+from scraperkit.engine.registry import WorkerCard, enter, has_name
 from scraperkit.engine.worker import Worker
 from scraperkit.errors import ConfigError, RedisUnreachable
 from scraperkit.publisher import Publisher
@@ -40,6 +43,12 @@ def steal(redis, keys, monkeypatch):
         return stolen
 
     return arrange
+
+
+VALUES = st.one_of(
+    *(st.none(), st.booleans(), st.integers(-9, 9), st.sampled_from(["a/1", "other", ""])),
+    st.lists(st.integers(), max_size=2),
+)
 
 
 class TestANameLostWhileStarting:
@@ -101,3 +110,22 @@ def life_of(worker: Worker) -> tuple[str, dict[str, int]]:
             await worker.close()
 
     return asyncio.run(go())
+
+
+class TestACardOfAnother:
+    """Scripts and heartbeats judge alike whether a worker's name is still its own, also by a card written by hand."""
+
+    @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.one_of(st.none(), st.text(), st.builds(json.dumps, VALUES | st.builds(dict, instance=VALUES))))
+    def test_is_told_alike_by_lua_and_python(self, redis, namespace, keys, card):
+        key = keys.worker("anna")
+        redis.delete(key)
+        if card is not None:
+            redis.set(key, card)
+        shared = "".join((ROOT / "scraperkit/lua" / f"{part}.lua").read_text() for part in ("prelude", "state"))
+        told = redis.eval(f"{shared}\nreturn tostring(has_name(key(), given.instance))", 1, key, '{"instance":"a/1"}')
+        assert told == str(has_name(redis.get(key), "a/1")).lower()
+
+    @pytest.mark.parametrize("card", ['{"instance": "other"}', '{"instance": null}'])
+    def test_is_believed_though_it_lacks_the_rest(self, card):
+        assert not has_name(card, "a/1")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 
 import pytest
-from support.fakes import FUND, FakeSite, months
+from support.fakes import FUND, FakeSite, GatedSite, months
 from support.waiting import wait_until
 
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.deadletters import DeadLetters
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, WorkerError
 from scraperkit.health import Health
 from scraperkit.keys import Keys
 from scraperkit.models import DailyQuote, Fund, ScrapeRequest
@@ -28,6 +29,10 @@ class Files(FakeSite):
     """A source with a name of its own."""
 
     name = "files"
+
+
+class GatedFiles(Files, GatedSite):
+    """The same, held up by a test."""
 
 
 def of_files(count: int) -> list[ScrapeRequest]:
@@ -54,6 +59,64 @@ class TestTheWire:
             one.message_id,
             ScrapeRequest(document=FUND.cnpj, month_year="01/2021").message_id,
         }
+
+
+class TestTwoSourcesInOneSubscriber:
+    """Its workers are one process: they crash, fail and start together."""
+
+    @pytest.fixture
+    def sites(self):
+        sites = GatedSite(), GatedFiles()
+        yield sites
+        for site in sites:
+            site.gate.set()
+
+    @pytest.fixture
+    def both(self, redis, namespace, sites):
+        settings = {"lease": 0.4, "heartbeat": 0.1, "threads": 1, "prefetch": 0, "stop_deadline": 0.5}
+        return Subscriber(redis, sites, settings=Settings.load(namespace=namespace, **settings))
+
+    @pytest.mark.parametrize("next_job", [months(1, year=2022), IN_FILES.months("2022-01", "2022-01")])
+    def test_crash_on_the_next_job_of_either(self, redis, keys, files, publisher, both, sites, next_job):
+        """Also with what the other has in hand from before; started again, both work."""
+        pages, own = sites
+        both.start()
+        held = [publisher.publish(months(1)), publisher.publish(of_files(1))]
+        assert pages.inside.acquire(timeout=60)
+        assert own.inside.acquire(timeout=60)
+        both.crash_next()
+        of = 0 if next_job[0].source == "cvm_pages" else 1
+        sites[of].gate.set()
+        last = publisher.publish(next_job)
+        assert wait_until(lambda: both.crashed)
+        sites[1 - of].gate.set()
+        both._ended.wait(60)
+        assert [worker.crashed_as for worker in both.workers] != ["", ""]
+        assert all(worker.crashed_as for worker in both.workers)
+        assert held[1 - of].status().done == 0
+        assert redis.xpending((keys, files)[1 - of].jobs, keys.group)["pending"] == 1
+        with both:
+            assert [batch.wait(60).done for batch in (*held, last)] == [1, 1, 1]
+            assert not both.crashed
+
+    def test_wind_up_both_if_the_engine_of_one_fails(self, redis, namespace, keys, files, publisher, both, sites):
+        before = threading.active_count()
+        both.start()
+        batches = [publisher.publish(months(2)), publisher.publish(of_files(2))]
+        assert all(site.inside.acquire(timeout=60) for site in sites)
+        redis.set(files.retries, "no sorted set")
+        with pytest.raises(WorkerError, match="WRONGTYPE"):
+            both._ended.wait(60)
+            both.stop()
+        assert redis.xpending(keys.jobs, keys.group)["pending"] == 0
+        assert redis.xpending(files.jobs, keys.group)["pending"] == 0
+        assert not redis.exists(keys.workers, files.workers)
+        for site in sites:
+            site.gate.set()
+        assert wait_until(lambda: threading.active_count() == before)
+        redis.delete(files.retries)
+        with both:
+            assert [batch.wait(60).done for batch in batches] == [2, 2]
 
 
 class TestEachSource:

@@ -369,6 +369,18 @@ class TestTheLeaseOfALivingWorker:
         assert step(Worker(redis, FakeSite(), settings=hasty, delivery="stream")).get("done", 0) == taken
         assert batch.status().done == taken
 
+    def test_is_for_ever_on_an_older_versions_card_which_tells_none(self, redis, namespace, keys, publisher):
+        batch = publisher.publish(months(1))
+        card = asdict(WorkerCard("slow", "slow/1", "elsewhere", 1, 1, "stream", 0.0))
+        redis.set(keys.worker("slow"), json.dumps({name: value for name, value in card.items() if name != "lease"}))
+        redis.xreadgroup(keys.group, "slow", {keys.jobs: ">"})
+        redis.xclaim(keys.jobs, keys.group, "slow", 0, [entry for entry, _ in redis.xrange(keys.jobs)], idle=60_000)
+        hasty = Settings.load(namespace=namespace, lease=0.5, heartbeat=0.1)
+        assert not step(Worker(redis, FakeSite(), settings=hasty, delivery="stream"))
+        redis.delete(keys.worker("slow"))
+        assert step(Worker(redis, FakeSite(), settings=hasty, delivery="stream")) == {"done": 1}
+        assert batch.status().done == 1
+
     def test_does_not_hide_what_a_dead_worker_left(self, redis, namespace, keys, publisher):
         batch = publisher.publish(months(12))
         card = WorkerCard("slow", "slow/1", "elsewhere", 1, 1, "stream", 0.0, lease=3600.0, heartbeat=600.0)

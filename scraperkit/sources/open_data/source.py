@@ -12,6 +12,7 @@ import pandas as pd
 import redis as redis_py
 
 from scraperkit.config import OPEN_DATA_URL, Settings
+from scraperkit.connection import check_client
 from scraperkit.errors import ConfigError
 from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
 from scraperkit.sources.base import Hits
@@ -544,6 +545,7 @@ class OpenData(NotebookRepr):
         ScraperKitWarning
             As :meth:`prices`; and if months stay as they are, since they were fetched later.
         """
+        check_client(redis)
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
         reading.warn_of_absent(self._folder, window.absent)
