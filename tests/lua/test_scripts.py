@@ -271,6 +271,21 @@ def test_whether_a_claim_was_renewed_is_judged_by_its_holders_settings(redis, na
         assert batch.status().lost == 1, "renewed 500 s ago: its holder is dead"
 
 
+def test_what_is_agreed_on_a_site_is_kept_as_long_as_it_holds(redis, namespace):
+    site, day = f"{namespace}.example", 86_400_000
+    scripts.agree_on_site(redis, site, "pause", pause_ms=3 * day, reason="Retry-After")
+    terms = {"failures": 1, "pause_ms": 1, "longest_ms": 1, "reason": "HTTP 500"}
+    scripts.agree_on_site(redis, site, "failed", **terms)
+    scripts.agree_on_site(redis, f"{namespace}.other", "failed", **terms)
+    assert min(redis.pttl(Keys.site(site)), redis.pttl(Keys.sites())) > 3 * day
+    for each in (site, f"{namespace}.other"):
+        scripts.agree_on_site(redis, each, "succeeded")
+    scripts.take_turn(redis, site, apart=200.0, ahead=1.0, longest=60.0)
+    assert redis.pttl(Keys.turn(site)) > 199_000
+    redis.delete(Keys.turn(site))
+    assert scripts.take_turn(redis, site, apart=0.0, ahead=1.0, longest=0.0).is_promised
+
+
 def test_what_is_handed_back_for_several_batches_is_all_sent_again(redis, keys):
     first, second = "a-message", "another"
     copies = [(first, "for one batch"), (first, "for the other"), (second, "a third")]
