@@ -332,12 +332,19 @@ class Batch(NotebookRepr):
             raise BatchNotFound(
                 f"no batch {self.id[:64]!r} in namespace {self.keys.namespace!r}; if it has expired, publish it again"
             )
-        published, done, failed, lost, cancelled, not_offered = (int(value or 0) for value in found[:-1])
+        published, done, failed, lost, cancelled, not_offered = map(self._count, COUNTERS, found[:-1])
         pending = published - done - failed - lost - cancelled - not_offered
         status = BatchStatus(published, done, failed, pending, lost, cancelled, not_offered)
         # If a key is of another kind, a search would fail, and NaN is never few: the counts are readable all the same.
         waiting = math.nan if any(isinstance(length, Exception) for length in lengths) else sum(lengths)
         return _Counts(status, str(found[-1]), waiting)
+
+    def _count(self, name: str, text: str | None) -> int:
+        try:
+            return int(text or 0)
+        except ValueError:
+            where = f"{self.keys.batch(self.id)}: {name} is {str(text)[:40]!r}"
+            raise RedisError(f"{where}, not a number: somebody else wrote it; publish again") from None
 
     def _with_lost(self, status: BatchStatus) -> BatchStatus:
         # Between the counts and the states, the batch may have been published again.

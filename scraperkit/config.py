@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -18,6 +18,10 @@ CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
 OPEN_DATA_URL = "https://dados.cvm.gov.br/dados/FI/"
 SGS_URL = "https://api.bcb.gov.br/dados/serie/"
 B3_URL = "https://sistemaswebb3-listados.b3.com.br/indexStatisticsProxy/IndexCall/"
+# Seconds. Redis measures in milliseconds, and neither it nor a timer knows an endless wait.
+_SHORTEST = 0.001
+_LONGEST = 100 * 366 * 86_400
+Seconds = Annotated[float, Field(le=_LONGEST)]
 
 
 class Settings(BaseSettings):
@@ -62,27 +66,33 @@ class Settings(BaseSettings):
 
     threads: int = Field(8, ge=1, le=256, description="scraping threads per worker")
     prefetch: int = Field(384, ge=0, le=10_000, description="jobs that a worker may hold beyond one per thread")
-    lease: float = Field(60.0, gt=0, description="seconds that a living worker may let a job lie without renewing it")
-    heartbeat: float = Field(
-        1.0, gt=0, description="seconds between heartbeats; a worker that misses three is dead, and others do its jobs"
+    lease: Seconds = Field(
+        60.0, ge=_SHORTEST, description="seconds that a living worker may let a job lie without renewing it"
     )
-    stop_deadline: float = Field(10.0, ge=0, description="seconds that stop() gives running jobs to finish")
+    heartbeat: Seconds = Field(
+        1.0,
+        ge=_SHORTEST,
+        description="seconds between heartbeats; a worker that misses three is dead, and others do its jobs",
+    )
+    stop_deadline: Seconds = Field(10.0, ge=0, description="seconds that stop() gives running jobs to finish")
     max_attempts: int = Field(5, ge=1, le=100, description="attempts before a job becomes a dead letter")
-    backoff: float = Field(1.0, ge=0, description="seconds before the second attempt; doubles for each later one")
-    backoff_limit: float = Field(300.0, ge=0, description="longest wait between two attempts, in seconds")
+    backoff: Seconds = Field(1.0, ge=0, description="seconds before the second attempt; doubles for each later one")
+    backoff_limit: Seconds = Field(300.0, ge=0, description="longest wait between two attempts, in seconds")
 
-    batch_ttl: int = Field(7 * 86_400, ge=1, description="seconds until a batch expires")
-    claim_ttl: int = Field(300, ge=1, description="seconds until the claim on a finished Pub/Sub message expires")
+    batch_ttl: int = Field(7 * 86_400, ge=1, le=_LONGEST, description="seconds until a batch expires")
+    claim_ttl: int = Field(
+        300, ge=1, le=_LONGEST, description="seconds until the claim on a finished Pub/Sub message expires"
+    )
     events_kept: int = Field(100_000, ge=1, description="events kept; the oldest are dropped first")
     max_message_bytes: int = Field(65_536, ge=256, description="longer messages are rejected")
 
-    connect_timeout: float = Field(5.0, gt=0, description="seconds to wait for a connection to the site")
-    read_timeout: float = Field(30.0, gt=0, description="seconds to wait for the site's next bytes")
-    page_timeout: float = Field(
+    connect_timeout: Seconds = Field(5.0, gt=0, description="seconds to wait for a connection to the site")
+    read_timeout: Seconds = Field(30.0, gt=0, description="seconds to wait for the site's next bytes")
+    page_timeout: Seconds = Field(
         60.0, gt=0, description="seconds that a page may take, redirects and retries included, waits for a turn not"
     )
-    download_timeout: float = Field(3600.0, gt=0, description="seconds that a file of the open data may take")
-    robots_timeout: float = Field(10.0, gt=0, description="seconds that the site's robots.txt may take")
+    download_timeout: Seconds = Field(3600.0, gt=0, description="seconds that a file of the open data may take")
+    robots_timeout: Seconds = Field(10.0, gt=0, description="seconds that the site's robots.txt may take")
     http_retries: int = Field(3, ge=0, le=20, description="retries of one page before the attempt fails")
     rate: float | None = Field(
         None,
@@ -90,9 +100,9 @@ class Settings(BaseSettings):
         description="requests per second for all workers on one Redis; if unset, 2, or unlimited for local sites",
     )
     breaker_failures: int = Field(8, ge=1, description="failures in a row that open a site's circuit breaker")
-    breaker_pause: float = Field(15.0, gt=0, description="seconds that the circuit stays open; doubles each time")
-    breaker_limit: float = Field(600.0, gt=0, description="longest time that the circuit stays open, in seconds")
-    site_patience: float | None = Field(
+    breaker_pause: Seconds = Field(15.0, gt=0, description="seconds that the circuit stays open; doubles each time")
+    breaker_limit: Seconds = Field(600.0, gt=0, description="longest time that the circuit stays open, in seconds")
+    site_patience: Seconds | None = Field(
         None, gt=0, description="longest wait for a turn at the site, in seconds; unlimited if unset"
     )
     max_page_bytes: int = Field(8_000_000, ge=10_000, description="longer pages are rejected")
@@ -111,7 +121,7 @@ class Settings(BaseSettings):
         ge=8,
         description="connections of the pricer; beyond, those end first that send no whole request or read no answer",
     )
-    api_receive_timeout: float = Field(
+    api_receive_timeout: Seconds = Field(
         10.0, gt=0, description="seconds that a request may take to arrive whole before its connection ends"
     )
     api_max_body: int = Field(65_536, ge=256, description="longest request body accepted, in bytes")

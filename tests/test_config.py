@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,19 @@ class TestKeys:
     def test_a_namespace_that_would_break_keys_or_labels_is_refused(self, namespace):
         with pytest.raises(ConfigError, match="^namespace "):
             Keys(namespace)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, value) for name in ("backoff", "backoff_limit", "heartbeat", "lease") for value in (math.inf, 1e300)),
+        *((name, math.inf) for name in ("stop_deadline", "read_timeout", "breaker_pause", "breaker_limit")),
+        ("heartbeat", 0.0001),
+        ("lease", 0.0001),
+        ("batch_ttl", 10**18),
+        ("claim_ttl", 10**18),
+    ],
+)
+def test_seconds_that_redis_or_a_timer_would_refuse_are_refused_at_once(name, value):
+    with pytest.raises(ConfigError, match=f"SCRAPERKIT_{name.upper()}: input should be "):
+        Settings.load(**{name: value})

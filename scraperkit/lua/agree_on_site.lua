@@ -11,12 +11,17 @@ local function number(field)
   return tonumber(redis.call('HGET', site, field) or 0)
 end
 
+-- Nothing is forgotten sooner than was promised before.
+local function keep(name, ms)
+  redis.call('PEXPIRE', name, string.format('%.0f', math.max(ms, redis.call('PTTL', name))))
+end
+
 local function open_circuit(ms)
   local till = math.max(number('until'), now + ms)
   redis.call('HSET', site, 'until', string.format('%.0f', till), 'reason', given.reason)
   redis.call('ZADD', sites, string.format('%.0f', till), given.site)
-  redis.call('PEXPIRE', site, math.max(3600000, 2 * ms))
-  redis.call('PEXPIRE', sites, 86400000)
+  keep(site, math.max(3600000, 2 * ms))
+  keep(sites, math.max(86400000, 2 * ms))
 end
 
 if given.action == 'ask' then
@@ -34,7 +39,7 @@ elseif given.action == 'pause' then
 elseif given.action == 'failed' then
   local failures = redis.call('HINCRBY', site, 'failures', 1)
   redis.call('HDEL', site, 'trial')
-  redis.call('PEXPIRE', site, 3600000)
+  keep(site, 3600000)
   if failures >= given.failures and number('until') <= now then
     local trips = redis.call('HINCRBY', site, 'trips', 1)
     local ms = math.min(given.longest_ms, given.pause_ms * 2 ^ (trips - 1))

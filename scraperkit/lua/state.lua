@@ -7,7 +7,7 @@ local function label_of(cnpj, month)
 end
 
 local function read_state(text)
-  if text then return string.match(text, '^([%a_]+) (%S+ %S+)') end
+  if text then return string.match(text .. ' ', '^([%a_]+) (%S+ %S+) ') end
 end
 
 -- A reply without its error, if a key or a count is none of the kit's: it costs the messages that it is about their
@@ -62,17 +62,22 @@ local function is_finished_for(claim, batch)
 end
 
 local function is_free(claim, batch)
-  return not claim or (string.find(claim, '^finished ') ~= nil and not is_finished_for(claim, batch))
+  return not claim or claim == '' or (string.find(claim, '^finished ') ~= nil and not is_finished_for(claim, batch))
+end
+
+-- A time that nobody can have written in earnest would keep every fetch from its month.
+local function is_time(word)
+  return word ~= nil and (string.find(word, '^%d+$') or string.find(word, '^%d+%.%d+$')) and tonumber(word) < 2 ^ 33
 end
 
 -- What was written by version 1 is only the first word.
 local nothing_known = {}
 local function read_record(text)
   if not text then return nothing_known end
-  local record = {}
-  record.fetched_at, record.source, record.digest, record.changed, record.withdrawn =
-    string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+)$')
-  return tonumber(record.fetched_at) and record or nothing_known
+  local record, stored_at = {}, nil
+  stored_at, record.fetched_at, record.source, record.digest, record.changed, record.withdrawn =
+    string.match(text, '^([%d.]+) ([%d.]+) (%S+) (%S+) (%d+) (%d+)$')
+  return is_time(stored_at) and is_time(record.fetched_at) and record or nothing_known
 end
 
 local function record_text(stored_at, fetched_at, source, digest, changed, withdrawn)

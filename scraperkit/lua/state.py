@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import NamedTuple, Self
 
 # What else is in the hash of a batch; every other field is the id of a message.
 COUNTERS = ("published", "done", "failed", "lost", "cancelled", "not_offered")
 BATCH_FIELDS = frozenset({*COUNTERS, "delivery", "source", "published_at", "claim_ms"})
+
+_STATE = re.compile(r"([A-Za-z_]+) (\S+) (\S+)(?: (.*))?", re.ASCII | re.DOTALL)
+_HELD = re.compile(r"held (\S+)(?: ([0-9]{1,15}) ([0-9]{1,15})\Z)?", re.ASCII)
+_TIME = r"([0-9]+(?:\.[0-9]+)?)"
+_RECORD = re.compile(rf"{_TIME}(?: {_TIME} (\S+) (\S+) [0-9]+ [0-9]+)?", re.ASCII)
+_NEVER = 2.0**33  # seconds: in the year 2242
 
 
 class MessageState(NamedTuple):
@@ -16,7 +23,7 @@ class MessageState(NamedTuple):
     Attributes
     ----------
     state : str
-        pending, running, done, failed, lost, cancelled or not_offered.
+        pending, running, done, failed, lost, cancelled or not_offered; empty if somebody else wrote it.
     cnpj, month : str
         What the message is about; the month as ``MM/YYYY``.
     why : str
@@ -37,7 +44,8 @@ class MessageState(NamedTuple):
         >>> MessageState.read("failed 18993924000100 12/2022 OSError: reset by peer")
         MessageState(state='failed', cnpj='18993924000100', month='12/2022', why='OSError: reset by peer')
         """
-        return cls(*[*text.split(" ", 3), "", "", ""][:4])
+        found = _STATE.fullmatch(text)
+        return cls(*found.groups("")) if found else cls("", "", "", "")
 
 
 class Claim(NamedTuple):
@@ -70,13 +78,12 @@ class Claim(NamedTuple):
         >>> Claim.read("finished lesson:batch:7")
         Claim(instance='', lease=0.0, silence=0.0, batch='lesson:batch:7')
         """
-        word, _, rest = text.partition(" ")
-        if word == "finished":
-            return cls(batch=rest)
-        held = rest.split(" ")
-        if word != "held" or len(held) != 3 or not (held[1] + held[2]).isdecimal():
-            return cls(text)  # of another version: its holder's until the lease is over
-        return cls(held[0], int(held[1]) / 1000, int(held[2]) / 1000)
+        if text.startswith("finished "):
+            return cls(batch=text.removeprefix("finished "))
+        found = _HELD.match(text)
+        if found is None:
+            return cls(text)  # of another version: nobody else's until the lease is over
+        return cls(found[1], float(found[2] or 0) / 1000, float(found[3] or 0) / 1000)
 
 
 class MonthRecord(NamedTuple):
@@ -113,8 +120,8 @@ class MonthRecord(NamedTuple):
         >>> MonthRecord.read("1700000003").source  # as version 1 wrote it
         ''
         """
-        stored_at, *rest = text.split(" ")
-        try:
-            return cls(float(stored_at), float(rest[0]), *rest[1:3]) if len(rest) == 5 else cls(float(stored_at))
-        except ValueError:
+        found = _RECORD.fullmatch(text)
+        if found is None or not all(float(time) < _NEVER for time in found.group(1, 2) if time):
             return cls()  # somebody else wrote it: nothing is known
+        stored_at, fetched_at, source, digest = found.groups("")
+        return cls(float(stored_at), float(fetched_at or math.nan), source, digest)

@@ -9,5 +9,5 @@ local wait = due - now
 if wait > given.ahead_us then return {0, wait - given.ahead_us} end
 -- Long enough for the longest Crawl-delay, which others may have learned of by then.
 local kept = wait + math.max(given.apart_us, given.longest_us)
-redis.call('SET', turn, string.format('%.0f', due), 'PX', math.ceil(kept / 1000))
+redis.call('SET', turn, string.format('%.0f', due), 'PX', math.max(1, math.ceil(kept / 1000)))
 return {1, wait}

@@ -281,6 +281,11 @@ class TestTheReaderTells:
         redis.hset(keys.months(FUND.cnpj), "2021-02", "1e3 abc s d e f")
         assert reader.months()["stored_at"].isna().tolist() == [False, True]
         assert scrape(three_days, months(2)[1:])["outcome"] == "done"
+        for time in ("inf", "1e400", "0x7f", "9" * 18):
+            redis.hset(keys.months(FUND.cnpj), "2021-02", f"1700000000 {time} pages d 0 0")
+            assert reader.months()["fetched_at"].isna().tolist() == [False, True]
+            assert scrape(three_days, months(2)[1:])["outcome"] == "done"
+            assert reader.months()["source"].tolist() == ["fake_site"] * 2, "no fence for ever"
         redis.hset(keys.months(FUND.cnpj), "2021-02", "yesterday")
         missing = Publisher(redis, namespace=namespace).publish(months(2), only_missing=True)
         assert missing.jobs()["month"].tolist() == ["02/2021"]

@@ -153,3 +153,10 @@ def test_a_batch_with_messages_open_in_the_stream_stays_there(redis, namespace, 
     assert batch.cancel() == 3
     with Subscriber(redis, FakeSite(), threads=1, namespace=namespace, delivery="pubsub"):
         assert channel.publish(months(3)).wait(60).done == 3, "now nothing of it is in the stream"
+
+
+def test_a_count_that_is_no_number_is_told_by_name(redis, namespace, keys, publisher):
+    batch = publisher.publish(months(1))
+    redis.hset(keys.batch(batch.id), "failed", "x")
+    with pytest.raises(RedisError, match=f"{keys.batch(batch.id)}: failed is 'x', not a number"):
+        batch.status()

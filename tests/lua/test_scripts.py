@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import threading
 import uuid
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic_core import to_json
 from support.fakes import FUND, FakeSite, months, one_quote
@@ -26,6 +27,24 @@ from scraperkit.subscriber import Subscriber
 
 FOLDER = ROOT / "scraperkit" / "lua"
 ONE_LINE = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=80)
+PIECES = [
+    "pending",
+    "held",
+    "finished",
+    "ours",
+    "1",
+    "1.5",
+    "1.",
+    "1e9",
+    "inf",
+    "nan",
+    "9" * 400,
+    "a/1",
+    "\t",
+    "\n",
+    "",
+]
+WRITTEN_BY_HAND = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8).map(" ".join)
 EXAMPLES = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -70,6 +89,32 @@ class TestTheGrammar:
         read = f"(function(known) return {{{', '.join(f'known.{name}' for name in names)}}} end)"
         assert lua(redis, f"{read}(read_record(given.words[1]))", record.text) == [*words[1:], "0", "0"]
         assert lua(redis, f"{read}(read_record(given.words[1]))", words[0]) == [], "version 1 wrote no more"
+
+    @EXAMPLES
+    @given(WRITTEN_BY_HAND)
+    @example("pending")
+    @example("pending 1")
+    @example("held anna/1")
+    @example("finished")
+    @example("finished ")
+    @example("5 inf s d 0 0")
+    @example("5 1e400 s d 0 0")
+    @example("5 0x7f s d 0 0")
+    @example("5 8589934592 s d 0 0")
+    @example("5 8589934591 s d 0 0")
+    def test_what_somebody_writes_by_hand_is_the_same_to_both(self, redis, text):
+        state, cnpj, month, _ = MessageState.read(text)
+        assert lua(redis, "{read_state(given.words[1])}", text) == ([state, f"{cnpj} {month}"] if state else [])
+
+        claim, ours = Claim.read(text), "ours"
+        holder = lua(redis, "holder_of(given.words[1])", text)
+        assert claim.instance == (holder or ("" if text.startswith("finished ") else text))
+        is_free = not claim.instance and claim.batch != ours
+        assert lua(redis, "tostring(is_free(given.words[1], given.words[2]))", text, ours) == str(is_free).lower()
+
+        record = MonthRecord.read(text)
+        known = lua(redis, "read_record(given.words[1]).fetched_at", text)
+        assert (float(known) if known else None) == (None if math.isnan(record.fetched_at) else record.fetched_at)
 
     @pytest.mark.parametrize(
         ("card", "is_ours"),
@@ -224,6 +269,21 @@ def test_whether_a_claim_was_renewed_is_judged_by_its_holders_settings(redis, na
         assert batch.status().lost == 0, "renewed 300 s ago, which is less than the silence of its holder"
         redis.pexpire(keys.claim(message_id), 500_000)
         assert batch.status().lost == 1, "renewed 500 s ago: its holder is dead"
+
+
+def test_what_is_agreed_on_a_site_is_kept_as_long_as_it_holds(redis, namespace):
+    site, day = f"{namespace}.example", 86_400_000
+    scripts.agree_on_site(redis, site, "pause", pause_ms=3 * day, reason="Retry-After")
+    terms = {"failures": 1, "pause_ms": 1, "longest_ms": 1, "reason": "HTTP 500"}
+    scripts.agree_on_site(redis, site, "failed", **terms)
+    scripts.agree_on_site(redis, f"{namespace}.other", "failed", **terms)
+    assert min(redis.pttl(Keys.site(site)), redis.pttl(Keys.sites())) > 3 * day
+    for each in (site, f"{namespace}.other"):
+        scripts.agree_on_site(redis, each, "succeeded")
+    scripts.take_turn(redis, site, apart=200.0, ahead=1.0, longest=60.0)
+    assert redis.pttl(Keys.turn(site)) > 199_000
+    redis.delete(Keys.turn(site))
+    assert scripts.take_turn(redis, site, apart=0.0, ahead=1.0, longest=0.0).is_promised
 
 
 def test_what_is_handed_back_for_several_batches_is_all_sent_again(redis, keys):
