@@ -67,6 +67,9 @@ end
 
 local batches, past = {}, hash(history)
 local letters, entries, claims, settled = {}, {}, {}, {}
+-- Of what is done there is only the event to write: once one is written, the others will be, and to delete is quicker
+-- than to look.
+local is_logged = false
 for i, id in ipairs(given.message_id) do
   local batch = given.batch[i]
   want(past, id)
@@ -92,7 +95,12 @@ end
 
 local function settle_entry(entry, outcome, state)
   if outcome ~= 'done' and owned_by_another(entry) then return false end
-  local is_there = not settled[entry] and #redis.call('XRANGE', jobs, entry, entry) > 0
+  local is_there
+  if outcome == 'done' and is_logged then
+    is_there = redis.call('XDEL', jobs, entry) == 1
+  else
+    is_there = not settled[entry] and #redis.call('XRANGE', jobs, entry, entry) > 0
+  end
   settled[entry] = true
   entries[#entries + 1] = entry
   if state == 'done' then return false end
@@ -163,6 +171,7 @@ for i, id in ipairs(given.message_id) do
     if before ~= '' and answer ~= 'retry' then put(past, id, false) end
   end
   redis.call('XADD', events, '*', 'outcome', answer, 'attempt', attempt, 'event', event)
+  is_logged = true
   answers[i] = answer
 end
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from itertools import chain
-from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
+from typing import Any, Literal, NamedTuple, Self, overload
 
 import redis as redis_py
 from pydantic_core import to_json
@@ -21,7 +21,6 @@ from redis.exceptions import NoScriptError
 
 from scraperkit.keys import DeliveryName, Keys, series_in
 
-Action = Literal["ask", "pause", "failed", "succeeded"]
 Waiting = DeliveryName | Literal["retries"]
 _SHARED = ("prelude", "state")
 # A script that Redis lacks is loaded, and again if the scripts are flushed just then.
@@ -306,7 +305,7 @@ def _replacement(
     keys: Keys, fund: FundFetched, metrics: Sequence[str], options: Sequence[str | int], given: Mapping[str, Any]
 ) -> tuple[str | int | bytes, ...]:
     names = _names(fund)
-    month, first, last, fetched_at, words_of_months = zip(*fund.months, strict=True)
+    month, first, last, fetched_at, words_of_months = zip(*fund.months, strict=True) if fund.months else [()] * 5
     told = {
         **given,
         "cnpj": fund.cnpj,
@@ -388,6 +387,8 @@ async def commit(
     backoff_limit: float,
 ) -> tuple[list[str], str]:
     """Settle jobs, each with the JSON text of its event; return what became of each, and why the news were refused."""
+    if not jobs:
+        return [], ""
     given = {
         **dict(zip(Settlement._fields, zip(*jobs, strict=True), strict=True)),
         "group": keys.group,
@@ -556,18 +557,17 @@ def retry_dead(client: redis_py.Redis, keys: Keys, letter: str, *, message_id: s
     )
 
 
-class SiteTerms(TypedDict, total=False):
-    """What goes with an action on a site; ``agree_on_site.lua`` says which action takes what."""
-
-    who: str
-    trial_ms: int
-    failures: int
-    pause_ms: int
-    longest_ms: int
-    reason: str
-
-
-def agree_on_site(client: redis_py.Redis, site: str, action: Action, **terms: Unpack[SiteTerms]) -> int:
+@overload
+def agree_on_site(client: redis_py.Redis, site: str, action: Literal["ask"], *, who: str, trial_ms: int) -> int: ...
+@overload
+def agree_on_site(client: Any, site: str, action: Literal["pause"], *, pause_ms: int, reason: str) -> int: ...
+@overload
+def agree_on_site(client: redis_py.Redis, site: str, action: Literal["succeeded"]) -> int: ...
+@overload
+def agree_on_site(
+    client: Any, site: str, action: Literal["failed"], *, failures: int, pause_ms: int, longest_ms: int, reason: str
+) -> int: ...
+def agree_on_site(client: redis_py.Redis, site: str, action: str, **terms: str | int) -> int:
     """Ask or tell what all readers of a site agree on; return what ``agree_on_site.lua`` says."""
     return int(_run(client, "agree_on_site", [Keys.site(site), Keys.sites()], site=site, action=action, **terms))
 

@@ -11,8 +11,8 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any, Unpack
+from collections.abc import Callable, Iterator
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.robotparser import RobotFileParser
 
@@ -23,7 +23,7 @@ from scraperkit.connection import check_client
 from scraperkit.errors import SiteUnavailable
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
-from scraperkit.lua.scripts import Turn
+from scraperkit.lua.scripts import Turn, agree_on_site
 from scraperkit.sources.wire import leads_here
 
 log = logging.getLogger(__name__)
@@ -154,7 +154,11 @@ class Politeness:
         """Open the circuit for `seconds`, as requested by Retry-After."""
         seconds = min(seconds, self._settings.breaker_limit)
         self._troubled = True
-        if self._tell("pause", pause_ms=int(seconds * 1000), reason="Retry-After") is None:
+        wait = int(seconds * 1000)
+        if (
+            self._tell(lambda redis: agree_on_site(redis, self.site, "pause", pause_ms=wait, reason="Retry-After"))
+            is None
+        ):
             self._alone.pause(seconds)
 
     def failed(self, reason: str) -> None:
@@ -162,11 +166,15 @@ class Politeness:
         self._troubled = True
         settings = self._settings
         answer = self._tell(
-            "failed",
-            failures=settings.breaker_failures,
-            pause_ms=int(settings.breaker_pause * 1000),
-            longest_ms=int(settings.breaker_limit * 1000),
-            reason=reason[:200],
+            lambda redis: agree_on_site(
+                redis,
+                self.site,
+                "failed",
+                failures=settings.breaker_failures,
+                pause_ms=int(settings.breaker_pause * 1000),
+                longest_ms=int(settings.breaker_limit * 1000),
+                reason=reason[:200],
+            )
         )
         seconds = self._alone.failed() if answer is None else answer / 1000
         if seconds > 0:
@@ -177,12 +185,15 @@ class Politeness:
         if self._troubled:
             self._alone = _Alone(self._settings)
             # If Redis is unreachable, the next success tries again.
-            self._troubled = self._tell("succeeded") is None and bool(self._shared)
+            self._troubled = self._tell(lambda redis: agree_on_site(redis, self.site, "succeeded")) is None and bool(
+                self._shared
+            )
 
     def _seconds_open(self) -> float:
         """Return for how many seconds the circuit stays open; 0 if the site may be asked."""
         who = f"{self._who}:{threading.get_ident()}"
-        answer = self._tell("ask", trial_ms=int(self._settings.read_timeout * 1000), who=who)
+        trial = int(self._settings.read_timeout * 1000)
+        answer = self._tell(lambda redis: agree_on_site(redis, self.site, "ask", trial_ms=trial, who=who))
         if answer == _TRY:
             self._troubled = True
             answer = 0
@@ -207,14 +218,14 @@ class Politeness:
         # Those who come back do so at random, so that the one nearest to Redis is not always the first.
         return turn if turn.is_promised else Turn(False, turn.seconds + random.uniform(0, ahead / 2))
 
-    def _tell(self, action: scripts.Action, **terms: Unpack[scripts.SiteTerms]) -> int | None:
+    def _tell(self, agree: Callable[[redis_py.Redis], int]) -> int | None:
         """Run the site's script in the shared Redis; ``None`` if there is none, or it is unreachable."""
         with self._guard:
             shared: Any = self._shared[-1] if self._shared else None
         if shared is None:
             return None
         try:
-            return scripts.agree_on_site(shared, self.site, action, **terms)
+            return agree(shared)
         except redis_py.RedisError:
             return None
 

@@ -22,8 +22,10 @@ from scraperkit.errors import PageChanged
 from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.lua.state import BATCH_FIELDS, COUNTERS, Claim, MessageState, MonthRecord
+from scraperkit.models import METRICS
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.commands import SERIES_OPTIONS
 
 FOLDER = ROOT / "scraperkit" / "lua"
 ONE_LINE = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=80)
@@ -274,9 +276,8 @@ def test_whether_a_claim_was_renewed_is_judged_by_its_holders_settings(redis, na
 def test_what_is_agreed_on_a_site_is_kept_as_long_as_it_holds(redis, namespace):
     site, day = f"{namespace}.example", 86_400_000
     scripts.agree_on_site(redis, site, "pause", pause_ms=3 * day, reason="Retry-After")
-    terms = {"failures": 1, "pause_ms": 1, "longest_ms": 1, "reason": "HTTP 500"}
-    scripts.agree_on_site(redis, site, "failed", **terms)
-    scripts.agree_on_site(redis, f"{namespace}.other", "failed", **terms)
+    for each in (site, f"{namespace}.other"):
+        scripts.agree_on_site(redis, each, "failed", failures=1, pause_ms=1, longest_ms=1, reason="HTTP 500")
     assert min(redis.pttl(Keys.site(site)), redis.pttl(Keys.sites())) > 3 * day
     for each in (site, f"{namespace}.other"):
         scripts.agree_on_site(redis, each, "succeeded")
@@ -303,6 +304,20 @@ def test_what_is_handed_back_for_several_batches_is_all_sent_again(redis, keys):
         assert asyncio.run(hand_back()) == 3
         assert [others.get_message(timeout=5)["data"] for _ in copies] == [text for _, text in copies]
     assert not redis.exists(keys.claim(first), keys.claim(second))
+
+
+def test_a_script_with_nothing_to_do_does_nothing(redis, keys):
+    worker = {"consumer": "anna", "instance": "anna/1"}
+    limits = {"events_kept": 1, "claim_ttl": 1, "max_attempts": 1, "backoff": 1.0, "backoff_limit": 1.0}
+    fund = scripts.FundFetched(FUND.cnpj, FUND.pk, False, {}, [])
+
+    async def do_nothing() -> tuple[object, object]:
+        async with async_client(redis) as client:
+            settled = await scripts.commit(client, keys, jobs=[], events=[], news=b"", **worker, **limits)
+            source = {"source": "s", "is_whole": True, "metrics": METRICS, "options": SERIES_OPTIONS}
+            return settled, await scripts.replace_months(client, keys, [fund], **source)
+
+    assert asyncio.run(do_nothing()) == (([], ""), [[]])
 
 
 async def claim_as(redis, keys, message_id: str, batch_id: str, *, lease: float, silence: float) -> None:
