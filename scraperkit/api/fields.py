@@ -65,7 +65,7 @@ Document = Annotated[
     AfterValidator(normalize_cnpj),
     WithJsonSchema({"type": "string", "format": "cnpj", "maxLength": LONGEST_CNPJ}),
 ]
-Series = Annotated[
+SeriesText = Annotated[
     str,
     Field(
         max_length=LONGEST_SERIES,
@@ -76,7 +76,7 @@ Series = Annotated[
     WithJsonSchema({"type": "string", "format": "series", "maxLength": LONGEST_SERIES}),
 ]
 SeriesInPath = Annotated[
-    Series,
+    SeriesText,
     Path(
         description="CNPJ of the fund in any punctuation: the class's own series, or, where only its subclasses have "
         "figures, all of them; or CNPJ:SUBCLASS"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from scraperkit.cli.exits import stop_at_once
-from scraperkit.cli.options import Namespace, Out, write_out
+from scraperkit.cli.options import End, Namespace, Out, Start, write_out
 from scraperkit.cli.terminal import echo
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ PortalUrl = Annotated[
 ]
 FirstMonth = Annotated[str | None, typer.Option("--from", "--start", help="First month, YYYY-MM.")]
 LastMonth = Annotated[str | None, typer.Option("--to", "--end", help="Last month, YYYY-MM.")]
-Start = Annotated[str | None, typer.Option("--start", "--from", help="First day, YYYY-MM-DD, or month.")]
-End = Annotated[str | None, typer.Option("--end", "--to", help="Last day, YYYY-MM-DD, or month.")]
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ from scraperkit.subscriber import Subscriber
 from scraperkit.text import say
 from scraperkit.timeseries.rows import RowReader
 
-_WAY_OUT = "; to work without the regulator's site, call sk.offline() first"
+_WORK_OFFLINE = "; to work without the regulator's site, call sk.offline() first"
 
 
 @dataclass(slots=True)
@@ -227,7 +227,7 @@ def _at_work(redis: redis_py.Redis, keys: Keys, source: Any) -> Iterator[None]:
 
 
 def _why(error: SourceError) -> str:
-    return f"{error}{_WAY_OUT}" if isinstance(error, SiteUnavailable) else str(error)
+    return f"{error}{_WORK_OFFLINE}" if isinstance(error, SiteUnavailable) else str(error)
 
 
 def _count(number: int, noun: str) -> str:
