@@ -25,11 +25,11 @@ from scraperkit.engine.registry import live_workers
 from scraperkit.errors import BatchNotFound, BatchTimeout, RedisError
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.lua.state import COUNTERS
-from scraperkit.models import END_OF_TIME, Month
+from scraperkit.models import END_OF_TIME, MONTH_YEAR, Month
 from scraperkit.text import say as say_it
 from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 
-_LOOK_EVERY = 0.1
+_COUNT_EVERY = 0.1
 _LOOK_FOR_LOST = 1.0
 _STILL = 5.0  # seconds without any news, after which a wait searches the whole stream
 _REST_PER_SEARCH = 20  # a search that took a second is followed by so many without one
@@ -213,7 +213,7 @@ class Batch(NotebookRepr):
                         say(told) if told else None
                 if deadline is not None and time.monotonic() > deadline:
                     raise BatchTimeout(f"not finished after {timeout:g} s: {status}; {self._way_on()}")
-                time.sleep(_LOOK_EVERY)
+                time.sleep(_COUNT_EVERY)
         if report and (text := self.explain(status)):
             say(text)
         return status
@@ -507,4 +507,7 @@ def reasons(failures: Sequence[tuple[str, str]]) -> Table:
 
 def _reason(error: str) -> str:
     """Return an error without what varies by page: the URL, months and ids."""
-    return re.sub(r"\b(\d{2}/\d{4}|[0-9a-f]{8,})\b", "…", error.split(" [http")[0]).strip() or "no reason given"
+    return (
+        re.sub(rf"\b({MONTH_YEAR.pattern}|[0-9a-f]{{8,}})\b", "…", error.split(" [http")[0]).strip()
+        or "no reason given"
+    )

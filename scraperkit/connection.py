@@ -48,7 +48,7 @@ CONNECT_TIMEOUT = 5.0
 SOCKET_TIMEOUT = 15.0
 CLIENT_NAME = "scraperkit"
 _LONGEST_SECRET = 4096
-_WAYS_OUT = "run `docker compose up redis`, or leave REDIS_URL unset for the embedded server"
+_START_REDIS = "run `docker compose up redis`, or leave REDIS_URL unset for the embedded server"
 
 _ADDRESS_OPTIONS = {"host", "port", "path", "db", "username", "password", "credential_provider"}
 _TLS_OPTIONS = {
@@ -142,7 +142,7 @@ def connect(url: str | None = None) -> redis.Redis:
     client = _client(options)
     # Retrying a wrong address would only delay the error.
     with sibling(client, retry=Retry(NoBackoff(), 0)) as once:
-        _check_server(once, _WAYS_OUT)
+        _check_server(once, _START_REDIS)
     return client
 
 

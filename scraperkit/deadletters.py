@@ -15,7 +15,7 @@ from scraperkit.keys import Keys
 from scraperkit.lua import scripts
 from scraperkit.models import ScrapeRequest
 
-_COLUMNS = ["cnpj", "month", "error", "attempts", "worker", "died_at", "message"]
+_LETTER_COLUMNS = ["cnpj", "month", "error", "attempts", "worker", "died_at", "message"]
 
 
 class DeadLetters:
@@ -62,7 +62,7 @@ class DeadLetters:
         """
         found = self._redis.xrange(self.keys.dead, f"({after}" if after else "-", count=count)
         rows = [(entry_id, *_row(entry_id, fields)) for entry_id, fields in found]
-        frame = pd.DataFrame(rows, columns=["id", *_COLUMNS]).set_index("id")
+        frame = pd.DataFrame(rows, columns=["id", *_LETTER_COLUMNS]).set_index("id")
         frame["died_at"] = pd.to_datetime(frame["died_at"].astype("int64"), unit="ms", utc=True)
         text = dict.fromkeys(["cnpj", "month", "error", "worker", "message"], "str")
         return frame.astype({**text, "attempts": "int64"})

@@ -217,16 +217,16 @@ def __dir__() -> list[str]:
 _INNER = ("scraperkit.", "contextlib")
 _FULL = "Redis is full: raise its maxmemory, or delete what is no longer needed, then try again"
 _RIGHTS = "connect as a user that may, or extend this one's rights (ACL SETUSER)"
-_REPLICA = "connect to the primary of this replica"
+_LEAVE_REPLICA = "connect to the primary of this replica"
 # By the first word of a refusal, or by the class that redis-py makes of it, cutting that word off.
-_WAYS_OUT = {
+_WAYS_BY_CODE = {
     "OOM": _FULL,
     "OutOfMemoryError": _FULL,
     "NOPERM": _RIGHTS,
     "NoPermissionError": _RIGHTS,
-    "READONLY": _REPLICA,
-    "ReadOnlyError": _REPLICA,
-    "Demoted": _REPLICA,
+    "READONLY": _LEAVE_REPLICA,
+    "ReadOnlyError": _LEAVE_REPLICA,
+    "Demoted": _LEAVE_REPLICA,
     "MASTERDOWN": "connect to the primary: this is a replica that has lost it",
     "MISCONF": "free space on the disk of Redis, or correct its save settings, then try again",
     "NOREPLICAS": "bring its replicas back, or lower min-replicas-to-write, then try again",
@@ -252,5 +252,5 @@ def way_out_of(refusal: Exception) -> str:
     '; connect to the primary of this replica'
     """
     why = str(refusal).rpartition("caused error: ")[2]  # as redis-py says it of a command in a pipeline
-    way = _WAYS_OUT.get(type(refusal).__name__) or _WAYS_OUT.get(why.partition(" ")[0])
+    way = _WAYS_BY_CODE.get(type(refusal).__name__) or _WAYS_BY_CODE.get(why.partition(" ")[0])
     return f"; {way}" if way else ""

@@ -17,7 +17,7 @@ DEFAULT_SOURCE = "cvm_pages"
 DeliveryName = Literal["stream", "pubsub"]
 Listen = Literal["both", "stream", "pubsub"]
 SOURCE_NAME = r"[A-Za-z0-9_-]{1,100}"
-_NAMESPACE = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
+_NAMESPACE_TEXT = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Keys:
     source: str = DEFAULT_SOURCE
 
     def __post_init__(self) -> None:
-        if not isinstance(self.namespace, str) or not _NAMESPACE.fullmatch(self.namespace):
+        if not isinstance(self.namespace, str) or not _NAMESPACE_TEXT.fullmatch(self.namespace):
             raise ConfigError(
                 f"namespace {str(self.namespace)[:40]!r} is invalid; use 1 to 100 letters, digits and _ . - "
                 "(it becomes the prefix of every key and a label in Redis)"

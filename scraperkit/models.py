@@ -35,7 +35,8 @@ PK_PARTIC = re.compile(r"[0-9]{1,12}")
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MONTH_YEAR = re.compile(r"(0[1-9]|1[0-2])/((?:19|20)[0-9]{2})")
 _YEAR_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:-([0-9]{2}))?")
-_DAY_MONTH_YEAR = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
+BRAZILIAN_DAY = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
+ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # Whatever the locale.
 MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
@@ -64,7 +65,7 @@ def brazilian_date(text: str) -> dt.date:
     >>> brazilian_date("30/12/2022")
     datetime.date(2022, 12, 30)
     """
-    match = _DAY_MONTH_YEAR.fullmatch(text)
+    match = BRAZILIAN_DAY.fullmatch(text)
     if match is None:
         raise ValueError("must be a day as DD/MM/YYYY, for example 30/12/2022")
     return dt.date(int(match[3]), int(match[2]), int(match[1]))

@@ -13,7 +13,7 @@ from typing import Any
 from scraperkit.text import printable
 
 _RULE = "1px solid var(--jp-border-color2, rgba(128, 128, 128, 0.4))"
-_FAINT = "var(--jp-ui-font-color2, inherit)"
+_PALE = "var(--jp-ui-font-color2, inherit)"
 STATE_COLOURS = {
     "done": "var(--jp-brand-color1, #1976d2)",
     "not_offered": "var(--jp-info-color2, #90a4ae)",
@@ -38,7 +38,7 @@ class Table:
     def html(self) -> str:
         """Return the table as HTML, all text escaped."""
         head = "".join(
-            f"<th style='{_CELL}; color: {_FAINT}; font-weight: normal'>{_safe(text)}</th>" for text in self.headings
+            f"<th style='{_CELL}; color: {_PALE}; font-weight: normal'>{_safe(text)}</th>" for text in self.headings
         )
         lines = [
             "<tr>" + "".join(f"<td style='{_cell(text)}'>{_safe(text)}</td>" for text in row) + "</tr>"
@@ -99,7 +99,7 @@ class View:
     def html(self) -> str:
         """Return the view as HTML, all text escaped."""
         facts = "".join(
-            f"<tr><th style='{_CELL}; color: {_FAINT}; font-weight: normal'>{_safe(label)}</th>"
+            f"<tr><th style='{_CELL}; color: {_PALE}; font-weight: normal'>{_safe(label)}</th>"
             f"<td style='{_CELL}'>{_safe(text)}</td></tr>"
             for label, text in self.facts
         )

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +32,23 @@ class TestRooms:
     def test_the_root_can_be_read_in_an_afternoon(self):
         assert len(list((ROOT / "scraperkit").glob("*.py"))) <= 16
 
+    def test_contributing_tells_of_all_rooms_and_modules_in_the_order_of_the_layers(self):
+        told = (ROOT / "CONTRIBUTING.md").read_text()
+        table = told[told.index("| room |") : told.index("Beside the package:")]
+        rooms = re.findall(r"`(\w+)/`", "".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
+        assert sorted(rooms) == ROOMS
+        modules = re.findall(r"`(\w+\.py)`", table)
+        assert {*modules, "__init__.py", "__main__.py"} == {path.name for path in (ROOT / "scraperkit").glob("*.py")}
+        (contract, _) = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+        (layers,) = re.findall(r"^    cli →.*?\n\n", told, re.DOTALL | re.MULTILINE)
+        assert [layer.strip() for layer in layers.split("→")] == contract["layers"][1:]
+
+    def test_every_file_of_the_walk_is_there(self):
+        told = (ROOT / "CONTRIBUTING.md").read_text()
+        walk = told[told.index("## The walk") : told.index("## How to add")]
+        assert (files := re.findall(r"`([\w/]+\.(?:py|lua))`", walk))
+        assert [file for file in files if not (ROOT / "scraperkit" / file).is_file()] == []
+
     @pytest.mark.parametrize("room", ROOMS)
     def test_the_first_line_of_each_says_who_imports_it_and_is_right(self, room):
         docstring = ast.get_docstring(ast.parse((ROOT / "scraperkit" / room / "__init__.py").read_text()))
@@ -51,30 +69,46 @@ class TestRooms:
 
 
 class TestOneMeaningAName:
-    def test_no_two_modules_have_a_public_class_or_constant_of_the_same_name(self):
-        assert {name: where for name, where in names().items() if name[0] != "_" and len(where) > 1} == {}
+    """Of classes, constants and aliases of types. A name that two modules keep to themselves may have two values."""
 
-    def test_no_constant_is_written_twice_and_no_pattern_shares_its_name(self):
-        """Private names may come twice with values of their own; a pattern's name says what it matches."""
+    def test_no_public_name_is_defined_anywhere_else_with_an_underscore_or_without(self):
         for name, where in names().items():
-            values = list(where.values())
+            private = all(each.startswith("_") for each, _ in where.values())
+            assert len(where) == 1 or private, f"{name} is in {', '.join(where)}: one meaning a name"
+
+    def test_nothing_is_written_twice_and_no_pattern_shares_its_name(self):
+        """A pattern's name says what it matches."""
+        for name, where in names().items():
+            values = [value for _, value in where.values()]
             assert len(set(values)) == len(values), f"{name} is the same in {', '.join(where)}: define it once"
             if len(values) > 1:
                 assert not [value for value in values if value.startswith("re.compile(")], f"{name}: {', '.join(where)}"
 
 
-def names() -> dict[str, dict[str, str]]:
-    """Return each module-level class and constant of the package: the modules that define it, and as what."""
-    found: dict[str, dict[str, str]] = {}
+def test_months_and_days_are_spelled_by_the_models_alone():
+    """Neither put together by hand, nor matched by a pattern of one's own."""
+    spelled = re.compile(r"month:02d?}|\{4\}-(\(?\\d|\(?\[0-9\])\{2\}|\{2\}\)?/\(?(\\d|\[0-9\])\{4\}")
+    by_hand = {
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in (ROOT / "scraperkit").rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if spelled.search(line)
+    }
+    assert {place.partition(":")[0] for place in by_hand} == {"scraperkit/models.py"}, by_hand
+
+
+def names() -> dict[str, dict[str, tuple[str, str]]]:
+    """Return what the package defines, by name without underscore: in which modules, under which name and as what."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
     for path in sorted((ROOT / "scraperkit").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
             for name, value in defined(node):
-                found.setdefault(name, {})[path.relative_to(ROOT).as_posix()] = value
+                found.setdefault(name.lstrip("_"), {})[path.relative_to(ROOT).as_posix()] = name, value
     return found
 
 
 def defined(node: ast.stmt) -> Iterator[tuple[str, str]]:
-    """Yield name and text of what a statement defines, if it is a class or a constant; a lone letter is a type."""
+    """Yield name and text of what a statement defines, if it begins with a capital and is no type variable."""
     if isinstance(node, ast.ClassDef):
         yield node.name, ast.unparse(node)
     elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
@@ -82,7 +116,8 @@ def defined(node: ast.stmt) -> Iterator[tuple[str, str]]:
             many = isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple)
             pairs = zip(target.elts, node.value.elts, strict=True) if many else [(target, node.value)]
             named = ((ast.unparse(one), ast.unparse(value)) for one, value in pairs)
-            yield from ((name, value) for name, value in named if name.isupper() and len(name) > 1)
+            found = ((name, value) for name, value in named if re.fullmatch(r"_*[A-Z]\w+", name))
+            yield from ((name, value) for name, value in found if not value.startswith("TypeVar("))
 
 
 class TestOneDirection:

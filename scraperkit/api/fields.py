@@ -15,7 +15,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from scraperkit.cnpj import name_words, normalize_cnpj, normalize_series
 from scraperkit.errors import ConfigError
 from scraperkit.keys import SOURCE_NAME
-from scraperkit.models import Month, brazilian_date
+from scraperkit.models import ISO_DAY, Month, brazilian_date
 from scraperkit.sources.cvm_pages import LONGEST_NAME
 from scraperkit.sources.rates.known import KNOWN_RATES, known
 from scraperkit.timeseries.frames import window
@@ -24,7 +24,6 @@ LONGEST_CNPJ = 40
 LONGEST_SERIES = 81
 BIGGEST_INVESTMENT = Decimal(10) ** 12
 _MONEY = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
-_ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _MONTH = r"^(?:(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2})$"
 
 
@@ -53,13 +52,13 @@ def _day_text(text: str) -> str:
 
 def _day(text: str) -> dt.date:
     try:
-        return dt.date.fromisoformat(text) if _ISO_DAY.fullmatch(text) else brazilian_date(text)
+        return dt.date.fromisoformat(text) if ISO_DAY.fullmatch(text) else brazilian_date(text)
     except ValueError:
         raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30; DD/MM/YYYY is also taken") from None
 
 
 def _iso_day(text: str) -> dt.date:
-    if not _ISO_DAY.fullmatch(text):
+    if not ISO_DAY.fullmatch(text):
         raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30")
     return _day(text)
 
@@ -107,7 +106,7 @@ Document = Annotated[
     AfterValidator(normalize_cnpj),
     WithJsonSchema({"type": "string", "format": "cnpj", "maxLength": LONGEST_CNPJ}),
 ]
-Series = Annotated[
+SeriesText = Annotated[
     str,
     Field(
         max_length=LONGEST_SERIES,
@@ -118,7 +117,7 @@ Series = Annotated[
     WithJsonSchema({"type": "string", "format": "series", "maxLength": LONGEST_SERIES}),
 ]
 SeriesInPath = Annotated[
-    Series,
+    SeriesText,
     Path(
         description="CNPJ of the fund in any punctuation: the class's own series, or, where only its subclasses have "
         "figures, all of them; or CNPJ:SUBCLASS"
@@ -171,7 +170,7 @@ LETTER_ID = r"^[0-9]{1,18}-[0-9]{1,18}$"
 LetterId = Annotated[str, Path(pattern=LETTER_ID, description="as GET /v1/dead names it")]
 
 
-class Days(BaseModel):
+class DaysAsked(BaseModel):
     """Which days; the base of queries."""
 
     model_config = ConfigDict(extra="forbid")

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from scraperkit import metrics
 from scraperkit.api.backend import Backend
-from scraperkit.api.fields import Days, RateName, SeriesInPath
+from scraperkit.api.fields import DaysAsked, RateName, SeriesInPath
 from scraperkit.api.running import Running, TheRunning
 from scraperkit.api.schemas import FundFigures, FundMetrics, RateFacts
 from scraperkit.cnpj import format_series
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/funds", tags=["prices"])
 _DAYS_TOLD = 5
 
 
-class MetricsQuery(Days):
+class MetricsQuery(DaysAsked):
     """Which days, and what to compare with."""
 
     benchmark: RateName | None = Field(None, description="a reference rate, such as cdi; nothing if left out")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from scraperkit.api.backend import Backend
-from scraperkit.api.fields import Series, SeriesInPath
+from scraperkit.api.fields import SeriesInPath, SeriesText
 from scraperkit.api.problems import KNOWN_ERRORS, ProblemError, problem_of, unfit
 from scraperkit.api.running import Running, TheRunning
 from scraperkit.api.schemas import (
@@ -114,7 +114,7 @@ class CardsQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     limit: int = Field(100, ge=1, le=1000, description="how many at the most")
-    after: Series | None = Field(None, description="only series after this one; `next` of a page has it")
+    after: SeriesText | None = Field(None, description="only series after this one; `next` of a page has it")
 
 
 @router.get("", summary="The funds that there are series of")

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import Response
 
 from scraperkit.api.backend import Backend
-from scraperkit.api.fields import IsoDay, Series
+from scraperkit.api.fields import IsoDay, SeriesText
 from scraperkit.api.problems import ProblemError
 from scraperkit.api.running import TheRunning
 from scraperkit.api.schemas import MarketPage, MarketRow
@@ -37,7 +37,7 @@ class MarketQuery(BaseModel):
 
     format: Literal["json", "csv"] = Field("json", description="a JSON object, or lines under a heading")
     limit: int = Field(1_000, ge=1, le=10_000, description="how many series at the most")
-    after: Series | None = Field(None, description="only series after this one; `next` of a page has it")
+    after: SeriesText | None = Field(None, description="only series after this one; `next` of a page has it")
 
 
 @router.get(

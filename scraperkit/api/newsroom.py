@@ -14,7 +14,7 @@ from scraperkit.timeseries.news import StoredListener, on_stored
 
 UNREAD = 100  # messages that wait for a slow client
 GAP: list[Stored] = []
-Listen = Callable[[], StoredListener]
+MakeListener = Callable[[], StoredListener]
 
 
 class Watcher:
@@ -72,7 +72,7 @@ class Newsroom:
         self._starting = asyncio.Lock()
         self._stopped = False
 
-    async def add(self, watcher: Watcher, start: Callable[[Listen], Awaitable[StoredListener]]) -> None:
+    async def add(self, watcher: Watcher, start: Callable[[MakeListener], Awaitable[StoredListener]]) -> None:
         """Have a watcher told of what is stored from now on.
 
         Parameters

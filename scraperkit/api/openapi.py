@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from scraperkit.api.problems import MEDIA_TYPE, FieldError, Problem
 
 STATIC = "/static-offline-docs"
-_FILES = Path(fastapi_offline.__file__).parent / "static"
+_STATIC = Path(fastapi_offline.__file__).parent / "static"
 DESCRIPTION = """
 Publishes the months of Brazilian investment funds to be scraped from the regulator's site (CVM) or taken from its open
 data, tells how far they are, and serves the daily figures that are stored.
@@ -86,7 +86,7 @@ def install(app: FastAPI, *, with_keys: bool) -> None:
         return document
 
     app.openapi = openapi  # type: ignore[method-assign]
-    app.mount(STATIC, StaticFiles(directory=_FILES), name="static-offline-docs")
+    app.mount(STATIC, StaticFiles(directory=_STATIC), name="static-offline-docs")
     page = get_swagger_ui_html(
         openapi_url="openapi.json",
         title=app.title,

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import Field
 from starlette.responses import StreamingResponse
 
-from scraperkit.api.fields import Days, Metric, SeriesInPath
+from scraperkit.api.fields import DaysAsked, Metric, SeriesInPath
 from scraperkit.api.running import TheRunning
 from scraperkit.models import COLUMNS
 from scraperkit.timeseries.frames import window
@@ -22,7 +22,7 @@ STANDS_FOR = "Stands-For"
 Samples = Sequence[StoredSample]
 
 
-class Wanted(Days):
+class Wanted(DaysAsked):
     """Which prices, and in which form."""
 
     metric: Metric = Field("quota", description="which figure of the page")
@@ -142,7 +142,7 @@ def _subclass(series: str) -> str:
 
 
 def _texts(metric: str, samples: Samples) -> Iterable[tuple[str, str]]:
-    """Days and values as text; of a float the shortest that reads back the same."""
+    """DaysAsked and values as text; of a float the shortest that reads back the same."""
     whole = COLUMNS[metric].dtype == "Int64"
     for timestamp, value in samples:
         yield day_of(timestamp).isoformat(), str(round(value)) if whole else repr(value)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 from pydantic import Field
 
-from scraperkit.api.fields import DayOrMonth, Days, RateName
+from scraperkit.api.fields import DayOrMonth, DaysAsked, RateName
 from scraperkit.api.running import TheRunning
 from scraperkit.api.schemas import RateSeries, RateValue
 from scraperkit.sources.rates.collect import collect
@@ -17,7 +17,7 @@ from scraperkit.sources.rates.series import span_of
 router = APIRouter(prefix="/v1/rates", tags=["rates"])
 
 
-class RateDays(Days):
+class RateDays(DaysAsked):
     """Which days."""
 
     start: DayOrMonth | None = Field(

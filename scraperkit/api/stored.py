@@ -11,7 +11,7 @@ from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 from pydantic import BaseModel, ConfigDict, Field
 
 from scraperkit.api import batches
-from scraperkit.api.fields import Series
+from scraperkit.api.fields import SeriesText
 from scraperkit.api.newsroom import Watcher
 from scraperkit.api.problems import ProblemError
 from scraperkit.api.running import Running, TheRunning
@@ -41,7 +41,7 @@ class Watched(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    fund: list[Series] = Field([], max_length=100, description="CNPJs, or CNPJ:SUBCLASS; all if left out")
+    fund: list[SeriesText] = Field([], max_length=100, description="CNPJs, or CNPJ:SUBCLASS; all if left out")
 
 
 @router.get(

@@ -32,7 +32,7 @@ from scraperkit.cli.options import (
     Namespace,
     Out,
     Port,
-    SourceName,
+    SourceOption,
     Start,
     Url,
     option_name,
@@ -88,7 +88,7 @@ def publish(
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all jobs are finished.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Scrape finished months again.")] = False,
     only_missing: Annotated[bool, typer.Option("--only-missing", help="Skip months already stored.")] = False,
-    source_name: SourceName = None,
+    source_name: SourceOption = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:

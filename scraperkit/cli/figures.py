@@ -21,13 +21,15 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-Series = Annotated[list[str] | None, typer.Argument(metavar="[SERIES]...", help="CNPJ or CNPJ:SUBCLASS; default: all.")]
+SeriesNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[SERIES]...", help="CNPJ or CNPJ:SUBCLASS; default: all.")
+]
 RATES = "cdi, selic, ipca, igpm, dollar or ibovespa"
 
 
 @app.command()
 def summary(
-    funds: Series = None,
+    funds: SeriesNames = None,
     start: Start = None,
     end: End = None,
     benchmark: Annotated[str | None, typer.Option(help=f"Compare with {RATES}.")] = None,
@@ -62,7 +64,7 @@ def summary(
 
 @app.command()
 def jumps(
-    funds: Series = None,
+    funds: SeriesNames = None,
     start: Start = None,
     end: End = None,
     smallest: Annotated[float, typer.Option(help="Smallest jump, as a fraction: 0.005 is 0.5 %.")] = 0.005,

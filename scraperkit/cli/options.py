@@ -18,7 +18,7 @@ Url = Annotated[
         "--url", help="Site of the source; default: SCRAPERKIT_CVM_URL or SCRAPERKIT_OPEN_DATA_URL, else the live one."
     ),
 ]
-SourceName = Annotated[
+SourceOption = Annotated[
     str | None, typer.Option("--source", help="cvm_pages or open_data; default: SCRAPERKIT_SOURCE, else cvm_pages.")
 ]
 Cnpjs = Annotated[list[str], typer.Argument(metavar="FUND...", help="CNPJs, with or without punctuation, or names.")]
@@ -29,8 +29,8 @@ SourceOfFunds = Annotated[
     str | None,
     typer.Option("--source", help="cvm_pages or open_data; default: as each fund has it, or what is quicker."),
 ]
-Start = Annotated[str | None, typer.Option(help="First day, YYYY-MM-DD, or month.")]
-End = Annotated[str | None, typer.Option(help="Last day, YYYY-MM-DD, or month.")]
+Start = Annotated[str | None, typer.Option("--start", help="First day, YYYY-MM-DD, or month.")]
+End = Annotated[str | None, typer.Option("--end", help="Last day, YYYY-MM-DD, or month.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 
 

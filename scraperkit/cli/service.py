@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from scraperkit.cli.exits import exit_codes, stop_at_once
-from scraperkit.cli.options import Namespace, Port, SourceName, Url
+from scraperkit.cli.options import Namespace, Port, SourceOption, Url
 from scraperkit.cli.terminal import echo, log_to_stderr
 from scraperkit.errors import ConfigError
 
@@ -15,7 +15,7 @@ from scraperkit.errors import ConfigError
 def api(
     host: Annotated[str, typer.Option(help="Address to listen on; any but loopback needs API keys.")] = "127.0.0.1",
     port: Port = 8000,
-    source: SourceName = None,
+    source: SourceOption = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:

@@ -21,7 +21,7 @@ from scraperkit.cli.exits import (
     stop_at_once,
     stop_by_all_means,
 )
-from scraperkit.cli.options import Namespace, SourceName, Url
+from scraperkit.cli.options import Namespace, SourceOption, Url
 from scraperkit.cli.terminal import echo, log_to_stderr
 from scraperkit.keys import Listen
 
@@ -43,7 +43,7 @@ def work(
     delivery: Annotated[Listen, typer.Option(help="What to listen to.")] = "both",
     processes: Annotated[int, typer.Option(min=1, max=256, help="Worker processes; any that die are replaced.")] = 1,
     name: Annotated[str | None, typer.Option(help="Worker name; default: the machine's name and a number.")] = None,
-    source: SourceName = None,
+    source: SourceOption = None,
     url: Url = None,
     namespace: Namespace = None,
     supervised: Annotated[bool, typer.Option("--supervised", hidden=True)] = False,

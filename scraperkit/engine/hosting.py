@@ -18,7 +18,7 @@ from scraperkit.config import Settings
 from scraperkit.errors import WorkerError
 
 _START_SECONDS = 30.0
-_END_SECONDS = 15.0
+_CHILD_ENDS_WITHIN = 15.0
 _LOOK_AGAIN_AFTER = 0.02
 
 
@@ -208,7 +208,7 @@ class WorkerProcess:
         log, self._log = self._log, None
         if process is not None:
             try:
-                process.wait(_END_SECONDS)
+                process.wait(_CHILD_ENDS_WITHIN)
             except subprocess.TimeoutExpired:
                 process.kill()
             process.communicate()

@@ -21,7 +21,7 @@ _ASKED_AT_ONCE = 1_000
 _JUDGED_AT_ONCE = 10_000
 _READ_AT_ONCE = 500
 _VANISHED = "it vanished from the stream: deleted, trimmed or evicted"
-_OPEN = ("pending", "running")
+_OPEN_STATES = ("pending", "running")
 
 
 class Ledger:
@@ -41,7 +41,7 @@ class Ledger:
 
     def lost(self, states: Mapping[str, MessageState]) -> dict[str, str]:
         """Return the messages that are open though no worker has them or can still receive them, and why."""
-        opened = {message_id: found.state for message_id, found in states.items() if found.state in _OPEN}
+        opened = {message_id: found.state for message_id, found in states.items() if found.state in _OPEN_STATES}
         return {message_id: why for message_id, why, _ in self._lost(opened)}
 
     def note_lost(self, message_ids: Iterable[str]) -> int:
@@ -50,7 +50,9 @@ class Ledger:
         for some in batched(message_ids, _ASKED_AT_ONCE):
             texts = self._client.hmget(self._keys.batch(self._batch_id), some)
             states = (sys.intern(MessageState.read(text or "").state) for text in texts)
-            opened |= {message_id: state for message_id, state in zip(some, states, strict=True) if state in _OPEN}
+            opened |= {
+                message_id: state for message_id, state in zip(some, states, strict=True) if state in _OPEN_STATES
+            }
         lost = batched(self._lost(opened), _ASKED_AT_ONCE)
         return sum(scripts.note_lost(self._client, self._keys, self._batch_id, some) for some in lost)
 
@@ -146,7 +148,7 @@ class Ledger:
         return [
             message_id
             for message_id, text in zip(message_ids, states, strict=True)
-            if message_id not in waiting and MessageState.read(text or "").state in _OPEN
+            if message_id not in waiting and MessageState.read(text or "").state in _OPEN_STATES
         ]
 
     # --------------------------------------------------------------------- cancel

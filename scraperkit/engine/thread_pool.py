@@ -26,7 +26,7 @@ _LONGEST_GATHERING = _WORK_AHEAD / 2
 _SHORT_FETCH = 0.001
 _HANDFUL = 16
 # Seconds to wait for threads that are at a job when a worker ends, and for those that are at none.
-_FAREWELL = 0.5
+_BUSY_FAREWELL = 0.5
 _IDLE_FAREWELL = 5.0
 
 
@@ -110,11 +110,11 @@ class ThreadPool:
     def leave(self) -> None:
         """Wait for the threads to end, but not for a job: the source is asked to end what they wait for, if it can."""
         interrupt = getattr(self._source, "interrupt", lambda _: None)
-        deadline = time.monotonic() + _FAREWELL
+        deadline = time.monotonic() + _BUSY_FAREWELL
         # Again and again, since a thread that waited for another's page asks for it itself once that has failed.
         while self.busy and time.monotonic() < deadline:
             interrupt({thread.ident for thread in self._threads})
-            self.join(_FAREWELL / 10)
+            self.join(_BUSY_FAREWELL / 10)
         self.join(0.0 if self.busy else _IDLE_FAREWELL)
 
     def _work(self) -> None:

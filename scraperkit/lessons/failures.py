@@ -35,7 +35,7 @@ __all__ = [
     "pending",
 ]
 
-_INK = "#D55E00"
+_ALARM = "#D55E00"
 # Colours of scraperkit.plot, and a pattern where colour alone would say it.
 _LOOKS = {"done": ("#0072B2", ""), "failed": ("#E69F00", "//"), "lost": ("#D55E00", "xx"), "pending": ("#BBBBBB", "")}
 
@@ -151,10 +151,10 @@ def mark(ax: Axes, batch: Batch, moments: Mapping[str, pd.Timestamp]) -> Axes:
         second = (moment - start).total_seconds()
         ax.set_xlim(right=max(ax.get_xlim()[1], second * 1.02))
         late = second > 0.8 * ax.get_xlim()[1]
-        ax.axvline(second, color=_INK, linestyle="--", linewidth=1.5, zorder=5)
+        ax.axvline(second, color=_ALARM, linestyle="--", linewidth=1.5, zorder=5)
         ax.annotate(
             text, (second, 1 - 0.09 * number), (-5 if late else 5, 0), xycoords=("data", "axes fraction"),
-            textcoords="offset points", ha="right" if late else "left", va="top", color=_INK, bbox=behind, zorder=6,
+            textcoords="offset points", ha="right" if late else "left", va="top", color=_ALARM, bbox=behind, zorder=6,
         )  # fmt: skip
     return ax
 

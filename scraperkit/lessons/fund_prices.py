@@ -15,7 +15,7 @@ from scraperkit.timeseries.reader import TimeSeriesReader
 
 # The funds of the lesson that its exercises are about.
 STOCKS, PATCHY, LOANS = "18993924000100", "99101016000158", "99101018000147"
-_FIRST, _LAST = "2022-01-01", "2023-12-31"
+_FIRST, _LAST_SHOWN = "2022-01-01", "2023-12-31"
 _BIG_FALL = -0.05
 
 
@@ -26,7 +26,7 @@ def _prices(lesson: Lesson, cnpj: str) -> pd.Series[float] | None:
     """Return the prices of one of the funds, unless they have not been collected."""
     reader = TimeSeriesReader(lesson.redis, namespace=lesson.namespace)
     try:
-        return reader.prices(cnpj, start=_FIRST, end=_LAST)[cnpj].dropna()
+        return reader.prices(cnpj, start=_FIRST, end=_LAST_SHOWN)[cnpj].dropna()
     except UnknownFund:
         return None
 
@@ -86,7 +86,7 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
     own = _prices(lesson, PATCHY)
     if own is None:
         return _NOTHING_YET
-    business, priced = business_days(_FIRST, _LAST), pd.DatetimeIndex(own.index)
+    business, priced = business_days(_FIRST, _LAST_SHOWN), pd.DatetimeIndex(own.index)
     closed, there = days.difference(business), days.intersection(priced)
     if len(closed):
         return f"{closed[0]:%d %B %Y} is a weekend, a holiday or out of the two years: nobody was to give a price."

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _BASE = "/prices/"
 _PATH = re.compile(_BASE + r"([0-9A-Z]{14})/([0-9-]{7})\.json")
 _SLIP = dt.date(2022, 6, 15)
-_COMMAS, _LAST = Month(2023, 5), Month(2023, 12)
+_COMMAS, _LAST_MONTH = Month(2023, 5), Month(2023, 12)
 
 
 class PriceSite:
@@ -58,7 +58,7 @@ class PriceSite:
         self.busy = 0
         self._lock = threading.Lock()
         self._sample = load_sample()
-        self._server = _Server(self._answer)
+        self._server = _SmallSite(self._answer)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="price site", daemon=True)
         self.url = f"http://{LOOPBACK}:{self._server.server_port}{_BASE}"
 
@@ -102,7 +102,7 @@ def answer(sample: Sample, path: str) -> tuple[int, dict[str, Any]]:
         month = Month.parse_iso(match[2])
     except ValueError:
         return 404, {"error": "no such month"}
-    if month > _LAST:
+    if month > _LAST_MONTH:
         return 404, {"error": "no such month"}
     rows = [_row(quote) for quote in sample.month(match[1], str(month)) if quote.quota is not None]
     if rows and month == _COMMAS:
@@ -116,7 +116,7 @@ def _row(quote: DailyQuote) -> dict[str, Any]:
     return {"day": quote.date.isoformat(), "price": price, "holders": quote.holders, "worth": quote.net_worth}
 
 
-class _Server(ThreadingHTTPServer):
+class _SmallSite(ThreadingHTTPServer):
     """A thread for each request, all of them ended when the server is closed."""
 
     daemon_threads = False
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One request for each connection."""
 
     timeout = 10
-    server: _Server
+    server: _SmallSite
 
     def do_GET(self) -> None:
         status, content = self.server.answer(self.path)

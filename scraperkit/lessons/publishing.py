@@ -30,7 +30,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
     """Check a batch of six months that went over the channel and was done."""
-    batch, hint = batch_of(answer, {f"{month:02d}/2021" for month in range(1, 7)})
+    batch, hint = batch_of(answer, set(map(str, Month(2021, 1).until(Month(2021, 6)))))
     if batch is None:
         return hint
     kept = batch.receivers is None and batch.status().pending

@@ -6,6 +6,7 @@ from typing import Any
 
 from scraperkit.lessons.answers import AGAIN, batch_of, unfinished
 from scraperkit.lessons.lesson import Lesson
+from scraperkit.models import Month
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
@@ -33,7 +34,7 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
     """Check a batch of six messages that two workers shared, four to two."""
-    batch, hint = batch_of(answer, {f"{month:02d}/2022" for month in range(1, 7)})
+    batch, hint = batch_of(answer, set(map(str, Month(2022, 1).until(Month(2022, 6)))))
     if batch is None:
         return hint
     if hint := unfinished(batch):

@@ -8,6 +8,7 @@ from scraperkit import metrics
 from scraperkit.cnpj import normalize_cnpj
 from scraperkit.lessons.answers import batch_of, unfinished
 from scraperkit.lessons.lesson import Lesson
+from scraperkit.models import Month
 from scraperkit.timeseries.reader import TimeSeriesReader
 
 
@@ -28,7 +29,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:
     """Check a batch of the year 2021 of the first fund."""
-    batch, hint = batch_of(answer, {f"{month:02d}/2021" for month in range(1, 13)})
+    batch, hint = batch_of(answer, set(map(str, Month(2021, 1).until(Month(2021, 12)))))
     if batch is None:
         return hint
     if set(batch.jobs()["cnpj"]) != {lesson.cnpjs[0]}:

@@ -7,8 +7,9 @@ from typing import Any
 from scraperkit.batch import Batch
 from scraperkit.lessons.answers import batch_of, unfinished
 from scraperkit.lessons.lesson import Lesson
+from scraperkit.models import Month
 
-_TWO_YEARS = {f"{month:02d}/{year}" for year in (2021, 2022) for month in range(1, 13)}
+_TWO_YEARS = set(map(str, Month(2021, 1).until(Month(2022, 12))))
 _THREADS = 6
 _ATTEMPTS = 3
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError
+from scraperkit.metrics.identity import Floats
 from scraperkit.metrics.inputs import dates_problem
 
 Benchmark: TypeAlias = "pd.Series[float]"
@@ -26,8 +27,7 @@ _DECLARE = (
     '"rate a month" (per cent a month, such as IPCA) or "level" (such as Ibovespa or the dollar)'
 )
 _SHAPE = "give a Series with an index of dates, as scraperkit.rates() returns it"
-_Days: TypeAlias = "npt.NDArray[np.datetime64]"
-_Values: TypeAlias = "npt.NDArray[np.float64]"
+_DayStamps: TypeAlias = "npt.NDArray[np.datetime64]"
 
 
 def growth(benchmark: Benchmark, days: pd.DatetimeIndex) -> pd.Series[float]:
@@ -137,7 +137,7 @@ def _problem(benchmark: Benchmark, kind: str) -> str:
     return ""
 
 
-def _of_daily_rates(name: str, own: _Days, rates: _Values, asked: _Days) -> _Values:
+def _of_daily_rates(name: str, own: _DayStamps, rates: Floats, asked: _DayStamps) -> Floats:
     if not len(own):
         return np.full(len(asked), np.nan)
     after = business_days(pd.Timestamp(own[-1]) + pd.Timedelta(days=1), pd.Timestamp(own[-1]) + pd.Timedelta(days=15))
@@ -148,7 +148,7 @@ def _of_daily_rates(name: str, own: _Days, rates: _Values, asked: _Days) -> _Val
     return np.where((asked >= own[0]) & (asked <= after.to_numpy(dtype="datetime64[ns]")[0]), grown, np.nan)
 
 
-def _of_monthly_rates(name: str, own: _Days, rates: _Values, asked: _Days) -> _Values:
+def _of_monthly_rates(name: str, own: _DayStamps, rates: Floats, asked: _DayStamps) -> Floats:
     if not len(own):
         return np.full(len(asked), np.nan)
     months = own.astype("datetime64[M]")
@@ -171,7 +171,7 @@ def _of_monthly_rates(name: str, own: _Days, rates: _Values, asked: _Days) -> _V
     return np.where(is_base, 1.0, np.where(known, before[place] * (1 + own_rate) ** share, np.nan))
 
 
-def _of_levels(_name: str, own: _Days, levels: _Values, asked: _Days) -> _Values:
+def _of_levels(_name: str, own: _DayStamps, levels: Floats, asked: _DayStamps) -> Floats:
     place = np.searchsorted(own, asked, side="right") - 1
     found = np.full(len(asked), np.nan)
     inside = (place >= 0) & (asked <= own[-1]) if len(own) else np.zeros(len(asked), dtype=bool)

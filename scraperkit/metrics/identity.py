@@ -13,8 +13,8 @@ from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError
 from scraperkit.metrics.inputs import check_tidy
 
-Values: TypeAlias = "npt.NDArray[np.float64]"
-_COLUMNS = ("quota", "net_worth", "inflow", "outflow")
+Floats: TypeAlias = "npt.NDArray[np.float64]"
+_WALKED = ("quota", "net_worth", "inflow", "outflow")
 _TOLERANCE = 0.001  # of the net worth: real reports keep to it on 99.8 % of days
 _WINDOW, _FEW = 253, 8
 # What a usual day is taken to move at least, and what it is taken to move where too few days are known.
@@ -45,16 +45,16 @@ class Walk(NamedTuple):
     cnpj: str
     subclass: str
     days: npt.NDArray[np.datetime64]
-    quota: Values
-    net_worth: Values
-    flows: Values
-    outflow: Values
+    quota: Floats
+    net_worth: Floats
+    flows: Floats
+    outflow: Floats
     whole: npt.NDArray[np.bool_]
-    move: Values
-    usual: Values
-    scale: Values
-    gap: Values
-    off: Values
+    move: Floats
+    usual: Floats
+    scale: Floats
+    gap: Floats
+    off: Floats
 
     def surprise(self, place: int) -> float:
         """Return how many times a usual day's distance this day's return is away from a usual one."""
@@ -84,9 +84,9 @@ def series_of(quotes: pd.DataFrame) -> list[pd.DataFrame]:
     ConfigError
         If the frame is not a tidy one, or has a day of a series twice.
     """
-    check_tidy(quotes, _COLUMNS)
+    check_tidy(quotes, _WALKED)
     own = quotes if "subclass" in quotes else quotes.assign(subclass="")
-    own = own[["cnpj", "subclass", "date", *_COLUMNS]].sort_values(["cnpj", "subclass", "date"], kind="stable")
+    own = own[["cnpj", "subclass", "date", *_WALKED]].sort_values(["cnpj", "subclass", "date"], kind="stable")
     twice = own.duplicated(["cnpj", "subclass", "date"])
     if twice.any():
         cnpj, subclass, date = own.loc[twice, ["cnpj", "subclass", "date"]].iloc[0]
@@ -99,14 +99,14 @@ def named(cnpj: str, subclass: str) -> str:
     return f"{cnpj}:{subclass}" if subclass else cnpj
 
 
-def is_price(quota: Values) -> npt.NDArray[np.bool_]:
+def is_price(quota: Floats) -> npt.NDArray[np.bool_]:
     """Return which quotas are prices."""
     return np.isfinite(quota) & (quota > 0)
 
 
 def walk(rows: pd.DataFrame) -> Walk:
     """Return the walk of one series from its rows."""
-    figures = rows[list(_COLUMNS)].to_numpy(dtype=np.float64, na_value=np.nan)
+    figures = rows[list(_WALKED)].to_numpy(dtype=np.float64, na_value=np.nan)
     days = rows["date"].to_numpy(dtype="datetime64[D]")
     priced = np.flatnonzero(is_price(figures[:, 0]))
     begin = np.concatenate([[0], priced[:-1] + 1]) if len(priced) else priced
@@ -126,15 +126,15 @@ def walk(rows: pd.DataFrame) -> Walk:
     )  # fmt: skip
 
 
-def _sums(values: Values, begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> Values:
+def _sums(values: Floats, begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]) -> Floats:
     """Return the sum of the values from each begin to its end, both included."""
     total = np.concatenate([[0.0], np.cumsum(values)])
-    sums: Values = total[end + 1] - total[begin]
+    sums: Floats = total[end + 1] - total[begin]
     # Cumulated sums of large amounts leave rounding behind where nothing flowed.
     return np.where(np.abs(sums) < 1e-9 * total[-1], 0.0, sums)
 
 
-def _business_steps(days: npt.NDArray[np.datetime64]) -> Values:
+def _business_steps(days: npt.NDArray[np.datetime64]) -> Floats:
     """Return how many business days each day is after the one before; 0 for the first."""
     if not len(days):
         return np.empty(0)
@@ -144,7 +144,7 @@ def _business_steps(days: npt.NDArray[np.datetime64]) -> Values:
     return steps
 
 
-def _usual(move: Values) -> tuple[Values, Values]:
+def _usual(move: Floats) -> tuple[Floats, Floats]:
     """Return the median return around each day, and the usual distance from it; robust against single days."""
     # A quota that is repeated for days is no sign of calm.
     moving = pd.Series(np.where(move == 0, np.nan, move))
@@ -156,7 +156,7 @@ def _usual(move: Values) -> tuple[Values, Values]:
     return np.where(few, 0.0, usual.to_numpy()), scale
 
 
-def _unexplained(quota: Values, net_worth: Values, flows: Values) -> tuple[Values, Values]:
+def _unexplained(quota: Floats, net_worth: Floats, flows: Floats) -> tuple[Floats, Floats]:
     gap = np.full(len(quota), np.nan)
     if len(quota) > 1:
         gap[1:] = net_worth[1:] - net_worth[:-1] * (quota[1:] / quota[:-1]) - flows[1:]

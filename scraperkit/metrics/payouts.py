@@ -9,12 +9,12 @@ import pandas as pd
 
 from scraperkit.errors import ConfigError, warn
 from scraperkit.metrics import verdicts
-from scraperkit.metrics.identity import Values, Walk, named, series_of, walk
+from scraperkit.metrics.identity import Floats, Walk, named, series_of, walk
 
 _KEYS = ["cnpj", "subclass", "date", "metric", "kind", "until"]
 _ADJUSTED = (verdicts.PAYOUT, verdicts.SPLIT, verdicts.ERROR)
-_OPEN = (verdicts.PAYOUT_OR_LOSS, verdicts.UNCLEAR)
-_MOST_SAID = 5
+_OPEN_VERDICTS = (verdicts.PAYOUT_OR_LOSS, verdicts.UNCLEAR)
+_DAYS_SAID = 5
 
 
 def total_return(quotes: pd.DataFrame, jumps: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -82,7 +82,7 @@ def total_return(quotes: pd.DataFrame, jumps: pd.DataFrame | None = None) -> pd.
     return frame
 
 
-def _index(own: Walk, mine: pd.DataFrame) -> Values:
+def _index(own: Walk, mine: pd.DataFrame) -> Floats:
     """Return the index of one series, over the days on which it has a quota."""
     if not len(own.days):
         return own.quota
@@ -125,13 +125,13 @@ def _checked(jumps: Any) -> pd.DataFrame:
 
 def _warn(told: pd.DataFrame) -> None:
     parts = []
-    for kinds, what in ((_ADJUSTED, "adjusted"), (_OPEN, "taken as they are, though they may be payouts")):
+    for kinds, what in ((_ADJUSTED, "adjusted"), (_OPEN_VERDICTS, "taken as they are, though they may be payouts")):
         rows = told[told["kind"].isin(kinds) & (told["metric"] == "quota")]
         if len(rows):
-            first = rows.head(_MOST_SAID)
+            first = rows.head(_DAYS_SAID)
             names = first["cnpj"].where(first["subclass"] == "", first["cnpj"] + ":" + first["subclass"])
             days = (names + " " + first["date"].dt.strftime("%Y-%m-%d") + " (" + first["kind"] + ")").tolist()
-            more = f", {len(rows) - _MOST_SAID:,} more" if len(rows) > _MOST_SAID else ""
+            more = f", {len(rows) - _DAYS_SAID:,} more" if len(rows) > _DAYS_SAID else ""
             parts.append(f"{len(rows):,} {what}: {', '.join(days)}{more}")
     if parts:
         way = "look at metrics.jumps(quotes), and give it as jumps= with kinds changed as you know better"

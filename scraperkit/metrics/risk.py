@@ -18,7 +18,7 @@ from scraperkit.metrics.series import NO_SPREAD, TRADING_DAYS, returns
 Rates: TypeAlias = "pd.Series[float] | pd.DataFrame | float"
 # 1 % a day is over 1,100 % a year: no rate came near it since the daily figures begin, in 2000.
 _HIGHEST_RATE = 0.01
-_RATES = "give a Series of daily rates with an index of dates, a frame with that one column, or one number"
+_RATES_WANTED = "give a Series of daily rates with an index of dates, a frame with that one column, or one number"
 
 
 @overload
@@ -202,18 +202,18 @@ def _series(risk_free: Any, on: pd.Index[Any]) -> pd.Series[float]:
     """Return the rates as a series of numbers by date, whatever they were given as."""
     if isinstance(risk_free, pd.DataFrame):
         if risk_free.shape[1] != 1:
-            raise ConfigError(f"risk_free: {_RATES}; the frame has {risk_free.shape[1]} columns: choose one")
+            raise ConfigError(f"risk_free: {_RATES_WANTED}; the frame has {risk_free.shape[1]} columns: choose one")
         risk_free = risk_free.iloc[:, 0]
     is_number = isinstance(risk_free, int | float | np.number) and not isinstance(risk_free, bool)
     if is_number and not np.isnan(risk_free):
         days = on.union(business_days(on[0], on[-1])) if len(on) else on
         return pd.Series(float(risk_free), index=days)
     if not isinstance(risk_free, pd.Series):
-        raise ConfigError(f"risk_free: {_RATES}, not {risk_free!r:.40}")
+        raise ConfigError(f"risk_free: {_RATES_WANTED}, not {risk_free!r:.40}")
     if len(risk_free) and (problem := dates_problem(risk_free.index)):
         raise ConfigError(
-            f"risk_free: {_RATES}; {problem}; read a CSV with pd.read_csv(path, index_col=0, parse_dates=True)"
+            f"risk_free: {_RATES_WANTED}; {problem}; read a CSV with pd.read_csv(path, index_col=0, parse_dates=True)"
         )
     if not pd.api.types.is_numeric_dtype(risk_free.dtype) or pd.api.types.is_bool_dtype(risk_free.dtype):
-        raise ConfigError(f"risk_free: {_RATES}; this one holds {risk_free.dtype}, not numbers")
+        raise ConfigError(f"risk_free: {_RATES_WANTED}; this one holds {risk_free.dtype}, not numbers")
     return risk_free.astype("float64")

@@ -19,13 +19,13 @@ JUMP_KINDS = (MARKET, PAYOUT, PAYOUT_OR_LOSS, SPLIT, ERROR, MOVED_FLOW, HIDDEN_F
 _UNUSUAL, _EXTREME = 8.0, 20.0  # times the usual distance: from here a return is a jump, and from here no market's
 _SOON = 5  # days with a quota within which an error is mended
 _FACTOR = math.log(1.25)  # no split is by less
-_COLUMNS = {
+_VERDICT_COLUMNS = {
     "cnpj": "str", "subclass": "str", "date": "datetime64[ms]", "metric": "str", "size": "float64", "kind": "str",
     "until": "datetime64[ms]", "before": "float64", "after": "float64", "unexplained": "float64", "evidence": "str",
 }  # fmt: skip
 
 
-class _Verdict(NamedTuple):
+class _Judged(NamedTuple):
     metric: str
     kind: str
     evidence: str
@@ -101,7 +101,7 @@ def jumps(quotes: pd.DataFrame, smallest: float = 0.005) -> pd.DataFrame:
     if isinstance(smallest, bool) or not isinstance(smallest, int | float) or not 0 < smallest < 1:
         raise ConfigError(f"smallest: {smallest!r} does not fit; give a fraction, such as 0.005 for 0.5 %")
     rows = [row for own in series_of(quotes) for row in _of_series(own, smallest)]
-    found = pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+    found = pd.DataFrame(rows, columns=list(_VERDICT_COLUMNS)).astype(_VERDICT_COLUMNS)
     return found.sort_values(["cnpj", "subclass", "date"], kind="stable", ignore_index=True)
 
 
@@ -144,7 +144,7 @@ def _candidates(own: Walk, smallest: float) -> list[int]:
     return [int(place) for place in np.flatnonzero(jumped) if place > 0]
 
 
-def _judge(own: Walk, place: int, smallest: float) -> _Verdict | None:
+def _judge(own: Walk, place: int, smallest: float) -> _Judged | None:
     """Return what a day's jump is; ``None`` if flows that are not known may explain it."""
     away = abs(own.move[place] - own.usual[place])
     if away < max(_UNUSUAL * own.scale[place], smallest):
@@ -154,7 +154,7 @@ def _judge(own: Walk, place: int, smallest: float) -> _Verdict | None:
     beyond = own.surprise(place) > _EXTREME and abs(own.move[place]) > _FACTOR
     if back and (own.broken(place) or beyond):
         told = f"{_moves(own, place)}; back at {own.quota[back]:,.8g} on {own.days[back]}"
-        return _Verdict("quota", ERROR, told, back - 1, back)
+        return _Judged("quota", ERROR, told, back - 1, back)
     if own.holds(place):
         return _together(own, place)
     if own.broken(place):
@@ -174,23 +174,23 @@ def _back(own: Walk, place: int) -> int:
     return 0
 
 
-def _together(own: Walk, place: int) -> _Verdict:
+def _together(own: Walk, place: int) -> _Judged:
     """Judge a return that the net worth has made, too."""
     told = f"{_moves(own, place)}, as quota and flows explain"
     if own.move[place] > 0 or own.surprise(place) <= _EXTREME:
-        return _Verdict("quota", MARKET, told, place, place)
+        return _Judged("quota", MARKET, told, place, place)
     lost = -math.expm1(own.move[place] - own.usual[place]) * own.net_worth[place - 1]
     for later in range(place + 1, min(place + 1 + _SOON, len(own.days))):
         paid = own.gap[later]
         if own.broken(later) and abs(paid - lost) <= 0.02 * lost and paid <= own.outflow[later] * 1.001:
             told += f"; {money(own.outflow[later])} are reported as outflow on {own.days[later]}"
-            return _Verdict("quota", PAYOUT, told, place, later)
+            return _Judged("quota", PAYOUT, told, place, later)
     usual = f"{own.surprise(place):,.0f} times the distance of a usual day"
     seen = "no outflow of it is reported" if own.whole[place] else "flows of that day are missing"
-    return _Verdict("quota", PAYOUT_OR_LOSS, f"{told}; {seen}; {usual}", place, place)
+    return _Judged("quota", PAYOUT_OR_LOSS, f"{told}; {seen}; {usual}", place, place)
 
 
-def _payout(own: Walk, place: int) -> _Verdict | None:
+def _payout(own: Walk, place: int) -> _Judged | None:
     """Judge whether money left that is reported as outflow, while no unit was redeemed for it."""
     if own.net_worth[place - 1] <= 0:
         return None
@@ -202,10 +202,10 @@ def _payout(own: Walk, place: int) -> _Verdict | None:
     if not 0 < paid <= own.outflow[place] * 1.001 or not usual or not fell:
         return None
     told = f"{_moves(own, place)}; of the outflow of {money(own.outflow[place])}, {money(paid)} redeemed no units"
-    return _Verdict("quota", PAYOUT, f"{told}: {signed(share)[1:]} of the net worth was paid out", place, place)
+    return _Judged("quota", PAYOUT, f"{told}: {signed(share)[1:]} of the net worth was paid out", place, place)
 
 
-def _split(own: Walk, place: int) -> _Verdict | None:
+def _split(own: Walk, place: int) -> _Judged | None:
     """Judge whether the money stayed while the quota changed by a factor."""
     if own.net_worth[place - 1] <= 0 or abs(own.move[place]) < _FACTOR:
         return None
@@ -217,21 +217,21 @@ def _split(own: Walk, place: int) -> _Verdict | None:
     told = f"{_moves(own, place)}, {signed(stayed)} without flows: as if {units}"
     if place in (1, len(own.days) - 1):
         why = "one more day on either side would tell a split from an error"
-        return _Verdict("quota", UNCLEAR, f"{told}; {why}", place, place)
-    return _Verdict("quota", SPLIT, f"{told}; it stays", place, place)
+        return _Judged("quota", UNCLEAR, f"{told}; {why}", place, place)
+    return _Judged("quota", SPLIT, f"{told}; it stays", place, place)
 
 
-def _unclear(own: Walk, place: int) -> _Verdict:
+def _unclear(own: Walk, place: int) -> _Judged:
     if np.isnan(own.gap[place]):
         why = "the net worth of the day or of the day before is missing"
     elif not own.whole[place]:
         why = "flows since the day before are missing"
     else:
         why = f"quota and flows do not explain {money(own.gap[place])} of the net worth"
-    return _Verdict("quota", UNCLEAR, f"{_moves(own, place)}; {why}", place, place)
+    return _Judged("quota", UNCLEAR, f"{_moves(own, place)}; {why}", place, place)
 
 
-def _of_net_worth(own: Walk, place: int) -> _Verdict:
+def _of_net_worth(own: Walk, place: int) -> _Judged:
     """Judge a net worth that quota and flows do not explain, on a day of a usual return."""
     gap = float(own.gap[place])
     told = f"quota {percent(own.move[place])}, but {money(gap)} of the net worth are not explained by it and flows"
@@ -240,15 +240,15 @@ def _of_net_worth(own: Walk, place: int) -> _Verdict:
             flow = own.flows[place] if abs(own.flows[place] + gap) < abs(own.flows[later] - gap) else own.flows[later]
             if abs(abs(flow) - abs(gap)) <= 0.02 * abs(gap):
                 told += f"; the flow of {money(flow)} closes the sum by {own.days[later]}"
-                return _Verdict("net_worth", MOVED_FLOW, told, place, later)
+                return _Judged("net_worth", MOVED_FLOW, told, place, later)
             told += f"; back at {money(own.net_worth[later])} on {own.days[later]}"
-            return _Verdict("net_worth", ERROR, told, later - 1, later)
+            return _Judged("net_worth", ERROR, told, later - 1, later)
     if payout := _payout(own, place):
         return payout
     if abs(gap + own.flows[place]) <= 0.02 * abs(gap):
         told += f"; the net worth never saw the flow of {money(own.flows[place])}"
-        return _Verdict("net_worth", ERROR, told, place, place)
-    return _Verdict("net_worth", HIDDEN_FLOW, f"{told}, nor by the next days", place, place)
+        return _Judged("net_worth", ERROR, told, place, place)
+    return _Judged("net_worth", HIDDEN_FLOW, f"{told}, nor by the next days", place, place)
 
 
 def _moves(own: Walk, place: int) -> str:

@@ -20,7 +20,7 @@ from scraperkit.subscriber import Subscriber
 from scraperkit.view import NotebookRepr, Table, View, duration
 
 _WINDOW = 5.0
-_PATIENCE = 2.0
+_ANSWER_SECONDS = 2.0
 _SOONEST = 0.05
 
 
@@ -45,7 +45,7 @@ class Dashboard(NotebookRepr):
         self._subscriber = subscriber
         self._every = every
         # The thread must not hang if Redis is unreachable.
-        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_PATIENCE)
+        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_ANSWER_SECONDS)
         self._speed = Speed()
         self._names: dict[str, str] = {}
         self._thread: threading.Thread | None = None

@@ -15,13 +15,13 @@ from scraperkit.plot.style import INK, dot
 
 Benchmarks: TypeAlias = "pd.Series[float] | Sequence[pd.Series[float]]"
 
-_TITLES = {"cdi": "CDI", "selic": "Selic", "ipca": "IPCA", "igpm": "IGP-M", "ibovespa": "Ibovespa"}
+_RATE_TITLES = {"cdi": "CDI", "selic": "Selic", "ipca": "IPCA", "igpm": "IGP-M", "ibovespa": "Ibovespa"}
 _DASHES = ((0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
 
 
 def benchmark_title(name: Any) -> str:
     """Return how a benchmark is called in a chart."""
-    return _TITLES.get(str(name).lower(), str(name)).lstrip("_").replace("$", r"\$")
+    return _RATE_TITLES.get(str(name).lower(), str(name)).lstrip("_").replace("$", r"\$")
 
 
 def grown(benchmark: Benchmarks, days: pd.Index[Any]) -> list[pd.Series[float]]:

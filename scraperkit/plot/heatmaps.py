@@ -25,7 +25,7 @@ _SHARES = LinearSegmentedColormap.from_list(
     "scraperkit_shares", [(0.0, COLOURS[1]), (0.5, "#F6C9AE"), (0.9, "#CFE3F1"), (1.0, COLOURS[0])]
 )
 _HATCH = "#BBBBBB"
-_Table = npt.NDArray[np.float64]
+_Grid = npt.NDArray[np.float64]
 
 
 def monthly_returns(
@@ -215,7 +215,7 @@ def coverage(
 
 def _cells(
     ax: Axes,
-    table: _Table,
+    table: _Grid,
     colours: LinearSegmentedColormap,
     most: float,
     write: Callable[[float], str],

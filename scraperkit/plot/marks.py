@@ -17,7 +17,7 @@ _SHAPES = {
     "flow on another day": "<", "unreported flow": ">", "unclear": "P",
 }  # fmt: skip
 _EACH = 6  # so many jumps are named one by one; more are counted by kind
-_COLUMNS = ("cnpj", "subclass", "date", "metric", "size", "kind")
+_MARK_COLUMNS = ("cnpj", "subclass", "date", "metric", "size", "kind")
 
 
 def checked_jumps(jumps: Any) -> pd.DataFrame:
@@ -28,7 +28,7 @@ def checked_jumps(jumps: Any) -> pd.DataFrame:
     ConfigError
         If it is not one of :func:`scraperkit.metrics.jumps`.
     """
-    if not isinstance(jumps, pd.DataFrame) or not set(_COLUMNS) <= set(jumps):
+    if not isinstance(jumps, pd.DataFrame) or not set(_MARK_COLUMNS) <= set(jumps):
         raise ConfigError("jumps: give the frame of metrics.jumps(quotes)")
     suffix = (":" + jumps["subclass"].astype("str")).where(jumps["subclass"] != "", "")
     return jumps.assign(series=jumps["cnpj"].astype("str") + suffix)

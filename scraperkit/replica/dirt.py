@@ -8,7 +8,7 @@ from typing import NamedTuple
 from scraperkit.models import Month
 from scraperkit.replica.open_data import DailyRow
 
-_LONG, _LESSONS = "99.101.031/0001-04", "18.993.924/0001-00"
+_LONG, _LESSONS_FUND = "99.101.031/0001-04", "18.993.924/0001-00"
 _SHARES, _PENSION = "99.101.028/0001-82", "99.101.041/0001-31"
 _LAST_DAY, _LEFT_ON_LAST_DAY = "2024-12-31", 3
 
@@ -46,12 +46,12 @@ def _beside(**cells: str) -> Callable[[DailyRow], tuple[DailyRow, ...]]:
 
 _RECIPES = (
     _Recipe("negative", _LONG, "2024-01-31", _instead(quota="-569.900000000000", net_worth="-16500000.00")),
-    _Recipe("zeros", _LESSONS, "2024-03-12", _instead(quota="0.000000000000", net_worth="0.00", holders="0")),
-    _Recipe("blank_quota", _LESSONS, "2024-04-10", _instead(quota="")),
+    _Recipe("zeros", _LESSONS_FUND, "2024-03-12", _instead(quota="0.000000000000", net_worth="0.00", holders="0")),
+    _Recipe("blank_quota", _LESSONS_FUND, "2024-04-10", _instead(quota="")),
     _Recipe("huge_quota", _PENSION, "2024-05-07", _instead(quota="1250000000.123456789012")),
     _Recipe("identical", _SHARES, "2024-05-10", _beside()),
     _Recipe("conflicting", _SHARES, "2024-06-04", _beside(quota="8.765432100000")),
-    _Recipe("double", _LESSONS, "2024-10-15", _beside(kind="FI")),
+    _Recipe("double", _LESSONS_FUND, "2024-10-15", _beside(kind="FI")),
     _Recipe("double", _LONG, "2024-10-16", _beside(kind="FI", net_worth="1.00")),
     _Recipe("bad_cnpj", _SHARES, "2024-11-05", _beside(cnpj="99.101.028/0001-83")),
     _Recipe("bad_date", _SHARES, "2024-11-06", _beside(date="2024-11-31")),

@@ -7,10 +7,10 @@ import time
 
 from scraperkit.errors import ConfigError
 
-_LONGEST_DELAY = 86_400.0
+_SLOWEST = 86_400.0
 
 
-def checked(field: str, value: float, most: float = _LONGEST_DELAY) -> float:
+def checked(field: str, value: float, most: float = _SLOWEST) -> float:
     """Return a number from 0 to `most` as it is set by a lever.
 
     Raises

@@ -16,7 +16,7 @@ from scraperkit.errors import ScraperKitError
 from scraperkit.models import Month
 from scraperkit.replica.sample import WAY_OUT, folder_with, sample_folders
 
-_FILES = ("quotes.csv", "daily.csv", "registry.csv", "subclasses.csv")
+_SAMPLE_FILES = ("quotes.csv", "daily.csv", "registry.csv", "subclasses.csv")
 _CLASS = "CLASSES - FIF"
 
 
@@ -86,8 +86,8 @@ def read_open_data(folders: Iterable[Traversable]) -> OpenDataSample:
     ScraperKitError
         If no folder has it, or a row lacks a column.
     """
-    folder = folder_with(folders, *_FILES)
-    return _build(*(_rows(folder / name) for name in _FILES))
+    folder = folder_with(folders, *_SAMPLE_FILES)
+    return _build(*(_rows(folder / name) for name in _SAMPLE_FILES))
 
 
 def _rows(path: Traversable) -> list[dict[str, str]]:

@@ -16,7 +16,7 @@ from scraperkit.replica.viewstate import hidden_fields
 ENCODING = "iso-8859-1"
 
 # The headings run over two lines, so a reader that takes their text finds no space there.
-_HEADINGS = (
+_TABLE_HEADINGS = (
     "Dia",
     "Quota<br>(R$)",
     "Captação no Dia<br>(R$)",
@@ -26,7 +26,7 @@ _HEADINGS = (
     "N°. Total de<br>Cotistas",
     "Data da próxima<br>informação do PL",
 )
-_BLANK = "&nbsp;"
+_NBSP = "&nbsp;"
 _SWAPPED_MARKS = str.maketrans(",.", ".,")
 _POSTBACK_SCRIPT = """<script type="text/javascript">
 <!--
@@ -98,7 +98,7 @@ def render_daily(
         The months offered, the newest first.
     """
     select = "\n".join(_option(month, selected=month == month_year) for month in [*months, ""])
-    heading = "".join(f"<td><b>{text}</b></td>" for text in _HEADINGS)
+    heading = "".join(f"<td><b>{text}</b></td>" for text in _TABLE_HEADINGS)
     rows = "\n".join(
         f'<tr class="{("linha", "linhaAlt")[number % 2]}">{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for number, cells in enumerate(_daily_rows({quote.date: quote for quote in quotes}, month_year))
@@ -184,20 +184,20 @@ def _daily_rows(days: Mapping[dt.date, DailyQuote], month_year: str) -> Iterable
         date = dt.date(*month, number)
         quote = days.get(date)
         if quote is None:
-            yield str(number), *[_BLANK] * (len(_HEADINGS) - 1)
+            yield str(number), *[_NBSP] * (len(_TABLE_HEADINGS) - 1)
             continue
         # The site announces when a net worth that is missing will be known.
         known_next = [day for day, other in days.items() if day > date and other.net_worth is not None]
         announced = quote.net_worth is None and known_next
         yield (
             str(number),
-            _BLANK if quote.quota is None else price_text(quote.quota),
-            _BLANK if quote.inflow is None else money_text(quote.inflow),
-            _BLANK if quote.outflow is None else money_text(quote.outflow),
-            _BLANK if quote.net_worth is None else money_text(quote.net_worth),
-            _BLANK if quote.portfolio is None else money_text(quote.portfolio),
-            _BLANK if quote.holders is None else f"{quote.holders:,}".translate(_SWAPPED_MARKS),
-            f"{min(known_next):%d/%m/%Y}" if announced else _BLANK,
+            _NBSP if quote.quota is None else price_text(quote.quota),
+            _NBSP if quote.inflow is None else money_text(quote.inflow),
+            _NBSP if quote.outflow is None else money_text(quote.outflow),
+            _NBSP if quote.net_worth is None else money_text(quote.net_worth),
+            _NBSP if quote.portfolio is None else money_text(quote.portfolio),
+            _NBSP if quote.holders is None else f"{quote.holders:,}".translate(_SWAPPED_MARKS),
+            f"{min(known_next):%d/%m/%Y}" if announced else _NBSP,
         )
 
 

@@ -395,7 +395,7 @@ def _daily_zip(month: Month) -> str:
     """Return the path of the zip with a month: of a year, until zips became monthly."""
     if month.year < FIRST_MONTHLY_YEAR:
         return _yearly_zip(month.year)
-    return f"{REPORTS}inf_diario_fi_{month.year}{month.month:02d}.zip"
+    return f"{REPORTS}inf_diario_fi_{month.iso.replace('-', '')}.zip"
 
 
 def _yearly_zip(year: int | str) -> str:

@@ -10,7 +10,7 @@ from enum import Enum
 
 from scraperkit.replica.open_data import DailyRow
 
-_FIGURES = "VL_TOTAL;VL_QUOTA;VL_PATRIM_LIQ;CAPTC_DIA;RESG_DIA;NR_COTST"
+_FIGURE_NAMES = "VL_TOTAL;VL_QUOTA;VL_PATRIM_LIQ;CAPTC_DIA;RESG_DIA;NR_COTST"
 FIRST_SPLIT_YEAR, FIRST_MONTHLY_YEAR = 2005, 2021
 
 
@@ -23,9 +23,9 @@ class ReportLayout(Enum):
     ('B', 'C')
     """
 
-    A = f"CNPJ_FUNDO;DT_COMPTC;{_FIGURES}"
-    B = f"TP_FUNDO;CNPJ_FUNDO;DT_COMPTC;{_FIGURES}"
-    C = f"TP_FUNDO_CLASSE;CNPJ_FUNDO_CLASSE;ID_SUBCLASSE;DT_COMPTC;{_FIGURES}"
+    A = f"CNPJ_FUNDO;DT_COMPTC;{_FIGURE_NAMES}"
+    B = f"TP_FUNDO;CNPJ_FUNDO;DT_COMPTC;{_FIGURE_NAMES}"
+    C = f"TP_FUNDO_CLASSE;CNPJ_FUNDO_CLASSE;ID_SUBCLASSE;DT_COMPTC;{_FIGURE_NAMES}"
 
     @classmethod
     def written_on(cls, day: dt.date) -> ReportLayout:

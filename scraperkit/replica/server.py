@@ -73,7 +73,7 @@ class Replica(ServerLevers, NotebookRepr):
     """
 
     def __init__(
-        self, server: _Server, site: Site, seed: int, open_data: PortalSite[Portal], rates: PortalSite[RateServices]
+        self, server: _SiteServer, site: Site, seed: int, open_data: PortalSite[Portal], rates: PortalSite[RateServices]
     ) -> None:
         self._server = server
         self._open_data = open_data
@@ -309,7 +309,7 @@ class Replica(ServerLevers, NotebookRepr):
         return session, {"Set-Cookie": f"ASP.NET_SessionId={session}; path=/; HttpOnly; SameSite=Lax"}
 
 
-class _Server(ThreadingHTTPServer):
+class _SiteServer(ThreadingHTTPServer):
     """One thread a connection, all of them known, so that they can be ended."""
 
     daemon_threads = True
@@ -364,7 +364,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = 60
-    server: _Server
+    server: _SiteServer
 
     def do_GET(self) -> None:
         self._reply(b"")
@@ -398,8 +398,8 @@ class _Handler(BaseHTTPRequestHandler):
         _log.debug(format, *args)
 
 
-def _listen(field: str, host: str, port: int, handler: Callable[..., Any]) -> _Server:
+def _listen(field: str, host: str, port: int, handler: Callable[..., Any]) -> _SiteServer:
     try:
-        return _Server(host, port, handler)
+        return _SiteServer(host, port, handler)
     except (OSError, OverflowError) as error:
         raise ConfigError(f"{field}: cannot listen on {port} ({error}); leave it out to take a free one") from None

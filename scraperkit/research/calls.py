@@ -18,9 +18,9 @@ from scraperkit.models import METRICS, Month, today
 from scraperkit.research.collecting import FundsCollected, collect
 from scraperkit.research.offline_mode import LAST_DAY, is_offline
 from scraperkit.research.provenance import note_stored
-from scraperkit.research.wanted import Funds, read_wanted
+from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
-from scraperkit.timeseries.frames import Day
+from scraperkit.timeseries.frames import Day, Funds
 from scraperkit.timeseries.reader import TimeSeriesReader
 
 _MOST_TOLD = 20

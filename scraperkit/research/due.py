@@ -9,7 +9,7 @@ from typing import NamedTuple
 from scraperkit.models import Month
 
 # A few hours less than a day, a week and a month, so that what runs at the same hour each day finds them over.
-_DAILY, _WEEKLY, _MONTHLY = 20 * 3_600, 156 * 3_600, 29 * 86_400
+_DAILY_PAUSE, _WEEKLY, _MONTHLY_PAUSE = 20 * 3_600, 156 * 3_600, 29 * 86_400
 _SETTLED_AFTER = 10  # days after a month's end: five business days, Carnival included, and one to fetch
 
 
@@ -45,10 +45,10 @@ def is_due(month: Month, asked: LastAsked | None, now: float, *, by_file: bool) 
     current = Month.of(dt.datetime.fromtimestamp(now, dt.UTC).date())
     age = (current.year - month.year) * 12 + current.month - month.month
     if age <= 1:
-        return now - asked.at >= _DAILY
+        return now - asked.at >= _DAILY_PAUSE
     if asked.found and not by_file:
         return asked.at < _settled_at(month)
-    return now - asked.at >= (_WEEKLY if age <= 12 else _MONTHLY)
+    return now - asked.at >= (_WEEKLY if age <= 12 else _MONTHLY_PAUSE)
 
 
 def _settled_at(month: Month) -> float:

@@ -24,11 +24,11 @@ from scraperkit.models import METRICS, today
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.planning import FILES
 from scraperkit.research.provenance import TOLD, note_archived, note_stored, units_of
-from scraperkit.research.wanted import Funds, read_wanted
+from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.sources.open_data import OpenData
 from scraperkit.timeseries.csv_files import write_csv
-from scraperkit.timeseries.frames import Day
+from scraperkit.timeseries.frames import Day, Funds
 from scraperkit.timeseries.reader import TimeSeriesReader
 
 KEY = b"scraperkit"  # of the metadata of Parquet files

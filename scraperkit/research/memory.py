@@ -13,7 +13,7 @@ from scraperkit.timeseries.link import batched
 from scraperkit.timeseries.rows import RowReader
 
 _NAMES_KEPT = 7 * 86_400  # a fund may be renamed, and another take its name
-_AT_ONCE = 500
+_REMEMBERED_AT_ONCE = 500
 
 
 class Memory:
@@ -41,7 +41,7 @@ class Memory:
         """Return when each month of these funds was last asked for: of any source, or of this one."""
         wanted = list(cnpjs)
         found: dict[tuple[str, Month], LastAsked] = {}
-        for some in batched(wanted, _AT_ONCE):
+        for some in batched(wanted, _REMEMBERED_AT_ONCE):
             with self._redis.pipeline(transaction=False) as pipeline:
                 for cnpj in some:
                     pipeline.hgetall(self.keys.not_offered(cnpj))
@@ -61,7 +61,7 @@ class Memory:
     def note_not_offered(self, months: Iterable[tuple[str, Month]]) -> None:
         """Note which months of which funds the source does not have."""
         now = f"{time.time():.0f}"
-        for some in batched(months, _AT_ONCE):
+        for some in batched(months, _REMEMBERED_AT_ONCE):
             with self._redis.pipeline(transaction=False) as pipeline:
                 for cnpj, month in some:
                     pipeline.hset(self.keys.not_offered(cnpj), f"{self.keys.source} {month.iso}", now)

@@ -17,10 +17,10 @@ from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Month, today
 from scraperkit.research.collecting import collect
 from scraperkit.research.memory import Memory
-from scraperkit.research.wanted import Funds, WantedFund, read_wanted
+from scraperkit.research.wanted import WantedFund, read_wanted
 from scraperkit.sources.base import BuiltIn, Source
 from scraperkit.text import say
-from scraperkit.timeseries.frames import funds_frame
+from scraperkit.timeseries.frames import Funds, funds_frame
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.rows import RowReader
 

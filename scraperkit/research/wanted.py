@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from scraperkit.cnpj import looks_like_cnpj, normalize_series
 from scraperkit.errors import ConfigError
 from scraperkit.models import Fund, Month
-
-Funds = str | Fund | Iterable[str | Fund]
+from scraperkit.timeseries.frames import Funds
 
 
 @dataclass(frozen=True, slots=True)

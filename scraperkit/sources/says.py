@@ -12,7 +12,7 @@ _UNSEEN_PARTS = re.compile(
 )
 _TAG = re.compile(r"<[^<>]*>")
 _SENTENCE = re.compile(r".*?[.!?](?=\s|$)")
-_SEARCHED = 200_000
+_SEARCHED_BYTES = 200_000
 
 
 def says(text: str) -> str:
@@ -23,7 +23,7 @@ def says(text: str) -> str:
     >>> says("<title>Erro</title><body><p>Sua sess&atilde;o expirou.</p> Entre de novo.")
     "; its title is 'Erro', it says 'Sua sessão expirou.'"
     """
-    text = text[:_SEARCHED]
+    text = text[:_SEARCHED_BYTES]
     alert, title = _ALERT.search(text), _TITLE.search(text)
     seen = _clean(_TAG.sub(" ", _UNSEEN_PARTS.sub(" ", text)))
     sentence = _SENTENCE.match(seen)

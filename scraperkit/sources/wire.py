@@ -147,7 +147,7 @@ class _Connection(HTTPConnection):
     response_class = _Response
 
 
-class _TlsConnection(HTTPSConnection):
+class _WireTlsConnection(HTTPSConnection):
     response_class = _Response
 
 
@@ -156,7 +156,7 @@ class _Pool(HTTPConnectionPool):
 
 
 class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    ConnectionCls = _WireTlsConnection
 
 
 class Wire:

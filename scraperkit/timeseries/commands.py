@@ -27,7 +27,7 @@ from pydantic_core import to_json
 from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys, series_in
-from scraperkit.models import METRICS, DailyQuote, Fund, Stored, news
+from scraperkit.models import METRICS, DailyQuote, Fund, Month, Stored, news
 
 Command = tuple[str | int, ...]
 
@@ -40,7 +40,8 @@ SERIES_OPTIONS: tuple[str | int, ...] = (
     *("DUPLICATE_POLICY", "LAST", "IGNORE", 0, 0),
 )
 ANY_FUND = "\0" * 14  # no namespace can hold it, and every CNPJ is as long
-_EPOCH_ORDINAL = dt.date(1970, 1, 1).toordinal()
+EPOCH = dt.date(1970, 1, 1)
+_EPOCH_ORDINAL = EPOCH.toordinal()
 _HEAD = b"$7\r\nTS.MADD"
 LENGTHS = [b"$%d" % length for length in range(32)]  # no float needs more than 24 characters
 _values_of = attrgetter(*METRICS)
@@ -319,7 +320,7 @@ def months_of(quotes: Iterable[DailyQuote]) -> list[Stored]:
         spelled.setdefault((quote.series, quote.date.year, quote.date.month), set()).add(quote.date.day)
     days: dict[tuple[str, str], set[int]] = {}  # one CNPJ may be spelled in two ways
     for (series, year, month), found in spelled.items():
-        days.setdefault((normalize_series(series), f"{year:04}-{month:02}"), set()).update(found)
+        days.setdefault((normalize_series(series), Month(year, month).iso), set()).update(found)
     return [Stored.of(series, month, len(found)) for (series, month), found in days.items()]
 
 

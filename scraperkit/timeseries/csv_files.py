@@ -16,17 +16,16 @@ from pyarrow import csv as arrow_csv
 
 from scraperkit.cnpj import format_series, normalize_series
 from scraperkit.errors import ConfigError
-from scraperkit.models import COLUMNS
+from scraperkit.models import BRAZILIAN_DAY, COLUMNS, ISO_DAY
 from scraperkit.text import safe_cell
 
-_DAY = r"^\d{4}-\d{2}-\d{2}$"
-_MOMENT = r"^\d{4}-\d{2}-\d{2}[ T]\d{2}:\d{2}:\d{2}(\.\d{1,6})?(\+00:00|Z)$"
-_BRAZILIAN_DAY = r"^(\d{2})/(\d{2})/(\d{4})$"
+_DAY = f"^{ISO_DAY.pattern}$"
+_MOMENT = rf"^{ISO_DAY.pattern}[ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]{{1,6}})?(\+00:00|Z)$"
 _WHOLE = r"^-?(0|[1-9]\d{0,17})$"
 _CODE = r"^[+-]?0\d"  # a number has no such zero, a code may have
 _GUARDED = re.compile("'[=+@\t\r\n＝＋－＠-]")
 # Columns of the kit's frames that hold text, also where all of it is digits or empty.
-_TEXTS = {name for name, column in COLUMNS.items() if column.dtype == "str"} | {
+_COLUMNS_OF_TEXT = {name for name, column in COLUMNS.items() if column.dtype == "str"} | {
     *("name", "pk", "status", "month", "metric", "source", "kind", "flag", "state", "problem", "reason", "file")
 }
 
@@ -216,7 +215,7 @@ class _Cells(NamedTuple):
         """Return the cells as what a column of this name holds; of an unknown name, as what they all are."""
         if name == "cnpj":
             return self.series()
-        if name in _TEXTS:
+        if name in _COLUMNS_OF_TEXT:
             return self.text()
         if name == "date":
             return self.days()
@@ -241,7 +240,11 @@ class _Cells(NamedTuple):
         return found.map(known).astype("str")
 
     def days(self) -> Any:
-        texts = pc.replace_substring_regex(self.texts, _BRAZILIAN_DAY, r"\3-\2-\1") if self.comma else self.texts
+        texts = (
+            pc.replace_substring_regex(self.texts, f"^{BRAZILIAN_DAY.pattern}$", r"\3-\2-\1")
+            if self.comma
+            else self.texts
+        )
         return self._cast(texts, pa.timestamp("ms"), "no day; write it as 2022-01-31").astype("datetime64[ms]")
 
     def numbers(self) -> Any:

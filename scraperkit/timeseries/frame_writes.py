@@ -19,6 +19,7 @@ from scraperkit.keys import Keys
 from scraperkit.models import COLUMNS, METRICS, Stored
 from scraperkit.timeseries.commands import (
     DAY_MS,
+    EPOCH,
     LENGTHS,
     cut_commands,
     day_number,
@@ -32,7 +33,6 @@ from scraperkit.timeseries.range_replies import Numbers, Values
 
 ROWS_PER_CHUNK = 5_000  # at most 30,000 samples: 3 MB as commands
 _FIRST_DAY, _LAST_DAY = day_number(dt.date.min), day_number(dt.date.max)
-_EPOCH = dt.date(1970, 1, 1)
 _DAYS = 10_000_000  # more than any number of a day
 
 
@@ -74,7 +74,7 @@ class FrameChunk:
         lines = np.empty((row.size, 4), dtype=object)  # as sample_lines makes them, without a Python step for each
         lines[:, 0] = _objects([for_series(make, self.series) for make in makers])[column, codes]
         lines[:, 1] = _objects(list(map(stamp, distinct.tolist())))[place[row]]
-        lines[:, 2] = _LENGTHS[np.diff(commas, prepend=-1, append=len(text)) - 1]
+        lines[:, 2] = _LENGTH_LINES[np.diff(commas, prepend=-1, append=len(text)) - 1]
         lines[:, 3] = text.split(b",")
         ends = np.append(np.flatnonzero(np.diff(codes)) + 1, codes.size)
         return cut_commands(lines.ravel().tolist(), ends.tolist())
@@ -208,12 +208,12 @@ def _checked(keys: Keys, rows: pd.DataFrame, metrics: Sequence[str]) -> FrameChu
         name, date = series(row, metrics[0]), rows["date"].iloc[row]
         if not _FIRST_DAY <= days[row] <= _LAST_DAY:
             raise StoreError(f"{name}: {str(date)[:30]!r} is not a day; use datetime.date or datetime64")
-        raise unfit(name, _EPOCH + dt.timedelta(days=int(days[row])), 0.0)
+        raise unfit(name, EPOCH + dt.timedelta(days=int(days[row])), 0.0)
     values = np.empty((len(rows), len(metrics)))
     for column, metric in enumerate(metrics):
         numbers, bad = _numbers(rows[metric])
         if bad is not None:
-            date = _EPOCH + dt.timedelta(days=int(days[bad]))
+            date = EPOCH + dt.timedelta(days=int(days[bad]))
             raise unfit(series(bad, metric), date, rows[metric].iloc[bad])
         values[:, column] = numbers
     return FrameChunk(names, codes.astype(np.int64), days, values, metrics)
@@ -293,4 +293,4 @@ def _objects(words: Sequence[bytes] | Sequence[Sequence[bytes]]) -> npt.NDArray[
     return np.array(words, dtype=object)
 
 
-_LENGTHS = _objects(LENGTHS)
+_LENGTH_LINES = _objects(LENGTHS)

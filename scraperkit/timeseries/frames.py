@@ -14,7 +14,7 @@ from scraperkit.cnpj import normalize_series, short_names
 from scraperkit.errors import ConfigError
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import COLUMNS, METRICS, Fund, Month
-from scraperkit.timeseries.commands import DAY_MS, day_number
+from scraperkit.timeseries.commands import DAY_MS, EPOCH, day_number
 from scraperkit.timeseries.range_replies import Values
 from scraperkit.timeseries.rows import Change, StoredFund
 
@@ -72,7 +72,7 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
     >>> window("2022-01", "2022-01") == window(dt.date(2022, 1, 1), "2022-01-31")
     True
     """
-    first = dt.date(1970, 1, 1) if start is None else _as_date("start", start)
+    first = EPOCH if start is None else _as_date("start", start)
     last = _LAST_DAY if end is None else _as_date("end", end, month_end=True)
     if last < first and start is not None:
         raise ConfigError(f"end: {last} is before start, {first}")
@@ -97,12 +97,12 @@ def span(field: str, day: Day) -> tuple[dt.date, dt.date]:
     return _as_date(field, day), _as_date(field, day, month_end=True)
 
 
-def day_of(timestamp: int) -> pd.Timestamp:
+def timestamp_of(timestamp: int) -> pd.Timestamp:
     """Return the day of a timestamp, as frames have days.
 
     Examples
     --------
-    >>> day_of(window(None, "2022-01")[1])
+    >>> timestamp_of(window(None, "2022-01")[1])
     Timestamp('2022-01-31 00:00:00')
     """
     return pd.Timestamp(np.datetime64(timestamp, "ms"))

@@ -28,7 +28,7 @@ from scraperkit.timeseries.link import Dialogue, Link, batched, refused_replies
 from scraperkit.timeseries.news import Announcer
 from scraperkit.timeseries.rows import stored_series
 
-_AT_ONCE = 1_000
+_MONTHS_AT_ONCE = 1_000
 _CLOCKS_DIFFER = 2.0  # seconds
 
 
@@ -89,7 +89,7 @@ class MonthWriter:
         names = frame[["cnpj", "subclass"]].drop_duplicates()
         here = {f"{cnpj}:{name}" if name else cnpj for cnpj, name in zip(names["cnpj"], names["subclass"], strict=True)}
         self._new = set(here)
-        for some in batched(names["cnpj"].unique().tolist(), _AT_ONCE):
+        for some in batched(names["cnpj"].unique().tolist(), _MONTHS_AT_ONCE):
             stored = stored_series(self._link, self._keys, some)
             self._new -= stored
             for name in sorted(stored - here):

@@ -22,7 +22,7 @@ from scraperkit.timeseries.commands import news_commands
 from scraperkit.timeseries.link import keys_of
 
 log = logging.getLogger(__name__)
-_AWAY = (redis_py.RedisError, OSError, ScraperKitError)
+_CUT_OFF = (redis_py.RedisError, OSError, ScraperKitError)
 _CLOSE_WITHIN = 0.1
 _PAUSES = ExponentialWithJitterBackoff(base=0.05, cap=2.0)
 _SHOWN = 80
@@ -153,7 +153,7 @@ class StoredListener:
             while not self._ending.is_set():
                 try:
                     self._listen(pubsub)
-                except _AWAY as error:
+                except _CUT_OFF as error:
                     log.warning("no news on %s: Redis is away (%s); trying again until it is back", self.channel, error)
                     pubsub.close()
                     pubsub = self._subscribe_again()
@@ -184,7 +184,7 @@ class StoredListener:
         while not self._ending.wait(_PAUSES.compute(failures)):
             try:
                 pubsub = self._subscribe()
-            except _AWAY:
+            except _CUT_OFF:
                 failures += 1
                 continue
             log.warning("news are heard on %s again; those of the gap are lost", self.channel)

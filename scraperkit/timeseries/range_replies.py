@@ -42,7 +42,7 @@ _FIVE_BYTES = np.uint64(2**40 - 1)
 _MOST_EXACT = np.uint64(2**53)  # a float64 holds every integer up to here
 _TENS = np.array([10.0**power for power in range(16)])
 _LOWEST_BITS, _HIGHEST_BITS = np.uint64(0x0101010101010101), np.uint64(0x8080808080808080)
-_ZEROS, _POINTS = np.uint64(_ZERO) * _LOWEST_BITS, np.uint64(ord(".") ^ _ZERO) * _LOWEST_BITS
+_ASCII_ZEROS, _POINTS = np.uint64(_ZERO) * _LOWEST_BITS, np.uint64(ord(".") ^ _ZERO) * _LOWEST_BITS
 
 
 class ReplyError(Exception):
@@ -254,7 +254,7 @@ def _integers(words: Words, starts: Numbers, ends: Numbers) -> tuple[Words, Flag
 def _blanked(words: Words, lengths: Numbers) -> Words:
     """Return the last `lengths` of eight characters as digits, with zeros before them."""
     blank = ((8 - lengths) * 8).astype(np.uint64)
-    return ((words ^ _ZEROS) >> blank) << blank
+    return ((words ^ _ASCII_ZEROS) >> blank) << blank
 
 
 def _eight_digits(digits: Words) -> tuple[Words, Flags]:

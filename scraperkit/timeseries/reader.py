@@ -141,7 +141,9 @@ class TimeSeriesReader:
         frame = frames.wide_frame(wanted, tables)
         if inherit and (began := self._began(wanted)):
             classes, history = self._history(began, (metric,), first)
-            frame = with_history(frame, frames.wide_frame(classes, self._wide(history)), began, frames.day_of(last))
+            frame = with_history(
+                frame, frames.wide_frame(classes, self._wide(history)), began, frames.timestamp_of(last)
+            )
         return frames.named(frame, wanted, self._rows.names)
 
     def quotes(
@@ -186,7 +188,7 @@ class TimeSeriesReader:
         if inherit and (began := self._began(wanted)):
             classes, history = self._history(began, METRICS, first)
             rows = frames.tidy_frame(classes, list(self._tables(history)))
-            frame = rows_with_history(frame, rows, began, frames.day_of(last))
+            frame = rows_with_history(frame, rows, began, frames.timestamp_of(last))
         elif inherit:
             frame = frame.assign(inherited=False)
         return frames.named(frame, wanted, self._rows.names)

@@ -19,7 +19,7 @@ from scraperkit.errors import StoreError, UnknownFund, way_out_of
 from scraperkit.keys import Keys, series_in
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS
-from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, Command, day_number, for_funds, for_series, pack
+from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, EPOCH, Command, day_number, for_funds, for_series, pack
 from scraperkit.timeseries.link import Link, Request, bare_replies, batched, keys_of
 
 FUNDS_PER_PIPELINE = 500
@@ -298,4 +298,4 @@ def day_of(timestamp: int) -> dt.date:
     >>> day_of(1641168000000)
     datetime.date(2022, 1, 3)
     """
-    return dt.date(1970, 1, 1) + dt.timedelta(days=int(timestamp) // DAY_MS)
+    return EPOCH + dt.timedelta(days=int(timestamp) // DAY_MS)

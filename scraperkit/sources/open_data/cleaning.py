@@ -13,11 +13,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scraperkit.models import METRICS, Month
+from scraperkit.models import ISO_DAY, METRICS, Month
 from scraperkit.sources.open_data.layouts import SCHEMA
-from scraperkit.sources.open_data.parsing import ISO_DAY, Rejection
+from scraperkit.sources.open_data.parsing import Rejection
+from scraperkit.timeseries.range_replies import Numbers
 
-Numbers = npt.NDArray[np.int64]
 Marks = npt.NDArray[np.bool_]
 
 PREFERRED_KIND = "CLASSES - FIF"

@@ -31,7 +31,7 @@ MOST_BYTES = 1_000_000_000
 MOST_FAILURES = 3  # of files in a row that the site does not answer for
 DOWNLOAD_PATIENCE = 120.0  # seconds that somebody who downloads waits for each turn, while the site asks for a pause
 SITE_AWAY = "the site is away"
-_OK, _UNCHANGED, _MISSING = 200, 304, (403, 404, 410)
+_OK, _UNCHANGED, _MISSING_STATUSES = 200, 304, (403, 404, 410)
 
 
 class Outcome(NamedTuple):
@@ -187,7 +187,7 @@ def answer_without_file(got: Download, known: Entry | None, entry: Entry) -> Ent
     """
     if got.status == _UNCHANGED and known is not None:
         return replace(entry, outcome="unchanged", reason="")
-    if got.status in _MISSING:
+    if got.status in _MISSING_STATUSES:
         stays = "; what is stored of it stays" if entry.kept else ""
         return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file{stays}")
     if got.status != _OK:

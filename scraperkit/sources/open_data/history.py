@@ -13,7 +13,7 @@ from scraperkit.sources.open_data.cleaning import coded
 from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.revisions import figures
 from scraperkit.timeseries import frames
-from scraperkit.timeseries.commands import DAY_MS
+from scraperkit.timeseries.commands import DAY_MS, EPOCH
 from scraperkit.timeseries.inheritance import rows_with_history, with_history
 
 
@@ -25,7 +25,7 @@ def prices_with_history(
     if not began:
         return frame
     classes = reading.prices_frame(folder, window.open_ended(folder), None, metric, as_of, cnpjs=_owners(began))
-    return with_history(frame, classes, began, frames.day_of(window.last * DAY_MS))
+    return with_history(frame, classes, began, frames.timestamp_of(window.last * DAY_MS))
 
 
 def quotes_with_history(
@@ -38,7 +38,7 @@ def quotes_with_history(
     if not began:
         return rows.assign(inherited=False)
     classes = reading.quotes_frame(folder, window.open_ended(folder), None, as_of, cnpjs=_owners(began))
-    return rows_with_history(rows, classes[classes["subclass"] == ""], began, frames.day_of(window.last * DAY_MS))
+    return rows_with_history(rows, classes[classes["subclass"] == ""], began, frames.timestamp_of(window.last * DAY_MS))
 
 
 def _owners(subclasses: Collection[str]) -> set[str]:
@@ -57,4 +57,4 @@ def _began(folder: Folder, series: Collection[str], as_of: dt.datetime | None) -
     for number, name, day in zip(cnpj.texts[cnpj.codes], subclass.texts[subclass.codes], days.tolist(), strict=True):
         key = f"{number}:{name}"
         first[key] = min(day, first.get(key, day))
-    return {name: reading.EPOCH + dt.timedelta(days=first[name]) for name in wanted if name in first}
+    return {name: EPOCH + dt.timedelta(days=first[name]) for name in wanted if name in first}

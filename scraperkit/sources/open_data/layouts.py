@@ -9,7 +9,7 @@ import pyarrow as pa
 from scraperkit.errors import FileRefused
 from scraperkit.models import METRICS
 
-_FIGURES = {
+_FIGURE_COLUMNS = {
     "VL_TOTAL": "portfolio",
     "VL_QUOTA": "quota",
     "VL_PATRIM_LIQ": "net_worth",
@@ -24,13 +24,13 @@ _NAMES = {
     "CNPJ_FUNDO_CLASSE": "cnpj",
     "ID_SUBCLASSE": "subclass",
     "DT_COMPTC": "date",
-    **_FIGURES,
+    **_FIGURE_COLUMNS,
 }
-_A = ("CNPJ_FUNDO", "DT_COMPTC", *_FIGURES)
+_A = ("CNPJ_FUNDO", "DT_COMPTC", *_FIGURE_COLUMNS)
 _HEADERS = {
     "A": _A,
     "B": ("TP_FUNDO", *_A),
-    "C": ("TP_FUNDO_CLASSE", "CNPJ_FUNDO_CLASSE", "ID_SUBCLASSE", "DT_COMPTC", *_FIGURES),
+    "C": ("TP_FUNDO_CLASSE", "CNPJ_FUNDO_CLASSE", "ID_SUBCLASSE", "DT_COMPTC", *_FIGURE_COLUMNS),
 }
 
 TEXTS = ("cnpj", "subclass", "kind", "flag")

@@ -7,7 +7,6 @@ are checked one field after another, so that a bad line costs only itself.
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -17,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from scraperkit.models import METRICS
+from scraperkit.models import ISO_DAY, METRICS
 from scraperkit.sources.open_data.layouts import Layout
+from scraperkit.timeseries.commands import day_number
 
 _CODED = pa.dictionary(pa.int32(), pa.string())
 _TYPES: dict[str, pa.DataType] = {
@@ -33,10 +33,8 @@ _PARSE = csv.ParseOptions(
     delimiter=";", quote_char=False, double_quote=False, newlines_in_values=False, ignore_empty_lines=False
 )
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-ISO_DAY = re.compile("[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _BLANKS = " \t"
 _LF, _CR, _NUL, _SEMICOLON = b"\n\r\0;"
-_FIRST_DAY = (dt.date.min - dt.date(1970, 1, 1)).days
 _MOST_HOLDERS = 2**53
 _BYTES_A_THREAD = 1 << 22
 
@@ -101,7 +99,7 @@ def _read(block: bytes, layout: Layout, types: dict[str, pa.DataType]) -> pa.Tab
 
 def _is_plain(table: pa.Table) -> bool:
     """Return whether all figures are finite, all days known, and all holders whole people."""
-    if table["date"].null_count or pc.min(table["date"].cast(pa.int32())).as_py() < _FIRST_DAY:
+    if table["date"].null_count or pc.min(table["date"].cast(pa.int32())).as_py() < day_number(dt.date.min):
         return False
     for metric in METRICS:
         values = _floats(table[metric])

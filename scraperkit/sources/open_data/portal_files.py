@@ -52,7 +52,7 @@ def file_of(month: Month) -> PortalFile:
     if month < FIRST_MONTHLY:
         year = month.year
         return PortalFile(HISTORY_PATH, f"inf_diario_fi_{year}.zip", Month(year, 1), Month(year, 12))
-    return PortalFile(DAILY_PATH, f"inf_diario_fi_{month.year}{month.month:02d}.zip", month, month)
+    return PortalFile(DAILY_PATH, f"inf_diario_fi_{month.iso.replace('-', '')}.zip", month, month)
 
 
 def files_between(first: Month, last: Month) -> list[PortalFile]:

@@ -18,17 +18,17 @@ import pyarrow.compute as pc
 from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError, NotDownloaded, UnknownFund, warn
 from scraperkit.models import METRICS, Month, today
-from scraperkit.sources.open_data.cleaning import Numbers, coded
+from scraperkit.sources.open_data.cleaning import coded
 from scraperkit.sources.open_data.folder import Folder, StoredMonth
 from scraperkit.sources.open_data.portal_files import file_of
 from scraperkit.sources.open_data.revisions import coded_texts, figures, held_at
 from scraperkit.sources.open_data.series import Series, resolve
 from scraperkit.timeseries import frames
-from scraperkit.timeseries.commands import DAY_MS
+from scraperkit.timeseries.commands import DAY_MS, EPOCH, day_number
+from scraperkit.timeseries.range_replies import Numbers
 
 PROVISIONAL_DAYS = 5
 MOST_SAID = 5
-EPOCH = dt.date(1970, 1, 1)
 _NO_END = frames.LAST // DAY_MS
 _DAYS_BACK = dt.timedelta(days=30)
 
@@ -67,13 +67,13 @@ class Window:
         return Window(folder, EPOCH + dt.timedelta(days=self.first), None)
 
     def _has(self, month: Month) -> bool:
-        return number_of_day(month.last_day) >= self.first and number_of_day(month.first_day) <= self.last
+        return day_number(month.last_day) >= self.first and day_number(month.first_day) <= self.last
 
     def _absent(self, stored: Sequence[Month], has_start: bool, has_end: bool) -> list[Month]:
         if not stored:
             return []
         first = Month.of(EPOCH + dt.timedelta(days=self.first)) if has_start else stored[0]
-        last = Month.of(EPOCH + dt.timedelta(days=min(self.last, number_of_day(today())))) if has_end else stored[-1]
+        last = Month.of(EPOCH + dt.timedelta(days=min(self.last, day_number(today())))) if has_end else stored[-1]
         known = set(stored)
         return [month for month in first.until(last) if month not in known]
 
@@ -178,7 +178,7 @@ def _only(table: pa.Table, wanted: npt.NDArray[np.str_] | None, month: Month, wi
     if wanted is not None:
         cnpj = coded(table["cnpj"])
         table = table.filter(pa.array(np.isin(cnpj.texts, wanted)[cnpj.codes]))
-    if window.first > number_of_day(month.first_day) or window.last < number_of_day(month.last_day):
+    if window.first > day_number(month.first_day) or window.last < day_number(month.last_day):
         days = day_numbers(table)
         table = table.filter(pa.array((days >= window.first) & (days <= window.last)))
     return table
@@ -324,8 +324,3 @@ def check_as_of(as_of: dt.datetime | None) -> None:
             f"as_of: {str(as_of)[:40]!r} is not a moment with a time zone; "
             "write datetime(2026, 9, 1, tzinfo=timezone.utc)"
         )
-
-
-def number_of_day(day: dt.date) -> int:
-    """Return the days since 1970."""
-    return (day - EPOCH).days

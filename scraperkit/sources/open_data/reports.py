@@ -12,10 +12,12 @@ import pyarrow as pa
 from scraperkit.calendar import business_days
 from scraperkit.models import Month, today
 from scraperkit.sources.open_data import reading
-from scraperkit.sources.open_data.cleaning import Numbers, coded
+from scraperkit.sources.open_data.cleaning import coded
 from scraperkit.sources.open_data.downloads import Outcome
 from scraperkit.sources.open_data.folder import REJECTED, Entry, Folder
 from scraperkit.sources.open_data.revisions import CHANGES, figures
+from scraperkit.timeseries.commands import EPOCH, day_number
+from scraperkit.timeseries.range_replies import Numbers
 
 _LONGEST_GAP = 7  # days; further back, no day is the day before
 _SHOWN = ("cnpj", "subclass", "date", "metric", "old", "new", "seen_at")
@@ -74,8 +76,8 @@ def ledger_frame(folder: Folder) -> pd.DataFrame:
 def completeness_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
     """Return how many series each day has, beside the day before; see :meth:`OpenData.completeness`."""
     asked = sorted({*window.months, *window.absent})
-    first = max(window.first, reading.number_of_day(asked[0].first_day))
-    last = min(window.last, reading.number_of_day(min(asked[-1].last_day, today())))
+    first = max(window.first, day_number(asked[0].first_day))
+    last = min(window.last, day_number(min(asked[-1].last_day, today())))
     # With the days before the first one, which it is set against.
     table = reading.read_rows(folder, window.since(folder, first - _LONGEST_GAP), ["quota"])
     cnpj, subclass = coded(table["cnpj"]), coded(table["subclass"])
@@ -84,8 +86,8 @@ def completeness_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
     order = np.argsort(days, kind="stable")
     published, begins = np.unique(days[order], return_index=True)
     on = dict(zip(published.tolist(), np.split(order, begins[1:]), strict=True)) if published.size else {}
-    expected = business_days(reading.EPOCH + dt.timedelta(days=first), reading.EPOCH + dt.timedelta(days=last))
-    all_days = sorted({*on, *(reading.number_of_day(day.date()) for day in expected)})
+    expected = business_days(EPOCH + dt.timedelta(days=first), EPOCH + dt.timedelta(days=last))
+    all_days = sorted({*on, *(day_number(day.date()) for day in expected)})
     states = dict.fromkeys(window.absent, "not downloaded")
     states |= dict.fromkeys(reading.not_at_the_portal(folder, window.absent), "no file")
     since = reading.provisional_since(today())
@@ -93,7 +95,7 @@ def completeness_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
     nobody: Numbers = np.empty(0, np.int64)
     before, seen = nobody, first
     for number in all_days:
-        day = reading.EPOCH + dt.timedelta(days=number)
+        day = EPOCH + dt.timedelta(days=number)
         here = on.get(number, nobody)
         present = series[here]
         if number - seen > _LONGEST_GAP:

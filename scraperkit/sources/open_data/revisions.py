@@ -7,13 +7,13 @@ from collections.abc import Set
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from scraperkit.models import METRICS
-from scraperkit.sources.open_data.cleaning import Coded, Numbers, coded, figure_column, flag_column, flags_of, sort_key
+from scraperkit.sources.open_data.cleaning import Coded, coded, figure_column, flag_column, flags_of, sort_key
 from scraperkit.sources.open_data.layouts import SCHEMA
+from scraperkit.timeseries.range_replies import Numbers, Values
 
 CHANGES = pa.schema(
     [
@@ -27,7 +27,6 @@ CHANGES = pa.schema(
         ("seen_at", pa.timestamp("us", "UTC")),
     ]
 )
-Figures = npt.NDArray[np.float64]
 
 
 class Comparison(NamedTuple):
@@ -151,9 +150,9 @@ def held_at(table: pa.Table, changes: pa.Table, moment: dt.datetime) -> pa.Table
     return pa.table(columns)
 
 
-def figures(table: pa.Table, metric: str) -> Figures:
+def figures(table: pa.Table, metric: str) -> Values:
     """Return a metric's values; NaN where there is none."""
-    values: Figures = table[metric].cast(pa.float64()).to_numpy()
+    values: Values = table[metric].cast(pa.float64()).to_numpy()
     return values
 
 
@@ -194,7 +193,7 @@ def _codes(columns: list[Coded]) -> list[Numbers]:
     return [np.searchsorted(names, column.texts)[column.codes] for column in columns]
 
 
-def _changes(old: pa.Table, metric: str, rows: Numbers, was: Figures, is_now: Figures, now: pa.Scalar) -> pa.Table:
+def _changes(old: pa.Table, metric: str, rows: Numbers, was: Values, is_now: Values, now: pa.Scalar) -> pa.Table:
     before = old.take(pa.array(rows))
     columns = {
         **{name: _plain(before[name]) for name in ("cnpj", "subclass", "date")},

@@ -25,6 +25,7 @@ from scraperkit.sources.open_data.portal_files import FIRST_MONTH, file_of, is_d
 from scraperkit.sources.open_data.revisions import figures
 from scraperkit.sources.open_data.series import Series
 from scraperkit.text import say
+from scraperkit.timeseries.commands import EPOCH
 from scraperkit.timeseries.link import Link
 from scraperkit.timeseries.month_writes import MonthWriter
 
@@ -85,7 +86,7 @@ def quotes_of(folder: Folder, month: Month, cnpj: str) -> list[DailyQuote]:
     """Return the days of one fund and month, of the class and all its subclasses."""
     table = reading.read_rows(folder, reading.Window(folder, month.iso, month.iso), METRICS, [cnpj])
     names = table["subclass"].to_pylist()
-    days = [reading.EPOCH + dt.timedelta(days=day) for day in reading.day_numbers(table).tolist()]
+    days = [EPOCH + dt.timedelta(days=day) for day in reading.day_numbers(table).tolist()]
     columns = [_or_none(figures(table, metric).tolist(), int if metric == "holders" else float) for metric in METRICS]
     return [
         DailyQuote(cnpj, day, quota, net_worth, holders, inflow, outflow, portfolio, name)

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scraperkit.errors import ArchiveError, FileRefused, FundNotFound, NotDownloaded, SourceError, warn
-from scraperkit.models import Fund, Month
+from scraperkit.models import ISO_DAY, Fund, Month
 from scraperkit.sources.base import Hit, Hits, not_one_fund
 from scraperkit.sources.http import without_credentials
 from scraperkit.sources.open_data.cleaning import coded
@@ -170,7 +170,7 @@ class Snapshots:
         return sum(delete(self._paths(kind)[:-1]) for kind in _PATHS)
 
     def _paths(self, kind: str) -> list[Path]:
-        name = re.compile(kind + r"-[0-9]{4}-[0-9]{2}-[0-9]{2}(\.[0-9]{2})?")
+        name = re.compile(rf"{kind}-{ISO_DAY.pattern}(\.[0-9]{{2}})?")
         paths = (path for path in self._folder.registry.glob("*.parquet") if name.fullmatch(path.stem))
         return sorted(paths, key=lambda path: path.stem)
 
