@@ -23,9 +23,9 @@ from scraperkit.sources.open_data.source import ATTRIBUTION
 
 router = APIRouter(prefix="/v1/market", tags=["market"])
 _LICENCE = "https://opendatacommons.org/licenses/odbl/1-0/"
-_COLUMNS = ["document", "name", "kind", *METRICS, "flag"]
+_MARKET_COLUMNS = ["document", "name", "kind", *METRICS, "flag"]
 _CSV_EXAMPLE = (
-    f"date,{','.join(_COLUMNS)},provisional\n"
+    f"date,{','.join(_MARKET_COLUMNS)},provisional\n"
     "2024-12-30,18993924000100,FUNDO EXEMPLO,CLASSES - FIF,1.0012,1500000.0,12,0.0,1000.0,1500100.0,,False\n"
 )
 
@@ -82,7 +82,7 @@ def _answer(backend: Backend, day: dt.date, asked: MarketQuery) -> Response:
     first = int(frame["document"].searchsorted(asked.after, side="right")) if asked.after else 0
     page = frame.iloc[first : first + asked.limit]
     names = backend.archive.names(page["document"].tolist())
-    page = page.assign(name=[names.get(series, "") for series in page["document"]])[_COLUMNS]
+    page = page.assign(name=[names.get(series, "") for series in page["document"]])[_MARKET_COLUMNS]
     more = first + len(page) < len(frame)
     following = _next(day, asked, page["document"].iloc[-1]) if more else None
     links = [f'<{_LICENCE}>; rel="license"', *([f'<{following}>; rel="next"'] if following else [])]

@@ -142,7 +142,7 @@ def _subclass(series: str) -> str:
 
 
 def _texts(metric: str, samples: Samples) -> Iterable[tuple[str, str]]:
-    """DaysAsked and values as text; of a float the shortest that reads back the same."""
+    """Days and values as text; of a float the shortest that reads back the same."""
     whole = COLUMNS[metric].dtype == "Int64"
     for timestamp, value in samples:
         yield day_of(timestamp).isoformat(), str(round(value)) if whole else repr(value)

@@ -23,9 +23,10 @@ from scraperkit.timeseries.commands import (
     refused_series,
     repair_commands,
 )
-from scraperkit.timeseries.frame_writes import FrameChunk, frame_chunks, survey
+from scraperkit.timeseries.frame_writes import FrameChunk, frame_chunks
 from scraperkit.timeseries.link import Dialogue, Link, batched, refused_replies
 from scraperkit.timeseries.news import Announcer
+from scraperkit.timeseries.range_replies import Numbers
 from scraperkit.timeseries.rows import stored_series
 
 _MONTHS_AT_ONCE = 1_000
@@ -73,7 +74,7 @@ class MonthWriter:
         """
         self._look(frame)
         samples, kept = 0, set[str]()
-        chunks = frame_chunks(self._keys, frame, METRICS, survey(self._keys, frame, METRICS, with_months=True).months)
+        chunks = frame_chunks(self._keys, frame, METRICS, _series_of_rows(frame))
         with self._link.dialogue() as dialogue:
             prepared = self._prepared(chunks)
             while prepared is not None:
@@ -87,7 +88,10 @@ class MonthWriter:
         first = day_number(self._month.first_day) * DAY_MS
         last = day_number(self._month.shift(1).first_day) * DAY_MS - 1
         names = frame[["cnpj", "subclass"]].drop_duplicates()
-        here = {f"{cnpj}:{name}" if name else cnpj for cnpj, name in zip(names["cnpj"], names["subclass"], strict=True)}
+        here = {
+            f"{cnpj}:{name}" if name else cnpj
+            for cnpj, name in zip(*(names[name].tolist() for name in ("cnpj", "subclass")), strict=True)
+        }
         self._new = set(here)
         for some in batched(names["cnpj"].unique().tolist(), _MONTHS_AT_ONCE):
             stored = stored_series(self._link, self._keys, some)
@@ -177,6 +181,13 @@ class MonthWriter:
         if refused := refused_series(commands, replies):
             again = repair_commands(self._keys, commands, refused)
             check_replies(again, self._link.write(again))
+
+
+def _series_of_rows(frame: pd.DataFrame) -> Numbers:
+    """Return a number for each row that is the same for the rows of one series."""
+    codes, _ = pd.factorize(frame["cnpj"])
+    of_subclass, subclasses = pd.factorize(frame["subclass"])
+    return np.asarray(codes * len(subclasses) + of_subclass, dtype=np.int64)
 
 
 def _funds(chunk: FrameChunk) -> list[str]:

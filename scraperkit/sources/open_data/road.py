@@ -128,7 +128,7 @@ def load(
             record = MonthRecord(
                 now, fetched_at(folder.entry(file_of(month).name), now, time.time()), "open_data", "load"
             )
-            whole = set(frame["cnpj"]) if of_fund is None else of_fund
+            whole = set(frame["cnpj"].unique()) if of_fund is None else of_fund
             written = MonthWriter(link, keys, month, record, whole).write(frame)
             samples += written.samples
             kept += [f"{format_cnpj(cnpj)} {month.iso}" for cnpj in sorted(written.kept)]
