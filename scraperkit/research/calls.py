@@ -16,7 +16,7 @@ from scraperkit.errors import ConfigError, warn
 from scraperkit.keys import Keys
 from scraperkit.models import METRICS, Month, today
 from scraperkit.research.collecting import FundsCollected, collect
-from scraperkit.research.offline_mode import LAST_DAY, is_offline
+from scraperkit.research.offline_mode import INVENTED_UNTIL, is_offline
 from scraperkit.research.provenance import note_stored
 from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
@@ -137,7 +137,7 @@ def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
 ) -> Iterator[tuple[TimeSeriesReader, FundsCollected, Day]]:
     """Collect what is missing; yield a reader, what came of it, and the first day."""
-    current, newest = Month.of(today()), LAST_DAY if is_offline() and start is None else today()
+    current, newest = Month.of(today()), INVENTED_UNTIL if is_offline() and start is None else today()
     since = newest - relativedelta(months=12, days=-1) if start is None else start
     first, last = Month.given("start", since), Month.of(newest) if end is None else Month.given("end", end)
     if first > current:

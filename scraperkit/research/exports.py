@@ -23,7 +23,7 @@ from scraperkit.errors import ConfigError
 from scraperkit.models import METRICS, today
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.planning import FILES
-from scraperkit.research.provenance import TOLD, note_archived, note_stored, units_of
+from scraperkit.research.provenance import TOLD_IN_FILES, note_archived, note_stored, units_of
 from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.sources.open_data import OpenData
@@ -252,7 +252,7 @@ def _table(frame: pd.DataFrame) -> pa.Table:
     bare.attrs = {}
     table = pa.Table.from_pandas(bare)
     told: dict[str, Any] = {"units": units_of(map(str, frame.columns))}
-    told |= {name: frame.attrs[name] for name in TOLD if name in frame.attrs} | {
+    told |= {name: frame.attrs[name] for name in TOLD_IN_FILES if name in frame.attrs} | {
         "written_by": f"scraperkit {__version__}"
     }
     metadata = {**(table.schema.metadata or {}), b"PANDAS_ATTRS": attrs.encode(), KEY: json.dumps(told).encode()}

@@ -16,7 +16,7 @@ from scraperkit.replica import Replica
 from scraperkit.view import NotebookRepr, View
 
 _SUFFIX = "-offline"
-LAST_DAY = dt.date(2023, 12, 31)  # of the replica's pages
+INVENTED_UNTIL = dt.date(2023, 12, 31)  # of the replica's pages
 _guard = threading.Lock()
 _current: Offline | None = None
 

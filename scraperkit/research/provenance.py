@@ -19,7 +19,7 @@ from scraperkit.timeseries.frames import Day
 from scraperkit.timeseries.reader import TimeSeriesReader
 
 # What of a frame's `attrs` a file's metadata tell.
-TOLD = ("metric", "units", "source", "licence", "fetched_from", "fetched_to")
+TOLD_IN_FILES = ("metric", "units", "source", "licence", "fetched_from", "fetched_to")
 LICENCES = {
     FILES: ATTRIBUTION,
     DEFAULT_SOURCE: "Comissão de Valores Mobiliários (CVM), its public pages; they state no licence",
