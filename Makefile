@@ -25,7 +25,8 @@ SETUP = $(FIND_PYTHON); "$$found" tools/setup.py
 TESTS = -n 4 --dist worksteal -m "not long"
 
 # What depends on the server runs on Redis 8.2 as well, where there is one to test with.
-ON_REDIS_8 = tests/engine tests/lua tests/timeseries tests/service/test_acl.py tests/test_road.py tests/test_redis_page.py
+ON_REDIS_8 = tests/lua tests/engine/test_months.py tests/engine/test_sources.py tests/engine/test_failover.py \
+	tests/timeseries/test_write_frame.py tests/service/test_acl.py tests/test_road.py
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))

@@ -511,7 +511,7 @@ def test_another_address_is_posted_to_where_the_site_moved():
             return Reply(status=301, headers={"Location": "/Novo/Diario.aspx?PK_PARTIC=1"})
         return daily(("02/2022", "01/2022"), asked.form.get("ddComptc"))
 
-    with served(answer) as (odd, source):
+    with served(lambda asked: (at_once.wait(60), daily(("01/2022",), asked.form.get("ddComptc")))[1]) as (odd, source):
         source.fetch(request("01/2022"))
         assert odd.kinds == ["GET CPublicaInfDiario.aspx", "GET Diario.aspx", "POST Diario.aspx"]
 
@@ -636,18 +636,14 @@ def test_passwords_are_never_told(monkeypatch):
 
 
 def test_close_ends_the_connections_of_all_threads():
-    barrier, asked_at_once = threading.Barrier(4), threading.Barrier(3)
-
-    def answer(asked):
-        asked_at_once.wait(60)  # or one thread would take the connection that another has left
-        return daily(("01/2022",), asked.form.get("ddComptc"))
+    barrier, at_once = threading.Barrier(4), threading.Barrier(3)  # all ask at once: no connection serves two
 
     def work(source: CvmPages, pk: str) -> None:
         source.fetch(request(pk=pk))
         barrier.wait(60)  # all have a connection
         barrier.wait(60)  # the source is closed
 
-    with served(answer) as (odd, source):
+    with served(lambda asked: (at_once.wait(60), daily(("01/2022",), asked.form.get("ddComptc")))[1]) as (odd, source):
         threads = [threading.Thread(target=work, args=(source, pk)) for pk in "123"]
         for thread in threads:
             thread.start()
