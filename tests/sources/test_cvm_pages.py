@@ -511,7 +511,7 @@ def test_another_address_is_posted_to_where_the_site_moved():
             return Reply(status=301, headers={"Location": "/Novo/Diario.aspx?PK_PARTIC=1"})
         return daily(("02/2022", "01/2022"), asked.form.get("ddComptc"))
 
-    with served(lambda asked: (at_once.wait(60), daily(("01/2022",), asked.form.get("ddComptc")))[1]) as (odd, source):
+    with served(answer) as (odd, source):
         source.fetch(request("01/2022"))
         assert odd.kinds == ["GET CPublicaInfDiario.aspx", "GET Diario.aspx", "POST Diario.aspx"]
 
