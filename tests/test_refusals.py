@@ -92,7 +92,7 @@ CALLS: dict[str, Call] = {
 # What does not ask Redis, or only through a worker that has started.
 SILENT = {
     "Subscriber": {"stop", "pause", "resume", "crash_next", "dashboard", "request_stop", "attach"},
-    "Worker": {"start", "run", "close", "pause", "resume", "crash_next", "request_stop", "wait_until_paused"},
+    "Worker": {"start", "run", "close", "pause", "resume", "crash", "crash_next", "request_stop", "wait_until_paused"},
 }
 
 

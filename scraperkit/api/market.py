@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import io
 from typing import Annotated, Any, Literal, cast
 from urllib.parse import urlencode
 
@@ -20,6 +21,7 @@ from scraperkit.errors import NotDownloaded
 from scraperkit.models import METRICS, Month, today
 from scraperkit.sources.open_data.reading import provisional_since
 from scraperkit.sources.open_data.source import ATTRIBUTION
+from scraperkit.timeseries.csv_files import write_csv
 
 router = APIRouter(prefix="/v1/market", tags=["market"])
 _LICENCE = "https://opendatacommons.org/licenses/odbl/1-0/"
@@ -113,7 +115,9 @@ def _json(day: dt.date, page: pd.DataFrame, series: int, following: str | None) 
 def _csv(day: dt.date, page: pd.DataFrame, series: int, following: str | None) -> str:  # noqa: ARG001
     lines = page.assign(provisional=_is_provisional(day))
     lines.insert(0, "date", day.isoformat())
-    return lines.to_csv(index=False, lineterminator="\n")
+    text = io.StringIO()
+    write_csv(lines.reset_index(drop=True), text)
+    return text.getvalue()
 
 
 def _is_provisional(day: dt.date) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 import pandas as pd
 import pyarrow as pa
@@ -33,7 +33,7 @@ _COLUMNS_OF_TEXT = {name for name, column in COLUMNS.items() if column.dtype == 
 # ---------------------------------------------------------------------------- write
 
 
-def write_csv(frame: pd.DataFrame, path: Path | str, *, excel_br: bool = False) -> None:
+def write_csv(frame: pd.DataFrame, path: Path | str | TextIO, *, excel_br: bool = False) -> None:
     """Write a frame as CSV in which no text is a formula to a spreadsheet, neither a cell nor a heading.
 
     Numbers and dates are written as pandas writes them, and read back the same. An index of numbers without a name is
@@ -43,7 +43,7 @@ def write_csv(frame: pd.DataFrame, path: Path | str, *, excel_br: bool = False) 
     ----------
     frame : pandas.DataFrame
         Such as :meth:`scraperkit.TimeSeriesReader.funds` or ``prices()`` returns it.
-    path : path or str
+    path : path, str or text file
         The file; it is replaced.
     excel_br : bool
         As Excel set to Portuguese expects it: fields end with ``;``, decimals begin with a comma, a byte order mark

@@ -22,7 +22,7 @@ SHOWN = {
     "fund_prices": ("18993924000100", "2023-12"),
     "biggest_flows": ("net flow in 2024-12, R$ million", "FUNDO EXEMPLO"),
     "my_funds_and_cdi": ("99101012000170", "Ipê Amarelo", "share_of_benchmark", "windows_beaten", "chart: "),
-    "one_call": ("2023-12-29", "99101012000170", "chart: "),
+    "one_call": ("2023-12-29", "Exemplo Ipê Amarelo", "chart: "),
     "revised_this_week": ("values revised this week", "net_worth", "percent"),
 }
 
