@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +21,19 @@ from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries.reader import TimeSeriesReader
 
 FUND = "18993924000100"
+PROCESS = """
+import sys
+import scraperkit as sk
+from scraperkit.sources.open_data import downloads
+
+imports, import_zip = [], downloads.import_zip
+downloads.import_zip = lambda *given: imports.append(given) or import_zip(*given)
+url, archive, fund = sys.argv[1:]
+with sk.OpenData(url, archive=archive) as market:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    print(len(market.fetch(sk.ScrapeRequest(document=fund, month_year="06/2024", source="open_data"))), len(imports))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +81,24 @@ class TestAsASource:
     def test_the_requests_of_a_fund_found_by_name_are_its_own(self, market):
         fund = market.find_fund(FUND)
         assert {request.source for request in fund.months("2024-01", "2024-03")} == {"open_data"}
+
+    def test_a_file_is_asked_for_and_imported_once_for_all_processes(self, site, tmp_path):
+        before = site.portal.requests["file"]
+        words = [sys.executable, "-c", PROCESS, site.open_data_url, str(tmp_path), FUND]
+        pipe = subprocess.PIPE
+        with contextlib.ExitStack() as stack:
+            fetchers = [
+                stack.enter_context(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
+                for _ in range(4)
+            ]
+            assert [fetcher.stdout.readline() for fetcher in fetchers] == ["ready\n"] * 4
+            for fetcher in fetchers:
+                fetcher.stdin.write("go\n")
+                fetcher.stdin.flush()
+            told = [fetcher.communicate(timeout=120) for fetcher in fetchers]
+        assert {out.split()[0] for out, _ in told} == {"20"}, told
+        assert site.portal.requests["file"] == before + 1
+        assert sorted(out.split()[1] for out, _ in told) == ["0", "0", "0", "1"], "imports"
 
     def test_a_file_is_asked_for_once_for_all_threads(self, market):
         ready = threading.Barrier(8)
