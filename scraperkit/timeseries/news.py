@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import time
@@ -14,7 +15,7 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from scraperkit.connection import SOCKET_TIMEOUT, check_client, redis_needed, sibling
-from scraperkit.errors import ScraperKitError
+from scraperkit.errors import ConfigError, ScraperKitError
 from scraperkit.keys import Keys
 from scraperkit.models import Stored, read_news
 from scraperkit.text import printable
@@ -109,6 +110,11 @@ class StoredListener:
         on_gap: Callable[[], object] | None,
         keys: Keys,
     ) -> None:
+        for name, given in (("callback", callback), ("on_gap", on_gap)):
+            if not callable(given) and not (name == "on_gap" and given is None):
+                raise ConfigError(f"{name}: expected a function, got {type(given).__name__}")
+            if inspect.iscoroutinefunction(given):
+                raise ConfigError(f"{name}: a coroutine function, which nobody would await; give a plain function")
         self.channel = keys.stored
         self._callback, self._on_gap = callback, on_gap
         # The thread waits for Redis itself, so that it ends in time when it is closed.

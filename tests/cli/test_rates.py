@@ -34,7 +34,10 @@ def run(redis_url, namespace):
 
 def test_a_table_of_both_ends_under_what_it_is(run):
     lines = run("cdi", "--start", "2022-01", "--end", "2022-12").stdout.splitlines()
-    assert lines[0] == "cdi: rate a day, in % a day, from Banco Central do Brasil SGS 12"
+    assert (
+        lines[0]
+        == "cdi: rate a day, in % a day, from invented figures of a replica, in place of Banco Central do Brasil SGS 12"
+    )
     assert lines[1].split() == ["2022-01-03", "0.049206"]
     assert lines[6] == "… 241 more; --out FILE.csv writes them all"
     assert lines[-1].split() == ["2022-12-30", "0.049206"]

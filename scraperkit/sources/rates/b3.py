@@ -61,6 +61,8 @@ def read(rate: Rate, span: Span, content: bytes, url: str) -> list[RateSample]:
     results = answer.get("results") if isinstance(answer, dict) else None
     if not isinstance(results, list):
         raise RateRefused(f"{what}: the answer has no list of results: {str(answer)[:100]!r}", url)
+    if not results:
+        raise RateRefused(f"{what}: the list of results is empty, where a year has a row for each day of a month", url)
     return in_order((sample for row in results for sample in _samples(what, span.first.year, row, url)), what, url)
 
 

@@ -54,7 +54,7 @@ def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings) -
                 _fetch(rate, needed, store, redis, settings, moment)
             except SourceError as error:
                 asked, _ = store.state()
-                if asked is None or wanted.first < asked.first:
+                if asked is None or not asked.first <= wanted.first <= asked.last:
                     raise
                 note = f"{rate.name}: what is stored may lack the newest days: {error}"
                 return Collected(store.read(wanted), [note])

@@ -86,6 +86,8 @@ _OTHER_NAMES = {rate.code.lower(): rate.name for rate in KNOWN_RATES.values()} |
     "^bvsp": "ibovespa",
     "igp-m": "igpm",
     "usd": "dollar",
+    "dolar": "dollar",
+    "dólar": "dollar",
     "ptax": "dollar",
 }
 

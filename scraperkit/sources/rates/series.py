@@ -17,6 +17,7 @@ from scraperkit.models import today
 from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.collect import collect
 from scraperkit.sources.rates.known import Rate, known
+from scraperkit.sources.rates.services import is_invented
 from scraperkit.timeseries.commands import day_number
 from scraperkit.timeseries.frames import Day, dates, window
 from scraperkit.timeseries.rows import day_of
@@ -78,7 +79,7 @@ def rates(
     >>> with sk.Replica.start() as site, patch.dict("os.environ", SCRAPERKIT_SGS_URL=site.sgs_url):
     ...     cdi = sk.rates("cdi", "2022-01-03", "2022-01-05")
     >>> cdi.attrs["kind"], cdi.attrs["unit"], cdi.attrs["source"]
-    ('rate a day', '% a day', 'Banco Central do Brasil SGS 12')
+    ('rate a day', '% a day', 'invented figures of a replica, in place of Banco Central do Brasil SGS 12')
     >>> cdi.tolist()
     [0.049206, 0.049206, 0.049206]
     """
@@ -86,10 +87,14 @@ def rates(
     span = span_of(start, end)
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(connect()) if redis is None else check_client(redis)
-        found = collect(rate, span, client, Settings.load())
+        settings = Settings.load()
+        found = collect(rate, span, client, settings)
     for note in found.notes:
         warn(note)
-    return series_of(rate, found.samples)
+    series = series_of(rate, found.samples)
+    if is_invented(rate, settings):
+        series.attrs["source"] = f"invented figures of a replica, in place of {rate.source}"
+    return series
 
 
 def span_of(start: Day | None, end: Day | None) -> Span:

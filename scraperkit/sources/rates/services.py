@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 import redis as redis_py
 
@@ -17,6 +18,7 @@ from scraperkit.sources.rates import b3, sgs
 from scraperkit.sources.rates.answers import RateSample, Span, is_web_page
 from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.says import says
+from scraperkit.sources.wire import leads_here
 
 # A caller waits for the answer: an open circuit, or a Redis that agrees on no turn, must not take longer.
 NOTEBOOK_PATIENCE = 60.0
@@ -35,6 +37,17 @@ def sent_at_once(rate: Rate, span: Span) -> Span:
     if rate.service == "sgs" or span.last < span.first:
         return span
     return Span(span.first.replace(month=1, day=1), span.last.replace(month=12, day=31))
+
+
+def base_of(rate: Rate, settings: Settings) -> str:
+    """Return the address of a rate's service; raises ``ConfigError`` if it is none."""
+    variable = f"SCRAPERKIT_{rate.service.upper()}_URL"
+    return checked_base(settings.sgs_url if rate.service == "sgs" else settings.b3_url, variable)
+
+
+def is_invented(rate: Rate, settings: Settings) -> bool:
+    """Return whether the service is one of this machine, which is a replica and has invented figures."""
+    return leads_here(urlsplit(base_of(rate, settings)).hostname or "")
 
 
 class RateService:
@@ -57,12 +70,11 @@ class RateService:
     def __init__(self, rate: Rate, redis: redis_py.Redis, settings: Settings) -> None:
         self._rate = rate
         self._settings = settings
-        variable = f"SCRAPERKIT_{rate.service.upper()}_URL"
-        self._base = checked_base(settings.sgs_url if rate.service == "sgs" else settings.b3_url, variable)
+        self._base = base_of(rate, settings)
         hasty = settings.model_copy(update={"site_patience": settings.site_patience or NOTEBOOK_PATIENCE})
         self._politeness = Politeness(self._base, hasty)
         self._politeness.share(redis)
-        self._http = HttpClient(hasty, self._politeness, variable)
+        self._http = HttpClient(hasty, self._politeness, f"SCRAPERKIT_{rate.service.upper()}_URL")
 
     def __enter__(self) -> Self:
         return self

@@ -77,6 +77,10 @@ def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[
     answer = parsed(content, what, url)
     if not isinstance(answer, list):
         raise RateRefused(f"{what}: the answer is no list of values{_told(answer)}", url)
+    if not answer:
+        raise RateRefused(
+            f"{what}: the answer is an empty list; without values, the service says so with HTTP 404", url
+        )
     return in_order((_sample(what, place, entry, span, url) for place, entry in enumerate(answer, 1)), what, url)
 
 

@@ -142,7 +142,11 @@ class TestB3:
         ]
 
     def test_a_year_without_values_is_empty(self):
-        assert of_b3([]) == of_b3([row(day) for day in range(1, 32)]) == []
+        assert of_b3([row(day) for day in range(1, 32)]) == []
+
+    def test_an_answer_without_days_is_refused(self):
+        with pytest.raises(RateRefused, match="the list of results is empty"):
+            of_b3([])
 
     @pytest.mark.parametrize(
         ("rows", "told"),

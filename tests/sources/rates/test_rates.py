@@ -46,7 +46,9 @@ class TestValues:
         units = {"rate a day": {"% a day"}, "rate a month": {"% a month"}, "level": {"points", "R$"}}
         assert rate.name == rate.attrs["name"] == name
         assert rate.attrs["unit"] in units[rate.attrs["kind"]]
-        assert rate.attrs["source"].startswith(("Banco Central do Brasil SGS ", "B3 "))
+        invented, _, source = rate.attrs["source"].partition(", in place of ")
+        assert invented == "invented figures of a replica"
+        assert source.startswith(("Banco Central do Brasil SGS ", "B3 "))
         assert (rate.index.name, rate.index.tz, str(rate.dtype)) == ("date", None, "float64")
         assert rate.index.is_monotonic_increasing
 
@@ -331,3 +333,19 @@ class TestTrouble:
         monkeypatch.setenv("SCRAPERKIT_SGS_URL", site.sgs_url.replace(SGS_PATH, "/elsewhere/"))
         with pytest.raises(RateRefused, match="HTTP 404 that does not say .* check SCRAPERKIT_SGS_URL"):
             sk.rates("cdi", *JANUARY, redis=redis)
+
+
+class TestWhatIsNoAnswer:
+    def test_a_window_of_which_nothing_is_stored_is_an_error_if_the_service_fails(self, redis, services):
+        sk.rates("selic", "2020-01", "2020-02", redis=redis)
+        services.fail(60)
+        with pytest.raises(SiteUnavailable):
+            sk.rates("selic", "2022-01", "2022-03", redis=redis)
+
+    @pytest.mark.parametrize(("name", "body"), [("cdi", b"[]"), ("ibovespa", b'{"results": []}')])
+    def test_an_empty_answer_is_refused_and_settles_nothing(self, redis, services, name, body):
+        services.put(name, body)
+        with pytest.raises(RateRefused, match="empty"):
+            sk.rates(name, *JANUARY, redis=redis)
+        services._bodies.clear()
+        assert not sk.rates(name, *JANUARY, redis=redis).empty
