@@ -13,12 +13,14 @@ from scraperkit.keys import Keys
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import METRICS, Month, Stored
 from scraperkit.timeseries.commands import (
+    ANY_FUND,
     DAY_MS,
     EXEC,
     MULTI,
     check_replies,
     create_all,
     day_number,
+    for_funds,
     pack,
     refused_series,
     repair_commands,
@@ -38,6 +40,27 @@ class Written(NamedTuple):
 
     samples: int
     kept: set[str]
+
+
+class _Prepared(NamedTuple):
+    """What a chunk needs.
+
+    Attributes
+    ----------
+    chunk : FrameChunk
+    funds : list of str
+        Their CNPJs.
+    creates, look, commands, news : list of bytes
+        What creates the series that are missing, what watches and tells who stored the months, what replaces these, and
+        what publishes that.
+    """
+
+    chunk: FrameChunk
+    funds: list[str]
+    creates: list[bytes]
+    look: list[bytes]
+    commands: list[bytes]
+    news: list[bytes]
 
 
 class MonthWriter:
@@ -74,9 +97,9 @@ class MonthWriter:
         """
         self._look(frame)
         samples, kept = 0, set[str]()
-        chunks = frame_chunks(self._keys, frame, METRICS, _series_of_rows(frame))
+        chunks = map(self._prepare, frame_chunks(self._keys, frame, METRICS, _series_of_rows(frame)))
         with self._link.dialogue() as dialogue:
-            prepared = self._prepared(chunks)
+            prepared = next(chunks, None)
             while prepared is not None:
                 written, newer, prepared = self._replace(dialogue, prepared, chunks)
                 samples += written
@@ -102,64 +125,55 @@ class MonthWriter:
                     self._others.setdefault(cnpj, []).extend(deletes)
                     self._gone.setdefault(cnpj, []).append(Stored.of(name, self._month.iso, 0))
 
-    def _prepared(self, chunks: Iterator[FrameChunk]) -> tuple[FrameChunk, list[bytes]] | None:
-        chunk = next(chunks, None)
-        return None if chunk is None else (chunk, self._commands(chunk))
-
-    def _commands(self, chunk: FrameChunk) -> list[bytes]:
-        """Return what replaces the months of a chunk."""
-        if not chunk.series:
-            return []
+    def _prepare(self, chunk: FrameChunk) -> _Prepared:
+        """Make all that a chunk needs, while the server works on the one before it."""
+        funds = list(dict.fromkeys(name.partition(":")[0] for name in chunk.series))
+        creates = create_all(self._keys, [name for name in chunk.series if name in self._new])
+        asked = for_funds(pack(("HGET", self._keys.months(ANY_FUND), self._month.iso)), funds)
+        watch = [pack(("WATCH", *map(self._keys.months, funds)))] if funds else []
         old = [name for name in chunk.series if name not in self._new]
-        commands = [*chunk.delete_commands(self._keys, old), *chunk.add_commands(self._keys)]
-        text = self._record.text
-        for cnpj in _funds(chunk):
+        commands = [*chunk.delete_commands(self._keys, old), *chunk.add_commands(self._keys)] if funds else []
+        for cnpj in funds:
             commands += self._others.get(cnpj, ())
-            if cnpj in self._whole:
-                commands.append(pack(("HSET", self._keys.months(cnpj), self._month.iso, text)))
-        return commands
+        note = pack(("HSET", self._keys.months(ANY_FUND), self._month.iso, self._record.text))
+        commands += for_funds(note, [cnpj for cnpj in funds if cnpj in self._whole])
+        gone = [stored for cnpj in funds for stored in self._gone.get(cnpj, ())]
+        news = self._announcer.commands([*chunk.months(with_empty=True), *gone]) if funds else []
+        return _Prepared(chunk, funds, creates, [*watch, *asked], commands, news)
 
     def _replace(
-        self, dialogue: Dialogue, prepared: tuple[FrameChunk, list[bytes]], chunks: Iterator[FrameChunk]
-    ) -> tuple[int, set[str], tuple[FrameChunk, list[bytes]] | None]:
+        self, dialogue: Dialogue, prepared: _Prepared, chunks: Iterator[_Prepared]
+    ) -> tuple[int, set[str], _Prepared | None]:
         """Write a chunk, and prepare the next one meanwhile; return samples, funds kept, and that next one."""
-        chunk, commands = prepared
-        following: list[tuple[FrameChunk, list[bytes]] | None] = []
+        following: list[_Prepared | None] = []
 
-        def exchange() -> tuple[int, set[str]] | None:
-            creates = create_all(self._keys, [name for name in chunk.series if name in self._new])
-            newer = self._newer(dialogue, _funds(chunk), creates)
-            mine, words = chunk, commands
-            if newer:
-                mine = _without(chunk, newer)
-                words = self._commands(mine)
-            dialogue.send(b"".join([MULTI, *words, EXEC]))
+        def exchange() -> tuple[_Prepared, set[str]] | None:
+            newer = self._newer(dialogue, prepared)
+            mine = self._prepare(_without(prepared.chunk, newer)) if newer else prepared
+            dialogue.send(b"".join([MULTI, *mine.commands, EXEC]))
             if not following:
-                following.append(self._prepared(chunks))
-            replies = dialogue.receive(len(words) + 2, refused_replies)
+                following.append(next(chunks, None))
+            replies = dialogue.receive(len(mine.commands) + 2, refused_replies)
             if dialogue.was_nothing:
                 return None  # somebody has stored a month of these funds meanwhile: look again
             if replies:
                 executed = replies[-1]
-                self._settle(words, executed if isinstance(executed, list) else [executed] * len(words))
-            return mine.samples, newer
+                whole = executed if isinstance(executed, list) else [executed] * len(mine.commands)
+                self._settle(mine.commands, whole)
+            return mine, newer
 
         while (done := dialogue.repeat(exchange)) is None:
-            self._new.difference_update(chunk.series)  # now they are there, and may have figures
-            commands = self._commands(chunk)
-        samples, newer = done
-        mine = _without(chunk, newer)
-        gone = [stored for cnpj in _funds(mine) for stored in self._gone.get(cnpj, ())]
-        publish = self._announcer.commands([*mine.months(with_empty=True), *gone])
-        self._announcer.hear(self._link.write(publish) if publish else [])
-        return samples, newer, following[0]
+            self._new.difference_update(prepared.chunk.series)  # now they are there, and may have figures
+            prepared = self._prepare(prepared.chunk)
+        mine, newer = done
+        self._announcer.hear(self._link.write(mine.news) if mine.news else [])
+        return mine.chunk.samples, newer, following[0]
 
-    def _newer(self, dialogue: Dialogue, cnpjs: list[str], creates: list[bytes]) -> set[str]:
+    def _newer(self, dialogue: Dialogue, prepared: _Prepared) -> set[str]:
         """Watch the months of some funds; return the funds whose fetch is newer than the token."""
-        hashes = [self._keys.months(cnpj) for cnpj in cnpjs]
-        asked = [pack(("HGET", name, self._month.iso)) for name in hashes]
-        dialogue.send(b"".join([*creates, pack(("WATCH", *hashes)), *asked]))
-        replies = dialogue.receive(len(creates) + 1 + len(asked))
+        creates, look = prepared.creates, prepared.look
+        dialogue.send(b"".join([*creates, *look]))
+        replies = dialogue.receive(len(creates) + len(look))
         check_replies(creates, replies[: len(creates)])
         watched, *records = replies[len(creates) :]
         for reply in (watched, *records):
@@ -167,7 +181,7 @@ class MonthWriter:
                 raise StoreError(f"Redis refused the transaction that a month is written in: {reply}") from reply
         return {
             cnpj
-            for cnpj, text in zip(cnpjs, records, strict=True)
+            for cnpj, text in zip(prepared.funds, records, strict=True)
             if text is not None and self._is_older_than(MonthRecord.read(text))
         }
 
@@ -188,10 +202,6 @@ def _series_of_rows(frame: pd.DataFrame) -> Numbers:
     codes, _ = pd.factorize(frame["cnpj"])
     of_subclass, subclasses = pd.factorize(frame["subclass"])
     return np.asarray(codes * len(subclasses) + of_subclass, dtype=np.int64)
-
-
-def _funds(chunk: FrameChunk) -> list[str]:
-    return list(dict.fromkeys(name.partition(":")[0] for name in chunk.series))
 
 
 def _without(chunk: FrameChunk, cnpjs: Collection[str]) -> FrameChunk:

@@ -224,7 +224,9 @@ def quotes_frame(
         cnpjs = (each.cnpj for each in wanted)
     table = read_rows(folder, window, [*METRICS, *also], cnpjs, as_of)
     names, code = _resolved(folder, table, None if wanted is None else sorted(wanted))
-    rank = np.append(np.argsort(np.argsort([str(name) for name in names], kind="stable")), -1)[code] if names else code
+    rank = code  # all there are come in their order
+    if names and wanted is not None:
+        rank = np.append(np.argsort(np.argsort([str(name) for name in names], kind="stable")), -1)[code]
     order = np.lexsort((day_numbers(table), rank))
     table = table.take(pa.array(order[code[order] >= 0]))
     values = np.column_stack([figures(table, metric) for metric in METRICS])

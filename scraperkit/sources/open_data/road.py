@@ -177,9 +177,10 @@ def _size(
 ) -> tuple[int, int]:
     """Return how many series and rows a window has; refuse series that the archive has nowhere."""
     table = reading.read_rows(folder, window, [], cnpjs)
-    pairs = table.group_by(["cnpj", "subclass"]).aggregate([]).to_pylist()
-    found = {Series(pair["cnpj"], pair["subclass"]) for pair in pairs}
-    funds = {each.cnpj for each in found}
-    if unseen := [each for each in wanted or () if each not in found and (each.subclass or each.cnpj not in funds)]:
-        reading.refuse_unknown(folder, unseen)
-    return len(found), table.num_rows
+    pairs = table.group_by(["cnpj", "subclass"]).aggregate([])
+    if wanted is not None:
+        found = {Series(pair["cnpj"], pair["subclass"]) for pair in pairs.to_pylist()}
+        funds = {each.cnpj for each in found}
+        if unseen := [each for each in wanted if each not in found and (each.subclass or each.cnpj not in funds)]:
+            reading.refuse_unknown(folder, unseen)
+    return pairs.num_rows, table.num_rows
