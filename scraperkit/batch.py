@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, cast
@@ -174,8 +174,8 @@ class Batch(NotebookRepr):
     def wait(self, timeout: float | None = None, *, progress: bool | None = None, report: bool = True) -> BatchStatus:
         """Wait with a progress bar until nothing is pending; then print what failed, and why.
 
-        If no worker listens for this batch, print how to start one, and wait for it. If Redis becomes unreachable
-        meanwhile, wait for it, as the workers do.
+        If no worker listens for this batch, print how to start one, and wait for it. If Redis is unreachable,
+        wait for it, as the workers do.
 
         Parameters
         ----------
@@ -193,30 +193,36 @@ class Batch(NotebookRepr):
         WorkerError
             If the engine of a subscriber in this process fails.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
         raise_engine_error(self.keys.namespace)
-        status = self._counts().status
-        search = _Search(self)
         disable = None if progress is None else not progress
         say = say_it if progress is not False else _say_nothing
-        look_at, told = time.monotonic() + GRACE, ""
-        with tqdm(total=status.published, unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
-            while True:
-                raise_engine_error(self.keys.namespace)
-                with _while_redis_is_away(bar):
-                    status = search.status()
-                    self._show(bar, status)
-                    if status.finished:
-                        break
-                    if not told and time.monotonic() > look_at:
-                        look_at, told = time.monotonic() + GRACE, self.lacks_worker()
-                        say(told) if told else None
-                if deadline is not None and time.monotonic() > deadline:
-                    raise BatchTimeout(f"not finished after {timeout:g} s: {status}; {self._way_on()}")
-                time.sleep(_COUNT_EVERY)
-        if report and (text := self.explain(status)):
+        with tqdm(unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
+            status, text = self._until_finished(timeout, bar, say, report=report)
+        if text:
             say(text)
         return status
+
+    def _until_finished(
+        self, timeout: float | None, bar: Any, say: Callable[[str], None], *, report: bool
+    ) -> tuple[BatchStatus, str]:
+        """Return the final status, and why messages failed if that is to be reported."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        look_at, told = time.monotonic() + GRACE, ""
+        search, status = _Search(self), None
+        while True:
+            raise_engine_error(self.keys.namespace)
+            with _while_redis_is_away(bar):
+                status = search.status()
+                self._show(bar, status)
+                if status.finished:
+                    return status, self.explain(status) if report else ""
+                if not told and time.monotonic() > look_at:
+                    look_at, told = time.monotonic() + GRACE, self.lacks_worker()
+                    say(told) if told else None
+            if deadline is not None and time.monotonic() > deadline:
+                known = status or "Redis is unreachable"
+                raise BatchTimeout(f"not finished after {timeout:g} s: {known}; {self._way_on()}")
+            time.sleep(_COUNT_EVERY)
 
     @redis_needed()
     def explain(self, status: BatchStatus | None = None) -> str:
@@ -352,6 +358,7 @@ class Batch(NotebookRepr):
         return replace(status, pending=status.pending - lost, lost=status.lost + lost)
 
     def _show(self, bar: Any, status: BatchStatus) -> None:
+        bar.total = status.published
         bar.update(status.published - status.pending - bar.n)
         rest = (f"{count} {_said(word)}" for word in _REST_STATES if (count := getattr(status, word)))
         bar.set_postfix_str(", ".join(rest), refresh=False)

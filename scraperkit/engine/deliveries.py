@@ -71,6 +71,8 @@ class StreamDelivery:
         self._reader: Any = Redis(connection_pool=self._client.connection_pool, single_connection_client=True)
         self._consumer = session.card.name
         self._pending = PendingRecovery(session)
+        # What one task takes back is in hand before another looks: of two suspects, each would take one.
+        self._taking_back = asyncio.Lock()
         self._connection_id: int | None = None
         self._recovering = False
 
@@ -84,7 +86,8 @@ class StreamDelivery:
 
     async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
         """Take what this consumer has pending without knowing it, then new entries."""
-        jobs = await self._recover(room, held()) or await self._pending.take(room, held())
+        async with self._taking_back:
+            jobs = await self._recover(room, held()) or await self._pending.take(room, held())
         if jobs:
             return jobs
         milliseconds = max(1, int(block * 1000)) if block > 0 else None
@@ -109,9 +112,10 @@ class StreamDelivery:
         if await self._pending.look_for_the_dead():
             await self.nudge()
 
-    async def take_expired(self, room: int, held: Collection[str], idle: float) -> list[Job]:
+    async def take_expired(self, room: int, held: Callable[[], Collection[str]], idle: float) -> list[Job]:
         """Take entries that another consumer, dead or alive, has let lie for `idle` seconds."""
-        return await self._pending.expired(room, held, idle)
+        async with self._taking_back:
+            return await self._pending.expired(room, held(), idle)
 
     async def _recover(self, room: int, held: Collection[str]) -> list[Job]:
         """After a lost connection: entries whose reply was lost; they did not end a worker."""

@@ -546,7 +546,7 @@ class WorkerLoop:
             await stream.look_for_the_dead()
         room = self._room(stream.name)
         if room > 0 and time.monotonic() - self._taken_over_at >= self._settings.lease / 4:
-            self._take(await stream.take_expired(room, self._in_hand(stream.name), self._settings.lease))
+            self._take(await stream.take_expired(room, partial(self._in_hand, stream.name), self._settings.lease))
             await self._housekeeping.forget_the_dead()
             self._taken_over_at = time.monotonic()
 

@@ -23,7 +23,7 @@ import scraperkit as sk
 from scraperkit.connection import async_client, connect, sibling
 from scraperkit.embedded import shared
 from scraperkit.embedded.state import State
-from scraperkit.errors import EmbeddedRedisError, RedisUnreachable
+from scraperkit.errors import BatchTimeout, EmbeddedRedisError, RedisUnreachable
 
 NAMESPACE = "back"
 
@@ -74,11 +74,19 @@ class TestWhoeverWaits:
         # One that only looks: it has the address, and no right to start the server.
         with connect(shared.running_url()) as plain, sk.Subscriber(client, site, threads=1, namespace=NAMESPACE):
             assert site.inside.acquire(timeout=60)
+            seen = sk.Publisher(plain, namespace=NAMESPACE).batch(batch.id)
             kill_keeper(data)
             site.gate.set()
-            seen = sk.Publisher(plain, namespace=NAMESPACE).batch(batch.id)
             assert seen.wait().done == 3
         assert starts(data) == 2
+
+    def test_a_wait_begun_while_it_is_away_waits_for_it_too(self, data, client):
+        batch = sk.Publisher(client, namespace=NAMESPACE).publish(months(3))
+        with connect(shared.running_url()) as plain:
+            seen = sk.Publisher(plain, namespace=NAMESPACE).batch(batch.id)
+            kill_keeper(data)
+            with pytest.raises(BatchTimeout, match="Redis is unreachable"):
+                seen.wait(0.3)
 
     @pytest.mark.parametrize(
         "ask",

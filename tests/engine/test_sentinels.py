@@ -74,7 +74,7 @@ def test_the_old_primary_comes_back_as_a_replica_that_nobody_writes_to(guarded):
         after = guarded.wait_for_another(before)
         guarded.start_again(before)
         with client(before) as old:
-            assert wait_until(lambda: old.execute_command("ROLE")[0] == "slave", 180)  # the sentinels take their time
+            assert wait_until(lambda: old.execute_command("ROLE")[0] == "slave", 180), guarded.told()
         store.write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 4), quota=2.0)])
         assert reader.prices()[FUND.cnpj].tolist() == [1.0, 2.0]
         assert redis.info("server")["tcp_port"] == after

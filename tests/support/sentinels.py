@@ -15,7 +15,8 @@ from scraperkit.embedded.keeper import free_port
 from support.waiting import wait_until
 
 SERVICE = "prices"
-DOWN_AFTER_MS = 500
+# Longer than a server on a busy machine is ever silent: one that flaps is never made a replica.
+DOWN_AFTER_MS = 3000
 
 
 class Guarded:
@@ -57,8 +58,13 @@ class Guarded:
                 return server.execute_command("ROLE")[0] == "master"
             return False
 
-        assert wait_until(is_promoted), "no failover"
+        assert wait_until(is_promoted), f"no failover: {self.told()}"
         return self.primary
+
+    def told(self) -> str:
+        """Return the last that each sentinel has logged."""
+        logs = (self._folder / f"sentinel-{port}" / "log" for port in self.sentinels)
+        return "\n".join("\n".join(log.read_text().splitlines()[-30:]) for log in logs)
 
     def kill(self, port: int) -> None:
         """Kill a server."""

@@ -21,6 +21,7 @@ from scraperkit.sources.open_data.importing import import_zip
 from scraperkit.sources.open_data.portal_files import (
     TYPICAL_BYTES,
     PortalFile,
+    is_due,
     listed_sizes,
     plan_text,
 )
@@ -55,11 +56,17 @@ class Downloader:
     politeness: Politeness
 
     def run(
-        self, files: Sequence[PortalFile], progress: bool | None, named: tuple[Month, Month] | None = None
+        self,
+        files: Sequence[PortalFile],
+        progress: bool | None,
+        named: tuple[Month, Month] | None = None,
+        *,
+        only_due: bool = False,
     ) -> list[Outcome]:
         """Download files one after another; what is wrong with one keeps no other from coming.
 
-        Months that were pruned come back only if they are among those `named`, from the first to the last.
+        Months that were pruned come back only if they are among those `named`, from the first to the last. With
+        `only_due`, a file that another process has brought meanwhile is not asked for again.
 
         Raises
         ------
@@ -79,7 +86,7 @@ class Downloader:
                 if failures >= MOST_FAILURES:
                     outcomes.append(Outcome(file.name, "refused", reason="not asked for: the site does not answer"))
                 else:
-                    outcomes.append(self._fetch(file, began, named))
+                    outcomes.append(self._fetch(file, None if only_due else began, named))
                     failures = failures + 1 if outcomes[-1].reason.startswith(SITE_AWAY) else 0
                 bar.update()
         return outcomes
@@ -91,14 +98,17 @@ class Downloader:
                 self.http.learn_pace(self.url)
         return plan_text(self._sizes(files), self.politeness.crawl_delay)
 
-    def _fetch(self, file: PortalFile, began: dt.datetime, named: tuple[Month, Month] | None) -> Outcome:
+    def _fetch(self, file: PortalFile, began: dt.datetime | None, named: tuple[Month, Month] | None) -> Outcome:
+        """Download a file unless another process did since `began`, or, without that, unless it is not due."""
         with self.folder.writing(file.name) as stage:
             entry = self.folder.entry(file.name)
             is_settled = entry is not None and entry.outcome != "refused" and not entry.pruned
             now = dt.datetime.now(dt.UTC)
-            if entry and is_settled and began <= dt.datetime.fromisoformat(entry.checked_at) <= now:
-                # Another process has asked for it while this one waited for its lock.
-                return told(entry, is_news=False)
+            if entry and is_settled:
+                checked_at = dt.datetime.fromisoformat(entry.checked_at)
+                # Another process may have asked for it while this one waited for its lock.
+                if began <= checked_at <= now if began else not is_due(file, entry, now):
+                    return told(entry, is_news=False)
             entry = entry or Entry(file.name, urljoin(self.url, file.path))
             gone = {month for month in entry.pruned if not (named and named[0].iso <= month <= named[1].iso)}
             try:

@@ -63,7 +63,7 @@ class MonthBringer:
             is_pruned = entry is not None and month.iso in entry.pruned
             if is_pruned or is_due(file, entry, dt.datetime.now(dt.UTC)):
                 try:
-                    self._downloader.run([file], progress=False, named=(month, month))
+                    self._downloader.run([file], progress=False, named=(month, month), only_due=True)
                 except ArchiveError as error:  # it may be read-only here, and filled from elsewhere
                     if month not in folder.months() and not _is_missing(folder.entry(file.name)):
                         text = f"the archive has nothing of {month.iso}, and cannot be written here ({error})"
