@@ -34,7 +34,7 @@ class TestRooms:
 
     def test_contributing_tells_of_all_rooms_and_modules_in_the_order_of_the_layers(self):
         told = (ROOT / "CONTRIBUTING.md").read_text()
-        table = told[told.index("| room |") : told.index("Beside the package:")]
+        table = told[told.index("| room |") : told.index("Beside the package")]
         rooms = re.findall(r"`(\w+)/`", "".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
         assert sorted(rooms) == ROOMS
         modules = re.findall(r"`(\w+\.py)`", table)
