@@ -50,7 +50,7 @@ class Keys:
                 "(it becomes the prefix of every key and a label in Redis)"
             )
         if not isinstance(self.source, str) or not re.fullmatch(SOURCE_NAME, self.source):
-            raise ConfigError(f"source: {str(self.source)[:40]!r} is no name; use letters, digits, _ and - only")
+            raise ConfigError(f"source: {str(self.source)[:40]!r} is not a name; use letters, digits, _ and - only")
 
     def of(self, source: str) -> Self:
         """Return the same names as another source sees them."""

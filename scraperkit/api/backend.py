@@ -224,7 +224,7 @@ class Backend:
         """
         found = self._source("open_data")
         if not isinstance(found, OpenData):
-            raise NotDownloaded("the pricer has no archive: its source is one's own")
+            raise NotDownloaded("the pricer has no archive, since it uses a custom source")
         return found
 
     def market_on(self, day: dt.date) -> pd.DataFrame:

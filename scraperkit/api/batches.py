@@ -47,7 +47,7 @@ data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":1
 """
 
 
-@router.get("/{batch_id}", summary="How far a batch is, and what failed")
+@router.get("/{batch_id}", summary="A batch's progress and failures")
 async def report(batch_id: BatchId, running: TheRunning) -> BatchReport:
     """Return how many messages are where, and the first 100 that failed or were lost, each with its reason.
 
@@ -72,7 +72,7 @@ def _report(backend: Backend, batch_id: str) -> BatchReport:
     )
 
 
-@router.delete("/{batch_id}", summary="Cancel what has not begun")
+@router.delete("/{batch_id}", summary="Cancel the messages that no worker has begun")
 async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
     """Take back the messages that no worker has begun; what is being worked on is finished. Safe to repeat."""
 
@@ -102,7 +102,7 @@ async def events(batch_id: BatchId, running: TheRunning) -> EventSourceResponse:
     the pricer is being stopped: ask again.
     """
     if running.watchers >= WATCHERS:
-        raise ProblemError("busy", "too many watch batches already; ask for the batch itself", headers=LATER)
+        raise ProblemError("busy", "too many open event streams; poll the batch instead", headers=LATER)
     first = await running.read(lambda: _progress(running.backend, batch_id))
     headers = {"X-Accel-Buffering": "no"}
     return EventSourceResponse(_stream(running, first), headers=headers)

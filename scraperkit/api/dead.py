@@ -24,11 +24,13 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(100, ge=1, le=1000, description="how many at the most")
-    after: str | None = Field(None, pattern=LETTER_ID, description="only those after this id; `next` of a page has it")
+    limit: int = Field(100, ge=1, le=1000, description="maximum number of items")
+    after: str | None = Field(
+        None, pattern=LETTER_ID, description="only letters after this id; the `next` link of a page contains it"
+    )
 
 
-@router.get("", summary="What failed for good")
+@router.get("", summary="Jobs that failed permanently")
 async def letters(page: Annotated[Page, Query()], running: TheRunning) -> DeadLetterPage:
     """Return the dead letters, the oldest first, each with its last error and the message itself."""
     return await running.read(lambda: _page(running.backend, page))

@@ -79,7 +79,7 @@ def iso_month(text: str) -> str:
 
 def _fund_name(text: str) -> str:
     if not name_words(text):
-        raise ValueError("holds no word to search for; give a part of a name")
+        raise ValueError("contains no word to search for; give part of a name")
     return text
 
 

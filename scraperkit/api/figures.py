@@ -31,7 +31,7 @@ _DAYS_TOLD = 5
 class MetricsQuery(DaysAsked):
     """Which days, and what to compare with."""
 
-    benchmark: RateName | None = Field(None, description="a reference rate, such as cdi; nothing if left out")
+    benchmark: RateName | None = Field(None, description="a reference rate, such as cdi; default: none")
 
 
 @router.get("/{document:series}/metrics", summary="Returns and risks of a fund, also beside CDI or another rate")
@@ -85,7 +85,7 @@ async def _rate(running: Running, name: str | None, prices: pd.DataFrame) -> tup
 
 def _unpriced(series: str, days: Sequence[str]) -> str:
     told = ", ".join(days[:_DAYS_TOLD]) + (" …" if len(days) > _DAYS_TOLD else "")
-    return f"{format_series(series)}: the quota of {told} is no price, and was left out"
+    return f"{format_series(series)}: the quota of {told} is not a price and was left out"
 
 
 def _figures(prices: pd.DataFrame, rate: pd.Series[float] | None) -> list[FundFigures]:

@@ -35,9 +35,9 @@ router = APIRouter(prefix="/v1/funds", tags=["funds"])
 @router.post(
     "",
     status_code=202,
-    summary="Have the months of one fund, or of several, scraped",
+    summary="Request the months of one or several funds",
     response_model=Published | OrderResults,
-    responses={207: {"model": OrderResults, "description": "Of several documents, some were not published"}},
+    responses={207: {"model": OrderResults, "description": "Some of several documents were not published"}},
 )
 async def publish(order: Order, running: TheRunning, response: Response) -> Published | OrderResults:
     """Look the fund up at its source, and publish one message for each of its months.
@@ -84,7 +84,9 @@ async def _publish_one(running: Running, order: FundOrder) -> Published:
 
 def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     if order.from_date is None and fund.started_on is None:
-        raise ProblemError("bad-input", "the site does not tell when this fund began: say from_date", field="from_date")
+        raise ProblemError(
+            "bad-input", "the site does not show when this fund began: give from_date", field="from_date"
+        )
     start = Month.parse_iso(order.from_date) if order.from_date else fund.first_month or fund.last_month
     end = Month.parse_iso(order.to_date) if order.to_date else fund.last_month
     if start > fund.last_month or end < (fund.first_month or end):
@@ -113,11 +115,13 @@ class CardsQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: int = Field(100, ge=1, le=1000, description="how many at the most")
-    after: SeriesText | None = Field(None, description="only series after this one; `next` of a page has it")
+    limit: int = Field(100, ge=1, le=1000, description="maximum number of items")
+    after: SeriesText | None = Field(
+        None, description="only series after this one; the `next` link of a page contains it"
+    )
 
 
-@router.get("", summary="The funds that there are series of")
+@router.get("", summary="Funds with stored series")
 async def cards(page: Annotated[CardsQuery, Query()], running: TheRunning) -> FundCards:
     """Return their cards, by series: what is known of each, and which days are stored."""
     return await running.read(lambda: _page(running.backend.rows, page))

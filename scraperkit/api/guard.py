@@ -75,11 +75,11 @@ class Guard:
         name = _host_of(headers.get("host", ""))
         here = is_loopback((scope.get("server") or ("localhost", None))[0])
         if not self._keyring.configured and not (here and (self._hosts or is_loopback(name))):
-            why = "without API keys the pricer answers to this machine alone, called 127.0.0.1 or localhost"
+            why = "without API keys the pricer answers only this machine, as 127.0.0.1 or localhost"
             raise ProblemError("not-allowed", why, field="Host")
         # A probe calls a container by its address, whatever its name.
         if self._hosts and name not in self._hosts and scope["path"] not in ("/health", "/ready"):
-            why = "the pricer is not called that; SCRAPERKIT_API_HOSTS lists its names"
+            why = "unknown host name; SCRAPERKIT_API_HOSTS lists the names that the pricer answers to"
             raise ProblemError("not-allowed", why, field="Host")
 
 
@@ -101,7 +101,7 @@ def _check_origin(scope: Scope, headers: Headers) -> None:
     origin = headers.get("origin")
     foreign = headers.get("sec-fetch-site") in ("cross-site", "same-site")
     if foreign or (origin is not None and urlsplit_host(origin) != headers.get("host", "").lower()):
-        raise ProblemError("not-allowed", "a web page of another site may not do this", field="Origin")
+        raise ProblemError("not-allowed", "requests from web pages of other sites are refused", field="Origin")
 
 
 def urlsplit_host(origin: str) -> str:

@@ -72,9 +72,9 @@ class Keyring:
         try:
             if self._signature() != self._seen:
                 self._read()
-                log.info("API keys read again: %d in the file", len(self._from_file))
+                log.info("reloaded the API keys: %d in the file", len(self._from_file))
         except (ConfigError, OSError) as error:
-            log.warning("the API keys stay as they were: %s", error)
+            log.warning("kept the previous API keys: %s", error)
 
     def _signature(self) -> tuple[int, ...]:
         assert self._file is not None  # noqa: S101

@@ -38,8 +38,10 @@ class MarketQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal["json", "csv"] = Field("json", description="a JSON object, or lines under a heading")
-    limit: int = Field(1_000, ge=1, le=10_000, description="how many series at the most")
-    after: SeriesText | None = Field(None, description="only series after this one; `next` of a page has it")
+    limit: int = Field(1_000, ge=1, le=10_000, description="maximum number of series")
+    after: SeriesText | None = Field(
+        None, description="only series after this one; the `next` link of a page contains it"
+    )
 
 
 @router.get(

@@ -52,7 +52,7 @@ class _Queue(Collector):
             "queue_pending": ("Messages of the stream in some worker's hands", health.pending),
             "queue_retries": ("Jobs that wait for their next attempt", health.retries),
             "queue_oldest_seconds": ("Age of the oldest open job, 0 without any", health.oldest or 0.0),
-            "dead_letters": ("Jobs that failed for good", health.dead),
+            "dead_letters": ("Jobs that failed permanently", health.dead),
             "open_circuits": ("Sites that nobody asks for a while", len(health.open_circuits)),
         }
         for name, (help_text, value) in figures.items():

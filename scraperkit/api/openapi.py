@@ -34,23 +34,23 @@ days asked for, it stands for all of them, and the answer has `stands_for`. Ever
 whose `errors` name the fields that do not fit.
 """
 TAGS = [
-    {"name": "funds", "description": "Have months scraped; what is known and stored of each fund."},
+    {"name": "funds", "description": "Request months; what is known and stored about each fund."},
     {"name": "prices", "description": "The daily figures."},
-    {"name": "market", "description": "Every fund of a day, out of the archive of the open data."},
+    {"name": "market", "description": "All funds on one day, from the open-data archive."},
     {"name": "rates", "description": "Reference rates of the Banco Central and of B3."},
-    {"name": "batches", "description": "What was published together, and how far it is."},
-    {"name": "dead letters", "description": "Jobs that failed for good."},
-    {"name": "service", "description": "For whoever runs the pricer."},
+    {"name": "batches", "description": "Messages published together, and their progress."},
+    {"name": "dead letters", "description": "Jobs that failed permanently."},
+    {"name": "service", "description": "For operators of the pricer."},
 ]
 _MEANINGS = {
-    401: "No API key, or one that is not known; only where keys are set",
+    401: "API key missing or unknown; only if keys are configured",
     403: "The pricer may not be called by this name, from a page of another site, or without keys through a proxy",
-    404: "There is no such thing",
-    413: "The body is too long",
-    422: "What was sent does not fit; `errors` names the fields",
-    429: "Too many requests with this key; `Retry-After` says when to come back",
-    502: "The site that was asked does not answer, or has changed",
-    503: "Redis does not answer, or there is too much to do; try again",
+    404: "Not found",
+    413: "Request body too large",
+    422: "Invalid request; `errors` names the fields",
+    429: "Too many requests with this key; `Retry-After` says when to try again",
+    502: "The source site does not answer or has changed",
+    503: "Redis does not answer, or the service is busy; try again",
 }
 _V1 = (401, 403, 422, 429, 503)
 _MORE = {

@@ -32,47 +32,47 @@ MEDIA_TYPE = "application/problem+json"
 # The type of each problem is a URN: a name to tell problems apart by, and no page that one could ask for.
 TYPE = "urn:scraperkit:problem:"
 TITLES = {
-    "bad-input": (422, "What was sent does not fit"),
-    "no-key": (401, "An API key is needed"),
-    "not-allowed": (403, "Not allowed from there"),
+    "bad-input": (422, "Invalid request"),
+    "no-key": (401, "API key required"),
+    "not-allowed": (403, "Forbidden"),
     "unknown-fund": (404, "No such fund"),
     "unknown-batch": (404, "No such batch"),
     "unknown-dead-letter": (404, "No such dead letter"),
-    "no-month": (404, "Nothing of that month"),
+    "no-month": (404, "No data for that month"),
     "no-quote": (404, "No quote for that day"),
     "no-page": (404, "No such page"),
-    "wrong-method": (405, "Not with this method"),
-    "too-long": (413, "The body is too long"),
+    "wrong-method": (405, "Method not allowed"),
+    "too-long": (413, "Request body too large"),
     "too-many": (429, "Too many requests"),
-    "http": (400, "The request does not fit"),
-    "bug": (500, "An error of the pricer itself"),
-    "site": (502, "The site that was asked is down, or has changed"),
+    "http": (400, "Bad request"),
+    "bug": (500, "Internal error"),
+    "site": (502, "The source site is unavailable or has changed"),
     "redis-away": (503, "Redis does not answer"),
     "not-ready": (503, "Not ready"),
-    "busy": (503, "Too much to do"),
+    "busy": (503, "Service busy"),
 }
 _FIELD = re.compile(r"([a-z_]+): ")
 _ODD = {
     "model_attributes_type": "must be a JSON object, sent as Content-Type: application/json",
-    "extra_forbidden": "there is no such field",
+    "extra_forbidden": "unknown field",
 }
 
 
 class FieldError(BaseModel):
     """One thing that does not fit."""
 
-    field: str = Field(description="where: the name of the parameter, of the header or of the member of the body")
+    field: str = Field(description="name of the parameter, header or body field")
     detail: str = Field(description="what is wrong with it")
 
 
 class Problem(BaseModel):
     """A problem document (RFC 9457)."""
 
-    type: str = Field(description="names the kind of problem", examples=["urn:scraperkit:problem:unknown-fund"])
+    type: str = Field(description="identifies the kind of problem", examples=["urn:scraperkit:problem:unknown-fund"])
     title: str = Field(description="the kind of problem in words", examples=["No such fund"])
     status: int = Field(description="the HTTP status", examples=[404])
-    detail: str = Field(description="what is wrong this time, and the way out")
-    errors: list[FieldError] = Field(default=[], description="the fields that do not fit, where it is about fields")
+    detail: str = Field(description="what went wrong, and what to do")
+    errors: list[FieldError] = Field(default=[], description="the invalid fields, if any")
 
 
 class ProblemError(HTTPException):
@@ -118,7 +118,7 @@ def problem_of(error: Exception) -> ProblemError:
             # Where Redis is, and what it says, is for whoever runs the pricer.
             log.warning("Redis: %s", error)
             return ProblemError("redis-away", "Redis does not answer; try again in a moment", headers=_SOON)
-    return ProblemError("bug", "this is an error of the pricer; its log says more")
+    return ProblemError("bug", "internal error; see the log of the pricer")
 
 
 _SOON = {"Retry-After": "2"}
@@ -193,10 +193,10 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     match error.status_code:
         case 404:
-            found = ProblemError("no-page", "there is nothing at this address; /docs lists what there is")
+            found = ProblemError("no-page", "unknown address; /docs lists all addresses")
         case 405:
             allowed = ", ".join(_allowed(request))
-            found = ProblemError("wrong-method", f"this address knows {allowed}", headers={"Allow": allowed})
+            found = ProblemError("wrong-method", f"this address allows {allowed}", headers={"Allow": allowed})
         case 400:  # what the framework makes of a body that it cannot even decode
             found = ProblemError("bad-input", "body: must be JSON in UTF-8", field="body")
         case status:

@@ -36,7 +36,7 @@ class QuotedDay(BaseModel):
 
 @router.get(
     "/quotes/{document:series}",
-    summary="The quota of a day, and how many an investment buys",
+    summary="A day's quota, and how many quotas an investment buys",
     response_model=Quote | SubclassQuotes,
 )
 async def quote(
@@ -63,7 +63,9 @@ def _quote(series: str, day: dt.date, money: Decimal | None, sample: StoredSampl
     quotas = left = None
     if money is not None:
         if quota <= 0:
-            raise ProblemError("bad-input", "the quota of that day is not above 0: nothing buys it", field="investment")
+            raise ProblemError(
+                "bad-input", "the quota of that day is not above 0, so nothing can be bought", field="investment"
+            )
         quotas, left = buys(money, quota)
     return Quote(
         document=series,

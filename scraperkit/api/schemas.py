@@ -22,8 +22,10 @@ class _Order(BaseModel):
         None, description="first month, YYYY-MM or MM/YYYY; the fund's first if left out"
     )
     to_date: MonthText | None = Field(None, description="last month, YYYY-MM or MM/YYYY; this month if left out")
-    delivery: DeliveryName = Field("stream", description="kept until done, or heard by the workers that listen now")
-    force: StrictBool = Field(False, description="scrape again what is done already")
+    delivery: DeliveryName = Field(
+        "stream", description="stream: stored until done; pubsub: delivered to current listeners only"
+    )
+    force: StrictBool = Field(False, description="scrape months again that are already done")
     source: SourceName | None = None
 
     @model_validator(mode="after")
@@ -45,7 +47,7 @@ class FundsOrder(_Order):
     documents: list[Annotated[str, Field(max_length=LONGEST_CNPJ)]] = Field(
         min_length=1,
         max_length=MOST_DOCUMENTS,
-        description="CNPJs in any punctuation; each has a result of its own",
+        description="CNPJs in any punctuation; each gets its own result",
         examples=[["18.993.924/0001-00", "12.ABC.345/01DE-35"]],
     )
 
@@ -70,7 +72,7 @@ class FundCard(BaseModel):
         description="CNPJ, 14 characters, or CNPJ:SUBCLASS",
         examples=["18993924000100", "18993924000100:Z2HFZ1734468953"],
     )
-    formatted: str = Field(description="the same as it is written", examples=["18.993.924/0001-00"])
+    formatted: str = Field(description="the same in the usual punctuation", examples=["18.993.924/0001-00"])
     stands_for: list[str] = Field(
         description="the subclasses that this CNPJ stands for, if only they have figures; otherwise empty",
         examples=[[]],
@@ -82,7 +84,7 @@ class FundCard(BaseModel):
     ended_on: dt.date | None = Field(description="last day of a fund that no longer operates, where known")
     first_day: dt.date | None = Field(description="day of the oldest quota stored")
     last_day: dt.date | None = Field(description="day of the newest quota stored")
-    days: int = Field(description="how many quotas are stored", ge=0)
+    days: int = Field(description="number of stored quotas", ge=0)
 
 
 class FundCards(BaseModel):
@@ -106,10 +108,14 @@ class Published(BaseModel):
 
     fund: FundCard
     source: str = Field(description="the source whose workers do them", examples=["cvm_pages", "open_data"])
-    batch_id: str = Field(description="names the batch; the same months are the same batch, unless `force`")
+    batch_id: str = Field(description="id of the batch; the same months form the same batch unless `force` is given")
     count: int = Field(description="messages in the batch, one a month", ge=0)
-    receivers: int | None = Field(description="Pub/Sub: how many workers heard it, 0 means that it is lost; else null")
-    lacks_worker: str = Field(description="if no worker of the source listens now: that, and what to start; else empty")
+    receivers: int | None = Field(
+        description="Pub/Sub: number of workers that received it; 0 means that it is lost; otherwise null"
+    )
+    lacks_worker: str = Field(
+        description="says that no worker of the source listens, and what to start; otherwise empty"
+    )
     links: Links
 
 
@@ -117,7 +123,7 @@ class OrderResult(BaseModel):
     """What became of one of several documents: either `published` or `problem`."""
 
     document: str = Field(description="as it was sent")
-    status: int = Field(description="the status that it alone would have been answered with", examples=[202, 404])
+    status: int = Field(description="the HTTP status that this document alone would have received", examples=[202, 404])
     published: Published | None = None
     problem: Problem | None = None
 
@@ -155,26 +161,30 @@ class Progress(BaseModel):
 
 
 class BatchReport(Progress):
-    """How far a batch is, and what failed."""
+    """A batch's progress and failures."""
 
     source: str = Field(description="the source whose workers do it", examples=["cvm_pages", "open_data"])
-    lacks_worker: str = Field(description="if messages wait and no worker listens: that, and what to start; else empty")
-    explanation: str = Field(description="why messages failed or were lost, each reason with its count; else empty")
+    lacks_worker: str = Field(
+        description="says that messages wait and no worker listens, and what to start; otherwise empty"
+    )
+    explanation: str = Field(
+        description="why messages failed or were lost, each reason with its count; otherwise empty"
+    )
     failures: list[Failure] = Field(description="the first 100 messages that failed or were lost")
 
 
 class Cancelled(Progress):
     """A batch after its cancellation."""
 
-    now_cancelled: int = Field(ge=0, description="how many messages this call has cancelled")
+    now_cancelled: int = Field(ge=0, description="number of messages that this call cancelled")
 
 
 class DeadLetter(BaseModel):
     """A message that failed for good."""
 
     id: str = Field(examples=["1700000000000-0"])
-    document: str = Field(description="empty if the message does not tell")
-    month: ToldMonth = Field(description="YYYY-MM; empty if the message does not tell")
+    document: str = Field(description="empty if the message does not say")
+    month: ToldMonth = Field(description="YYYY-MM; empty if the message does not say")
     error: str
     attempts: int = Field(ge=0)
     worker: str
@@ -235,14 +245,16 @@ class RateSeries(BaseModel):
     unit: str = Field(description="`% a day`, `% a month`, `points` or `R$`", examples=["% a day"])
     source: str = Field(description="who publishes it", examples=["Banco Central do Brasil SGS 12"])
     values: list[RateValue]
-    notes: list[str] = Field(description="what to know of these values, such as that the newest could not be fetched")
+    notes: list[str] = Field(
+        description="what to know about these values, such as that the newest could not be fetched"
+    )
 
 
 class FoundFund(BaseModel):
     """A fund, class or subclass that a search finds; what its source does not show is empty."""
 
     document: str | None = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["99101012000170"])
-    formatted: str | None = Field(description="the same as it is written", examples=["99.101.012/0001-70"])
+    formatted: str | None = Field(description="the same in the usual punctuation", examples=["99.101.012/0001-70"])
     name: str
     kind: str = Field(description="as the registry shows it", examples=["Multimercado"])
     status: str = Field(description="as the registry shows it", examples=["EM FUNCIONAMENTO NORMAL"])
@@ -332,7 +344,7 @@ class FundMetrics(BaseModel):
     stands_for: list[str] = Field(description="if only subclasses have quotas on these days: these; otherwise empty")
     benchmark: RateFacts | None = Field(description="what it is compared with; null without a benchmark")
     figures: list[FundFigures]
-    notes: list[str] = Field(description="what to know of these figures, such as days whose quota is no price")
+    notes: list[str] = Field(description="what to know about these figures, such as days whose quota is not a price")
 
 
 class Alive(BaseModel):

@@ -23,7 +23,7 @@ class Searched(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: FundName = Field(description="words of a name, or their beginnings; case and accents do not count")
-    limit: int = Field(10, ge=1, le=MOST_HITS, description="how many at the most")
+    limit: int = Field(10, ge=1, le=MOST_HITS, description="maximum number of items")
 
 
 @router.get("", summary="Funds by name, the nearest first")

@@ -64,7 +64,7 @@ async def events(asked: Annotated[Watched, Query()], running: TheRunning) -> Eve
     stopped: ask again.
     """
     if running.watchers >= batches.WATCHERS:
-        raise ProblemError("busy", "too many watch already; ask for the prices themselves", headers=batches.LATER)
+        raise ProblemError("busy", "too many open event streams; poll the prices instead", headers=batches.LATER)
     watcher = Watcher(asked.fund)
     await running.newsroom.add(watcher, running.read)
     return EventSourceResponse(_stream(running, watcher), headers={"X-Accel-Buffering": "no"})

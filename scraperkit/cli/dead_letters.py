@@ -14,7 +14,7 @@ from scraperkit.cli.terminal import echo
 if TYPE_CHECKING:
     from scraperkit.deadletters import DeadLetters
 
-app = typer.Typer(help="Jobs that failed for good.", no_args_is_help=True)
+app = typer.Typer(help="Jobs that failed permanently.", no_args_is_help=True)
 
 Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows; default: all.")]
 

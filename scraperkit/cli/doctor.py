@@ -107,7 +107,7 @@ def _disk(info: Mapping[str, Any]) -> Iterator[Finding]:
     elif not info["aof_enabled"]:
         yield Finding(False, "disk", "a restart loses what came after the last snapshot: set appendonly yes")
     else:
-        yield Finding(True, "disk", "every change is written down (appendonly)")
+        yield Finding(True, "disk", "every change is logged (appendonly)")
 
 
 def _jobs(health: Health) -> Iterator[Finding]:

@@ -32,8 +32,8 @@ UPDATE_CODES = (
 def update(
     funds: GivenFunds = None,
     source: SourceOfFunds = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing as long as nothing is new.")] = False,
-    every: Annotated[float | None, typer.Option(min=0.001, help="Do it again after so many hours.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if nothing is new.")] = False,
+    every: Annotated[float | None, typer.Option(min=0.001, help="Repeat every so many hours.")] = None,
     namespace: Namespace = None,
 ) -> None:
     """Fetch the newest days of stored funds, and what may have been revised; show what is new and what changed.

@@ -98,7 +98,10 @@ class StreamDelivery:
             )
         except ResponseError as error:
             if is_no_group(error):
-                log.warning("the group of %s has vanished; it is made anew from the start", self._keys.jobs)
+                log.warning(
+                    "the consumer group of %s has vanished; creating it again from the start of the stream",
+                    self._keys.jobs,
+                )
                 await self.open()
             elif not str(error).startswith("UNBLOCKED"):
                 raise
@@ -246,7 +249,7 @@ class PubSubDelivery:
                 self._asked_at = now
                 await self._pubsub.ping()
         elif now - self._asked_at > allowed:
-            raise RedisTimeoutError(f"nothing was heard on {self._keys.channel} for {allowed:g} s")
+            raise RedisTimeoutError(f"no message or reply arrived on {self._keys.channel} for {allowed:g} s")
 
     async def _claim_all(self, jobs: Sequence[Job]) -> list[Job]:
         if not jobs:

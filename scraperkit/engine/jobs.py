@@ -175,7 +175,7 @@ class Committer:
                 log.warning("%s: %s: %s", about, answer, error)
         if refused and not self._news_refused:
             self._news_refused = True
-            log.warning("no news of what is stored: Redis refuses them on %s: %s", self._keys.stored, refused)
+            log.warning("cannot publish news of stored prices: Redis refuses it on %s: %s", self._keys.stored, refused)
         return answers
 
     def _settlement(self, result: Result, error: str) -> scripts.Settlement:

@@ -195,7 +195,7 @@ async def enter(client: Any, keys: Keys, settings: Settings, delivery: str, want
         would have become free.
     """
     if wanted is not None and not _WORKER_NAME.fullmatch(wanted):
-        raise ConfigError(f"name: {wanted[:40]!r} does not fit a worker: letters, digits and _ . - only")
+        raise ConfigError(f"name: {wanted[:40]!r} is not a worker name: use letters, digits and _ . - only")
     host, token = this_host(), uuid.uuid4().hex[:8]
     ttl = _silence(settings)
     deadline = time.monotonic() + ttl + 1

@@ -118,7 +118,7 @@ def _problem(benchmark: Benchmark, kind: str) -> str:
     if len(benchmark) and (problem := dates_problem(benchmark.index)):
         return f"{problem}; {_SHAPE}"
     if not benchmark.index.is_unique:
-        return f"{benchmark.index[benchmark.index.duplicated()][0]:%Y-%m-%d} is there twice; keep one"
+        return f"{benchmark.index[benchmark.index.duplicated()][0]:%Y-%m-%d} appears twice; keep one"
     if not pd.api.types.is_numeric_dtype(benchmark.dtype) or pd.api.types.is_bool_dtype(benchmark.dtype):
         return f"it holds {benchmark.dtype}, not numbers"
     values = benchmark.dropna()
@@ -126,7 +126,7 @@ def _problem(benchmark: Benchmark, kind: str) -> str:
         return "a value is infinite; leave it out"
     if kind == LEVEL:
         low = values[values <= 0]
-        return f"{low.iloc[0]:g} on {low.index[0]:%Y-%m-%d} is no level; leave it out" if len(low) else ""
+        return f"{low.iloc[0]:g} on {low.index[0]:%Y-%m-%d} is not a level; leave it out" if len(low) else ""
     unit = benchmark.attrs.get("unit", _UNITS[kind])
     if unit != _UNITS[kind]:
         return f'its unit is {str(unit)[:40]!r}, but a {kind} is in "{_UNITS[kind]}"'

@@ -302,7 +302,7 @@ def windows(prices: pd.DataFrame, benchmark: Benchmark | None = None, months: in
     [nan, nan, 0.2, 0.1]
     """
     if isinstance(months, bool) or not isinstance(months, int) or months < 1:
-        raise ConfigError(f"months: {months!r} does not fit; give a whole number of months, 1 or more")
+        raise ConfigError(f"months: {months!r} is invalid; give a whole number of months, 1 or more")
     if benchmark is None:
         return _windows(wide_prices(prices), months)
     both = compared(prices, benchmark)

@@ -90,7 +90,7 @@ def series_of(quotes: pd.DataFrame) -> list[pd.DataFrame]:
     twice = own.duplicated(["cnpj", "subclass", "date"])
     if twice.any():
         cnpj, subclass, date = own.loc[twice, ["cnpj", "subclass", "date"]].iloc[0]
-        raise ConfigError(f"quotes: {date:%Y-%m-%d} of {named(cnpj, subclass)} is there twice; keep one")
+        raise ConfigError(f"quotes: {date:%Y-%m-%d} of {named(cnpj, subclass)} appears twice; keep one")
     return [rows for _, rows in own.groupby(["cnpj", "subclass"], sort=False)]
 
 

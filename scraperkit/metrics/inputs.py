@@ -140,11 +140,11 @@ def told(unpriced: dict[str, list[str]]) -> str:
     Examples
     --------
     >>> told({"18993924000100": ["2022-01-04", "2022-01-05"]})
-    '2 quotas that are no prices (0, negative or infinite): 18.993.924/0001-00 on 2022-01-04, 2022-01-05'
+    '2 quotas that are not prices (0, negative or infinite): 18.993.924/0001-00 on 2022-01-04, 2022-01-05'
     """
     count = sum(len(days) for days in unpriced.values())
     funds = [f"{shown_series(fund)} on {_first(days, ', ', 'more')}" for fund, days in unpriced.items()]
-    what = "quota that is no price" if count == 1 else "quotas that are no prices"
+    what = "quota that is not a price" if count == 1 else "quotas that are not prices"
     return f"{count:,} {what} (0, negative or infinite): {_first(funds, '; ', 'more funds')}"
 
 
@@ -175,7 +175,7 @@ def _wide_problem(frame: Any) -> str:
     if len(frame) and (problem := dates_problem(frame.index)):
         return f"{problem}; {_READ_WIDE}" if "holds" in problem else problem
     if not frame.index.is_unique:
-        return f"{frame.index[frame.index.duplicated()][0]:%Y-%m-%d} is there twice: keep one"
+        return f"{frame.index[frame.index.duplicated()][0]:%Y-%m-%d} appears twice: keep one"
     if not frame.index.is_monotonic_increasing:
         return "its dates are not in order: sort them with sort_index()"
     names: list[Any] = list(frame.columns)

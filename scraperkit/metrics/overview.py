@@ -150,7 +150,7 @@ def coverage(
         Index ``month``, a PeriodIndex of every month from the first to the last day of `prices`; same columns.
         ``float64``, 0 to 1; NaN for months before a fund's start or after its end, and where no business day is left of
         a month. An empty frame gives no rows, the same columns. ``attrs["no_price"]`` has for each fund the days, as
-        YYYY-MM-DD, with a quota that is no price; the chart shows them.
+        YYYY-MM-DD, with a quota that is not a price; the chart shows them.
 
     Raises
     ------

@@ -117,9 +117,11 @@ def _stayed(own: Walk, place: int) -> float:
 
 def _checked(jumps: Any) -> pd.DataFrame:
     if not isinstance(jumps, pd.DataFrame) or not set(_KEYS) <= set(jumps):
-        raise ConfigError("jumps: give the frame of metrics.jumps(quotes), with kinds changed as you know better")
+        raise ConfigError(
+            "jumps: give the frame of metrics.jumps(quotes), with the kinds corrected where you know better"
+        )
     if unknown := sorted({str(kind)[:40] for kind in jumps["kind"]} - set(verdicts.JUMP_KINDS)):
-        raise ConfigError(f"jumps: {unknown[0]!r} is no kind; take one of {', '.join(verdicts.JUMP_KINDS)}")
+        raise ConfigError(f"jumps: {unknown[0]!r} is not a kind; use one of {', '.join(verdicts.JUMP_KINDS)}")
     return jumps
 
 
@@ -134,5 +136,5 @@ def _warn(told: pd.DataFrame) -> None:
             more = f", {len(rows) - _DAYS_SAID:,} more" if len(rows) > _DAYS_SAID else ""
             parts.append(f"{len(rows):,} {what}: {', '.join(days)}{more}")
     if parts:
-        way = "look at metrics.jumps(quotes), and give it as jumps= with kinds changed as you know better"
+        way = "look at metrics.jumps(quotes), and give it as jumps= with the kinds corrected where you know better"
         warn(f"quotes: days that jumped; {'; '.join(parts)}; {way}")

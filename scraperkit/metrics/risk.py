@@ -63,7 +63,7 @@ def volatility(prices: pd.DataFrame, window: int | None = None) -> pd.Series[flo
         spread = daily.std(ddof=1).to_numpy(dtype=np.float64) * math.sqrt(TRADING_DAYS)
         return pd.Series(spread, index=prices.columns, name="volatility")
     if isinstance(window, bool) or not isinstance(window, int) or window < 2:
-        raise ConfigError(f"window: {window!r} does not fit; give a whole number of returns, 2 or more")
+        raise ConfigError(f"window: {window!r} is invalid; give a whole number of returns, 2 or more")
     rolled = np.full(daily.shape, np.nan)
     for place in range(daily.shape[1]):
         own = daily.iloc[:, place]
@@ -181,7 +181,7 @@ def _rates(risk_free: Rates, on: pd.Index[Any]) -> pd.Series[float]:
     """Return the rates in order, having checked that they are there on all those days, as fractions a day."""
     rates = _series(risk_free, on).dropna().sort_index()
     if not rates.index.is_unique:
-        raise ConfigError(f"risk_free: {rates.index[rates.index.duplicated()][0]:%Y-%m-%d} is there twice; keep one")
+        raise ConfigError(f"risk_free: {rates.index[rates.index.duplicated()][0]:%Y-%m-%d} appears twice; keep one")
     too_high = rates[~(rates.abs() <= _HIGHEST_RATE)]
     if len(too_high):
         raise ConfigError(

@@ -99,7 +99,7 @@ def jumps(quotes: pd.DataFrame, smallest: float = 0.005) -> pd.DataFrame:
     quota +901.00 % (usual: ±1.00 %), net worth +0.10 %; back at 10.03 on 2022-03-10
     """
     if isinstance(smallest, bool) or not isinstance(smallest, int | float) or not 0 < smallest < 1:
-        raise ConfigError(f"smallest: {smallest!r} does not fit; give a fraction, such as 0.005 for 0.5 %")
+        raise ConfigError(f"smallest: {smallest!r} is invalid; give a fraction, such as 0.005 for 0.5 %")
     rows = [row for own in series_of(quotes) for row in _of_series(own, smallest)]
     found = pd.DataFrame(rows, columns=list(_VERDICT_COLUMNS)).astype(_VERDICT_COLUMNS)
     return found.sort_values(["cnpj", "subclass", "date"], kind="stable", ignore_index=True)
@@ -131,7 +131,7 @@ def _unpriced(rows: pd.DataFrame, own: Walk) -> Iterator[tuple[object, ...]]:
         day = rows["date"].to_numpy(dtype="datetime64[D]")[place]
         earlier = own.quota[own.days < day]
         before = float(earlier[-1]) if len(earlier) else math.nan
-        evidence = f"a quota of {quota[place]:g} is no price"
+        evidence = f"a quota of {quota[place]:g} is not a price"
         size = quota[place] / before - 1
         yield (
             own.cnpj, own.subclass, day, "quota", size, ERROR, day, before, quota[place], math.nan, evidence,

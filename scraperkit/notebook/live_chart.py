@@ -120,7 +120,7 @@ class LivePrices(NotebookRepr):
             raise ConfigError(f"every: {every!r} is invalid; give at least {_MOST_OFTEN} seconds")
         self._series = wanted_series(funds, "funds")
         if not self._series:
-            raise ConfigError("funds: none is given; give a CNPJ, a Fund or a list of them")
+            raise ConfigError("funds: empty; give a CNPJ, a Fund or a list of them")
         window(start, end)
         self._days, self._chart, self._every = (start, end), chart or plot.prices, every
         # A thread must not hang if Redis is unreachable.

@@ -58,7 +58,7 @@ def one_fund(frame: pd.DataFrame, cnpj: str | None) -> pd.DataFrame:
 
 
 def name_unpriced(ax: Axes, frame: pd.DataFrame) -> None:
-    """Write below a chart which days of its frame have a quota that is no price."""
+    """Write below a chart which days of its frame have a quota that is not a price."""
     if unpriced := days_without_price(frame):
         text = textwrap.fill(f"Left out: {told(unpriced)}", 120, max_lines=3, placeholder=" …")
         own = f"{ax.get_xlabel()}\n" if ax.get_xlabel() else ""

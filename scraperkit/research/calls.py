@@ -184,4 +184,4 @@ def _tell(frame: pd.DataFrame, collected: FundsCollected, empty: list[str]) -> N
         lines = [f"{name}: {problem}" for name, problem in told.items()]
         rest = [f"and {len(lines) - _MOST_TOLD:,} more"] if len(lines) > _MOST_TOLD else []
         text = "; ".join([*lines[:_MOST_TOLD], *rest])
-        warn(f"could not be had in full: {text}")
+        warn(f"could not be collected in full: {text}")

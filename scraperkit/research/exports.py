@@ -107,7 +107,7 @@ def export(
     else:
         frame = figures_of(data, start, end, metric, source=source, redis=redis)
     if frame.empty:
-        raise ConfigError(f"data: there is nothing to write to {path}: {len(frame)} rows, {frame.shape[1]} columns")
+        raise ConfigError(f"data: nothing to write to {path}: {len(frame)} rows, {frame.shape[1]} columns")
     return write(frame, path, excel_br=excel_br)
 
 
@@ -205,7 +205,7 @@ def checked_path(path: str | Path, field: str = "path", *, excel_br: bool = Fals
     if file.is_dir():
         raise ConfigError(f"{field}: {file} is a folder; give the name of a file in it")
     if not file.parent.is_dir():
-        raise ConfigError(f"{field}: there is no folder {file.parent}; make it first")
+        raise ConfigError(f"{field}: there is no folder {file.parent}; create it first")
     return file
 
 

@@ -387,7 +387,7 @@ class HttpClient:
                 continue
             if reply.status not in _RETRIED:
                 return reply
-            trouble = f"the site answers {reply.status}, whatever the retries{_says(reply)}"
+            trouble = f"HTTP {reply.status} after all retries{_says(reply)}"
             if asked := _asked_for(reply):
                 # Also where no try is left here: what the site asks for holds for everybody.
                 self._politeness.pause(asked)

@@ -300,4 +300,4 @@ def _groups_and_delays(text: str) -> Iterator[str]:
             case "crawl-delay" if _SECONDS.fullmatch(value):
                 yield f"Crawl-delay: {math.ceil(float(value))}"
             case "crawl-delay":
-                log.warning("robots.txt: Crawl-delay %r is no number of seconds; it is ignored", value[:40])
+                log.warning("robots.txt: Crawl-delay %r is not a number of seconds; ignored", value[:40])

@@ -281,7 +281,7 @@ def _manager(url: str) -> tuple[str, PoolManager]:
         return shown, ProxyManager(shown, proxy_headers=headers, **options)
     except (HTTPError, ValueError):
         raise ConfigError(
-            f"the environment names a proxy for {urlsplit(url).hostname} that is no http:// or https:// address: "
+            f"the environment names a proxy for {urlsplit(url).hostname} that is not an http:// or https:// address: "
             "correct HTTP_PROXY, HTTPS_PROXY or ALL_PROXY, or list the host in NO_PROXY"
         ) from None
 

@@ -416,10 +416,10 @@ def _is_finite(value: float) -> bool:
 def unfit(series: str, date: dt.date, value: object) -> StoreError:
     """Return the error that says why a value or its day cannot be stored."""
     if date.year < 1970:
-        return StoreError(f"{series} on {date}: Redis keeps no day before 1970-01-01")
+        return StoreError(f"{series} on {date}: Redis cannot store days before 1970-01-01")
     if isinstance(value, str):
-        return StoreError(f"{series} on {date}: {value[:30]!r} is text; make a number of it")
-    return StoreError(f"{series} on {date}: {str(value)[:30]} is no value to keep; leave it out of the quote (None)")
+        return StoreError(f"{series} on {date}: {value[:30]!r} is text; convert it to a number")
+    return StoreError(f"{series} on {date}: {str(value)[:30]} cannot be stored; leave it out of the quote (None)")
 
 
 def sample_count(commands: Iterable[bytes]) -> int:

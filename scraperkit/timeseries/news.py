@@ -45,7 +45,9 @@ class Announcer:
         for refusal in replies:
             if isinstance(refusal, Exception) and not self._is_refused:
                 self._is_refused = True
-                log.warning("no news of what is stored: Redis refuses them on %s: %s", self._keys.stored, refusal)
+                log.warning(
+                    "cannot publish news of stored prices: Redis refuses it on %s: %s", self._keys.stored, refusal
+                )
 
 
 def on_stored(
@@ -114,7 +116,7 @@ class StoredListener:
             if not callable(given) and not (name == "on_gap" and given is None):
                 raise ConfigError(f"{name}: expected a function, got {type(given).__name__}")
             if inspect.iscoroutinefunction(given):
-                raise ConfigError(f"{name}: a coroutine function, which nobody would await; give a plain function")
+                raise ConfigError(f"{name}: a coroutine function, which would never be awaited; give a plain function")
         self.channel = keys.stored
         self._callback, self._on_gap = callback, on_gap
         # The thread waits for Redis itself, so that it ends in time when it is closed.
@@ -179,7 +181,7 @@ class StoredListener:
                 if message["type"] == "message":
                     self._tell(message["data"])
             elif asked_at and now - asked_at > self._allowed:
-                raise redis_py.TimeoutError(f"nothing was heard for {self._allowed:g} s")
+                raise redis_py.TimeoutError(f"nothing arrived for {self._allowed:g} s")
             elif not asked_at and now - heard_at > self._allowed / 3:
                 asked_at = now
                 pubsub.ping()
@@ -193,7 +195,7 @@ class StoredListener:
             except _CUT_OFF:
                 failures += 1
                 continue
-            log.warning("news are heard on %s again; those of the gap are lost", self.channel)
+            log.warning("receiving news on %s again; news of the gap is lost", self.channel)
             if self._on_gap is not None:
                 self._call(self._on_gap)
             return pubsub
@@ -212,7 +214,7 @@ class StoredListener:
         try:
             function(*arguments)
         except Exception:
-            log.exception("the function given to on_stored failed; it is called again with the next news")
+            log.exception("the callback of on_stored failed; the next news will call it again")
 
     def __enter__(self) -> Self:
         return self

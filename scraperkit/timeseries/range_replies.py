@@ -165,7 +165,7 @@ def _count_samples(
         raise ReplyError(f"{heads.size} series instead of {series}")
     if not series:
         if kinds.size:
-            raise ReplyError("the reply goes on after its end")
+            raise ReplyError("the reply has bytes after its end")
         return np.empty(0, dtype=np.int64)
     begin, end = ends[heads] + 1, ends[heads + 1] - 1
     is_missing = is_error[heads]
@@ -185,7 +185,7 @@ def _count_samples(
     until = np.cumsum(lines)
     is_filled = counts.sum() == np.count_nonzero(is_sample)
     if not is_filled or heads[0] or until[-1] != kinds.size or not np.all(heads[1:] == until[:-1]):
-        raise ReplyError("a series has not as many samples as it says")
+        raise ReplyError("a series does not have the number of samples that it announces")
     return np.where(is_missing, MISSING, counts)
 
 

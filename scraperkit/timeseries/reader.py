@@ -129,7 +129,7 @@ class TimeSeriesReader:
             If nothing is stored for one of `cnpjs`; names all of them.
         """
         if metric not in METRICS:
-            raise ConfigError(f"metric: {str(metric)[:40]!r} is none; take one of {', '.join(METRICS)}")
+            raise ConfigError(f"metric: {str(metric)[:40]!r} is unknown; use one of {', '.join(METRICS)}")
 
         first, last = frames.window(start, end)
 

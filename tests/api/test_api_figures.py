@@ -97,7 +97,7 @@ def test_a_cnpj_stands_for_its_subclasses(api, redis, namespace):
 def test_a_quota_that_is_no_price_is_left_out_and_told(api, redis, namespace):
     store(redis, namespace, [DailyQuote(CNPJ, dt.date(2022, 2, 1), 0.0)])
     told = api.get(f"/v1/funds/{CNPJ}/metrics", params=YEARS).json()
-    assert told["notes"] == ["18.993.924/0001-00: the quota of 2022-02-01 is no price, and was left out"]
+    assert told["notes"] == ["18.993.924/0001-00: the quota of 2022-02-01 is not a price and was left out"]
     assert told["figures"][0]["days"] == len(DAYS) - 1
 
 

@@ -101,7 +101,7 @@ class TestKeys:
     def test_a_file_that_is_gone_or_spoilt_leaves_the_keys_as_they_were(self, locked, keys_file, spoil, caplog):
         spoil(keys_file)
         assert locked.get("/v1/funds", headers=WITH_KEY).status_code == 200
-        assert "stay as they were" in caplog.text
+        assert "kept the previous API keys" in caplog.text
         assert "short" not in caplog.text
 
     @pytest.mark.parametrize(
@@ -293,7 +293,7 @@ class TestBrowsers:
             page.on("request", lambda request: asked.append(request.url))
             page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
             page.goto(f"{unlocked.base_url}/docs")
-            page.get_by_text("Have the months of one fund, or of several, scraped").wait_for()
+            page.get_by_text("Request the months of one or several funds").wait_for()
             browser.close()
         assert not [url for url in asked if not url.startswith((str(unlocked.base_url), "data:"))]
         assert not said

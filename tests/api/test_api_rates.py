@@ -62,7 +62,7 @@ def test_many_callers_of_one_rate_ask_the_service_once(api, site):
         ("poupanca", "name", "choose one of cdi"),
         ("cdi?start=2022", "start", "must be a day"),
         ("cdi?start=2022-02&end=2022-01", "end", "before start"),
-        ("cdi?from=2022-02", "from", "no such field"),
+        ("cdi?from=2022-02", "from", "unknown field"),
     ],
 )
 def test_what_does_not_fit_names_its_field(api, target, field, told):

@@ -70,7 +70,7 @@ def test_what_could_not_be_had_ends_with_1_and_the_rest_is_written(run, tmp_path
 def test_nothing_to_write_leaves_what_was_there(run, tmp_path):
     (tmp_path / "x.csv").write_text("kept")
     for command in ("prices", "export"):
-        assert "there is nothing to write to x.csv: 0 rows, 0 columns" in run(command, "--out", "x.csv", code=1)
+        assert "nothing to write to x.csv: 0 rows, 0 columns" in run(command, "--out", "x.csv", code=1)
     assert (tmp_path / "x.csv").read_text() == "kept"
 
 
@@ -78,8 +78,8 @@ def test_nothing_to_write_leaves_what_was_there(run, tmp_path):
     ("words", "message"),
     [
         (["export", A, "-o", "x.xlsx"], "--out: 'x.xlsx' must end in .csv or .parquet; for Excel, write .csv"),
-        (["export", A, "-o", "no/x.csv"], "--out: there is no folder no; make it first"),
-        (["prices", "--out", "no/x.csv"], "--out: there is no folder no; make it first"),
+        (["export", A, "-o", "no/x.csv"], "--out: there is no folder no; create it first"),
+        (["prices", "--out", "no/x.csv"], "--out: there is no folder no; create it first"),
         (["export", A, "-o", "x.parquet", "--excel-br"], "excel_br: is for CSV"),
         (["export", "-o", "x.csv", "--source", "cvm_pages"], "source: is for funds that you name"),
     ],

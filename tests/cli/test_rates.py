@@ -68,5 +68,5 @@ def test_what_cannot_be_had_is_one_sentence_and_exit_code_1(run):
     assert "use 'ibovespa'" in run("7", code=1).stderr
     run.site.rates.outage(600)
     told = run("cdi", "--start", "2022-01", "--end", "2022-01", code=1).stderr
-    assert told.startswith("scraperkit: the site answers 504")
+    assert told.startswith("scraperkit: HTTP 504 after all retries")
     assert told.count("\n") == 1

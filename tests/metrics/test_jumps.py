@@ -114,7 +114,11 @@ class TestEachKindIsToldFromTheOthers:
         quotes = report(truth(1, 0.01))
         quotes.loc[50, ["quota", "net_worth"]] = [wrong, 0]
         row = only(metrics.jumps(quotes))
-        assert (row["date"], row["kind"], row["evidence"]) == (DAYS[50], "error", f"a quota of {wrong:g} is no price")
+        assert (row["date"], row["kind"], row["evidence"]) == (
+            DAYS[50],
+            "error",
+            f"a quota of {wrong:g} is not a price",
+        )
 
     @settings(max_examples=40, deadline=None)
     @given(seed=SEEDS, place=PLACES, scale=SCALES, factor=st.sampled_from([0.5, 1.05, 10, 0.0]))
@@ -242,7 +246,7 @@ class TestTheFrame:
 
     def test_a_day_that_is_there_twice_is_refused(self):
         quotes = report(truth(1, 0.01))
-        with pytest.raises(ConfigError, match=r"2021-01-05 of 18993924000100 is there twice; keep one"):
+        with pytest.raises(ConfigError, match=r"2021-01-05 of 18993924000100 appears twice; keep one"):
             metrics.jumps(pd.concat([quotes, quotes.iloc[[1]]]))
 
     @pytest.mark.parametrize("smallest", [0, 1, -0.1, True, "1 %", None, math.nan])
@@ -321,7 +325,7 @@ class TestTotalReturn:
         jumps = metrics.jumps(quotes)
         for wrong, says in (
             (jumps.drop(columns="kind"), "give the frame of metrics.jumps"),
-            (jumps.assign(kind="dividend"), "'dividend' is no kind; take one of market move, payout"),
+            (jumps.assign(kind="dividend"), "'dividend' is not a kind; use one of market move, payout"),
             (jumps.assign(date=pd.Timestamp("2020-01-02")), "has no return on 2020-01-02"),
             ("split", "give the frame"),
         ):

@@ -238,7 +238,7 @@ def test_rates_that_do_not_fit_are_refused():
     rates = pd.Series(0.0, index=prices.index)
     with pytest.raises(ConfigError, match=r"^risk_free: no rate for 1 of 2 days with a return, the first 2022-01-05"):
         metrics.sharpe(prices, rates.iloc[:2])
-    with pytest.raises(ConfigError, match=r"^risk_free: 2022-01-03 is there twice"):
+    with pytest.raises(ConfigError, match=r"^risk_free: 2022-01-03 appears twice"):
         metrics.sharpe(prices, pd.concat([rates, rates]))
     with pytest.raises(ConfigError, match=r"^risk_free: give a Series"):
         metrics.sharpe(prices, rates.reset_index(drop=True))

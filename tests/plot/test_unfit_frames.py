@@ -1,4 +1,4 @@
-"""Every metric and every chart: quotas that are no prices, and CSV files read back as they are."""
+"""Every metric and every chart: quotas that are not prices, and CSV files read back as they are."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_csv_of_prices_read_back_as_it_is_gets_a_sentence(name):
         (lambda frame: frame.set_axis([18993924000100, 191], axis=1), r"column 18993924000100 .*str\.zfill\(14\)"),
         (lambda frame: frame.astype("str"), r"column 18993924000100 holds text.*decimal"),
         (lambda frame: frame.iloc[::-1], r"not in order.*sort_index"),
-        (lambda frame: pd.concat([frame, frame.tail(1)]), "2022-03-31 is there twice"),
+        (lambda frame: pd.concat([frame, frame.tail(1)]), "2022-03-31 appears twice"),
         (lambda frame: frame.tz_localize("UTC"), r"tz_localize\(None\)"),
         (lambda frame: frame[A], r"this is a Series; .*to_frame"),
     ],
@@ -160,7 +160,7 @@ def test_what_is_no_price_is_told_and_counts_as_missing(name, wrong):
         assert not np.isinf(found.to_numpy(dtype="float64")).any()
         return
     found.figure.canvas.draw()
-    assert "4 quotas that are no prices" in found.get_xlabel().replace("\n", " ")
+    assert "4 quotas that are not prices" in found.get_xlabel().replace("\n", " ")
     assert "2022-01-17" in found.get_xlabel()
     box = found.xaxis.label.get_window_extent()
     assert box.x0 >= -1
@@ -171,7 +171,7 @@ def test_what_is_no_price_is_told_and_counts_as_missing(name, wrong):
 
 @pytest.mark.parametrize("name", OF_PRICES)
 def test_a_fund_whose_quotas_are_all_0_has_no_prices(name):
-    with pytest.warns(ScraperKitWarning, match="no prices"):
+    with pytest.warns(ScraperKitWarning, match="not prices"):
         found = function(name)(PRICES * 0)
     if name.startswith("plot."):
         found.figure.canvas.draw()

@@ -178,7 +178,7 @@ def test_a_file_that_is_not_as_it_should_be_is_refused_by_column_and_line(conten
         ("prices", {}, "path: 'prices' must end in .csv or .parquet$"),
         ("prices.csv.gz", {}, "must end in .csv or .parquet$"),
         ("prices.parquet", {"excel_br": True}, "excel_br: is for CSV; let path end in .csv"),
-        ("no/prices.csv", {}, "path: there is no folder .*no; make it first"),
+        ("no/prices.csv", {}, "path: there is no folder .*no; create it first"),
         ("folder.csv", {}, "path: .*folder.csv is a folder"),
         ("prices.csv", {"start": "2022-01"}, "start: is for funds; of a frame, choose rows"),
         ("prices.csv", {"metric": "holders"}, "metric: is for funds"),
@@ -195,7 +195,7 @@ def test_an_empty_frame_is_refused_and_what_was_there_stays(prices, tmp_path):
     path = sk.export(prices, tmp_path / "prices.csv")
     before = path.read_bytes()
     for empty in (prices.iloc[:0], prices[[]]):
-        with pytest.raises(ConfigError, match="data: there is nothing to write to .*: [02] rows, [02] columns"):
+        with pytest.raises(ConfigError, match="data: nothing to write to .*: [02] rows, [02] columns"):
             sk.export(empty, path)
     with pytest.raises(ConfigError, match=r"path: give text or a Path; got NoneType"):
         sk.export(prices, None)

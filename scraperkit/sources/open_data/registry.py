@@ -209,7 +209,7 @@ class RegistrySearch:
                 return by_number
         words = name_words(text)
         if not words:
-            raise ConfigError(f"text: {text[:40]!r} holds no word to search for; give a part of a name, or a CNPJ")
+            raise ConfigError(f"text: {text[:40]!r} contains no word to search for; give part of a name, or a CNPJ")
         found = self._has(words[0])
         for word in words[1:]:
             found &= self._has(word)

@@ -441,7 +441,7 @@ class OpenData(NotebookRepr):
             If there is no registry yet, and it cannot be had.
         """
         if active is not None and not isinstance(active, bool):
-            raise ConfigError(f"active: {str(active)[:40]!r} does not fit; give True, False or None")
+            raise ConfigError(f"active: {str(active)[:40]!r} is invalid; give True, False or None")
         return self._snapshots.search().find(text, active)
 
     def search(self, text: str, count: int = 10) -> Hits:

@@ -60,9 +60,11 @@ def read(rate: Rate, span: Span, content: bytes, url: str) -> list[RateSample]:
     answer = parsed(content, what, url)
     results = answer.get("results") if isinstance(answer, dict) else None
     if not isinstance(results, list):
-        raise RateRefused(f"{what}: the answer has no list of results: {str(answer)[:100]!r}", url)
+        raise RateRefused(f"{what}: the response has no list of results: {str(answer)[:100]!r}", url)
     if not results:
-        raise RateRefused(f"{what}: the list of results is empty, where a year has a row for each day of a month", url)
+        raise RateRefused(
+            f"{what}: the list of results is empty, although a year has a row for each day of the month", url
+        )
     return in_order((sample for row in results for sample in _samples(what, span.first.year, row, url)), what, url)
 
 

@@ -119,6 +119,6 @@ class RateService:
                 return answer
         told = says(decode(answer.content, answer.content_type))
         raise SiteUnavailable(
-            f"{self._rate.source}: a web page comes in place of values, with HTTP 200{told}; try again later",
+            f"{self._rate.source}: HTTP 200 with a web page instead of values{told}; try again later",
             answer.shown_url,
         )

@@ -76,10 +76,10 @@ def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[
         raise RateRefused(f"{what}: {_refusal(status, text)}", url)
     answer = parsed(content, what, url)
     if not isinstance(answer, list):
-        raise RateRefused(f"{what}: the answer is no list of values{_told(answer)}", url)
+        raise RateRefused(f"{what}: the response is not a list of values{_told(answer)}", url)
     if not answer:
         raise RateRefused(
-            f"{what}: the answer is an empty list; without values, the service says so with HTTP 404", url
+            f"{what}: the response is an empty list, but the service answers HTTP 404 where it has no values", url
         )
     return in_order((_sample(what, place, entry, span, url) for place, entry in enumerate(answer, 1)), what, url)
 
@@ -91,7 +91,7 @@ def _refusal(status: int, text: str) -> str:
         told = says(text)
     match status:
         case HTTPStatus.NOT_ACCEPTABLE:
-            return f"the service refuses the dates (HTTP 406); it wants both, and at most {YEARS} years{told}"
+            return f"the service refuses the dates (HTTP 406); it requires both, and at most {YEARS} years{told}"
         case HTTPStatus.NOT_FOUND:
             return f"HTTP 404 that does not say that the range has no values; check SCRAPERKIT_SGS_URL{told}"
     return f"the service refuses the request (HTTP {status}){told}"
@@ -109,7 +109,7 @@ def _sample(what: str, place: int, entry: Any, span: Span, url: str) -> RateSamp
     fields = entry if isinstance(entry, dict) else {}
     day, value = _day(fields.get("data")), _value(fields.get("valor"))
     if day is None or value is None:
-        raise RateRefused(f"{what}: value {place} is not as known: {str(entry)[:100]!r}", url)
+        raise RateRefused(f"{what}: value {place} is malformed: {str(entry)[:100]!r}", url)
     if not span.first <= day <= span.last:
         raise RateRefused(f"{what}: value {place} is of {day}, and {span.first} to {span.last} was asked for", url)
     return RateSample(day, value)

@@ -265,7 +265,7 @@ class TestTrouble:
     @pytest.mark.parametrize("name", ["cdi", "ibovespa"])
     def test_lasting_html_with_status_200_is_told_in_its_own_words(self, redis, services, name):
         services.show_html(99)
-        with pytest.raises(SiteUnavailable, match="web page comes in place of values.*temporariamente indisponível"):
+        with pytest.raises(SiteUnavailable, match="web page instead of values.*temporariamente indisponível"):
             sk.rates(name, *JANUARY, redis=redis)
 
     def test_a_service_that_does_not_listen_is_told(self, redis, site, monkeypatch):
