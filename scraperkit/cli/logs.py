@@ -104,8 +104,10 @@ def _request_id() -> str:
 def _log_what_python_prints() -> None:
     """Log warnings, and errors that nobody has caught, which Python would print."""
 
-    def warning(message: Warning | str, category: type[Warning], filename: str, line: int, *_: object) -> None:
-        log.warning("%s: %s (%s:%d)", category.__name__, message, filename, line)
+    def warning(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+    ) -> None:
+        log.warning("%s: %s (%s:%d)", category.__name__, message, filename, lineno)
 
     def lost(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
         log.critical("this process failed", exc_info=(kind, error, traceback))

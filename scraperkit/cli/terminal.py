@@ -9,7 +9,7 @@ from scraperkit.text import printable
 
 
 def echo(text: object, *, err: bool = False, lines: bool = False) -> None:
-    """Write a line, or several if `lines`, with all other control characters escaped; logged if stderr is a JSON log."""
+    """Write a line, or several if `lines`, with all other control characters escaped; stderr may be a JSON log."""
     if err and logs.are_json():
         logs.log.warning("%s", text)
         return
