@@ -37,6 +37,6 @@ async def ready(running: TheRunning) -> Ready:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(running: TheRunning) -> Response:
-    """Requests by route and status, durations, the state of queue and archive; without Redis, ``scraperkit_up`` is 0."""
+    """Requests by route and status, durations, state of queue and archive; without Redis, ``scraperkit_up`` is 0."""
     (missing, health), age = await asyncio.gather(running.probe(), running.archive_age())
     return Response(running.metrics.text(missing, health, age), media_type=CONTENT_TYPE_LATEST)

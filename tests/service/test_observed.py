@@ -75,7 +75,7 @@ def answer(tmp_path_factory) -> Iterator[str]:
         ) as pages:
             pages.politeness.share(redis)
             with pytest.raises(SiteUnavailable):
-                pages.find_fund(CNPJ)
+                pages.fetch(FUND.months("2022-01", "2022-01")[0])
         source = FakeSearch()
         with (
             pricer(server.url, namespace, source, archive=folder / "archive") as api,
