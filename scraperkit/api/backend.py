@@ -105,6 +105,8 @@ class Backend:
         # To read a day of the whole market takes half a second, and its pages follow one another.
         days: TTLCache[Any, pd.DataFrame] = TTLCache(KNOWN_DAYS, KNOWN_DAY_SECONDS)
         self._market = cached(days, condition=threading.Condition())(self._read_market)
+        confirmed: TTLCache[Any, float | None] = TTLCache(1, KNOWN_DAY_SECONDS)
+        self._confirmed_at = cached(confirmed, condition=threading.Condition())(self._read_confirmed_at)
         self._source(self.default_source)
 
     @property
@@ -230,6 +232,10 @@ class Backend:
 
     def archive_age(self) -> float | None:
         """Return the seconds since the portal last confirmed or sent a daily file; ``None`` if there is no archive."""
+        confirmed_at = self._confirmed_at()
+        return None if confirmed_at is None else max(0.0, time.time() - confirmed_at)
+
+    def _read_confirmed_at(self) -> float | None:
         try:
             ledger = self.archive.archive_info()
         except NotDownloaded:
@@ -239,7 +245,7 @@ class Backend:
             return None
         daily = ledger[ledger.index.str.startswith(DAILY_FILE)]
         newest = daily["confirmed_at"].fillna(daily["fetched_at"]).max()
-        return None if pd.isna(newest) else max(0.0, time.time() - newest.timestamp())
+        return None if pd.isna(newest) else float(newest.timestamp())
 
     def market_on(self, day: dt.date) -> pd.DataFrame:
         """Return every series of a day, sorted by the column ``document``; the same for some seconds.

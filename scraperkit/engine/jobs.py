@@ -278,12 +278,12 @@ def _log(results: Sequence[Result], answers: Sequence[str], errors: Sequence[str
     """Log each job that failed, and for each request of the pricer what became of its jobs: one line, however many."""
     of_requests: dict[str, Counter[str]] = {}
     for result, answer, error in zip(results, answers, errors, strict=True):
-        request, request_id = result.job.request, result.job.request_id
-        if request_id:
-            of_requests.setdefault(request_id, Counter())[answer] += 1
+        request = result.job.request
+        if request is not None and request.request_id is not None:
+            of_requests.setdefault(request.request_id, Counter())[answer] += 1
         if answer in ("retry", "failed", "dead"):
             about = f"{request.document} {request.month_year}" if request else "a message"
-            with _working_for(request_id):
+            with _working_for(result.job.request_id):
                 log.warning("%s: %s: %s", about, answer, error)
     for request_id, outcomes in of_requests.items():
         with _working_for(request_id):
