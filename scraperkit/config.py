@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import platformdirs
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
@@ -64,6 +64,9 @@ class Settings(BaseSettings):
 
     source: str = Field(DEFAULT_SOURCE, description="source that commands use: `cvm_pages` or `open_data`")
 
+    log_format: Literal["text", "json"] = Field(
+        "text", description="how `scraperkit work` and `scraperkit api` log: `text`, or `json` for one object a line"
+    )
     threads: int = Field(8, ge=1, le=256, description="scraping threads per worker")
     prefetch: int = Field(384, ge=0, le=10_000, description="jobs that a worker may hold beyond one per thread")
     lease: Seconds = Field(

@@ -40,6 +40,8 @@ class Health(NotebookRepr):
         Sites whose circuit is open, and the seconds until the next attempt.
     lags : dict
         `lag` by source: the stream messages that wait for the workers of each.
+    memory, memory_limit : int or None
+        Bytes that Redis uses, and bytes that it may use; 0 without a limit. ``None`` if it does not tell this user.
     """
 
     workers: tuple[WorkerCard, ...]
@@ -51,6 +53,8 @@ class Health(NotebookRepr):
     dead: int
     open_circuits: Mapping[str, float]
     lags: Mapping[str, int]
+    memory: int | None = None
+    memory_limit: int | None = None
 
     @classmethod
     @redis_needed()
@@ -66,6 +70,7 @@ class Health(NotebookRepr):
         client: Any = check_client(redis)
         sources = each_source(client, keys)
         found = [_of_source(client, each) for each in sources]
+        memory, memory_limit = _memory(client)
         return cls(
             workers=tuple(worker for each in found for worker in each.workers),
             stale=tuple(sorted(name for each in found for name in each.stale)),
@@ -76,6 +81,8 @@ class Health(NotebookRepr):
             dead=client.xlen(keys.dead),
             open_circuits=_open_circuits(client),
             lags={each.source: of_source.lag for each, of_source in zip(sources, found, strict=True)},
+            memory=memory,
+            memory_limit=memory_limit,
         )
 
     @property
@@ -167,6 +174,14 @@ def _open_circuits(client: Any) -> dict[str, float]:
     return {
         site: (until - now) / 1000 for site, until in client.zrangebyscore(Keys.sites(), now, "+inf", withscores=True)
     }
+
+
+def _memory(client: Any) -> tuple[int | None, int | None]:
+    try:
+        told = client.info("memory")
+    except redis_py.exceptions.NoPermissionError:
+        return None, None
+    return int(told["used_memory"]), int(told["maxmemory"])
 
 
 def _pending(client: Any, keys: Keys) -> int:

@@ -9,6 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Annotated, Any, NamedTuple, Self
@@ -37,6 +38,10 @@ MONTH_YEAR = re.compile(r"(0[1-9]|1[0-2])/((?:19|20)[0-9]{2})")
 _YEAR_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:-([0-9]{2}))?")
 BRAZILIAN_DAY = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+# What a caller of the pricer may name a request; safe in a header, a log and a key.
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+# The request that this thread or task is working for, told in each line that it logs; empty if none is known.
+current_request: ContextVar[str] = ContextVar("current_request", default="")
 # Whatever the locale.
 MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
@@ -267,6 +272,8 @@ class ScrapeRequest:
         The batch of the message.
     published_at : float, optional
         Time of publication, in seconds since 1970 (UTC), before 2100.
+    request_id : str, optional
+        The request to the pricer for which it was published: 1 to 64 letters, digits and ``. _ -``.
     fund : Fund, optional
         The fund, set by :meth:`Fund.months`. It is not sent over the wire.
 
@@ -287,6 +294,7 @@ class ScrapeRequest:
     acked: bool = False
     batch_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     published_at: Annotated[float, AfterValidator(_unix_time)] | None = None
+    request_id: Annotated[str, Field(pattern=f"^{REQUEST_ID.pattern}$")] | None = None
 
     fund: Annotated[Any, BeforeValidator(_only_a_fund)] = field(default=None, repr=False, compare=False)
 

@@ -29,6 +29,7 @@ from scraperkit.api.guard import BodyLimit, Guard
 from scraperkit.api.keyring import Keyring
 from scraperkit.api.metrics import Measured, Metrics
 from scraperkit.api.ratelimit import RateLimit
+from scraperkit.api.request_ids import RequestIds
 from scraperkit.api.running import Running
 from scraperkit.config import Settings, __version__
 from scraperkit.errors import ScraperKitWarning
@@ -91,4 +92,5 @@ def create_app(
     app.add_middleware(Guard, settings=settings, keyring=keyring, limit=limit)
     app.add_middleware(openapi.CarefulHeaders)
     app.add_middleware(Measured, metrics=metrics)
+    app.add_middleware(RequestIds)
     return app

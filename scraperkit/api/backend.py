@@ -19,7 +19,7 @@ from redis.retry import Retry
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
-from scraperkit.errors import ConfigError, NotDownloaded, RedisError, RedisUnreachable, TimeSeriesMissing
+from scraperkit.errors import ArchiveError, ConfigError, NotDownloaded, RedisError, RedisUnreachable, TimeSeriesMissing
 from scraperkit.health import Health
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Fund
@@ -27,6 +27,7 @@ from scraperkit.publisher import Publisher
 from scraperkit.sources import CvmPages, named
 from scraperkit.sources.base import Hits, stream_of
 from scraperkit.sources.open_data import OpenData
+from scraperkit.sources.open_data.portal_files import DAILY_FILE
 from scraperkit.timeseries.rows import RowReader
 
 log = logging.getLogger(__name__)
@@ -104,6 +105,8 @@ class Backend:
         # To read a day of the whole market takes half a second, and its pages follow one another.
         days: TTLCache[Any, pd.DataFrame] = TTLCache(KNOWN_DAYS, KNOWN_DAY_SECONDS)
         self._market = cached(days, condition=threading.Condition())(self._read_market)
+        confirmed: TTLCache[Any, float | None] = TTLCache(1, KNOWN_DAY_SECONDS)
+        self._confirmed_at = cached(confirmed, condition=threading.Condition())(self._read_confirmed_at)
         self._source(self.default_source)
 
     @property
@@ -226,6 +229,23 @@ class Backend:
         if not isinstance(found, OpenData):
             raise NotDownloaded("the pricer has no archive, since it uses a custom source")
         return found
+
+    def archive_age(self) -> float | None:
+        """Return the seconds since the portal last confirmed or sent a daily file; ``None`` if there is no archive."""
+        confirmed_at = self._confirmed_at()
+        return None if confirmed_at is None else max(0.0, time.time() - confirmed_at)
+
+    def _read_confirmed_at(self) -> float | None:
+        try:
+            ledger = self.archive.archive_info()
+        except NotDownloaded:
+            return None
+        except ArchiveError as error:
+            log.warning("the archive: %s", error)
+            return None
+        daily = ledger[ledger.index.str.startswith(DAILY_FILE)]
+        newest = daily["confirmed_at"].fillna(daily["fetched_at"]).max()
+        return None if pd.isna(newest) else float(newest.timestamp())
 
     def market_on(self, day: dt.date) -> pd.DataFrame:
         """Return every series of a day, sorted by the column ``document``; the same for some seconds.

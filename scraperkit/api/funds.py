@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -25,7 +26,7 @@ from scraperkit.api.schemas import (
     Published,
 )
 from scraperkit.cnpj import format_series
-from scraperkit.models import Fund, Month
+from scraperkit.models import Fund, Month, current_request
 from scraperkit.timeseries.frames import LAST
 from scraperkit.timeseries.rows import RowReader, StoredFund
 
@@ -91,7 +92,8 @@ def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     end = Month.parse_iso(order.to_date) if order.to_date else fund.last_month
     if start > fund.last_month or end < (fund.first_month or end):
         raise ProblemError("bad-input", fund.lacks_months(), field="from_date")
-    requests = fund.months(start.iso, end.iso)
+    asked_by = current_request.get() or None
+    requests = [replace(request, request_id=asked_by) for request in fund.months(start.iso, end.iso)]
     batch = backend.publisher(order.delivery).publish(requests, force=order.force)
     path = f"/v1/funds/{fund.cnpj}"
     return Published(

@@ -27,22 +27,26 @@ class Metrics:
             "scraperkit_request_seconds", "Time to the end of the answer", ["route"], registry=self._registry
         )
 
-    def text(self, missing: list[str], health: Health | None) -> bytes:
-        """Return all of them, as Prometheus reads them, with what was seen of the queue."""
+    def text(self, missing: list[str], health: Health | None, archive_age: float | None) -> bytes:
+        """Return all of them, as Prometheus reads them, with what was seen of queue and archive."""
         queue = CollectorRegistry()
-        queue.register(_Queue(missing, health))
+        queue.register(_Queue(missing, health, archive_age))
         return generate_latest(queue) + generate_latest(self._registry)
 
 
 class _Queue(Collector):
-    """Figures of the queue, as it was seen."""
+    """Figures of the queue and the archive, as they were seen; what is not known is left out."""
 
-    def __init__(self, missing: list[str], health: Health | None) -> None:
+    def __init__(self, missing: list[str], health: Health | None, archive_age: float | None) -> None:
         self._missing = missing
         self._health = health
+        self._archive_age = archive_age
 
     def collect(self) -> Iterator[Metric]:
         missing, health = self._missing, self._health
+        if self._archive_age is not None:
+            help_text = "Time since the portal last confirmed a daily file of the archive"
+            yield GaugeMetricFamily("scraperkit_archive_age_seconds", help_text, self._archive_age)
         yield GaugeMetricFamily("scraperkit_up", "Whether Redis with TimeSeries answers", float(health is not None))
         if health is None:
             return
@@ -54,9 +58,12 @@ class _Queue(Collector):
             "queue_oldest_seconds": ("Age of the oldest open job, 0 without any", health.oldest or 0.0),
             "dead_letters": ("Jobs that failed permanently", health.dead),
             "open_circuits": ("Sites that nobody asks for a while", len(health.open_circuits)),
+            "redis_memory_bytes": ("Memory that Redis uses", health.memory),
+            "redis_memory_limit_bytes": ("Memory that Redis may use, 0 without a limit", health.memory_limit),
         }
         for name, (help_text, value) in figures.items():
-            yield GaugeMetricFamily(f"scraperkit_{name}", help_text, float(value))
+            if value is not None:
+                yield GaugeMetricFamily(f"scraperkit_{name}", help_text, float(value))
         # By source: no worker does the messages of another.
         lag = GaugeMetricFamily("scraperkit_queue_lag", "Messages that nobody has received yet", labels=["source"])
         for source, count in health.lags.items():

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
+from scraperkit.api.request_ids import REQUEST_HEADER
 from scraperkit.errors import (
     ArchiveError,
     BatchNotFound,
@@ -26,6 +27,7 @@ from scraperkit.errors import (
     SourceError,
     UnknownFund,
 )
+from scraperkit.models import current_request
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -152,7 +154,9 @@ def install(app: FastAPI) -> None:
 
     async def bug(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.scope["path"].encode("unicode_escape").decode()[:200])
-        return answer(problem_of(error))
+        found = answer(problem_of(error))
+        found.headers[REQUEST_HEADER] = current_request.get()  # it goes out past all middleware
+        return found
 
     for kind in KNOWN_ERRORS:
         app.add_exception_handler(kind, known)

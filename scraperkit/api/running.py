@@ -45,6 +45,7 @@ class Running:
         self._lookups = anyio.CapacityLimiter(settings.api_lookups)
         # Not of anyio, which goes on counting, or forgets, a thread that nobody waits for any more.
         self._probes = ThreadPoolExecutor(PROBES, "probe")
+        self._archive_probe = ThreadPoolExecutor(1, "archive")
         self.newsroom = Newsroom(backend)
         self.watchers = 0
         self._asking = 0
@@ -59,6 +60,12 @@ class Running:
         with anyio.move_on_after(PROBE_SECONDS):
             return await asyncio.wrap_future(self._probes.submit(self.backend.missing))
         return SILENT
+
+    async def archive_age(self) -> float | None:
+        """Look in a thread how old the archive is; a disk that hangs does not tell."""
+        with anyio.move_on_after(PROBE_SECONDS):
+            return await asyncio.wrap_future(self._archive_probe.submit(self.backend.archive_age))
+        return None
 
     async def look_up(self, work: Callable[[], T]) -> T:
         """Do in a thread what asks the site.
@@ -84,7 +91,8 @@ class Running:
         """End what would keep a server that stops waiting: streams, and look-ups that wait for the site."""
         self.stopping.set()
         self.newsroom.stop()
-        self._probes.shutdown(wait=False, cancel_futures=True)
+        for probes in (self._probes, self._archive_probe):
+            probes.shutdown(wait=False, cancel_futures=True)
         for scope in self._scopes:
             scope.cancel()
 

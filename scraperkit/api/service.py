@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import Response
@@ -35,5 +37,6 @@ async def ready(running: TheRunning) -> Ready:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(running: TheRunning) -> Response:
-    """Requests by route and status, durations, and how the queue is doing; without Redis, ``scraperkit_up`` is 0."""
-    return Response(running.metrics.text(*await running.probe()), media_type=CONTENT_TYPE_LATEST)
+    """Requests by route and status, durations, state of queue and archive; without Redis, ``scraperkit_up`` is 0."""
+    (missing, health), age = await asyncio.gather(running.probe(), running.archive_age())
+    return Response(running.metrics.text(missing, health, age), media_type=CONTENT_TYPE_LATEST)

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from scraperkit.cli.exits import exit_codes, stop_at_once
+from scraperkit.cli.logs import log_to_stderr
 from scraperkit.cli.options import Namespace, Port, SourceOption, Url
-from scraperkit.cli.terminal import echo, log_to_stderr
+from scraperkit.cli.terminal import echo
 from scraperkit.errors import ConfigError
 
 
@@ -20,6 +21,7 @@ def api(
     namespace: Namespace = None,
 ) -> None:
     """Serve the REST pricer until SIGTERM or Ctrl-C; its documentation is at /docs."""
+    log_to_stderr()
     stop_at_once()
     with exit_codes():
         try:
@@ -29,7 +31,6 @@ def api(
             raise ConfigError(f"the pricer needs {error.name}; install scraperkit[api]") from None
         from scraperkit.config import Settings
 
-        log_to_stderr()
         settings = Settings.load(source=source, namespace=namespace)
         if url is not None:
             address = "open_data_url" if settings.source == "open_data" else "cvm_url"

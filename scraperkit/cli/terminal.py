@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import logging
-from types import TracebackType
-from typing import TypeAlias
-
 import typer
 
+from scraperkit.cli import logs
 from scraperkit.text import printable
-
-_ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
 def echo(text: object, *, err: bool = False, lines: bool = False) -> None:
-    """Write a line, or several if `lines`, with all other control characters escaped."""
+    """Write a line, or several if `lines`, with all other control characters escaped; stderr may be a JSON log."""
+    if err and logs.are_json():
+        logs.log.warning("%s", text)
+        return
     typer.echo(printable(str(text), keep="\n" if lines else ""), err=err)
 
 
 def say_error(error: Exception) -> None:
     """Write an error to stderr, as one line."""
+    if logs.are_json():
+        logs.log.error("%s", error)
+        return
     echo(f"scraperkit: {error}", err=True)
-
-
-def log_to_stderr() -> None:
-    """Log from INFO on to stderr, each record as one line, with its traceback below."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Escaping("%(asctime)s %(levelname)s %(message)s"))
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
-
-
-class _Escaping(logging.Formatter):
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return printable(super().formatMessage(record))
-
-    def formatException(self, ei: _ExcInfo) -> str:
-        return printable(super().formatException(ei), keep="\n\t")

@@ -21,8 +21,9 @@ from scraperkit.cli.exits import (
     stop_at_once,
     stop_by_all_means,
 )
+from scraperkit.cli.logs import log_to_stderr, told_in_logs
 from scraperkit.cli.options import Namespace, SourceOption, Url
-from scraperkit.cli.terminal import echo, log_to_stderr
+from scraperkit.cli.terminal import echo
 from scraperkit.keys import Listen
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ def _work(
 
     with connect() as redis, named(source_name or Settings.load().source, url) as source:
         worker = Worker(redis, source, threads=threads, delivery=delivery, name=name, namespace=namespace)
-        asyncio.run(run_worker(worker, supervised))
+        with told_in_logs(lambda: worker.name):
+            asyncio.run(run_worker(worker, supervised))
 
 
 async def run_worker(worker: Worker, supervised: bool = False) -> None:

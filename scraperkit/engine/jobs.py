@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import logging
 import random
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple, Self
 
@@ -20,7 +21,7 @@ from scraperkit.engine.registry import Session
 from scraperkit.errors import BadMessage, MonthNotOffered, SourceError, StoreError
 from scraperkit.keys import DeliveryName
 from scraperkit.lua import scripts
-from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest, Stored, news
+from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest, Stored, current_request, news
 from scraperkit.sources.base import Source, name_of
 from scraperkit.text import printable
 from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, by_series, day_number, words_of
@@ -68,6 +69,11 @@ class Job(NamedTuple):
     def key(self) -> str:
         """What tells it from the other jobs of its delivery."""
         return self.entry_id or self.message_id
+
+    @property
+    def request_id(self) -> str:
+        """The request to the pricer that it is done for; empty if its message names none."""
+        return (self.request.request_id or "") if self.request is not None else ""
 
 
 def read_message(
@@ -168,11 +174,7 @@ class Committer:
             backoff=settings.backoff,
             backoff_limit=settings.backoff_limit,
         )
-        for result, answer, error in zip(stored, answers, errors, strict=True):
-            if answer in ("retry", "failed", "dead"):
-                request = result.job.request
-                about = f"{request.document} {request.month_year}" if request else "a message"
-                log.warning("%s: %s: %s", about, answer, error)
+        _log(stored, answers, errors)
         if refused and not self._news_refused:
             self._news_refused = True
             log.warning("cannot publish news of stored prices: Redis refuses it on %s: %s", self._keys.stored, refused)
@@ -272,6 +274,31 @@ class Committer:
         return replies
 
 
+def _log(results: Sequence[Result], answers: Sequence[str], errors: Sequence[str]) -> None:
+    """Log each job that failed, and for each request of the pricer what became of its jobs: one line, however many."""
+    of_requests: dict[str, Counter[str]] = {}
+    for result, answer, error in zip(results, answers, errors, strict=True):
+        request = result.job.request
+        if request is not None and request.request_id is not None:
+            of_requests.setdefault(request.request_id, Counter())[answer] += 1
+        if answer in ("retry", "failed", "dead"):
+            about = f"{request.document} {request.month_year}" if request else "a message"
+            with _working_for(result.job.request_id):
+                log.warning("%s: %s: %s", about, answer, error)
+    for request_id, outcomes in of_requests.items():
+        with _working_for(request_id):
+            log.info("settled: %s", ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
+
+
+@contextlib.contextmanager
+def _working_for(request_id: str) -> Iterator[None]:
+    token = current_request.set(request_id)
+    try:
+        yield
+    finally:
+        current_request.reset(token)
+
+
 def _answer(month: scripts.MonthFetched, reply: list[scripts.MonthStored] | Exception) -> scripts.MonthStored:
     return scripts.MonthStored(refusal=f"{month.month}: {reply}") if isinstance(reply, Exception) else reply[0]
 
@@ -328,6 +355,8 @@ def _event(result: Result, month: scripts.MonthStored, stored_at: float, worker:
             "month": request.month_year,
             "published_at": request.published_at,
         }
+        if request.request_id:
+            event["request_id"] = request.request_id
     if error:
         event["error"] = error
     return to_json(event)

@@ -12,7 +12,7 @@ from queue import Empty, SimpleQueue
 from scraperkit.cnpj import normalize_series
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import Job, Result
-from scraperkit.models import DailyQuote, ScrapeRequest
+from scraperkit.models import DailyQuote, ScrapeRequest, current_request
 from scraperkit.sources.base import Source
 
 # A worker holds as many messages ahead as its threads finish within this many seconds, at most the prefetch setting.
@@ -122,6 +122,7 @@ class ThreadPool:
         while (jobs := self._queue.get()) is not None:
             for job in jobs:
                 self.busy[name] = job
+                current_request.set(job.request_id)
                 self._results.append(self._result(job, name))
                 self.busy.pop(name, None)
                 if not self._woken:

@@ -20,10 +20,9 @@ from support.workers import QUICK
 
 from scraperkit.cli.exits import UNAVAILABLE
 from scraperkit.config import Settings
-from scraperkit.connection import async_client, connect, sibling
-from scraperkit.engine.deliveries import StreamDelivery
+from scraperkit.connection import connect, sibling
 from scraperkit.engine.redis_retry import all_of, first_error
-from scraperkit.engine.registry import Housekeeping, Session, enter
+from scraperkit.engine.registry import Housekeeping
 from scraperkit.errors import ScraperKitWarning
 from scraperkit.keys import Keys
 from scraperkit.models import Fund, ScrapeRequest
@@ -484,34 +483,6 @@ class TestALease:
         assert anna.asked.total() == 3
         other.gate.set()
         assert batch.wait(60).done == 2
-
-    def test_of_two_suspects_only_one_is_in_hand_whoever_looks_for_them(self, publisher, redis, keys):
-        publisher.publish(months(2))
-        ((_, entries),) = redis.xreadgroup(keys.group, "anna", {keys.jobs: ">"}).items()
-        ids = [entry_id for part in entries for entry_id, _ in part]
-        redis.xclaim(keys.jobs, keys.group, "anna", 0, ids, idle=int(AN_HOUR * 1000))
-        in_hand: set[str] = set()
-
-        async def take(taking) -> None:
-            in_hand.update(job.key for job in await taking)
-
-        async def look() -> None:
-            async with async_client(redis) as client:
-                settings = Settings.load()
-                card = await enter(client, keys, settings, "stream", "anna")
-                stream = StreamDelivery(Session(client, keys, settings, card, True))
-                await stream.open()
-                inherits = asyncio.create_task(take(stream.receive(5, lambda: in_hand, 0)))
-                while len(redis.xpending_range(keys.jobs, keys.group, "-", "+", 2, idle=60_000)) == 2:
-                    assert not inherits.done()
-                    await asyncio.sleep(0)
-                # Redis has given one, which the task has not heard of yet.
-                await take(stream.take_expired(5, lambda: in_hand, 60.0))
-                await inherits
-                await stream.close()
-
-        asyncio.run(look())
-        assert len(in_hand) == 1
 
 
 class TestANameThatIsLost:

@@ -11,6 +11,8 @@ from scraperkit.errors import ConfigError
 from scraperkit.models import Month
 from scraperkit.sources.open_data.folder import Entry
 
+# How the names of the files of daily figures begin.
+DAILY_FILE = "inf_diario_fi_"
 DAILY_PATH = "DOC/INF_DIARIO/DADOS/"
 HISTORY_PATH = DAILY_PATH + "HIST/"
 REGISTRY_PATH = "CAD/DADOS/registro_fundo_classe.zip"
@@ -51,8 +53,8 @@ def file_of(month: Month) -> PortalFile:
     """
     if month < FIRST_MONTHLY:
         year = month.year
-        return PortalFile(HISTORY_PATH, f"inf_diario_fi_{year}.zip", Month(year, 1), Month(year, 12))
-    return PortalFile(DAILY_PATH, f"inf_diario_fi_{month.iso.replace('-', '')}.zip", month, month)
+        return PortalFile(HISTORY_PATH, f"{DAILY_FILE}{year}.zip", Month(year, 1), Month(year, 12))
+    return PortalFile(DAILY_PATH, f"{DAILY_FILE}{month.iso.replace('-', '')}.zip", month, month)
 
 
 def files_between(first: Month, last: Month) -> list[PortalFile]:
