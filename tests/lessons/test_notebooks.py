@@ -26,7 +26,8 @@ OVERVIEW = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 # It breaks its site and its Redis, so it takes neither from others.
 ALWAYS_OFFLINE = {"05_when_things_fail"}
-VERBS = {"Break", "Bring", "Collect", "Download", "Kill", "Make", "Publish", "Read", "Run", "Study", "Subscribe", "Tour", "Watch"}
+VERBS = {"Break", "Bring", "Collect", "Download", "Kill", "Make", "Publish"}
+VERBS |= {"Read", "Run", "Study", "Subscribe", "Tour", "Watch"}
 LAST = ["Exercises", "Summary", "Next", "Clean up"]
 CHECK = re.compile(r"lesson\.check\((\d), answer_\1\)")
 # What happened is folded away, so that a reader predicts before reading on. These lessons still show it.

@@ -10,9 +10,10 @@ from support.tree import ROOT
 
 PAGE = ROOT / "docs" / "teaching.md"
 TEXT = PAGE.read_text(encoding="utf-8")
-PLAN = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \| (.*?) \|$", TEXT, re.MULTILINE)
+PLAN = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \|(?: (.+?))? \|$", TEXT, re.MULTILINE)
 OVERVIEW = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
-MINUTES = {row[:2]: int(minutes) for row, minutes in re.findall(r"^\| \[(\d\d\w+)\].*\| (\d+) \|", OVERVIEW, re.MULTILINE)}
+ROWS = re.findall(r"^\| \[(\d\d)\w+\].*\| (\d+) \| [^|]+\|$", OVERVIEW, re.MULTILINE)
+MINUTES = {number: int(minutes) for number, minutes in ROWS}
 
 
 def sections(number: str) -> set[str]:
