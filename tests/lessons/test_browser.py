@@ -105,4 +105,4 @@ def look_at(page, notebook, name: str) -> None:
     if name == "08_news_live":  # its chart has followed the prices to their end
         chart = notebook.panel.locator(".widget-html-content", has_text="closed").first
         picture(page, chart, "08-live")
-        assert "to 2023-03" in chart.inner_text()
+        assert "to 2023-04" in chart.inner_text()
