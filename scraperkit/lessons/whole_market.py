@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 # The exercises' days, and the two numbers of one fund: the second goes on where the first ends.
-FIRST, LAST = "2022-01-01", "2024-12-31"
+SINCE, UNTIL = "2022-01-01", "2024-12-31"
 BEFORE, AFTER = "99101036000129", "99101037000173"
 # Shares of the series that have reported on the newest day, one day later, and two days later.
 _REPORTED = (0.1, 0.9, 0.97)
@@ -130,7 +130,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:
     if not isinstance(answer, pd.Series):
         return f"the answer is a Series with a price for each day; this is a {type(answer).__name__}."
     try:
-        pair = lesson.market.prices([BEFORE, AFTER], FIRST, LAST)
+        pair = lesson.market.prices([BEFORE, AFTER], SINCE, UNTIL)
     except (NotDownloaded, UnknownFund):
         return _NOTHING_YET
     right = pair[BEFORE].fillna(pair[AFTER]).dropna()
@@ -149,7 +149,7 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
     if number is None:
         return "the answer is a number, in per cent."
     try:
-        changes = lesson.market.changes(FIRST, LAST)
+        changes = lesson.market.changes(SINCE, UNTIL)
     except NotDownloaded:
         return _NOTHING_YET
     if changes.empty:
@@ -171,8 +171,8 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
     if number is None:
         return "the answer is a share between 0 and 1."
     try:
-        prices = lesson.market.prices(start=FIRST, end=LAST)
-        money = lesson.market.prices(start=FIRST, end=LAST, metric="net_worth")
+        prices = lesson.market.prices(start=SINCE, end=UNTIL)
+        money = lesson.market.prices(start=SINCE, end=UNTIL, metric="net_worth")
     except NotDownloaded:
         return _NOTHING_YET
     total, _ = totals(prices)

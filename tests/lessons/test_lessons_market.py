@@ -11,7 +11,7 @@ import pytest
 
 from scraperkit import lessons
 from scraperkit.lessons import whole_market
-from scraperkit.lessons.whole_market import AFTER, BEFORE, FIRST, LAST, LateReports, ranking
+from scraperkit.lessons.whole_market import AFTER, BEFORE, SINCE, UNTIL, LateReports, ranking
 from scraperkit.replica.open_data import load_open_data
 from scraperkit.replica.portal import Portal
 from scraperkit.sources.rates import rates
@@ -40,7 +40,7 @@ def empty(redis_url):
 
 @pytest.fixture
 def prices(lesson) -> pd.DataFrame:
-    return lesson.market.prices(start=FIRST, end=LAST)
+    return lesson.market.prices(start=SINCE, end=UNTIL)
 
 
 # ------------------------------------------------------------------------ the lesson
@@ -134,7 +134,7 @@ def test_one_series_of_two_numbers(lesson, prices):
 
 
 def test_the_largest_revision(lesson):
-    changes = lesson.market.changes(FIRST, LAST)
+    changes = lesson.market.changes(SINCE, UNTIL)
     sizes = 100 * (changes["new"] / changes["old"] - 1)
     largest = sizes.abs().max()
     assert whole_market.check_2(lesson, largest) is None
@@ -147,7 +147,7 @@ def test_the_largest_revision(lesson):
 def test_where_the_money_was(lesson, prices):
     total, ended = whole_market.totals(prices)
     better = total > whole_market.cash(prices, lesson)
-    money = lesson.market.prices(start=FIRST, end=LAST, metric="net_worth")[total.index]
+    money = lesson.market.prices(start=SINCE, end=UNTIL, metric="net_worth")[total.index]
     assert ended.sum() == 1
 
     def share(day: int) -> float:
