@@ -23,9 +23,9 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
     if told is None:
         return "the function returns nothing; end it with return."
     if told == _TOLD[0].month or told == _TOLD[-1].month:
-        return f"of {', '.join(stored.month for stored in _TOLD)} it returns {told}; the news are in no order."
+        return f"of {', '.join(stored.month for stored in _TOLD)} it returns {told}; they come in no order."
     if answer(list(_TOLD[:1])) != _TOLD[0].month:
-        return "it does not return the month of a single piece of news; what does it do with the list?"
+        return "it does not return the month of a single announcement; what does it do with the list?"
     return None if told == _TOLD[1].month else f"it returns {str(told)[:40]!r}; expected a month such as '2022-03'."
 
 
