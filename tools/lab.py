@@ -173,8 +173,15 @@ class Notebook:
 
     def run_all(self) -> None:
         """Choose "Run All Cells" from the menu."""
-        self.page.locator(".lm-MenuBar-itemLabel", has_text="Run").first.click()
-        self.page.locator(".lm-Menu-itemLabel", has_text="Run All Cells").first.click()
+        self._choose("Run", "Run All Cells")
+
+    def clear_all(self) -> None:
+        """Choose "Clear Outputs of All Cells" from the menu."""
+        self._choose("Edit", "Clear Outputs of All Cells")
+
+    def _choose(self, menu: str, entry: str) -> None:
+        self.page.locator(".lm-MenuBar-itemLabel", has_text=menu).first.click()
+        self.page.locator(".lm-Menu-itemLabel", has_text=entry).first.click()
 
     def run_next(self) -> None:
         """Run the selected cell and select the one below, as Shift+Enter does."""

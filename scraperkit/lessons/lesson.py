@@ -6,10 +6,11 @@ import atexit
 import contextlib
 import importlib
 import os
+import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from html import escape
@@ -27,6 +28,7 @@ from scraperkit.models import Month
 from scraperkit.replica import Replica
 from scraperkit.replica.sample import load_sample
 from scraperkit.sources import CvmPages
+from scraperkit.sources.open_data import OpenData
 
 # Each notebook, and the module of this package that checks its exercises.
 LESSONS = {
@@ -37,6 +39,8 @@ LESSONS = {
     "04_fund_prices": "fund_prices",
     "05_when_things_fail": "failures",
     "06_bring_your_own_source": "own_source",
+    "07_the_whole_market": "whole_market",
+    "08_news_live": "news_live",
 }
 # The one CNPJ of the sample that is a real fund's too.
 _REAL_FUND = "18993924000100"
@@ -47,6 +51,21 @@ _OUR_THREADS = ("scraper", "replica")
 _JOIN_SECONDS = 2.0
 _Resource = TypeVar("_Resource")
 _open: list[Lesson] = []
+
+
+@contextlib.contextmanager
+def _variables(**values: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ |= values
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Lesson:
@@ -125,13 +144,29 @@ class Lesson:
 
     @cached_property
     def site(self) -> Replica | None:
-        """The offline site, started when it is first asked for; ``None`` in a live lesson."""
-        return None if self.live else self.enter(Replica.start())
+        """The offline site, started when it is first asked for; ``None`` in a live lesson.
+
+        From then on :func:`scraperkit.rates` reads the site's rates, too.
+        """
+        if self.live:
+            return None
+        site = self.enter(Replica.start())
+        self.enter(_variables(SCRAPERKIT_SGS_URL=site.sgs_url, SCRAPERKIT_B3_URL=site.b3_url))
+        return site
 
     @cached_property
     def source(self) -> CvmPages:
         """Where the lesson's prices come from: the offline site, or the regulator's own."""
         return self.enter(CvmPages() if self.site is None else CvmPages(self.site.url))
+
+    @cached_property
+    def market(self) -> OpenData:
+        """The open data: the offline portal's, in a folder that the lesson's end deletes, or live your own archive."""
+        if self.site is None:
+            return self.enter(OpenData())
+        self.site.portal.crawl_delay = 0
+        folder = self.enter(tempfile.TemporaryDirectory(prefix="scraperkit-lesson-"))
+        return self.enter(OpenData(self.site.open_data_url, archive=folder))
 
     @property
     def cnpjs(self) -> list[str]:
