@@ -558,7 +558,7 @@ class TestFiles:
 
     @pytest.mark.long
     def test_what_binder_runs_makes_an_environment_in_which_a_lesson_can_begin(self, clone, run, tools, tmp_path):
-        """As repo2docker does it: an empty environment, its pip on the requirements, then postBuild in the repository."""
+        """As repo2docker does it: the requirements into an empty environment, then postBuild in the repository."""
         venv = tmp_path / "kernel"
         uv, path = tools("uv_tool")["find"](), f"{venv / 'bin'}:{os.environ['PATH']}"
         for command in (

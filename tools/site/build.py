@@ -32,10 +32,10 @@ _CONTENTS = {
         "notebooks/index",
         "docs/index",
         "api/index",
-        "benchmarks/results",
+        "Benchmarks <benchmarks/results>",
         "CONTRIBUTING",
         "CHANGELOG",
-        "README.*",
+        "Português <README.pt-BR>",
     ),
     "notebooks/index.md": ("[0-9]*",),
 }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from pydantic import BaseModel
 from sphinx.application import Sphinx
 
 from scraperkit import __version__
@@ -16,6 +20,7 @@ version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
 templates_path = [str(Path(__file__).parent / "templates")]  # autosummary looks beside the pages else
 exclude_patterns = [".doctrees"]
+smartquotes = False  # what is quoted is often code
 
 # Markdown as the repository shows it: headings have the same anchors, and R$ 1,00 is no formula.
 myst_enable_extensions = ["dollarmath"]
@@ -61,12 +66,40 @@ def _show_formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
     raise nodes.SkipNode
 
 
-def _tell_language(_app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
+def _set_language(_app: Sphinx, page: str, _template: str, context: dict[str, Any], _tree: Any) -> None:
     if page.endswith(".pt-BR"):
         context["language"] = "pt-BR"
+
+
+def _describe(_app: Sphinx, kind: str, name: str, value: Any, _options: Any, lines: list[str]) -> None:
+    """Give data the comment above it, which Python does not keep, and settings the descriptions of their fields."""
+    if kind == "data":
+        lines[:] = _comment(name, value)
+    elif isinstance(value, type) and issubclass(value, BaseModel) and "Attributes" not in lines:
+        fields = value.model_fields.items()
+        lines += ["", "Attributes", "----------"]
+        lines += [text for field, info in fields for text in (field, f"    {info.description}")]
+
+
+def _comment(name: str, value: Any) -> list[str]:
+    """Return the lines above the place where a value got its name, if they begin with ``#:``."""
+    room, _, short = name.rpartition(".")
+    for module in sorted(loaded for loaded in sys.modules if loaded.startswith(f"{room}.")):
+        if vars(sys.modules[module]).get(short) is value:
+            found = re.search(rf"((?:^#: .*\n)+){short}\b", inspect.getsource(sys.modules[module]), re.MULTILINE)
+            if found:
+                return found[1].replace("#: ", "").splitlines()
+    return []
+
+
+def _shorten(_app: Sphinx, _kind: str, _name: str, value: Any, *_: Any) -> tuple[str, str] | None:
+    """Leave out the dozens of arguments that pydantic adds to each setting."""
+    return ("", "") if isinstance(value, type) and issubclass(value, BaseModel) else None
 
 
 def setup(app: Sphinx) -> None:
     """Register what Sphinx has no setting for."""
     app.add_html_math_renderer("mathml", (_show_formula, None), (_show_formula, None))
-    app.connect("html-page-context", _tell_language)
+    app.connect("html-page-context", _set_language)
+    app.connect("autodoc-process-docstring", _describe, priority=100)  # before numpydoc
+    app.connect("autodoc-process-signature", _shorten)
