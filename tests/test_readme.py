@@ -62,6 +62,24 @@ def test_the_one_call_runs_as_a_script_without_a_warning(alone):
     assert imread(alone / "prices.png").shape[1] >= 1_000
 
 
+@pytest.mark.parametrize("call", ["CvmPages().find_fund('18.993.924/0001-00')", "rates('cdi', start='2022-01')"])
+def test_the_way_out_is_told_where_the_live_site_cannot_be_reached(alone, call):
+    closed = f"http://127.0.0.1:{free_port(0)}/"
+    addresses = {"SCRAPERKIT_CVM_URL": closed, "SCRAPERKIT_SGS_URL": closed, "SCRAPERKIT_BACKOFF": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import scraperkit as sk; sk.{call}"],
+        env=os.environ | addresses,
+        cwd=alone,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    *_, error, note = ended.stderr.splitlines()
+    assert error.startswith("scraperkit.errors.SiteUnavailable: the site does not answer")
+    assert note == "to work without the site, call sk.offline() first"
+    assert "call `sk.offline()` first" in README
+
+
 @pytest.mark.parametrize("code", [ONE_CALL, TEN_LINES], ids=["one call", "ten lines"])
 def test_they_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch, code):
     monkeypatch.delenv("MPLBACKEND")

@@ -8,7 +8,7 @@ import typer
 
 from scraperkit.cli.exits import exit_codes, stop_at_once
 from scraperkit.cli.options import Namespace, Port, SourceOption, Url
-from scraperkit.cli.terminal import echo, log_to_stderr
+from scraperkit.cli.terminal import echo, how_to_install, log_to_stderr
 from scraperkit.errors import ConfigError
 
 
@@ -26,7 +26,7 @@ def api(
             from scraperkit.api.application import create_app
             from scraperkit.api.server import serve
         except ModuleNotFoundError as error:
-            raise ConfigError(f"the pricer needs {error.name}; install scraperkit[api]") from None
+            raise ConfigError(f"the pricer needs {error.name}; {how_to_install('api')}") from None
         from scraperkit.config import Settings
 
         log_to_stderr()

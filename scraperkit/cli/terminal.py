@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shlex
+import sys
 from types import TracebackType
 from typing import TypeAlias
 
@@ -16,6 +18,11 @@ _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | 
 def echo(text: object, *, err: bool = False, lines: bool = False) -> None:
     """Write a line, or several if `lines`, with all other control characters escaped."""
     typer.echo(printable(str(text), keep="\n" if lines else ""), err=err)
+
+
+def how_to_install(extra: str) -> str:
+    """Return the words that tell how to add one of the project's extras to this Python."""
+    return f"run in the project's folder: {shlex.quote(sys.executable)} -m pip install '.[{extra}]'"
 
 
 def say_error(error: Exception) -> None:
