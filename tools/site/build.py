@@ -99,9 +99,9 @@ def build(executed: Path, staged: Path, out: Path) -> None:
     """
     stage(executed, staged)
     shutil.rmtree(out, ignore_errors=True)
-    sphinx = [sys.executable, "-m", "sphinx", "--quiet", "--fail-on-warning", "--jobs", "auto"]
-    folders = ["--conf-dir", HERE, "--doctree-dir", staged / ".doctrees", staged, out]
-    subprocess.run([*sphinx, *folders], check=True)
+    options = ("--quiet", "--fail-on-warning", "--jobs", "auto")
+    folders = ("--conf-dir", HERE, "--doctree-dir", staged / ".doctrees", staged, out)
+    subprocess.run((sys.executable, "-m", "sphinx", *options, *folders), check=True)
 
 
 def main() -> int:
