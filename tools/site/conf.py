@@ -47,7 +47,7 @@ html_math_renderer = "mathml"
 html_show_sourcelink = False
 html_show_copyright = False
 html_copy_source = False
-html_sidebars = {"index": [], "CHANGELOG": [], "README.pt-BR": []}
+html_sidebars: dict[str, list[str]] = {"index": [], "CHANGELOG": [], "README.pt-BR": []}
 html_theme_options = {
     "header_links_before_dropdown": 6,
     "navbar_align": "left",
