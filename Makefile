@@ -47,8 +47,8 @@ notebooks-twice: ## Run each lesson twice, two at a time on one Redis: unsolved,
 	@$(SETUP) dev
 	@$(BIN)/python tools/notebooks.py --twice $(ARGS)
 
-site: notebooks ## Render the lessons with their outputs as web pages, to read offline: out/site/index.html
-	@$(BIN)/python tools/site/render.py
+site: notebooks ## Build the site, to read offline: lessons with outputs, guides, API reference: out/site/index.html
+	@$(BIN)/python tools/site/build.py
 
 test: ## Run the tests, all but the few that take half a minute each; some of them: ARGS="-k parser"
 	@$(SETUP) dev

@@ -145,9 +145,13 @@ class SourceError(ScraperKitError):
 
 
 class SiteUnavailable(SourceError):
-    """No answer, or 429 and 5xx, after all retries."""
+    """No answer, or 429 and 5xx, after all retries; a note below the traceback says how to work without the site."""
 
     retryable = True
+
+    def __init__(self, message: str, url: str = "") -> None:
+        super().__init__(message, url)
+        self.add_note("to work without the site, call sk.offline() first")
 
 
 class NotACvmPage(SourceError):

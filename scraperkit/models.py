@@ -191,6 +191,7 @@ class Column(NamedTuple):
     meaning: str
 
 
+#: Type, unit and meaning of each column of :meth:`scraperkit.TimeSeriesReader.quotes`.
 COLUMNS: dict[str, Column] = {
     "cnpj": Column("str", "", "the fund, 14 characters"),
     "subclass": Column("str", "", "the subclass, if the figures are those of one; otherwise empty"),

@@ -9,7 +9,7 @@ from support.tree import ROOT
 
 # The README by its sections, docs by their pages: the test that runs all of their examples.
 RUN_BY = {
-    "README.md": "test_readme::test_the_one_call_runs_as_a_script_without_a_warning",
+    "README.md#three-lines": "test_readme::test_the_one_call_runs_as_a_script_without_a_warning",
     "README.md#ten-lines": "test_readme::test_the_ten_lines_run_as_a_script_without_a_warning",
     "README.md#the-whole-market": "test_readme::test_the_whole_market_runs",
     "README.md#rates": "sources/rates/test_rates_page::test_the_examples_run",
@@ -49,3 +49,35 @@ def test_examples_are_of_a_kind_that_is_run(page):
     kinds = FENCE.findall(page.read_text(encoding="utf-8"))
     assert set(kinds[::2]) <= {"python", "console", "yaml"}
     assert set(kinds[1::2]) <= {""}
+
+
+PORTUGUESE = (ROOT / "README.pt-BR.md").read_text(encoding="utf-8")
+ENGLISH = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def code_of(text: str) -> list[str]:
+    """Return the examples without their comments, which are in the language of the page."""
+    blocks = re.findall(r"^```\w+\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [re.sub(r" *(  |^)# .*$", "", block, flags=re.MULTILINE) for block in blocks]
+
+
+class TestThePortugueseReadme:
+    def test_its_examples_are_those_of_the_english_one_in_the_same_order(self):
+        ours, theirs = code_of(PORTUGUESE), code_of(ENGLISH)
+        assert len(ours) >= 5
+        assert [block for block in theirs if block in ours] == ours
+
+    def test_each_leads_to_the_other(self):
+        assert "](README.md)" in PORTUGUESE
+        assert "](README.pt-BR.md)" in ENGLISH
+
+    def test_its_links_and_pictures_are_there_and_in_the_english_one_too(self):
+        targets = re.findall(r"\]\(([^)#]+)\)", PORTUGUESE)
+        assert [target for target in targets if not (ROOT / target).exists()] == []
+        assert set(targets) - {"README.md"} <= set(re.findall(r"\]\(([^)#]+)\)", ENGLISH))
+
+    def test_both_name_the_same_ways_to_run_it_elsewhere(self):
+        def commands(text: str, heading: str) -> list[str]:
+            return re.findall(r"`([^`]+)`", text.partition(heading)[2].partition("\n## ")[0])
+
+        assert commands(PORTUGUESE, "\n## Em outros sistemas\n") == commands(ENGLISH, "\n## Elsewhere\n")

@@ -6,13 +6,18 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
+from matplotlib.image import imread
+from support.waiting import wait_until
 
 import scraperkit as sk
+from scraperkit.embedded.keeper import free_port
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
@@ -54,17 +59,94 @@ def test_the_one_call_runs_as_a_script_without_a_warning(alone):
     )
     assert re.fullmatch(r"fetching \d+ months of 5 funds from the open data: 24 files, .*\n", ended.stderr)
     assert ended.stdout == "(500, 5) 0\n"
+    assert imread(alone / "prices.png").shape[1] >= 1_000
 
 
-def test_the_ten_lines_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch):
+@pytest.mark.parametrize("call", ["CvmPages().find_fund('18.993.924/0001-00')", "rates('cdi', start='2022-01')"])
+def test_the_way_out_is_told_where_the_live_site_cannot_be_reached(alone, call):
+    closed = f"http://127.0.0.1:{free_port(0)}/"
+    addresses = {"SCRAPERKIT_CVM_URL": closed, "SCRAPERKIT_SGS_URL": closed, "SCRAPERKIT_BACKOFF": "0"}
+    ended = subprocess.run(
+        [sys.executable, "-c", f"import scraperkit as sk; sk.{call}"],
+        env=os.environ | addresses,
+        cwd=alone,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    *_, error, note = ended.stderr.splitlines()
+    assert error.startswith("scraperkit.errors.SiteUnavailable: the site does not answer")
+    assert note == "to work without the site, call sk.offline() first"
+    assert "call `sk.offline()` first" in README
+
+
+@pytest.mark.parametrize("code", [ONE_CALL, TEN_LINES], ids=["one call", "ten lines"])
+def test_they_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch, code):
     monkeypatch.delenv("MPLBACKEND")
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TEN_LINES)])
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbclient.NotebookClient(
         notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": alone}}
     ).execute()
     outputs = notebook.cells[0].outputs
     assert not [output for output in outputs if output.output_type == "error"]
     assert any("image/png" in output.get("data", {}) for output in outputs)
+
+
+def test_the_commands_are_found_in_a_shell_that_has_been_told():
+    (line,) = set(re.findall(r"^\$ (source \S+)", README, flags=re.MULTILINE))
+    script = f"{line.replace('.venv', sys.prefix)} && command -v scraperkit && command -v python"
+    bare = {"PATH": os.defpath, "HOME": os.environ.get("HOME", "/")}
+    told = subprocess.run(["bash", "-c", script], env=bare, capture_output=True, text=True, check=True).stdout
+    assert told.splitlines() == [f"{sys.prefix}/bin/{name}" for name in ("scraperkit", "python")]
+    assert not subprocess.run(["bash", "-c", "command -v scraperkit"], env=bare, capture_output=True).stdout
+
+
+def test_the_api_answers_without_docker(alone):
+    """Each line typed into one shell: what ends with `&` runs on, and is waited for until it says that it is ready."""
+    section = README.partition("## The API without Docker\n")[2].partition("\n## ")[0]
+    lines = re.findall(r"^\$ (.*?)(?:  +#.*)?$", section, flags=re.MULTILINE)
+    site, api = free_port(0), free_port(0)
+    environment = os.environ | {
+        "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
+        "SCRAPERKIT_DATA": str(alone / "data"),
+    }
+    environment.pop("REDIS_URL", None)
+    answers: list[str] = []
+    with ExitStack() as running:
+        for line in lines:
+            line = line.replace("8765", str(site)).replace("127.0.0.1:8000", f"127.0.0.1:{api}")
+            line = line.replace("scraperkit api", f"scraperkit api --port {api}")
+            if line.startswith("export "):
+                name, _, value = line.removeprefix("export ").partition("=")
+                environment[name] = value
+            elif line.endswith(" &"):
+                running.enter_context(in_the_background(line.removesuffix(" &"), environment))
+            else:
+                answers.append(answer_of(line, environment))
+        subprocess.run([f"{sys.prefix}/bin/scraperkit", "redis", "stop"], env=environment, check=True)
+    assert len(answers) == 2
+    assert '"batch_id":' in answers[0]
+    assert '"quotas":"257.20819272"' in answers[1]
+
+
+@contextmanager
+def in_the_background(line: str, environment: dict[str, str]) -> Iterator[None]:
+    with subprocess.Popen(line.split(), env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout.readline(), line
+            yield
+        finally:
+            process.terminate()
+
+
+def answer_of(line: str, environment: dict[str, str]) -> str:
+    """What a command answers once what it asks for is there."""
+
+    def ask() -> str:
+        return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=True).stdout
+
+    assert wait_until(lambda: '"status":404' not in ask(), 60), ask()
+    return ask()
 
 
 def test_the_whole_market_runs(tmp_path, monkeypatch):

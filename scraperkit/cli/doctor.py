@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
+from scraperkit.cli.terminal import how_to_install
 from scraperkit.config import CVM_URL, Settings
 from scraperkit.connection import connect, redis_needed
 from scraperkit.errors import ScraperKitError
@@ -20,9 +21,7 @@ from scraperkit.timeseries.rows import RowReader, forgetful
 _PACKAGES = ("redis", "hiredis", "pandas", "requests", "beautifulsoup4", "lxml", "matplotlib")
 _WRITES = ("rdb_last_bgsave_status", "aof_last_write_status", "aof_last_bgrewrite_status")
 _NEARLY_FULL = 0.9
-_OPTIONAL = {
-    "jupyterlab": "notebooks: install scraperkit[lab]",
-}
+_OPTIONAL = {"jupyterlab": ("notebooks", "lab"), "fastapi": ("the pricer", "api")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +57,11 @@ def _python() -> Iterator[Finding]:
 def _packages() -> Iterator[Finding]:
     found = ", ".join(f"{name} {metadata.version(name)}" for name in ("scraperkit", *_PACKAGES))
     yield Finding(True, "packages", found)
-    for name, use in _OPTIONAL.items():
+    for name, (use, extra) in _OPTIONAL.items():
         try:
             yield Finding(True, "packages", f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:
-            yield Finding(True, "packages", f"{name} is not installed; for {use}")
+            yield Finding(True, "packages", f"{name} is not installed; for {use}, {how_to_install(extra)}")
 
 
 def _settings() -> Iterator[Finding]:

@@ -9,7 +9,7 @@ import typer
 from scraperkit.cli.exits import exit_codes, stop_at_once
 from scraperkit.cli.logs import log_to_stderr
 from scraperkit.cli.options import Namespace, Port, SourceOption, Url
-from scraperkit.cli.terminal import echo
+from scraperkit.cli.terminal import echo, how_to_install
 from scraperkit.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def api(
             from scraperkit.api.application import create_app
             from scraperkit.api.server import serve
         except ModuleNotFoundError as error:
-            raise ConfigError(f"the pricer needs {error.name}; install scraperkit[api]") from None
+            raise ConfigError(f"the pricer needs {error.name}; {how_to_install('api')}") from None
         from scraperkit.config import Settings
 
         settings = Settings.load(source=source, namespace=namespace)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
+
 import typer
 
 from scraperkit.cli import logs
@@ -14,6 +17,11 @@ def echo(text: object, *, err: bool = False, lines: bool = False) -> None:
         logs.log.warning("%s", text)
         return
     typer.echo(printable(str(text), keep="\n" if lines else ""), err=err)
+
+
+def how_to_install(extra: str) -> str:
+    """Return the words that tell how to add one of the project's extras to this Python."""
+    return f"run in the project's folder: {shlex.quote(sys.executable)} -m pip install '.[{extra}]'"
 
 
 def say_error(error: Exception) -> None:

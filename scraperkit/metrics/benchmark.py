@@ -13,6 +13,7 @@ from scraperkit.errors import ConfigError
 from scraperkit.metrics.identity import Floats
 from scraperkit.metrics.inputs import dates_problem
 
+#: The days of a rate or an index, as :func:`scraperkit.rates` returns them.
 Benchmark: TypeAlias = "pd.Series[float]"
 DAILY, MONTHLY, LEVEL = RATE_KINDS = ("rate a day", "rate a month", "level")
 

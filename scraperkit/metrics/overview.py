@@ -17,7 +17,9 @@ from scraperkit.metrics.inputs import Names, days_without_price, name_column, na
 from scraperkit.metrics.risk import volatility
 from scraperkit.metrics.series import drawdown, months_of
 
+#: A function that returns the business days from one day to another, both included.
 Calendar = Callable[[pd.Timestamp, pd.Timestamp], pd.DatetimeIndex]
+#: A day for each fund, by CNPJ.
 Dates: TypeAlias = "Mapping[str, str | dt.date] | pd.Series[pd.Timestamp] | None"
 
 

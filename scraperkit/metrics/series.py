@@ -6,6 +6,7 @@ import pandas as pd
 
 from scraperkit.metrics.inputs import wide_prices
 
+#: Trading days in a year, with which daily figures are annualised.
 TRADING_DAYS = 252
 """Business days of a year, by the convention of the Brazilian market."""
 # Prices have at most 8 decimals: what varies by less than this does so by rounding alone.

@@ -21,7 +21,9 @@ from scraperkit.errors import ConfigError
 from scraperkit.metrics.inputs import check_wide, days_without_price, told, wide_prices
 
 # Their eighth colour, yellow, is too faint for a line on white.
+#: Colours of lines, in their order; any colour vision tells them apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Styles of lines, for more lines than there are colours.
 STYLES = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 INK, FAINT = "#333333", "#DDDDDD"
 

@@ -33,7 +33,6 @@ from scraperkit.timeseries.rows import RowReader
 _PATIENCE_AT_SITE = 30.0  # seconds
 _MOST_ATTEMPTS = 3
 _one_at_a_time = threading.Lock()
-_WORK_OFFLINE = "; to work without the regulator's site, call sk.offline() first"
 
 
 @dataclass(slots=True)
@@ -249,7 +248,7 @@ def _at_work(redis: redis_py.Redis, keys: Keys, source: Any) -> Iterator[None]:
 
 
 def _why(error: SourceError) -> str:
-    return f"{error}{_WORK_OFFLINE}" if isinstance(error, SiteUnavailable) else str(error)
+    return "; ".join([str(error), *error.__notes__]) if isinstance(error, SiteUnavailable) else str(error)
 
 
 def _count(number: int, noun: str) -> str:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from chaos.processes import COMMAND
 from support.servers import redis_server
+from support.tree import ROOT
 
 import scraperkit as sk
 from scraperkit.keys import Keys
@@ -281,3 +282,32 @@ def test_importing_starts_nothing():
         assert all(hasattr(sk, name) for name in sk.__all__)
     """)
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(("extra", "words"), [("api", ["api"]), ("lab", ["doctor"])])
+def test_what_an_extra_would_bring_is_named_with_a_command_that_runs(environment, extra, words):
+    """The packages are hidden from one process; its command is then typed, without a network and as a rehearsal."""
+    hide = f"""
+        import sys
+        from importlib import metadata
+        found = metadata.version
+        def version(name):
+            if name == "jupyterlab":
+                raise metadata.PackageNotFoundError(name)
+            return found(name)
+        metadata.version = version
+        sys.modules["fastapi"] = None
+        sys.argv = ["scraperkit", *{words}]
+        from scraperkit.cli import main
+        main()
+    """
+    told = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(hide)], env=environment, capture_output=True, text=True, timeout=120
+    )
+    (command,) = re.findall(rf"run in the project's folder: (.*'\.\[{extra}\]')", told.stdout + told.stderr)
+    rehearsal = {"PIP_DRY_RUN": "1", "PIP_NO_INDEX": "1", "PIP_NO_BUILD_ISOLATION": "0"}
+    typed = subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment | rehearsal, capture_output=True, text=True, timeout=240
+    )
+    assert typed.returncode == 0, typed.stderr
+    assert "does not provide the extra" not in typed.stderr

@@ -550,6 +550,27 @@ class TestFiles:
         assert through_pip["pip"] == ["--require-hashes", "-r locks/lab.txt"]
         assert "pip install --no-deps --no-build-isolation --editable ." in text
 
+    def test_binder_takes_the_lock_and_a_python_that_is_supported(self):
+        requirements = (ROOT / ".binder" / "requirements.txt").read_text().splitlines()
+        assert requirements[1:] == ["--require-hashes", "-r ../locks/lab.txt"]
+        assert re.fullmatch(r"python-3\.1[123]\n", (ROOT / ".binder" / "runtime.txt").read_text())
+        assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
+
+    @pytest.mark.long
+    def test_what_binder_runs_makes_an_environment_in_which_a_lesson_can_begin(self, clone, run, tools, tmp_path):
+        """As repo2docker does it: the requirements into an empty environment, then postBuild in the repository."""
+        venv = tmp_path / "kernel"
+        uv, path = tools("uv_tool")["find"](), f"{venv / 'bin'}:{os.environ['PATH']}"
+        for command in (
+            (uv, "venv", "--python", PYTHON, venv),
+            (uv, "pip", "install", "--python", venv / "bin" / "python", "-r", ".binder/requirements.txt"),
+            (".binder/postBuild",),
+            (venv / "bin" / "jupyter", "lab", "--version"),
+            (venv / "bin" / "python", "-c", "import scraperkit as sk; sk.lessons.begin('00_tour').end()"),
+        ):
+            done = run(*command, cwd=clone, PATH=path)
+            assert done.returncode == 0, done.stderr
+
     def test_the_same_pythons_everywhere(self, tools):
         setup = tools("setup")
         assert setup["LOCKS"] == LOCKS

@@ -1,0 +1,121 @@
+"""Builds the site with Sphinx, to read offline: out/site/index.html.
+
+The pages are the project's own Markdown files, the lessons as tools/notebooks.py has executed them into out/notebooks,
+and the API reference, which Sphinx makes from the docstrings. They are staged in a folder with the repository's layout,
+so that a link works on the site as it does in the repository.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+from widgets import freeze_widgets
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+HERE = Path(__file__).resolve().parent
+EXECUTED = ROOT / "out" / "notebooks"
+STAGED = ROOT / "out" / "site-source"
+OUT = ROOT / "out" / "site"
+PAGES = ("*.md", "docs/*.md", "notebooks/*.md", "data/*.md", "examples/*.md", "benchmarks/*.md")
+_LINK = re.compile(r"\]\(([^)\s#:]+)[)#]")
+# A README is the index of its folder.
+_README = re.compile(r"(\]\([^)\s:]*?)\bREADME\.md")
+# What a page's navigation adds to what the repository shows of it.
+_CONTENTS = {
+    "index.md": (
+        "notebooks/index",
+        "docs/index",
+        "api/index",
+        "Benchmarks <benchmarks/results>",
+        "CONTRIBUTING",
+        "CHANGELOG",
+        "Português <README.pt-BR>",
+    ),
+    "notebooks/index.md": ("[0-9]*",),
+}
+
+
+def stage(executed: Path, staged: Path) -> None:
+    """Write the source of the site: pages, lessons, and every file that one of them links to.
+
+    Parameters
+    ----------
+    executed : pathlib.Path
+        Where the notebooks are, with their outputs.
+    staged : pathlib.Path
+        Where the source goes; emptied first.
+    """
+    shutil.rmtree(staged, ignore_errors=True)
+    shutil.copytree(HERE / "pages", staged)
+    pages = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in _pages()}
+    pages |= {f"notebooks/{path.name}": _lesson(path) for path in sorted(executed.glob("*.ipynb"))}
+    for name, text in pages.items():
+        page = name.removesuffix("README.md") + "index.md" if name.endswith("README.md") else name
+        _write(staged / page, _README.sub(r"\1index.md", text) + _contents(page))
+        for linked in _linked(name, text) - pages.keys():
+            (staged / linked).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / linked, staged / linked)
+
+
+def _pages() -> Iterator[Path]:
+    return (path for pattern in PAGES for path in sorted(ROOT.glob(pattern)))
+
+
+def _lesson(path: Path) -> str:
+    notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    freeze_widgets(notebook)
+    return str(nbformat.writes(notebook))  # type: ignore[no-untyped-call]
+
+
+def _contents(page: str) -> str:
+    entries = _CONTENTS.get(page)
+    return "\n\n```{toctree}\n:hidden:\n:glob:\n\n" + "\n".join(entries) + "\n```\n" if entries else ""
+
+
+def _linked(page: str, text: str) -> set[str]:
+    """Return the files of the repository that a page links to or shows."""
+    targets = {(ROOT / page).parent.joinpath(link).resolve() for link in _LINK.findall(text)}
+    return {path.relative_to(ROOT).as_posix() for path in targets if path.is_file() and path.is_relative_to(ROOT)}
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def build(executed: Path, staged: Path, out: Path) -> None:
+    """Stage the source and have Sphinx make pages of it; a warning is an error.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If Sphinx warns or fails; it says why on stderr.
+    """
+    stage(executed, staged)
+    shutil.rmtree(out, ignore_errors=True)
+    options = ("--quiet", "--fail-on-warning", "--jobs", "auto")
+    folders = ("--conf-dir", HERE, "--doctree-dir", staged / ".doctrees", staged, out)
+    subprocess.run((sys.executable, "-m", "sphinx", *options, *folders), check=True)
+
+
+def main() -> int:
+    """Build the site from the lessons that have been executed."""
+    if not any(EXECUTED.glob("*.ipynb")):
+        print("there are no executed lessons: run `make notebooks` first.", file=sys.stderr)
+        return 1
+    try:
+        build(EXECUTED, STAGED, OUT)
+    except subprocess.CalledProcessError as error:
+        return error.returncode
+    print(f"{len(list(OUT.rglob('*.html')))} pages; begin with {OUT.relative_to(ROOT) / 'index.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
