@@ -1,4 +1,4 @@
-"""deploy/kubernetes.yaml and the systemd unit say what docs/scaling.md says; and what a Redis Cluster refuses."""
+"""deploy/kubernetes.yaml and the systemd unit say what docs/scaling.md says."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ from typing import Any
 import pytest
 import yaml
 from support.compose import ROOT, services
-from support.fakes import months
-from support.servers import redis_server
-from support.waiting import wait_until
 
-import scraperkit as sk
 from scraperkit.cli.exits import CONFIG, INTERRUPTED
 from scraperkit.cli.supervisor import SLACK
 from scraperkit.config import Settings
-from scraperkit.embedded.keeper import free_port
-from scraperkit.errors import RedisRefused
 from scraperkit.sources.politeness import LIVE_RATE
 
 MANIFEST = ROOT / "deploy" / "kubernetes.yaml"
@@ -205,13 +199,3 @@ class TestSystemd:
         assert locked <= {f"{line}" for line in UPDATE.replace("DynamicUser=yes", "=yes").split("\n")}
         assert "WantedBy" not in UPDATE, "the timer starts it"
         assert "Persistent=true" in TIMER
-
-
-def test_a_redis_cluster_refuses_what_must_happen_all_at_once(tmp_path):
-    port = free_port(0)
-    with redis_server(tmp_path, "--port", str(port), "--cluster-enabled", "yes"):
-        with sk.connect(f"redis://127.0.0.1:{port}") as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            assert wait_until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
-            with pytest.raises(RedisRefused, match=r"CROSSSLOT|same slot"):
-                sk.Publisher(client).publish(months(1))
