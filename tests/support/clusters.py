@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import redis as redis_py
+from redis.crc import key_slot
 
 from scraperkit.config import Settings
 from scraperkit.embedded import install
@@ -23,10 +24,16 @@ class RealCluster:
     Attributes
     ----------
     primaries, replicas : list of int
-        Their ports.
+        Their ports; the first replica is of the first primary, and so on.
+    processes : dict of int to subprocess.Popen
+        By port.
     """
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack, primaries: int, with_replicas: bool) -> None:
+    def __init__(
+        self, folder: Path, stack: contextlib.ExitStack, primaries: int, with_replicas: bool, node_timeout: int
+    ) -> None:
+        self.processes: dict[int, subprocess.Popen[bytes]] = {}
+        self._options = ["--cluster-node-timeout", str(node_timeout)]
         self._home = install.install(Settings.load().cache)
         self._folder, self._stack = folder, stack
         self.primaries = [self._start() for _ in range(primaries)]
@@ -42,6 +49,18 @@ class RealCluster:
         """The address of one of its nodes, as of a server of its own."""
         return f"redis://127.0.0.1:{self.primaries[0]}"
 
+    def home(self, key: str) -> int:
+        """Return the primary to which a key's slot was given at first."""
+        return next(
+            port
+            for place, port in enumerate(self.primaries)
+            if key_slot(key.encode()) < SLOTS * (place + 1) // len(self.primaries)
+        )
+
+    def replica_of(self, primary: int) -> int:
+        """Return the replica of a primary."""
+        return self.replicas[self.primaries.index(primary)]
+
     def _start(self) -> int:
         port = free_port(0)
         folder = self._folder / f"node-{port}"
@@ -49,11 +68,12 @@ class RealCluster:
         log = self._stack.enter_context((folder / "log").open("wb"))
         words = ["--port", str(port), "--dir", str(folder), "--save", "", "--cluster-enabled", "yes"]
         # A bus apart from the usual one, which is 10,000 ports up and may be beyond all ports.
-        words += ["--cluster-port", str(free_port(0)), "--repl-diskless-sync-delay", "0"]
+        words += ["--cluster-port", str(free_port(0)), "--repl-diskless-sync-delay", "0", *self._options]
         module = self._home / "lib" / "redistimeseries.so"
         process = subprocess.Popen(
             [self._home / "bin" / "redis-server", *words, "--loadmodule", module], stdout=log, stderr=log
         )
+        self.processes[port] = process
         self._stack.callback(process.wait, 60)
         self._stack.callback(process.kill)
         assert wait_until(lambda: is_answering(port)), (folder / "log").read_text()
@@ -85,10 +105,12 @@ class RealCluster:
 
 
 @contextlib.contextmanager
-def redis_cluster(folder: Path, primaries: int = 3, with_replicas: bool = True) -> Iterator[RealCluster]:
-    """Run one; everything is ended afterwards."""
+def redis_cluster(
+    folder: Path, primaries: int = 3, with_replicas: bool = True, node_timeout: int = 15_000
+) -> Iterator[RealCluster]:
+    """Run one, whose nodes miss another after so many milliseconds; everything is ended afterwards."""
     with contextlib.ExitStack() as stack:
-        yield RealCluster(folder, stack, primaries, with_replicas)
+        yield RealCluster(folder, stack, primaries, with_replicas, node_timeout)
 
 
 def client(port: int) -> redis_py.Redis:
