@@ -1,7 +1,8 @@
-"""deploy/kubernetes.yaml and the systemd unit say what docs/scaling.md says."""
+"""deploy/kubernetes.yaml and the systemd unit say what docs/scaling.md says, and its lines for several servers run."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -11,11 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
+from stdnum.br import cnpj as stdnum_cnpj
 from support.compose import ROOT, services
+from support.fakes import FakeSite
+from support.servers import redis_server
 
+import scraperkit as sk
 from scraperkit.cli.exits import CONFIG, INTERRUPTED
 from scraperkit.cli.supervisor import SLACK
 from scraperkit.config import Settings
+from scraperkit.embedded.keeper import free_port
 from scraperkit.sources.politeness import LIVE_RATE
 
 MANIFEST = ROOT / "deploy" / "kubernetes.yaml"
@@ -199,3 +205,28 @@ class TestSystemd:
         assert locked <= {f"{line}" for line in UPDATE.replace("DynamicUser=yes", "=yes").split("\n")}
         assert "WantedBy" not in UPDATE, "the timer starts it"
         assert "Persistent=true" in TIMER
+
+
+def test_the_lines_for_several_servers_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCRAPERKIT_NAMESPACE", "spread")
+    (lines,) = re.findall(r"```python\n(.*?)```", SCALING, re.DOTALL)
+    stems = [f"{number:08d}0001" for number in range(1, 7)]
+    funds = [sk.Fund(stem + stdnum_cnpj.calc_check_digits(stem), "1") for stem in stems]
+    with contextlib.ExitStack() as stack:
+        for name in ("one", "two"):
+            folder, port = tmp_path / name, free_port(0)
+            folder.mkdir()
+            stack.enter_context(redis_server(folder, "--port", str(port)))
+            assert f"redis://{name}:6379" in lines
+            lines = lines.replace(f"redis://{name}:6379", f"redis://127.0.0.1:{port}")
+            redis = stack.enter_context(sk.connect(f"redis://127.0.0.1:{port}"))
+            stack.enter_context(sk.Subscriber(redis, FakeSite()))
+        known: dict[str, Any] = {"funds": funds}
+        exec(lines, known)
+        for redis in known["servers"]:
+            stack.enter_context(redis)
+            of_here = {fund.cnpj for fund in funds if known["home"](fund) is redis}
+            assert 0 < len(of_here) < len(funds), "choose funds that are divided"
+            assert set(sk.TimeSeriesReader(redis).funds().index) == of_here
+    assert set(known["prices"].columns) == {fund.cnpj for fund in funds}
+    assert known["prices"].shape == (12, len(funds))
