@@ -95,6 +95,7 @@ _CONNECTIONS: tuple[tuple[type, type, type], ...] = (
     (SSLConnection, TlsConnection, AsyncTlsConnection),
     (redis.Connection, PlainConnection, AsyncPlainConnection),
 )
+_SYNC_CONNECTIONS = tuple(sync for _, sync, _ in _CONNECTIONS)
 
 
 def connect(url: str | None = None) -> redis.Redis:
@@ -173,16 +174,17 @@ def check_client(client: Any) -> redis.Redis:
 
 
 def check_server(pool: Any) -> None:
-    """Check that a pool's server is no node of a Cluster: one that is asked for series tells but its own.
+    """Check that a pool's server is no node of a Cluster, which would answer for its own series only.
 
-    Connections of the kit have found that out when they were made; for one made by others this asks nothing, either.
+    The kit's connections check that by themselves when they greet the server. For those of redis-py, this looks at what
+    the server answered to their greeting; it sends nothing but that.
 
     Raises
     ------
     ConfigError
         If it is.
     """
-    if not issubclass(pool.connection_class, tuple(ours for _, ours, _ in _CONNECTIONS)):
+    if not issubclass(pool.connection_class, _SYNC_CONNECTIONS):
         connection = pool.get_connection()
         try:
             refuse_cluster(connection.handshake_metadata, where_to(connection))

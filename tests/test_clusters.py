@@ -78,6 +78,8 @@ USES: dict[str, Callable[[redis_py.Redis], object]] = {
     "reader": lambda redis: sk.TimeSeriesReader(redis, namespace=NAMESPACE).prices([FUND.cnpj], start="2022-01"),
     "last": lambda redis: sk.TimeSeriesReader(redis, namespace=NAMESPACE).last(),
     "funds": lambda redis: sk.TimeSeriesReader(redis, namespace=NAMESPACE).funds(),
+    "health": lambda redis: sk.Health.read(redis, namespace=NAMESPACE),
+    "batch": lambda redis: sk.Batch.find(redis, "none", namespace=NAMESPACE),
     "news": lambda redis: sk.on_stored(redis, print, namespace=NAMESPACE),
 }
 
