@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import redis as redis_py
 from chaos.processes import COMMAND
 from redis.asyncio import RedisCluster as AsyncRedisCluster
-from support.clusters import RealCluster, client, redis_cluster
+from redis.crc import key_slot
+from redis.exceptions import AskError, ClusterCrossSlotError, ClusterDownError, MovedError, TryAgainError
+from support.clusters import RealCluster, client, redis_cluster, tell
 from support.fakes import FUND, FakeSite, months, one_quote
+from support.servers import redis_server
 
 import scraperkit as sk
 from scraperkit.cli.exits import CONFIG
-from scraperkit.connection import check_client, connect
+from scraperkit.connection import async_client, check_client, connect, redis_needed
+from scraperkit.embedded.keeper import free_port
+from scraperkit.engine.redis_retry import is_away
 from scraperkit.errors import ConfigError
 
 SENTENCE = r"the kit does not run on a Redis Cluster; use a Redis that is not in cluster mode, or several of them with "
@@ -82,6 +90,51 @@ USES: dict[str, Callable[[redis_py.Redis], object]] = {
     "batch": lambda redis: sk.Batch.find(redis, "none", namespace=NAMESPACE),
     "news": lambda redis: sk.on_stored(redis, print, namespace=NAMESPACE),
 }
+
+
+@contextlib.contextmanager
+def refused_by(cluster: RealCluster, kind: type[redis_py.RedisError], folder: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield a node, and a command that it refuses in this way."""
+    keys = ["{a}there", "{a}elsewhere"]
+    home = cluster.home(keys[0])
+    target = next(port for port in cluster.primaries if port != home)
+    if kind is MovedError:
+        yield target, ["GET", keys[0]]
+    elif kind is ClusterCrossSlotError:
+        yield home, ["MGET", "a", "b"]
+    elif kind is ClusterDownError:
+        options = ["--port", str(free_port(0)), "--cluster-enabled", "yes", "--cluster-port", str(free_port(0))]
+        with redis_server(folder, *options):  # a node that knows of nobody who has the slots
+            yield int(options[1]), ["GET", keys[0]]
+    else:
+        slot = key_slot(keys[0].encode())
+        with client(home) as node:
+            node.set(keys[0], 1)
+        tell(target, "SETSLOT", slot, "IMPORTING", tell(home, "MYID"))
+        tell(home, "SETSLOT", slot, "MIGRATING", tell(target, "MYID"))
+        try:
+            yield home, ["GET", keys[1]] if kind is AskError else ["MGET", *keys]
+        finally:
+            for port in (home, target):
+                tell(port, "SETSLOT", slot, "STABLE")
+
+
+@pytest.mark.parametrize("kind", [MovedError, AskError, TryAgainError, ClusterCrossSlotError, ClusterDownError])
+def test_whatever_a_node_refuses_a_command_with_is_that_sentence(cluster, tmp_path, kind):
+    with refused_by(cluster, kind, tmp_path) as (port, command):
+        with client(port) as node:
+            with pytest.raises(kind):
+                node.execute_command(*command)
+            with pytest.raises(ConfigError, match=f"^redis: {SENTENCE}"), redis_needed():
+                node.execute_command(*command)
+
+            async def ask() -> None:
+                async with async_client(node) as other:
+                    await other.execute_command(*command)
+
+            with pytest.raises(ConfigError, match=f"^localhost:{port}: {SENTENCE}") as caught:
+                asyncio.run(ask())
+            assert not is_away(caught.value), "a worker would wait for ever"
 
 
 class TestClients:
