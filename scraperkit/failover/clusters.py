@@ -19,7 +19,7 @@ def no_cluster(what: str) -> ConfigError:
 
     Examples
     --------
-    >>> print(no_cluster("REDIS_URL"))  # doctest: +NORMALIZE_WHITESPACE
+    >>> print(no_cluster("REDIS_URL"))
     REDIS_URL: the kit does not run on a Redis Cluster; use a Redis that is not in cluster mode, or several of them with
     a namespace each (docs/scaling.md)
     """
@@ -34,7 +34,7 @@ def is_of_cluster(error: Exception) -> bool:
 
     Examples
     --------
-    >>> is_of_cluster(ClusterCrossSlotError()), is_of_cluster(MasterDownError())
+    >>> is_of_cluster(ClusterCrossSlotError()), is_of_cluster(MasterDownError("link down"))
     (True, False)
     """
     return isinstance(error, _ONLY_OF_CLUSTERS) and not isinstance(error, MasterDownError)
