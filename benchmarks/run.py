@@ -55,6 +55,7 @@ BENCHMARKS = [
     Benchmark("market", "A month of the whole market"),
     Benchmark("archive", "The whole market on disk"),
     Benchmark("growth", "Series as they grow", options=("--chart", str(CHART))),
+    Benchmark("servers", "Series on several servers"),
     Benchmark("parse_page", "Parsing a page", ("--pages", "20")),
     Benchmark("api", "The REST pricer, with 200 clients at once"),
 ]

@@ -25,6 +25,7 @@ from scraperkit.config import Settings
 from scraperkit.embedded import shared
 from scraperkit.embedded.connections import AsyncEmbeddedConnection, EmbeddedConnection
 from scraperkit.errors import ConfigError, RedisRefused, RedisUnreachable, TimeSeriesMissing, way_out_of
+from scraperkit.failover.clusters import CLUSTER_SCHEMES, is_of_cluster, no_cluster, refuse_cluster
 from scraperkit.failover.roles import (
     AsyncPlainConnection,
     AsyncSocketConnection,
@@ -33,6 +34,7 @@ from scraperkit.failover.roles import (
     PlainConnection,
     SocketConnection,
     TlsConnection,
+    where_to,
 )
 from scraperkit.failover.sentinels import (
     SENTINEL_SCHEMES,
@@ -93,6 +95,7 @@ _CONNECTIONS: tuple[tuple[type, type, type], ...] = (
     (SSLConnection, TlsConnection, AsyncTlsConnection),
     (redis.Connection, PlainConnection, AsyncPlainConnection),
 )
+_SYNC_CONNECTIONS = tuple(sync for _, sync, _ in _CONNECTIONS)
 
 
 def connect(url: str | None = None) -> redis.Redis:
@@ -113,7 +116,8 @@ def connect(url: str | None = None) -> redis.Redis:
     Raises
     ------
     ConfigError
-        If the address is invalid, or its database is not 0: the label index spans all databases.
+        If the address is invalid, or that of a Redis Cluster, or its database is not 0: the label index spans all
+        databases.
     RedisUnreachable
         If the server does not answer, or the password is wrong.
     TimeSeriesMissing
@@ -152,9 +156,11 @@ def check_client(client: Any) -> redis.Redis:
     Raises
     ------
     ConfigError
-        If it does not use RESP3, does not decode replies, or is bound to a database other than 0.
+        If it does not use RESP3, does not decode replies, is bound to a database other than 0, or is for a Cluster.
     """
     make = "make it with scraperkit.connect(url)"
+    if isinstance(client, redis.RedisCluster | redis.asyncio.RedisCluster):
+        raise no_cluster(f"redis: a {type(client).__name__} client")
     if not isinstance(client, redis.Redis):
         raise ConfigError(f"redis: expected a redis.Redis client, got {type(client).__name__}; {make}")
     options = client.get_connection_kwargs()
@@ -165,6 +171,25 @@ def check_client(client: Any) -> redis.Redis:
     if int(options.get("db") or 0):
         raise ConfigError(f"redis: the client is bound to database {options['db']}, but must use 0; {make}")
     return client
+
+
+def check_server(pool: Any) -> None:
+    """Check that a pool's server is no node of a Cluster, which would answer for its own series only.
+
+    The kit's connections check that by themselves when they greet the server. For those of redis-py, this looks at what
+    the server answered to their greeting; it sends nothing but that.
+
+    Raises
+    ------
+    ConfigError
+        If it is.
+    """
+    if not issubclass(pool.connection_class, _SYNC_CONNECTIONS):
+        connection = pool.get_connection()
+        try:
+            refuse_cluster(connection.handshake_metadata, where_to(connection))
+        finally:
+            pool.release(connection)
 
 
 def connection_kwargs(client: redis.Redis) -> dict[str, Any]:
@@ -209,7 +234,10 @@ def sibling(client: redis.Redis, **overrides: Any) -> redis.Redis:
 
 
 def _options(name: str, url: str) -> dict[str, Any]:
-    if url.partition("://")[0].lower() in SENTINEL_SCHEMES:
+    scheme = url.partition("://")[0].lower()
+    if scheme in CLUSTER_SCHEMES:
+        raise no_cluster(name)
+    if scheme in SENTINEL_SCHEMES:
         return _behind_sentinels(name, url)
     try:
         parts = urlsplit(url)
@@ -267,6 +295,8 @@ def _check_server(client: redis.Redis, ways_out: str) -> None:
     where = address_of(client)
     try:
         client.ping()
+    except ConfigError:
+        raise
     except (redis.RedisError, OSError, ValueError) as error:
         raise RedisUnreachable(f"{_why(client, error, where)}; {ways_out}") from None
     try:
@@ -292,6 +322,8 @@ def redis_needed() -> Iterator[None]:
         If Redis does not answer.
     RedisRefused
         If it answers with an error.
+    ConfigError
+        If it answers as only a node of a Cluster does.
     """
     try:
         yield
@@ -302,6 +334,8 @@ def redis_needed() -> Iterator[None]:
             f"Redis went away: {str(error).rstrip('.')}; check that it is running, then try again"
         ) from error
     except redis.RedisError as error:
+        if is_of_cluster(error):
+            raise no_cluster("redis") from error
         raise RedisRefused(f"Redis refused: {str(error).rstrip('.')}{way_out_of(error)}") from error
 
 

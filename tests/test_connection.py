@@ -16,6 +16,7 @@ import redis.asyncio
 import trustme
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.sentinel import Sentinel
 from support.fakes import FUND, FakeSite
 from support.servers import redis_server
@@ -274,7 +275,7 @@ class TestClients:
         with pytest.raises(ConfigError, match=f"{told}.*make it with scraperkit.connect"):
             check_client(client)
 
-    @pytest.mark.parametrize("case", ["database 1", "protocol=3", "decode_responses=True", "None"])
+    @pytest.mark.parametrize("case", ["database 1", "protocol=3", "decode_responses=True", "None", "Cluster"])
     @pytest.mark.parametrize("name", TAKERS)
     def test_is_refused_by_whoever_takes_one(self, redis, namespace, name, case):
         unfit = {
@@ -282,11 +283,13 @@ class TestClients:
             "protocol=3": sibling(redis, protocol=2),
             "decode_responses=True": sibling(redis, decode_responses=False),
             "None": None,
+            "Cluster": AsyncRedisCluster(host="127.0.0.1", port=9, protocol=3, decode_responses=True),
         }[case]
         take, arguments = TAKERS[name], ARGUMENTS.get(name, {})
         if unfit is None and inspect.signature(take).parameters["redis"].default is None:
             pytest.skip("without a client, it connects")
-        with pytest.raises(ConfigError, match=f"redis: .*{case}.*make it with scraperkit.connect"):
+        way_out = "not in cluster mode" if case == "Cluster" else "make it with scraperkit.connect"
+        with pytest.raises(ConfigError, match=f"redis: .*{case}.*{way_out}"):
             take(**arguments, redis=unfit)
 
     def test_a_client_made_by_hand_is_taken(self):

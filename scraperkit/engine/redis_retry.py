@@ -24,8 +24,7 @@ AWAY: tuple[type[Exception], ...] = (
     exceptions.ConnectionError,
     exceptions.TimeoutError,
     exceptions.ReadOnlyError,
-    exceptions.ClusterDownError,
-    exceptions.TryAgainError,
+    exceptions.MasterDownError,
     exceptions.NoScriptError,  # scripts were flushed just between loading one and calling it
     ConnectionError,
     TimeoutError,

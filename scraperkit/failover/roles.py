@@ -1,4 +1,7 @@
-"""Connections that leave a server when it no longer is the primary, as after a failover behind one address."""
+"""Connections that leave a server when it no longer is the primary, as after a failover behind one address.
+
+They also refuse a server that is a node of a Redis Cluster.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from scraperkit.embedded.connections import PackedInC
+from scraperkit.errors import ConfigError
+from scraperkit.failover.clusters import is_of_cluster, no_cluster, refuse_cluster
 
 # Seconds between questions for the role of the server.
 ROLE_EVERY = 5.0
@@ -34,6 +39,15 @@ class _LeavesReplicas:
 
     _asked_for_role_at = 0.0
 
+    def on_connect_check_health(self: Any, *args: Any, **options: Any) -> None:
+        """Greet the server; raises ConfigError if it is a node of one."""
+        super().on_connect_check_health(*args, **options)  # type: ignore[misc]
+        try:
+            refuse_cluster(self.handshake_metadata, where_to(self))
+        except ConfigError:
+            self.disconnect()
+            raise
+
     def read_response(self: Any, *args: Any, **options: Any) -> Any:
         """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
         try:
@@ -54,17 +68,22 @@ class _LeavesReplicas:
 
 
 class _AsyncLeavesReplicas(PackedInC):
-    """The same for asyncio."""
+    """The same for asyncio, where redis-py shows nothing of the greeting: a Cluster is known by what it refuses."""
 
     _asked_for_role_at = 0.0
 
     async def read_response(self: Any, *args: Any, **options: Any) -> Any:
-        """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
+        """Read a reply; raises :class:`Demoted` or ConfigError if it is that of a replica or of a Cluster."""
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
         except ReadOnlyError:
             await self.disconnect(nowait=True)
             raise Demoted from None
+        except ResponseError as error:
+            if not is_of_cluster(error):
+                raise
+            await self.disconnect(nowait=True)
+            raise no_cluster(where_to(self)) from None
 
     async def check_health(self: Any) -> None:
         """Check the connection, and whether it leads to a primary."""
@@ -75,6 +94,11 @@ class _AsyncLeavesReplicas(PackedInC):
                 if (await super().read_response())[0] in REPLICA:  # type: ignore[misc]
                     await self.disconnect(nowait=True)
                     await self.connect_check_health(check_health=False)
+
+
+def where_to(connection: Any) -> str:
+    """Return where a connection leads: host and port, or the path of a socket."""
+    return getattr(connection, "path", "") or f"{connection.host}:{connection.port}"
 
 
 def _is_due(connection: Any) -> bool:

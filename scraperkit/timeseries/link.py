@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scraperkit.config import Settings
-from scraperkit.connection import check_client, redis_needed
+from scraperkit.connection import check_client, check_server, redis_needed
 from scraperkit.errors import RedisRefused, StoreError
 from scraperkit.failover.roles import Demoted
 from scraperkit.keys import Keys
@@ -263,7 +264,12 @@ class Link:
     """
 
     def __init__(self, redis: redis_py.Redis) -> None:
-        self._client: Any = redis_py.Redis(connection_pool=check_client(redis).connection_pool)
+        self._pool = check_client(redis).connection_pool
+
+    @cached_property
+    def _client(self) -> Any:
+        check_server(self._pool)
+        return redis_py.Redis(connection_pool=self._pool)
 
     def send(self, *command: str | int) -> Any:
         """Return the reply to one command; raises ``StoreError`` if Redis refuses it."""
@@ -272,10 +278,10 @@ class Link:
 
     def pipeline(self, commands: Iterable[Command]) -> list[Any]:
         """Return the reply to each command; a refusal is an exception among them."""
-        pipeline = self._client.pipeline(transaction=False)
-        for command in commands:
-            pipeline.execute_command(*command)
         with _kit_errors():
+            pipeline = self._client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
             return list(pipeline.execute(raise_on_error=False))
 
     def write(self, commands: Sequence[bytes]) -> list[Any]:
@@ -317,8 +323,8 @@ class Link:
         RedisUnreachable
             If Redis goes away.
         """
-        pool = self._client.connection_pool
         with _kit_errors():
+            pool = self._client.connection_pool
             connection = pool.get_connection()
             try:
                 yield Dialogue(connection)

@@ -1,7 +1,8 @@
-"""deploy/kubernetes.yaml and the systemd unit say what docs/scaling.md says; and what a Redis Cluster refuses."""
+"""deploy/kubernetes.yaml and the systemd unit say what docs/scaling.md says, and its lines for several servers run."""
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 import subprocess
@@ -11,17 +12,16 @@ from typing import Any
 
 import pytest
 import yaml
+from stdnum.br import cnpj as stdnum_cnpj
 from support.compose import ROOT, services
-from support.fakes import months
+from support.fakes import FakeSite
 from support.servers import redis_server
-from support.waiting import wait_until
 
 import scraperkit as sk
 from scraperkit.cli.exits import CONFIG, INTERRUPTED
 from scraperkit.cli.supervisor import SLACK
 from scraperkit.config import Settings
 from scraperkit.embedded.keeper import free_port
-from scraperkit.errors import RedisRefused
 from scraperkit.sources.politeness import LIVE_RATE
 
 MANIFEST = ROOT / "deploy" / "kubernetes.yaml"
@@ -207,11 +207,26 @@ class TestSystemd:
         assert "Persistent=true" in TIMER
 
 
-def test_a_redis_cluster_refuses_what_must_happen_all_at_once(tmp_path):
-    port = free_port(0)
-    with redis_server(tmp_path, "--port", str(port), "--cluster-enabled", "yes"):
-        with sk.connect(f"redis://127.0.0.1:{port}") as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            assert wait_until(lambda: "cluster_state:ok" in str(client.execute_command("CLUSTER", "INFO")))
-            with pytest.raises(RedisRefused, match=r"CROSSSLOT|same slot"):
-                sk.Publisher(client).publish(months(1))
+def test_the_lines_for_several_servers_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("SCRAPERKIT_NAMESPACE", "spread")
+    (lines,) = re.findall(r"```python\n(.*?)```", SCALING, re.DOTALL)
+    stems = [f"{number:08d}0001" for number in range(1, 7)]
+    funds = [sk.Fund(stem + stdnum_cnpj.calc_check_digits(stem), "1") for stem in stems]
+    with contextlib.ExitStack() as stack:
+        for name in ("one", "two"):
+            folder, port = tmp_path / name, free_port(0)
+            folder.mkdir()
+            stack.enter_context(redis_server(folder, "--port", str(port)))
+            assert f"redis://{name}:6379" in lines
+            lines = lines.replace(f"redis://{name}:6379", f"redis://127.0.0.1:{port}")
+            redis = stack.enter_context(sk.connect(f"redis://127.0.0.1:{port}"))
+            stack.enter_context(sk.Subscriber(redis, FakeSite()))
+        known: dict[str, Any] = {"funds": funds}
+        exec(lines, known)
+        for redis in known["servers"]:
+            stack.enter_context(redis)
+            of_here = {fund.cnpj for fund in funds if known["home"](fund) is redis}
+            assert 0 < len(of_here) < len(funds), "choose funds that are divided"
+            assert set(sk.TimeSeriesReader(redis).funds().index) == of_here
+    assert set(known["prices"].columns) == {fund.cnpj for fund in funds}
+    assert known["prices"].shape == (12, len(funds))
