@@ -125,7 +125,7 @@ def test_monthly_returns_are_of_one_fund():
     with pytest.raises(ConfigError, match="cnpj: the frame has no fund 00.000.000/0001-91"):
         plot.monthly_returns(both, cnpj=C)
     ax = plot.monthly_returns(both, cnpj="12.abc.345/01de-35", names={B: "Fund B"})
-    assert (ax.get_title(loc="left"), texts(ax)) == ("Fund B", ["+200.0", "+200.0"])
+    assert (ax.get_title(loc="left"), texts(ax)) == ("Monthly returns · Fund B", ["+200.0", "+200.0"])
 
 
 def test_correlation_shows_each_pair_once():
