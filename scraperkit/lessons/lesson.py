@@ -9,7 +9,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from html import escape
@@ -45,8 +45,25 @@ _WHOLE_FROM = Month(2022, 1)
 _VARIABLE = "SCRAPERKIT_NAMESPACE"
 _OUR_THREADS = ("scraper", "replica")
 _JOIN_SECONDS = 2.0
+# Of a wide table only the last column, which holds the errors, is broken into lines: dates and ids would be at hyphens.
+_UNBROKEN = "<style>table.dataframe th, table.dataframe td:not(:last-child) { white-space: nowrap; }</style>"
 _Resource = TypeVar("_Resource")
 _open: list[Lesson] = []
+
+
+@contextlib.contextmanager
+def _variables(**values: str) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ |= values
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Lesson:
@@ -85,7 +102,7 @@ def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Les
         raise ConfigError("live: this lesson breaks its site, so it takes the offline one; leave LIVE = False")
     for lesson in list(_open):
         lesson.close()
-    return Lesson(name, connect(redis_url), live=live)
+    return Lesson(name, connect(redis_url), live=live, redis_url=redis_url or os.environ.get("REDIS_URL", ""))
 
 
 class Lesson:
@@ -101,22 +118,27 @@ class Lesson:
         Every name in that namespace: ``lesson.keys.channel``, ``lesson.keys.jobs`` and so on.
     redis : redis.Redis
         A client for the lesson.
+    redis_url : str
+        Where that Redis is, for :class:`scraperkit.WorkerProcess`; empty for the embedded server.
     live : bool
         Whether the site is the regulator's own.
     """
 
-    def __init__(self, name: str, redis: redis_py.Redis, *, live: bool = False) -> None:
+    def __init__(self, name: str, redis: redis_py.Redis, *, live: bool = False, redis_url: str = "") -> None:
+        import pandas as pd
         from tqdm import tqdm
 
         tqdm.monitor_interval = 0  # or the first progress bar starts a thread that outlives the lesson
         self.name = name
         self.live = live
         self.redis = redis
+        self.redis_url = redis_url
         self.namespace = f"lesson-{name[:2]}-{uuid.uuid4().hex[:6]}"
         self.keys = Keys(self.namespace)
         self._threads_before = set(threading.enumerate())
         self._outer_namespace = os.environ.get(_VARIABLE)
         self._stack, self._last = ExitStack(), ExitStack()
+        self._stack.enter_context(pd.option_context("display.max_colwidth", None))  # errors are read to their end
         self._ended = False
         os.environ[_VARIABLE] = self.namespace
         # A kernel that is shut down in the middle still tidies up.
@@ -125,8 +147,15 @@ class Lesson:
 
     @cached_property
     def site(self) -> Replica | None:
-        """The offline site, started when it is first asked for; ``None`` in a live lesson."""
-        return None if self.live else self.enter(Replica.start())
+        """The offline site, started when it is first asked for; ``None`` in a live lesson.
+
+        From then on :func:`scraperkit.rates` reads the site's rates, too.
+        """
+        if self.live:
+            return None
+        site = self.enter(Replica.start())
+        self.enter(_variables(SCRAPERKIT_SGS_URL=site.sgs_url, SCRAPERKIT_B3_URL=site.b3_url))
+        return site
 
     @cached_property
     def source(self) -> CvmPages:
@@ -291,4 +320,4 @@ class Lesson:
             f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(text)}</td></tr>"
             for name, text in rows
         )
-        return f"<b>Lesson {escape(self.name)}</b> is ready.<table>{lines}</table>"
+        return f"{_UNBROKEN}<b>Lesson {escape(self.name)}</b> is ready.<table>{lines}</table>"
