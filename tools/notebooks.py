@@ -8,7 +8,7 @@
 
 The notebooks themselves stay as they are, without outputs.
 
-What the text says of an output is checked in the run. A number or a claim is followed by an HTML comment, which readers
+What the text says of an output is checked in the run. A number or a claim is followed by an HTML comment that readers
 do not see: ``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated
 where the text stands. A number must agree with it to the decimals written, a text must be the same, and a claim must be
 true.
@@ -118,7 +118,7 @@ def agrees(said: str, value: Any) -> bool:
         return False
     told = float(re.sub(r"[,% ]", "", said).replace("−", "-"))
     decimals = len(number[1] or "")
-    return abs(value * (100 if number[2] else 1) - told) <= 0.5 * 10**-decimals + 1e-9
+    return bool(abs(value * (100 if number[2] else 1) - told) <= 0.5 * 10**-decimals + 1e-9)
 
 
 async def _untrue(client: NotebookClient, text: str) -> list[str]:

@@ -394,9 +394,7 @@ class PendingRecovery:
         others = [entry_id for entry_id, _ in taken if owners[entry_id] != self._consumer]
         if others:
             log.info("took over %d jobs of dead workers", len(others))
-        return [
-            self._job(entry_id, fields, chosen[entry_id] + 1, owners[entry_id]) for entry_id, fields in taken if fields
-        ]
+        return self._jobs(taken, chosen, owners)
 
     async def expired(self, room: int, held: Collection[str], idle: float) -> list[Job]:
         """Take over what has been idle with others for `idle` seconds, as far as there is room.
@@ -445,11 +443,7 @@ class PendingRecovery:
             if is_no_group(error):
                 return []
             raise
-        return [
-            self._job(entry_id, fields, chosen[entry_id] + 1, owners[entry_id])
-            for entry_id, fields in entries
-            if fields
-        ]
+        return self._jobs(entries, chosen, owners)
 
     def _jobs(
         self, entries: Sequence[tuple[str, dict[str, str]]], delivered: Mapping[str, int], owners: Mapping[str, str]
