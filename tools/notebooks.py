@@ -8,10 +8,10 @@
 
 The notebooks themselves stay as they are, without outputs.
 
-What the text says of an output is checked in the run. A number or a claim is followed by an HTML comment that readers
-do not see: ``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated
-where the text stands. A number must agree with it to the decimals written, a text must be the same, and a claim must be
-true.
+What the text says of an output is checked in the run. A number or a claim is followed by an HTML comment that readers do
+not see: ``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated
+where the text stands. A number must agree with it to the decimals written, a text must be the same, and a claim must
+be true.
 """
 
 from __future__ import annotations
