@@ -8,8 +8,8 @@
 
 The notebooks themselves stay as they are, without outputs.
 
-What the text says of an output is checked in the run. A number or a claim is followed by an HTML comment that readers do
-not see: ``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated
+What the text says of an output is checked in the run. A number or a claim is followed by an HTML comment, unseen by
+readers: ``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated
 where the text stands. A number must agree with it to the decimals written, a text must be the same, and a claim must
 be true.
 """
@@ -197,6 +197,7 @@ async def run(
 def _client(notebook: Any, folder: Path, sockets: Path) -> NotebookClient:
     """A client whose kernel talks over sockets in a folder: TCP ports may be taken by another kernel meanwhile."""
     config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})
+    config.NotebookClient.iopub_timeout = 60  # a busy machine may be late with what a cell shows
     config.NotebookClient.coalesce_streams = True  # what is printed may come in pieces
     resources = {"metadata": {"path": str(folder)}}
     return NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources, config=config)
