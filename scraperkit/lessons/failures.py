@@ -176,7 +176,7 @@ def deaths(batches: Mapping[str, tuple[Batch, pd.Timestamp]]) -> Axes:
     )
     for ax, (name, (batch, died)) in zip(places.flat, batches.items(), strict=True):
         mark(plot.timeline(batch.events(), ax), batch, {"killed": died})
-        ax.set_title(f"{name}: {batch.status()}", loc="right", fontsize="medium")
+        ax.set_title(f"{name}: {batch.status()}", loc="left", fontsize="medium", pad=24)
     longest = max(ax.get_xlim()[1] for ax in figure.axes)
     for ax in figure.axes:
         ax.set_xlim(right=longest)

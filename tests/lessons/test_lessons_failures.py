@@ -103,7 +103,7 @@ class TestPictures:
             drawn[name] = (batch, batch.events()["published_at"].min() + pd.Timedelta(seconds=len(drawn)))
         figure = failures.deaths(drawn).figure
         assert len({ax.get_xlim() for ax in figure.axes}) == 1
-        assert figure.axes[0].get_title(loc="right") == "a: 3 published, 3 done"
+        assert figure.axes[0].get_title(loc="left") == "a: 3 published, 3 done"
 
 
 class TestWhatWasDoneTwice:
