@@ -46,7 +46,10 @@ _VARIABLE = "SCRAPERKIT_NAMESPACE"
 _OUR_THREADS = ("scraper", "replica")
 _JOIN_SECONDS = 2.0
 # Of a wide table only the last column, which holds the errors, is broken into lines: dates and ids would be at hyphens.
-_UNBROKEN = "<style>table.dataframe th, table.dataframe td:not(:last-child) { white-space: nowrap; }</style>"
+_UNBROKEN = (
+    "<style>table.dataframe th, table.dataframe td:not(:last-child) { white-space: nowrap; } "
+    "table.dataframe td:last-child { overflow-wrap: anywhere; }</style>"
+)
 _Resource = TypeVar("_Resource")
 _open: list[Lesson] = []
 
