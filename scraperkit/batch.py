@@ -47,6 +47,7 @@ _EVENT_COLUMNS = {
     "thread": "str",
     **dict.fromkeys(_TIMES, "datetime64[us, UTC]"),
     **dict.fromkeys(_COUNTS, "int64"),
+    "taken_from": "str",
     "error": "str",
     "request_id": "str",
 }
@@ -318,9 +319,10 @@ class Batch(NotebookRepr):
             RangeIndex; columns ``message``, ``cnpj``, ``month``, ``outcome`` (done, not_offered, retry, failed,
             dead, ignored, superseded), ``attempt``, ``delivery``, ``worker``, ``thread``, the times ``published_at``,
             ``received_at``, ``started_at``, ``fetched_at``, ``stored_at`` (UTC), ``quotes`` (days found),
-            ``changed`` and ``withdrawn`` (stored figures that were restated, or are no more), ``error``, and
-            ``request_id`` (the request to the pricer that published the message, empty if none did). Redis keeps only
-            the newest 100,000 events of all batches, so old events may be missing.
+            ``changed`` and ``withdrawn`` (stored figures that were restated, or are no more), ``taken_from`` (the
+            worker from which the job was taken over; empty if it was not), ``error``, and ``request_id`` (the request
+            to the pricer that published the message, empty if none did). Redis keeps only the newest 100,000 events of
+            all batches, so old events may be missing.
         """
         return events_of(self._redis, self.keys, self.id)
 
@@ -476,7 +478,7 @@ def events_of(client: Any, keys: Keys, batch_id: str) -> pd.DataFrame:
 def _event(fields: Mapping[str, str]) -> dict[str, Any]:
     """Return what an entry of the events tells; nothing if no worker wrote it."""
     try:
-        event: dict[str, Any] = {"error": "", "request_id": ""} | json.loads(fields["event"])
+        event: dict[str, Any] = {"taken_from": "", "error": "", "request_id": ""} | json.loads(fields["event"])
         event |= {name: _whole(event.get(name)) for name in _COUNTS}
         return event | {"outcome": fields["outcome"], "attempt": int(fields["attempt"])}
     except (ValueError, TypeError, KeyError):

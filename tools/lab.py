@@ -28,6 +28,8 @@ from scraperkit.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "notebooks"
+# Defaults of JupyterLab's settings; what a user has chosen takes precedence.
+DEFAULTS = ROOT / "tools" / "jupyter"
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
 # It must not ask anybody anything: neither the user, nor the network.
 _QUIET = [
@@ -37,7 +39,7 @@ _QUIET = [
 _START_SECONDS = 60.0
 _END_SECONDS = 20.0
 _SETTINGS = {
-    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True},
+    "apputils-extension/notification": {"checkForUpdates": False, "doNotDisturbMode": True},
     # All cells are in the page, also those that one would have to scroll to.
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
@@ -49,11 +51,17 @@ def main() -> int:
         if not Settings.load().redis_url:
             stack.enter_context(connect())  # this process uses the embedded server: it stays until the end
         command = [sys.executable, "-m", "jupyterlab", *sys.argv[1:]]
-        with subprocess.Popen(command, cwd=LESSONS) as jupyter:
+        with subprocess.Popen(command, cwd=LESSONS, env=with_defaults(os.environ)) as jupyter:
             # Ctrl-C reaches JupyterLab as well, which asks back before it ends.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())
             return jupyter.wait()
+
+
+def with_defaults(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a JupyterLab that asks nobody whether to fetch news."""
+    folders = [str(DEFAULTS), environment.get("JUPYTER_CONFIG_PATH", "")]
+    return {**environment, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, folders))}
 
 
 @contextlib.contextmanager
@@ -93,7 +101,7 @@ def serve(
         }
         variables = {name: str(path) for name, path in folders.items()}
         variables |= {"JUPYTER_TOKEN": secrets.token_urlsafe(16), **(environment or {})}
-        inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
+        inherited = {name: value for name, value in with_defaults(os.environ).items() if name != "MPLBACKEND"}
         command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--ServerApp.ip=127.0.0.1", "--port=0"]
         command += [
             f"--ServerApp.root_dir={folder}",

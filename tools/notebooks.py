@@ -7,6 +7,11 @@
     python tools/notebooks.py 01 02       # only those whose names begin so
 
 The notebooks themselves stay as they are, without outputs.
+
+What the text says of an output is checked in the run. A number or a claim is followed by an HTML comment, unseen by
+readers: ``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated
+where the text stands. A number must agree with it to the decimals written, a text must be the same, and a claim must
+be true.
 """
 
 from __future__ import annotations
@@ -35,6 +40,9 @@ OUT = ROOT / "out" / "notebooks"
 LONGEST = 60  # seconds
 _SOLUTION = re.compile(r"<details><summary>Solution</summary>\s+```python\n(.*?)```", re.DOTALL)
 _CHECK = re.compile(r"^lesson\.check\((\d+), \w+\)$")
+_MARK = re.compile(r"(\S+(?: %)?)\s*<!--= (.+?) -->")
+_NUMBER = re.compile(r"[+\-−]?\d[\d,]*(?:\.(\d+))?(?: ?(%))?$")
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _BEFORE = "import threading as _threading; _threads_before = set(_threading.enumerate())"
 # A large output has Jupyter's own zmq start a thread, which is no concern of the lesson's.
 _AFTER = """
@@ -60,6 +68,8 @@ class Run:
         Names of the threads that were left at the end.
     unsolved, solved : dict
         What each exercise's check said before and after its solution was run; `solved` is empty for a plain run.
+    untrue : list of str
+        What the text says of an output and is not so; the text is not checked against a live site.
     """
 
     notebook: Any
@@ -68,6 +78,7 @@ class Run:
     threads: list[str]
     unsolved: dict[int, str]
     solved: dict[int, str]
+    untrue: list[str]
 
 
 def lessons(names: Iterable[str] = ()) -> list[Path]:
@@ -87,6 +98,43 @@ def solutions(notebook: Any) -> dict[int, str]:
         if code:
             found[number] = code[1]
     return found
+
+
+def agrees(said: str, value: Any) -> bool:
+    """Return whether a text says what an expression gives.
+
+    Examples
+    --------
+    >>> agrees("28.6 %", 0.2861), agrees("**Four**", 4), agrees("+0.21", 0.226), agrees("faster", False)
+    (True, True, False, False)
+    """
+    said = said.strip("*_`'\"(")
+    if isinstance(value, bool | str):
+        return value is True or value == said
+    if said.lower() in _WORDS:
+        return bool(_WORDS.index(said.lower()) == value)
+    number = _NUMBER.fullmatch(said)
+    if number is None:
+        return False
+    told = float(re.sub(r"[,% ]", "", said).replace("−", "-"))
+    decimals = len(number[1] or "")
+    return bool(abs(value * (100 if number[2] else 1) - told) <= 0.5 * 10**-decimals + 1e-9)
+
+
+async def _untrue(client: NotebookClient, text: str) -> list[str]:
+    """Return what a text says of outputs and is not so now."""
+    marks = _MARK.findall(text)
+    if not marks:
+        return []
+    values = ", ".join(f"({expression})" for _, expression in marks)
+    code = f"print('SAID', __import__('json').dumps([getattr(v, 'item', lambda v=v: v)() for v in [{values}]]))"
+    found = re.search(r"^SAID (.*)$", await _aside(client, code), re.MULTILINE)
+    told = json.loads(found[1]) if found else [None] * len(marks)
+    return [
+        f"{said!r}, but {expression} is {value!r}"
+        for (said, expression), value in zip(marks, told, strict=True)
+        if value is None or not agrees(said, value)
+    ]
 
 
 async def run(
@@ -123,6 +171,7 @@ async def run(
     answers = solutions(notebook) if solve else {}
     unsolved: dict[int, str] = {}
     solved: dict[int, str] = {}
+    untrue: list[str] = []
     # What draws into a file would not draw into the notebook.
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     with tempfile.TemporaryDirectory(prefix="lesson-") as sockets:
@@ -130,6 +179,8 @@ async def run(
         async with client.async_setup_kernel(env=environment):
             await _aside(client, _BEFORE)
             for index, cell in enumerate(list(notebook.cells)):
+                if cell.cell_type == "markdown" and not live:
+                    untrue += await _untrue(client, cell.source)
                 await client.async_execute_cell(cell, index, execution_count=client.code_cells_executed + 1)
                 check = _CHECK.match(cell.source) if cell.cell_type == "code" else None
                 if check:
@@ -140,12 +191,13 @@ async def run(
                         solved[number] = await _aside(client, cell.source)
             left = _read(await _aside(client, _AFTER))
             client.set_widgets_metadata()
-    return Run(notebook, time.monotonic() - started, left["namespace"], left["threads"], unsolved, solved)
+    return Run(notebook, time.monotonic() - started, left["namespace"], left["threads"], unsolved, solved, untrue)
 
 
 def _client(notebook: Any, folder: Path, sockets: Path) -> NotebookClient:
     """A client whose kernel talks over sockets in a folder: TCP ports may be taken by another kernel meanwhile."""
     config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})
+    config.NotebookClient.iopub_timeout = 60  # a busy machine may be late with what a cell shows
     config.NotebookClient.coalesce_streams = True  # what is printed may come in pieces
     resources = {"metadata": {"path": str(folder)}}
     return NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources, config=config)
@@ -191,10 +243,11 @@ def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
         print(f"FAILED  {path.stem}\n{why}", file=sys.stderr)
         return False
     wrong = [text for text in result.solved.values() if not text.endswith("is done.")]
-    if result.threads or wrong or result.seconds > LONGEST:
+    if result.threads or wrong or result.untrue or result.seconds > LONGEST:
         print(
             f"FAILED  {path.stem}: {result.seconds:.1f} s of at most {LONGEST}; "
-            f"threads left: {result.threads}; solutions that fail: {wrong}",
+            f"threads left: {result.threads}; solutions that fail: {wrong}; "
+            f"what the text says and is not so: {'; '.join(result.untrue) or 'nothing'}",
             file=sys.stderr,
         )
         return False

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -173,9 +174,10 @@ class PubSubDelivery:
 
     name: DeliveryName = "pubsub"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, outcomes: Counter[str]) -> None:
         self._client, self._keys, self._settings = session.client, session.keys, session.settings
         self._session = session
+        self._outcomes = outcomes
         self._claiming = session.claiming
         self._pubsub: Any = None
         self._unclaimed: list[Job] = []
@@ -197,7 +199,7 @@ class PubSubDelivery:
         self.subscribed_at = subscribing_at
 
     async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
-        """Read what has arrived, and claim it: what another worker has claimed is skipped.
+        """Read what has arrived, and claim it: what another worker has claimed is ignored, and counted as such.
 
         A message that is in hand already waits until that job is settled: it may be for another batch.
         """
@@ -224,6 +226,8 @@ class PubSubDelivery:
                 seen.add(job.message_id)
                 jobs.append(job)
         mine = await self._claim_all(jobs)
+        if ignored := len(jobs) - len(mine):
+            self._outcomes["ignored"] += ignored
         self._unclaimed.clear()
         return mine
 
@@ -309,13 +313,13 @@ def _twin(job: Job) -> tuple[str, str | None]:
     return job.message_id, job.request.batch_id if job.request else None
 
 
-def deliveries_of(session: Session) -> list[Delivery]:
-    """Return the deliveries that a worker listens to."""
+def deliveries_of(session: Session, outcomes: Counter[str]) -> list[Delivery]:
+    """Return the deliveries that a worker listens to; those that ignore a message count it in `outcomes`."""
     deliveries: list[Delivery] = []
     if session.card.delivery != "pubsub":
         deliveries.append(StreamDelivery(session))
     if session.card.delivery != "stream":
-        deliveries.append(PubSubDelivery(session))
+        deliveries.append(PubSubDelivery(session, outcomes))
     return deliveries
 
 
@@ -393,7 +397,7 @@ class PendingRecovery:
         others = [entry_id for entry_id, _ in taken if owners[entry_id] != self._consumer]
         if others:
             log.info("took over %d jobs of dead workers", len(others))
-        return [self._job(entry_id, fields, chosen[entry_id] + 1) for entry_id, fields in taken if fields]
+        return self._jobs(taken, chosen, owners)
 
     async def expired(self, room: int, held: Collection[str], idle: float) -> list[Job]:
         """Take over what has been idle with others for `idle` seconds, as far as there is room.
@@ -401,6 +405,7 @@ class PendingRecovery:
         A living worker's lease, which is on its card, may be longer than this one's.
         """
         times: dict[str, int] = {}
+        owners: dict[str, str] = {}
         start, count = "-", room + len(held) + 1
         while len(times) <= room and (rows := await self.pending(count, start, idle=int(idle * 1000))):
             leases = await self._leases({row["consumer"] for row in rows})
@@ -408,8 +413,9 @@ class PendingRecovery:
                 expired = row["time_since_delivered"] >= leases[row["consumer"]] * 1000
                 if expired and row["message_id"] not in held:
                     times[row["message_id"]] = row["times_delivered"]
+                    owners[row["message_id"]] = row["consumer"]
             start = f"({rows[-1]['message_id']}"
-        jobs = await self._claim(self._choose(times, room, held), idle)
+        jobs = await self._claim(self._choose(times, room, held), owners, idle)
         if jobs:
             log.info("took over %d jobs that had been idle for %.1f s", len(jobs), idle)
         return jobs
@@ -429,7 +435,7 @@ class PendingRecovery:
             self._suspect = suspects[0] if suspects else ""
         return dict(list(chosen.items())[:room])
 
-    async def _claim(self, chosen: dict[str, int], idle: float) -> list[Job]:
+    async def _claim(self, chosen: dict[str, int], owners: Mapping[str, str], idle: float) -> list[Job]:
         if not chosen:
             return []
         try:
@@ -440,7 +446,15 @@ class PendingRecovery:
             if is_no_group(error):
                 return []
             raise
-        return [self._job(entry_id, fields, chosen[entry_id] + 1) for entry_id, fields in entries if fields]
+        return self._jobs(entries, chosen, owners)
+
+    def _jobs(
+        self, entries: Sequence[tuple[str, dict[str, str]]], delivered: Mapping[str, int], owners: Mapping[str, str]
+    ) -> list[Job]:
+        jobs = [self._job(entry_id, fields, delivered[entry_id] + 1) for entry_id, fields in entries if fields]
+        return [
+            job if (owner := owners[job.entry_id]) == self._consumer else job._replace(taken_from=owner) for job in jobs
+        ]
 
     def _job(self, entry_id: str, fields: dict[str, str], times: int) -> Job:
         job = read_message(fields.get("message", ""), "stream", self._settings, entry_id)

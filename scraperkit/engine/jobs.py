@@ -54,6 +54,10 @@ class Job(NamedTuple):
         Whether only one worker is to do it (Pub/Sub).
     received_at : float
         Seconds since 1970.
+    problem : str
+        Why the message does not validate; empty if it does.
+    taken_from : str
+        The worker from which the job was taken over; empty if Redis handed it out.
     """
 
     raw: str
@@ -64,6 +68,7 @@ class Job(NamedTuple):
     claiming: bool
     received_at: float
     problem: str = ""
+    taken_from: str = ""
 
     @property
     def key(self) -> str:
@@ -357,6 +362,8 @@ def _event(result: Result, month: scripts.MonthStored, stored_at: float, worker:
         }
         if request.request_id:
             event["request_id"] = request.request_id
+    if job.taken_from:
+        event["taken_from"] = job.taken_from
     if error:
         event["error"] = error
     return to_json(event)

@@ -268,7 +268,7 @@ class Housekeeping:
             subscribed_at=subscribed_at,
             beat_at=now,
             in_hand=in_hand,
-            settled=self._outcomes.total(),
+            settled=self._outcomes.total() - self._outcomes["ignored"],
             errors=errors,
         )
         try:

@@ -61,7 +61,8 @@ class Worker:
     Attributes
     ----------
     outcomes : collections.Counter
-        Number of jobs by outcome so far: done, not_offered, retry, failed, dead, ignored, superseded.
+        Number of jobs by outcome so far: done, not_offered, retry, failed, dead, superseded; and ignored, messages that
+        say they are done, or of the channel those that another worker has claimed.
     crashed_as : str
         The name under which it crashed on request; otherwise empty.
     on_crash : callable
@@ -331,7 +332,7 @@ class WorkerLoop:
         self._settings = settings
         self._levers = levers
         self._outcomes = outcomes
-        self._deliveries = deliveries_of(session)
+        self._deliveries = deliveries_of(session, outcomes)
         self._stream = next((each for each in self._deliveries if isinstance(each, StreamDelivery)), None)
         self._housekeeping = Housekeeping(session, outcomes)
         self._committer = Committer(session, source)

@@ -120,8 +120,8 @@ def pending(lesson: Lesson) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        A row for each; columns ``worker``, ``month``, ``idle`` (seconds since it was handed out, or its lease was last
-        renewed) and ``handed out`` (how often).
+        A row for each; columns ``worker``, ``month``, ``idle, s`` (since it was handed out, or its lease was last
+        renewed) and ``handed out, times``.
     """
     redis, keys = lesson.redis, lesson.keys
     rows: Any = redis.xpending_range(keys.jobs, keys.group, "-", "+", 1000) if redis.exists(keys.jobs) else []
@@ -130,7 +130,7 @@ def pending(lesson: Lesson) -> pd.DataFrame:
         entries: Any = redis.xrange(keys.jobs, row["message_id"], row["message_id"])
         month = json.loads(entries[0][1]["message"])["month_year"] if entries else ""
         table.append((row["consumer"], month, row["time_since_delivered"] / 1000, row["times_delivered"]))
-    return pd.DataFrame(table, columns=["worker", "month", "idle", "handed out"])
+    return pd.DataFrame(table, columns=["worker", "month", "idle, s", "handed out, times"])
 
 
 def mark(ax: Axes, batch: Batch, moments: Mapping[str, pd.Timestamp]) -> Axes:
@@ -176,7 +176,7 @@ def deaths(batches: Mapping[str, tuple[Batch, pd.Timestamp]]) -> Axes:
     )
     for ax, (name, (batch, died)) in zip(places.flat, batches.items(), strict=True):
         mark(plot.timeline(batch.events(), ax), batch, {"killed": died})
-        ax.set_title(f"{name}: {batch.status()}", loc="right", fontsize="medium")
+        ax.set_title(f"{name}: {batch.status()}", loc="left", fontsize="medium", pad=24)
     longest = max(ax.get_xlim()[1] for ax in figure.axes)
     for ax in figure.axes:
         ax.set_xlim(right=longest)
@@ -196,7 +196,7 @@ def outcomes(batches: Mapping[str, Batch], ax: Axes | None = None) -> Axes:
     from matplotlib import pyplot as plt
 
     if ax is None:
-        _, ax = plt.subplots(figsize=(10, 1 + 0.6 * len(batches)), layout="constrained")
+        _, ax = plt.subplots(figsize=(10, 1.3 + 0.6 * len(batches)), layout="constrained")
     names, left = list(batches), [0] * len(batches)
     statuses = [batch.status() for batch in batches.values()]
     for state, (colour, hatch) in _LOOKS.items():
@@ -210,6 +210,7 @@ def outcomes(batches: Mapping[str, Batch], ax: Axes | None = None) -> Axes:
     ax.set_xlabel("messages of the batch")
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.tick_params(axis="y", length=0)
+    ax.set_title("What became of the messages", loc="left", fontsize="medium", pad=28)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=4, frameon=False)
     return ax
 
@@ -271,7 +272,7 @@ def _events(lesson: Lesson) -> list[dict[str, Any]]:
 
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:
-    """A dead letter that a message with an impossible month has become."""
+    """A dead letter that a message about no CNPJ has become."""
     letters = DeadLetters(lesson.redis, namespace=lesson.namespace).list()
     if not isinstance(answer, str):
         return f"the answer is a dead letter's id, a text such as '1700000000000-0'; this is a {type(answer).__name__}."
@@ -280,6 +281,6 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
     error = str(letters.loc[answer, "error"])
     if not error.startswith("BadMessage"):
         return f"this one died of something else: {error[:100]}"
-    if "month_year" not in error:
-        return f"its error is about something else than the month: {error[:100]}"
+    if "document" not in error:
+        return f"its error is about something else than the document: {error[:100]}"
     return None

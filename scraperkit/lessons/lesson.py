@@ -49,6 +49,11 @@ _WHOLE_FROM = Month(2022, 1)
 _VARIABLE = "SCRAPERKIT_NAMESPACE"
 _OUR_THREADS = ("scraper", "replica")
 _JOIN_SECONDS = 2.0
+# Of a wide table only the last column, which holds the errors, is broken into lines: dates and ids would be at hyphens.
+_UNBROKEN = (
+    "<style>table.dataframe th, table.dataframe td:not(:last-child) { white-space: nowrap; } "
+    "table.dataframe td:last-child { overflow-wrap: anywhere; }</style>"
+)
 _Resource = TypeVar("_Resource")
 _open: list[Lesson] = []
 
@@ -104,7 +109,7 @@ def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Les
         raise ConfigError("live: this lesson breaks its site, so it takes the offline one; leave LIVE = False")
     for lesson in list(_open):
         lesson.close()
-    return Lesson(name, connect(redis_url), live=live)
+    return Lesson(name, connect(redis_url), live=live, redis_url=redis_url or os.environ.get("REDIS_URL", ""))
 
 
 class Lesson:
@@ -120,22 +125,27 @@ class Lesson:
         Every name in that namespace: ``lesson.keys.channel``, ``lesson.keys.jobs`` and so on.
     redis : redis.Redis
         A client for the lesson.
+    redis_url : str
+        Where that Redis is, for :class:`scraperkit.WorkerProcess`; empty for the embedded server.
     live : bool
         Whether the site is the regulator's own.
     """
 
-    def __init__(self, name: str, redis: redis_py.Redis, *, live: bool = False) -> None:
+    def __init__(self, name: str, redis: redis_py.Redis, *, live: bool = False, redis_url: str = "") -> None:
+        import pandas as pd
         from tqdm import tqdm
 
         tqdm.monitor_interval = 0  # or the first progress bar starts a thread that outlives the lesson
         self.name = name
         self.live = live
         self.redis = redis
+        self.redis_url = redis_url
         self.namespace = f"lesson-{name[:2]}-{uuid.uuid4().hex[:6]}"
         self.keys = Keys(self.namespace)
         self._threads_before = set(threading.enumerate())
         self._outer_namespace = os.environ.get(_VARIABLE)
         self._stack, self._last = ExitStack(), ExitStack()
+        self._stack.enter_context(pd.option_context("display.max_colwidth", None))  # errors are read to their end
         self._ended = False
         os.environ[_VARIABLE] = self.namespace
         # A kernel that is shut down in the middle still tidies up.
@@ -326,4 +336,4 @@ class Lesson:
             f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(text)}</td></tr>"
             for name, text in rows
         )
-        return f"<b>Lesson {escape(self.name)}</b> is ready.<table>{lines}</table>"
+        return f"{_UNBROKEN}<b>Lesson {escape(self.name)}</b> is ready.<table>{lines}</table>"

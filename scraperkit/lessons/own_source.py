@@ -161,7 +161,7 @@ def arrivals(moments: Mapping[str, Sequence[float]], ax: Axes | None = None) -> 
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
     """
-    from scraperkit.plot.style import COLOURS, FAINT, STYLES, new_axes, unbox
+    from scraperkit.plot.style import COLOURS, FAINT, STYLES, entitle, new_axes, unbox
 
     ax = new_axes(3.5) if ax is None else ax
     longest = max((run[-1] - run[0] for run in moments.values() if run), default=0.0) + 0.3
@@ -175,6 +175,7 @@ def arrivals(moments: Mapping[str, Sequence[float]], ax: Axes | None = None) -> 
     ax.set_ylim(bottom=0)
     ax.grid(visible=True, color=FAINT, linewidth=0.7)
     ax.legend(loc="lower right", frameon=False)
+    entitle(ax, "Requests that the site has seen")
     unbox(ax)
     return ax
 

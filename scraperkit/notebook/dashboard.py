@@ -96,7 +96,7 @@ class Dashboard(NotebookRepr):
     def _view(self) -> View:
         now = time.time()
         outcomes = self._subscriber.outcomes
-        self._speed.note(now, sum(outcomes.values()))
+        self._speed.note(now, outcomes.total() - outcomes["ignored"])
         keys = self._subscriber.worker.keys
         try:
             health = Health.read(self._redis, namespace=keys.namespace)

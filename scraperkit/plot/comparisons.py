@@ -18,6 +18,7 @@ from scraperkit.plot.style import (
     COLOURS,
     FAINT,
     INK,
+    entitle,
     fund_labels,
     long_date,
     name_unpriced,
@@ -82,14 +83,13 @@ def windows(
     if table.empty:
         return say(ax, "no prices" if filled.empty else f"no fund with {months} months of prices")
     if benchmark is None:
-        draw_lines(ax, table, names_of(frame, names))
+        draw_lines(ax, table, f"Returns over {months} months", names_of(frame, names))
         ax.set_ylabel(f"return over {months} months, %")
     else:
         title = benchmark_title(benchmark.name)
         shares = ((table > 0).sum() / table.count() * 100).tolist()
-        draw_lines(
-            ax, table, names_of(frame, names), notes=[f"beat {title} in {share:.0f} % of windows" for share in shares]
-        )
+        notes = [f"beat {title} in {share:.0f} % of windows" for share in shares]
+        draw_lines(ax, table, f"Returns over {months} months", names_of(frame, names), notes=notes)
         ax.set_ylabel(f"return over {months} months\nless that of {title}, percentage points")
         if table.shape[1] == 1:
             _fill(ax, table.iloc[:, 0].dropna())
@@ -154,6 +154,7 @@ def risk_return(
     hollow: dict[str, Any] = {"marker": "D", "facecolors": "white", "edgecolors": "black", "linewidths": 1.3}
     ax.scatter(bench["risk"], bench["gain"], s=46, zorder=4, **hollow)
     _scales(ax, spots)
+    entitle(ax, "Return and volatility")
     ax.set_ylabel(f"{what}, %\n{span}")
     name_unpriced(ax, frame)
     numbered = len(funds) > _BESIDE_THEIR_POINTS

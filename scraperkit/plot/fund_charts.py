@@ -15,7 +15,7 @@ from scraperkit.cnpj import normalize_cnpj
 from scraperkit.errors import ConfigError
 from scraperkit.metrics.inputs import Names, check_tidy, names_of
 from scraperkit.plot.marks import checked_jumps, draw_marks
-from scraperkit.plot.style import COLOURS, INK, decimals, dot, fund_labels, new_axes, plain, say, unbox
+from scraperkit.plot.style import COLOURS, INK, decimals, dot, entitle, fund_labels, new_axes, plain, say, unbox
 
 _UNITS = ((1e9, "R$ billion"), (1e6, "R$ million"), (1e3, "R$ thousand"), (1.0, "R$"))
 _HALO: list[AbstractPathEffect] = [withStroke(linewidth=3, foreground="white")]
@@ -77,7 +77,7 @@ def net_worth_and_holders(
     _side(ax, (dated["net_worth"] / 1e6).dropna(), COLOURS[0], "net worth, R$ million")
     _side(right, dated["holders"].dropna(), COLOURS[1], "holders, people")
     marks = _marks(ax, quotes, cnpj, (dated["net_worth"] / 1e6).dropna(), jumps) if jumps is not None else []
-    ax.set_title(title, loc="left", fontsize="medium", pad=34 if marks else None)
+    entitle(ax, "Net worth and holders", title, pad=34 if marks else None)
     if marks:
         ax.legend(
             handles=marks,
@@ -163,7 +163,7 @@ def flows_and_holders(
         ax.set_xlim(dated.index[0] - _AROUND, dated.index[-1] + _AROUND)
     ax.set_ylabel(f"{unit} a {'day' if daily else 'month'}")
     _number_ticks(ax)
-    ax.set_title(title, loc="left", fontsize="medium", pad=28)
+    entitle(ax, "Flows and holders", title, pad=28)
     handles = {handle.get_label(): handle for handle in ax.get_legend_handles_labels()[0]}
     shown = [*(handles[name] for name in ("inflow", "outflow", "net")), right.get_lines()[0]]
     ax.legend(handles=shown, loc="lower left", bbox_to_anchor=(0, 1.005), ncols=4, frameon=False, borderaxespad=0)

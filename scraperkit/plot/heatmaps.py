@@ -16,7 +16,17 @@ from matplotlib.patches import Patch, Rectangle
 from scraperkit import metrics
 from scraperkit.metrics.inputs import Names, check_wide, names_of
 from scraperkit.models import MONTH_NAMES
-from scraperkit.plot.style import COLOURS, INK, fund_labels, name_unpriced, new_axes, one_fund, say, with_prices
+from scraperkit.plot.style import (
+    COLOURS,
+    INK,
+    entitle,
+    fund_labels,
+    name_unpriced,
+    new_axes,
+    one_fund,
+    say,
+    with_prices,
+)
 
 # From vermilion over a grey, paler than any, to blue: the ends are told apart with any colour vision.
 DIVERGING = LinearSegmentedColormap.from_list("scraperkit", [COLOURS[1], "#F6C9AE", "#F3F3F3", "#AFD3EA", COLOURS[0]])
@@ -85,7 +95,7 @@ def monthly_returns(
     ax.set_yticks(np.arange(len(table)) + 0.5, [str(years[0] + row) for row in range(len(table))])
     ax.set_ylabel("return, %")
     (title,) = fund_labels([str(own.columns[0])], names_of(frame, names), lines=1, width=90)
-    ax.set_title(title, loc="left", fontsize="medium")
+    entitle(ax, "Monthly returns", title)
     name_unpriced(ax, drawn)
     return ax
 
@@ -135,7 +145,8 @@ def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None
     labels = fund_labels(list(map(str, filled.columns)), names_of(frame, names), lines=1, width=44)
     ax.set_yticks(np.arange(count) + 0.5, [f"{label}   {number}" for number, label in enumerate(labels, 1)])
     ax.set_xlim(0, count - 1)
-    _bar(ax, mesh, "correlation of daily returns")
+    entitle(ax, "Correlation of daily returns")
+    _bar(ax, mesh, "correlation, from −1 to 1")
     name_unpriced(ax, frame)
     return ax
 
@@ -200,7 +211,7 @@ def coverage(
     outside = "before the fund's start" if ended_on is None else "before the fund's start, after its end"
     before = Patch(facecolor="white", edgecolor=_HATCH, hatch="////", label=outside)
     ax.legend(
-        handles=[Patch(alpha=0, label="business days with a price:"), *shares, before],
+        handles=[*shares, before],
         loc="lower right",  # beside long names, it is wider than the cells: it may stand over the names
         bbox_to_anchor=(1, 1.0),
         ncols=6,
@@ -209,6 +220,7 @@ def coverage(
         handlelength=1.2,
         columnspacing=1.2,
     )
+    entitle(ax, "Business days with a price, by month", pad=24)
     name_unpriced(ax, frame)
     return ax
 

@@ -10,10 +10,11 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from scraperkit.errors import ConfigError
-from scraperkit.plot.style import COLOURS, FAINT, INK, new_axes, say, unbox
+from scraperkit.plot.style import COLOURS, FAINT, INK, entitle, new_axes, say, unbox
 
 _EVENT_COLUMNS = (
     "message",
@@ -27,6 +28,7 @@ _EVENT_COLUMNS = (
     "stored_at",
 )
 _WAITING = "#BBBBBB"
+_TAKEN_OVER = "////"
 
 
 class _Look(NamedTuple):
@@ -62,8 +64,9 @@ def timeline(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
         The x axis counts seconds since the first message was published. On top, grey, how many messages are published
-        and not yet begun. A bar reaches from the start of a fetch to its end; its colour, and a marker at its end
-        unless it is done, tell what came of it. Without events, a chart that says so.
+        and not yet begun. Workers are in the order of their names. A bar reaches from the start of a fetch to its end;
+        its colour, and a marker at its end unless it is done, tell what came of it. Bars of jobs that were taken over
+        from another worker are hatched. Without events, a chart that says so.
 
     Raises
     ------
@@ -94,7 +97,8 @@ def timeline(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_yticks(list(ticks), list(ticks.values()), fontsize="small" if rows <= 30 else "xx-small")
     ax.set_ylim(max(ticks) + 0.6, -0.62)
     _seconds(ax, float(drawn["started_at"].min()), end)
-    _outcome_legend(ax, drawn["outcome"])
+    _outcome_legend(ax, drawn)
+    entitle(ax, "Who did what, and when", pad=24)
     return ax
 
 
@@ -127,10 +131,22 @@ def _stamps(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
 
 
 def _lanes(drawn: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return worker and thread of each lane: workers by their first job, threads by their number."""
-    order = {worker: place for place, worker in enumerate(drawn["worker"].unique())}
+    """Return worker and thread of each lane, by name and number; lives of one name are in the order of their jobs."""
+    lives = {worker: place for place, worker in enumerate(drawn["worker"].unique())}
     pairs = set(zip(drawn["worker"].astype(str), drawn["thread"].astype(str), strict=True))
-    return sorted(pairs, key=lambda pair: (order[pair[0]], len(pair[1]), pair[1]))
+    return sorted(pairs, key=lambda pair: (_numbered(pair[0].partition("/")[0]), lives[pair[0]], _numbered(pair[1])))
+
+
+def _numbered(name: str) -> tuple[str, int]:
+    """Return what sorts names by their words, then by the number at their end."""
+    words = name.rstrip("0123456789")
+    return words, int(name[len(words) :] or 0)
+
+
+def _is_taken_over(drawn: pd.DataFrame) -> pd.Series[bool]:
+    """Return which events are of jobs that were taken over; a frame of an older version does not tell."""
+    told: pd.Series[Any] = drawn.get("taken_from", pd.Series("", index=drawn.index))
+    return told.fillna("") != ""
 
 
 def _names(workers: Sequence[str]) -> dict[str, str]:
@@ -154,11 +170,14 @@ def _draw_lanes(
         row += 1
         ticks[row] = thread
         own = drawn[(drawn["worker"] == worker) & (drawn["thread"] == thread)]
-        for outcome, group in own.groupby("outcome", sort=False):
+        for (outcome, is_taken_over), group in own.groupby(["outcome", _is_taken_over(own)], sort=False):
             look = _LOOKS.get(str(outcome), _UNKNOWN)
             widths = np.maximum(group["fetched_at"] - group["started_at"], shortest)
             spans = list(zip(group["started_at"], widths, strict=True))
-            ax.broken_barh(spans, (row - 0.36, 0.72), facecolor=look.colour, edgecolor="white", linewidth=0.5)
+            hatch = _TAKEN_OVER if is_taken_over else None
+            ax.broken_barh(
+                spans, (row - 0.36, 0.72), facecolor=look.colour, edgecolor="white", linewidth=0.5, hatch=hatch
+            )
             if look.marker:
                 ends = group["started_at"] + widths
                 ax.plot(ends, [row] * len(ends), **_mark(look), zorder=4)
@@ -190,7 +209,11 @@ def _draw_waiting(ax: Axes, drawn: pd.DataFrame) -> None:
 def _head(ax: Axes, row: float, text: str, count: int, unit: str) -> None:
     """Write a line above lanes."""
     text = f"{text} {count:,} {unit}{'' if count == 1 else 's'}"
-    ax.text(0, row + 0.1, text, fontsize="small", va="center", color=INK, transform=ax.get_yaxis_transform())
+    behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # no line runs through it
+    ax.text(
+        0, row + 0.1, text, fontsize="small", va="center", color=INK, transform=ax.get_yaxis_transform(), bbox=behind,
+        zorder=7,
+    )  # fmt: skip
 
 
 def _waiting(published: npt.NDArray[np.float64], started: npt.NDArray[np.float64]) -> tuple[Any, Any]:
@@ -205,10 +228,10 @@ def _said(outcome: Any) -> str:
     return str(outcome).replace("_", " ")
 
 
-def _outcome_legend(ax: Axes, outcomes: pd.Series[str]) -> None:
-    counts = outcomes.value_counts()
+def _outcome_legend(ax: Axes, drawn: pd.DataFrame) -> None:
+    counts = drawn["outcome"].value_counts()
     ranks = list(_LOOKS)
-    handles = []
+    handles: list[Line2D | Patch] = []
     for outcome in sorted(counts.index, key=lambda name: ranks.index(name) if name in ranks else len(ranks)):
         look = _LOOKS.get(str(outcome), _UNKNOWN)
         handle = Line2D([], [], color=look.colour, linewidth=6, label=f"{_said(outcome)} ({counts[outcome]:,})")
@@ -216,6 +239,9 @@ def _outcome_legend(ax: Axes, outcomes: pd.Series[str]) -> None:
         handles.append(handle)
         if look.marker:
             handle.set(**{name: value for name, value in _mark(look).items() if name != "linestyle"})
+    if taken_over := int(_is_taken_over(drawn).sum()):
+        label = f"taken over from another worker ({taken_over:,})"
+        handles.append(Patch(facecolor="#777777", edgecolor="white", hatch=_TAKEN_OVER, label=label))
     ax.legend(
         handles=handles, loc="lower left", bbox_to_anchor=(0, 1.01), ncols=6, frameon=False, borderaxespad=0,
         fontsize="small", handlelength=1.6,

@@ -11,20 +11,22 @@ from matplotlib.axes import Axes
 from scraperkit import metrics
 from scraperkit.metrics.inputs import Names, names_of
 from scraperkit.plot.benchmarks import Benchmarks, draw_benchmarks, grown
-from scraperkit.plot.marks import checked_jumps, draw_marks
+from scraperkit.plot.marks import checked_jumps, draw_marks, sudden_falls
 from scraperkit.plot.style import (
-    COLOURS,
     INK,
-    STYLES,
     dot,
+    entitle,
     fund_labels,
     long_date,
+    looks_of,
     name_unpriced,
     new_axes,
     plain,
     say,
     with_prices,
 )
+
+_FEW = 7  # funds, whose lines may be thicker
 
 
 def prices(
@@ -51,14 +53,16 @@ def prices(
         Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`), such as CDI: dark, broken lines.
     jumps : pandas.DataFrame, optional
         Of :func:`scraperkit.metrics.jumps`: marks on the lines the days on which a quota jumped, with a shape for each
-        kind; up to six are named in the legend with day and size, more are counted.
+        kind; up to six are named in the legend with day and size, more are counted. If omitted, sudden falls that stay
+        are marked as ``payout or write-down``: prices alone cannot tell an amortisation from a loss.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A line for each fund with prices, named beside the chart in the order of their last values; a single fund
-        without benchmarks and marks is named above it. Without any price, a chart that says so. On an `ax` of your own,
-        make the figure with ``layout="constrained"``, so that it leaves room for the names.
+        A line for each fund with prices, named beside the chart in the order of their last values, in the colour of its
+        place among the names; a single fund is named above it if nothing else is drawn. Without any price, a chart
+        that says so. On an `ax` of your own, make the figure with ``layout="constrained"``, so that it leaves room for
+        the names.
 
     Raises
     ------
@@ -89,13 +93,9 @@ def prices(
     first = (common if len(common) else table.bfill()).iloc[0].to_numpy(dtype=np.float64)
     table = table.div(first, axis="columns") * 100
     own = table.iloc[:, : filled.shape[1]]
-    marked = None
-    if jumps is not None:
-        told = checked_jumps(jumps)
-        marked = told[told["metric"] == "quota"]
-    draw_lines(
-        ax, own, names_of(frame, names), [table.iloc[:, place] for place in range(own.shape[1], table.shape[1])], marked
-    )
+    told = checked_jumps(sudden_falls(filled) if jumps is None else jumps)
+    others = [table.iloc[:, place] for place in range(own.shape[1], table.shape[1])]
+    draw_lines(ax, own, "Price index", names_of(frame, names), others, told[told["metric"] == "quota"])
     ax.axhline(100, color=INK, linewidth=0.6, zorder=1)
     ax.set_ylabel(label)
     name_unpriced(ax, frame)
@@ -138,10 +138,10 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     if filled.empty:
         return say(ax, "no prices")
     percent = metrics.drawdown(filled) * 100
-    draw_lines(ax, percent, names_of(frame, names))
+    draw_lines(ax, percent, "Drawdown", names_of(frame, names))
     if percent.shape[1] == 1:
         own = percent.iloc[:, 0].dropna()
-        ax.fill_between(own.index, own.to_numpy(), 0, color=COLOURS[0], alpha=0.15, linewidth=0)
+        ax.fill_between(own.index, own.to_numpy(), 0, color=ax.get_lines()[0].get_color(), alpha=0.15, linewidth=0)
     # A fund that hardly ever falls is not to look as if it did.
     ax.set_ylim(min(ax.get_ylim()[0], -1), 0)
     ax.set_ylabel("below the highest price so far, %")
@@ -189,7 +189,7 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     rolled = metrics.volatility(filled, window=window).dropna(axis="columns", how="all") * 100
     if rolled.empty:
         return say(ax, "no prices" if filled.empty else f"no fund with {window} returns")
-    draw_lines(ax, rolled.dropna(axis="index", how="all"), names_of(frame, names))
+    draw_lines(ax, rolled.dropna(axis="index", how="all"), "Rolling volatility", names_of(frame, names))
     ax.set_ylim(bottom=0)
     ax.set_ylabel(f"volatility of the last {window} returns, % a year")
     name_unpriced(ax, frame)
@@ -199,6 +199,7 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
 def draw_lines(
     ax: Axes,
     table: pd.DataFrame,
+    what: str,
     names: Mapping[str, str],
     benchmarks: Sequence[pd.Series[float]] = (),
     jumps: pd.DataFrame | None = None,
@@ -208,8 +209,8 @@ def draw_lines(
 
     Parameters
     ----------
-    ax, table, names
-        Where to draw, a column for each fund, and their names.
+    ax, table, what, names
+        Where to draw, a column for each fund, what the chart shows, and the names of the funds.
     benchmarks : sequence of pandas.Series
         Drawn above the funds, as dark, broken lines.
     jumps : pandas.DataFrame, optional
@@ -220,14 +221,15 @@ def draw_lines(
     count = table.shape[1]
     labels = fund_labels(list(map(str, table.columns)), names, lines=2 if count <= 14 else 1)
     handles = []
-    for place, label in enumerate(labels):
+    looks = looks_of(list(map(str, table.columns)), names)
+    for place, (label, (colour, style)) in enumerate(zip(labels, looks, strict=True)):
         own = table.iloc[:, place].dropna()
         handles += ax.plot(
             own.index,
             own.to_numpy(),
-            color=COLOURS[place % len(COLOURS)],
-            linestyle=STYLES[place // len(COLOURS) % len(STYLES)],
-            linewidth=1.4 if count <= len(COLOURS) else 1.1,
+            color=colour,
+            linestyle=style,
+            linewidth=1.4 if count <= _FEW else 1.1,
             label=label,
             **dot(own),
         )
@@ -238,9 +240,9 @@ def draw_lines(
     lines = {str(name): table[name].dropna() for name in table.columns}
     marks = draw_marks(ax, lines, jumps) if jumps is not None else []
     if count == 1 and not benchmarks and not marks:
-        title = " · ".join([*fund_labels([str(table.columns[0])], names, lines=1, width=90), *notes])
-        ax.set_title(title, loc="left", fontsize="medium")
+        entitle(ax, what, *fund_labels([str(table.columns[0])], names, lines=1, width=90), *notes)
         return
+    entitle(ax, what)
     for handle, note in zip(handles, notes, strict=False):
         handle.set_label(f"{handle.get_label()}\n{note}")
     handles += others

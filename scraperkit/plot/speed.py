@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 
 from scraperkit.errors import ConfigError
 from scraperkit.plot.jobs import since_publish
-from scraperkit.plot.style import COLOURS, FAINT, INK, new_axes, say, unbox
+from scraperkit.plot.style import COLOURS, FAINT, INK, entitle, new_axes, say, unbox
 
 
 def latency(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
@@ -73,6 +73,7 @@ def latency(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("milliseconds, logarithmic")
     ax.set_ylabel("messages")
     _quiet(ax)
+    entitle(ax, "How long messages waited, were fetched and were stored", pad=24)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, frameon=False, borderaxespad=0, handlelength=2.6)
     return ax
 
@@ -128,6 +129,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_xticks(threads, [f"{count:g}" for count in threads])
     ax.set_xlabel("threads")
     ax.set_ylabel("jobs done per second")
+    entitle(ax, "Throughput by number of threads")
     _quiet(ax)
     if len(medians) > 1:
         ax.legend(loc="lower right", frameon=False)

@@ -34,6 +34,35 @@ def new_axes(height: float = 5.5) -> Axes:
     return ax
 
 
+def entitle(ax: Axes, *parts: str, pad: float | None = None) -> None:
+    """Write above a chart what it shows, then of which fund."""
+    ax.set_title(" · ".join(part for part in parts if part), loc="left", fontsize="medium", pad=pad)
+
+
+def looks_of(series: Sequence[str], names: Mapping[str, str]) -> list[tuple[str, Any]]:
+    """Return colour and line style of each fund: by its place among the names, so that it looks the same in all charts.
+
+    Where names do not tell all of them apart in this way, the places among `series` count.
+
+    Parameters
+    ----------
+    series : sequence of str
+        What is drawn.
+    names : mapping of str to str
+        See :func:`scraperkit.metrics.inputs.names_of`.
+
+    Examples
+    --------
+    >>> looks_of(["b"], {"a": "Aroeira", "b": "Jatobá"}) == looks_of(["a", "b"], {})[1:]
+    True
+    """
+    places = {one: place for place, one in enumerate(dict.fromkeys([*names, *series]))}
+    found = [places[one] % (len(COLOURS) * len(STYLES)) for one in series]
+    if len(set(found)) < len(series):
+        found = list(range(len(series)))
+    return [(COLOURS[place % len(COLOURS)], STYLES[place // len(COLOURS) % len(STYLES)]) for place in found]
+
+
 def say(ax: Axes, text: str) -> Axes:
     """Leave a chart that only tells why it is empty."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=INK)

@@ -47,7 +47,10 @@ class TestAWorkerThatIsKilled:
         other = subscriber(FakeSite(), **SIXTEEN)
         worker.kill()
         assert batch.wait(60).done == 16
-        assert batch.events()["worker"].str.startswith(f"{other.name}/").all()
+        events = batch.events()
+        assert events["worker"].str.startswith(f"{other.name}/").all()
+        (owner,) = set(events["taken_from"])
+        assert owner not in ("", other.name)
 
     def test_leaves_more_jobs_than_another_has_room_for(self, holding, subscriber):
         worker, batch = holding()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 
+import pandas as pd
 import pytest
 import redis as redis_py
 from redis.backoff import NoBackoff
@@ -22,6 +23,7 @@ from scraperkit.lessons import LESSONS, Lesson, Verdict, publishing, subscribing
 from scraperkit.lessons import lesson as lesson_module
 from scraperkit.models import Fund
 from scraperkit.publisher import Publisher
+from scraperkit.sources.rates import rates
 from scraperkit.subscriber import Subscriber
 
 FUND = Fund("18993924000100", "132922")
@@ -66,6 +68,33 @@ def test_the_end_deletes_the_lesson_s_keys_and_no_others(begin, redis, namespace
     assert keys_of(redis, lesson) == set()
     assert others.status().pending > 0
     assert "SCRAPERKIT_NAMESPACE" not in os.environ
+
+
+def test_tables_show_errors_to_their_end_and_break_no_date(begin):
+    before = pd.get_option("display.max_colwidth")
+    lesson = begin()
+    error = "NotACvmPage: not the daily page: " + "it has no element " * 9
+    assert error in pd.DataFrame({"error": [error]})._repr_html_()
+    assert "table.dataframe th, table.dataframe td:not(:last-child) { white-space: nowrap; }" in lesson._repr_html_()
+    lesson.end()
+    assert pd.get_option("display.max_colwidth") == before
+
+
+def test_rates_are_those_of_the_offline_site_until_the_end(begin, redis):
+    lesson = begin()
+    assert lesson.site is not None
+    cdi = rates("cdi", "2022-01-03", "2022-01-05", redis=redis)
+    assert cdi.attrs["source"].startswith("invented figures of a replica")
+    lesson.end()
+    assert "SCRAPERKIT_SGS_URL" not in os.environ
+
+
+def test_worker_processes_find_the_lesson_s_redis(begin, redis_url, monkeypatch):
+    assert begin().redis_url == redis_url
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    another = lessons.begin("01_publish_batches")
+    assert another.redis_url == redis_url
+    another.close()
 
 
 def test_the_namespace_from_before_comes_back(begin, monkeypatch):

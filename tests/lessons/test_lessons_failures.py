@@ -103,7 +103,7 @@ class TestPictures:
             drawn[name] = (batch, batch.events()["published_at"].min() + pd.Timedelta(seconds=len(drawn)))
         figure = failures.deaths(drawn).figure
         assert len({ax.get_xlim() for ax in figure.axes}) == 1
-        assert figure.axes[0].get_title(loc="right") == "a: 3 published, 3 done"
+        assert figure.axes[0].get_title(loc="left") == "a: 3 published, 3 done"
 
 
 class TestWhatWasDoneTwice:
@@ -167,7 +167,7 @@ class TestWhatWasLost:
 class TestAPoisonedStream:
     @pytest.fixture
     def letters(self, lesson):
-        texts = ["hello", '{"document": "18993924000100", "fund_pk": "132922", "month_year": "13/2022"}']
+        texts = ["hello", '{"document": "18993924000101", "fund_pk": "132922", "month_year": "12/2022"}']
         with worker(lesson, lambda _: 1 / 0) as subscriber:
             Publisher(lesson.redis).publish(months(1)).wait(60, progress=False)
             for text in texts:
@@ -180,5 +180,5 @@ class TestAPoisonedStream:
 
     def test_has_other_letters_too(self, lesson, letters):
         assert "died of something else: ZeroDivisionError" in lesson.check(3, letters[0]).text
-        assert "about something else than the month" in lesson.check(3, letters[1]).text
+        assert "about something else than the document" in lesson.check(3, letters[1]).text
         assert "no dead letter of that id" in lesson.check(3, "1-1").text

@@ -28,6 +28,7 @@ EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 ALWAYS_OFFLINE = {"05_when_things_fail"}
 VERBS = {"Break", "Bring", "Collect", "Download", "Kill", "Make", "Publish"}
 VERBS |= {"Read", "Run", "Study", "Subscribe", "Tour", "Watch"}
+MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 LAST = ["Exercises", "Summary", "Next", "Clean up"]
 CHECK = re.compile(r"lesson\.check\((\d), answer_\1\)")
 # What happened is folded away, so that a reader predicts before reading on. These lessons still show it.
@@ -104,6 +105,7 @@ def test_it_runs_solved_and_unsolved_offline_and_live_side_by_side(
     assert plain.namespace != solved.namespace
     for run in (plain, solved):
         assert run.threads == []
+        assert run.untrue == []
         assert list(redis.scan_iter(Keys(run.namespace).pattern, count=1000)) == []
     assert wait_until(lambda: not processes_of(mark)), processes_of(mark)
 
@@ -205,6 +207,16 @@ def test_a_question_comes_before_a_surprise_and_the_reading_after_it(path):
         shown = [source for source in between if source.startswith("**What happened.**")]
         assert len(folded + shown) == 1, all_cells[number].source
         assert not shown or path.stem[:2] in UNFOLDED, "fold what happened away: <details><summary>What happened"
+
+
+@EACH
+def test_numbers_that_speak_of_an_output_are_checked_by_the_run(path):
+    for text in texts(path):
+        if text.startswith("**What happened.**"):
+            reading = text.split("\n## ")[0]
+            unmarked = re.sub(r"\S+(?: %)?\s*<!--= .+? -->|`[^`]+`|\]\([^)]+\)|[Ll]esson \d\d", "", reading)
+            unmarked = re.sub(rf"(?:\d{{1,2}} )?(?:{MONTHS})(?: \d{{4}})?|\b(?:19|20)\d\d\b", "", unmarked)
+            assert not re.search(r".{0,40}\d.{0,20}", unmarked), re.search(r".{0,40}\d.{0,20}", unmarked)
 
 
 @EACH

@@ -157,7 +157,7 @@ def test_names_are_shown_whatever_they_hold():
 def test_one_fund_is_named_above_the_chart():
     ax = plot.prices(wide({A: [1.0, 2.0]}), names={A: "Fund A"})
     assert ax.get_legend() is None
-    assert ax.get_title(loc="left") == "Fund A"
+    assert ax.get_title(loc="left") == "Price index · Fund A"
 
 
 def test_twenty_lines_differ_and_their_names_cover_no_data():
@@ -189,7 +189,7 @@ def test_net_worth_and_holders_have_an_axis_each():
     assert lines(right) == {"holders, people": [10, 11]}
     assert (left.get_ylabel(), right.get_ylabel()) == ("net worth, R$ million", "holders, people")
     assert left.yaxis.label.get_color() == left.get_lines()[0].get_color()
-    assert left.get_title(loc="left") == "18.993.924/0001-00"
+    assert left.get_title(loc="left") == "Net worth and holders · 18.993.924/0001-00"
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ class TestPrices:
     def test_a_single_fund_is_named_beside_its_benchmark(self):
         ax = plot.prices(funds(1), benchmark=CDI)
         assert len(legend(ax)) == 2
-        assert ax.get_title(loc="left") == ""
+        assert ax.get_title(loc="left") == "Price index"
 
     def test_a_benchmark_without_a_kind_and_two_of_a_name_are_refused(self):
         bare = CDI.copy()

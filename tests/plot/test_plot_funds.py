@@ -54,6 +54,10 @@ def tidy(**columns) -> pd.DataFrame:
     return frame.astype({name: column.dtype for name, column in COLUMNS.items()})
 
 
+def legend(ax: Axes) -> list[str]:
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
 def texts(ax: Axes) -> list[str]:
     return [text.get_text() for text in ax.texts]
 
@@ -118,6 +122,35 @@ def test_a_year_between_without_prices_has_its_row():
     assert texts(ax) == ["+100.0", "+50.0", "+100.0", "", "+50.0"]
 
 
+def _walk(*falls: tuple[int, float]) -> pd.DataFrame:
+    """Two funds over 60 days: one grows a little each day, but for `falls`; one moves as stocks do."""
+    calm = 1 + np.random.default_rng(3).normal(0.0004, 0.0002, 60)
+    for place, factor in falls:
+        calm[place] = factor
+    rough = 1 + np.random.default_rng(4).normal(0, 0.02, 60)
+    rough[40] = 0.88
+    return wide({A: 100 * calm.cumprod(), B: 100 * rough.cumprod()})
+
+
+def test_prices_say_where_one_fell_at_once_and_stayed_down():
+    ax = plot.prices(_walk((20, 0.62), (45, 0.9)))
+    told = [text for text in legend(ax) if "payout" in text]
+    assert [text.partition(": ")[2] for text in told] == [
+        "payout or write-down, −38.0 %",
+        "payout or write-down, −10.0 %",
+    ]
+
+
+@pytest.mark.parametrize("falls", [(), ((20, 10.0), (21, 0.1)), ((20, 0.1), (21, 10.0)), ((20, 0.96),)])
+def test_prices_say_nothing_of_markets_and_of_errors_that_were_mended(falls):
+    assert not [text for text in legend(plot.prices(_walk(*falls))) if "payout" in text]
+
+
+def test_prices_with_jumps_that_are_known_say_just_these():
+    known = pd.DataFrame(columns=["cnpj", "subclass", "date", "metric", "size", "kind"])
+    assert not [text for text in legend(plot.prices(_walk((20, 0.62)), jumps=known)) if "payout" in text]
+
+
 def test_monthly_returns_are_of_one_fund():
     both = wide({A: [1.0, 2.0], B: [1.0, 3.0]})
     with pytest.raises(ConfigError, match="cnpj: the frame has 2 funds; say which"):
@@ -125,7 +158,7 @@ def test_monthly_returns_are_of_one_fund():
     with pytest.raises(ConfigError, match="cnpj: the frame has no fund 00.000.000/0001-91"):
         plot.monthly_returns(both, cnpj=C)
     ax = plot.monthly_returns(both, cnpj="12.abc.345/01de-35", names={B: "Fund B"})
-    assert (ax.get_title(loc="left"), texts(ax)) == ("Fund B", ["+200.0", "+200.0"])
+    assert (ax.get_title(loc="left"), texts(ax)) == ("Monthly returns · Fund B", ["+200.0", "+200.0"])
 
 
 def test_correlation_shows_each_pair_once():

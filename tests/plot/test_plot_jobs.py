@@ -85,15 +85,32 @@ def test_a_bar_reaches_from_start_to_fetched_in_the_lane_of_its_thread():
     assert rows == sorted(set(rows))
 
 
-def test_threads_are_in_the_order_of_their_numbers_and_workers_in_that_of_their_first_job():
+def test_workers_and_threads_are_in_the_order_of_their_names_and_numbers():
     ax = plot.timeline(
         events(
             job(2, 3, worker="a/1", thread="scraper-10"),
             job(3, 4, worker="a/1", thread="scraper-9"),
             job(1, 2, worker="z/1"),
+            job(1, 2, worker="lab-10/1"),
+            job(2, 3, worker="lab-9/1"),
         )
     )
-    assert [label.get_text() for label in ax.get_yticklabels()] == ["scraper-1", "scraper-9", "scraper-10"]
+    assert [label.get_text() for label in ax.get_yticklabels()][:2] == ["scraper-9", "scraper-10"]
+    assert [text.partition(":")[0] for text in texts(ax)[1:]] == ["a", "lab-9", "lab-10", "z"]
+
+
+def test_what_was_taken_over_is_hatched_and_named():
+    handed, taken = job(0, 1, taken_from=""), job(1, 2, taken_from="lab-2")
+    ax = plot.timeline(events(handed, taken))
+    hatches = {round(float(bar.get_paths()[0].get_extents().x0)): bar.get_hatch() for bar in ax.collections[1:]}
+    assert hatches == {0: None, 1: "////"}
+    assert legend(ax) == ["done (2)", "taken over from another worker (1)"]
+    assert legend(plot.timeline(events(handed))) == ["done (1)"]
+
+
+def test_no_line_runs_through_what_is_written_above_lanes():
+    ax = plot.timeline(events(job(0, 1)))
+    assert all(text.get_bbox_patch().get_facecolor() == (1, 1, 1, 1) and text.get_zorder() > 6 for text in ax.texts)
 
 
 def test_a_name_that_came_back_after_a_restart_is_told_apart():

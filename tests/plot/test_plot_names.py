@@ -47,14 +47,31 @@ def test_every_heatmap_does(prices, chart):
     assert {label.get_text().split("   ")[0] for label in chart(prices).get_yticklabels()} == SHOWN
 
 
+@pytest.mark.parametrize("chart", [plot.prices, plot.drawdown, plot.rolling_volatility])
+def test_a_fund_has_one_colour_in_all_charts(prices, chart):
+    colours = {line.get_label(): line.get_color() for line in plot.prices(prices).get_lines()}
+    for fund in (B, C):
+        (line, *_) = chart(prices[[fund]]).get_lines()
+        assert line.get_color() == colours[plot.style.fund_labels([fund], CARRIED, lines=2)[0]]
+
+
+def test_names_that_do_not_tell_colours_apart_leave_them_to_the_order(prices):
+    many = {f"{number:014d}": str(number) for number in range(27)}
+    names = {A: "first", **many, B: "as far as all colours and styles"}
+    looks = [
+        (line.get_color(), line.get_linestyle()) for line in plot.drawdown(prices[[A, B]], names=names).get_lines()
+    ]
+    assert len(set(looks)) == 2
+
+
 def test_dots_and_titles_do(prices):
     assert {text.get_text() for text in plot.risk_return(prices).texts} == SHOWN
-    assert plot.monthly_returns(prices, cnpj=B).get_title(loc="left") == CARRIED[B]
-    assert plot.monthly_returns(prices, cnpj=C).get_title(loc="left") == "EX.EMP.L0A/0001-00"
+    assert plot.monthly_returns(prices, cnpj=B).get_title(loc="left") == f"Monthly returns · {CARRIED[B]}"
+    assert plot.monthly_returns(prices, cnpj=C).get_title(loc="left") == "Monthly returns · EX.EMP.L0A/0001-00"
     tidy = pd.DataFrame({"cnpj": A, "date": DAYS[:3], "net_worth": 1e6, "holders": 3, "inflow": 1.0, "outflow": 2.0})
     tidy.attrs["names"] = CARRIED
     for chart in (plot.net_worth_and_holders, plot.flows_and_holders):
-        assert chart(tidy).get_title(loc="left") == CARRIED[A]
+        assert chart(tidy).get_title(loc="left").endswith(f" · {CARRIED[A]}")
 
 
 @pytest.mark.parametrize(
