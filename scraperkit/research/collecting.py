@@ -18,20 +18,23 @@ from tqdm.auto import tqdm
 from scraperkit import sources
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
+from scraperkit.engine.jobs import describe, is_transient
 from scraperkit.engine.registry import live_workers
-from scraperkit.errors import FundNotFound, ScraperKitError, SiteUnavailable, SourceError
+from scraperkit.errors import FileRefused, FundNotFound, ScraperKitError, SiteUnavailable, SourceError
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Fund, Month, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.research.planning import Plan, make_plan, renewed
 from scraperkit.research.wanted import WantedFund
-from scraperkit.sources.base import Source
+from scraperkit.sources.base import Source, name_of
+from scraperkit.sources.cvm_pages import CvmPages
+from scraperkit.sources.http import MOST_LOOK_UPS, ask_again
+from scraperkit.sources.open_data import OpenData
 from scraperkit.subscriber import Subscriber
 from scraperkit.text import say
 from scraperkit.timeseries.rows import RowReader
 
 _PATIENCE_AT_SITE = 30.0  # seconds
-_MOST_ATTEMPTS = 3
 _one_at_a_time = threading.Lock()
 _WORK_OFFLINE = "; to work without the regulator's site, call sk.offline() first"
 
@@ -161,7 +164,7 @@ def _looked_up(
             try:
                 fund = _find_fund(source, cnpj)
             except SourceError as error:
-                if by_page or isinstance(error, SiteUnavailable):
+                if by_page or not isinstance(error, FundNotFound | FileRefused):
                     problems[cnpj] = _why(error)
                     continue
                 fund = Fund(cnpj)  # it may have figures, although no registry or search knows it
@@ -171,8 +174,17 @@ def _looked_up(
 def _find_fund(source: Any, text: str) -> Fund:
     find = getattr(source, "find_fund", None)
     if find is None:
-        raise FundNotFound(f"{type(source).__name__} has no find_fund(text): give CNPJs or Funds", "")
-    fund: Fund = find(text)
+        raise FundNotFound(f"{name_of(source)} has no find_fund(text): give CNPJs or Funds", "")
+    fund: Fund
+    if isinstance(getattr(find, "__self__", None), CvmPages | OpenData):  # these ask again by themselves
+        fund = find(text)
+        return fund
+    try:
+        fund = ask_again(lambda: find(text), is_transient, Settings.load())
+    except ScraperKitError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{name_of(source)}.find_fund: {describe(error)}") from error
     return fund
 
 
@@ -238,7 +250,7 @@ def _at_work(redis: redis_py.Redis, keys: Keys, source: Any) -> Iterator[None]:
         yield
         return
     settings = Settings.load()
-    hasty = settings.model_copy(update={"max_attempts": min(settings.max_attempts, _MOST_ATTEMPTS)})
+    hasty = settings.model_copy(update={"max_attempts": min(settings.max_attempts, MOST_LOOK_UPS)})
     subscriber = Subscriber(redis, source, delivery="stream", namespace=keys.namespace, settings=hasty).start()
     try:
         yield

@@ -300,3 +300,44 @@ class TestOffline:
     def test_no_thread_is_left(self):
         with sk.offline():
             pass
+
+
+class Named(FakeSite):
+    """A source of one's own that finds funds, after some errors."""
+
+    def __init__(self, *errors):
+        super().__init__()
+        self.errors, self.looked_up = list(errors), 0
+
+    def find_fund(self, text):
+        self.looked_up += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return FUND
+
+
+@pytest.mark.parametrize("name", ["Exemplo", DOTTED])
+def test_a_look_up_that_fails_is_tried_again_if_that_can_help(offline, monkeypatch, name):
+    monkeypatch.setenv("SCRAPERKIT_BACKOFF", "0.01")
+    site = Named(OSError("reset"), SiteUnavailable("away"))
+    assert sk.prices(name, "2021-02", "2021-02", source=site)[A].tolist() == [2021.02]
+    assert site.looked_up == 3
+
+
+@pytest.mark.parametrize("name", ["Exemplo", DOTTED])
+def test_a_mistake_in_a_look_up_is_told_at_once_with_its_place(offline, name):
+    site = Named(KeyError("pk"))
+    with pytest.warns(
+        ScraperKitWarning, match=r"named\.find_fund: KeyError: 'pk' \(test_one_call\.py, line \d+, in find_f"
+    ):
+        sk.prices(name, "2021-02", "2021-02", source=site)
+    assert site.looked_up == 1
+
+
+def test_a_mistake_in_a_fetch_is_told_at_once_with_its_place(offline):
+    site = FakeSite(lambda request: request.quota)
+    with pytest.warns(
+        ScraperKitWarning, match=r"AttributeError: .*'quota' \(test_one_call\.py, line \d+, in <lambda>: "
+    ):
+        sk.prices(DOTTED, "2021-02", "2021-02", source=site)
+    assert site.asked.total() == 1
