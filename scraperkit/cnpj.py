@@ -54,12 +54,15 @@ _SHORTER = {
 }
 _PHRASES = {tuple(phrase.split()): short for short, phrases in _SHORTER.items() for phrase in phrases.split("|")}
 _LONGEST_PHRASE = {first: max(len(each) for each in _PHRASES if each[0] == first) for first, *_ in _PHRASES}
+_TAILED = re.compile(r"(.+) ([0-9A-Za-z.]*[0-9A-Za-z]{3}/[0-9A-Za-z]{4}-\d\d(?::\w+)?|…\w{1,8})")
+_WHOLE = 10_000  # signs; longer than any name
 _JOINING = frozenset({"a", "ao", "com", "da", "das", "de", "do", "dos", "e", "em", "na", "no", "para"})
 # Words of three letters and more that have vowels, and stand in capitals all the same.
 _CAPITALS = frozenset(
     {"ABN", "BBA", "CDI", "ESG", "ETF", "EUA", "FIDC", "FII", "FIP", "FOF", "GAP", "IBX", "III", "IMA", "IPCA", "ITR"}
     | {"IVVB", "UBS", "USD", "VII", "VIII", "XII"}
 )
+_PARTICLES = frozenset({"da", "das", "de", "do", "dos", "e"})  # also behind a hyphen
 _SIGNS_IN_WORD = re.compile(r"([^\w]+)")
 
 
@@ -279,6 +282,9 @@ def without_accents(text: str) -> str:
     return "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
 
 
+_SHORT_WORDS = frozenset(folded_name(short) for short in _SHORTER if short)
+
+
 def name_words(text: str) -> list[str]:
     """Return the folded words of a name that tell funds apart, without those that say what all funds are.
 
@@ -315,6 +321,60 @@ def nearest_names(text: str, names: Sequence[str], count: int = 5) -> list[int]:
     return sorted(range(len(names)), key=lambda place: -likeness[place])[:count]
 
 
+def telling_words(text: str) -> list[str]:
+    """Return the words of a short name, or of any, that stand in the fund's name, too: no abbreviation, no number.
+
+    Examples
+    --------
+    >>> telling_words("Exemplo Açaí-Juçara CP 924/0001-00"), telling_words("Ipê Amarelo Ref…")
+    (['Exemplo', 'Açaí', 'Juçara'], ['Ipê', 'Amarelo'])
+    """
+    words = re.findall(r"[^\W_]+", _without_tail(text)[0])
+    return [word for word in words if folded_name(word) not in NAME_NOISE | _SHORT_WORDS]
+
+
+def may_be_short(text: str) -> bool:
+    """Return whether a text holds what short names alone hold: an abbreviation, an ellipsis or the end of a number.
+
+    Examples
+    --------
+    >>> [may_be_short(text) for text in ("Ipê Multi", "Fundo Ipê Ama…", "Ipê 924/0001-00", "Fundo Ipê")]
+    [True, True, True, False]
+    """
+    head, tail = _without_tail(text)
+    return bool(tail) or "…" in head or any(word in _SHORT_WORDS for word in map(folded_name, head.split()))
+
+
+def is_shown_as(name: str, text: str, series: str = "") -> bool:
+    """Return whether a text is what legends and tables show for a fund: its short name, or what fits of it.
+
+    Parameters
+    ----------
+    name, series : str
+        Of the fund; an empty series is not known.
+    text : str
+
+    Examples
+    --------
+    >>> [is_shown_as("FUNDO AROEIRA FIC FIA", text) for text in ("aroeira ações", "Aroei…", "Aroeira")]
+    [True, True, False]
+    >>> is_shown_as("FUNDO AROEIRA FIC FIA", "Aroeira Ações 924/0001-00", "18993924000100")
+    True
+    """
+    head, tail = _without_tail(text)
+    if tail and not (series and shown_series(series).endswith(tail.removeprefix("…"))):
+        return False
+    whole, shown = folded_name(short_name(name, _WHOLE)), folded_name(head)
+    return bool(shown) and (whole.startswith(shown) if head.endswith("…") else whole == shown)
+
+
+def _without_tail(text: str) -> tuple[str, str]:
+    """Return a label without the end of a number that tells it from others, and that end."""
+    label = " ".join(text.split())
+    match = _TAILED.fullmatch(label)
+    return (match[1], match[2].upper()) if match else (label, "")
+
+
 @lru_cache(maxsize=8_192)
 def short_name(name: str, width: int = SHORT_NAME) -> str:
     """Return a fund's name in a legend's length: without its legal form, its strategy abbreviated, in readable case.
@@ -339,7 +399,7 @@ def short_name(name: str, width: int = SHORT_NAME) -> str:
     'Exemplo Sapucaia Multi'
     """
     words = (name if name.isprintable() else printable(" ".join(name.split()))).split()
-    cased = [word if name != name.upper() else _readable(word) for word in words]
+    cased = [_with_particles(word) if name != name.upper() else _readable(word) for word in words]
     kept = list(_shortened(cased))
     text = " ".join(kept) or " ".join(cased)
     if len(text) <= width:
@@ -382,14 +442,30 @@ def _readable(word: str) -> str:
 
     Examples
     --------
-    >>> [_readable(word) for word in ("SOBERANO", "DE", "IMA-B", "BB", "D60", "PAU-FERRO")]
-    ['Soberano', 'de', 'IMA-B', 'BB', 'D60', 'Pau-Ferro']
+    >>> [_readable(word) for word in ("SOBERANO", "DE", "IMA-B", "BB", "D60", "PAU-FERRO", "CANELA-DE-EMA")]
+    ['Soberano', 'de', 'IMA-B', 'BB', 'D60', 'Pau-Ferro', 'Canela-de-Ema']
     """
     if word.lower() in _JOINING and len(word) > 1:
         return word.lower()
-    return "".join(
+    cased = "".join(
         part
         if len(part) < 3 or part in _CAPITALS or not part.isalpha() or not set(without_accents(part)) & set("AEIOU")
         else part.capitalize()
         for part in _SIGNS_IN_WORD.split(word)
     )
+    return _with_particles(cased)
+
+
+def _with_particles(word: str) -> str:
+    """Return a word with particles between hyphens in small letters.
+
+    Examples
+    --------
+    >>> _with_particles("Canela-De-Ema"), _with_particles("IMA-E"), _with_particles("Pau-Ferro")
+    ('Canela-de-Ema', 'IMA-E', 'Pau-Ferro')
+    """
+    first, *middle = word.split("-")
+    if len(middle) < 2:
+        return word
+    inner = [part.lower() if part.lower() in _PARTICLES else part for part in middle[:-1]]
+    return "-".join([first, *inner, middle[-1]])

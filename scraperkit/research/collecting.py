@@ -138,7 +138,7 @@ def _find(plan: Plan, source: Any) -> tuple[dict[str, str], dict[str, Fund]]:
     means: dict[str, str] = {}
     for name in tqdm(plan.unknown, desc="looking up", unit="fund", disable=None, leave=False, delay=1):
         try:
-            fund = _find_fund(source, name)
+            fund = _find_fund(plan, source, name)
         except SourceError as error:
             problems[name] = _why(error)
         else:
@@ -162,7 +162,7 @@ def _looked_up(
             fund = fund or Fund(cnpj)
         elif fund is None or (by_page and not fund.pk):
             try:
-                fund = _find_fund(source, cnpj)
+                fund = _find_fund(plan, source, cnpj)
             except SourceError as error:
                 if by_page or not isinstance(error, FundNotFound | FileRefused):
                     problems[cnpj] = _why(error)
@@ -171,7 +171,19 @@ def _looked_up(
         yield replace(fund, cnpj=cnpj, source=plan.keys.source), months
 
 
-def _find_fund(source: Any, text: str) -> Fund:
+def _find_fund(plan: Plan, source: Any, text: str) -> Fund:
+    """Look a fund up, unless the source said a short while ago that it knows no such fund."""
+    if not isinstance(plan.source, str):
+        return _ask_for_fund(source, text)  # one's own may have changed meanwhile
+    plan.memory.refuse_not_found(text)
+    try:
+        return _ask_for_fund(source, text)
+    except FundNotFound as error:
+        plan.memory.note_not_found(text, str(error))
+        raise
+
+
+def _ask_for_fund(source: Any, text: str) -> Fund:
     find = getattr(source, "find_fund", None)
     if find is None:
         raise FundNotFound(f"{name_of(source)} has no find_fund(text): give CNPJs or Funds", "")

@@ -17,10 +17,13 @@ from scraperkit.cnpj import (
     folded_name,
     format_cnpj,
     has_words,
+    is_shown_as,
     looks_like_cnpj,
+    may_be_short,
     name_words,
     nearest_names,
     normalize_cnpj,
+    telling_words,
     without_accents,
 )
 from scraperkit.config import Settings
@@ -293,13 +296,17 @@ class CvmPages:
         return answer, search
 
     def _named(self, text: str) -> tuple[Answer, SearchPage, tuple[SearchRow, ...]]:
-        """Search for a name; return the rows of the answer that have it, or all its words."""
+        """Search for a name; return the rows of the answer that are shown as it, that have it, or all its words."""
         name = " ".join(text.split())
         if not name_words(name) or len(name) > LONGEST_NAME:
             raise ConfigError(
                 f"text: {name[:40]!r} holds no word to search for, or more than {LONGEST_NAME} signs; "
                 "give a part of a name, or a CNPJ"
             )
+        if may_be_short(name) and (words := telling_words(name)):
+            answer, search = self._search(_written(max(words, key=len)))
+            if rows := tuple(row for row in search.rows if is_shown_as(row.name, name, row.cnpj)):
+                return answer, search, rows
         answer, search = self._search(_written(name))
         rows = search.rows
         if not rows:  # The site looks for the text as it stands; its longest word finds names that have all the words.
