@@ -303,12 +303,13 @@ class CvmPages:
                 f"text: {name[:40]!r} holds no word to search for, or more than {LONGEST_NAME} signs; "
                 "give a part of a name, or a CNPJ"
             )
-        if may_be_short(name) and (words := telling_words(name)):
-            answer, search = self._search(_written(max(words, key=len)))
-            if rows := tuple(row for row in search.rows if is_shown_as(row.name, name, row.cnpj)):
-                return answer, search, rows
         answer, search = self._search(_written(name))
         rows = search.rows
+        is_whole = any(folded_name(row.name) == folded_name(name) for row in rows)
+        if not is_whole and may_be_short(name) and (words := telling_words(name)):
+            wide_answer, wide = self._search(_written(max(words, key=len)))
+            if shown := tuple(row for row in wide.rows if is_shown_as(row.name, name, row.cnpj)):
+                return wide_answer, wide, shown
         if not rows:  # The site looks for the text as it stands; its longest word finds names that have all the words.
             answer, search = self._search(_written(max(filter(name_words, name.split()), key=len)))
             rows = tuple(row for row in search.rows if has_words(row.name, name))

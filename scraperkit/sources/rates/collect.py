@@ -27,10 +27,11 @@ _collecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 class Collected(NamedTuple):
-    """The values of a rate, the oldest first, and what a user should know of them."""
+    """The values of a rate, the oldest first, what a user should know of them, and when the newest were asked for."""
 
     samples: list[RateSample]
     notes: list[str]
+    asked_at: dt.datetime | None = None
 
 
 def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings, *, refresh: bool = False) -> Collected:
@@ -62,7 +63,8 @@ def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings, *
     samples = store.read(wanted)
     if not samples:
         notes.append(f"{rate.name}: {rate.source} has no value from {wanted.first} to {wanted.last}")
-    return Collected(samples, notes or _ended(rate, wanted, store.state()[1], moment.date()))
+    asked, newest = store.state()
+    return Collected(samples, notes or _ended(rate, wanted, newest, moment.date()), asked.at if asked else None)
 
 
 class _Call(NamedTuple):

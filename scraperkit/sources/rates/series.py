@@ -55,9 +55,10 @@ def rates(
     -------
     pandas.Series
         Values as they are published, ``float64``: 0.055131 is 0.055131 %. Index ``date``, naive, ascending. The name is
-        that of the rate. ``attrs`` holds ``name``, ``kind``, ``unit`` and ``source``; kind and unit are ``rate a day``
-        and ``% a day``, ``rate a month`` and ``% a month``, or ``level`` and ``points`` or ``R$``. Empty, with a
-        warning that says why, if nothing was published in the window.
+        that of the rate. ``attrs`` holds ``name``, ``kind``, ``unit``, ``source``, ``licence`` and ``fetched_to``, when
+        the newest values were last asked for; kind and unit are ``rate a day`` and ``% a day``, ``rate a month``
+        and ``% a month``, or ``level`` and ``points`` or ``R$``. Empty, with a warning that says
+        why, if nothing was published in the window.
 
     Raises
     ------
@@ -102,6 +103,9 @@ def rates(
     series = series_of(rate, found.samples)
     if is_invented(rate, settings):
         series.attrs["source"] = f"invented figures of a replica, in place of {rate.source}"
+        series.attrs["licence"] = "invented figures of the offline replica"
+    if found.asked_at is not None:
+        series.attrs["fetched_to"] = f"{found.asked_at.astimezone(dt.UTC):%Y-%m-%dT%H:%MZ}"
     return series
 
 
@@ -132,5 +136,6 @@ def series_of(rate: Rate, samples: Sequence[RateSample]) -> pd.Series[float]:
         index=pd.DatetimeIndex(dates(days), name="date"),
         name=rate.name,
     )
-    series.attrs = {"name": rate.name, "kind": rate.kind, "unit": rate.unit, "source": rate.source}
+    about = {"name": rate.name, "kind": rate.kind, "unit": rate.unit, "source": rate.source, "licence": rate.licence}
+    series.attrs = about
     return series
