@@ -84,7 +84,8 @@ def export(
     -----
     Parquet keeps the frame as it is, ``attrs`` included (what is in them becomes JSON). Its metadata have a key
     ``scraperkit``, with JSON: ``units`` by metric or rate, a rate's ``kind``, ``source``, ``licence``,
-    ``fetched_from`` and ``fetched_to``, as far as ``attrs`` tell them. CSV keeps values and headings alone: no ``attrs``, thus no names, and no index of numbers.
+    ``fetched_from`` and ``fetched_to``, as far as ``attrs`` tell them. CSV keeps values and headings
+    alone: no ``attrs``, thus no names, and no index of numbers.
 
     Examples
     --------

@@ -155,7 +155,7 @@ class RegistrySearch:
         """Return the series that a text means, if it is one: by number, by its whole name, or the only active one."""
         found = self.find(text)
         whole = [folded_name(name) == folded_name(text) for name in found["name"]]
-        shown = [is_shown_as(name, text, series) for series, name in found["name"].items()]
+        shown = [is_shown_as(name, text, str(series)) for series, name in found["name"].items()]
         is_active = found["status"].str.strip().str.upper() == ACTIVE
         # A class stands before its subclasses, whose names may hold its name.
         is_class = ~found.index.str.contains(":", regex=False)
@@ -218,8 +218,9 @@ class RegistrySearch:
         """Return which funds a legend shows as that text."""
         found = np.zeros(len(self.frame), np.bool_)
         if may_be_short(text) and (words := folded_name(" ".join(telling_words(text))).split()):
-            for row in np.flatnonzero(self._have(words)):
-                found[row] = is_shown_as(self.frame["name"].iloc[row], text, self.frame.index[row])
+            rows = np.flatnonzero(self._have(words))
+            names = self.frame["name"].take(rows)
+            found[rows] = [is_shown_as(name, text, str(series)) for series, name in names.items()]
         return found
 
     def _have(self, words: Sequence[str]) -> npt.NDArray[np.bool_]:

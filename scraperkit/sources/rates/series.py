@@ -56,9 +56,9 @@ def rates(
     pandas.Series
         Values as they are published, ``float64``: 0.055131 is 0.055131 %. Index ``date``, naive, ascending. The name is
         that of the rate. ``attrs`` holds ``name``, ``kind``, ``unit``, ``source``, ``licence`` and ``fetched_to``, when
-        the newest values were last asked for; kind and unit are ``rate a day`` and ``% a day``, ``rate a month``
-        and ``% a month``, or ``level`` and ``points`` or ``R$``. Empty, with a warning that says
-        why, if nothing was published in the window.
+        the newest values were last asked for; kind and unit are ``rate a day`` and ``% a day``, ``rate a month`` and
+        ``% a month``, or ``level`` and ``points`` or ``R$``. Empty, with a warning that says why, if nothing was
+        published in the window.
 
     Raises
     ------
@@ -136,6 +136,11 @@ def series_of(rate: Rate, samples: Sequence[RateSample]) -> pd.Series[float]:
         index=pd.DatetimeIndex(dates(days), name="date"),
         name=rate.name,
     )
-    about = {"name": rate.name, "kind": rate.kind, "unit": rate.unit, "source": rate.source, "licence": rate.licence}
-    series.attrs = about
+    series.attrs = {
+        "name": rate.name,
+        "kind": rate.kind,
+        "unit": rate.unit,
+        "source": rate.source,
+        "licence": rate.licence,
+    }
     return series
