@@ -19,7 +19,7 @@ from dateutil.relativedelta import relativedelta
 
 from scraperkit.config import Settings, __version__
 from scraperkit.connection import connect
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, NothingThere
 from scraperkit.models import METRICS, today
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.planning import FILES
@@ -109,7 +109,7 @@ def export(
     else:
         frame = figures_of(data, start, end, metric, source=source, redis=redis)
     if frame.empty:
-        raise ConfigError(f"data: there is nothing to write to {path}: {len(frame)} rows, {frame.shape[1]} columns")
+        raise NothingThere(f"data: there is nothing to write to {path}: {len(frame)} rows, {frame.shape[1]} columns")
     return write(frame, path, excel_br=excel_br)
 
 

@@ -65,7 +65,7 @@ def test_a_file_reads_back_as_it_was(run, tmp_path, name):
 
 
 def test_what_cannot_be_had_is_one_sentence_and_exit_code_1(run):
-    assert "use 'ibovespa'" in run("7", code=1).stderr
+    assert "use 'ibovespa'" in run("7", code=78).stderr
     run.site.rates.outage(600)
     told = run("cdi", "--start", "2022-01", "--end", "2022-01", code=1).stderr
     assert told.startswith("scraperkit: the site answers 504")
