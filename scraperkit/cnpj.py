@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 
 from stdnum.br import cnpj as _cnpj
@@ -18,6 +19,8 @@ from scraperkit.text import printable
 _SUBCLASS = re.compile(r"[A-Z0-9]{1,40}")
 _LENGTH = 14
 # What can only be meant as a CNPJ, with or without a subclass, well written or not.
+_SCIENTIFIC = re.compile(r"\d(?:[.,]\d{1,16})?[eE]\+?1\d", re.ASCII)  # 12 to 15 digits, and some more
+_EXACT = 11  # digits: a number with fewer has been rounded
 _MEANT_AS_CNPJ = re.compile(r"[\d./\s-]*|[\dA-Za-z./-]+/[\dA-Za-z]{4}-\d\d|[\dA-Za-z./-]{11,}:\w*", re.ASCII)
 _FOURTEEN = re.compile(r"[0-9A-Za-z]{12}[0-9]{2}")
 _TAIL = 11  # of a CNPJ with its punctuation: 924/0001-00
@@ -99,7 +102,9 @@ def _validated_cnpj(text: str) -> str:
                 f"write {format_cnpj(cnpj)}"
             ) from None
         reason = str(error).rstrip(".").lower()
-        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {reason}{_with_zeros(_cnpj.compact(text))}") from None
+        raise ConfigError(
+            f"{text[:40]!r} is not a CNPJ: {reason}{way_back(text) or way_back(_cnpj.compact(text))}"
+        ) from None
 
 
 def looks_like_cnpj(text: str) -> bool:
@@ -110,28 +115,39 @@ def looks_like_cnpj(text: str) -> bool:
     >>> [looks_like_cnpj(text) for text in ("18.993.924/0001", "12.ABC.345/01DE-35", "Aroeira 2030", "")]
     [True, True, False, True]
     """
+    if _SCIENTIFIC.fullmatch(text.strip()) or re.fullmatch(r"\d+,0*", text.strip(), re.ASCII):
+        return True
     return bool(_MEANT_AS_CNPJ.fullmatch(text) or _FOURTEEN.fullmatch(re.sub(r"[./-]", "", text)))
 
 
 def _no_text(value: object) -> str:
-    probably = _with_zeros(str(value).removesuffix(".0"))
-    return f"CNPJ: expected text, got {type(value).__name__}; write it in quotes, with all its zeros{probably}"
+    return f"CNPJ: expected text, got {type(value).__name__}; write it in quotes, with all its zeros{way_back(value)}"
 
 
-def _with_zeros(text: str) -> str:
-    """Return what a number probably is that a spreadsheet has cut the leading zeros off, as the rest of a sentence.
+def way_back(value: object) -> str:
+    """Return what a value probably is that a spreadsheet has made of a CNPJ, as the rest of a sentence.
 
     Only advice: of the numbers that lack a digit elsewhere, one in a hundred would pass for another CNPJ.
 
     Examples
     --------
-    >>> _with_zeros("360305000104")
+    >>> way_back("360305000104")
     "; a spreadsheet may have cut off its leading zeros: if so, write '00360305000104'"
+    >>> way_back(18993924000100.0)
+    "; a spreadsheet may have made a number of it: if so, write '18993924000100'"
+    >>> way_back("1,89939E+13")
+    '; a spreadsheet has rounded it, and its last digits are lost: take it from where it came from, as text'
     """
-    whole = text.zfill(_LENGTH)
-    if not (text.isdecimal() and text.isascii() and len(text) < _LENGTH and _cnpj.is_valid(whole)):
-        return ""
-    return f"; a spreadsheet may have cut off its leading zeros: if so, write {whole!r}"
+    text = str(value).strip()
+    is_scientific = _SCIENTIFIC.fullmatch(text) is not None
+    is_rounded = is_scientific and sum(map(str.isdigit, re.split("[eE]", text)[0])) < _EXACT
+    whole = f"{Decimal(text.replace(',', '.')):f}" if is_scientific else text
+    whole = re.sub(r"[.,]0*$", "", whole).zfill(_LENGTH)
+    if whole.isdecimal() and whole.isascii() and whole != text and not is_rounded and _cnpj.is_valid(whole):
+        how = "cut off its leading zeros" if text.isdecimal() else "made a number of it"
+        return f"; a spreadsheet may have {how}: if so, write {whole!r}"
+    lost = "; a spreadsheet has rounded it, and its last digits are lost: take it from where it came from, as text"
+    return lost if is_scientific else ""
 
 
 def format_cnpj(cnpj: str) -> str:

@@ -27,7 +27,7 @@ from scraperkit.research.provenance import note_archived, note_stored, told_of
 from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.sources.open_data import OpenData
-from scraperkit.timeseries.csv_files import write_csv
+from scraperkit.timeseries.csv_files import expanded, write_csv
 from scraperkit.timeseries.frames import Day, Funds
 from scraperkit.timeseries.reader import TimeSeriesReader
 
@@ -198,7 +198,7 @@ def checked_path(path: str | Path, field: str = "path", *, excel_br: bool = Fals
     """
     if not isinstance(path, str | Path):
         raise ConfigError(f"{field}: give text or a Path; got {type(path).__name__}")
-    file = Path(path)
+    file = expanded(path, field)
     if file.suffix.lower() not in (".csv", ".parquet"):
         hint = "; for Excel, write .csv with excel_br" if file.suffix.lower().startswith(".xls") else ""
         raise ConfigError(f"{field}: {file.name!r} must end in .csv or .parquet{hint}")

@@ -552,7 +552,10 @@ class OpenData(NotebookRepr):
         return road.load(self._folder, window, wanted, redis, keys_of(namespace), progress)
 
     def plan(self, months: Iterable[Month]) -> str:
-        """Return how many files, megabytes and minutes it takes to have these months; without those that are not due.
+        """Return how many files, megabytes and minutes it takes to have these months.
+
+        Files that are there count as one request each, to look whether they have changed, and those that are not due
+        not at all.
 
         Examples
         --------
@@ -562,7 +565,11 @@ class OpenData(NotebookRepr):
         """
         now = dt.datetime.now(dt.UTC)
         files = dict.fromkeys(map(file_of, months))
-        return self._downloader.plan([file for file in files if is_due(file, self._folder.entry(file.name), now)])
+        due = [file for file in files if is_due(file, self._folder.entry(file.name), now)]
+        known = {file for file in due if (entry := self._folder.entry(file.name)) and entry.months and not entry.pruned}
+        plan = self._downloader.plan([file for file in due if file not in known])
+        looked_at = f"{len(known)} file{'s' * (len(known) != 1)} that {'is' if len(known) == 1 else 'are'} there"
+        return f"{plan}; and a look at {looked_at}" if known else plan
 
     def interrupt(self, threads: Container[int]) -> None:
         """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""
