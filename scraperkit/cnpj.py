@@ -102,9 +102,8 @@ def _validated_cnpj(text: str) -> str:
                 f"write {format_cnpj(cnpj)}"
             ) from None
         reason = str(error).rstrip(".").lower()
-        raise ConfigError(
-            f"{text[:40]!r} is not a CNPJ: {reason}{way_back(text) or way_back(_cnpj.compact(text))}"
-        ) from None
+        advice = way_back(text) or way_back(_cnpj.compact(text))
+        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {reason}{advice}") from None
 
 
 def looks_like_cnpj(text: str) -> bool:

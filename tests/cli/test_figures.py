@@ -15,6 +15,7 @@ import scraperkit as sk
 from scraperkit import metrics
 from scraperkit.cli.exits import CONFIG
 from scraperkit.replica.sample import load_sample
+from scraperkit.research.stored_names import stored_series
 
 COMMAND = str(Path(sys.executable).parent / "scraperkit")
 PAYS, LESSONS = "99101018000147", "18993924000100"
@@ -110,8 +111,10 @@ def test_funds_go_by_the_names_that_are_stored_and_by_those_that_are_shown(run, 
         store.save_fund(sk.Fund(cnpj, name=cards[cnpj].name))
     by_number = run(command, PAYS)
     names = sk.TimeSeriesReader(redis, namespace=namespace).prices(PAYS).attrs["names"]
+    reader = sk.TimeSeriesReader(redis, namespace=namespace)
     for name in (cards[PAYS].name, names[PAYS], "canela"):
-        assert run(command, name) == by_number
-    assert "no stored fund is named 'no such name'" in run(command, "no such name", code=1)
-    assert "'fundo exemplo' is not one fund; the nearest are" in run(command, "fundo exemplo", code=1)
-    assert "is not a CNPJ" in run(command, "18.993.924/0001-01", code=CONFIG)
+        assert stored_series(redis, reader, name, namespace) == [PAYS]
+    assert run(command, names[PAYS]) == by_number
+    told = run(command, "no such name", "fundo exemplo", code=1)
+    assert "no stored fund is named 'no such name'" in told
+    assert "'fundo exemplo' is not one fund; the nearest are" in told

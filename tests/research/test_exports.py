@@ -383,3 +383,16 @@ def test_the_examples_of_the_page_run_in_order(redis_url, namespace, tmp_path):
     with sk.connect(redis_url) as redis:
         for key in redis.scan_iter(f"{namespace}-offline:*", count=1000):
             redis.unlink(key)
+
+
+def test_a_tilde_is_the_home_folder_and_a_name_that_is_too_long_is_told(prices, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sk.export(prices, "~/prices.csv") == tmp_path / "prices.csv"
+    assert sk.read_csv("~/prices.csv").equals(prices)
+    for use in (lambda path: sk.export(prices, path), sk.read_csv):
+        with pytest.raises(ConfigError, match="path: the name 'xxx.* has 304 bytes; give at most 200"):
+            use(tmp_path / ("x" * 300 + ".csv"))
+        with pytest.raises(ConfigError, match=r"path: the path has 4,\d\d\d bytes; give at most 4,000"):
+            use(tmp_path / "/".join(["x" * 99] * 40) / "y.csv")
+        with pytest.raises(ConfigError, match="path: '~nobody-of-this-name/x.csv': there is no such home"):
+            use("~nobody-of-this-name/x.csv")

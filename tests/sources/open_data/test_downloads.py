@@ -192,9 +192,7 @@ class TestPoliteness:
             files = files_between(Month(2023, 1), Month(2024, 12))
             assert other._downloader.plan(files) == "24 files, 0 MB, about 12 minutes"
 
-    def test_the_plan_of_months_counts_what_is_missing_and_names_what_is_only_looked_at(
-        self, site, market, monkeypatch
-    ):
+    def test_the_plan_of_months_counts_what_is_missing_alone(self, site, market, monkeypatch):
         market.download("2024-11", "2024-11", progress=False)
         months = [Month(2024, 11), Month(2024, 12)]
         assert market.plan(months) == "1 file, 0 MB, less than a minute"
