@@ -143,7 +143,11 @@ def way_back(value: object) -> str:
     whole = f"{Decimal(text.replace(',', '.')):f}" if is_scientific else text
     whole = re.sub(r"[.,]0*$", "", whole).zfill(_LENGTH)
     if whole.isdecimal() and whole.isascii() and whole != text and not is_rounded and _cnpj.is_valid(whole):
-        how = "cut off its leading zeros" if text.isdecimal() else "made a number of it"
+        how = (
+            "cut off its leading zeros"
+            if re.fullmatch(r"\d+(\.0)?", text) and text[:1] != whole[:1]
+            else "made a number of it"
+        )
         return f"; a spreadsheet may have {how}: if so, write {whole!r}"
     lost = "; a spreadsheet has rounded it, and its last digits are lost: take it from where it came from, as text"
     return lost if is_scientific else ""

@@ -18,6 +18,7 @@ from scraperkit import models
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
 from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, Month, ScrapeRequest, brazilian_date
+from scraperkit.research.wanted import read_wanted
 
 EXAMPLE = (
     '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",\n'
