@@ -23,8 +23,8 @@ from scraperkit.text import safe_cell
 _DAY = f"^{ISO_DAY.pattern}$"
 _MOMENT = rf"^{ISO_DAY.pattern}[ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]{{1,6}})?(\+00:00|Z)$"
 _WHOLE = r"^-?(0|[1-9]\d{0,17})$"
-_LONGEST_NAME = 200  # bytes; file systems take 255, and a file is written under a longer name before it is renamed
-_LONGEST_PATH = 4_000
+_MOST_NAME_BYTES = 200  # bytes; file systems take 255, and a file is written under a longer name before it is renamed
+_MOST_PATH_BYTES = 4_000
 _CODE = r"^[+-]?0\d"  # a number has no such zero, a code may have
 _GUARDED = re.compile("'[=+@\t\r\n＝＋－＠-]")
 # Columns of the kit's frames that hold text, also where all of it is digits or empty.
@@ -50,12 +50,12 @@ def expanded(path: Path | str, field: str = "path") -> Path:
         found = Path(path).expanduser()
     except RuntimeError:
         raise ConfigError(f"{field}: {str(path)[:80]!r}: there is no such home; write the folder out") from None
-    long = next((part for part in found.parts if len(os.fsencode(part)) > _LONGEST_NAME), None)
+    long = next((part for part in found.parts if len(os.fsencode(part)) > _MOST_NAME_BYTES), None)
     if long is not None:
         size = len(os.fsencode(long))
-        raise ConfigError(f"{field}: the name {long[:40]!r}… has {size} bytes; give at most {_LONGEST_NAME}")
-    if len(os.fsencode(found)) > _LONGEST_PATH:
-        raise ConfigError(f"{field}: the path has {len(os.fsencode(found)):,} bytes; give at most {_LONGEST_PATH:,}")
+        raise ConfigError(f"{field}: the name {long[:40]!r}… has {size} bytes; give at most {_MOST_NAME_BYTES}")
+    if len(os.fsencode(found)) > _MOST_PATH_BYTES:
+        raise ConfigError(f"{field}: the path has {len(os.fsencode(found)):,} bytes; give at most {_MOST_PATH_BYTES:,}")
     return found
 
 

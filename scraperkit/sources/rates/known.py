@@ -60,10 +60,10 @@ class Rate:
     @property
     def licence(self) -> str:
         """Whose figures they are, and what is known of their licence."""
-        return _LICENCES[self.service]
+        return _TERMS[self.service]
 
 
-_LICENCES = {
+_TERMS = {
     "sgs": "Banco Central do Brasil, open data; dadosabertos.bcb.gov.br names the licence of each series",
     "b3": "B3 S.A., its public index statistics; no open licence is known",
 }
