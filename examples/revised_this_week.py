@@ -20,5 +20,8 @@ week = changes[changes["seen_at"] > pd.Timestamp.now("UTC") - pd.Timedelta(days=
 week = week.assign(percent=(week["new"] / week["old"] - 1) * 100).sort_values("percent", key=abs, ascending=False)
 print(f"{len(week)} values revised this week\n{week.head(20).to_string(index=False, float_format='{:.8g}'.format)}")
 if len(week):
-    ax = week.groupby([week["date"].dt.date, "metric"]).size().unstack(fill_value=0).plot.bar(figsize=(11, 5))
+    counts = week.assign(metric=week["metric"].str.replace("_", " ")).groupby([week["date"].dt.date, "metric"]).size()
+    ax = counts.unstack(fill_value=0).plot.bar(figsize=(11, 5), title="Values revised this week", xlabel="day revised")
+    ax.set_ylabel("number of values")
+    ax.yaxis.get_major_locator().set_params(integer=True)
     ax.figure.savefig(__file__.replace(".py", ".png"), dpi=120, bbox_inches="tight")

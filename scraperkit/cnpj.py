@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from functools import lru_cache
 
 from stdnum.br import cnpj as _cnpj
@@ -18,6 +19,8 @@ from scraperkit.text import printable
 _SUBCLASS = re.compile(r"[A-Z0-9]{1,40}")
 _LENGTH = 14
 # What can only be meant as a CNPJ, with or without a subclass, well written or not.
+_SCIENTIFIC = re.compile(r"\d(?:[.,]\d{1,16})?[eE]\+?1\d", re.ASCII)  # 12 to 15 digits, and some more
+_EXACT = 11  # digits: a number with fewer has been rounded
 _MEANT_AS_CNPJ = re.compile(r"[\d./\s-]*|[\dA-Za-z./-]+/[\dA-Za-z]{4}-\d\d|[\dA-Za-z./-]{11,}:\w*", re.ASCII)
 _FOURTEEN = re.compile(r"[0-9A-Za-z]{12}[0-9]{2}")
 _TAIL = 11  # of a CNPJ with its punctuation: 924/0001-00
@@ -54,12 +57,15 @@ _SHORTER = {
 }
 _PHRASES = {tuple(phrase.split()): short for short, phrases in _SHORTER.items() for phrase in phrases.split("|")}
 _LONGEST_PHRASE = {first: max(len(each) for each in _PHRASES if each[0] == first) for first, *_ in _PHRASES}
+_TAILED = re.compile(r"(.+) ([0-9A-Za-z.]*[0-9A-Za-z]{3}/[0-9A-Za-z]{4}-\d\d(?::\w+)?|…\w{1,8})")
+_WHOLE = 10_000  # signs; longer than any name
 _JOINING = frozenset({"a", "ao", "com", "da", "das", "de", "do", "dos", "e", "em", "na", "no", "para"})
 # Words of three letters and more that have vowels, and stand in capitals all the same.
 _CAPITALS = frozenset(
     {"ABN", "BBA", "CDI", "ESG", "ETF", "EUA", "FIDC", "FII", "FIP", "FOF", "GAP", "IBX", "III", "IMA", "IPCA", "ITR"}
     | {"IVVB", "UBS", "USD", "VII", "VIII", "XII"}
 )
+_PARTICLES = frozenset({"da", "das", "de", "do", "dos", "e"})  # also behind a hyphen
 _SIGNS_IN_WORD = re.compile(r"([^\w]+)")
 
 
@@ -96,7 +102,8 @@ def _validated_cnpj(text: str) -> str:
                 f"write {format_cnpj(cnpj)}"
             ) from None
         reason = str(error).rstrip(".").lower()
-        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {reason}{_with_zeros(_cnpj.compact(text))}") from None
+        advice = way_back(text) or way_back(_cnpj.compact(text))
+        raise ConfigError(f"{text[:40]!r} is not a CNPJ: {reason}{advice}") from None
 
 
 def looks_like_cnpj(text: str) -> bool:
@@ -107,28 +114,43 @@ def looks_like_cnpj(text: str) -> bool:
     >>> [looks_like_cnpj(text) for text in ("18.993.924/0001", "12.ABC.345/01DE-35", "Aroeira 2030", "")]
     [True, True, False, True]
     """
+    if _SCIENTIFIC.fullmatch(text.strip()) or re.fullmatch(r"\d+,0*", text.strip(), re.ASCII):
+        return True
     return bool(_MEANT_AS_CNPJ.fullmatch(text) or _FOURTEEN.fullmatch(re.sub(r"[./-]", "", text)))
 
 
 def _no_text(value: object) -> str:
-    probably = _with_zeros(str(value).removesuffix(".0"))
-    return f"CNPJ: expected text, got {type(value).__name__}; write it in quotes, with all its zeros{probably}"
+    return f"CNPJ: expected text, got {type(value).__name__}; write it in quotes, with all its zeros{way_back(value)}"
 
 
-def _with_zeros(text: str) -> str:
-    """Return what a number probably is that a spreadsheet has cut the leading zeros off, as the rest of a sentence.
+def way_back(value: object) -> str:
+    """Return what a value probably is that a spreadsheet has made of a CNPJ, as the rest of a sentence.
 
     Only advice: of the numbers that lack a digit elsewhere, one in a hundred would pass for another CNPJ.
 
     Examples
     --------
-    >>> _with_zeros("360305000104")
+    >>> way_back("360305000104")
     "; a spreadsheet may have cut off its leading zeros: if so, write '00360305000104'"
+    >>> way_back(18993924000100.0)
+    "; a spreadsheet may have made a number of it: if so, write '18993924000100'"
+    >>> way_back("1,89939E+13")
+    '; a spreadsheet has rounded it, and its last digits are lost: take it from where it came from, as text'
     """
-    whole = text.zfill(_LENGTH)
-    if not (text.isdecimal() and text.isascii() and len(text) < _LENGTH and _cnpj.is_valid(whole)):
-        return ""
-    return f"; a spreadsheet may have cut off its leading zeros: if so, write {whole!r}"
+    text = str(value).strip()
+    is_scientific = _SCIENTIFIC.fullmatch(text) is not None
+    is_rounded = is_scientific and sum(map(str.isdigit, re.split("[eE]", text)[0])) < _EXACT
+    whole = f"{Decimal(text.replace(',', '.')):f}" if is_scientific else text
+    whole = re.sub(r"[.,]0*$", "", whole).zfill(_LENGTH)
+    if whole.isdecimal() and whole.isascii() and whole != text and not is_rounded and _cnpj.is_valid(whole):
+        how = (
+            "cut off its leading zeros"
+            if re.fullmatch(r"\d+(\.0)?", text) and text[:1] != whole[:1]
+            else "made a number of it"
+        )
+        return f"; a spreadsheet may have {how}: if so, write {whole!r}"
+    lost = "; a spreadsheet has rounded it, and its last digits are lost: take it from where it came from, as text"
+    return lost if is_scientific else ""
 
 
 def format_cnpj(cnpj: str) -> str:
@@ -279,6 +301,9 @@ def without_accents(text: str) -> str:
     return "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
 
 
+_SHORT_WORDS = frozenset(folded_name(short) for short in _SHORTER if short)
+
+
 def name_words(text: str) -> list[str]:
     """Return the folded words of a name that tell funds apart, without those that say what all funds are.
 
@@ -315,6 +340,60 @@ def nearest_names(text: str, names: Sequence[str], count: int = 5) -> list[int]:
     return sorted(range(len(names)), key=lambda place: -likeness[place])[:count]
 
 
+def telling_words(text: str) -> list[str]:
+    """Return the words of a short name, or of any, that stand in the fund's name, too: no abbreviation, no number.
+
+    Examples
+    --------
+    >>> telling_words("Exemplo Açaí-Juçara CP 924/0001-00"), telling_words("Ipê Amarelo Ref…")
+    (['Exemplo', 'Açaí', 'Juçara'], ['Ipê', 'Amarelo'])
+    """
+    words = re.findall(r"[^\W_]+", _without_tail(text)[0])
+    return [word for word in words if folded_name(word) not in NAME_NOISE | _SHORT_WORDS]
+
+
+def may_be_short(text: str) -> bool:
+    """Return whether a text holds what short names alone hold: an abbreviation, an ellipsis or the end of a number.
+
+    Examples
+    --------
+    >>> [may_be_short(text) for text in ("Ipê Multi", "Fundo Ipê Ama…", "Ipê 924/0001-00", "Fundo Ipê")]
+    [True, True, True, False]
+    """
+    head, tail = _without_tail(text)
+    return bool(tail) or "…" in head or any(word in _SHORT_WORDS for word in map(folded_name, head.split()))
+
+
+def is_shown_as(name: str, text: str, series: str = "") -> bool:
+    """Return whether a text is what legends and tables show for a fund: its short name, or what fits of it.
+
+    Parameters
+    ----------
+    name, series : str
+        Of the fund; an empty series is not known.
+    text : str
+
+    Examples
+    --------
+    >>> [is_shown_as("FUNDO AROEIRA FIC FIA", text) for text in ("aroeira ações", "Aroei…", "Aroeira")]
+    [True, True, False]
+    >>> is_shown_as("FUNDO AROEIRA FIC FIA", "Aroeira Ações 924/0001-00", "18993924000100")
+    True
+    """
+    head, tail = _without_tail(text)
+    if tail and not (series and shown_series(series).endswith(tail.removeprefix("…"))):
+        return False
+    whole, shown = folded_name(short_name(name, _WHOLE)), folded_name(head)
+    return bool(shown) and (whole.startswith(shown) if head.endswith("…") else whole == shown)
+
+
+def _without_tail(text: str) -> tuple[str, str]:
+    """Return a label without the end of a number that tells it from others, and that end."""
+    label = " ".join(text.split())
+    match = _TAILED.fullmatch(label)
+    return (match[1], match[2].upper()) if match else (label, "")
+
+
 @lru_cache(maxsize=8_192)
 def short_name(name: str, width: int = SHORT_NAME) -> str:
     """Return a fund's name in a legend's length: without its legal form, its strategy abbreviated, in readable case.
@@ -339,7 +418,7 @@ def short_name(name: str, width: int = SHORT_NAME) -> str:
     'Exemplo Sapucaia Multi'
     """
     words = (name if name.isprintable() else printable(" ".join(name.split()))).split()
-    cased = [word if name != name.upper() else _readable(word) for word in words]
+    cased = [_with_particles(word) if name != name.upper() else _readable(word) for word in words]
     kept = list(_shortened(cased))
     text = " ".join(kept) or " ".join(cased)
     if len(text) <= width:
@@ -382,14 +461,30 @@ def _readable(word: str) -> str:
 
     Examples
     --------
-    >>> [_readable(word) for word in ("SOBERANO", "DE", "IMA-B", "BB", "D60", "PAU-FERRO")]
-    ['Soberano', 'de', 'IMA-B', 'BB', 'D60', 'Pau-Ferro']
+    >>> [_readable(word) for word in ("SOBERANO", "DE", "IMA-B", "BB", "D60", "PAU-FERRO", "CANELA-DE-EMA")]
+    ['Soberano', 'de', 'IMA-B', 'BB', 'D60', 'Pau-Ferro', 'Canela-de-Ema']
     """
     if word.lower() in _JOINING and len(word) > 1:
         return word.lower()
-    return "".join(
+    cased = "".join(
         part
         if len(part) < 3 or part in _CAPITALS or not part.isalpha() or not set(without_accents(part)) & set("AEIOU")
         else part.capitalize()
         for part in _SIGNS_IN_WORD.split(word)
     )
+    return _with_particles(cased)
+
+
+def _with_particles(word: str) -> str:
+    """Return a word with particles between hyphens in small letters.
+
+    Examples
+    --------
+    >>> _with_particles("Canela-De-Ema"), _with_particles("IMA-E"), _with_particles("Pau-Ferro")
+    ('Canela-de-Ema', 'IMA-E', 'Pau-Ferro')
+    """
+    first, *middle = word.split("-")
+    if len(middle) < 2:
+        return word
+    inner = [part.lower() if part.lower() in _PARTICLES else part for part in middle[:-1]]
+    return "-".join([first, *inner, middle[-1]])

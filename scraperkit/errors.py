@@ -4,6 +4,7 @@
 
     ScraperKitError
     ├── ConfigError                invalid setting or argument
+    │   └── NothingThere           nothing is stored, or left, to do it with
     ├── RedisError
     │   ├── RedisUnreachable       no answer at the address, or wrong password
     │   ├── RedisRefused           Redis answers, but will not do what it was asked for
@@ -54,6 +55,7 @@ __all__ = [
     "MonthNotOffered",
     "NotACvmPage",
     "NotDownloaded",
+    "NothingThere",
     "PageChanged",
     "RateRefused",
     "RedisError",
@@ -92,6 +94,10 @@ class ScraperKitWarning(_Printable, UserWarning):
 
 class ConfigError(ScraperKitError, ValueError):
     """A setting, an environment variable or an argument is invalid."""
+
+
+class NothingThere(ConfigError, LookupError):
+    """Nothing is stored, or left, to do with what was asked for."""
 
 
 class RedisError(ScraperKitError):

@@ -18,6 +18,7 @@ from scraperkit import models
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import BadMessage, ConfigError, ScraperKitWarning
 from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, Month, ScrapeRequest, brazilian_date
+from scraperkit.research.wanted import read_wanted
 
 EXAMPLE = (
     '{"document": "18993924000100", "fund_pk": "132922", "month_year": "12/2022",\n'
@@ -285,3 +286,22 @@ def test_a_quote_yields_the_metrics_that_the_page_showed():
 def test_every_metric_has_a_column_with_type_and_unit():
     assert set(METRICS) < set(COLUMNS)
     assert all(COLUMNS[metric].unit for metric in METRICS)
+
+
+@pytest.mark.parametrize(
+    ("ruined", "told"),
+    [
+        (18993924000100.0, "write '18993924000100'"),
+        (360305000104, "write '00360305000104'"),
+        (360305000104.0, "write '00360305000104'"),
+        ("360305000104.0", "write '00360305000104'"),
+        ("18993924000100,0", "write '18993924000100'"),
+        ("1.89939240001E+13", "write '18993924000100'"),
+        ("1,89939E+13", "its last digits are lost"),
+        ("3.60E+11", "its last digits are lost"),
+    ],
+)
+def test_what_a_spreadsheet_made_of_a_cnpj_is_told_as_such(ruined, told):
+    for refuse in (normalize_cnpj, read_wanted):
+        with pytest.raises(ConfigError, match=told):
+            refuse([ruined] if refuse is read_wanted else ruined)

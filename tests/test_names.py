@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scraperkit.cnpj import SHORT_NAME, format_cnpj, nearest_names, short_name, short_names
+from scraperkit.cnpj import (
+    SHORT_NAME,
+    format_cnpj,
+    is_shown_as,
+    may_be_short,
+    nearest_names,
+    short_name,
+    short_names,
+    telling_words,
+    without_accents,
+)
 from scraperkit.models import Fund
 from scraperkit.replica.sample import load_sample
 
@@ -83,3 +93,37 @@ def test_the_nearest_come_first():
     names = ["Fundo Ipê Roxo", "Fundo Aroeira", "FUNDO IPÊ-AMARELO", "Ipe Amarelo"]
     assert nearest_names("ipê amarelo", names) == [3, 2, 0, 1]
     assert nearest_names("x", [], 3) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("FUNDO CANELA-DE-EMA FIDC", "Canela-de-Ema FIDC"),
+        ("Fundo Canela-DE-Ema FIDC", "Canela-de-Ema FIDC"),
+        ("Fundo Copo-De-Leite FIA", "Copo-de-Leite Ações"),
+        ("FUNDO MATA-DA-SERRA-E-MAR FIM", "Mata-da-Serra-e-Mar Multi"),
+        ("FUNDO PAU-DO-BRASIL DOS SANTOS FIM", "Pau-do-Brasil dos Santos"),
+        ("AROEIRA IMA-E FIM", "Aroeira IMA-E Multi"),
+    ],
+)
+def test_particles_are_small_behind_hyphens_too(name, short):
+    assert short_name(name).startswith(short)
+
+
+FUNDS = {
+    "18993924000100": "FUNDO AROEIRA FIC FIA",
+    "99101011000125": "AROEIRA FIA",
+    "99101012000170": "FUNDO EXEMPLO AÇAÍ-JUÇARA PREVIDÊNCIA AÇÕES FIA RESPONSABILIDADE LIMITADA",
+    "99101012000170:Z2HFZ1734468953": "FUNDO EXEMPLO AÇAÍ-JUÇARA PREVIDÊNCIA AÇÕES FIA RESPONSABILIDADE LIMITADA",
+    "99101013000114": "IPÊ AMARELO FUNDO DE INVESTIMENTO RENDA FIXA CRÉDITO PRIVADO LONGO PRAZO",
+}
+
+
+@pytest.mark.parametrize("width", [18, 28, 60])
+def test_what_is_shown_tells_which_fund_it_is(width):
+    for series, shown in short_names(FUNDS, width).items():
+        assert [each for each, name in FUNDS.items() if is_shown_as(name, shown, each)] == [series], shown
+        assert may_be_short(shown)
+        assert all(
+            without_accents(word).lower() in without_accents(FUNDS[series]).lower() for word in telling_words(shown)
+        )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import redis as redis_py
 import typer
 
 from scraperkit.cli import (
@@ -24,7 +22,7 @@ from scraperkit.cli import (
     updates,
     work,
 )
-from scraperkit.cli.exits import INTERRUPTED
+from scraperkit.cli.exits import EXIT_CODES, INCOMPLETE, INTERRUPTED, exit_codes
 from scraperkit.cli.options import (
     Cnpjs,
     End,
@@ -39,8 +37,8 @@ from scraperkit.cli.options import (
     with_names,
 )
 from scraperkit.cli.refusals import Refusals, check_period
-from scraperkit.cli.terminal import echo, say_error
-from scraperkit.errors import ScraperKitError, ScraperKitWarning
+from scraperkit.cli.terminal import echo
+from scraperkit.errors import ScraperKitWarning
 from scraperkit.keys import DeliveryName
 
 if TYPE_CHECKING:
@@ -48,6 +46,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     help="Collect and study the daily prices of Brazilian investment funds.",
+    epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -94,7 +93,7 @@ def publish(
 ) -> None:
     """Look up funds, and publish one message for each month, which brings the fund's subclasses, too.
 
-    A fund that cannot be looked up does not hold up the others: it is told at the end, with exit code 1.
+    A fund that cannot be looked up does not hold up the others: it is told at the end, with an exit code.
     """
     from scraperkit.config import Settings
     from scraperkit.connection import connect
@@ -115,13 +114,13 @@ def publish(
             good = not wait or batches.wait_for(batch)
     refusals.tell(len(cnpjs))
     if refusals or not good:
-        raise typer.Exit(1)
+        raise typer.Exit(refusals.code)
 
 
 @app.command()
 def prices(
     cnpjs: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERIES]...", help="CNPJ or CNPJ:SUBCLASS; default: all.")
+        list[str] | None, typer.Argument(metavar="[FUND]...", help="CNPJs, series or names; default: all.")
     ] = None,
     start: Start = None,
     end: End = None,
@@ -135,7 +134,7 @@ def prices(
 ) -> None:
     """Show stored prices, or write them to a file; `scraperkit export` fetches what is missing before.
 
-    A fund of which nothing is stored does not hold up the others: it is told at the end, with exit code 1.
+    A fund of which nothing is stored does not hold up the others: it is told at the end, with an exit code.
     """
     from scraperkit.connection import connect
     from scraperkit.timeseries.reader import TimeSeriesReader
@@ -143,15 +142,17 @@ def prices(
     refusals = Refusals()
     with connect() as redis:
         reader = TimeSeriesReader(redis, namespace=namespace)
-        wanted = refusals.stored(reader, cnpjs) if cnpjs else None
-        if wanted != []:
-            _show(reader.prices(wanted, start=start, end=end, metric=metric, inherit=inherit), out, excel_br)
+        wanted = refusals.stored(redis, reader, cnpjs, namespace) if cnpjs else None
+        good = wanted != [] and _show(
+            reader.prices(wanted, start=start, end=end, metric=metric, inherit=inherit), out, excel_br
+        )
     refusals.tell(len(cnpjs or ()))
-    if refusals:
-        raise typer.Exit(1)
+    if refusals or not good:
+        raise typer.Exit(refusals.code)
 
 
-def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
+def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> bool:
+    """Return whether there was anything to show."""
     if out is None:
         echo(with_names(frame).to_string() if len(frame) else "no prices stored", lines=True)
     else:
@@ -159,6 +160,7 @@ def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
 
         export(frame, out, excel_br=excel_br)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
+    return bool(len(frame))
 
 
 @app.command()
@@ -192,7 +194,7 @@ def run_doctor() -> None:
     for finding in findings:
         echo(str(finding))
     if any(not finding.good for finding in findings):
-        raise typer.Exit(1)
+        raise typer.Exit(INCOMPLETE)
 
 
 def _warn(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
@@ -203,15 +205,11 @@ def _warn(others: Callable[..., None], message: Warning | str, category: type[Wa
 
 
 def main() -> None:
-    """Run the command line; print warnings and expected errors as one sentence on stderr, errors with exit code 1."""
+    """Run the command line; print warnings and expected errors as one sentence on stderr; see `cli/exits.py`."""
     warnings.showwarning = partial(_warn, warnings.showwarning)
     try:
-        app()
+        with exit_codes():
+            app()
     except KeyboardInterrupt:
         echo("interrupted", err=True)
         raise SystemExit(INTERRUPTED) from None
-    except (ScraperKitError, OSError, redis_py.RedisError) as error:
-        if os.environ.get("SCRAPERKIT_DEBUG"):
-            raise
-        say_error(error)
-        raise SystemExit(1) from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scraperkit.cli.exits import INCOMPLETE
 from scraperkit.cli.options import Namespace
 from scraperkit.cli.terminal import echo
 
@@ -57,7 +58,7 @@ def wait(
     """Wait until nothing is pending; exit with code 1 if a job failed or was lost."""
     with _batch(batch_id, namespace) as batch:
         if not wait_for(batch, timeout):
-            raise typer.Exit(1)
+            raise typer.Exit(INCOMPLETE)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Exit codes of the commands that run as services, for systemd and Kubernetes."""
+"""Exit codes of all commands: one table, which shells, cron, systemd and Kubernetes read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,25 @@ from contextlib import contextmanager
 import redis as redis_py
 
 from scraperkit.cli.terminal import say_error
-from scraperkit.errors import ConfigError, RedisError, ScraperKitError, TimeSeriesMissing
+from scraperkit.errors import (
+    BatchNotFound,
+    BatchTimeout,
+    ConfigError,
+    NotDownloaded,
+    NothingThere,
+    RedisError,
+    ScraperKitError,
+    SourceError,
+    TimeSeriesMissing,
+    UnknownFund,
+)
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# Something could not be had, of all or of a part of what was asked for, or there is nothing.
+INCOMPLETE = 1
+# As click says it of words that are no command line.
+USAGE = 2
 # From sysexits.h.
 UNAVAILABLE = 69
 SOFTWARE = 70
@@ -23,11 +38,19 @@ CONFIG = 78
 # As a shell says it of Ctrl-C.
 INTERRUPTED = 130
 
-# One paragraph of a command's help.
-EXIT_CODES = (
-    f"Exit codes: 0 after a clean stop; {CONFIG} if the configuration is invalid and a restart will not help; "
-    f"{UNAVAILABLE} if Redis is unreachable at the start; {SOFTWARE} if the work itself failed."
-)
+_NOT_HAD = (NothingThere, SourceError, UnknownFund, NotDownloaded, BatchNotFound, BatchTimeout)
+
+TABLE = {
+    0: "done",
+    INCOMPLETE: "something failed or could not be had: a site is away or refuses, nothing is found or stored",
+    USAGE: "no such command or option, or a word that does not fit it",
+    UNAVAILABLE: "Redis is unreachable",
+    SOFTWARE: "the work itself failed",
+    CONFIG: "an argument or a setting is invalid; to try again will not help",
+    INTERRUPTED: "interrupted",
+}
+# One paragraph of the help.
+EXIT_CODES = f"Exit codes: {'; '.join(f'{code} {what}' for code, what in TABLE.items())}."
 
 
 @contextmanager
@@ -74,9 +97,11 @@ def code_of(error: Exception) -> int:
 
     Examples
     --------
-    >>> code_of(ConfigError("SCRAPERKIT_THREADS: too many")), code_of(RedisError("away"))
-    (78, 69)
+    >>> code_of(ConfigError("SCRAPERKIT_THREADS: too many")), code_of(RedisError("away")), code_of(SourceError("away"))
+    (78, 69, 1)
     """
+    if isinstance(error, _NOT_HAD):
+        return INCOMPLETE
     if isinstance(error, ConfigError | TimeSeriesMissing):
         return CONFIG
     return UNAVAILABLE if isinstance(error, RedisError | redis_py.RedisError) else SOFTWARE

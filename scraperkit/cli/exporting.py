@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scraperkit.cli.exits import INCOMPLETE
 from scraperkit.cli.options import End, ExcelBr, GivenFunds, Namespace, SourceOfFunds, Start, checked_out, use_namespace
 from scraperkit.cli.terminal import echo
 
@@ -37,4 +38,4 @@ def export(
     export(frame, out, excel_br=excel_br)
     echo(f"{len(frame):,} rows of {frame.shape[1]:,} columns in {out}")
     if frame.attrs.get("problems"):
-        raise typer.Exit(1)
+        raise typer.Exit(INCOMPLETE)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scraperkit.cli.exits import INCOMPLETE
 from scraperkit.cli.options import End, Namespace, Out, Start, write_out
 from scraperkit.cli.refusals import Refusals
 from scraperkit.cli.terminal import echo
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 SeriesNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[SERIES]...", help="CNPJ or CNPJ:SUBCLASS; default: all.")
+    list[str] | None, typer.Argument(metavar="[FUND]...", help="CNPJs, series or names; default: all.")
 ]
 RATES = "cdi, selic, ipca, igpm, dollar or ibovespa"
 
@@ -49,7 +50,7 @@ def summary(
         prices = reader.prices(wanted, start, end)
         if not len(prices):
             echo("no prices stored")
-            return
+            raise typer.Exit(INCOMPLETE)
         days = prices.index[[0, -1]]
         names = {name for name in (benchmark, risk_free, inflation) if name is not None}
         known = {name: rates(name, *days, redis=redis) for name in sorted(names)}
@@ -83,21 +84,21 @@ def jumps(
 def _stored(
     funds: list[str] | None, namespace: str | None
 ) -> Iterator[tuple[redis_py.Redis, TimeSeriesReader, list[str] | None]]:
-    """Give what is stored of funds to a command; tell at the end of which nothing is, with exit code 1."""
+    """Give what is stored of funds to a command; tell at the end of which nothing is, with its exit code."""
     from scraperkit.connection import connect
     from scraperkit.timeseries.reader import TimeSeriesReader
 
     refusals = Refusals()
     with connect() as redis:
         reader = TimeSeriesReader(redis, namespace=namespace)
-        wanted = refusals.stored(reader, funds) if funds else None
+        wanted = refusals.stored(redis, reader, funds, namespace) if funds else None
         if wanted == []:
             refusals.tell(len(funds or ()))
-            raise typer.Exit(1)
+            raise typer.Exit(refusals.code)
         yield redis, reader, wanted
     refusals.tell(len(funds or ()))
     if refusals:
-        raise typer.Exit(1)
+        raise typer.Exit(refusals.code)
 
 
 def _show(frame: pd.DataFrame, out: Path | None, text: Callable[[], str]) -> None:

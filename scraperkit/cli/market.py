@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scraperkit.cli.exits import stop_at_once
+from scraperkit.cli.exits import INCOMPLETE, stop_at_once
 from scraperkit.cli.options import End, Namespace, Out, Start, write_out
 from scraperkit.cli.terminal import echo
 
@@ -87,7 +87,7 @@ def download(
                 break
             time.sleep(every * 3600)
     if (files["outcome"] == "refused").any():
-        raise typer.Exit(1)
+        raise typer.Exit(INCOMPLETE)
 
 
 @app.command()
@@ -101,6 +101,9 @@ def find(
     """Search the registry by name or number."""
     with _opened(url, archive) as market:
         found = market.find(text, active)
+    if found.empty:
+        echo("nothing found")
+        raise typer.Exit(INCOMPLETE)
     _show(
         found if out else found[["name", "kind", "status", "net_worth", "holders", "started_on"]], out, "nothing found"
     )

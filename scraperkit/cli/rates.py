@@ -18,6 +18,7 @@ def show_rates(
     start: Start = None,
     end: End = None,
     out: Out = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch the whole window anew.")] = False,
 ) -> None:
     """Show a reference rate, or write it to a file; fetch what is not stored yet.
 
@@ -25,7 +26,7 @@ def show_rates(
     """
     from scraperkit.sources.rates import rates
 
-    rate = rates(name, start, end)
+    rate = rates(name, start, end, refresh=refresh)
     facts = rate.attrs
     head = f"{facts['name']}: {facts['kind']}, in {facts['unit']}, from {facts['source']}"
     if out is not None:
@@ -34,7 +35,6 @@ def show_rates(
         return
     echo(head)
     if not len(rate):
-        echo("no value was published in that window")
         return
     decimals = max(len(f"{value:.12g}".partition(".")[2]) for value in rate)
     lines = [f"{day:%Y-%m-%d}  {value:>14,.{decimals}f}" for day, value in zip(rate.index, rate, strict=True)]

@@ -7,12 +7,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from scraperkit.cli.exits import INCOMPLETE, code_of
 from scraperkit.cli.terminal import echo
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError, ScraperKitWarning, SiteUnavailable, SourceError, UnknownFund
 from scraperkit.models import Fund, Month, ScrapeRequest, today
 
 if TYPE_CHECKING:
+    import redis as redis_py
+
     from scraperkit.sources import CvmPages
     from scraperkit.sources.open_data import OpenData
     from scraperkit.timeseries.reader import TimeSeriesReader
@@ -21,10 +24,17 @@ _SILENCES = 3  # a site that has not answered so many times in a row is not aske
 
 
 class Refusals:
-    """The funds that a command could not serve, with the reason for each; false if there are none."""
+    """The funds that a command could not serve, with the reason for each; false if there are none.
+
+    Attributes
+    ----------
+    code : int
+        The exit code: that of an invalid argument if one of them is none.
+    """
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
+        self.code = INCOMPLETE
 
     def __bool__(self) -> bool:
         return bool(self._told)
@@ -35,6 +45,7 @@ class Refusals:
             yield
         except (ConfigError, SourceError, UnknownFund) as error:
             self._told[cnpj] = str(error)
+            self.code = max(self.code, code_of(error))
 
     def look_up(self, source: CvmPages | OpenData, cnpjs: Sequence[str]) -> list[Fund]:
         """Return the funds that the site knows."""
@@ -66,14 +77,21 @@ class Refusals:
                 requests += fund.months(start, end)
         return requests
 
-    def stored(self, reader: TimeSeriesReader, cnpjs: Sequence[str]) -> list[str]:
-        """Return the series of which something is stored."""
+    def stored(
+        self, redis: redis_py.Redis, reader: TimeSeriesReader, funds: Sequence[str], namespace: str | None
+    ) -> list[str]:
+        """Return the series, of these numbers and names, of which something is stored."""
+        from scraperkit.config import Settings
+        from scraperkit.research.stored_names import stored_series
+
+        where = namespace or Settings.load().namespace
         wanted: list[str] = []
-        for cnpj in cnpjs:
-            with self._noting(cnpj), warnings.catch_warnings():
+        for fund in funds:
+            with self._noting(fund), warnings.catch_warnings():
                 warnings.simplefilter("ignore", ScraperKitWarning)  # what stands for a class is said when it is read
-                reader.last(cnpj)
-                wanted.append(cnpj)
+                (series,) = stored_series(redis, reader, fund, where)
+                reader.last(series)
+                wanted.append(series)
         return wanted
 
     def tell(self, asked: int) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from scraperkit.cli.exits import CONFIG, INTERRUPTED, SOFTWARE, UNAVAILABLE, exit_codes
+from scraperkit.cli.exits import CONFIG, EXIT_CODES, INCOMPLETE, SOFTWARE, UNAVAILABLE, exit_codes
 from scraperkit.cli.options import GivenFunds, Namespace, SourceOfFunds, use_namespace
 from scraperkit.cli.terminal import echo
 from scraperkit.cnpj import format_series
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 
 _MOST_FUNDS, _MOST_VALUES = 100, 20
 UPDATE_CODES = (
-    f"Exit codes: 0 whether or not anything was new; 1 if something could not be had; {CONFIG} if the configuration or "
-    f"an argument is invalid, or nothing is stored; {UNAVAILABLE} if Redis is unreachable; {SOFTWARE} if the work "
-    f"itself failed; {INTERRUPTED} if it was interrupted. With --every, {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end it, "
-    "and an interruption is a clean stop, with 0."
+    f"{EXIT_CODES} 0 whether or not anything was new. With --every, {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end it, and "
+    "an interruption is a clean stop, with 0."
 )
 
 
@@ -53,7 +51,7 @@ def update(
             raise
     else:
         if not good:
-            raise typer.Exit(1)
+            raise typer.Exit(INCOMPLETE)
 
 
 def _update(funds: list[str] | None, source: str | None, quiet: bool, *, may_be_empty: bool) -> bool:

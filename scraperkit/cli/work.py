@@ -15,6 +15,7 @@ import typer
 
 from scraperkit.cli.exits import (
     EXIT_CODES,
+    INCOMPLETE,
     STOP_SIGNALS,
     exit_codes,
     ignore_stops,
@@ -209,4 +210,4 @@ def health(
             echo(f"{worker.name} is alive: {worker.threads} threads, {worker.in_hand} in hand")
         if not workers:
             echo("no worker is alive here", err=True)
-            raise typer.Exit(1)
+            raise typer.Exit(INCOMPLETE)

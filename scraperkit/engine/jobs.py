@@ -7,10 +7,12 @@ import datetime as dt
 import logging
 import random
 import time
+import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple, Self
 
 from pydantic_core import to_json
@@ -18,7 +20,7 @@ from pydantic_core import to_json
 from scraperkit.config import Settings
 from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import Session
-from scraperkit.errors import BadMessage, MonthNotOffered, SourceError, StoreError
+from scraperkit.errors import BadMessage, MonthNotOffered, ScraperKitError, SourceError, StoreError
 from scraperkit.keys import DeliveryName
 from scraperkit.lua import scripts
 from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest, Stored, current_request, news
@@ -28,6 +30,11 @@ from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, by_series, da
 
 log = logging.getLogger(__name__)
 _ERROR_LENGTH = 2_000
+# A mistake in a source's code: it is made again each time. A ValueError may come of a page that is broken this once.
+_PROGRAMMING = (
+    TypeError, AttributeError, NameError, KeyError, IndexError, ImportError, SyntaxError, NotImplementedError,
+)  # fmt: skip
+_KIT = Path(__file__).parents[1]
 _RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 _KEPT_OF_OVERSIZE = 1_000
 _LONGEST_CHARACTER = 4  # bytes in UTF-8
@@ -129,18 +136,43 @@ class Result(NamedTuple):
             return "ignored" if self.job.request is not None and self.job.request.acked else "done"
         if isinstance(self.error, MonthNotOffered):
             return "not_offered"
-        if isinstance(self.error, SourceError) and not self.error.retryable:
+        if not is_transient(self.error):
             # A Pub/Sub job that fails is only counted: dead letters are what the stream promises.
             return "fatal" if self.job.delivery == "stream" else "failed"
         return "failed"
 
 
+def is_transient(error: BaseException) -> bool:
+    """Return whether trying again can help.
+
+    Examples
+    --------
+    >>> is_transient(OSError("reset")), is_transient(KeyError("quota"))
+    (True, False)
+    """
+    if isinstance(error, SourceError):
+        return error.retryable
+    return isinstance(error, ScraperKitError) or not isinstance(error, _PROGRAMMING)
+
+
 def describe(error: BaseException | None) -> str:
-    """Return an error as one line of printable UTF-8: its class and what it says."""
+    """Return an error as one line of printable UTF-8: its class, what it says, and for a mistake in code, where."""
     if error is None:
         return ""
     text = printable(" ".join(str(error).split()))
-    return f"{type(error).__name__}: {text}"[:_ERROR_LENGTH] if text else type(error).__name__
+    told = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return f"{told[:_ERROR_LENGTH]}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    """Return the last line of the traceback of a mistake in code that is not the kit's."""
+    if isinstance(error, ScraperKitError) or is_transient(error):
+        return ""
+    last = next(reversed(traceback.extract_tb(error.__traceback__)), None)
+    if last is None or Path(last.filename).is_relative_to(_KIT):
+        return ""
+    line = f": {printable(last.line)[:200]}" if last.line else ""
+    return f" ({printable(Path(last.filename).name)}, line {last.lineno}, in {last.name}{line})"
 
 
 class Committer:

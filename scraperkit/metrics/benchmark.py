@@ -185,7 +185,8 @@ def _refuse_missing(name: str, missing: pd.DatetimeIndex, form: str, what: str) 
     if len(missing):
         raise ConfigError(
             f"benchmark: {name} has no rate for {len(missing):,} of the {what} between its first and last, the first "
-            f"{missing[0]:{form}}; fetch it again, or use the part without the hole"
+            f"{missing[0]:{form}}; fetch it anew, with sk.rates(name, start, end, refresh=True), or use the part "
+            "without the hole"
         )
 
 

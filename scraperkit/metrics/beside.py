@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, warn
 from scraperkit.metrics import comparison
-from scraperkit.metrics.benchmark import DAILY, MONTHLY, Benchmark, declared
+from scraperkit.metrics.benchmark import DAILY, MONTHLY, Benchmark, declared, growth
 
 _DAYS = "datetime64[ms]"
 
@@ -24,15 +25,20 @@ def beside(
     found = pd.DataFrame(index=prices.columns)
     if benchmark is not None:
         found = found.join(_compared(prices, benchmark))
+        _warn_if_short(prices, benchmark, "benchmark", "compared_from to worst_window")
         kind = declared(benchmark)[1]
         risk_free = benchmark if risk_free is None and kind == DAILY else risk_free
         inflation = benchmark if inflation is None and kind == MONTHLY else inflation
     if risk_free is not None:
         _refuse_other("risk_free", risk_free, DAILY)
         found["sharpe"] = comparison.information_ratio(prices, risk_free)
+        if risk_free is not benchmark:
+            _warn_if_short(prices, risk_free, "risk_free", "sharpe")
     if inflation is not None:
         _refuse_other("inflation", inflation, MONTHLY)
         found["real_return"] = comparison.real_return(prices, inflation)
+        if inflation is not benchmark:
+            _warn_if_short(prices, inflation, "inflation", "real_return")
     if benchmark is not None:
         years = comparison.yearly_returns(prices).T
         found = found.join(years.set_axis([f"return_{year}" for year in years.columns], axis=1))
@@ -63,6 +69,22 @@ def _compared(prices: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
         },
         index=prices.columns,
     ).astype({"compared_from": _DAYS, "compared_to": _DAYS})
+
+
+def _warn_if_short(prices: pd.DataFrame, benchmark: Benchmark, argument: str, columns: str) -> None:
+    """Warn of days with a price that a benchmark does not cover, and say what stands on which days."""
+    days = pd.DatetimeIndex(prices.index[prices.notna().any(axis=1)])
+    has = growth(benchmark, days).notna().to_numpy() if len(days) else np.ones(0, dtype=bool)
+    if has.all():
+        return
+    without = days[~has]
+    also = {DAILY: " and sharpe", MONTHLY: " and real_return"}.get(declared(benchmark)[1], "")
+    stands = f"{columns}{also if argument == 'benchmark' else ''}"
+    warn(
+        f"{argument}: {benchmark.name} lacks {len(without):,} of the {len(days):,} days of the prices, "
+        f"{without[0]:%Y-%m-%d} to {without[-1]:%Y-%m-%d}: {stands} stand on the days that a fund shares with it, "
+        f"within {days[has][0]:%Y-%m-%d} to {days[has][-1]:%Y-%m-%d}, all other columns on all days of the prices"
+    )
 
 
 def _refuse_other(argument: str, benchmark: Benchmark, wanted: str) -> None:

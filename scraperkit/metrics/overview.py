@@ -79,12 +79,19 @@ def summary(
         With a rate a day, ``sharpe`` (float64): see :func:`sharpe`. With inflation, ``real_return`` (float64,
         fraction): see :func:`real_return`, over the days that a fund shares with `inflation`.
 
+        Columns without a benchmark, and the returns by year, stand on all days of `prices`.
+
         A fund without prices has 0 days and NaN. A frame without columns gives no rows, the same columns and dtypes.
 
     Raises
     ------
     ConfigError
         If `prices` is not a wide frame, or a benchmark declares no kind or one that does not fit its role.
+
+    Warns
+    -----
+    ScraperKitWarning
+        If a benchmark lacks days of `prices`: names them, and says which columns stand on which days.
 
     Examples
     --------

@@ -16,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from scraperkit.cnpj import format_series
+from scraperkit.config import Settings
 from scraperkit.connection import check_client, sibling
 from scraperkit.errors import ConfigError, RedisError, UnknownFund
 from scraperkit.models import Fund, Stored
@@ -53,8 +54,8 @@ def live_prices(
     redis : redis.Redis
         From :func:`scraperkit.connect`; the chart opens connections of its own.
     funds : str, Fund or sequence of them
-        CNPJs, with or without punctuation or a subclass. A fund of which nothing is stored yet appears with its first
-        prices.
+        CNPJs, with or without punctuation or a subclass, and names, or short names, of funds that are stored. A fund,
+        given by CNPJ, of which nothing is stored yet appears with its first prices.
     start, end : str, datetime.date or None
         The days to show, as for :meth:`TimeSeriesReader.prices`.
     chart : callable, optional
@@ -73,6 +74,8 @@ def live_prices(
     ------
     ConfigError
         If an argument is invalid.
+    UnknownFund
+        If a name is of no stored fund, or of several.
     RedisUnreachable
         If Redis is unreachable now; later, the chart waits for it.
     RedisRefused
@@ -113,19 +116,19 @@ class LivePrices(NotebookRepr):
     ) -> None:
         # The front door imports this room for workers, which need no pandas.
         from scraperkit import plot
-        from scraperkit.timeseries.frames import wanted_series, window
+        from scraperkit.research.stored_names import stored_series
+        from scraperkit.timeseries.frames import window
         from scraperkit.timeseries.reader import TimeSeriesReader
 
         if not every >= _MOST_OFTEN:
             raise ConfigError(f"every: {every!r} is invalid; give at least {_MOST_OFTEN} seconds")
-        self._series = wanted_series(funds, "funds")
-        if not self._series:
-            raise ConfigError("funds: empty; give a CNPJ, a Fund or a list of them")
         window(start, end)
         self._days, self._chart, self._every = (start, end), chart or plot.prices, every
         # A thread must not hang if Redis is unreachable.
         self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_ANSWER_WITHIN)
         self._reader = TimeSeriesReader(self._redis, namespace)
+        where = namespace or Settings.load().namespace
+        self._series = stored_series(self._redis, self._reader, funds, where)
         self.closed, self.drawings = False, 0
         self._cnpjs = {series.partition(":")[0] for series in self._series}
         self._told, self._picture, self._trouble = "nothing yet", b"", ""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 
 from scraperkit import metrics
@@ -28,6 +31,8 @@ from scraperkit.plot.style import (
     with_prices,
 )
 
+_A_MONTH = 22  # prices; a fund with fewer would shorten the days of all others to its own
+_LEAST_PRICES = 3
 _BESIDE_THEIR_POINTS = 8  # more funds are numbered, and named beside the chart
 
 
@@ -104,7 +109,8 @@ def risk_return(
     """Draw the return of each fund over its volatility.
 
     All are measured over the same days: from the first day of the fund that begins last to the last day of the one that
-    ends first. If there are no such days, each is measured over its own, and the axis says so.
+    ends first. If there are no such days, each is measured over its own, and the axis says so. A fund, or a benchmark,
+    with fewer than 22 prices among others that have more is left out, and named below the chart.
 
     Parameters
     ----------
@@ -115,7 +121,8 @@ def risk_return(
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
         A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
     benchmark : pandas.Series or list of pandas.Series, optional
-        Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`): hollow diamonds.
+        Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`): dark, hollow diamonds, which a legend
+        above the chart tells from the blue dots of funds.
 
     Returns
     -------
@@ -141,8 +148,10 @@ def risk_return(
     ax = new_axes() if ax is None else ax
     filled = with_prices(frame)
     beside = [] if benchmark is None else grown(benchmark, filled.index)
-    shared, span = _shared(pd.concat([filled, *beside], axis=1))
-    shared = shared.loc[:, shared.count() > 2]
+    table, short = _long_enough(pd.concat([filled, *beside], axis=1), filled.shape[1])
+    shared, span = _shared(table)
+    short += [str(name) for name in shared.columns[shared.count() < _LEAST_PRICES]]
+    shared = shared.loc[:, shared.count() >= _LEAST_PRICES]
     funds = [str(name) for name in filled.columns if name in shared]
     if not funds:
         return say(ax, "no prices" if filled.empty else "no fund with three prices")
@@ -150,15 +159,23 @@ def risk_return(
     gain, what = _gain(shared)
     spots = pd.DataFrame({"risk": metrics.volatility(shared) * 100, "gain": gain})
     own, bench = spots.loc[funds], spots.loc[others]
-    ax.scatter(own["risk"], own["gain"], s=42, color=COLOURS[0], edgecolors="white", linewidths=0.8, zorder=3)
+    filled_dot: dict[str, Any] = {"color": COLOURS[0], "edgecolors": "white", "linewidths": 0.8}
     hollow: dict[str, Any] = {"marker": "D", "facecolors": "white", "edgecolors": "black", "linewidths": 1.3}
-    ax.scatter(bench["risk"], bench["gain"], s=46, zorder=4, **hollow)
+    handles = [
+        ax.scatter(own["risk"], own["gain"], s=42, zorder=3, label="funds", **filled_dot),
+        ax.scatter(bench["risk"], bench["gain"], s=46, zorder=4, label="benchmarks", **hollow),
+    ]
+    kinds = _above(ax, handles) if others else None
     _scales(ax, spots)
     entitle(ax, "Return and volatility")
     ax.set_ylabel(f"{what}, %\n{span}")
     name_unpriced(ax, frame)
+    short = [str(name) for name in frame.columns if name not in filled] + short
+    _name_short(ax, short, names_of(frame, names), [str(each.name) for each in beside])
     numbered = len(funds) > _BESIDE_THEIR_POINTS
     if numbered:
+        if kinds is not None:  # a second legend would replace it, and add_artist would cut it off at the axes
+            ax.add_artist(kinds).set_clip_on(False)
         _name_beside(ax, fund_labels(funds, names_of(frame, names), lines=1, width=36))
         texts = [str(number) for number in range(1, len(funds) + 1)]
     else:
@@ -175,6 +192,30 @@ def _fill(ax: Axes, values: pd.Series[float]) -> None:
     ax.fill_between(
         days, heights, 0, where=heights <= 0, facecolor=COLOURS[1], alpha=0.25, linewidth=0, hatch="///",
         edgecolor="white", interpolate=True,
+    )  # fmt: skip
+
+
+def _long_enough(table: pd.DataFrame, funds: int) -> tuple[pd.DataFrame, list[str]]:
+    """Return the columns with a month of prices, if any fund has as many, and the names of the others."""
+    counts = table.count()
+    if (counts.iloc[:funds] < _A_MONTH).all():
+        return table, []
+    return table.loc[:, counts >= _A_MONTH], [str(name) for name in table.columns[counts < _A_MONTH]]
+
+
+def _name_short(ax: Axes, short: list[str], names: Mapping[str, str], benchmarks: list[str]) -> None:
+    """Write below the chart what has too few prices to be in it."""
+    if short:
+        funds = [name for name in short if name not in benchmarks]
+        labels = fund_labels(funds, names, lines=1) + [benchmark_title(name) for name in short if name in benchmarks]
+        text = textwrap.fill(f"Too few prices on these days: {', '.join(labels)}", 100, max_lines=3, placeholder=" …")
+        ax.set_xlabel(f"{ax.get_xlabel()}\n{text}", loc="left", fontsize="small", color=INK)
+
+
+def _above(ax: Axes, handles: list[Any]) -> Legend:
+    return ax.legend(
+        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0, frameon=False, fontsize="small",
+        ncols=2, handletextpad=0.2, columnspacing=1.2,
     )  # fmt: skip
 
 

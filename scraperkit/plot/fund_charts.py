@@ -99,7 +99,8 @@ def _marks(
     fund = normalize_cnpj(cnpj) if cnpj is not None else str(quotes["cnpj"].iloc[0])
     subclasses = set(quotes.loc[quotes["cnpj"] == fund, "subclass"]) if "subclass" in quotes else {""}
     own = told[(told["cnpj"] == fund) & told["subclass"].isin(subclasses)]
-    return draw_marks(ax, dict.fromkeys(own["series"].unique(), line) if len(line) else {}, own)
+    lines = dict.fromkeys(own["series"].unique(), line) if len(line) else {}
+    return draw_marks(ax, lines, own, dict.fromkeys(lines, ("", "black")))
 
 
 def flows_and_holders(

@@ -53,8 +53,9 @@ def prices(
         Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`), such as CDI: dark, broken lines.
     jumps : pandas.DataFrame, optional
         Of :func:`scraperkit.metrics.jumps`: marks on the lines the days on which a quota jumped, with a shape for each
-        kind; up to six are named in the legend with day and size, more are counted. If omitted, sudden falls that stay
-        are marked as ``payout or write-down``: prices alone cannot tell an amortisation from a loss.
+        kind and the colour of the line; up to six are named in the legend with fund, day and size, more are counted. If
+        omitted, sudden falls that stay are marked as ``payout or write-down``: prices alone cannot tell an amortisation
+        from a loss.
 
     Returns
     -------
@@ -238,7 +239,9 @@ def draw_lines(
     others = draw_benchmarks(ax, list(benchmarks)) if benchmarks else []
     last += [float(values.dropna().iloc[-1]) for values in benchmarks]
     lines = {str(name): table[name].dropna() for name in table.columns}
-    marks = draw_marks(ax, lines, jumps) if jumps is not None else []
+    several = fund_labels(list(lines), names, lines=1) if count > 1 or benchmarks else [""] * count
+    owners = {name: (label, str(line.get_color())) for name, label, line in zip(lines, several, handles, strict=True)}
+    marks = draw_marks(ax, lines, jumps, owners) if jumps is not None else []
     if count == 1 and not benchmarks and not marks:
         entitle(ax, what, *fund_labels([str(table.columns[0])], names, lines=1, width=90), *notes)
         return

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -75,7 +77,9 @@ def sudden_falls(prices: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(_MARK_COLUMNS)).astype({"cnpj": "str", "subclass": "str"})
 
 
-def draw_marks(ax: Axes, lines: dict[str, pd.Series[float]], jumps: pd.DataFrame) -> list[Line2D]:
+def draw_marks(
+    ax: Axes, lines: dict[str, pd.Series[float]], jumps: pd.DataFrame, owners: Mapping[str, tuple[str, str]]
+) -> list[Line2D]:
     """Mark jumps on the lines of their series, and return what a legend says of them.
 
     Parameters
@@ -86,21 +90,27 @@ def draw_marks(ax: Axes, lines: dict[str, pd.Series[float]], jumps: pd.DataFrame
         What was drawn of each series.
     jumps : pandas.DataFrame
         Of :func:`checked_jumps`; those of other series, or beyond the days drawn, are left out.
+    owners : mapping of str to (str, str)
+        The label and the colour of each series; the label is empty where there is only one.
     """
     drawn = [
-        (row["kind"], row["date"], float(row["size"]), _height(lines[row["series"]], row["date"]))
+        (row["series"], row["kind"], row["date"], float(row["size"]))
         for row in jumps.to_dict("records")
         if row["series"] in lines and lines[row["series"]].index[0] <= row["date"] <= lines[row["series"]].index[-1]
     ]
-    drawn.sort(key=lambda each: each[1])
-    for kind, day, _, height in drawn:
-        ax.plot([day], [height], **_look(kind))
-    kinds = [kind for kind in _SHAPES if kind in {each[0] for each in drawn}]
+    drawn.sort(key=lambda each: each[2])
+    for series, kind, day, _ in drawn:
+        ax.plot([day], [_height(lines[series], day)], **_look(kind, owners[series][1]))
     if len(drawn) > _EACH:
-        counts = [(kind, sum(each[0] == kind for each in drawn)) for kind in kinds]
-        return [Line2D([], [], label=f"{kind}, {count} days", **_look(kind)) for kind, count in counts]
-    told = [(kind, f"{long_date(day)}: {kind}, {_size(size)}") for kind, day, size, _ in drawn]
-    return [Line2D([], [], label=label, **_look(kind)) for kind, label in told]
+        counts = Counter((series, kind) for series, kind, _, _ in drawn)
+        order = sorted(counts, key=lambda each: (list(lines).index(each[0]), list(_SHAPES).index(each[1])))
+        told = [(series, kind, f"{kind}, {_days(counts[series, kind])}") for series, kind in order]
+    else:
+        told = [(series, kind, f"{long_date(day)}: {kind}, {_size(size)}") for series, kind, day, size in drawn]
+    return [
+        Line2D([], [], label="\n".join(filter(None, (owners[series][0], text))), **_look(kind, owners[series][1]))
+        for series, kind, text in told
+    ]
 
 
 def _height(line: pd.Series[float], day: pd.Timestamp) -> float:
@@ -108,11 +118,15 @@ def _height(line: pd.Series[float], day: pd.Timestamp) -> float:
     return float(np.interp(day.timestamp(), [each.timestamp() for each in line.index], line.to_numpy()))
 
 
-def _look(kind: str) -> dict[str, Any]:
+def _look(kind: str, colour: str) -> dict[str, Any]:
     return {
-        "marker": _SHAPES.get(kind, "P"), "markersize": 7, "markerfacecolor": "white", "markeredgecolor": "black",
-        "markeredgewidth": 1.3, "linestyle": "none", "zorder": 5,
+        "marker": _SHAPES.get(kind, "P"), "markersize": 7, "markerfacecolor": "white", "markeredgecolor": colour,
+        "markeredgewidth": 1.6, "linestyle": "none", "zorder": 5,
     }  # fmt: skip
+
+
+def _days(count: int) -> str:
+    return f"{count} day{'s' * (count != 1)}"
 
 
 def _size(size: float) -> str:

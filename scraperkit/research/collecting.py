@@ -18,20 +18,23 @@ from tqdm.auto import tqdm
 from scraperkit import sources
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
+from scraperkit.engine.jobs import describe, is_transient
 from scraperkit.engine.registry import live_workers
-from scraperkit.errors import FundNotFound, ScraperKitError, SiteUnavailable, SourceError
+from scraperkit.errors import FileRefused, FundNotFound, ScraperKitError, SiteUnavailable, SourceError
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Fund, Month, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.research.planning import Plan, make_plan, renewed
 from scraperkit.research.wanted import WantedFund
-from scraperkit.sources.base import Source
+from scraperkit.sources.base import Source, name_of
+from scraperkit.sources.cvm_pages import CvmPages
+from scraperkit.sources.http import MOST_LOOK_UPS, ask_again
+from scraperkit.sources.open_data import OpenData
 from scraperkit.subscriber import Subscriber
 from scraperkit.text import say
 from scraperkit.timeseries.rows import RowReader
 
 _PATIENCE_AT_SITE = 30.0  # seconds
-_MOST_ATTEMPTS = 3
 _one_at_a_time = threading.Lock()
 
 
@@ -134,7 +137,7 @@ def _find(plan: Plan, source: Any) -> tuple[dict[str, str], dict[str, Fund]]:
     means: dict[str, str] = {}
     for name in tqdm(plan.unknown, desc="looking up", unit="fund", disable=None, leave=False, delay=1):
         try:
-            fund = _find_fund(source, name)
+            fund = _find_fund(plan, source, name)
         except SourceError as error:
             problems[name] = _why(error)
         else:
@@ -158,20 +161,41 @@ def _looked_up(
             fund = fund or Fund(cnpj)
         elif fund is None or (by_page and not fund.pk):
             try:
-                fund = _find_fund(source, cnpj)
+                fund = _find_fund(plan, source, cnpj)
             except SourceError as error:
-                if by_page or isinstance(error, SiteUnavailable):
+                if by_page or not isinstance(error, FundNotFound | FileRefused):
                     problems[cnpj] = _why(error)
                     continue
                 fund = Fund(cnpj)  # it may have figures, although no registry or search knows it
         yield replace(fund, cnpj=cnpj, source=plan.keys.source), months
 
 
-def _find_fund(source: Any, text: str) -> Fund:
+def _find_fund(plan: Plan, source: Any, text: str) -> Fund:
+    """Look a fund up, unless the source said a short while ago that it knows no such fund."""
+    if not isinstance(plan.source, str):
+        return _ask_for_fund(source, text)  # one's own may have changed meanwhile
+    plan.memory.refuse_not_found(text)
+    try:
+        return _ask_for_fund(source, text)
+    except FundNotFound as error:
+        plan.memory.note_not_found(text, str(error))
+        raise
+
+
+def _ask_for_fund(source: Any, text: str) -> Fund:
     find = getattr(source, "find_fund", None)
     if find is None:
-        raise FundNotFound(f"{type(source).__name__} has no find_fund(text): give CNPJs or Funds", "")
-    fund: Fund = find(text)
+        raise FundNotFound(f"{name_of(source)} has no find_fund(text): give CNPJs or Funds", "")
+    fund: Fund
+    if isinstance(getattr(find, "__self__", None), CvmPages | OpenData):  # these ask again by themselves
+        fund = find(text)
+        return fund
+    try:
+        fund = ask_again(lambda: find(text), is_transient, Settings.load())
+    except ScraperKitError:
+        raise
+    except Exception as error:
+        raise SourceError(f"{name_of(source)}.find_fund: {describe(error)}") from error
     return fund
 
 
@@ -237,7 +261,7 @@ def _at_work(redis: redis_py.Redis, keys: Keys, source: Any) -> Iterator[None]:
         yield
         return
     settings = Settings.load()
-    hasty = settings.model_copy(update={"max_attempts": min(settings.max_attempts, _MOST_ATTEMPTS)})
+    hasty = settings.model_copy(update={"max_attempts": min(settings.max_attempts, MOST_LOOK_UPS)})
     subscriber = Subscriber(redis, source, delivery="stream", namespace=keys.namespace, settings=hasty).start()
     try:
         yield

@@ -19,15 +19,15 @@ from dateutil.relativedelta import relativedelta
 
 from scraperkit.config import Settings, __version__
 from scraperkit.connection import connect
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, NothingThere
 from scraperkit.models import METRICS, today
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.planning import FILES
-from scraperkit.research.provenance import TOLD_IN_FILES, note_archived, note_stored, units_of
+from scraperkit.research.provenance import note_archived, note_stored, told_of
 from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.sources.open_data import OpenData
-from scraperkit.timeseries.csv_files import write_csv
+from scraperkit.timeseries.csv_files import expanded, write_csv
 from scraperkit.timeseries.frames import Day, Funds
 from scraperkit.timeseries.reader import TimeSeriesReader
 
@@ -35,7 +35,7 @@ KEY = b"scraperkit"  # of the metadata of Parquet files
 
 
 def export(
-    data: pd.DataFrame | Funds | None,
+    data: pd.DataFrame | pd.Series[Any] | Funds | None,
     path: str | Path,
     start: Day | None = None,
     end: Day | None = None,
@@ -51,8 +51,9 @@ def export(
 
     Parameters
     ----------
-    data : pandas.DataFrame, str, Fund, several, or None
-        A frame as any call of the kit returns it, or funds as for :func:`prices`. ``None`` is all that is stored, of
+    data : pandas.DataFrame, pandas.Series, str, Fund, several, or None
+        A frame as any call of the kit returns it, a Series, such as a rate, which is written and read back as a frame
+        of one column, or funds as for :func:`prices`. ``None`` is all that is stored, of
         which nothing is fetched.
     path : str or pathlib.Path
         Ends in ``.csv`` or ``.parquet``; a file of that name is replaced.
@@ -82,8 +83,9 @@ def export(
     Notes
     -----
     Parquet keeps the frame as it is, ``attrs`` included (what is in them becomes JSON). Its metadata have a key
-    ``scraperkit``, with JSON: ``units`` by metric, ``source``, ``licence``, ``fetched_from`` and ``fetched_to``, as far
-    as ``attrs`` tell them. CSV keeps values and headings alone: no ``attrs``, thus no names, and no index of numbers.
+    ``scraperkit``, with JSON: ``units`` by metric or rate, a rate's ``kind``, ``source``, ``licence``,
+    ``fetched_from`` and ``fetched_to``, as far as ``attrs`` tell them. CSV keeps values and headings
+    alone: no ``attrs``, thus no names, and no index of numbers.
 
     Examples
     --------
@@ -99,15 +101,15 @@ def export(
     True
     """
     checked_path(path, excel_br=excel_br)
-    if isinstance(data, pd.DataFrame):
+    if isinstance(data, pd.DataFrame | pd.Series):
         given = {"start": start, "end": end, "source": source, "redis": redis}
         if extra := [name for name, value in given.items() if value is not None] or ["metric"] * (metric != "quota"):
             raise ConfigError(f"{extra[0]}: is for funds; of a frame, choose rows and columns before you export it")
-        frame = data
+        frame = data if isinstance(data, pd.DataFrame) else data.to_frame(data.name or "value")
     else:
         frame = figures_of(data, start, end, metric, source=source, redis=redis)
     if frame.empty:
-        raise ConfigError(f"data: nothing to write to {path}: {len(frame)} rows, {frame.shape[1]} columns")
+        raise NothingThere(f"data: nothing to write to {path}: {len(frame)} rows, {frame.shape[1]} columns")
     return write(frame, path, excel_br=excel_br)
 
 
@@ -196,7 +198,7 @@ def checked_path(path: str | Path, field: str = "path", *, excel_br: bool = Fals
     """
     if not isinstance(path, str | Path):
         raise ConfigError(f"{field}: give text or a Path; got {type(path).__name__}")
-    file = Path(path)
+    file = expanded(path, field)
     if file.suffix.lower() not in (".csv", ".parquet"):
         hint = "; for Excel, write .csv with excel_br" if file.suffix.lower().startswith(".xls") else ""
         raise ConfigError(f"{field}: {file.name!r} must end in .csv or .parquet{hint}")
@@ -251,9 +253,6 @@ def _table(frame: pd.DataFrame) -> pa.Table:
     bare = frame.copy(deep=False)
     bare.attrs = {}
     table = pa.Table.from_pandas(bare)
-    told: dict[str, Any] = {"units": units_of(map(str, frame.columns))}
-    told |= {name: frame.attrs[name] for name in TOLD_IN_FILES if name in frame.attrs} | {
-        "written_by": f"scraperkit {__version__}"
-    }
+    told = told_of(frame) | {"written_by": f"scraperkit {__version__}"}
     metadata = {**(table.schema.metadata or {}), b"PANDAS_ATTRS": attrs.encode(), KEY: json.dumps(told).encode()}
     return table.replace_schema_metadata(metadata)

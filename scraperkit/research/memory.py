@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from cachetools import TTLCache
+
+from scraperkit.errors import FundNotFound
 from scraperkit.keys import Keys
 from scraperkit.models import Month
 from scraperkit.research.due import LastAsked
@@ -14,6 +18,11 @@ from scraperkit.timeseries.rows import RowReader
 
 _NAMES_KEPT = 7 * 86_400  # a fund may be renamed, and another take its name
 _REMEMBERED_AT_ONCE = 500
+_NOT_FOUND_SECONDS = 600  # the site may list a new fund at any time, and a typing error is soon corrected
+# By source and name or CNPJ; of this process only, so that nobody else waits for what a user has mistyped.
+_not_found: TTLCache[tuple[str, str], tuple[str, dt.datetime]] = TTLCache(
+    1_000, _NOT_FOUND_SECONDS, timer=lambda: time.time()
+)
 
 
 class Memory:
@@ -36,6 +45,23 @@ class Memory:
         if found:
             self._redis.hset(self.keys.names, mapping={_folded(name): series for name, series in found.items()})
             self._redis.expire(self.keys.names, _NAMES_KEPT)
+
+    def refuse_not_found(self, text: str) -> None:
+        """Raise anew what the source said ten minutes ago at most: that it knows no such fund.
+
+        Raises
+        ------
+        FundNotFound
+            If it did; says when it will be asked again.
+        """
+        told, when = _not_found.get((self.keys.names, _folded(text)), ("", None))
+        if when is not None:
+            again = when + dt.timedelta(seconds=_NOT_FOUND_SECONDS)
+            raise FundNotFound(f"{told} (asked at {when:%H:%M:%S}; it is asked again from {again:%H:%M:%S} on)")
+
+    def note_not_found(self, text: str, told: str) -> None:
+        """Note that the source knows no such fund, and what it said."""
+        _not_found[self.keys.names, _folded(text)] = told, dt.datetime.fromtimestamp(time.time()).astimezone()
 
     def asked(self, cnpjs: Iterable[str], of_any: bool) -> dict[tuple[str, Month], LastAsked]:
         """Return when each month of these funds was last asked for: of any source, or of this one."""

@@ -19,7 +19,7 @@ from scraperkit.timeseries.frames import Day
 from scraperkit.timeseries.reader import TimeSeriesReader
 
 # What of a frame's `attrs` a file's metadata tell.
-TOLD_IN_FILES = ("metric", "units", "source", "licence", "fetched_from", "fetched_to")
+TOLD_IN_FILES = ("metric", "name", "kind", "units", "source", "licence", "fetched_from", "fetched_to")
 LICENCES = {
     FILES: ATTRIBUTION,
     DEFAULT_SOURCE: "Comissão de Valores Mobiliários (CVM), its public pages; they state no licence",
@@ -36,6 +36,13 @@ def units_of(columns: Iterable[str]) -> dict[str, str]:
     {'quota': 'R$', 'holders': 'people'}
     """
     return {name: COLUMNS[name].unit for name in columns if name in COLUMNS and COLUMNS[name].unit not in ("", "day")}
+
+
+def told_of(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return what a file's metadata tell of a frame, which may be a rate or have been one."""
+    attrs = frame.attrs
+    units = {attrs["name"]: attrs["unit"]} if {"name", "unit"} <= attrs.keys() else units_of(map(str, frame.columns))
+    return {"units": units} | {name: attrs[name] for name in TOLD_IN_FILES if name in attrs}
 
 
 def note_stored(frame: pd.DataFrame, reader: TimeSeriesReader, start: Day, end: Day | None, metric: str = "") -> None:
@@ -58,7 +65,8 @@ def note_archived(frame: pd.DataFrame, market: OpenData, start: Day, end: Day | 
 
 def _note(frame: pd.DataFrame, metric: str, sources: list[str], fetched: pd.Series[Any]) -> None:
     units = units_of([metric] if metric else frame.columns)
-    licences = [_INVENTED] if is_offline() else [LICENCES[name] for name in sources if name in LICENCES]
+    # Of a source of one's own, nobody knows.
+    licences = dict.fromkeys(_INVENTED if is_offline() else LICENCES[name] for name in sources if name in LICENCES)
     told = {"units": units, "source": ", ".join(sources), "licence": "; ".join(licences)}
     if metric:
         told["metric"] = metric

@@ -12,7 +12,7 @@ import redis as redis_py
 
 from scraperkit.config import Settings
 from scraperkit.connection import connect
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, NothingThere
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Month, today
 from scraperkit.research.collecting import collect
@@ -92,9 +92,9 @@ def bring_news(
     keys = Keys(Settings.load().namespace)
     reader, rows = TimeSeriesReader(redis, keys.namespace), RowReader(redis, keys.namespace, advice="")
     wanted = read_wanted(funds) if funds is not None else [WantedFund(name, name) for name in sorted(rows.stored())]
-    wanted = _named_before(redis, keys, wanted)
+    wanted = named_before(redis, keys, wanted)
     if not wanted:
-        raise ConfigError(f"nothing is stored in namespace {keys.namespace!r}; collect prices with sk.prices first")
+        raise NothingThere(f"nothing is stored in namespace {keys.namespace!r}; collect prices with sk.prices first")
     before, began = _days(rows, wanted), _now(redis)
     found: list[WantedFund] = []
     problems: dict[str, str] = {}
@@ -114,7 +114,8 @@ def _now(redis: redis_py.Redis) -> pd.Timestamp:
     return pd.Timestamp(seconds * 1_000_000 + microseconds, unit="us", tz="UTC").floor("ms")
 
 
-def _named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[WantedFund]) -> list[WantedFund]:
+def named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[WantedFund]) -> list[WantedFund]:
+    """Return funds with the series of each name that a source was found to mean lately."""
     names = [each.label for each in wanted if not each.series]
     means: dict[str, str] = {}
     for source in get_args(BuiltIn):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from scraperkit.cnpj import looks_like_cnpj, normalize_series
+from scraperkit.cnpj import looks_like_cnpj, normalize_series, way_back
 from scraperkit.errors import ConfigError
 from scraperkit.models import Fund, Month
 from scraperkit.timeseries.frames import Funds
@@ -67,9 +67,8 @@ def _wanted(item: object) -> WantedFund:
         series = normalize_series(item.cnpj)
         return WantedFund(series, series, item)
     if not isinstance(item, str):
-        raise ConfigError(
-            f"funds: give CNPJs and names as text, or Funds; got {type(item).__name__}: {str(item)[:40]!r}"
-        )
+        got = f"{type(item).__name__}: {str(item)[:40]!r}"
+        raise ConfigError(f"funds: give CNPJs and names as text, or Funds; got {got}{way_back(item)}")
     text = item.strip()
     if looks_like_cnpj(text):
         series = normalize_series(text)

@@ -42,7 +42,8 @@ class Source(Protocol):
         ------
         scraperkit.errors.SourceError
             If the page cannot be had or is not as known; ``retryable`` says whether later may be better. Any other
-            exception also fails the job only, and counts as retryable.
+            exception also fails the job only, and is tried again, except a mistake in code, such as a ``TypeError`` or
+            a ``KeyError``.
         """
         ...
 

@@ -17,10 +17,13 @@ from scraperkit.cnpj import (
     folded_name,
     format_cnpj,
     has_words,
+    is_shown_as,
     looks_like_cnpj,
+    may_be_short,
     name_words,
     nearest_names,
     normalize_cnpj,
+    telling_words,
     without_accents,
 )
 from scraperkit.config import Settings
@@ -48,7 +51,7 @@ from scraperkit.sources.cvm_parser import (
     parse_search,
     pk_of,
 )
-from scraperkit.sources.http import Answer, ClosedHere, HttpClient, without_credentials
+from scraperkit.sources.http import Answer, ClosedHere, HttpClient, ask_again, without_credentials
 from scraperkit.sources.politeness import Politeness
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
@@ -61,6 +64,7 @@ MOST_FOLLOWED = 5  # funds found by name whose pages are asked for, to see which
 LONGEST_NAME = 200
 LIST_SECONDS = 60.0  # a list of months this young is believed that a month is not on it
 _Page = TypeVar("_Page")
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +115,7 @@ class CvmPages:
         # An empty address must not mean the live site.
         self.url = checked_base(settings.cvm_url if url is None else url, "SCRAPERKIT_CVM_URL")
         self.politeness = Politeness(self.url, settings)
+        self._settings = settings
         self._http = HttpClient(settings, self.politeness)
         self._first_pages: TTLCache[str, _FirstPage] = TTLCache(maxsize=CACHED_FUNDS, ttl=CACHED_SECONDS)
         self._pages_changed = threading.Condition()
@@ -119,7 +124,7 @@ class CvmPages:
             self._get_first_page
         )
         numbers: LRUCache[str, str] = LRUCache(CACHED_FUNDS)
-        self._pk_of = cached(numbers, condition=threading.Condition())(lambda cnpj: self.find_fund(cnpj).pk)
+        self._pk_of = cached(numbers, condition=threading.Condition())(lambda cnpj: self._find_once(cnpj).pk)
 
     def find_fund(self, text: str) -> Fund:
         """Look a fund up by its CNPJ, or by its name or a part of it.
@@ -145,8 +150,11 @@ class CvmPages:
         FundNotFound
             If the site knows no such fund, or several of which none is meant: lists the nearest five.
         SourceError
-            If a page cannot be had, or is not as known.
+            If a page cannot be had, or is not as known, in three attempts, with pauses as between those of a job.
         """
+        return self._again(lambda: self._find_once(text))
+
+    def _find_once(self, text: str) -> Fund:
         is_name = isinstance(text, str) and not looks_like_cnpj(text)
         cnpj = self._cnpj_of(text) if is_name else normalize_cnpj(text)
         # The site wanted bare characters in 2022, and wants the punctuation in 2026.
@@ -180,6 +188,9 @@ class CvmPages:
         >>> found.found, found.hits[0].series, found.hits[0].name
         (1, '99101012000170', 'Fundo Exemplo Ipê Amarelo Renda Fixa FI')
         """
+        return self._again(lambda: self._search_once(text, count))
+
+    def _search_once(self, text: str, count: int) -> Hits:
         if looks_like_cnpj(text):
             cnpj = normalize_cnpj(text)
             rows = self._search([format_cnpj(cnpj).encode(), cnpj.encode()])[1].rows
@@ -271,6 +282,9 @@ class CvmPages:
     def __repr__(self) -> str:
         return f"CvmPages({without_credentials(self.url)!r})"
 
+    def _again(self, look_up: Callable[[], _Found]) -> _Found:
+        return ask_again(look_up, _may_pass, self._settings, self._http.rest)
+
     def _search(self, texts: Iterable[bytes]) -> tuple[Answer, SearchPage]:
         """Return the first search that finds something, or else the last."""
         for text in texts:
@@ -282,7 +296,7 @@ class CvmPages:
         return answer, search
 
     def _named(self, text: str) -> tuple[Answer, SearchPage, tuple[SearchRow, ...]]:
-        """Search for a name; return the rows of the answer that have it, or all its words."""
+        """Search for a name; return the rows of the answer that are shown as it, that have it, or all its words."""
         name = " ".join(text.split())
         if not name_words(name) or len(name) > LONGEST_NAME:
             raise ConfigError(
@@ -291,6 +305,11 @@ class CvmPages:
             )
         answer, search = self._search(_written(name))
         rows = search.rows
+        is_whole = any(folded_name(row.name) == folded_name(name) for row in rows)
+        if not is_whole and may_be_short(name) and (words := telling_words(name)):
+            wide_answer, wide = self._search(_written(max(words, key=len)))
+            if shown := tuple(row for row in wide.rows if is_shown_as(row.name, name, row.cnpj)):
+                return wide_answer, wide, shown
         if not rows:  # The site looks for the text as it stands; its longest word finds names that have all the words.
             answer, search = self._search(_written(max(filter(name_words, name.split()), key=len)))
             rows = tuple(row for row in search.rows if has_words(row.name, name))
@@ -380,6 +399,11 @@ class CvmPages:
         with self._pages_changed:
             if self._first_pages.get(pk) is first:
                 del self._first_pages[pk]
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether a look-up is to be tried again: a site that does not answer has been asked several times."""
+    return isinstance(error, SourceError) and error.retryable and not isinstance(error, SiteUnavailable)
 
 
 def checked_base(url: str, variable: str) -> str:

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urljoin, urlsplit
 
 from requests import Request
@@ -43,6 +43,7 @@ log = logging.getLogger(__name__)
 BACKOFF = 0.5
 BACKOFF_LIMIT = 10.0
 REDIRECTS_LIMIT = 10
+MOST_LOOK_UPS = 3  # attempts: somebody waits for the answer
 _RETRIED = frozenset({429, *range(500, 600)})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEP_THE_FORM = frozenset({307, 308})
@@ -67,6 +68,9 @@ _WORDS: tuple[tuple[type[Exception], str], ...] = (
 
 class ClosedHere(SiteUnavailable):
     """The client was closed, or what this thread waited for was ended: no fault of the site."""
+
+
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +282,14 @@ class HttpClient:
         for exchange in exchanges:
             exchange.end()
 
+    def rest(self, seconds: float) -> None:
+        """Wait; raises :exc:`ClosedHere` if that is ended, as a request would be."""
+        with self._under_way(seconds) as exchange:
+            if exchange.ended.wait(seconds):
+                raise ClosedHere(
+                    "the connection to the site was closed here", without_credentials(self._politeness.url)
+                )
+
     def close(self) -> None:
         """Close all connections, and end every wait and every request of any thread. May be called twice."""
         with self._lock:
@@ -420,6 +432,49 @@ def probe(url: str, settings: Settings) -> int:
         raise SiteUnavailable(f"{_reason(error)}{_way(wire)}") from None
     finally:
         wire.close()
+
+
+def ask_again(
+    ask: Callable[[], _Found],
+    is_transient: Callable[[Exception], bool],
+    settings: Settings,
+    rest: Callable[[float], object] = time.sleep,
+) -> _Found:
+    """Ask up to three times.
+
+    Parameters
+    ----------
+    ask : callable
+        Returns the answer, or raises.
+    is_transient : callable
+        Whether an error may pass; any other ends it.
+    settings : Settings
+        The number of attempts and the pauses of jobs. None begins later than ``site_patience`` after the first, or
+        ``page_timeout`` if that is unset.
+    rest : callable
+        Waits for so many seconds.
+
+    Examples
+    --------
+    >>> answers = iter([OSError("reset"), "page"])
+    >>> def ask():
+    ...     if isinstance(answer := next(answers), OSError):
+    ...         raise answer
+    ...     return answer
+    >>> ask_again(ask, lambda error: isinstance(error, OSError), Settings(backoff=0))
+    'page'
+    """
+    until = time.monotonic() + (settings.site_patience or settings.page_timeout)
+    pause = min(settings.backoff, settings.backoff_limit)
+    for _ in range(1, min(settings.max_attempts, MOST_LOOK_UPS)):
+        try:
+            return ask()
+        except Exception as error:
+            if not is_transient(error) or time.monotonic() + pause >= until:
+                raise
+        rest(pause)
+        pause = min(2 * pause, settings.backoff_limit)
+    return ask()
 
 
 def _way(wire: Wire) -> str:

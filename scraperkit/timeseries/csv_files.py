@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -22,12 +23,40 @@ from scraperkit.text import safe_cell
 _DAY = f"^{ISO_DAY.pattern}$"
 _MOMENT = rf"^{ISO_DAY.pattern}[ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]{{1,6}})?(\+00:00|Z)$"
 _WHOLE = r"^-?(0|[1-9]\d{0,17})$"
+_MOST_NAME_BYTES = 200  # bytes; file systems take 255, and a file is written under a longer name before it is renamed
+_MOST_PATH_BYTES = 4_000
 _CODE = r"^[+-]?0\d"  # a number has no such zero, a code may have
 _GUARDED = re.compile("'[=+@\t\r\n＝＋－＠-]")
 # Columns of the kit's frames that hold text, also where all of it is digits or empty.
 _COLUMNS_OF_TEXT = {name for name, column in COLUMNS.items() if column.dtype == "str"} | {
     *("name", "pk", "status", "month", "metric", "source", "kind", "flag", "state", "problem", "reason", "file")
 }
+
+
+def expanded(path: Path | str, field: str = "path") -> Path:
+    """Return a path with ``~`` as the home folder.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such home, or a name is longer than file systems take; names `field`.
+
+    Examples
+    --------
+    >>> expanded("~/prices.csv") == Path.home() / "prices.csv"
+    True
+    """
+    try:
+        found = Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"{field}: {str(path)[:80]!r}: there is no such home; write the folder out") from None
+    long = next((part for part in found.parts if len(os.fsencode(part)) > _MOST_NAME_BYTES), None)
+    if long is not None:
+        size = len(os.fsencode(long))
+        raise ConfigError(f"{field}: the name {long[:40]!r}… has {size} bytes; give at most {_MOST_NAME_BYTES}")
+    if len(os.fsencode(found)) > _MOST_PATH_BYTES:
+        raise ConfigError(f"{field}: the path has {len(os.fsencode(found)):,} bytes; give at most {_MOST_PATH_BYTES:,}")
+    return found
 
 
 # ---------------------------------------------------------------------------- write
@@ -148,7 +177,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     date
     2022-01-03             1.5
     """
-    path = Path(path)
+    path = expanded(path)
     content = path.read_bytes()
     if content.startswith(b"PAR1"):
         try:

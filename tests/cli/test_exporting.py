@@ -85,7 +85,7 @@ def test_nothing_to_write_leaves_what_was_there(run, tmp_path):
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(run, words, message, tmp_path):
-    told = run(*words, code=1)
+    told = run(*words, code=78)
     assert message in told
     assert len(told.strip().splitlines()) == 1, told
     assert not list(tmp_path.glob("x.*"))

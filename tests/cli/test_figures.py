@@ -13,7 +13,9 @@ from support.pricer import of_rates
 
 import scraperkit as sk
 from scraperkit import metrics
+from scraperkit.cli.exits import CONFIG
 from scraperkit.replica.sample import load_sample
+from scraperkit.research.stored_names import stored_series
 
 COMMAND = str(Path(sys.executable).parent / "scraperkit")
 PAYS, LESSONS = "99101018000147", "18993924000100"
@@ -96,6 +98,23 @@ def test_funds_of_which_nothing_is_stored_are_told_and_the_rest_is_done(run, com
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(run, words, says):
-    told = run(*words, code=1)
+    told = run(*words, code=CONFIG)
     assert says in told
     assert len(told.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", ["summary", "jumps", "prices"])
+def test_funds_go_by_the_names_that_are_stored_and_by_those_that_are_shown(run, command, redis, namespace):
+    cards = {fund.cnpj: fund for fund in load_sample().funds}
+    store = sk.SeriesStore(redis, namespace=namespace)
+    for cnpj in (PAYS, LESSONS):
+        store.save_fund(sk.Fund(cnpj, name=cards[cnpj].name))
+    by_number = run(command, PAYS)
+    names = sk.TimeSeriesReader(redis, namespace=namespace).prices(PAYS).attrs["names"]
+    reader = sk.TimeSeriesReader(redis, namespace=namespace)
+    for name in (cards[PAYS].name, names[PAYS], "canela"):
+        assert stored_series(redis, reader, name, namespace) == [PAYS]
+    assert run(command, names[PAYS]) == by_number
+    told = run(command, "no such name", "fundo exemplo", code=1)
+    assert "no stored fund is named 'no such name'" in told
+    assert "'fundo exemplo' is not one fund; the nearest are" in told

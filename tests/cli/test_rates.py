@@ -49,7 +49,7 @@ def test_a_short_one_is_shown_whole_with_its_numbers_in_a_column(run):
     assert len(lines) == 22
     assert len({len(line) for line in lines[1:]}) == 1
     assert lines[1].split()[1] == f"{float(run.site.rates.values('ibovespa')[pd.Timestamp('2022-01-03').date()]):,.2f}"
-    assert "no value was published" in run("ibovespa", "--start", "1980-01", "--end", "1980-02").stdout
+    assert "before its first value" in run("ibovespa", "--start", "1980-01", "--end", "1980-02").stderr
 
 
 @pytest.mark.parametrize("name", ["ipca.csv", "ipca.parquet"])
@@ -65,7 +65,7 @@ def test_a_file_reads_back_as_it_was(run, tmp_path, name):
 
 
 def test_what_cannot_be_had_is_one_sentence_and_exit_code_1(run):
-    assert "use 'ibovespa'" in run("7", code=1).stderr
+    assert "use 'ibovespa'" in run("7", code=78).stderr
     run.site.rates.outage(600)
     told = run("cdi", "--start", "2022-01", "--end", "2022-01", code=1).stderr
     assert told.startswith("scraperkit: HTTP 504 after all retries")

@@ -6,6 +6,7 @@ import asyncio
 import datetime as dt
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -183,6 +184,30 @@ class TestAJobThatFails:
         publisher.publish(months(1))
         assert step(make(site), times=2) == {"dead": 1}
         assert site.asked.total() == 1
+
+    @pytest.mark.parametrize(
+        ("broken", "told"),
+        [
+            (
+                lambda request: request.month + None,
+                "TypeError: unsupported operand .* (test_worker.py, line .*, in .*: ",
+            ),
+            (lambda request: request.quota, "AttributeError: .*'quota' (test_worker.py, line "),
+            (lambda request: {}[request.month], "KeyError: 1 (test_worker.py, line "),
+            (lambda request: [][request.month], "IndexError: list index out of range (test_worker.py, line "),
+            (lambda request: undefined, "NameError: name 'undefined' is not defined (test_worker.py, line "),  # noqa: F821
+            (lambda request: None, "TypeError: the source returned NoneType, not a list of DailyQuote$"),
+        ],
+    )
+    def test_for_a_mistake_in_the_source_is_not_tried_again_and_says_where_it_is(
+        self, publisher, redis, keys, make, broken, told
+    ):
+        site = FakeSite(broken)
+        publisher.publish(months(1))
+        assert step(make(site), times=2) == {"dead": 1}
+        assert site.asked.total() == 1
+        ((_, letter),) = redis.xrange(keys.dead)
+        assert re.match(told.replace("(", "\\(").replace("[", "\\["), letter["error"]), letter["error"]
 
     @pytest.mark.parametrize("max_attempts", [1, 5])
     def test_since_its_month_is_not_offered_is_no_failure(self, redis, keys, publisher, make, max_attempts):

@@ -154,11 +154,39 @@ class TestTheTable:
             assert (found.at[fund, "compared_from"], found.at[fund, "compared_to"]) == (own[0], own[-1])
 
     def test_says_on_which_days_a_shorter_benchmark_was_compared(self, prices):
-        found = metrics.summary(prices, benchmark=IPCA.iloc[6:18], risk_free=CDI)
+        told = (
+            r"^benchmark: ipca lacks \d+ of the \d+ days of the prices, .*: compared_from to worst_window "
+            r"and real_return stand on the days that a fund shares with it, .*, all other columns on all days of"
+        )
+        with pytest.warns(ScraperKitWarning, match=told) as caught:
+            found = metrics.summary(prices, benchmark=IPCA.iloc[6:18], risk_free=CDI)
+        assert len(caught) == 1
         assert (found["compared_from"].dropna() >= "2021-06-30").all()
         assert (found["compared_to"].dropna() <= "2022-06-30").all()
         same(found["real_return"], metrics.real_return(prices, IPCA.iloc[6:18]))
         same(found["sharpe"], metrics.sharpe(prices, CDI))
+
+    @pytest.mark.parametrize(
+        ("roles", "told"),
+        [
+            ({"benchmark": CDI.iloc[:100]}, "benchmark: cdi lacks .*compared_from to worst_window and sharpe stand"),
+            (
+                {"benchmark": IBOVESPA.iloc[50:]},
+                "benchmark: ibovespa lacks 50 .*to worst_window stand",
+            ),
+            ({"risk_free": CDI.iloc[:100]}, "risk_free: cdi lacks .*: sharpe stand"),
+            ({"inflation": IPCA.iloc[:12]}, "inflation: ipca lacks .*: real_return stand"),
+        ],
+    )
+    def test_warns_of_days_without_the_benchmark_and_says_what_stands_on_which(self, roles, told):
+        prices = walk(0.0, seed=3)
+        with pytest.warns(ScraperKitWarning, match=told) as caught:
+            metrics.summary(prices, **roles)
+        (text,) = [str(each.message) for each in caught]
+        (rate,) = roles.values()
+        without = metrics.growth(rate, prices.index).isna()
+        days = prices.index[without]
+        assert f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}:" in text
 
     def test_without_a_benchmark_is_as_it_was(self, prices):
         plain = ["days", "first", "last", "total_return", "volatility", "max_drawdown", "missing_days"]

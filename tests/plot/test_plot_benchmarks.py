@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from scraperkit import metrics, plot
 from scraperkit.calendar import business_days
 from scraperkit.errors import ConfigError
+from scraperkit.plot.style import fund_labels
 from scraperkit.replica.sample import load_sample
 
 mpl.use("Agg")
@@ -152,6 +154,24 @@ class TestMarks:
         assert is_inside(ax.get_legend().get_window_extent(), ax.figure)
         assert plot.net_worth_and_holders(quotes, cnpj=A, jumps=jumps).get_legend() is None
 
+    @pytest.mark.parametrize("count", [2, 8])
+    def test_marks_say_whose_they_are(self, count):
+        frame = funds(2)
+        days = DAYS[10 : 10 + count]
+        jumps = pd.DataFrame(
+            {"cnpj": [frame.columns[place % 2] for place in range(count)], "subclass": "", "date": days}
+        )
+        ax = plot.prices(frame, jumps=jumps.assign(metric="quota", size=0.1, kind="payout"))
+        lines = ax.get_lines()[:2]
+        labels = fund_labels(list(frame.columns), {}, lines=1)
+        told = [text.get_text().split("\n") for text in ax.get_legend().get_texts()[2:]]
+        assert [each[0] for each in told] == labels
+        assert told[0][1].endswith("payout, +10.0 %" if count == 2 else "payout, 4 days")
+        marks = [line for line in ax.get_lines() if line.get_marker() == "v" and line.get_linestyle() == "None"]
+        assert len(marks) == count
+        for place, mark in enumerate(marks):
+            assert mark.get_markeredgecolor() == lines[place % 2].get_color()
+
     @pytest.mark.parametrize("wrong", [["2022-06-15"], pd.DataFrame({"date": DAYS[:1]})])
     def test_what_is_no_frame_of_jumps_is_refused(self, wrong, quotes):
         with pytest.raises(ConfigError, match="^jumps: give the frame of metrics.jumps"):
@@ -224,6 +244,30 @@ class TestRiskReturn:
         ax = plot.risk_return(funds(9))
         assert sorted(text.get_text() for text in ax.texts) == [str(number) for number in range(1, 10)]
         assert legend(ax)[0].startswith("1  Fundo de nome")
+
+    def test_a_fund_that_is_too_short_is_left_out_and_named(self):
+        frame = funds(3)
+        whole = plot.risk_return(frame[frame.columns[:2]], benchmark=[CDI])
+        frame.iloc[10:, 2] = math.nan
+        ax = plot.risk_return(frame, benchmark=[CDI])
+        assert ax.get_ylabel() == whole.get_ylabel()
+        np.testing.assert_allclose(ax.collections[0].get_offsets(), whole.collections[0].get_offsets())
+        short = fund_labels([frame.columns[2]], frame.attrs.get("names", {}), lines=1)[0]
+        assert f"Too few prices on these days: {short}" in " ".join(ax.get_xlabel().split())
+        assert "Too few" not in whole.get_xlabel()
+        assert (
+            "Too few prices on these days: CDI"
+            in plot.risk_return(frame[frame.columns[:2]], benchmark=[CDI.head(8)]).get_xlabel()
+        )
+
+    def test_a_legend_tells_funds_from_benchmarks(self):
+        ax = plot.risk_return(funds(9), benchmark=[CDI, INDEX])
+        first, _ = (each for each in ax.get_children() if isinstance(each, Legend))
+        dots, diamonds = ax.collections[:2]
+        assert [text.get_text() for text in first.get_texts()] == ["funds", "benchmarks"]
+        assert dots.get_facecolor().tolist() != diamonds.get_facecolor().tolist()
+        assert len(dots.get_paths()[0].vertices) != len(diamonds.get_paths()[0].vertices)
+        assert not [each for each in plot.risk_return(funds(2)).get_children() if isinstance(each, Legend)]
 
     def test_too_few_prices(self):
         assert plot.risk_return(funds(2).head(2)).texts[0].get_text() == "no fund with three prices"

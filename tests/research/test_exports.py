@@ -17,13 +17,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stdnum.br.cnpj import calc_check_digits
 from support.disks import fill, small_disk
-from support.fakes import FUND
+from support.fakes import FUND, FakeSite
 from support.tree import ROOT
 
 import scraperkit as sk
 from scraperkit.errors import ConfigError, NotDownloaded, UnknownFund
 from scraperkit.models import COLUMNS
 from scraperkit.research.exports import write
+from scraperkit.sources.rates.known import KNOWN_RATES
 
 A = FUND.cnpj
 ZEROS = "00360305000104"
@@ -191,6 +192,14 @@ def test_a_wrong_argument_is_refused_by_name(prices, tmp_path, name, options, me
     assert [path.name for path in tmp_path.iterdir()] == ["folder.csv"]
 
 
+@pytest.mark.parametrize(("name", "excel_br"), KINDS)
+def test_any_series_is_written_as_a_frame_of_one_column(tmp_path, name, excel_br):
+    one = pd.Series([1.5, 2.5], index=pd.Index([A, ZEROS], dtype="str", name="cnpj"))
+    back = sk.read_csv(sk.export(one, tmp_path / name, excel_br=excel_br))
+    found = back["value"].tolist(), (back.index if name == "x.parquet" else back["cnpj"]).tolist()
+    assert found == ([1.5, 2.5], [A, ZEROS])
+
+
 def test_an_empty_frame_is_refused_and_what_was_there_stays(prices, tmp_path):
     path = sk.export(prices, tmp_path / "prices.csv")
     before = path.read_bytes()
@@ -275,6 +284,34 @@ class TestFunds:
         assert "(ODbL) 1.0" in prices.attrs["licence"]
         assert "no licence" in sk.prices([A], "2022-02", "2022-02", source="cvm_pages").attrs["licence"]
 
+    @pytest.mark.parametrize(
+        ("name", "licence"), [("cdi", "Banco Central"), ("ipca", "Banco Central"), ("ibovespa", "B3 S.A.")]
+    )
+    def test_a_rate_goes_out_with_all_that_is_known_of_it_and_comes_back(
+        self, offline, monkeypatch, tmp_path, name, licence
+    ):
+        rate = sk.rates(name, "2022-01", "2022-03")
+        path = sk.export(rate, tmp_path / "rate.parquet")
+        told = json.loads(pq.read_schema(path).metadata[b"scraperkit"])
+        assert told["units"] == {name: rate.attrs["unit"]}
+        assert (told["name"], told["kind"], told["source"]) == (name, rate.attrs["kind"], rate.attrs["source"])
+        assert told["licence"] == "invented figures of the offline replica"
+        assert told["fetched_to"][:10] == f"{dt.datetime.now(dt.UTC):%Y-%m-%d}"
+        assert licence in KNOWN_RATES[name].licence
+        back = sk.read_csv(path)[name]
+        pd.testing.assert_series_equal(back, rate)
+        days = pd.DatetimeIndex(["2022-01-31", "2022-02-28"], name="date")
+        assert sk.metrics.growth(back, days).equals(sk.metrics.growth(rate, days))
+        for excel_br in (False, True):
+            table = sk.read_csv(sk.export(rate, tmp_path / "rate.csv", excel_br=excel_br))
+            pd.testing.assert_series_equal(table[name], rate)
+            assert not table.attrs
+
+    def test_a_source_of_ones_own_has_no_licence_that_nobody_told(self, offline):
+        assert sk.prices(A, "2022-01", "2022-01", source=FakeSite()).attrs["licence"] == ""
+        mixed = sk.prices(A, "2022-01", "2022-02", source="cvm_pages").attrs
+        assert mixed["licence"] == "invented figures of the offline replica"
+
     def test_wrong_words_are_refused_before_anybody_is_asked(self, offline, requests, redis, tmp_path):
         for options, message in (
             ({"metric": "price"}, "metric: unknown metric 'price'; choose one of quota, .*, or all"),
@@ -346,3 +383,16 @@ def test_the_examples_of_the_page_run_in_order(redis_url, namespace, tmp_path):
     with sk.connect(redis_url) as redis:
         for key in redis.scan_iter(f"{namespace}-offline:*", count=1000):
             redis.unlink(key)
+
+
+def test_a_tilde_is_the_home_folder_and_a_name_that_is_too_long_is_told(prices, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert sk.export(prices, "~/prices.csv") == tmp_path / "prices.csv"
+    assert sk.read_csv("~/prices.csv").equals(prices)
+    for use in (lambda path: sk.export(prices, path), sk.read_csv):
+        with pytest.raises(ConfigError, match="path: the name 'xxx.* has 304 bytes; give at most 200"):
+            use(tmp_path / ("x" * 300 + ".csv"))
+        with pytest.raises(ConfigError, match=r"path: the path has 4,\d\d\d bytes; give at most 4,000"):
+            use(tmp_path / "/".join(["x" * 99] * 40) / "y.csv")
+        with pytest.raises(ConfigError, match="path: '~nobody-of-this-name/x.csv': there is no such home"):
+            use("~nobody-of-this-name/x.csv")

@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from support.fakes import FUND, FakeSite
@@ -17,7 +19,7 @@ from support.waiting import wait_until
 import scraperkit as sk
 from scraperkit.errors import ConfigError, ScraperKitWarning, SiteUnavailable
 from scraperkit.keys import Keys
-from scraperkit.research import collecting
+from scraperkit.research import collecting, memory
 
 A = FUND.cnpj
 DOTTED = "18.993.924/0001-00"
@@ -300,3 +302,72 @@ class TestOffline:
     def test_no_thread_is_left(self):
         with sk.offline():
             pass
+
+
+class Named(FakeSite):
+    """A source of one's own that finds funds, after some errors."""
+
+    def __init__(self, *errors):
+        super().__init__()
+        self.errors, self.looked_up = list(errors), 0
+
+    def find_fund(self, text):
+        self.looked_up += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return FUND
+
+
+@pytest.mark.parametrize("name", ["Exemplo", DOTTED])
+def test_a_look_up_that_fails_is_tried_again_if_that_can_help(offline, monkeypatch, name):
+    monkeypatch.setenv("SCRAPERKIT_BACKOFF", "0.01")
+    site = Named(OSError("reset"), SiteUnavailable("away"))
+    assert sk.prices(name, "2021-02", "2021-02", source=site)[A].tolist() == [2021.02]
+    assert site.looked_up == 3
+
+
+@pytest.mark.parametrize("name", ["Exemplo", DOTTED])
+def test_a_mistake_in_a_look_up_is_told_at_once_with_its_place(offline, name):
+    site = Named(KeyError("pk"))
+    with pytest.warns(
+        ScraperKitWarning, match=r"named\.find_fund: KeyError: 'pk' \(test_one_call\.py, line \d+, in find_f"
+    ):
+        sk.prices(name, "2021-02", "2021-02", source=site)
+    assert site.looked_up == 1
+
+
+def test_a_mistake_in_a_fetch_is_told_at_once_with_its_place(offline):
+    site = FakeSite(lambda request: request.quota)
+    with pytest.warns(
+        ScraperKitWarning, match=r"AttributeError: .*'quota' \(test_one_call\.py, line \d+, in <lambda>: "
+    ):
+        sk.prices(DOTTED, "2021-02", "2021-02", source=site)
+    assert site.asked.total() == 1
+
+
+@pytest.mark.parametrize("name", ["jequitibá rei", "33.000.167/0001-01"])
+def test_what_was_not_found_is_not_asked_for_again_for_ten_minutes(offline, requests, monkeypatch, name):
+    with pytest.warns(ScraperKitWarning, match="the site (finds no fund named|knows no fund with)"):
+        sk.prices([DOTTED, name], "2022-01", "2022-01")
+    asked = requests()
+    with pytest.warns(
+        ScraperKitWarning, match=r"\(asked at \d\d:\d\d:\d\d; it is asked again from \d\d:\d\d:\d\d on\)"
+    ):
+        sk.prices([DOTTED, name], "2022-01", "2022-01")
+    assert requests() == asked
+    later = time.time() + 601
+    monkeypatch.setattr(memory, "time", SimpleNamespace(time=lambda: later))
+    with pytest.warns(ScraperKitWarning, match="the site (finds no fund named|knows no fund with)"):
+        sk.prices([DOTTED, name], "2022-01", "2022-01")
+    assert requests() > asked
+
+
+@pytest.mark.parametrize("source", ["cvm_pages", "open_data"])
+def test_names_that_the_kit_shows_are_taken_back(offline, source):
+    funds = [fund.cnpj for fund in offline.replica.funds if fund.active and fund.started_on.year < 2022][:8]
+    prices = sk.prices(funds, "2022-01", "2022-01", source=source)
+    names = prices.attrs["names"]
+    assert len(names) == 8
+    assert any(name.endswith("…") for name in names.values())
+    shown = [names[cnpj] for cnpj in funds]
+    assert sk.prices(shown, "2022-01", "2022-01", source=source).equals(prices)

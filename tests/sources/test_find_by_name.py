@@ -7,16 +7,18 @@ import http.server
 import re
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from html import escape
 from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import requests
+from support.waiting import wait_until
 
 from scraperkit import CvmPages, Replica
 from scraperkit.cnpj import format_cnpj
 from scraperkit.config import Settings
-from scraperkit.errors import ConfigError, FundNotFound, PageChanged
+from scraperkit.errors import ConfigError, FundNotFound, NotACvmPage, PageChanged, SiteUnavailable
 from scraperkit.replica.sample import load_sample
 from scraperkit.sources.cvm_pages import MOST_FOLLOWED, SEARCH_PATH
 
@@ -171,7 +173,7 @@ class Shop:
 
 
 @contextlib.contextmanager
-def asking(shop: Shop) -> Iterator[CvmPages]:
+def asking(shop: Shop, **settings: float) -> Iterator[CvmPages]:
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/robots.txt":
@@ -196,7 +198,9 @@ def asking(shop: Shop) -> Iterator[CvmPages]:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
-            with CvmPages(f"http://127.0.0.1:{server.server_port}/", settings=Settings(http_retries=0)) as source:
+            with CvmPages(
+                f"http://127.0.0.1:{server.server_port}/", settings=Settings(http_retries=0, **settings)
+            ) as source:
                 yield source
         finally:
             server.shutdown()
@@ -262,3 +266,52 @@ def test_a_name_without_a_word_is_refused_before_the_site_is_asked(pages, shared
     with pytest.raises(ConfigError, match="text: "):
         pages.find_fund(text)
     assert shared.requests.total() == before
+
+
+class Hiccup(Shop):
+    """A shop whose first pages are those of an error, with status 200."""
+
+    def __init__(self, errors: int) -> None:
+        super().__init__([AROEIRA])
+        self.errors, self.requests = errors, 0
+
+    def page(self, handler: http.server.BaseHTTPRequestHandler) -> str | int:
+        self.requests += 1
+        return "Erro inesperado" if self.requests <= self.errors else super().page(handler)
+
+
+@pytest.mark.parametrize("text", ["aroeira", CNPJ])
+def test_a_look_up_that_meets_an_error_page_is_tried_again_as_a_job_is(text):
+    with asking(Hiccup(2), backoff=0.01) as pages:
+        assert pages.find_fund(text).cnpj == CNPJ
+    with asking(Hiccup(2), backoff=0.01) as pages:
+        assert [hit.series for hit in pages.search(text).hits] == [CNPJ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "requests"),
+    [({"backoff": 0.01}, 3), ({"max_attempts": 2, "backoff": 0.01}, 2), ({"backoff": 50.0, "site_patience": 10.0}, 1)],
+    ids=["three attempts", "fewer if jobs have fewer", "none beyond the deadline"],
+)
+def test_a_look_up_that_meets_error_pages_alone_ends(settings, requests):
+    shop = Hiccup(99)
+    with asking(shop, **settings) as pages, pytest.raises(NotACvmPage):
+        pages.find_fund("aroeira")
+    assert shop.requests == requests
+
+
+def test_what_will_not_pass_is_not_asked_again():
+    shop = Shop([("", "AROEIRA AÇÕES", "", NORMAL)])
+    with asking(shop, backoff=0.01) as pages, pytest.raises(PageChanged):
+        pages.find_fund("aroeira")
+    assert len(shop.asked) == 1
+
+
+def test_a_look_up_that_rests_ends_when_the_source_is_closed():
+    shop = Hiccup(99)
+    with asking(shop, backoff=100.0, page_timeout=500.0) as pages, ThreadPoolExecutor(1) as thread:
+        looking = thread.submit(pages.find_fund, "aroeira")
+        wait_until(lambda: shop.requests == 1)
+        pages.close()
+        with pytest.raises(SiteUnavailable, match="closed here"):
+            looking.result(60)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from scraperkit.cnpj import folded_name, name_words, nearest_names
+from scraperkit.cnpj import folded_name, is_shown_as, may_be_short, name_words, nearest_names, telling_words
 from scraperkit.errors import ConfigError, FileRefused
 from scraperkit.sources.open_data.cleaning import valid_cnpjs
 
@@ -155,10 +155,12 @@ class RegistrySearch:
         """Return the series that a text means, if it is one: by number, by its whole name, or the only active one."""
         found = self.find(text)
         whole = [folded_name(name) == folded_name(text) for name in found["name"]]
+        shown = [is_shown_as(name, text, str(series)) for series, name in found["name"].items()]
         is_active = found["status"].str.strip().str.upper() == ACTIVE
         # A class stands before its subclasses, whose names may hold its name.
         is_class = ~found.index.str.contains(":", regex=False)
-        for some in (found[np.array(whole, np.bool_)], found[is_active], found[is_active & is_class], found):
+        told = (found[np.array(some, np.bool_)] for some in (whole, shown))
+        for some in (*told, found[is_active], found[is_active & is_class], found):
             if len(some) == 1:
                 return str(some.index[0])
         return str(found.index[0]) if len(found) and found.index[0] == _bare(text) else None
@@ -210,10 +212,22 @@ class RegistrySearch:
         words = name_words(text)
         if not words:
             raise ConfigError(f"text: {text[:40]!r} contains no word to search for; give part of a name, or a CNPJ")
+        return self._have(words) | self._shown_as(text) | by_number
+
+    def _shown_as(self, text: str) -> npt.NDArray[np.bool_]:
+        """Return which funds a legend shows as that text."""
+        found = np.zeros(len(self.frame), np.bool_)
+        if may_be_short(text) and (words := folded_name(" ".join(telling_words(text))).split()):
+            rows = np.flatnonzero(self._have(words))
+            names = self.frame["name"].take(rows)
+            found[rows] = [is_shown_as(name, text, str(series)) for series, name in names.items()]
+        return found
+
+    def _have(self, words: Sequence[str]) -> npt.NDArray[np.bool_]:
         found = self._has(words[0])
         for word in words[1:]:
             found &= self._has(word)
-        return found | by_number
+        return found
 
     def _has(self, word: str) -> npt.NDArray[np.bool_]:
         return np.array(pc.match_substring(self._names, f" {word}").to_numpy(zero_copy_only=False), np.bool_)

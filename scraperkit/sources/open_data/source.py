@@ -552,17 +552,18 @@ class OpenData(NotebookRepr):
         return road.load(self._folder, window, wanted, redis, keys_of(namespace), progress)
 
     def plan(self, months: Iterable[Month]) -> str:
-        """Return how many files, megabytes and minutes it takes to have these months; without those that are not due.
+        """Return what it takes to have these months; files that are there and not due cost nothing.
 
         Examples
         --------
-        >>> with OpenData("http://127.0.0.1:9/", archive="an-empty-folder") as market:
-        ...     market.plan([])
+        >>> OpenData("http://127.0.0.1:9/", archive="an-empty-folder").plan([])
         '0 files, 0 MB, less than a minute'
         """
-        now = dt.datetime.now(dt.UTC)
-        files = dict.fromkeys(map(file_of, months))
-        return self._downloader.plan([file for file in files if is_due(file, self._folder.entry(file.name), now)])
+        now, entry = dt.datetime.now(dt.UTC), self._folder.entry
+        due = [file for file in dict.fromkeys(map(file_of, months)) if is_due(file, entry(file.name), now)]
+        new = [file for file in due if not (known := entry(file.name)) or not known.months or known.pruned]
+        there = len(due) - len(new)
+        return self._downloader.plan(new) + (f"; and a look at {there} there already" if there else "")
 
     def interrupt(self, threads: Container[int]) -> None:
         """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""

@@ -17,7 +17,7 @@ from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.rates.services import RateService, sent_at_once
 from scraperkit.sources.rates.storage import RateStore
-from scraperkit.sources.rates.windows import merged, missing, newest_possible, possible
+from scraperkit.sources.rates.windows import hole, merged, missing, newest_possible, possible
 
 # Older than this, the newest value says that the service has stopped the series.
 _SILENT_DAYS, _SILENT_MONTHS = 30, 150
@@ -27,14 +27,15 @@ _collecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 class Collected(NamedTuple):
-    """The values of a rate, the oldest first, and what a user should know of them."""
+    """The values of a rate, the oldest first, what a user should know of them, and when the newest were asked for."""
 
     samples: list[RateSample]
     notes: list[str]
+    asked_at: dt.datetime | None = None
 
 
-def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings) -> Collected:
-    """Return the values of a span, after asking for what is missing of it.
+def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings, *, refresh: bool = False) -> Collected:
+    """Return the values of a span, after asking for what is missing of it; with `refresh`, for all of it.
 
     Raises
     ------
@@ -45,33 +46,67 @@ def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings) -
     """
     moment = now()
     wanted = possible(rate, span, moment.date())
-    needed = possible(rate, sent_at_once(rate, wanted), moment.date())
+    if wanted.last < wanted.first:
+        return Collected([], [_nothing(rate, span, moment.date())])
     store = RateStore(redis, Keys(settings.namespace), rate)
-    asked, newest = store.state()
-    if missing(rate, asked, needed, newest, moment):
+    call = _Call(rate, wanted, moment, refresh)
+    notes = []
+    if _due(call, store):
         with _collecting[store.key]:
             try:
-                _fetch(rate, needed, store, redis, settings, moment)
+                _fetch(call, store, redis, settings)
             except SourceError as error:
                 asked, _ = store.state()
                 if asked is None or not asked.first <= wanted.first <= asked.last:
                     raise
-                note = f"{rate.name}: what is stored may lack the newest days: {error}"
-                return Collected(store.read(wanted), [note])
-        asked, newest = store.state()
-    return Collected(store.read(wanted), _ended(rate, wanted, newest, moment.date()))
-
-
-def _fetch(
-    rate: Rate, needed: Span, store: RateStore, redis: redis_py.Redis, settings: Settings, moment: dt.datetime
-) -> None:
-    """Store what is missing now: another thread may have stored it meanwhile."""
+                notes = [f"{rate.name}: what is stored may lack days, or newer values of some: {error}"]
+    samples = store.read(wanted)
+    if not samples:
+        notes.append(f"{rate.name}: {rate.source} has no value from {wanted.first} to {wanted.last}")
     asked, newest = store.state()
-    if spans := missing(rate, asked, needed, newest, moment):
-        with RateService(rate, redis, settings) as service:
+    return Collected(samples, notes or _ended(rate, wanted, newest, moment.date()), asked.at if asked else None)
+
+
+class _Call(NamedTuple):
+    """What one call wants."""
+
+    rate: Rate
+    wanted: Span
+    moment: dt.datetime
+    refresh: bool
+
+
+def _due(call: _Call, store: RateStore) -> list[Span]:
+    """Return the spans to ask for: days never asked for, the newest ones, and holes; or all, to be fetched anew."""
+    rate, wanted, moment, refresh = call
+    asked, newest = store.state()
+    needed = possible(rate, sent_at_once(rate, wanted), moment.date())
+    spans = missing(rate, asked, needed, newest, moment)
+    if refresh:
+        spans = [*spans, needed]
+        return [Span(min(first for first, _ in spans), max(last for _, last in spans))]
+    have = {sample.day for sample in store.read(wanted)}
+    found = hole(rate, asked, wanted, have, moment)
+    return [*spans, found] if found is not None else spans
+
+
+def _fetch(call: _Call, store: RateStore, redis: redis_py.Redis, settings: Settings) -> None:
+    """Store what is missing now: another thread may have stored it meanwhile."""
+    if spans := _due(call, store):
+        asked, _ = store.state()
+        with RateService(call.rate, redis, settings) as service:
             for span in spans:
-                asked = merged(asked, span, moment)
+                asked = merged(asked, span, call.moment)
                 store.write(service.fetch(span), asked)
+
+
+def _nothing(rate: Rate, span: Span, today: dt.date) -> str:
+    """Return in words why a span can hold no value."""
+    if span.last < rate.first:
+        return f"{rate.name}: {span.last} is before its first value, of {rate.first}; give a later end"
+    newest = newest_possible(rate, today)
+    when = "in the future" if span.first > today else "after the newest day that can have a value"
+    return f"{rate.name}: {span.first} is {when}; give a start up to {newest}"
 
 
 def _ended(rate: Rate, wanted: Span, newest: dt.date | None, today: dt.date) -> list[str]:

@@ -57,7 +57,16 @@ class Rate:
         """Who publishes it, and under which name."""
         return f"Banco Central do Brasil SGS {self.code}" if self.service == "sgs" else f"B3 {self.code}"
 
+    @property
+    def licence(self) -> str:
+        """Whose figures they are, and what is known of their licence."""
+        return _TERMS[self.service]
 
+
+_TERMS = {
+    "sgs": "Banco Central do Brasil, open data; dadosabertos.bcb.gov.br names the licence of each series",
+    "b3": "B3 S.A., its public index statistics; no open licence is known",
+}
 KNOWN_RATES = {
     rate.name: rate
     for rate in (

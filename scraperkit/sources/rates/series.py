@@ -24,12 +24,18 @@ from scraperkit.timeseries.rows import day_of
 
 
 def rates(
-    name: str, start: Day | None = None, end: Day | None = None, *, redis: redis_py.Redis | None = None
+    name: str,
+    start: Day | None = None,
+    end: Day | None = None,
+    *,
+    refresh: bool = False,
+    redis: redis_py.Redis | None = None,
 ) -> pd.Series[float]:
     """Return a reference rate or an index, fetching what is not stored yet.
 
     Values stay in Redis TimeSeries. Only days that were never asked for, and the newest ones, which may have been
-    revised, are fetched; a call that can bring nothing new makes no request. May be called from many threads.
+    revised, are fetched, and once a day those that lack a value between others; a call that can bring nothing new makes
+    no request. May be called from many threads.
 
     Parameters
     ----------
@@ -40,6 +46,8 @@ def rates(
         The first and the last day, both included; ``"2022-01"`` is a whole month. By default the last twelve months,
         up to today in São Paulo. A monthly rate's value belongs to the month whose first day it has, so it is included
         if `start` is any day of that month.
+    refresh : bool
+        Fetch the whole window anew, whatever is stored.
     redis : redis.Redis, optional
         A client made by :func:`scraperkit.connect`; by default a connection of its own.
 
@@ -47,8 +55,9 @@ def rates(
     -------
     pandas.Series
         Values as they are published, ``float64``: 0.055131 is 0.055131 %. Index ``date``, naive, ascending. The name is
-        that of the rate. ``attrs`` holds ``name``, ``kind``, ``unit`` and ``source``; kind and unit are ``rate a day``
-        and ``% a day``, ``rate a month`` and ``% a month``, or ``level`` and ``points`` or ``R$``. Empty if nothing was
+        that of the rate. ``attrs`` holds ``name``, ``kind``, ``unit``, ``source``, ``licence`` and ``fetched_to``, when
+        the newest values were last asked for; kind and unit are ``rate a day`` and ``% a day``, ``rate a month`` and
+        ``% a month``, or ``level`` and ``points`` or ``R$``. Empty, with a warning that says why, if nothing was
         published in the window.
 
     Raises
@@ -65,7 +74,7 @@ def rates(
     Warns
     -----
     ScraperKitWarning
-        If the newest days could not be fetched, or the series seems to have ended.
+        If not all could be fetched that was due, the window has no value, or the series seems to have ended.
 
     Notes
     -----
@@ -88,12 +97,15 @@ def rates(
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(connect()) if redis is None else check_client(redis)
         settings = Settings.load()
-        found = collect(rate, span, client, settings)
+        found = collect(rate, span, client, settings, refresh=refresh)
     for note in found.notes:
         warn(note)
     series = series_of(rate, found.samples)
     if is_invented(rate, settings):
         series.attrs["source"] = f"invented figures of a replica, in place of {rate.source}"
+        series.attrs["licence"] = "invented figures of the offline replica"
+    if found.asked_at is not None:
+        series.attrs["fetched_to"] = f"{found.asked_at.astimezone(dt.UTC):%Y-%m-%dT%H:%MZ}"
     return series
 
 
@@ -124,5 +136,11 @@ def series_of(rate: Rate, samples: Sequence[RateSample]) -> pd.Series[float]:
         index=pd.DatetimeIndex(dates(days), name="date"),
         name=rate.name,
     )
-    series.attrs = {"name": rate.name, "kind": rate.kind, "unit": rate.unit, "source": rate.source}
+    series.attrs = {
+        "name": rate.name,
+        "kind": rate.kind,
+        "unit": rate.unit,
+        "source": rate.source,
+        "licence": rate.licence,
+    }
     return series

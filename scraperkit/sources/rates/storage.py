@@ -12,7 +12,7 @@ from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys
 from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.known import Rate
-from scraperkit.sources.rates.windows import Looked
+from scraperkit.sources.rates.windows import HolesLooked, Looked
 from scraperkit.timeseries.commands import DAY_MS, SAMPLES_PER_COMMAND, SERIES_OPTIONS, day_number
 from scraperkit.timeseries.link import batched
 from scraperkit.timeseries.rows import day_of
@@ -40,6 +40,13 @@ class RateStore:
                 dt.date.fromisoformat(labels["asked_from"]),
                 dt.date.fromisoformat(labels["asked_to"]),
                 dt.datetime.fromisoformat(labels["asked_at"]),
+                HolesLooked(
+                    dt.date.fromisoformat(labels["holes_from"]),
+                    dt.date.fromisoformat(labels["holes_to"]),
+                    dt.datetime.fromisoformat(labels["holes_at"]),
+                )
+                if "holes_at" in labels
+                else None,
             )
         except (KeyError, ValueError):  # somebody else's labels: ask anew
             return None, newest
@@ -73,6 +80,12 @@ class RateStore:
             "asked_to": asked.last.isoformat(),
             "asked_at": asked.at.isoformat(timespec="seconds"),
         }
+        if asked.holes is not None:
+            labels |= {
+                "holes_from": asked.holes.first.isoformat(),
+                "holes_to": asked.holes.last.isoformat(),
+                "holes_at": asked.holes.since.isoformat(timespec="seconds"),
+            }
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.execute_command("TS.CREATE", self.key, *SERIES_OPTIONS)
         for some in batched(samples, SAMPLES_PER_COMMAND):

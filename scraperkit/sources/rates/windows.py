@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Collection
 from typing import NamedTuple
 
 from scraperkit.calendar import business_days
@@ -15,15 +16,30 @@ REVISED_DAYS = 5
 REVISED_MONTHS = 2
 # A value of today may come at any moment; it is asked for again only after a while.
 PATIENCE = dt.timedelta(minutes=10)
+# Days without a value between others are asked for again once a day; a few hours less, so that what runs at the same
+# hour each day finds them due.
+HOLES_PAUSE = dt.timedelta(hours=20)
 _LONGEST_BREAK = dt.timedelta(days=30)  # has more than REVISED_DAYS business days, whatever the holidays
 
 
+class HolesLooked(NamedTuple):
+    """Days, from the first to the last, that were all asked for since a time, the holes among them included."""
+
+    first: dt.date
+    last: dt.date
+    since: dt.datetime
+
+
 class Looked(NamedTuple):
-    """What was asked for of a rate: every day from the first to the last, and when its newest days were looked at."""
+    """What was asked for of a rate: every day from the first to the last, and when its newest days were looked at.
+
+    `holes` tells which of these days may wait, even if they have no value.
+    """
 
     first: dt.date
     last: dt.date
     at: dt.datetime
+    holes: HolesLooked | None = None
 
 
 def newest_possible(rate: Rate, today: dt.date) -> dt.date:
@@ -90,9 +106,60 @@ def missing(rate: Rate, asked: Looked | None, wanted: Span, newest: dt.date | No
 def merged(asked: Looked | None, span: Span, now: dt.datetime) -> Looked:
     """Return what was asked for once a span has been asked for, too."""
     if asked is None:
-        return Looked(*span, now)
+        return Looked(*span, now, HolesLooked(*span, now))
     looked = now if span.last >= asked.last else asked.at
-    return Looked(min(asked.first, span.first), max(asked.last, span.last), looked)
+    first, last = min(asked.first, span.first), max(asked.last, span.last)
+    return Looked(first, last, looked, _holes_merged(asked.holes, span, now))
+
+
+def _holes_merged(looked: HolesLooked | None, span: Span, now: dt.datetime) -> HolesLooked:
+    if looked is None or now - looked.since >= HOLES_PAUSE:
+        return HolesLooked(*span, now)
+    # One stretch: a hole between the two waits for the rest of the pause, at most.
+    return HolesLooked(min(looked.first, span.first), max(looked.last, span.last), looked.since)
+
+
+def hole(rate: Rate, asked: Looked | None, wanted: Span, have: Collection[dt.date], now: dt.datetime) -> Span | None:
+    """Return the days from the first to the last hole of a span, if they are to be asked for again now.
+
+    A hole is a business day, or of a monthly rate a month, that has no value although a later one has. The exchange
+    closes on days of its own, so its levels have no holes.
+
+    Parameters
+    ----------
+    rate : Rate
+    asked : Looked, optional
+        What was asked for before; other days have not had the chance to be holes.
+    wanted : Span
+        As :func:`possible` returns it.
+    have : collection of datetime.date
+        The days of it that are stored.
+    now : datetime.datetime
+        In São Paulo.
+
+    Examples
+    --------
+    >>> from scraperkit.sources.rates.known import KNOWN_RATES
+    >>> days = [dt.date(2022, 1, day) for day in (3, 4, 6, 7)]
+    >>> asked = Looked(days[0], days[-1], dt.datetime(2022, 1, 7, 20))
+    >>> hole(KNOWN_RATES["cdi"], asked, Span(days[0], days[-1]), days, dt.datetime(2022, 1, 14))
+    Span(first=datetime.date(2022, 1, 5), last=datetime.date(2022, 1, 5))
+    """
+    if rate.service == "b3" or asked is None or not have:
+        return None
+    days = _expected(rate, max(wanted.first, asked.first), max(have)) - set(have)
+    if not days:
+        return None
+    found, looked = Span(min(days), max(days)), asked.holes
+    if looked is None or now - looked.since >= HOLES_PAUSE:
+        return found
+    return None if looked.first <= found.first and found.last <= looked.last else found
+
+
+def _expected(rate: Rate, first: dt.date, last: dt.date) -> set[dt.date]:
+    if rate.monthly:
+        return {month.first_day for month in Month.of(first).until(Month.of(last))}
+    return {stamp.date() for stamp in business_days(first, last)}
 
 
 def _is_due(rate: Rate, asked: Looked, newest: dt.date | None, now: dt.datetime) -> bool:

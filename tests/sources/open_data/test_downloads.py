@@ -192,6 +192,15 @@ class TestPoliteness:
             files = files_between(Month(2023, 1), Month(2024, 12))
             assert other._downloader.plan(files) == "24 files, 0 MB, about 12 minutes"
 
+    def test_the_plan_of_months_counts_what_is_missing_alone(self, site, market, monkeypatch):
+        market.download("2024-11", "2024-11", progress=False)
+        months = [Month(2024, 11), Month(2024, 12)]
+        assert market.plan(months) == "1 file, 0 MB, less than a minute"
+        monkeypatch.setattr("scraperkit.sources.open_data.source.is_due", lambda *_: True)  # as a day later
+        assert market.plan(months) == "1 file, 0 MB, less than a minute; and a look at 1 there already"
+        market.download("2024-12", "2024-12", progress=False)
+        assert market.plan(months) == "0 files, 0 MB, less than a minute; and a look at 2 there already"
+
     def test_it_says_that_it_waits_and_gives_up_when_the_wait_is_too_long(self, site, tmp_path, caplog):
         settings = Settings.load(http_retries=1)
         with sk.OpenData(site.open_data_url, archive=tmp_path, settings=settings) as market:

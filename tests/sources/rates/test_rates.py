@@ -58,15 +58,26 @@ class TestValues:
         until = sk.rates("cdi", end="2010-06", redis=redis)
         assert until.index[[0, -1]].strftime("%Y-%m-%d").tolist() == ["2009-07-01", "2010-06-30"]
 
-    @pytest.mark.parametrize("window", [("2030-01", "2030-02"), ("1970-01", "1970-03"), ("1960-01", "1960-03")])
-    def test_a_window_in_which_nothing_can_be_is_empty_and_asks_nobody(self, redis, services, window):
-        rate = sk.rates("cdi", *window, redis=redis)
+    @pytest.mark.parametrize(
+        ("window", "told"),
+        [
+            (("2030-01", "2030-02"), "cdi: 2030-01-01 is in the future; give a start up to 2022-01-14"),
+            (("2022-01-15", "2022-01-16"), "2022-01-15 is after the newest day that can have a value"),
+            (("1970-01", "1970-03"), "cdi: 1970-03-31 is before its first value, of 1986-03-06; give a later end"),
+            (("1960-01", "1960-03"), "before its first value"),
+        ],
+    )
+    def test_a_window_in_which_nothing_can_be_is_empty_and_asks_nobody(self, redis, services, at, window, told):
+        at("2022-01-16T12:00")
+        with pytest.warns(ScraperKitWarning, match=told):
+            rate = sk.rates("cdi", *window, redis=redis)
         assert (len(rate), rate.attrs["kind"], str(rate.dtype)) == (0, "rate a day", "float64")
         assert asked(services) == 0
 
     def test_a_window_without_values_is_empty_and_known_to_be(self, redis, services):
         for _ in range(2):
-            assert not len(sk.rates("cdi", "2022-02-26", "2022-03-01", redis=redis))  # Carnival
+            with pytest.warns(ScraperKitWarning, match="SGS 12 has no value from 2022-02-26 to 2022-03-01"):
+                assert not len(sk.rates("cdi", "2022-02-26", "2022-03-01", redis=redis))  # Carnival
         assert services.requests["empty"] == 1
 
     def test_without_a_client_it_uses_a_connection_of_its_own(self, services, redis_url, monkeypatch, redis, keys):
@@ -211,6 +222,9 @@ class TestWhatIsKept:
             "asked_from": "2022-01-03",
             "asked_to": "2022-01-14",
             "asked_at": "2022-01-14T20:00:00-03:00",
+            "holes_from": "2022-01-03",
+            "holes_to": "2022-01-14",
+            "holes_at": "2022-01-14T20:00:00-03:00",
         }
 
     def test_who_deletes_the_series_has_it_fetched_again(self, redis, services, keys):
@@ -279,7 +293,7 @@ class TestTrouble:
         stored = sk.rates("cdi", redis=redis)
         at("2022-01-18T12:00")
         services.put("cdi", b"[]x")
-        with pytest.warns(ScraperKitWarning, match=r"^cdi: what is stored may lack the newest days: SGS 12 \(cdi\)"):
+        with pytest.warns(ScraperKitWarning, match=r"^cdi: what is stored may lack days, .*: SGS 12 \(cdi\)"):
             rate = sk.rates("cdi", "2021-01-15", redis=redis)
         assert rate.equals(stored)
 
@@ -349,3 +363,79 @@ class TestWhatIsNoAnswer:
             sk.rates(name, *JANUARY, redis=redis)
         services._bodies.clear()
         assert not sk.rates(name, *JANUARY, redis=redis).empty
+
+
+class TestHoles:
+    def test_a_day_that_is_missing_between_others_is_asked_for_once_a_day_until_it_is_there(self, redis, services, at):
+        day, prices_days = dt.date(2021, 6, 16), pd.DatetimeIndex(["2021-06-01", "2021-06-30"], name="date")
+        services.withdraw("cdi", day)
+        for moment, requests in [("14T20:00", 1), ("15T15:00", 1), ("15T16:00", 2), ("15T16:01", 2), ("16T11:59", 2)]:
+            at(f"2022-01-{moment}")
+            holed = sk.rates("cdi", "2021-06", "2021-06", redis=redis)
+            assert pd.Timestamp(day) not in holed.index
+            assert asked(services) == requests, moment
+        with pytest.raises(ConfigError, match=r"the first 2021-06-16; .*sk\.rates\(name, start, end, refresh=True\)"):
+            sk.metrics.growth(holed, prices_days)
+        services.restate("cdi", day, "0.05")
+        for moment, requests in [("16T12:00", 3), ("18T12:00", 3), ("30T12:00", 3)]:
+            at(f"2022-01-{moment}")
+            assert sk.rates("cdi", "2021-06", "2021-06", redis=redis)["2021-06-16"] == 0.05
+            assert asked(services) == requests, moment
+
+    def test_a_month_that_is_missing_between_others_likewise(self, redis, services, at):
+        services.withdraw("ipca", dt.date(2021, 3, 1))
+        for moment, length, requests in [("14T20:00", 11, 1), ("14T21:00", 11, 1), ("16T20:00", 12, 2)]:
+            at(f"2022-01-{moment}")
+            assert len(sk.rates("ipca", "2021-01", "2021-12", redis=redis)) == length
+            assert asked(services) == requests, moment
+            services.restate("ipca", dt.date(2021, 3, 1), "0.93")
+
+    def test_two_windows_with_holes_do_not_take_turns_in_asking(self, redis, services, at, keys):
+        at(FRIDAY)
+        sk.rates("cdi", "2020-01", "2021-12", redis=redis)
+        for day in (dt.date(2020, 3, 4), dt.date(2021, 8, 4)):
+            redis.execute_command("TS.DEL", keys.index("cdi"), *[_stamp(day)] * 2)
+        at("2022-01-17T12:00")
+        for _ in range(3):
+            assert len(sk.rates("cdi", "2020-03", "2020-03", redis=redis)) == 22
+            assert len(sk.rates("cdi", "2021-08", "2021-08", redis=redis)) == 22
+        assert asked(services) == 3
+
+    def test_refresh_fetches_the_window_anew_at_once(self, redis, services, at):
+        at(FRIDAY)
+        day = dt.date(2021, 6, 16)
+        services.withdraw("cdi", day)
+        assert len(sk.rates("cdi", "2021-06", "2021-06", redis=redis)) == 20
+        services.restate("cdi", day, "0.05")
+        services.restate("cdi", dt.date(2021, 6, 1), "0.06")
+        rate = sk.rates("cdi", "2021-06", "2021-06", refresh=True, redis=redis)
+        assert rate.to_dict() == published(services, "cdi", "2021-06-01", "2021-06-30")
+        assert asked(services) == 2
+
+    def test_refresh_leaves_no_gap_to_what_is_stored(self, redis, services, at):
+        at(FRIDAY)
+        sk.rates("cdi", "2021-06", "2021-06", redis=redis)
+        sk.rates("cdi", "2020-01", "2020-01", refresh=True, redis=redis)
+        rate = sk.rates("cdi", "2020-01", "2021-06", redis=redis)
+        assert rate.to_dict() == published(services, "cdi", "2020-01-01", "2021-06-30")
+        assert asked(services) == 2
+
+    def test_days_on_which_the_exchange_alone_is_closed_are_no_holes(self, redis, services, at):
+        services.withdraw("ibovespa", dt.date(2021, 7, 9))
+        for moment in (FRIDAY, "2022-01-17T20:00"):
+            at(moment)
+            sk.rates("ibovespa", "2021-07", "2021-07", redis=redis)
+        assert asked(services) == 1
+
+    def test_a_hole_that_cannot_be_asked_for_leaves_what_is_stored_with_a_warning(self, redis, services, at):
+        at(FRIDAY)
+        services.withdraw("cdi", dt.date(2021, 6, 16))
+        sk.rates("cdi", "2021-06", "2021-06", redis=redis)
+        services.put("cdi", b"[]x")
+        at("2022-01-17T20:00")
+        with pytest.warns(ScraperKitWarning, match="what is stored may lack days"):
+            assert len(sk.rates("cdi", "2021-06", "2021-06", redis=redis)) == 20
+
+
+def _stamp(day: dt.date) -> int:
+    return int(pd.Timestamp(day).timestamp() * 1000)

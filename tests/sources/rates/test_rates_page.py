@@ -27,7 +27,9 @@ def test_the_examples_run(text, services, redis_url, monkeypatch):
     assert len(cdi) > 1000
     if text is PAGE:
         live = cdi.attrs["source"].partition(", in place of ")[2]
-        assert f"# {cdi.attrs | {'source': live}}" in text
+        told = {name: cdi.attrs[name] for name in ("name", "kind", "unit")} | {"source": live}
+        assert f"# {str(told).removesuffix('}')}, 'licence': ..., 'fetched_to': ...}}" in text
+        assert list(cdi.attrs) == [*told, "licence", "fetched_to"]
 
 
 def test_the_table_is_what_is_known():
