@@ -441,7 +441,7 @@ class OpenData(NotebookRepr):
             If there is no registry yet, and it cannot be had.
         """
         if active is not None and not isinstance(active, bool):
-            raise ConfigError(f"active: {str(active)[:40]!r} is invalid; give True, False or None")
+            raise ConfigError(f"active: {str(active)[:40]!r} does not fit; give True, False or None")
         return self._snapshots.search().find(text, active)
 
     def search(self, text: str, count: int = 10) -> Hits:
@@ -552,18 +552,17 @@ class OpenData(NotebookRepr):
         return road.load(self._folder, window, wanted, redis, keys_of(namespace), progress)
 
     def plan(self, months: Iterable[Month]) -> str:
-        """Return what it takes to have these months; files that are there and not due cost nothing.
+        """Return what the files of these months take; those that are there are looked at if they are due.
 
         Examples
         --------
         >>> OpenData("http://127.0.0.1:9/", archive="an-empty-folder").plan([])
         '0 files, 0 MB, less than a minute'
         """
-        now, entry = dt.datetime.now(dt.UTC), self._folder.entry
-        due = [file for file in dict.fromkeys(map(file_of, months)) if is_due(file, entry(file.name), now)]
+        entry, files = self._folder.entry, dict.fromkeys(map(file_of, months))
+        due = [file for file in files if is_due(file, entry(file.name), dt.datetime.now(dt.UTC))]
         new = [file for file in due if not (known := entry(file.name)) or not known.months or known.pruned]
-        there = len(due) - len(new)
-        return self._downloader.plan(new) + (f"; and a look at {there} there already" if there else "")
+        return self._downloader.plan(new) + (f"; and a look at {len(due) - len(new)} there already" * (due != new))
 
     def interrupt(self, threads: Container[int]) -> None:
         """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""
