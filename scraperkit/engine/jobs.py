@@ -9,7 +9,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, Self
 
 from pydantic_core import to_json
@@ -18,6 +18,7 @@ from scraperkit.config import Settings
 from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import Session
 from scraperkit.errors import BadMessage, MonthNotOffered, SourceError, StoreError
+from scraperkit.failover.confirmation import Confirmation, check_right_to_wait, confirmed
 from scraperkit.keys import DeliveryName
 from scraperkit.lua import scripts
 from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest, Stored, news
@@ -140,8 +141,13 @@ class Committer:
         self._card = session.card
         self._source = name_of(source)
         self._is_whole = bool(getattr(source, "has_subclasses", False))
+        self._wanted = Confirmation(session.settings.confirmations, session.settings.confirmation_timeout)
         self._known_funds: set[str] = set()
         self._news_refused = False
+
+    async def open(self) -> None:
+        """See whether Redis lets this user do what a commit needs besides."""
+        await check_right_to_wait(self._client, self._wanted)
 
     async def commit(self, results: Sequence[Result]) -> list[str]:
         """Store and settle `results`; safe to repeat after a lost connection.
@@ -154,9 +160,9 @@ class Committer:
         stored, months, days = await self._store(results)
         errors = [result.job.problem or describe(result.error) for result in stored]
         settings = self._settings
-        answers, refused = await scripts.commit(
-            self._client,
-            self._keys,
+        settle = partial(
+            scripts.commit,
+            keys=self._keys,
             jobs=list(map(self._settlement, stored, errors)),
             events=_events(stored, months, errors, self._card.instance),
             news=_news(stored, months, days),
@@ -168,6 +174,7 @@ class Committer:
             backoff=settings.backoff,
             backoff_limit=settings.backoff_limit,
         )
+        answers, refused = await confirmed(self._client, self._wanted, settle)
         for result, answer, error in zip(stored, answers, errors, strict=True):
             if answer in ("retry", "failed", "dead"):
                 request = result.job.request

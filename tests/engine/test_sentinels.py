@@ -55,7 +55,7 @@ def test_the_primary_is_killed_under_load_and_the_work_goes_on(guarded, delivery
                     assert wait_until(lambda: publisher.publish(months(1, year=2022), force=True).wait(60).done == 1)
             again = publisher.publish(months(3, year=2023))
             assert again.wait(120).done == 3
-            assert worker.health().alive
+            assert wait_until(lambda: worker.health().alive), "its heart beats again"
         prices = TimeSeriesReader(redis, NAMESPACE).prices()[FUND.cnpj]
         assert set(prices.index.year) >= {2023}
         if delivery == "stream":
