@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -93,7 +94,9 @@ def test_the_primary_is_lost_right_after_a_commit(guarded, confirmations):
         Subscriber(redis, site, threads=4, namespace=NAMESPACE, delivery="stream", settings=settings) as worker,
     ):
         before = guarded.primary
-        batch = Publisher(redis, namespace=NAMESPACE, settings=Settings.load(confirmations=1)).publish(months(4))
+        batch = Publisher(redis, namespace=NAMESPACE, settings=Settings.load(confirmations=1)).publish(
+            [replace(request, fund=None) for request in months(4)]  # their card is the worker's to make
+        )
         for _ in range(4):
             assert site.inside.acquire(timeout=60)
         guarded.proxies[before].shut("peers")
@@ -109,6 +112,7 @@ def test_the_primary_is_lost_right_after_a_commit(guarded, confirmations):
         assert set(site.asked.values()) == ({1} if confirmations else {2})
         with guarded.client(after) as new:
             assert [fields["outcome"] for _, fields in new.xrange(KEYS.events)] == ["done"] * 4
+            assert new.hget(KEYS.fund(FUND.cnpj), "cnpj") == FUND.cnpj, "lost with the rest, it is made again"
         assert len(TimeSeriesReader(redis, NAMESPACE).prices()[FUND.cnpj]) == 4
 
 
