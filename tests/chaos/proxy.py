@@ -69,11 +69,14 @@ class Proxy:
         Kind to the probability, 0 to 1, with which a reply of that kind is lost from now on.
     lost : collections.Counter
         Replies and requests lost so far, by kind.
+    replication_delay : float
+        Seconds that what goes to a replica is under way.
     """
 
     def __init__(self, url: str, *, seed: int = 0) -> None:
         self.chances: dict[str, float] = {}
         self.lost: Counter[str] = Counter()
+        self.replication_delay = 0.0
         self._upstream = url
         self._random = random.Random(seed)
         self._faults: list[Fault] = []
@@ -262,6 +265,8 @@ class _Conversation:
                     continue
                 if not lets_pass(data):
                     return
+                if not self._is_read and self._proxy.replication_delay:
+                    await asyncio.sleep(self._proxy.replication_delay)
                 writer.write(data)
                 await writer.drain()
 

@@ -59,6 +59,8 @@ BESIDES = {
 # With sentinels, besides.
 FAILOVERS_ALWAYS = {"fail over": 1}
 FAILOVERS = {"fail over": 1, "cut off with clients": 0.5, "cut off": 0.5}
+# These wait until what another of them has begun has ended.
+AT_REDIS = {"kill redis", "fill redis", "destroy group", *FAILOVERS}
 PAUSE = 0.5
 
 
@@ -106,6 +108,10 @@ class Storm:
         """Do what is due."""
         while self._events and self._events[0].at <= self.age:
             event = heapq.heappop(self._events)
+            if event.name in AT_REDIS and not self._is_whole:
+                if self.age < self._world.scale.seconds:
+                    self._plan(self.age + 1.0, event.name, event.action)
+                continue
             if event.name:
                 self.told.append(f"{self.age:6.1f} s  {event.name}")
                 self._world.counts[event.name] += 1
@@ -170,29 +176,25 @@ class Storm:
         self._world.start_market()
 
     def _kill_redis(self, seconds: float) -> None:
-        if self._can_harm("kill redis"):
-            self._world.servers.kill()
-            self._after(seconds, self._world.servers.start)
+        self._world.servers.kill()
+        self._after(seconds, self._world.servers.start)
 
     def _fill_redis(self, seconds: float) -> None:
-        if self._can_harm("fill redis"):
-            self._world.servers.fill()
-            self._after(seconds, lambda: self._if_there(self._world.servers.empty))
+        self._world.servers.fill()
+        self._after(seconds, lambda: self._if_there(self._world.servers.empty))
 
     def _destroy_group(self) -> None:
-        if self._can_harm("destroy group"):
-            for source in (PAGES, OPEN_DATA):
-                keys = self._world.keys.of(source)
-                self._if_there(lambda keys=keys: self._world.redis.xgroup_destroy(keys.jobs, keys.group))
+        for source in (PAGES, OPEN_DATA):
+            keys = self._world.keys.of(source)
+            self._world.redis.xgroup_destroy(keys.jobs, keys.group)
 
     def _fail_over(self) -> None:
-        if self._can_harm("fail over"):
-            self._world.servers.kill()
-            self._once_failed_over(0.0)
+        self._world.servers.kill()
+        self._once_failed_over(0.0)
 
     def _cut_off(self, seconds: float, *, with_clients: bool) -> None:
         servers = self._world.servers
-        if isinstance(servers, Pair) and self._can_harm("cut off with clients" if with_clients else "cut off"):
+        if isinstance(servers, Pair):
             servers.cut_off(with_clients=with_clients)
             self._once_failed_over(2 * seconds)
 
@@ -204,14 +206,14 @@ class Storm:
         else:
             self._after(seconds, servers.start)
 
-    def _can_harm(self, name: str) -> bool:
-        """Return whether Redis is whole; what is begun with one that is not would be the end of its data."""
+    @property
+    def _is_whole(self) -> bool:
+        """Whether Redis is whole: what is begun with one that is not would be the end of its data."""
         servers = self._world.servers
         with contextlib.suppress(redis_py.RedisError):
-            if servers.is_whole and servers.redis.ping() and (not isinstance(servers, Pair) or servers.is_replicated):
-                return True
-        self._world.counts[name] -= 1
-        self._world.counts["faults left out: redis was away"] += 1
+            return bool(
+                servers.is_whole and servers.redis.ping() and (not isinstance(servers, Pair) or servers.is_replicated)
+            )
         return False
 
     def _if_there(self, action: Callable[[], object]) -> None:
