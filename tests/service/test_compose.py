@@ -239,15 +239,17 @@ class TestGuarded:
         guarded.up("redis")  # without it, nobody could confirm
         assert wait_until(lambda: others(guarded, "sentinel-2", "REPLICAS") == ("ok",), 120), told(guarded)
 
-        def published() -> Any:
+        orders: list[Any] = []
+
+        def is_taken() -> bool:
             try:
-                return ask(guarded, "/v1/funds", order)
+                orders.append(ask(guarded, "/v1/funds", order))
             except urllib.error.HTTPError as error:
                 assert error.code == 503
-                return None
+            return bool(orders)
 
-        assert wait_until(published), guarded.logs("pricer")
-        batch = published()["batch_id"]
+        assert wait_until(is_taken), guarded.logs("pricer")
+        batch = orders[0]["batch_id"]
         assert wait_until(lambda: ask(guarded, f"/v1/batches/{batch}")["done"] == 3), guarded.logs("queue")
         for name in ("redis", "redis-replica"):
             with redis_py.Redis(
