@@ -87,8 +87,10 @@ class World:
 
     def __enter__(self) -> Self:
         with self._stack:
+            # A stack of their own: what they start later must end with the rest, too.
+            theirs = self._stack.enter_context(contextlib.ExitStack())
             make = Pair if self.scale.guarded else Alone
-            self.servers: Servers = make(self.folder, self._stack, self.scale.seed)
+            self.servers: Servers = make(self.folder, theirs, self.scale.seed)
             self._start_site()
             self.start_market()
             self.market.ready()
