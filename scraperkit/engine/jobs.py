@@ -141,13 +141,15 @@ class Committer:
         self._card = session.card
         self._source = name_of(source)
         self._is_whole = bool(getattr(source, "has_subclasses", False))
-        self._wanted = Confirmation(session.settings.confirmations, session.settings.confirmation_timeout)
+        replicas = session.settings.confirmations
+        self._wanted = Confirmation(replicas, session.settings.confirmation_timeout) if replicas else None
         self._known_funds: set[str] = set()
         self._news_refused = False
 
     async def open(self) -> None:
         """See whether Redis lets this user do what a commit needs besides."""
-        await check_right_to_wait(self._client, self._wanted)
+        if self._wanted is not None:
+            await check_right_to_wait(self._client)
 
     async def commit(self, results: Sequence[Result]) -> list[str]:
         """Store and settle `results`; safe to repeat after a lost connection.
@@ -174,7 +176,8 @@ class Committer:
             backoff=settings.backoff,
             backoff_limit=settings.backoff_limit,
         )
-        answers, refused = await confirmed(self._client, self._wanted, settle)
+        settled = confirmed(self._client, self._wanted, settle) if self._wanted is not None else settle(self._client)
+        answers, refused = await settled
         for result, answer, error in zip(stored, answers, errors, strict=True):
             if answer in ("retry", "failed", "dead"):
                 request = result.job.request

@@ -25,7 +25,7 @@ class Unconfirmed(redis.ConnectionError):
 
 
 class Confirmation(NamedTuple):
-    """How many replicas must confirm a write, and within how many seconds; nobody is asked for none."""
+    """How many replicas must confirm a write, and within how many seconds."""
 
     replicas: int
     seconds: float
@@ -42,8 +42,6 @@ async def confirmed(client: Any, wanted: Confirmation, write: Callable[[Any], Aw
     Where too few of them confirm, it waits on: what is written is in the primary, and would only be written twice. If
     the primary is lost meanwhile, or is the primary no more, that raises ConnectionError, and `write` must be repeated.
     """
-    if not wanted.replicas:
-        return await write(client)
     async with client.client() as one:
         reply = await write(one)
         is_told = False
@@ -54,10 +52,9 @@ async def confirmed(client: Any, wanted: Confirmation, write: Callable[[Any], Aw
         return reply
 
 
-async def check_right_to_wait(client: Any, wanted: Confirmation) -> None:
+async def check_right_to_wait(client: Any) -> None:
     """Raise the refusal, if Redis would refuse to wait for replicas: better at the start than at the first result."""
-    if wanted.replicas:
-        await client.execute_command("WAIT", 0, 0)
+    await client.execute_command("WAIT", 0, 0)
 
 
 async def _count(one: Any, wanted: Confirmation) -> int:
@@ -104,8 +101,3 @@ class Confirming:
     def script_load(self, text: str) -> Any:
         """Load a script."""
         return self._client.script_load(text)
-
-
-def confirming(client: redis.Redis, wanted: Confirmation) -> Any:
-    """Return the client, or if replicas are to confirm what scripts write, one that waits for them."""
-    return Confirming(client, wanted) if wanted.replicas else client
