@@ -35,7 +35,7 @@ from scraperkit.replica import Replica, pages, server
 from scraperkit.replica.sample import SampleFund
 from scraperkit.replica.site import Site, default_site
 
-_RESTATED_AT_ONCE = 25
+_RESTATED_AT_ONCE = 250
 _PIECE, _PAUSE = 64, 0.02
 
 

@@ -42,7 +42,7 @@ ALWAYS = {
 }
 BESIDES = {
     "kill worker": 8,
-    "freeze worker": 3,
+    "freeze worker": 5,
     "kill publisher": 2,
     "kill redis": 2,
     "fill redis": 1,

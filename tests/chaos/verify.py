@@ -121,13 +121,18 @@ def _effects(redis: Any, keys: Keys, record: Record) -> Iterator[str]:
 
 
 def _series(redis: Any, keys: Keys, record: Record, site: Site, verdict: Verdict) -> Iterator[str]:
-    """Every month that is done is stored as the site has shown it, whole, and not older than when it was asked for."""
+    """Every month that is done is stored as the site has shown it, whole, and not older than when it was asked for.
+
+    Nor is it older than any fetch that was stored: the events tell when each began, and only narrow what may be there.
+    """
     done = set(record.good.values())
+    begun = _begun(redis, keys)
     cnpjs = {cnpj for _, cnpj, _ in done}
     stored = _stored(redis, keys, cnpjs)
     verdict.samples = sum(len(days) for figures in stored.values() for days in figures.values())
     for source, cnpj, month in sorted(done):
-        versions = site.acceptable((source, cnpj, month), record.asked_at[source, cnpj, month])
+        since = max(record.asked_at[source, cnpj, month], begun.get((cnpj, month), 0.0))
+        versions = site.acceptable((source, cnpj, month), since)
         found = stored.pop((cnpj, month), {})
         if found not in versions:
             verdict.problems.append(f"{source} {cnpj} {month}: {_difference(found, versions, source)}")
@@ -137,6 +142,17 @@ def _series(redis: Any, keys: Keys, record: Record, site: Site, verdict: Verdict
     for cnpj in cnpjs:
         if redis.hget(keys.fund(cnpj), "cnpj") != cnpj:
             yield f"{cnpj}: no card"
+
+
+def _begun(redis: Any, keys: Keys) -> dict[tuple[str, str], float]:
+    """Return when the latest fetch of each month began that has stored it, in seconds since 1970."""
+    begun: dict[tuple[str, str], float] = {}
+    for _, fields in redis.xrange(keys.events):
+        event = json.loads(fields["event"])
+        if fields["outcome"] in ("done", "superseded") and "error" not in event and "cnpj" in event:
+            month = event["cnpj"], event["month"]
+            begun[month] = max(event["started_at"], begun.get(month, 0.0))
+    return begun
 
 
 def _stored(redis: Any, keys: Keys, cnpjs: set[str]) -> dict[tuple[str, str], Figures]:
