@@ -80,7 +80,7 @@ sample: ## Write the sample that the offline site shows again
 	@$(SETUP)
 	@$(BIN)/python tools/make_sample.py $(ARGS) && $(BIN)/python tools/make_open_data_sample.py $(ARGS)
 
-chaos: ## Two minutes of random faults: workers and Redis killed, replies lost, the site away (ARGS="--seconds 600")
+chaos: ## Ten minutes of random faults: Redis under sentinels, workers, replies, the site (ARGS="--seconds 120 --alone")
 	@$(SETUP) dev
 	@$(BIN)/python tests/chaos/run.py $(ARGS)
 

@@ -48,6 +48,7 @@ BENCHMARKS = [
     Benchmark("scraping", "Pages of a slow site"),
     Benchmark("fast_site", "What a page costs"),
     Benchmark("takeover", "When a worker is killed"),
+    Benchmark("failover", "When the primary is killed"),
     Benchmark("latency", "From being sent to being worked on"),
     Benchmark("memory", "Memory, as jobs go by"),
     Benchmark("read_prices", "Prices out of Redis", ("--funds", "20", "--days", "250", "--runs", "3")),

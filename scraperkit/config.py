@@ -87,6 +87,12 @@ class Settings(BaseSettings):
         300, ge=1, le=_LONGEST, description="seconds until the claim on a finished Pub/Sub message expires"
     )
     events_kept: int = Field(100_000, ge=1, description="events kept; the oldest are dropped first")
+    confirmations: int = Field(
+        0, ge=0, le=16, description="replicas that must have a result or a publication before it counts"
+    )
+    confirmation_timeout: float = Field(
+        3.0, gt=0, le=10, description="seconds in which that many replicas must confirm it"
+    )
     max_message_bytes: int = Field(65_536, ge=256, description="longer messages are rejected")
 
     connect_timeout: Seconds = Field(5.0, gt=0, description="seconds to wait for a connection to the site")

@@ -17,6 +17,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import check_client, redis_needed
 from scraperkit.engine.ledger import Ledger
 from scraperkit.errors import ConfigError, warn
+from scraperkit.failover.confirmation import Confirmation, Confirming
 from scraperkit.keys import DEFAULT_SOURCE, DeliveryName, Keys
 from scraperkit.lua import scripts
 from scraperkit.lua.state import MonthRecord
@@ -154,10 +155,14 @@ class Publisher(NotebookRepr):
         """Make the wire messages and send them, some at a time; `fresh` ones get ids of their own."""
         now = time.time()
         fewest = []
+        client = self._redis
+        if self.settings.confirmations:
+            wanted = Confirmation(self.settings.confirmations, self.settings.confirmation_timeout)
+            client = Confirming(self._redis, wanted)
         for some in batched(requests, _SENT_AT_ONCE) if requests else [()]:
             messages = [_outgoing(request, batch_id, now, fresh=fresh) for request in some]
             receivers = scripts.publish(
-                self._redis,
+                client,
                 keys,
                 batch_id,
                 messages,

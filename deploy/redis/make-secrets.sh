@@ -6,7 +6,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$1"
-mkdir -p redis pricer queue market-queue update lab
+mkdir -p redis pricer queue market-queue update lab sentinel
 umask 0377
 
 # The whole file or none: moved into place when it is complete.
@@ -15,13 +15,14 @@ keep() { # keep NAME: what comes in, as NAME
     cat >"$1.part"
     chmod 0440 "$1.part"
     if [ "$(id -u)" = 0 ]; then
-        case $1 in redis/*) chgrp 999 "$1.part" ;; *) chgrp 10001 "$1.part" ;; esac
+        case $1 in redis/* | sentinel/*) chgrp 999 "$1.part" ;; *) chgrp 10001 "$1.part" ;; esac
     fi
     mv -f "$1.part" "$1"
 }
 
 for name in redis/admin-password pricer/redis-password pricer/api-keys queue/redis-password \
-    market-queue/redis-password update/redis-password lab/redis-password lab/lab-token; do
+    market-queue/redis-password update/redis-password lab/redis-password lab/lab-token \
+    redis/replica-password sentinel/redis-password sentinel/peer-password; do
     if [ ! -s "$name" ]; then
         head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \n' | keep "$name"
     fi
@@ -38,5 +39,11 @@ users=$(sed -e '/^#/d' \
     -e "s/@market-queue@/$(hash_of market-queue/redis-password)/" \
     -e "s/@update@/$(hash_of update/redis-password)/" \
     -e "s/@lab@/$(hash_of lab/redis-password)/" \
+    -e "s/@replica@/$(hash_of redis/replica-password)/" \
+    -e "s/@sentinel@/$(hash_of sentinel/redis-password)/" \
     "$here/users.acl")
 echo "$users" | keep redis/users.acl
+users=$(sed -e '/^#/d' -e "s/@peer@/$(hash_of sentinel/peer-password)/" "$here/sentinels.acl")
+echo "$users" | keep sentinel/users.acl
+# What a server needs to follow another one.
+printf 'masteruser replica\nmasterauth %s\n' "$(cat redis/replica-password)" | keep redis/replication.conf

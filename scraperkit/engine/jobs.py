@@ -11,7 +11,7 @@ import traceback
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -21,6 +21,7 @@ from scraperkit.config import Settings
 from scraperkit.engine.redis_retry import is_away
 from scraperkit.engine.registry import Session
 from scraperkit.errors import BadMessage, MonthNotOffered, ScraperKitError, SourceError, StoreError
+from scraperkit.failover.confirmation import Confirmation, check_right_to_wait, confirmed
 from scraperkit.keys import DeliveryName
 from scraperkit.lua import scripts
 from scraperkit.models import METRICS, DailyQuote, Month, ScrapeRequest, Stored, current_request, news
@@ -183,8 +184,15 @@ class Committer:
         self._card = session.card
         self._source = name_of(source)
         self._is_whole = bool(getattr(source, "has_subclasses", False))
+        replicas = session.settings.confirmations
+        self._wanted = Confirmation(replicas, session.settings.confirmation_timeout) if replicas else None
         self._known_funds: set[str] = set()
         self._news_refused = False
+
+    async def open(self) -> None:
+        """See whether Redis lets this user do what a commit needs besides."""
+        if self._wanted is not None:
+            await check_right_to_wait(self._client)
 
     async def commit(self, results: Sequence[Result]) -> list[str]:
         """Store and settle `results`; safe to repeat after a lost connection.
@@ -197,9 +205,9 @@ class Committer:
         stored, months, days = await self._store(results)
         errors = [result.job.problem or describe(result.error) for result in stored]
         settings = self._settings
-        answers, refused = await scripts.commit(
-            self._client,
-            self._keys,
+        settle = partial(
+            scripts.commit,
+            keys=self._keys,
             jobs=list(map(self._settlement, stored, errors)),
             events=_events(stored, months, errors, self._card.instance),
             news=_news(stored, months, days),
@@ -211,6 +219,8 @@ class Committer:
             backoff=settings.backoff,
             backoff_limit=settings.backoff_limit,
         )
+        settled = confirmed(self._client, self._wanted, settle) if self._wanted is not None else settle(self._client)
+        answers, refused = await settled
         _log(stored, answers, errors)
         if refused and not self._news_refused:
             self._news_refused = True

@@ -351,8 +351,8 @@ class WorkerLoop:
 
     async def open(self) -> None:
         """Listen, and send the first heartbeat."""
-        for delivery in self._deliveries:
-            await delivery.open()
+        for begin in (*(delivery.open for delivery in self._deliveries), self._committer.open):
+            await begin()
         await self.keep_house()
         self._levers.connect(partial(self._soon, self._apply_levers))
 

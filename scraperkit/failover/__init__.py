@@ -1,1 +1,1 @@
-"""Connections that follow a Redis whose primary changes; imported by connection, engine and timeseries."""
+"""Connections that follow a Redis whose primary changes; imported by connection, engine, publisher and timeseries."""

@@ -24,10 +24,10 @@ REPLICA = ("slave", b"slave")
 
 
 class Demoted(redis.ConnectionError):
-    """The server at the other end has become a replica: whoever tries again connects anew, behind the same address."""
+    """The server at the other end is the primary no more: whoever tries again connects anew, by the same address."""
 
-    def __init__(self) -> None:
-        super().__init__("the server is a replica, which takes no writes")
+    def __init__(self, why: str = "the server is a replica, which takes no writes") -> None:
+        super().__init__(why)
 
 
 class _LeavesReplicas:
@@ -59,16 +59,23 @@ class _LeavesReplicas:
     def check_health(self: Any) -> None:
         """Check the connection, and whether it leads to a primary."""
         super().check_health()  # type: ignore[misc]
-        if _is_due(self):
-            self.send_command("ROLE", check_health=False)
-            with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
-                if super().read_response()[0] in REPLICA:  # type: ignore[misc]
-                    self.disconnect()
-                    self.connect_check_health(check_health=False)
+        if _is_due(self) and self.is_left():
+            self.disconnect()
+            self.connect_check_health(check_health=False)
+
+    def is_left(self: Any) -> bool:
+        """Ask whether the server has become a replica."""
+        self.send_command("ROLE", check_health=False)
+        with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
+            return super().read_response()[0] in REPLICA  # type: ignore[misc]
+        return False
 
 
 class _AsyncLeavesReplicas(PackedInC):
-    """The same for asyncio, where redis-py shows nothing of the greeting: a Cluster is known by what it refuses."""
+    """The same for asyncio, where a check never leads to another server unseen: its error says so to all who wait.
+
+    redis-py shows nothing of the greeting there, so a Cluster is known by what it refuses.
+    """
 
     _asked_for_role_at = 0.0
 
@@ -89,11 +96,18 @@ class _AsyncLeavesReplicas(PackedInC):
         """Check the connection, and whether it leads to a primary."""
         await super().check_health()  # type: ignore[misc]
         if _is_due(self):
-            await self.send_command("ROLE", check_health=False)
-            with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
-                if (await super().read_response())[0] in REPLICA:  # type: ignore[misc]
-                    await self.disconnect(nowait=True)
-                    await self.connect_check_health(check_health=False)
+            if await self.is_left():
+                await self.disconnect(nowait=True)
+                raise Demoted
+            if not self.is_connected:  # another task has disconnected all meanwhile
+                raise redis.ConnectionError("disconnected, to connect anew")
+
+    async def is_left(self: Any) -> bool:
+        """Ask whether the server has become a replica."""
+        await self.send_command("ROLE", check_health=False)
+        with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
+            return (await super().read_response())[0] in REPLICA  # type: ignore[misc]
+        return False
 
 
 def where_to(connection: Any) -> str:

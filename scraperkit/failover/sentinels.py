@@ -7,7 +7,10 @@ and asyncio are the same as elsewhere.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
+import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -21,6 +24,7 @@ from redis.retry import Retry
 from scraperkit.embedded.connections import in_thread
 from scraperkit.failover.roles import (
     REPLICA,
+    ROLE_EVERY,
     AsyncPlainConnection,
     AsyncTlsConnection,
     PlainConnection,
@@ -104,6 +108,8 @@ class Sentinels:
     def __init__(self, address: SentinelAddress, options: Mapping[str, Any]) -> None:
         self._address = address
         self._order = list(address.hosts)
+        self._asked_at = -math.inf
+        self._named: tuple[str, int] | None = None
         self._options = {
             **options,
             "ssl": address.is_tls,
@@ -127,18 +133,37 @@ class Sentinels:
         problems = []
         for host, port in list(self._order):
             try:
-                with redis.Redis(host=host, port=port, **self._options) as sentinel:
-                    found: Any = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._address.service)
+                named = self._ask(host, port)
             except (redis.RedisError, OSError) as error:
                 problems.append(f"{host}:{port}: {str(error).rstrip('.')}")
                 continue
-            if found:
+            if named:
                 with contextlib.suppress(ValueError):  # another thread may have done so
                     self._order.remove((host, port))
                     self._order.insert(0, (host, port))
-                return str(found[0]), int(found[1])
+                return named
             problems.append(f"{host}:{port}: it knows no service {self._address.service!r}")
         raise redis.ConnectionError(f"no sentinel tells where the primary is: {'; '.join(problems)}")
+
+    def name_another(self, host: str, port: int) -> bool:
+        """Return whether most of the sentinels name another primary than this: one that is cut off does not know.
+
+        They are asked once in a while, whoever wants to know; those that do not answer name none.
+        """
+        now = time.monotonic()
+        if now - self._asked_at >= ROLE_EVERY:
+            self._asked_at = now
+            named: Counter[tuple[str, int] | None] = Counter()
+            for sentinel in self._address.hosts:
+                with contextlib.suppress(redis.RedisError, OSError):
+                    named[self._ask(*sentinel)] += 1
+            self._named = next((found for found, count in named.items() if 2 * count > len(self._address.hosts)), None)
+        return self._named not in (None, (host, port))
+
+    def _ask(self, host: str, port: int) -> tuple[str, int] | None:
+        with redis.Redis(host=host, port=port, **self._options) as sentinel:
+            found: Any = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._address.service)
+        return (str(found[0]), int(found[1])) if found else None
 
     def __str__(self) -> str:
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self._address.hosts)
@@ -163,6 +188,11 @@ class _AsksSentinels:
             if super().read_response()[0] in REPLICA:  # type: ignore[misc]
                 self.disconnect()
                 raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
+
+    def is_left(self: Any) -> bool:
+        """Ask whether the server is the primary no more: a replica, or cut off from the sentinels."""
+        is_replica: bool = super().is_left()  # type: ignore[misc]
+        return is_replica or self._sentinels.name_another(self.host, self.port)
 
 
 class SentinelConnection(_AsksSentinels, PlainConnection):
@@ -191,6 +221,12 @@ class _AsyncAsksSentinels:
             if (await super().read_response())[0] in REPLICA:  # type: ignore[misc]
                 await self.disconnect(nowait=True)
                 raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
+
+    async def is_left(self: Any) -> bool:
+        """Ask whether the server is the primary no more: a replica, or cut off from the sentinels."""
+        if await super().is_left():  # type: ignore[misc]
+            return True
+        return await in_thread(self._sentinels.name_another, self.host, self.port)
 
 
 class AsyncSentinelConnection(_AsyncAsksSentinels, AsyncPlainConnection):

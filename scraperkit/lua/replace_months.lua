@@ -181,7 +181,8 @@ local function replace(i, first, last)
   note(i, #log - withdrawn, withdrawn)
 end
 
-if not given.is_known then
+-- A fund without series may have been lost with its card, in a failover, whatever a worker knows of it.
+if not given.is_known or found == 0 then
   -- A message typed by hand brings no fund card, so one is begun with what the message tells.
   redis.call('HSETNX', card, 'cnpj', given.cnpj)
   if given.pk ~= '' then redis.call('HSETNX', card, 'pk', given.pk) end

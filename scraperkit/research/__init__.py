@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The researcher's calls: prices by number or name in one call; imported by the front door, notebook, api and cli."""
-=======
 """The researcher's calls: prices in one call, by number or name; imported by the front door, notebook, api and cli."""
->>>>>>> c32486befa09261d0abf6be08228cac0a3261c12
 
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.exports import export

@@ -1,4 +1,7 @@
-"""What must come out, known without Redis and without the kit: the sample as a file, and what publishers wrote down."""
+"""What must come out, known without Redis and without the kit.
+
+That is the sample as a file, what publishers wrote down, and what the offline site noted of each version it has served.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,19 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
+from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
 METRICS = ("quota", "net_worth", "holders", "inflow", "outflow", "portfolio")
 ACTIVE = "EM FUNCIONAMENTO NORMAL"
 NOT_OFFERED = "01/2019"  # before any fund of the sample began
+PAGES, OPEN_DATA = "cvm_pages", "open_data"
+OPEN_MONTHS = ("2024-01", "2024-02", "2024-03")
+RECORD, DOWNLOADS = "site.record", "market.journal"
+# Figures by the day they are for, of each series: a CNPJ or CNPJ:SUBCLASS, with its metric.
+Figures = dict[tuple[str, str], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -55,15 +63,16 @@ class Sample:
             last[cnpj] = month
         return sample
 
-    def series(self, done: set[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Decimal]]:
-        """Return ``(cnpj, metric)`` to day to figure, for the months of funds that are done."""
-        series: dict[tuple[str, str], dict[str, Decimal]] = {}
-        for key in done:
-            for row in self.days.get(key, []):
-                for metric in METRICS:
-                    if row[metric] != "":
-                        series.setdefault((row["cnpj"], metric), {})[row["date"]] = Decimal(row[metric])
-        return series
+    @classmethod
+    def open_data(cls) -> list[Month]:
+        """Return the months of the open data that are asked for, of funds that are not on the pages."""
+        on_pages = _pks()
+        found = {(row["cnpj"], row["date"][:7]) for row in _rows("daily.csv")}
+        return [
+            Month(cnpj, "", f"{month[5:]}/{month[:4]}")
+            for cnpj, month in sorted(found)
+            if month in OPEN_MONTHS and cnpj not in on_pages
+        ]
 
 
 def _rows(name: str) -> Iterator[dict[str, str]]:
@@ -101,6 +110,88 @@ class Journal:
         return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines(True) if line[-1] == "\n"]
 
 
+class Version(NamedTuple):
+    """A month as it is from some time on, in seconds since 1970."""
+
+    since: float
+    figures: Figures
+
+
+@dataclass
+class Site:
+    """What the site has said.
+
+    Attributes
+    ----------
+    versions : dict
+        ``(source, cnpj, "MM/YYYY")`` to the versions of that month, the oldest first.
+    served : dict
+        Of the pages, to the numbers of the versions that were served.
+    downloads : list of tuple
+        When a download of the open data began, and when it ended.
+    """
+
+    versions: dict[tuple[str, str, str], list[Version]] = field(default_factory=dict)
+    served: dict[tuple[str, str, str], set[int]] = field(default_factory=dict)
+    downloads: list[tuple[float, float]] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, folder: Path) -> Site:
+        """Read its record."""
+        site = cls()
+        for (cnpj, month), rows in Sample.read().days.items():
+            site.versions[PAGES, cnpj, month] = [Version(0.0, _figures((cnpj, row["date"], row) for row in rows))]
+        for line in Journal(folder / RECORD).lines():
+            if "served" in line:
+                cnpj, month, number = line["served"]
+                site.served.setdefault((PAGES, cnpj, month), set()).add(number)
+            elif "restated" in line:
+                cnpj, month, _ = line["restated"]
+                figures = _figures((cnpj, day, row) for day, row in line["rows"])
+                site.versions[PAGES, cnpj, month].append(Version(line["at"], figures))
+            else:
+                site._rewritten(line)
+        for line in Journal(folder / DOWNLOADS).lines():
+            site.downloads.append((line["downloaded_since"], line["ended"]))
+        return site
+
+    def _rewritten(self, line: dict[str, Any]) -> None:
+        year, month = line["rewritten"].split("-")
+        of_fund: dict[str, list[tuple[str, str, dict[str, Any]]]] = {}
+        for cnpj, subclass, day, row in line["rows"]:
+            of_fund.setdefault(cnpj, []).append((f"{cnpj}:{subclass}".rstrip(":"), day, row))
+        for cnpj, rows in of_fund.items():
+            version = Version(line["at"], _figures(iter(rows)))
+            self.versions.setdefault((OPEN_DATA, cnpj, f"{month}/{year}"), []).append(version)
+
+    def acceptable(self, key: tuple[str, str, str], asked_at: float) -> list[Figures]:
+        """Return the versions of a month that may be stored, if it was last asked for at this time, the newest first.
+
+        Who asks for a page gets it as it is then, or newer; who asks for open data gets at least what a download had
+        seen that had ended by then.
+        """
+        known_at = asked_at
+        if key[0] == OPEN_DATA:
+            known_at = max((began for began, ended in self.downloads if ended < asked_at), default=0.0)
+        versions = self.versions.get(key, [Version(-inf, {})])
+        oldest = max(number for number, version in enumerate(versions) if version.since <= known_at)
+        served = self.served.get(key, {0})  # of a month that is not shown, nothing is told
+        return [
+            version.figures
+            for number, version in reversed([*enumerate(versions)])
+            if number >= oldest and (key[0] == OPEN_DATA or number in served)
+        ]
+
+
+def _figures(rows: Iterator[tuple[str, str, dict[str, Any]]]) -> Figures:
+    figures: Figures = {}
+    for series, day, row in rows:
+        for metric in METRICS:
+            if row[metric] not in ("", None):
+                figures.setdefault((series, metric), {})[day] = float(row[metric])
+    return figures
+
+
 @dataclass
 class Record:
     """All journals together.
@@ -108,7 +199,9 @@ class Record:
     Attributes
     ----------
     good, bad : dict
-        Message id to ``(cnpj, month)``; the site does not offer the bad ones.
+        Message id to ``(source, cnpj, month)``; the site does not offer the bad ones.
+    asked_at : dict
+        ``(source, cnpj, month)`` to the latest time by which it was to be published, in seconds since 1970.
     batches : dict
         Batch id to the ids of its messages, for those known to be published.
     poison : set of str
@@ -117,8 +210,9 @@ class Record:
         Ids and poison that a publisher meant to send, whether it did or not.
     """
 
-    good: dict[str, tuple[str, str]] = field(default_factory=dict)
-    bad: dict[str, tuple[str, str]] = field(default_factory=dict)
+    good: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    bad: dict[str, tuple[str, str, str]] = field(default_factory=dict)
+    asked_at: dict[tuple[str, str, str], float] = field(default_factory=dict)
     batches: dict[str, list[str]] = field(default_factory=dict)
     poison: set[str] = field(default_factory=set)
     meant: set[str] = field(default_factory=set)
@@ -127,21 +221,24 @@ class Record:
     def read(cls, folder: Path) -> Record:
         """Read the journals in a folder."""
         record = cls()
-        for path in sorted(folder.glob("*.journal")):
-            orders: dict[int, list[list[str]]] = {}
+        for path in sorted(folder.glob("[0-9]*.journal")):
+            orders: dict[int, dict[str, Any]] = {}
             for line in Journal(path).lines():
                 if "requests" in line:
-                    orders[line["order"]] = line["requests"]
+                    # Noted again by the next life of a publisher, it may have been published by the first.
+                    orders.setdefault(line["order"], line)
                     record.meant.update(message for message, *_ in line["requests"])
                 elif "batch" in line:
-                    record._published(line["batch"], orders[line["order"]])
+                    record._published(line["batch"], **orders[line["order"]])
                 elif "poison" in line:
                     record.meant.add(line["poison"])
                     if line["sent"]:
                         record.poison.add(line["poison"])
         return record
 
-    def _published(self, batch: str, requests: list[list[str]]) -> None:
+    def _published(self, batch: str, requests: list[list[str]], source: str, at: float, order: int) -> None:
         self.batches[batch] = [message for message, *_ in requests]
         for message, cnpj, _, month in requests:
-            (self.bad if month == NOT_OFFERED else self.good)[message] = (cnpj, month)
+            key = (source, cnpj, month)
+            (self.bad if month == NOT_OFFERED else self.good)[message] = key
+            self.asked_at[key] = max(at, self.asked_at.get(key, 0.0))

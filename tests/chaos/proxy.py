@@ -24,10 +24,13 @@ from scraperkit.lua import scripts
 ADDRESS = "127.0.0.1"
 Answer = TypeVar("Answer")
 What = Literal["request", "reply"]
+Who = Literal["nobody", "peers", "all"]
 _CHUNK = 65_536
 _NOTHING_YET = object()
 # In RESP3 these are answered by push messages alone, which belong to no request.
 _ANSWERED_BY_PUSH = {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE"}
+# After these, a replica gets what is no reply any more.
+_REPLICATION = {"PSYNC", "SYNC"}
 
 
 # An empty reply to these says that all went as usual.
@@ -66,15 +69,18 @@ class Proxy:
         Kind to the probability, 0 to 1, with which a reply of that kind is lost from now on.
     lost : collections.Counter
         Replies and requests lost so far, by kind.
+    replication_delay : float
+        Seconds that what goes to a replica is under way.
     """
 
     def __init__(self, url: str, *, seed: int = 0) -> None:
         self.chances: dict[str, float] = {}
         self.lost: Counter[str] = Counter()
+        self.replication_delay = 0.0
         self._upstream = url
         self._random = random.Random(seed)
         self._faults: list[Fault] = []
-        self._shut = False
+        self._cut_off: Who = "nobody"
         self._scripts = {digest.encode(): name for digest, name in scripts.names().items()}
         self._conversations: set[_Conversation] = set()
         self._port = 0
@@ -119,16 +125,19 @@ class Proxy:
 
     def cut_all(self) -> int:
         """Cut every connection; return how many there were."""
-        return self._do(self._cut_all)
+        return self._do(lambda: self._cut_all("all"))
 
-    def shut(self) -> None:
-        """Cut every connection, and every new one at once."""
-        self._shut = True
-        self.cut_all()
+    def shut(self, who: Who = "all") -> None:
+        """Cut every connection, and every new one at once; or only those of the server's peers.
+
+        Peers are its replicas and sentinels: unlike the kit, they do not say HELLO.
+        """
+        self._cut_off = who
+        self._do(self._cut_all)
 
     def open(self) -> None:
         """Let connections pass again."""
-        self._shut = False
+        self._cut_off = "nobody"
 
     def mute_all(self) -> int:
         """Let nothing pass any more on the connections of now, without closing them; new ones work."""
@@ -158,22 +167,22 @@ class Proxy:
         self._ready.set()
         await self._ending.wait()
         server.close()
-        self._shut = True
+        self._cut_off = "all"
         while self._conversations:
-            self._cut_all()
+            self._cut_all("all")
             await asyncio.sleep(0.005)
 
-    def _cut_all(self) -> int:
-        count = len(self._conversations)
-        for conversation in list(self._conversations):
+    def _cut_all(self, who: Who | None = None) -> int:
+        cut = [each for each in self._conversations if (who or self._cut_off) == "all" or each.is_of_a_peer]
+        for conversation in cut:
             conversation.cut()
-        return count
+        return len(cut)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         conversation = _Conversation(self, reader, writer)
         self._conversations.add(conversation)
         try:
-            if not self._shut:
+            if self._cut_off != "all":
                 address = urlsplit(self._upstream)
                 await conversation.run(str(address.hostname), int(address.port or 6379))
         finally:
@@ -187,6 +196,11 @@ class Proxy:
             return (name,)
         sha = command[1] if name == "EVALSHA" else hashlib.sha1(command[1]).hexdigest().encode()
         return (name, self._scripts[sha]) if sha in self._scripts else (name,)
+
+    @property
+    def cuts_off_peers(self) -> bool:
+        """Whether replicas and sentinels do not get through."""
+        return self._cut_off != "nobody"
 
     def loses(self, what: What, kinds: Sequence[str]) -> bool:
         """Decide whether this request or reply gets lost, and note it."""
@@ -218,6 +232,9 @@ class _Conversation:
         self._replies = hiredis.Reader(notEnoughData=_NOTHING_YET)
         self._muted = False
         self._over = asyncio.Event()
+        self._asks_by_resp3 = False
+        self._is_read = True
+        self.is_of_a_peer = False
 
     async def run(self, host: str, port: int) -> None:
         """Forward both ways until one side ends it, or a fault does."""
@@ -248,12 +265,24 @@ class _Conversation:
                     continue
                 if not lets_pass(data):
                     return
+                if not self._is_read and self._proxy.replication_delay:
+                    await asyncio.sleep(self._proxy.replication_delay)
                 writer.write(data)
                 await writer.drain()
 
     def _lets_requests_pass(self, data: bytes) -> bool:
-        for command in _complete(self._requests, data):
+        for command in _complete(self._requests, data) if self._is_read else ():
             kinds = self._proxy.kinds(command)
+            if kinds[0] == "HELLO":
+                self._asks_by_resp3 = command[1:2] == [b"3"]
+                self.is_of_a_peer = False
+            elif not self._asks_by_resp3:
+                self.is_of_a_peer = True
+                if self._proxy.cuts_off_peers:
+                    return False
+                if kinds[0] in _REPLICATION | _ANSWERED_BY_PUSH:
+                    self._is_read = False
+                    break
             if self._proxy.loses("request", kinds):
                 return False
             if kinds[0] not in _ANSWERED_BY_PUSH:
@@ -261,7 +290,7 @@ class _Conversation:
         return True
 
     def _lets_replies_pass(self, data: bytes) -> bool:
-        for reply in _complete(self._replies, data):
+        for reply in _complete(self._replies, data) if self._is_read else ():
             if isinstance(reply, hiredis.PushNotification):
                 continue
             kinds = self._asked.popleft()

@@ -13,36 +13,47 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from chaos.oracle import NOT_OFFERED, Journal, Sample
+from chaos.oracle import NOT_OFFERED, OPEN_DATA, PAGES, Journal, Sample
 from redis.exceptions import ConnectionError as Away
-from redis.exceptions import TimeoutError as Slow
+from redis.exceptions import RedisError
 
 from scraperkit.connection import connect
-from scraperkit.errors import RedisUnreachable
+from scraperkit.engine.redis_retry import is_away
+from scraperkit.errors import RedisRefused, RedisUnreachable
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher
 
 Answer = TypeVar("Answer")
 _AT_MOST = 120
 _NOT_OFFERED_SHARE = 0.01
+_OPEN_DATA_SHARE = 0.25
 _IDS = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
 
-def orders(number: int, jobs: int, seed: int) -> Iterator[list[list[str]]]:
-    """Yield the batches of one publisher, the same for the same seed: of each message id, CNPJ, pk and month."""
-    chance, months, left = random.Random(f"{seed}/{number}"), Sample.read().months, jobs
+class Order(NamedTuple):
+    """A batch to be: its source, and of each message id, CNPJ, pk and month."""
+
+    source: str
+    requests: list[list[str]]
+
+
+def orders(number: int, jobs: int, seed: int) -> Iterator[Order]:
+    """Yield the batches of one publisher, the same for the same seed."""
+    chance, left = random.Random(f"{seed}/{number}"), jobs
+    months = {PAGES: Sample.read().months, OPEN_DATA: Sample.open_data()}
     while left:
-        order: list[list[str]] = []
+        source = OPEN_DATA if chance.random() < _OPEN_DATA_SHARE else PAGES
+        order = Order(source, [])
         for _ in range(min(left, chance.randint(_AT_MOST // 6, _AT_MOST))):
-            wanted = chance.choice(months)
-            month = NOT_OFFERED if chance.random() < _NOT_OFFERED_SHARE else wanted.month
-            message = str(uuid.uuid5(_IDS, f"{seed}/{number}/{left}/{len(order)}"))
-            order.append([message, wanted.cnpj, wanted.pk, month])
-        left -= len(order)
+            wanted = chance.choice(months[source])
+            missing = source == PAGES and chance.random() < _NOT_OFFERED_SHARE
+            message = str(uuid.uuid5(_IDS, f"{seed}/{number}/{left}/{len(order.requests)}"))
+            order.requests.append([message, wanted.cnpj, wanted.pk, NOT_OFFERED if missing else wanted.month])
+        left -= len(order.requests)
         yield order
 
 
@@ -53,26 +64,37 @@ def poison(number: int, order: int) -> list[str]:
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:
-    """Return what `call` returns, once Redis answers."""
+    """Return what `call` returns, once Redis answers, and is neither full nor moving."""
     while True:
         try:
             return call()
-        except (Away, Slow, RedisUnreachable):
+        except (RedisUnreachable, RedisRefused, RedisError) as error:
+            if not (is_away(error) or is_away(error.__cause__) or isinstance(error, RedisUnreachable)):
+                raise
             time.sleep(0.2)
 
 
-def publish(journal: Journal, redis: Any, number: int, order: int, requests: list[list[str]]) -> None:
+def add(redis: Any, stream: str, text: str, replicas: int) -> None:
+    """Add a text to a stream as it is, and see that replicas have it, if there are to be any."""
+    with redis.pipeline(transaction=False) as both:
+        both.xadd(stream, {"message": text})
+        both.execute_command("WAIT", replicas, 1000)
+        if both.execute()[1] < replicas:
+            raise Away("no replica has it")
+
+
+def publish(journal: Journal, redis: Any, number: int, order: int, wanted: Order) -> None:
     """Publish one batch and its poison, each noted before and after."""
     publisher = Publisher(redis)
     messages = [
-        ScrapeRequest(message_id=message, document=cnpj, fund_pk=pk, month_year=month)
-        for message, cnpj, pk, month in requests
+        ScrapeRequest(message_id=message, document=cnpj, fund_pk=pk, month_year=month, source=wanted.source)
+        for message, cnpj, pk, month in wanted.requests
     ]
-    journal.note(order=order, requests=requests)
+    journal.note(order=order, **wanted._asdict(), at=time.time())
     journal.note(order=order, batch=patiently(lambda: publisher.publish(messages)).id)
     for text in poison(number, order):
         journal.note(poison=text, sent=False)
-        patiently(partial(redis.xadd, publisher.keys.jobs, {"message": text}))
+        patiently(partial(add, redis, publisher.keys.jobs, text, publisher.settings.confirmations))
         journal.note(poison=text, sent=True)
 
 
@@ -92,10 +114,10 @@ def main() -> None:
         journal.note(began=began)
     todo = list(orders(options.number, options.jobs, options.seed))
     with patiently(connect) as redis:
-        for order, requests in enumerate(todo):
+        for order, wanted in enumerate(todo):
             time.sleep(max(0.0, began + options.seconds * order / len(todo) - time.time()))
             if order not in published:
-                publish(journal, redis, options.number, order, requests)
+                publish(journal, redis, options.number, order, wanted)
     journal.note(ended=time.time())
 
 

@@ -1,4 +1,4 @@
-"""The chaos test: ``python tests/chaos/run.py --seconds 120 --workers 6 --publishers 5 --jobs 5000 --seed N``.
+"""The chaos test: ``python tests/chaos/run.py --seconds 600 --workers 10 --publishers 5 --jobs 20000 --seed N``.
 
 Publishes jobs and does harm from a seed, then lets everything come to rest and compares what is there with what must
 be there. Ends with 0 if all is well.
@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from chaos.oracle import Record
+from chaos.oracle import Record, Site
 from chaos.storm import Storm
 from chaos.verify import Verdict, verify
 from chaos.world import Scale, World
@@ -65,7 +65,7 @@ class Run:
             self._took("coming to rest", time.monotonic(), self._come_to_rest)
             self._took("stopping workers", time.monotonic(), world.stop_workers)
             record = Record.read(self.folder)
-            self.verdict = verify(world.redis, world.keys, record)
+            self.verdict = verify(world.redis, world.keys, record, Site.read(self.folder))
             if len(record.good) + len(record.bad) != self.scale.jobs:
                 self.problems.append(f"{len(record.good) + len(record.bad)} jobs known to be published")
         self.problems += world.problems + self.verdict.problems
@@ -92,19 +92,19 @@ class Run:
             time.sleep(0.2)
 
     def _look(self) -> None:
-        if self.world.server.running:
+        if self.world.servers.is_whole:
             self._last_event, outcomes = self.world.events(self._last_event)
             self.outcomes.update(outcomes)
         if self.live:
             said = ", ".join(f"{count} {outcome}" for outcome, count in sorted(self.outcomes.items()))
             happened = ", ".join(f"{count} {name}" for name, count in sorted(self.world.counts.items()))
-            line = f"{said} | {happened} | {self.world.proxy.lost.total()} lost"
+            line = f"{said} | {happened} | {self.world.servers.lost.total()} lost"
             width = shutil.get_terminal_size((160, 24)).columns - 1
             print(f"\r{line[:width]:<{width}}" if sys.stdout.isatty() else "", end="", flush=True)
 
     def table(self) -> str:
         """Return what happened, as a table."""
-        counts, lost = self.world.counts, self.world.proxy.lost
+        counts, lost = self.world.counts, self.world.servers.lost
         rows = {
             "seed": self.scale.seed,
             "jobs published": self.verdict.published,
@@ -114,6 +114,7 @@ class Run:
             "retried": self.outcomes["retry"],
             "superseded": self.outcomes["superseded"],
             "figures compared": self.verdict.samples,
+            "months stored as restated": self.verdict.restated,
             **{name: counts[name] for name in sorted(counts)},
             "replies lost": f"{lost.total()} ({', '.join(f'{kind} {count}' for kind, count in sorted(lost.items()))})",
             "seconds": f"{self.seconds:.0f} ({', '.join(self.phases)})",
@@ -125,13 +126,14 @@ class Run:
 def main() -> int:
     """Read the command line, run, and tell."""
     parser = argparse.ArgumentParser(description="Do harm to everything at once, and see whether it comes out right.")
-    parser.add_argument("--seconds", type=float, default=120.0)
-    for name, default in (("workers", 6), ("publishers", 5), ("jobs", 5_000)):
+    parser.add_argument("--seconds", type=float, default=600.0)
+    for name, default in (("workers", 10), ("publishers", 5), ("jobs", 20_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--alone", action="store_true", help="one Redis, rather than a pair under sentinels")
     parser.add_argument("--keep", type=Path, help="a folder in which logs and data are to stay")
     options = parser.parse_args()
-    scale = Scale(options.workers, options.publishers, options.jobs, options.seconds, options.seed)
+    scale = Scale(options.workers, options.publishers, options.jobs, options.seconds, options.seed, not options.alone)
     print(f"seed {scale.seed}", flush=True)
     folder = options.keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     folder.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,9 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
-from chaos.oracle import Record, Sample
+from chaos.oracle import OPEN_DATA, PAGES, Figures, Record, Site, Version
 
 from scraperkit.batch import Batch
 from scraperkit.keys import Keys
@@ -19,6 +18,8 @@ from scraperkit.keys import Keys
 # Every key that may be there in the end; those marked so must have an expiry.
 ALLOWED = {
     "{ns}:jobs": False,
+    "{ns}:jobs:open_data": False,
+    "{ns}:sources": False,
     "{ns}:dead": False,
     "{ns}:events": False,
     "{ns}:batch:*": True,
@@ -41,6 +42,8 @@ class Verdict:
         Jobs published, done and not offered by the word of their batches, and dead letters, which are no jobs.
     samples : int
         Figures compared.
+    restated : int
+        Months stored as they were not in the beginning.
     """
 
     problems: list[str]
@@ -49,16 +52,19 @@ class Verdict:
     not_offered: int = 0
     poison: int = 0
     samples: int = 0
+    restated: int = 0
 
 
-def verify(redis: Any, keys: Keys, record: Record) -> Verdict:
+def verify(redis: Any, keys: Keys, record: Record, site: Site) -> Verdict:
     """Compare everything, once all workers have ended."""
     verdict = Verdict([])
     verdict.problems += _batches(redis, keys, record, verdict)
     verdict.problems += _dead_letters(redis, keys, record, verdict)
     verdict.problems += _effects(redis, keys, record)
-    verdict.problems += _series(redis, keys, record, verdict)
-    verdict.problems += _stream(redis, keys)
+    verdict.problems += _series(redis, keys, record, site, verdict)
+    for source in (PAGES, OPEN_DATA):
+        verdict.problems += _stream(redis, keys.of(source))
+    verdict.problems += _connections(redis)
     verdict.problems += _keys_left(redis, keys)
     return verdict
 
@@ -114,25 +120,59 @@ def _effects(redis: Any, keys: Keys, record: Record) -> Iterator[str]:
         yield f"{len(extra)} jobs done that nobody has published, such as {min(extra)}"
 
 
-def _series(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterator[str]:
-    """Every series holds the figures of the months that are done, to the last decimal, and no others."""
-    expected = Sample.read().series(set(record.good.values()))
-    for (cnpj, metric), days in expected.items():
-        wanted = {_milliseconds(day): figure for day, figure in days.items()}
-        found = redis.execute_command("TS.RANGE", keys.series(cnpj, metric), "-", "+")
-        stored = {timestamp: Decimal(repr(float(value))) for timestamp, value in found}
-        verdict.samples += len(stored)
-        if stored != wanted:
-            odd = sum(stored.get(day) != wanted.get(day) for day in stored.keys() | wanted.keys())
-            yield f"{cnpj} {metric}: {odd} of {len(wanted)} days are not as in the sample"
-    cnpjs = {cnpj for cnpj, _ in record.good.values()}
+def _series(redis: Any, keys: Keys, record: Record, site: Site, verdict: Verdict) -> Iterator[str]:
+    """Every month that is done is stored as the site has shown it, whole, and not older than when it was asked for.
+
+    Nor is it older than any fetch that was stored: the events tell when each began, and only narrow what may be there.
+    """
+    done = set(record.good.values())
+    begun = _begun(redis, keys)
+    cnpjs = {cnpj for _, cnpj, _ in done}
+    stored = _stored(redis, keys, cnpjs)
+    verdict.samples = sum(len(days) for figures in stored.values() for days in figures.values())
+    for source, cnpj, month in sorted(done):
+        since = max(record.asked_at[source, cnpj, month], begun.get((cnpj, month), 0.0))
+        versions = site.acceptable((source, cnpj, month), since)
+        found = stored.pop((cnpj, month), {})
+        if found not in versions:
+            verdict.problems.append(f"{source} {cnpj} {month}: {_difference(found, versions, source)}")
+        verdict.restated += found != site.versions.get((source, cnpj, month), [Version(0.0, {})])[0].figures
+    for cnpj, month in stored:
+        yield f"{cnpj} {month}: stored, and nobody has asked for it"
     for cnpj in cnpjs:
         if redis.hget(keys.fund(cnpj), "cnpj") != cnpj:
             yield f"{cnpj}: no card"
 
 
-def _milliseconds(day: str) -> int:
-    return (dt.date.fromisoformat(day) - dt.date(1970, 1, 1)).days * 86_400_000
+def _begun(redis: Any, keys: Keys) -> dict[tuple[str, str], float]:
+    """Return when the latest fetch of each month began that has stored it, in seconds since 1970."""
+    begun: dict[tuple[str, str], float] = {}
+    for _, fields in redis.xrange(keys.events):
+        event = json.loads(fields["event"])
+        if fields["outcome"] in ("done", "superseded") and "error" not in event and "cnpj" in event:
+            month = event["cnpj"], event["month"]
+            begun[month] = max(event["started_at"], begun.get(month, 0.0))
+    return begun
+
+
+def _stored(redis: Any, keys: Keys, cnpjs: set[str]) -> dict[tuple[str, str], Figures]:
+    """Return all that is stored, by fund and month."""
+    stored: dict[tuple[str, str], Figures] = {}
+    for name in redis.scan_iter(f"{keys.namespace}:{{*}}:*", count=1_000, _type="TSDB-TYPE"):
+        cnpj, *subclass, metric = name.removeprefix(f"{keys.namespace}:").replace("{", "").replace("}", "").split(":")
+        for timestamp, value in redis.execute_command("TS.RANGE", name, "-", "+"):
+            day = dt.datetime.fromtimestamp(timestamp / 1000, dt.UTC).date()
+            month = stored.setdefault((cnpj, f"{day:%m/%Y}"), {})
+            month.setdefault((":".join([cnpj, *subclass]), metric), {})[str(day)] = float(value)
+    return {key: figures for key, figures in stored.items() if key[0] in cnpjs}
+
+
+def _difference(found: Figures, versions: list[Figures], source: str) -> str:
+    """Say how far what is stored is from the newest version that may be."""
+    if not versions:
+        return "stored, and never served"
+    odd = sum(found.get(name) != versions[0].get(name) for name in found.keys() | versions[0].keys())
+    return f"{odd} series of {len(versions[0])} are not as {source} has shown them in {len(versions)} versions"
 
 
 def _stream(redis: Any, keys: Keys) -> Iterator[str]:
@@ -143,7 +183,15 @@ def _stream(redis: Any, keys: Keys) -> Iterator[str]:
         yield f"{pending} entries pending"
     if consumers := redis.xinfo_consumers(keys.jobs, keys.group):
         yield f"consumers left: {', '.join(str(entry['name']) for entry in consumers)}"
-    others = [client for client in redis.client_list() if client["name"] and client["id"] != str(redis.client_id())]
+
+
+def _connections(redis: Any) -> Iterator[str]:
+    """Nobody is there but sentinels."""
+    others = [
+        client
+        for client in redis.client_list()
+        if client["name"] and not client["name"].startswith("sentinel-") and client["id"] != str(redis.client_id())
+    ]
     if others:
         yield f"connections left: {others}"
 

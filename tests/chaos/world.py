@@ -1,11 +1,4 @@
-"""A world to be unkind to: a Redis, a proxy before it, the offline site, workers and publishers as processes.
-
-Why the server runs with ``appendfsync always``: Redis writes its log to the kernel before it replies, so that a SIGKILL
-(not a loss of power) loses nothing that was acknowledged, but for one case. With ``everysec``, which the embedded
-server has, that write is put off for up to two seconds while the fsync of the second before is still under way, and
-replies go out meanwhile; on a busy disk a SIGKILL then loses what was acknowledged in that time. That is a bargain
-of the setting, not a fault of the kit, and it must not make this test fail by chance.
-"""
+"""A world to be unkind to: Redis behind proxies, the offline site; workers, publishers, a downloader as processes."""
 
 from __future__ import annotations
 
@@ -19,17 +12,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import redis as redis_py
+from chaos.oracle import DOWNLOADS, OPEN_DATA, PAGES, RECORD
 from chaos.processes import FOLDER, WORK, Child, environment
-from chaos.proxy import Proxy
-from redis.exceptions import ResponseError
+from chaos.servers import Alone, Pair, Servers
 
 from scraperkit.batch import Batch
-from scraperkit.connection import connect, sibling
-from scraperkit.embedded.server import EmbeddedServer
 from scraperkit.engine.registry import live_workers
 from scraperkit.keys import Keys
 
 NAMESPACE = "chaos"
+# One of so many workers reads the open data, and one at least.
+_OF_OPEN_DATA = 4
 # Quick to notice and quick to try again; outages alone never use up the attempts.
 SETTINGS = {
     "lease": 3,
@@ -40,6 +33,7 @@ SETTINGS = {
     "threads": 4,
     "http_retries": 0,
     "read_timeout": 3,
+    "page_timeout": 4,
     "breaker_pause": 0.5,
     "breaker_limit": 2,
     "events_kept": 1_000_000,
@@ -48,13 +42,20 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How large it is."""
+    """How large it is; `guarded` has sentinels and a replica, which must confirm all results and publications."""
 
     workers: int = 6
     publishers: int = 5
     jobs: int = 5_000
     seconds: float = 120.0
     seed: int = 0
+    guarded: bool = False
+
+    @property
+    def sources(self) -> list[str]:
+        """The source of each worker."""
+        of_open_data = max(1, self.workers // _OF_OPEN_DATA)
+        return [OPEN_DATA] * of_open_data + [PAGES] * (self.workers - of_open_data)
 
     @property
     def publishing(self) -> float:
@@ -79,21 +80,22 @@ class World:
         self.counts: Counter[str] = Counter()
         self.problems: list[str] = []
         self.workers: list[Child] = []
+        self.source_of: dict[Child, str] = {}
         self.publishers: list[Child] = []
         self._stack = contextlib.ExitStack()
         self._children = 0
 
     def __enter__(self) -> Self:
         with self._stack:
-            self.server = self._stack.enter_context(EmbeddedServer(self.folder / "redis"))
-            self.proxy = self._stack.enter_context(Proxy(self.server.url, seed=self.scale.seed))
-            client = self._stack.enter_context(connect(self.server.url))
-            #: A client of one's own, past the proxy.
-            self.redis: Any = self._stack.enter_context(sibling(client, socket_timeout=30))
-            self.sync_always()
+            # A stack of their own: what they start later must end with the rest, too.
+            theirs = self._stack.enter_context(contextlib.ExitStack())
+            make = Pair if self.scale.guarded else Alone
+            self.servers: Servers = make(self.folder, theirs, self.scale.seed)
             self._start_site()
-            for _ in range(self.scale.workers):
-                self.start_worker()
+            self.start_market()
+            self.market.ready()
+            for source in self.scale.sources:
+                self.start_worker(source)
             for worker in self.workers:
                 worker.ready()
             for number in range(self.scale.publishers):
@@ -104,22 +106,34 @@ class World:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    @property
+    def redis(self) -> Any:
+        """A client of the primary, past the proxies."""
+        return self.servers.redis
+
     # --------------------------------------------------------------------------------- starting
 
     def _start_site(self) -> None:
         reading, writing = os.pipe()
         self._orders = self._stack.enter_context(os.fdopen(writing, "w", buffering=1))
         with os.fdopen(reading) as orders:
-            self.site = self._child((sys.executable, str(FOLDER / "offline_site.py")), "site", stdin=orders)
+            command = (sys.executable, str(FOLDER / "offline_site.py"), str(self.folder / RECORD))
+            self.site = self._child(command, "site", stdin=orders)
         self.site.ready()
 
     def order(self, what: str, number: float) -> None:
         """Order a fault of the site."""
         self._orders.write(f"{what} {number}\n")
 
-    def start_worker(self) -> None:
+    def start_worker(self, source: str) -> None:
         """Start one more worker."""
-        self.workers.append(self._child((*WORK, "--url", self._site_url), "worker"))
+        worker = self._child((*WORK, "--source", source), "worker")
+        self.workers.append(worker)
+        self.source_of[worker] = source
+
+    def start_market(self) -> None:
+        """Start who downloads the open data."""
+        self.market = self._child((sys.executable, str(FOLDER / "market.py"), str(self.folder / DOWNLOADS)), "market")
 
     def start_publisher(self, number: int) -> None:
         """Start a publisher anew."""
@@ -140,30 +154,13 @@ class World:
     def _child(self, command: tuple[str, ...], what: str, **options: Any) -> Child:
         self._children += 1
         log = self.folder / f"{what}-{self._children}.log"
-        given = environment(self.proxy.url, NAMESPACE, **SETTINGS)
+        site, open_data = self.site.output.split()[1:3] if what != "site" else ("", "")
+        given = environment(self.servers.url, NAMESPACE, **SETTINGS, archive=self.folder / "archive")
+        given |= {"SCRAPERKIT_CVM_URL": site, "SCRAPERKIT_OPEN_DATA_URL": open_data}
+        given |= {"SCRAPERKIT_CONFIRMATIONS": str(int(self.scale.guarded)), "SCRAPERKIT_CONFIRMATION_TIMEOUT": "1"}
         return self._stack.enter_context(Child(command, given, log, **options))
 
-    @property
-    def _site_url(self) -> str:
-        return self.site.output.split()[1]
-
-    def sync_always(self) -> None:
-        """Have Redis write to the disk before it replies; see above."""
-        self.redis.config_set("appendfsync", "always")
-
     # ----------------------------------------------------------------------------------- faults
-
-    def kill_redis(self) -> None:
-        """SIGKILL."""
-        self.proxy.shut()
-        self.server.kill()
-
-    def start_redis(self) -> None:
-        """Start it with its data; nobody gets through to it before it is set up."""
-        self.server.start()
-        self.proxy.lead_to(self.server.url)
-        self.sync_always()
-        self.proxy.open()
 
     def reap(self) -> None:
         """Start anew what has ended by itself; note why a worker did."""
@@ -173,7 +170,10 @@ class World:
             # Such a start is refused, and whoever starts workers tries again; one that works must outlast anything.
             if "READY" in worker.output:
                 self.problems.append(f"a worker ended with {worker.code}: {worker.last_words} ({worker.log})")
-            self.start_worker()
+            self.start_worker(self.source_of[worker])
+        if self.market.code is not None:
+            self.problems.append(f"the downloader ended with {self.market.code}: {self.market.last_words}")
+            self.start_market()
         for number, publisher in enumerate(self.publishers):
             if publisher.code not in (None, 0):
                 self.problems.append(f"a publisher ended with {publisher.code}: {publisher.last_words}")
@@ -181,11 +181,9 @@ class World:
 
     def calm(self) -> None:
         """End all faults."""
-        self.proxy.calm()
-        if not self.server.running:
-            self.start_redis()
-        self.order("outage", 0)
-        self.order("error_rate", 0)
+        self.servers.calm()
+        for what in ("outage", "error_rate", "drip"):
+            self.order(what, 0)
         for worker in self.workers:
             worker.resume()
 
@@ -198,21 +196,24 @@ class World:
 
     def settled(self, batches: list[str]) -> bool:
         """Whether nothing is left to do, and the living workers are all that is known."""
-        keys = self.keys
-        if self.redis.xlen(keys.jobs) or self.redis.exists(keys.retries):
+        with contextlib.suppress(redis_py.RedisError):  # a server is away, or a group was destroyed just now
+            return all(self._is_idle(self.keys.of(source)) for source in (PAGES, OPEN_DATA)) and all(
+                Batch(self.redis, batch, namespace=NAMESPACE).status().finished for batch in batches
+            )
+        return False
+
+    def _is_idle(self, keys: Keys) -> bool:
+        redis = self.redis
+        if redis.xlen(keys.jobs) or redis.exists(keys.retries):
             return False
-        alive = {worker.name for worker in live_workers(self.redis, keys)}
-        try:
-            known = {entry["name"] for entry in self.redis.xinfo_consumers(keys.jobs, keys.group)}
-        except ResponseError:  # the group was destroyed just now
-            return False
-        known |= set(self.redis.zrange(keys.workers, 0, -1))
-        if known != alive or len(alive) != self.scale.workers:
-            return False
-        return all(Batch(self.redis, batch, namespace=NAMESPACE).status().finished for batch in batches)
+        alive = {worker.name for worker in live_workers(redis, keys)}
+        known = {entry["name"] for entry in redis.xinfo_consumers(keys.jobs, keys.group)}
+        known |= set(redis.zrange(keys.workers, 0, -1))
+        return known == alive and len(alive) == self.scale.sources.count(keys.source)
 
     def stop_workers(self, seconds: float = 90.0) -> None:
         """SIGTERM to all at once; each must end with 0."""
+        self.market.kill()
         for worker in self.workers:
             worker.ask_to_stop()
         deadline = time.monotonic() + seconds

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import subprocess
 import warnings
 
 import pytest
+from chaos.processes import COMMAND, WORK, Child, environment
 from support.fakes import FUND, SteadySite, months
 from support.sentinels import client, guarded_redis
 from support.waiting import wait_until
@@ -14,6 +16,7 @@ from scraperkit.connection import address_of, async_client, connect
 from scraperkit.errors import ConfigError, RedisUnreachable
 from scraperkit.models import DailyQuote
 from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
 from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.store import SeriesStore
@@ -55,7 +58,7 @@ def test_the_primary_is_killed_under_load_and_the_work_goes_on(guarded, delivery
                     assert wait_until(lambda: publisher.publish(months(1, year=2022), force=True).wait(60).done == 1)
             again = publisher.publish(months(3, year=2023))
             assert again.wait(120).done == 3
-            assert worker.health().alive
+            assert wait_until(lambda: worker.health().alive), "its heart beats again"
         prices = TimeSeriesReader(redis, NAMESPACE).prices()[FUND.cnpj]
         assert set(prices.index.year) >= {2023}
         if delivery == "stream":
@@ -84,6 +87,22 @@ def test_sentinels_that_are_gone_are_passed_over(guarded):
     hosts = guarded.url.replace("redis+sentinel://", "redis+sentinel://127.0.0.1:1,")
     with connect(hosts) as redis:
         assert redis.ping()
+
+
+def test_commands_take_such_an_address(guarded, tmp_path):
+    def run(*words: str) -> str:
+        given = environment(guarded.url, NAMESPACE)
+        return subprocess.run([COMMAND, *words], env=given, capture_output=True, text=True, timeout=120).stdout
+
+    with (
+        Replica.start() as site,
+        Child((*WORK, "--url", site.url), environment(guarded.url, NAMESPACE), tmp_path / "log"),
+    ):
+        words = [FUND.cnpj, "--from", "2022-01", "--to", "2022-02", "--url", site.url]
+        assert "2 published, 2 done" in run("publish", *words, "--wait")
+        assert "2022-02-25" in run("prices", FUND.cnpj, "--start", "2022-01-01", "--end", "2022-02-28")
+        assert "is alive: 8 threads" in run("health")
+        assert "with TimeSeries (REDIS_URL)" in run("doctor")
 
 
 def test_an_asyncio_client_finds_the_primary_too(guarded):

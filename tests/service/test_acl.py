@@ -43,6 +43,7 @@ NEEDED = {
         "script|load",
         "info",
         "role",
+        "wait",
     ),
 }
 
@@ -135,6 +136,14 @@ class TestScraperkit:
                 assert sk.Publisher(redis).publish(months).wait(60).done == 1
             assert market.load(redis, "99.101.011/0001-25")
         assert str(Health.read(redis)).startswith("workers: none")
+        assert refused(admin) == []
+
+    def test_it_may_wait_for_replicas(self, redis, admin):
+        settings = Settings.load(confirmations=1, confirmation_timeout=0.05)
+        with pytest.raises(RedisUnreachable, match="0 of 1 replicas have confirmed"):
+            sk.Publisher(redis, settings=settings).publish(months(1))
+        with sk.Subscriber(redis, FakeSite(), settings=settings):
+            pass
         assert refused(admin) == []
 
     def test_the_rate_limit_may_begin_a_new_minute(self, stack, admin):

@@ -17,8 +17,9 @@ from typing import Any
 
 import psutil
 import pytest
+import redis as redis_py
 import yaml
-from support.compose import FILE, RATES, REPLICA, ROOT, Stack, services
+from support.compose import FILE, GUARDED, RATES, REPLICA, ROOT, SENTINELS, Stack, services
 from support.waiting import wait_until
 
 import scraperkit as sk
@@ -39,7 +40,13 @@ class TestFiles:
     def test_docker_compose_takes_the_file(self):
         if shutil.which("docker-compose") is None:
             pytest.skip("docker-compose is not installed here")
-        for words in ([], ["--profile", "replica"], ["--profile", "market"], ["--profile", "update"]):
+        for words in (
+            [],
+            ["--profile", "replica"],
+            ["--profile", "market"],
+            ["--profile", "update"],
+            ["--profile", "ha"],
+        ):
             told = subprocess.run(
                 ["docker-compose", "--file", FILE, *words, "config"], capture_output=True, text=True, cwd=ROOT
             )
@@ -125,11 +132,13 @@ class TestFiles:
             volumes = [volume.split(":") for volume in SERVICES[name].get("volumes", [])]
             return {source: target for source, target, *_ in volumes if target.startswith("/run/secrets")}
 
-        readers = [name for name in LASTING if secrets_of(name)]
-        assert readers == ["redis", "pricer", "queue", "lab", "update", "market-queue"]
-        for name in readers:
-            assert secrets_of(name) == {f"secrets-{name}": "/run/secrets"}
-        assert secrets_of("secrets") == {f"secrets-{name}": f"/run/secrets/{name}" for name in readers}
+        # Servers are alike, and sentinels are.
+        alike = {"redis-replica": "redis"} | dict.fromkeys(SENTINELS, "sentinel")
+        readers = {name: alike.get(name, name) for name in LASTING if secrets_of(name)}
+        assert set(readers.values()) == {"redis", "sentinel", "pricer", "queue", "lab", "update", "market-queue"}
+        for name, lot in readers.items():
+            assert secrets_of(name) == {f"secrets-{lot}": "/run/secrets"}
+        assert secrets_of("secrets") == {f"secrets-{lot}": f"/run/secrets/{lot}" for lot in readers.values()}
         assert not [name for name in LASTING if "group_add" in SERVICES[name]]
 
     def test_who_fetches_files_writes_the_archive_and_the_others_read_it(self):
@@ -162,7 +171,9 @@ class TestFiles:
         grace = float(SERVICES["queue"]["stop_grace_period"].removesuffix("s"))
         assert grace >= Settings.load().stop_deadline + SLACK
 
-    @pytest.mark.parametrize("script", ["redis/make-secrets.sh", "redis/redis-cli", "lab/start.sh"])
+    @pytest.mark.parametrize(
+        "script", ["redis/make-secrets.sh", "redis/redis-cli", "redis/sentinel.sh", "lab/start.sh"]
+    )
     def test_the_scripts_are_sh_and_may_be_run(self, script):
         path = ROOT / "deploy" / script
         assert os.access(path, os.X_OK)
@@ -178,32 +189,105 @@ class TestSecrets:
 
     def test_they_are_made_once_and_each_is_another(self, tmp_path):
         made = self.make(tmp_path)
-        secret = {name: text for name, text in made.items() if name != "redis/users.acl"}
+        secret = {name: text for name, text in made.items() if not name.endswith((".acl", ".conf"))}
         assert set(secret) == {
             *("redis/admin-password", "pricer/redis-password", "pricer/api-keys"),
             *("queue/redis-password", "market-queue/redis-password", "update/redis-password"),
             *("lab/redis-password", "lab/lab-token"),
+            *("redis/replica-password", "sentinel/redis-password", "sentinel/peer-password"),
         }
-        assert len(set(secret.values())) == 8
+        assert len(set(secret.values())) == len(secret)
         assert all(re.fullmatch("[0-9a-f]{64}", text) for text in secret.values())
         assert self.make(tmp_path) == made
         assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*/*")} == {0o440}
         if os.geteuid() == 0:
             for path in tmp_path.glob("*/*"):
-                assert path.stat().st_gid == (999 if path.parent.name == "redis" else 10001)
+                assert path.stat().st_gid == (999 if path.parent.name in ("redis", "sentinel") else 10001)
 
     def test_users_get_hashes_only_and_follow_a_new_password(self, tmp_path):
         made = self.make(tmp_path)
         users = made["redis/users.acl"]
         assert "@" not in re.sub(r"[+-]@\w+", "", users)
         assert "#" not in re.sub(r" #[0-9a-f]{64}\b", "", users)
-        for name in (name for name in made if name.endswith("-password")):
+        for name in (name for name in made if name.endswith("-password") and name != "sentinel/peer-password"):
             assert f" #{hashlib.sha256(made[name].encode()).hexdigest()} " in users
         (tmp_path / "queue" / "redis-password").unlink()
         again = self.make(tmp_path)
         assert again["queue/redis-password"] != made["queue/redis-password"]
         assert again["redis/users.acl"] != users
         assert again["lab/lab-token"] == made["lab/lab-token"]
+
+
+class TestGuarded:
+    """The profile `ha`: a second server, and sentinels that make it the primary."""
+
+    @pytest.fixture
+    def guarded(self, tmp_path) -> Iterator[Stack]:
+        given = {"SCRAPERKIT_CVM_URL": REPLICA, "SCRAPERKIT_RATE": "60", "SCRAPERKIT_CONFIRMATIONS": "1"} | GUARDED
+        with Stack(tmp_path, **given) as running:
+            running.up("replica", "redis-replica", *SENTINELS)
+            assert wait_until(lambda: all(others(running, name) == (1, 2) for name in SENTINELS)), told(running)
+            running.up("pricer", "queue")
+            yield running
+
+    def test_the_service_goes_on_with_the_other_server(self, guarded):
+        (first,) = guarded.children("redis")
+        first.kill()
+        order = {"document": "18.993.924/0001-00", "from_date": "01/2022", "to_date": "03/2022"}
+        primary = [str(guarded.ports["redis-replica"])]
+        assert wait_until(lambda: sentinel(guarded, "sentinel-1", "GET-MASTER-ADDR-BY-NAME", "prices")[1:] == primary)
+        guarded.up("redis")  # without it, nobody could confirm
+        assert wait_until(lambda: others(guarded, "sentinel-2", "REPLICAS") == ("ok",), 120), told(guarded)
+
+        orders: list[Any] = []
+
+        def is_taken() -> bool:
+            try:
+                orders.append(ask(guarded, "/v1/funds", order))
+            except urllib.error.HTTPError as error:
+                assert error.code == 503
+            return bool(orders)
+
+        assert wait_until(is_taken), guarded.logs("pricer")
+        batch = orders[0]["batch_id"]
+        assert wait_until(lambda: ask(guarded, f"/v1/batches/{batch}")["done"] == 3), guarded.logs("queue")
+        for name in ("redis", "redis-replica"):
+            with redis_py.Redis(
+                port=guarded.ports[name], password=guarded.secrets()["redis/admin-password"], decode_responses=True
+            ) as server:
+                assert server.exists("scraperkit:{18993924000100}:quota"), name
+                assert server.acl_log() == [], "nothing that replica, sentinels and services do is refused"
+
+    def test_nobody_but_sentinels_may_tell_a_sentinel_what_to_watch(self, guarded):
+        for words in (
+            ["MONITOR", "mine", "127.0.0.1", "1", "1"],
+            ["SET", "prices", "quorum", "1"],
+            ["REMOVE", "prices"],
+        ):
+            with pytest.raises(redis_py.exceptions.NoPermissionError):
+                sentinel(guarded, "sentinel-1", *words)
+        for line in ("sentinel-password", guarded.secrets()["sentinel/redis-password"]):
+            assert line not in "".join(guarded.logs(name) for name in SENTINELS)
+
+
+def sentinel(stack: Stack, name: str, *words: str, **options: Any) -> Any:
+    with redis_py.Redis(port=stack.ports[name], decode_responses=True, protocol=2, **options) as client:
+        return client.execute_command("SENTINEL", *words)
+
+
+def others(stack: Stack, name: str, what: str = "MASTER") -> tuple[Any, ...]:
+    """Return how many replicas and other sentinels one knows; or whether each replica follows the primary."""
+    known = {"username": "sentinel", "password": stack.secrets()["sentinel/peer-password"]}
+    found = sentinel(stack, name, what, "prices", **known)
+    if what == "MASTER":
+        fields = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+        return int(fields["num-slaves"]), int(fields["num-other-sentinels"])
+    rows = [row if isinstance(row, dict) else dict(zip(row[::2], row[1::2], strict=True)) for row in found]
+    return tuple(row["master-link-status"] for row in rows)
+
+
+def told(stack: Stack) -> str:
+    return "".join(stack.logs(name) for name in SENTINELS)
 
 
 @pytest.fixture(scope="module")
@@ -377,7 +461,7 @@ class TestService:
     def test_each_service_finds_its_own_secrets_and_no_others(self, stack):
         seen = {name: stack.exec(name, "ls", "/run/secrets").stdout.split() for name in ("redis", "pricer", "queue")}
         assert seen == {
-            "redis": ["admin-password", "users.acl"],
+            "redis": ["admin-password", "replica-password", "replication.conf", "users.acl"],
             "pricer": ["api-keys", "redis-password"],
             "queue": ["redis-password"],
         }

@@ -31,7 +31,18 @@ from support.waiting import wait_until
 FILE = ROOT / "docker-compose.yml"
 EXEC = Path(__file__).with_name("compose_exec.py")
 PATHS = re.compile(r"(?<![\w./-])/(?:run/secrets|data|deploy|archive|home/scraperkit)\b")  # what containers mount
-PORTS = {"redis": 6379, "pricer": 8000, "lab": 8888, "replica": 8765, "portal": 8766, "rates": 8767}
+SENTINELS = ("sentinel-1", "sentinel-2", "sentinel-3")
+SERVERS = ("redis", "redis-replica")
+PORTS = {
+    **dict.fromkeys(SERVERS, 6379),
+    **dict.fromkeys(SENTINELS, 26379),
+    **{"pricer": 8000, "lab": 8888, "replica": 8765, "portal": 8766, "rates": 8767},
+}
+# What the profile `ha` is told.
+GUARDED = {
+    "SCRAPERKIT_REDIS_SCHEME": "redis+sentinel",
+    "SCRAPERKIT_REDIS_HOSTS": "sentinel-1:26379,sentinel-2:26379,sentinel-3:26379/prices",
+}
 REPLICA = "http://replica:8765/SWB/Sistemas/SCW/CPublica/"
 RATES = {
     "SCRAPERKIT_SGS_URL": "http://replica:8767/dados/serie/",
@@ -135,7 +146,12 @@ class Stack:
 
     def here(self, text: str, service: str) -> str:
         """Return a command word or environment value of a service with names mapped to this machine."""
+        if text in (*SERVERS, *SENTINELS):
+            return "127.0.0.1"
+        if service in PORTS and text == str(PORTS[service]):
+            return str(self.ports[service])
         text = PATHS.sub(lambda found: f"{self.container(service)}{found[0]}", text)
+        text = text.replace("redis 6379", f"127.0.0.1 {self.ports['redis']}")
         for name, port in PORTS.items():
             hosts = ("replica", "127.0.0.1") if name in ("portal", "rates") else (name, "127.0.0.1")
             for host in hosts:
@@ -164,7 +180,8 @@ class Stack:
         words = [self.here(word, service) for word in self.services[service]["command"]]
         if words[0] == "redis-server":
             # The image's entry point adds its modules; without a container network, only this machine may connect.
-            words += ["--port", str(self.ports["redis"]), "--bind", "127.0.0.1", *self._modules]
+            port = str(self.ports[service])
+            words += ["--port", port, "--replica-announce-port", port, "--bind", "127.0.0.1", *self._modules]
         if words[0] == "jupyter" and os.geteuid() == 0:
             words.append("--allow-root")  # the container does not run as root
         return words

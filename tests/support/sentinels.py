@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 import redis as redis_py
+from chaos.proxy import Proxy
 
 from scraperkit.config import Settings
 from scraperkit.embedded import install
@@ -27,13 +30,29 @@ class Guarded:
     url : str
         The address that names the sentinels.
     servers : dict of int to subprocess.Popen
-        By port.
+        By the port that the server announces.
+    proxies : dict of int to Proxy
+        Where there are any, what everybody reaches a server through, by its own port, which is the one announced.
+    sentinels : list of int
+        Their ports.
     """
 
-    def __init__(self, folder: Path, stack: contextlib.ExitStack, replicas: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stack: contextlib.ExitStack,
+        replicas: int,
+        *,
+        is_proxied: bool = False,
+        options: Sequence[str] = ("--save", ""),
+        seed: int = 0,
+    ) -> None:
         self._home = install.install(Settings.load().cache)
         self._folder, self._stack = folder, stack
+        self._is_proxied, self._options, self._seed = is_proxied, options, seed
+        self._own_ports: dict[int, int] = {}
         self.servers: dict[int, subprocess.Popen[bytes]] = {}
+        self.proxies: dict[int, Proxy] = {}
         first = self._start()
         for _ in range(replicas):
             self._start("--replicaof", "127.0.0.1", str(first))
@@ -54,12 +73,23 @@ class Guarded:
             port = self.primary
             if port == than:
                 return False
-            with contextlib.suppress(redis_py.RedisError), client(port) as server:
+            with contextlib.suppress(redis_py.RedisError), self.client(port) as server:
                 return server.execute_command("ROLE")[0] == "master"
             return False
 
         assert wait_until(is_promoted), f"no failover: {self.told()}"
         return self.primary
+
+    def client(self, port: int) -> redis_py.Redis:
+        """Return a client of one server, past its proxy."""
+        return redis_py.Redis(port=self._own_ports[port], decode_responses=True, protocol=3, socket_timeout=5)
+
+    def is_replica(self, port: int) -> bool:
+        """Return whether a server follows another one, and has caught up with it."""
+        with contextlib.suppress(redis_py.RedisError), self.client(port) as server:
+            told = server.info("replication")
+            return told["role"] == "slave" and told["master_link_status"] == "up"
+        return False
 
     def told(self) -> str:
         """Return the last that each sentinel has logged."""
@@ -76,13 +106,24 @@ class Guarded:
         self._start(port=port)
 
     def _start(self, *options: str, port: int = 0) -> int:
-        port = port or free_port(0)
-        folder = self._folder / f"server-{port}"
+        own = self._own_ports[port] if port else free_port(0)
+        port = port or self._announced(own)
+        folder = self._folder / f"server-{own}"
         folder.mkdir(exist_ok=True)
         module = str(self._home / "lib" / "redistimeseries.so")
-        words = ["--port", str(port), "--dir", str(folder), "--save", "", *options, "--loadmodule", module]
-        self.servers[port] = self._run(folder, [*words, "--repl-diskless-sync-delay", "0"])
-        assert wait_until(lambda: answers(port)), (folder / "log").read_text()
+        words = ["--port", str(own), "--dir", str(folder), *self._options, *options, "--loadmodule", module]
+        announced = ["--replica-announce-ip", "127.0.0.1", "--replica-announce-port", str(port)]
+        self.servers[port] = self._run(folder, [*words, *announced, "--repl-diskless-sync-delay", "0"])
+        assert wait_until(lambda: answers(own)), (folder / "log").read_text()
+        return port
+
+    def _announced(self, own: int) -> int:
+        port = own
+        if self._is_proxied:
+            proxy = self._stack.enter_context(Proxy(f"redis://127.0.0.1:{own}", seed=self._seed + len(self.proxies)))
+            port = int(urlsplit(proxy.url).port or 0)
+            self.proxies[port] = proxy
+        self._own_ports[port] = own
         return port
 
     def _sentinel(self, primary: int) -> int:
@@ -115,15 +156,15 @@ class Guarded:
                 told = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
                 if (int(told["num-slaves"]), int(told["num-other-sentinels"])) != (replicas, 2):
                     return False
-        with client(self.primary) as server:
+        with self.client(self.primary) as server:
             return all(server.info("replication")[f"slave{number}"]["state"] == "online" for number in range(replicas))
 
 
 @contextlib.contextmanager
-def guarded_redis(folder: Path, replicas: int = 1) -> Iterator[Guarded]:
-    """Run one; everything is ended afterwards."""
+def guarded_redis(folder: Path, replicas: int = 1, **options: Any) -> Iterator[Guarded]:
+    """Run one, with the options of :class:`Guarded`; everything is ended afterwards."""
     with contextlib.ExitStack() as stack:
-        yield Guarded(folder, stack, replicas)
+        yield Guarded(folder, stack, replicas, **options)
 
 
 def client(port: int) -> redis_py.Redis:

@@ -1,0 +1,46 @@
+"""The oracle itself: which versions of a month may be stored, by what the site has noted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from chaos.oracle import DOWNLOADS, METRICS, OPEN_DATA, PAGES, RECORD, Journal, Site
+
+CNPJ, MONTH, DAY = "18993924000100", "12/2022", "2022-12-01"
+OTHER, OTHER_MONTH = "99101035000184", "01/2024"
+
+
+def row(quota: float) -> dict[str, Any]:
+    return {metric: quota if metric == "quota" else None for metric in METRICS}
+
+
+@pytest.fixture
+def site(tmp_path) -> Site:
+    """A site that restated a page at 10 and at 20, the latter unseen, and a file at 10, fetched from 11 on."""
+    record = Journal(tmp_path / RECORD)
+    for number in (0, 1):
+        record.note(served=[CNPJ, MONTH, number])
+    for number in (1, 2):
+        record.note(restated=[CNPJ, MONTH, number], rows=[[DAY, row(number)]], at=10.0 * number)
+    for number in (0, 1):
+        record.note(rewritten="2024-01", rows=[[OTHER, "A", "2024-01-02", row(number)]], at=10.0 * number)
+    Journal(tmp_path / DOWNLOADS).note(downloaded_since=11.0, ended=15.0)
+    return Site.read(tmp_path)
+
+
+@pytest.mark.parametrize(("asked_at", "versions"), [(5.0, [1, 0]), (12.0, [1]), (25.0, [])])
+def test_a_page_is_not_older_than_when_it_was_asked_for_and_was_served(site, asked_at, versions):
+    known = [version.figures for version in site.versions[PAGES, CNPJ, MONTH]]
+    assert site.acceptable((PAGES, CNPJ, MONTH), asked_at) == [known[number] for number in versions]
+    assert known[1] == {(CNPJ, "quota"): {DAY: 1.0}}
+
+
+@pytest.mark.parametrize(("asked_at", "quotas"), [(5.0, [1.0, 0.0]), (12.0, [1.0, 0.0]), (16.0, [1.0])])
+def test_open_data_is_what_a_download_had_seen_that_had_ended_or_newer(site, asked_at, quotas):
+    found = site.acceptable((OPEN_DATA, OTHER, OTHER_MONTH), asked_at)
+    assert [figures[f"{OTHER}:A", "quota"]["2024-01-02"] for figures in found] == quotas
+
+
+def test_of_a_month_that_nobody_shows_nothing_may_be_stored(site):
+    assert site.acceptable((PAGES, CNPJ, "01/1999"), 5.0) == [{}]

@@ -1,0 +1,167 @@
+"""A primary that is cut off and comes back: both sides live on, and workers leave the one that has been given up."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from chaos.oracle import PAGES, Sample, Site
+from chaos.processes import WORK, Child, environment
+from support.fakes import FUND, GatedSite, months
+from support.sentinels import client, guarded_redis
+from support.waiting import wait_until
+
+from scraperkit.batch import Batch
+from scraperkit.config import Settings
+from scraperkit.connection import connect
+from scraperkit.engine.registry import live_workers
+from scraperkit.errors import RedisRefused, RedisUnreachable
+from scraperkit.keys import Keys
+from scraperkit.models import ScrapeRequest
+from scraperkit.publisher import Publisher
+from scraperkit.replica import Replica
+from scraperkit.subscriber import Subscriber
+from scraperkit.timeseries.reader import TimeSeriesReader
+
+NAMESPACE = "cut-off"
+KEYS = Keys(NAMESPACE)
+JOBS = 160
+CONFIRMED = Settings.load(confirmations=1, confirmation_timeout=0.2)
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    with guarded_redis(tmp_path, is_proxied=True) as service:
+        yield service
+
+
+def workers_at(server) -> set[str]:
+    return {worker.name for worker in live_workers(server, KEYS)}
+
+
+def kit_connections(server) -> list[str]:
+    return [entry["addr"] for entry in server.client_list() if entry["name"].startswith("scraperkit")]
+
+
+@pytest.mark.parametrize("who", ["peers", "all"])
+def test_workers_leave_a_primary_that_is_cut_off_and_nothing_is_lost_or_done_twice(guarded, tmp_path, who):
+    wanted = Sample.read().months[:JOBS]
+    shown = Site.read(tmp_path).versions
+    settings = {"heartbeat": 0.5, "lease": 3, "backoff": 0.1, "threads": 4}
+    with Replica.start(latency=0.02) as site, contextlib.ExitStack() as stack, connect(guarded.url) as redis:
+        command = (*WORK, "--url", site.url, "--delivery", "stream")
+        for number in range(2):
+            given = environment(guarded.url, NAMESPACE, **settings)
+            stack.enter_context(Child(command, given, tmp_path / f"worker-{number}")).ready()
+        publisher = Publisher(redis, namespace=NAMESPACE, settings=Settings.load(confirmations=1))
+        requests = [ScrapeRequest(document=each.cnpj, fund_pk=each.pk, month_year=each.month) for each in wanted]
+        batch = publisher.publish(requests)
+        assert wait_until(lambda: batch.status().done > 0)
+        before = guarded.primary
+        guarded.proxies[before].shut(who)
+        after = guarded.wait_for_another(before)
+        with guarded.client(before) as old, guarded.client(after) as new:
+            assert old.execute_command("ROLE")[0] == "master", "both sides live on"
+            assert wait_until(lambda: len(workers_at(new)) == 2), "the workers do not come"
+            beats = old.zrange(KEYS.workers, 0, -1, withscores=True), old.xlen(KEYS.events)
+            later = max(worker.beat_at for worker in live_workers(new, KEYS)) + 2
+            assert wait_until(lambda: all(worker.beat_at > later for worker in live_workers(new, KEYS)))
+            assert beats == (old.zrange(KEYS.workers, 0, -1, withscores=True), old.xlen(KEYS.events)), (
+                "they write to it"
+            )
+            guarded.proxies[before].open()
+            assert wait_until(lambda: guarded.is_replica(before), 180), guarded.told()
+            assert batch.wait(120).done == JOBS
+            done = Counter(fields["event"] for _, fields in new.xrange(KEYS.events) if fields["outcome"] == "done")
+            assert done.total() == JOBS, "each counts once"
+            figures: dict[tuple[str, str], list[float]] = {}
+            for each in wanted:
+                for name, days in shown[PAGES, each.cnpj, each.month][0].figures.items():
+                    figures.setdefault(name, []).extend(days.values())
+            for (cnpj, metric), values in figures.items():
+                samples = new.execute_command("TS.RANGE", KEYS.series(cnpj, metric), "-", "+")
+                assert [float(value) for _, value in samples] == values
+            assert not kit_connections(old)
+
+
+@pytest.mark.parametrize("confirmations", [0, 1])
+def test_the_primary_is_lost_right_after_a_commit(guarded, confirmations):
+    """What no replica has is gone with it: done again, or with confirmations, settled again from the worker's hands."""
+    site = GatedSite()
+    settings = CONFIRMED if confirmations else Settings.load()
+    with (
+        connect(guarded.url) as redis,
+        Subscriber(redis, site, threads=4, namespace=NAMESPACE, delivery="stream", settings=settings) as worker,
+    ):
+        before = guarded.primary
+        batch = Publisher(redis, namespace=NAMESPACE, settings=Settings.load(confirmations=1)).publish(
+            [replace(request, fund=None) for request in months(4)]  # their card is the worker's to make
+        )
+        for _ in range(4):
+            assert site.inside.acquire(timeout=60)
+        guarded.proxies[before].shut("peers")
+        site.gate.set()
+        with guarded.client(before) as old:
+            assert wait_until(lambda: Batch(old, batch.id, namespace=NAMESPACE).status().done == 4)
+        guarded.kill(before)
+        guarded.proxies[before].open()
+        after = guarded.wait_for_another(before)
+        guarded.start_again(before)
+        assert batch.wait(120).done == 4
+        assert wait_until(lambda: worker.outcomes["done"] == (4 if confirmations else 8))
+        assert set(site.asked.values()) == ({1} if confirmations else {2})
+        with guarded.client(after) as new:
+            assert [fields["outcome"] for _, fields in new.xrange(KEYS.events)] == ["done"] * 4
+            assert new.hget(KEYS.fund(FUND.cnpj), "cnpj") == FUND.cnpj, "lost with the rest, it is made again"
+        assert len(TimeSeriesReader(redis, NAMESPACE).prices()[FUND.cnpj]) == 4
+
+
+def test_a_publication_that_no_replica_has_is_told_and_can_be_repeated(redis, namespace):
+    publisher = Publisher(redis, namespace=namespace, settings=CONFIRMED)
+    with pytest.raises(RedisUnreachable, match=r"0 of 1 replicas have confirmed within 0\.2 s what was written"):
+        publisher.publish(months(3))
+    assert redis.xlen(publisher.keys.jobs) == 3, "the primary has it"
+    assert Publisher(redis, namespace=namespace).publish(months(3)).status().published == 3
+    assert redis.xlen(publisher.keys.jobs) == 3, "and is not told twice"
+
+
+def test_a_stop_does_not_wait_for_replicas_for_ever(redis, namespace):
+    settings = Settings.load(confirmations=1, confirmation_timeout=0.1, stop_deadline=0.5)
+    batch = Publisher(redis, namespace=namespace).publish(months(1))
+    site = GatedSite()
+    with Subscriber(redis, site, threads=1, namespace=namespace, settings=settings) as worker:
+        site.gate.set()
+        assert wait_until(lambda: batch.status().done == 1)
+        assert worker.outcomes["done"] == 0, "it does not count yet"
+
+
+def test_who_may_not_wait_for_replicas_is_told_at_the_start(redis_url, redis, namespace):
+    redis.acl_setuser("nowait", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", "-wait"])
+    host = redis_url.rpartition("@")[2]
+    with (
+        connect(f"redis://nowait:any@{host}") as other,
+        pytest.raises(RedisRefused, match="no permissions to run the 'wait' command"),
+        Subscriber(other, GatedSite(), namespace=namespace, settings=CONFIRMED),
+    ):
+        pass
+    redis.acl_deluser("nowait")
+
+
+def test_sentinels_that_disagree_move_nobody(guarded):
+    """One that is cut off with an old primary does not know better than the others."""
+    from scraperkit.failover.sentinels import SentinelAddress, Sentinels
+
+    asked = Sentinels(SentinelAddress.parse(guarded.url), {})
+    assert not asked.name_another("127.0.0.1", guarded.primary)
+    asked = Sentinels(SentinelAddress.parse(guarded.url.replace("/prices", "/other")), {})
+    assert not asked.name_another("127.0.0.1", guarded.primary), "none names any"
+    asked = Sentinels(SentinelAddress.parse(guarded.url), {})
+    assert asked.name_another("127.0.0.1", 1)
+    for port in guarded.sentinels[1:]:
+        with client(port) as sentinel:
+            sentinel.execute_command("SENTINEL", "REMOVE", "prices")
+    asked = Sentinels(SentinelAddress.parse(guarded.url), {})
+    assert asked.primary()[1] in guarded.proxies
+    assert not asked.name_another("127.0.0.1", 1), "one is not most"
