@@ -49,7 +49,7 @@ def executed_lesson():
         output("display_data", data={"image/png": PIXEL, "text/plain": "a chart"}),
         output("display_data", data={"text/html": "<table class='dataframe'><tr><td>R$ 1,10</td></tr></table>"}),
     ]
-    text = nbformat.v4.new_markdown_cell("# Run it\n\n$\\sigma = \\sqrt{252}$ costs R$ 1 or R$ 2.")
+    text = nbformat.v4.new_markdown_cell("# Run it\n\n$\\sigma = \\sqrt{252}, \\dots$ costs R$ 1 or R$ 2.")
     notebook = nbformat.v4.new_notebook(cells=[text, code])
     notebook.metadata = {**nbformat.read(NOTEBOOKS[0], as_version=4).metadata}
     notebook.metadata["widgets"] = {STATE: {"state": states}}

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
+from docutils.utils.math import MathError
 from docutils.utils.math.latex2mathml import tex2mathml
 from pydantic import BaseModel
 from sphinx.application import Sphinx
+from sphinx.util.logging import getLogger
 
 from scraperkit import __version__
 
@@ -59,9 +61,14 @@ html_theme_options = {
 
 
 def _show_formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
-    """Write a formula as MathML, which browsers show by themselves."""
+    """Write a formula as MathML, which browsers show by themselves; one that docutils cannot read is a warning."""
     block = isinstance(node, nodes.math_block)
-    formula = tex2mathml(node.astext(), as_block=block)
+    text = re.sub(r"\\dots\b", r"\\ldots", node.astext())  # docutils knows the longer name only
+    try:
+        formula = tex2mathml(text, as_block=block)
+    except MathError as error:
+        getLogger(__name__).warning("formula %s: %s", text, error, location=node)
+        raise nodes.SkipNode from None
     writer.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
