@@ -61,8 +61,7 @@ class Worker:
     Attributes
     ----------
     outcomes : collections.Counter
-        Number of jobs by outcome so far: done, not_offered, retry, failed, dead, superseded; and ignored, messages that
-        say they are done, or of the channel those that another worker has claimed.
+        Number of jobs so far by outcome, see `Subscriber.outcomes`; ``ignored`` counts what another worker claimed, too.
     crashed_as : str
         The name under which it crashed on request; otherwise empty.
     on_crash : callable
