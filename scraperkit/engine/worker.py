@@ -61,7 +61,7 @@ class Worker:
     Attributes
     ----------
     outcomes : collections.Counter
-        Number of jobs so far by outcome, see `Subscriber.outcomes`; ``ignored`` counts what another worker claimed, too.
+        Number of jobs by outcome, see `Subscriber.outcomes`; ``ignored`` counts what another worker has claimed, too.
     crashed_as : str
         The name under which it crashed on request; otherwise empty.
     on_crash : callable
