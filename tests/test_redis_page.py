@@ -108,9 +108,13 @@ def use_everything(redis, url):
             raise OSError("reset by peer")
         return one_quote(request)
 
+    keys = Keys(NAMESPACE)
+    batch = Publisher(redis, namespace=NAMESPACE).publish(months(2, year=2021))
+    ((_, entries),) = redis.xreadgroup(keys.group, "by hand", {keys.jobs: ">"}).items()
+    redis.xclaim(keys.jobs, keys.group, "by hand", 0, [entry for entry, _ in entries[0]], idle=60_000)
     with Subscriber(redis, FakeSite(fail), threads=1, settings=settings):
-        Publisher(redis, namespace=NAMESPACE).publish(months(2, year=2021))
-        assert wait_until(lambda: redis.zcard(f"{NAMESPACE}:retries") == 1)
+        assert wait_until(lambda: redis.zcard(f"{NAMESPACE}:retries") == batch.status().done == 1)
+    assert set(batch.events()["taken_from"]) == {"by hand"}
     with Subscriber(redis, Files(fail), threads=1, settings=settings):
         Publisher(redis, namespace=NAMESPACE).publish(Fund(FUND.cnpj, source="files").months("2021-01", "2021-02"))
         assert wait_until(lambda: redis.zcard(f"{NAMESPACE}:retries:files") == 1)

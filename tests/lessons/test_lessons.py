@@ -73,7 +73,7 @@ def test_the_end_deletes_the_lesson_s_keys_and_no_others(begin, redis, namespace
 def test_tables_show_errors_to_their_end_and_break_no_date(begin):
     before = pd.get_option("display.max_colwidth")
     lesson = begin()
-    error = "NotACvmPage: not the daily page: " + "it has no element " * 9
+    error = "NotACvmPage: not the daily page: " + "it has no element, " * 9 + "none"
     assert error in pd.DataFrame({"error": [error]})._repr_html_()
     assert "table.dataframe th, table.dataframe td:not(:last-child) { white-space: nowrap; }" in lesson._repr_html_()
     lesson.end()
