@@ -14,14 +14,11 @@ with sk.OpenData() as market:
     market.download(*["2024-12", "2024-12"] if kit else [])
     if kit and kit.replica.portal.restate("2024-12", share=0.1):  # as the regulator does it
         market.download("2024-12", "2024-12")
-    changes = market.changes()
+    week = market.changes().loc[lambda seen: seen["seen_at"] > pd.Timestamp.now("UTC") - pd.Timedelta(days=7)]
 
-week = changes[changes["seen_at"] > pd.Timestamp.now("UTC") - pd.Timedelta(days=7)].drop(columns="seen_at")
-week = week.assign(percent=(week["new"] / week["old"] - 1) * 100).sort_values("percent", key=abs, ascending=False)
+week = week.assign(percent=(week["new"] / week["old"] - 1) * 100).drop(columns="seen_at")
 print(f"{len(week)} values revised this week\n{week.head(20).to_string(index=False, float_format='{:.8g}'.format)}")
 if len(week):
-    counts = week.assign(metric=week["metric"].str.replace("_", " ")).groupby([week["date"].dt.date, "metric"]).size()
-    ax = counts.unstack(fill_value=0).plot.bar(figsize=(11, 5), title="Values revised this week", xlabel="day revised")
-    ax.set_ylabel("number of values")
-    ax.yaxis.get_major_locator().set_params(integer=True)
+    counts = week.groupby([week["date"].dt.date, week["metric"].str.replace("_", " ")]).size().unstack(fill_value=0)
+    ax = counts.plot.bar(figsize=(11, 5), title="Values revised this week", xlabel="day revised", ylabel="values")
     ax.figure.savefig(__file__.replace(".py", ".png"), dpi=120, bbox_inches="tight")
