@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from scraperkit import metrics
 from scraperkit.metrics.inputs import Names, names_of
 from scraperkit.plot.benchmarks import Benchmarks, draw_benchmarks, grown
-from scraperkit.plot.marks import checked_jumps, draw_marks, sudden_falls
+from scraperkit.plot.marks import checked_jumps, draw_marks
 from scraperkit.plot.style import (
     INK,
     dot,
@@ -27,6 +28,7 @@ from scraperkit.plot.style import (
 )
 
 _FEW = 7  # funds, whose lines may be thicker
+_SUDDEN, _EXTREMELY = 0.05, 20  # a fraction; times the usual distance
 
 
 def prices(
@@ -94,7 +96,7 @@ def prices(
     first = (common if len(common) else table.bfill()).iloc[0].to_numpy(dtype=np.float64)
     table = table.div(first, axis="columns") * 100
     own = table.iloc[:, : filled.shape[1]]
-    told = checked_jumps(sudden_falls(filled) if jumps is None else jumps)
+    told = sudden_falls(filled) if jumps is None else checked_jumps(jumps)
     others = [table.iloc[:, place] for place in range(own.shape[1], table.shape[1])]
     draw_lines(ax, own, "Price index", names_of(frame, names), others, told[told["metric"] == "quota"])
     ax.axhline(100, color=INK, linewidth=0.6, zorder=1)
@@ -197,6 +199,44 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     return ax
 
 
+def sudden_falls(prices: pd.DataFrame) -> pd.DataFrame:
+    """Return the days on which a price fell at once and stayed down, as far as prices alone can tell.
+
+    A fall is 5 % or more and 20 times as far from the fund's usual return as a usual day's is, and the prices of the
+    five days after it are below those of the five before by more than half of it.
+
+    Parameters
+    ----------
+    prices : pandas.DataFrame
+        Wide frame of prices, NaN where there is none.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`scraperkit.plot.marks.checked_jumps` returns it, of the kind ``payout or write-down``.
+
+    Examples
+    --------
+    >>> days = pd.bdate_range("2022-03-07", periods=6, name="date")
+    >>> sudden_falls(pd.DataFrame({"a": [10.0, 10.01, 10.02, 8.0, 8.01, 8.02]}, index=days))[["date", "kind"]]
+            date                  kind
+    0 2022-03-10  payout or write-down
+    """
+    rows = []
+    for name in prices.columns:
+        own = prices[name].dropna()
+        steps = np.diff(np.log(own.to_numpy(dtype=np.float64)))
+        usual = np.median(steps) if len(steps) else 0.0
+        spread = np.median(np.abs(steps - usual)) if len(steps) else 0.0
+        falls = (steps < math.log1p(-_SUDDEN)) & (usual - steps > _EXTREMELY * spread)
+        for place in np.flatnonzero(falls).tolist():
+            before, after = own.iloc[max(0, place - 4) : place + 1], own.iloc[place + 1 : place + 6]
+            if math.log(after.median() / before.median()) < steps[place] / 2:
+                size = math.expm1(steps[place])
+                rows.append((str(name), own.index[place + 1], "quota", size, "payout or write-down"))
+    return pd.DataFrame(rows, columns=["series", "date", "metric", "size", "kind"])
+
+
 def draw_lines(
     ax: Axes,
     table: pd.DataFrame,
@@ -241,7 +281,7 @@ def draw_lines(
     lines = {str(name): table[name].dropna() for name in table.columns}
     several = fund_labels(list(lines), names, lines=1) if count > 1 or benchmarks else [""] * count
     owners = {name: (label, str(line.get_color())) for name, label, line in zip(lines, several, handles, strict=True)}
-    marks = draw_marks(ax, lines, jumps, owners) if jumps is not None else []
+    marks = draw_marks(ax, lines, jumps, owners) if jumps is not None and len(jumps) else []
     if count == 1 and not benchmarks and not marks:
         entitle(ax, what, *fund_labels([str(table.columns[0])], names, lines=1, width=90), *notes)
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -19,7 +18,6 @@ _SHAPES = {
     "market move": "o", "payout": "v", "payout or write-down": "s", "split": "D", "error": "X",
     "flow on another day": "<", "unreported flow": ">", "unclear": "P",
 }  # fmt: skip
-_SUDDEN, _EXTREMELY = 0.05, 20  # a fraction; times the usual distance
 _EACH = 6  # so many jumps are named one by one; more are counted by kind
 _MARK_COLUMNS = ("cnpj", "subclass", "date", "metric", "size", "kind")
 
@@ -36,45 +34,6 @@ def checked_jumps(jumps: Any) -> pd.DataFrame:
         raise ConfigError("jumps: give the frame of metrics.jumps(quotes)")
     suffix = (":" + jumps["subclass"].astype("str")).where(jumps["subclass"] != "", "")
     return jumps.assign(series=jumps["cnpj"].astype("str") + suffix)
-
-
-def sudden_falls(prices: pd.DataFrame) -> pd.DataFrame:
-    """Return the days on which a price fell at once and stayed down, as far as prices alone can tell.
-
-    A fall is 5 % or more and 20 times as far from the fund's usual return as a usual day's is, and the prices of the
-    five days after it are below those of the five before by more than half of it.
-
-    Parameters
-    ----------
-    prices : pandas.DataFrame
-        Wide frame of prices, NaN where there is none.
-
-    Returns
-    -------
-    pandas.DataFrame
-        The columns of :func:`scraperkit.metrics.jumps` that are drawn, kind ``payout or write-down``.
-
-    Examples
-    --------
-    >>> days = pd.bdate_range("2022-03-07", periods=6, name="date")
-    >>> sudden_falls(pd.DataFrame({"a": [10.0, 10.01, 10.02, 8.0, 8.01, 8.02]}, index=days))[["date", "kind"]]
-            date                  kind
-    0 2022-03-10  payout or write-down
-    """
-    rows = []
-    for name in prices.columns:
-        own = prices[name].dropna()
-        steps = np.diff(np.log(own.to_numpy(dtype=np.float64)))
-        usual = np.median(steps) if len(steps) else 0.0
-        spread = np.median(np.abs(steps - usual)) if len(steps) else 0.0
-        falls = (steps < math.log1p(-_SUDDEN)) & (usual - steps > _EXTREMELY * spread)
-        for place in np.flatnonzero(falls).tolist():
-            before, after = own.iloc[max(0, place - 4) : place + 1], own.iloc[place + 1 : place + 6]
-            if math.log(after.median() / before.median()) < steps[place] / 2:
-                cnpj, _, subclass = str(name).partition(":")
-                size = math.expm1(steps[place])
-                rows.append((cnpj, subclass, own.index[place + 1], "quota", size, "payout or write-down"))
-    return pd.DataFrame(rows, columns=list(_MARK_COLUMNS)).astype({"cnpj": "str", "subclass": "str"})
 
 
 def draw_marks(
