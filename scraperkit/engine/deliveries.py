@@ -452,9 +452,7 @@ class PendingRecovery:
         self, entries: Sequence[tuple[str, dict[str, str]]], delivered: Mapping[str, int], owners: Mapping[str, str]
     ) -> list[Job]:
         jobs = [self._job(entry_id, fields, delivered[entry_id] + 1) for entry_id, fields in entries if fields]
-        return [
-            job if (owner := owners[job.entry_id]) == self._consumer else job._replace(taken_from=owner) for job in jobs
-        ]
+        return [job._replace(taken_from=owners[job.entry_id]) for job in jobs]
 
     def _job(self, entry_id: str, fields: dict[str, str], times: int) -> Job:
         job = read_message(fields.get("message", ""), "stream", self._settings, entry_id)

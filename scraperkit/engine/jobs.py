@@ -65,7 +65,7 @@ class Job(NamedTuple):
     problem : str
         Why the message does not validate; empty if it does.
     taken_from : str
-        The worker from which the job was taken over; empty if Redis handed it out.
+        The worker that had it before, perhaps this one in an earlier life; empty if Redis handed it out.
     """
 
     raw: str
@@ -363,7 +363,9 @@ def _news(results: Sequence[Result], months: Sequence[scripts.MonthStored], days
     told = []
     for result, month, found in zip(results, months, days, strict=True):
         request, changed = result.job.request, month.changed + month.withdrawn
-        if request is None or result.error is not None or month.is_kept or not (found or changed):
+        # Whoever had the job before may have stored the month and died before it could tell.
+        is_told = month.is_kept and not result.job.taken_from
+        if request is None or result.error is not None or is_told or not (found or changed):
             continue
         iso = _bounds(request.month_year)[0]
         told += [Stored.of(series, iso, count, changed) for series, count in (found or {request.document: 0}).items()]
@@ -404,7 +406,7 @@ def _event(result: Result, month: scripts.MonthStored, stored_at: float, worker:
         }
         if request.request_id:
             event["request_id"] = request.request_id
-    if job.taken_from:
+    if job.taken_from not in ("", worker.partition("/")[0]):
         event["taken_from"] = job.taken_from
     if error:
         event["error"] = error

@@ -10,6 +10,7 @@ import threading
 import pandas as pd
 import pytest
 import redis as redis_py
+from chaos.processes import HANDS
 from support.fakes import FUND, FakeSite, months, one_quote
 from support.servers import connections
 from support.waiting import wait_until
@@ -92,6 +93,16 @@ class TestAWorker:
         assert wait_until(lambda: ear[-1:] == [[]])
         assert ear == [[Stored(FUND.cnpj, "", "2021-01", 1, 0)], []]
 
+    @pytest.mark.parametrize("words", [(), ("--name", "anna")], ids=["another", "its next life"])
+    def test_tells_for_one_that_died_when_it_had_stored(self, ear, publisher, process, proxy, tmp_path, words):
+        dying = process(HANDS, str(tmp_path), *words, url=proxy.url).ready()
+        fault = proxy.before("commit", dying.kill)
+        batch = publisher.publish(months(1))
+        assert fault.struck()
+        process(HANDS, str(tmp_path), *words).ready()
+        assert batch.wait(60).done == 1
+        assert wait_until(lambda: ear.flat() == [Stored(FUND.cnpj, "", "2021-01", 1, 0)])
+
     def test_puts_a_commit_into_one_message(self, ear, redis, namespace, publisher):
         batch = publisher.publish(months(60))
         with subscriber(redis, namespace, FakeSite()):
@@ -128,7 +139,7 @@ class TestAWorker:
                     on_stored(mute, ear.append, namespace=namespace)
         finally:
             redis.execute_command("ACL", "DELUSER", "mute")
-        refused = [record.message for record in caplog.records if "no news of what is stored" in record.message]
+        refused = [record.message for record in caplog.records if "cannot publish news of stored prices" in record.message]
         assert len(refused) == 2, "one of the worker and one of the store"
         assert len(TimeSeriesReader(redis, namespace).prices(FUND.cnpj)) == 6 + 3
         assert ear == []
@@ -204,7 +215,7 @@ class TestAListener:
             for text in [f"[{good}]", *bad, f"[{good}]"]:
                 redis.publish(keys.stored, text)
             assert wait_until(lambda: len(heard) == 2)
-            assert wait_until(lambda: caplog.text.count("the function given to on_stored failed") == 2)
+            assert wait_until(lambda: caplog.text.count("the callback of on_stored failed") == 2)
         ignored = [record.message for record in caplog.records if "ignored" in record.message]
         assert len(ignored) == len(bad)
         assert "\x1b" not in "".join(ignored)
