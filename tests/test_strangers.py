@@ -102,7 +102,6 @@ class TestARedisThatHasGone:
             lambda redis: TimeSeriesReader(redis).prices(),
             lambda redis: Publisher(redis).publish(months(2)),
             lambda redis: Batch(redis, "some").status(),
-            lambda redis: Batch(redis, "some").wait(5),
             lambda redis: Batch(redis, "some").failures(),
             lambda redis: Batch(redis, "some").events(),
             lambda redis: Batch(redis, "some").cancel(),

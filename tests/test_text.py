@@ -24,7 +24,7 @@ from support.tree import ROOT
 
 import scraperkit as sk
 from scraperkit import errors
-from scraperkit.cli import terminal
+from scraperkit.cli import logs
 from scraperkit.config import Settings
 from scraperkit.deadletters import DeadLetters
 from scraperkit.engine.jobs import describe
@@ -135,7 +135,7 @@ def test_a_log_record_is_one_printable_line(monkeypatch):
     monkeypatch.setattr(sys, "stderr", told)
     monkeypatch.setattr(logging.root, "handlers", [])
     monkeypatch.setattr(logging.root, "level", logging.root.level)
-    terminal.log_to_stderr()
+    logs.log_to_stderr()
     try:
         raise ValueError(EVIL)
     except ValueError as error:
@@ -151,7 +151,7 @@ def test_a_log_record_is_one_printable_line(monkeypatch):
 # Where the kit may write to a terminal, to a log or to a CSV file, each in one place.
 WRITERS = {
     "typer.echo": {"cli/terminal.py"},
-    "logging.basicConfig": {"cli/terminal.py"},
+    "logging.basicConfig": {"cli/logs.py"},
     "tqdm.write": {"text.py"},
     "sys.stderr.write": {"embedded/install.py"},
     "sys.stdout.write": {"embedded/install.py", "cli/supervisor.py"},

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from scraperkit.cli.terminal import echo
-from scraperkit.errors import ConfigError
+from scraperkit.errors import NothingThere
 
 app = typer.Typer(help="The embedded Redis server.", no_args_is_help=True)
 
@@ -47,7 +47,7 @@ def url() -> None:
 
     url = shared.running_url()
     if url is None:
-        raise ConfigError("the embedded server is not running; start it with `scraperkit redis start`")
+        raise NothingThere("the embedded server is not running; start it with `scraperkit redis start`")
     echo(url)
 
 

@@ -214,7 +214,7 @@ def _name_short(ax: Axes, short: list[str], names: Mapping[str, str], benchmarks
 
 def _above(ax: Axes, handles: list[Any]) -> Legend:
     return ax.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1.01), borderaxespad=0, frameon=False, fontsize="small",
+        handles=handles, loc="lower right", bbox_to_anchor=(1, 1.01), borderaxespad=0, frameon=False, fontsize="small",
         ncols=2, handletextpad=0.2, columnspacing=1.2,
     )  # fmt: skip
 

@@ -122,8 +122,9 @@ class TestSaying:
         assert said in told
         assert len(told.strip().splitlines()) == 1
 
-    def test_nothing_stored_is_no_error(self, run):
-        assert "no prices" in run("prices")
+    def test_nothing_stored_is_told(self, end):
+        ended = end("prices")
+        assert (ended.returncode, ended.stdout) == (1, "no prices stored\n")
 
     def test_a_site_that_is_away_is_named(self, run):
         assert "127.0.0.1:9" in run(

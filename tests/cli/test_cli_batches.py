@@ -12,6 +12,7 @@ from chaos.processes import COMMAND
 from support.fakes import one_quote
 
 import scraperkit as sk
+from scraperkit.cli.exits import CONFIG
 from scraperkit.models import ScrapeRequest, today
 from scraperkit.timeseries.store import SeriesStore
 
@@ -54,7 +55,7 @@ class TestSeveralFunds:
         batch = sk.Batch.find(redis, re.search(r"batch (\S+): ", told)[1], namespace=namespace)
         # One fund begins in 2022, so it has no month there: no error.
         assert set(batch.jobs()["cnpj"]) == set(known) - {"99101013000114"}
-        assert code == 1
+        assert code == CONFIG
         first, second, third, last = errors.splitlines()
         assert first.startswith("scraperkit: 99.101.013/0001-14 has no month there")
         assert second.startswith(f"scraperkit: '{TYPO}' is not a CNPJ")
@@ -84,7 +85,7 @@ class TestSeveralFunds:
             (("--from", "2022-02", "--to", "2022-01"), "--end: 2022-01 is before --start, 2022-02; give a later month"),
             (("--from", "2098-12"), f"--start: 2098-12 has not begun in Brazil; {earlier}"),
         ):
-            assert run("publish", CNPJ, UNKNOWN, *words) == (1, "", f"scraperkit: {said}\n")
+            assert run("publish", CNPJ, UNKNOWN, *words) == (CONFIG, "", f"scraperkit: {said}\n")
         assert not site.requests.total()
 
     def test_a_period_before_the_fund_is_told(self, run):
@@ -104,7 +105,7 @@ class TestSeveralFunds:
         SeriesStore(redis, namespace).write(one_quote(request))
         code, told, errors = run("prices", UNKNOWN, FORMATTED, TYPO)
         assert "2022-01-01" in told
-        assert code == 1
+        assert code == CONFIG
         assert UNKNOWN in errors.splitlines()[0]
         assert TYPO in errors.splitlines()[1]
         assert run("prices", UNKNOWN, FORMATTED, "--out", "some.csv")[0] == 1
@@ -120,7 +121,7 @@ class TestSeveralFunds:
     def test_zeros_that_a_spreadsheet_has_cut_are_told(self, run):
         for command in ("publish", "prices"):
             code, _, errors = run(command, "360305000104")
-            assert code == 1
+            assert code == CONFIG
             assert errors.endswith("a spreadsheet may have cut off its leading zeros: if so, write '00360305000104'\n")
 
 
@@ -135,7 +136,7 @@ class TestDeadLetters:
         assert "name the dead letters" in run("dead", "drop")[2]
         assert run("dead", "retry")[1] == "1 put back\n"
         code, _, errors = run("dead", "retry", "9-9")
-        assert code == 1
+        assert code == CONFIG
         assert "'9-9'" in errors
 
 

@@ -62,9 +62,9 @@ def test_the_archive_needs_no_redis(run, tmp_path):
 
 def test_what_could_not_be_had_ends_with_1_and_the_rest_is_written(run, tmp_path):
     words = ["--start", "2022-01", "--end", "2022-01", "-o", "x.csv"]
-    assert "could not be had in full" in run("export", DOTTED, UNKNOWN, *words, code=1)
+    assert "could not be collected in full" in run("export", DOTTED, UNKNOWN, *words, code=1)
     assert sk.read_csv(tmp_path / "x.csv").columns.tolist() == [A, UNKNOWN]
-    assert "could not be had in full" in run("export", DOTTED, UNKNOWN, "--metric", "all", *words, code=1)
+    assert "could not be collected in full" in run("export", DOTTED, UNKNOWN, "--metric", "all", *words, code=1)
 
 
 def test_nothing_to_write_leaves_what_was_there(run, tmp_path):

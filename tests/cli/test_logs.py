@@ -58,7 +58,7 @@ def test_workers_and_the_parent_that_replaces_them_log_objects(environment, redi
         assert wait_until(lambda: len(pids() - {victim.pid}) == 2)
     told = lines(process.said)
     assert any("ended by SIGKILL" in line["message"] and "worker" not in line for line in told)
-    assert {line["worker"] for line in told if "worker" in line} == set(names.split())
+    assert {line["worker"] for line in told if "worker" in line} >= set(names.split())  # a new one may have a new name
 
 
 def test_the_pricer_logs_objects_and_no_key(redis_url):

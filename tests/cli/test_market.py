@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import scraperkit as sk
 from scraperkit.cli import app
+from scraperkit.cli.exits import CONFIG
 
 LEDGER = "inf_diario_fi_202412.zip"
 
@@ -45,7 +46,7 @@ def test_download_then_everything_else(site, tmp_path):
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "changes.parquet"), changes)
     for words in ("JATOBÁ", "holders", "net_worth", "kind"):
         assert words in run("find", "jatoba", "--active")
-    assert "nothing found" in run("find", "jatoba", "--inactive")
+    assert "nothing found" in run("find", "jatoba", "--inactive", code=1)
     assert "published" in run("completeness", "--start", "2024-12")
     assert "no line was rejected" in run("rejected")
     told = run("info")
@@ -123,5 +124,5 @@ def test_every_command_that_reads_takes_a_subclass_and_publishing_says_why_it_do
     assert told.exit_code == 0
     for source in ("cvm_pages", "open_data"):
         told = CliRunner().invoke(app, ["publish", name, "--from", "2024-09", "--source", source])
-        assert told.exit_code == 1
+        assert told.exit_code == CONFIG
         assert f"here a CNPJ stands for all its subclasses: write {split}" in told.output

@@ -116,7 +116,7 @@ class TestASourceThatReturnsRubbish:
             ([{"date": None}], "'None' for a day, not a datetime.date"),
             ([{"date": dt.date(2021, 2, 1)}], "returned 2021-02-01 for 01/2021"),
             ([{"quota": "12,34"}], "quota on 2021-01-04: '12,34' is text"),
-            ([{"holders": math.nan}], "holders on 2021-01-04: nan is no value to keep"),
+            ([{"holders": math.nan}], "holders on 2021-01-04: nan cannot be stored"),
         ],
     )
     def test_is_told_what_is_wrong(self, redis, namespace, answer, says):

@@ -139,7 +139,9 @@ class TestAWorker:
                     on_stored(mute, ear.append, namespace=namespace)
         finally:
             redis.execute_command("ACL", "DELUSER", "mute")
-        refused = [record.message for record in caplog.records if "cannot publish news of stored prices" in record.message]
+        refused = [
+            record.message for record in caplog.records if "cannot publish news of stored prices" in record.message
+        ]
         assert len(refused) == 2, "one of the worker and one of the store"
         assert len(TimeSeriesReader(redis, namespace).prices(FUND.cnpj)) == 6 + 3
         assert ear == []

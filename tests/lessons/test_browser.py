@@ -18,6 +18,9 @@ from support.waiting import wait_until
 from scraperkit.lessons import LESSONS
 
 OUT = ROOT / "out" / "browser"
+# Dashboard, progress bar and live chart are here; `make lessons-in-browser` runs the others, too.
+LIVELIEST = ("03_workers_in_the_background", "08_news_live")
+OTHERS = [pytest.param(name, marks=pytest.mark.exhaustive) for name in LESSONS if name not in LIVELIEST]
 # How many jobs or files the first bar of these lessons counts at least.
 WITH_PROGRESS = {"00_tour": 11, "03_workers_in_the_background": 11, "07_the_whole_market": 36, "08_news_live": 3}
 
@@ -64,7 +67,7 @@ def lab(tool, folder, redis_url):
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", [*LIVELIEST, *OTHERS])
 def test_it_runs_twice_in_jupyterlab(tool, lab, folder, name):
     with tool.browser() as page:
         notebook = tool.Notebook(page, lab, f"{name}.ipynb")

@@ -187,6 +187,6 @@ def test_it_refreshes_while_the_cell_waits(kernel, redis, namespace):
         message = client.get_iopub_msg(timeout=60)
         assert message["msg_type"] != "error", message["content"]["traceback"]
         if message["msg_type"] == "comm_msg":
-            shown = message["content"]["data"].get("state", {}).get("value", "")
+            shown = str(message["content"]["data"].get("state", {}).get("value", ""))
     redis.rpush(gate, "open")
     assert reply_to(client, asked)["content"]["status"] == "ok"

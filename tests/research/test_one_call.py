@@ -97,7 +97,7 @@ def test_what_a_name_means_is_looked_up_once(offline, requests):
 def test_what_cannot_be_had_is_told_once_and_is_a_column_of_nan(offline):
     with pytest.warns(ScraperKitWarning) as told:
         prices = sk.prices([DOTTED, "no such fund"], "2022-01", "2022-01", source="open_data")
-    assert [str(each.message).partition(":")[0] for each in told] == ["could not be had in full"]
+    assert [str(each.message).partition(":")[0] for each in told] == ["could not be collected in full"]
     assert "'no such fund' is not one fund; the nearest are" in str(told[0].message)
     assert told[0].filename == __file__
     assert prices.columns.tolist() == [A, "no such fund"]

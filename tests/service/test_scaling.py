@@ -167,7 +167,7 @@ class TestKubernetes:
         backend = Backend(Settings.load(redis_url=redis_url, namespace=namespace))
         try:
             backend.open()
-            figures = Metrics().text(*backend.missing()).decode()
+            figures = Metrics().text(*backend.missing(), archive_age=None).decode()
         finally:
             backend.close()
         assert re.search(rf'^{name}{{source="{source}"}} 0\.0$', figures, re.MULTILINE)

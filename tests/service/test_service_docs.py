@@ -194,7 +194,7 @@ class TestWhatIsSaid:
 
 
 def test_exit_codes_are_those_of_the_code():
-    from scraperkit.cli.exits import CONFIG, SOFTWARE, UNAVAILABLE
+    from scraperkit.cli.exits import TABLE
 
     table = re.findall(r"^\| (\d+) \|", SERVICE, re.MULTILINE)
-    assert sorted(map(int, table)) == sorted([0, CONFIG, SOFTWARE, UNAVAILABLE])
+    assert sorted(map(int, table)) == sorted(TABLE)

@@ -474,7 +474,7 @@ def test_a_form_refused_with_500_is_not_kept():
     with served(site) as (odd, source):
         source.fetch(request("01/2022"))
         site.state = "s2"
-        with pytest.raises(SiteUnavailable, match="answers 500"):
+        with pytest.raises(SiteUnavailable, match="HTTP 500 after all retries"):
             source.fetch(request("01/2022"))
         assert source.fetch(request("01/2022"))
         assert [asked.method for asked in odd.asked] == ["GET", "POST", "POST", "GET", "POST"]
@@ -561,8 +561,8 @@ def test_a_retry_after_that_is_nonsense_or_past_is_not_waited_for(header):
 @pytest.mark.parametrize(
     ("reply", "error", "says"),
     [
-        (Reply(status=429), SiteUnavailable, "answers 429"),
-        (Reply(status=503), SiteUnavailable, "answers 503"),
+        (Reply(status=429), SiteUnavailable, "HTTP 429 after"),
+        (Reply(status=503), SiteUnavailable, "HTTP 503 after"),
         (Reply(daily(), status=404), NotACvmPage, "answers 404"),
         (Reply(daily(), status=403), NotACvmPage, "answers 403"),
         (Reply(daily(), status=302), NotACvmPage, "answers 302"),

@@ -22,7 +22,7 @@ from scraperkit.sources.says import says
 from scraperkit.subscriber import Subscriber
 
 CNPJ, OTHER, ADMINISTRATOR = "18993924000100", "99101011000125", "99100001000175"
-ONCE = Settings(http_retries=0, breaker_failures=1000)
+ONCE = Settings(http_retries=0, max_attempts=1, breaker_failures=1000)
 ERROR_FORM = (
     '<html><head><title>CVM - Erro</title></head><body><form><input type="hidden" name="__VIEWSTATE" id="__VIEWSTATE" '
     'value="/wEP"><h2>Ocorreu um erro inesperado. Tente de novo.</h2></form></body></html>'

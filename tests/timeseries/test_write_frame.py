@@ -136,11 +136,11 @@ def test_of_a_point_in_time_only_the_day_counts(store, reader, date):
 @pytest.mark.parametrize(
     ("value", "dtype", "told"),
     [
-        (np.inf, "float64", "inf is no value to keep"),
-        (-np.inf, object, "-inf is no value to keep"),
+        (np.inf, "float64", "inf cannot be stored"),
+        (-np.inf, object, "-inf cannot be stored"),
         ("1.5", object, "'1.5' is text"),
         ("1.5", "str", "'1.5' is text"),
-        (10**400, object, "is no value to keep"),
+        (10**400, object, "cannot be stored"),
     ],
 )
 def test_a_bad_value_is_named_and_nothing_is_written(store, reader, value, dtype, told):
@@ -154,7 +154,9 @@ def test_a_bad_value_is_named_and_nothing_is_written(store, reader, value, dtype
 @pytest.mark.parametrize("date", [dt.date(1969, 12, 31), pd.NaT, None, "2022-01-03", 3])
 def test_a_bad_day_is_named_with_its_series(store, date):
     table = pd.DataFrame({"cnpj": [A], "date": pd.Series([date], dtype=object), "quota": [1.5]})
-    with pytest.raises(StoreError, match=rf"\{{{A}\}}:quota(: .* is not a day| on 1969-12-31: Redis keeps no day)"):
+    with pytest.raises(
+        StoreError, match=rf"\{{{A}\}}:quota(: .* is not a day| on 1969-12-31: Redis cannot store days)"
+    ):
         store.write_frame(table)
 
 
