@@ -7,6 +7,7 @@ import datetime as dt
 import re
 import sys
 import threading
+from dataclasses import replace
 
 import pytest
 from matplotlib import pyplot as plt
@@ -20,7 +21,7 @@ from support.workers import subscriber
 from scraperkit import plot
 from scraperkit.connection import connect
 from scraperkit.embedded.server import EmbeddedServer
-from scraperkit.errors import ConfigError
+from scraperkit.errors import ConfigError, UnknownFund
 from scraperkit.models import DailyQuote
 from scraperkit.notebook.live_chart import live_prices
 from scraperkit.timeseries.store import SeriesStore
@@ -64,6 +65,14 @@ class TestWhatItShows:
             assert "nothing yet" not in text_of(live)
         assert "Prices of 2 funds closed" in text_of(live)
         assert plt.get_fignums() == [], "pyplot belongs to the main thread"
+
+    def test_a_fund_by_a_name_that_is_stored(self, redis, namespace, store):
+        store.save_funds([replace(FUND, name="FUNDO AROEIRA FIC DE ACOES")])
+        store.write([quote(3), quote(4)])
+        with live_prices(redis, "aroeira", namespace=namespace) as live:
+            assert wait_until(lambda: "2 days, to 2022-01-04" in text_of(live))
+        with pytest.raises(UnknownFund, match="jatoba"):
+            live_prices(redis, "jatoba", namespace=namespace)
 
     def test_the_days_and_the_chart_asked_for(self, redis, namespace, store):
         store.write([quote(day) for day in (3, 4, 5)])
