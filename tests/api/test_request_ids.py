@@ -105,8 +105,8 @@ class TestWhatACallerGives:
             answer = api.get("/v1/funds", headers={HEADER: "mine"})
         assert (answer.status_code, answer.headers[HEADER]) == (401, "mine")
 
-    def test_is_in_the_answer_to_a_bug_and_in_its_log(self, redis_url, namespace, caplog):
-        caplog.handler.setFormatter(JsonLines())
+    def test_is_in_the_answer_to_a_bug_and_in_its_log(self, redis_url, namespace, caplog, monkeypatch):
+        monkeypatch.setattr(caplog.handler, "formatter", JsonLines())  # the handler is of all tests
         source = FakeSearch(error=ZeroDivisionError("a bug"))
         with pricer(redis_url, namespace, source) as api:
             answer = api.post("/v1/funds", json=QUARTER, headers={HEADER: "mine"})
@@ -124,8 +124,8 @@ class Talking(FakeSite):
         raise PageChanged("there is no such page", "http://site.example/page")
 
 
-def test_every_line_of_a_job_that_fails_has_the_id(redis, namespace, caplog):
-    caplog.handler.setFormatter(JsonLines())
+def test_every_line_of_a_job_that_fails_has_the_id(redis, namespace, caplog, monkeypatch):
+    monkeypatch.setattr(caplog.handler, "formatter", JsonLines())  # the handler is of all tests
     requests = [
         ScrapeRequest(document=CNPJ, month_year="01/2022", request_id="one"),
         ScrapeRequest(document=CNPJ, month_year="02/2022"),
