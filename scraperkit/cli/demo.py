@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from textwrap import shorten
 
 import pandas as pd
 import redis as redis_py
@@ -62,8 +61,8 @@ def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8
     cnpjs = [fund.cnpj for fund in found]
     prices = TimeSeriesReader(redis, namespace=NAMESPACE).prices(cnpjs, start=START, end=END)
     echo(f"\n{status}; {int(prices.count().sum()):,} daily prices stored\n", lines=True)
-    echo(table(prices, {fund.cnpj: fund.name for fund in found}), lines=True)
-    _save_chart(prices, {fund.cnpj: fund.name for fund in found}, chart)
+    echo(table(prices), lines=True)
+    _save_chart(prices, chart)
     echo(f"\nchart   {chart.resolve()}", lines=True)
     return prices
 
@@ -96,12 +95,12 @@ def _scrape(redis: redis_py.Redis, source: CvmPages, requests: Sequence[ScrapeRe
         return Publisher(redis, namespace=NAMESPACE).publish(requests, force=True).wait()
 
 
-def table(prices: pd.DataFrame, names: Mapping[str, str]) -> str:
-    """Return the summary of `prices` as text, one line for each fund."""
-    summary = metrics.summary(prices)
+def table(prices: pd.DataFrame) -> str:
+    """Return the summary of `prices` as text, one line for each fund, by the names that the frame carries."""
+    summary, names = metrics.summary(prices), prices.attrs.get("names", {})
     shown = pd.DataFrame(
         {
-            "fund": [shorten(names.get(str(cnpj), ""), 36, placeholder=" …") for cnpj in summary.index],
+            "fund": [names.get(str(cnpj), "") for cnpj in summary.index],
             "CNPJ": [format_cnpj(str(cnpj)) for cnpj in summary.index],
             "days": summary["days"].to_numpy(),
             "first R$": summary["first"].map("{:,.4f}".format).to_numpy(),
@@ -116,10 +115,10 @@ def table(prices: pd.DataFrame, names: Mapping[str, str]) -> str:
     return shown.to_string(index=False, formatters={"fund": lambda name: str(name).ljust(width)})
 
 
-def _save_chart(prices: pd.DataFrame, names: Mapping[str, str], chart: Path) -> None:
+def _save_chart(prices: pd.DataFrame, chart: Path) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6), layout="constrained")
-    plot.prices(prices, ax=figure.subplots(), names=names)
+    plot.prices(prices, ax=figure.subplots())
     chart.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(chart, dpi=150)

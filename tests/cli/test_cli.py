@@ -38,7 +38,7 @@ def run(end):
 
 def test_the_demo_shows_a_table_and_saves_a_chart(run, tmp_path):
     told = run("demo", "--funds", "2", "--threads", "2", "--chart", "chart.png")
-    assert len([line for line in told.splitlines() if line.startswith("Fundo Exemplo")]) == 2
+    assert len([line for line in told.splitlines() if line.startswith("Exemplo")]) == 2
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 

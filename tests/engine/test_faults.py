@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import gc
 import json
 import threading
 import time
@@ -21,15 +19,12 @@ from support.workers import QUICK
 from scraperkit.cli.exits import UNAVAILABLE
 from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
-from scraperkit.engine.redis_retry import all_of, first_error
-from scraperkit.engine.registry import Housekeeping
 from scraperkit.errors import ScraperKitWarning
 from scraperkit.keys import Keys
 from scraperkit.models import Fund, ScrapeRequest
 from scraperkit.publisher import Publisher
 from scraperkit.replica import Replica
 from scraperkit.sources import CvmPages
-from scraperkit.sources.politeness import Politeness
 from scraperkit.subscriber import Subscriber
 
 AN_HOUR = 3600.0
@@ -570,94 +565,3 @@ class TestASilentConnection:
         after, ended = calls()
         # An idle worker asks for messages once a second, and gives signs of life.
         assert (after - before) / (ended - began) < 60
-
-
-class TestStopping:
-    def test_outlasts_a_cancellation_that_gets_lost(self):
-        """In Python 3.11, ``asyncio.wait_for``, by which redis-py sends, loses one that comes as the sending ends."""
-
-        async def deaf_once() -> None:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.sleep(AN_HOUR)
-            await asyncio.sleep(AN_HOUR)
-
-        async def go() -> None:
-            async with asyncio.timeout(60), all_of(deaf_once()):
-                await asyncio.sleep(0)
-
-        asyncio.run(go())
-
-    def test_leaves_no_card_though_the_heart_beats_on(self, subscriber, redis, keys, monkeypatch):
-        leave = Housekeeping.leave
-
-        async def leave_and_linger(housekeeping: Housekeeping) -> None:
-            await leave(housekeeping)
-            await asyncio.sleep(0.5)
-
-        monkeypatch.setattr(Housekeeping, "leave", leave_and_linger)
-        one = subscriber(FakeSite(), heartbeat=0.1)
-        name = one.name
-        one.stop()
-        assert not redis.exists(keys.worker(name), keys.workers)
-
-
-def test_errors_of_several_tasks_at_once_are_told_once_and_leave_no_traceback_in_the_log():
-    told: list[object] = []
-
-    async def fail() -> None:
-        raise ConnectionError("Redis is away")
-
-    async def go() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-        async with all_of(fail(), fail()) as tasks:
-            await asyncio.wait(tasks)
-            assert isinstance(first_error(tasks), ConnectionError)
-        del tasks
-        gc.collect()
-
-    asyncio.run(go())
-    assert told == []
-
-
-class TestASiteThatIsWellAgain:
-    def test_is_asked_freely_though_who_found_it_ill_has_died(self, redis):
-        """Three workers of one site: the first finds it ill and is gone, the second finds it well, the third waits."""
-        settings = Settings.load(breaker_failures=1, breaker_pause=0.05, read_timeout=AN_HOUR)
-        ill, well, third = (Politeness("http://127.0.0.1:1/", settings) for _ in range(3))
-        for worker in (ill, well, third):
-            worker.share(redis)
-        try:
-            ill.failed("503")
-            assert well.wait(threading.Event())
-            well.succeeded()
-            assert _in_time(third)
-        finally:
-            redis.delete(Keys.site(ill.site), Keys.sites())
-
-    def test_is_asked_freely_though_redis_was_away_when_that_was_to_be_told(self, redis, proxy):
-        settings = Settings.load(breaker_failures=1, breaker_pause=0.05, read_timeout=AN_HOUR)
-        with connect(proxy.url) as client, sibling(client, retry=None) as behind:
-            one, other = (Politeness("http://127.0.0.1:1/", settings) for _ in range(2))
-            one.share(behind)
-            other.share(redis)
-            try:
-                one.failed("503")
-                assert one.wait(threading.Event())
-                proxy.lose_request("agree_on_site")
-                one.succeeded()
-                one.succeeded()  # the next fetch
-                assert _in_time(other)
-            finally:
-                redis.delete(Keys.site(one.site), Keys.sites())
-
-
-def _in_time(politeness: Politeness) -> bool:
-    """Whether one may ask before long."""
-    closed = threading.Event()
-    timer = threading.Timer(60, closed.set)
-    timer.start()
-    try:
-        return politeness.wait(closed)
-    finally:
-        timer.cancel()
-        timer.join()

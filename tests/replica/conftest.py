@@ -1,10 +1,11 @@
-"""Clients of a portal: of one that other tests use, too, and of one for pulling levers."""
+"""Clients of a portal: of one that other tests use, too, and of one for pulling levers; and a plain session."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+import requests
 from support.portals import Client
 
 from scraperkit.replica import Replica
@@ -31,3 +32,10 @@ def client() -> Iterator[Client]:
         client = Client(replica)
         yield client
         client.session.close()
+
+
+@pytest.fixture
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as session:
+        session.trust_env = False
+        yield session

@@ -4,112 +4,29 @@ from __future__ import annotations
 
 import calendar
 import contextlib
-import datetime as dt
 import http.client
 import logging
-import os
 import re
-import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import pytest
 import requests
-from hypothesis import given
-from hypothesis import strategies as st
+from support.site_pages import Reader, read_quotes
 from support.waiting import wait_until
 
-import scraperkit
 from scraperkit.errors import ConfigError
-from scraperkit.models import DailyQuote
 from scraperkit.replica import Replica, server
-from scraperkit.replica.pages import money_text, price_text, render_daily
 from scraperkit.replica.sample import SampleFund, load_sample
-from scraperkit.replica.viewstate import UNSEALED, belongs, hidden_fields, seal
 
 SEARCH = "CConsolFdo/ResultBuscaParticFdo.aspx?CNPJNome={}&TpPartic=0&Adm=false&SemFrame="
 FUND = "CConsolFdo/ResultBuscaDocsFdo.aspx?PK_PARTIC={}&SemFrame="
 DAILY = "InfDiario/CPublicaInfDiario.aspx?PK_PARTIC={}&SemFrame="
-VOID = ("meta", "br", "input")
 LESSONS, TWICE = "18.993.924/0001-00", "99.101.019/0001-91"
-
-
-class Reader(HTMLParser):
-    """Collects of a page what a client may look at."""
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(convert_charrefs=True)
-        self.texts: dict[str, str] = {}
-        self.attributes: dict[str, dict[str, str]] = {}
-        self.hidden: dict[str, str] = {}
-        self.options: list[str] = []
-        self.selected: list[str] = []
-        self.tables: list[str] = []
-        self.rows: list[list[str]] = []
-        self.tags: list[str] = []
-        self.text = ""
-        self._open: list[tuple[str, str]] = []
-        self.feed(content.decode("iso-8859-1"))
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = {name: value or "" for name, value in attrs}
-        self.tags.append(tag)
-        if "id" in named:
-            assert named["id"] not in self.attributes, f"id {named['id']} is there twice"
-            self.attributes[named["id"]] = named
-            self.texts[named["id"]] = ""
-        if tag == "table":
-            self.tables.append(named.get("id", ""))
-        if tag == "input":
-            self.hidden[named["name"]] = named["value"]
-        if tag == "option":
-            self.options.append(named["value"])
-            if "selected" in named:
-                self.selected.append(named["value"])
-        if tag not in VOID:
-            self._open.append((tag, named.get("id", "")))
-        if self.tables and self.tables[-1] == "dgDocDiario":
-            if tag == "tr":
-                self.rows.append([])
-            elif tag == "td":
-                self.rows[-1].append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        assert tag in VOID or self._open.pop()[0] == tag
-
-    def handle_data(self, data: str) -> None:
-        if any(tag == "script" for tag, _ in self._open):
-            return
-        self.text += data
-        for _, name in self._open:
-            if name:
-                self.texts[name] += data
-        if self._open and self._open[-1][0] in ("td", "b") and self.rows and self.rows[-1]:
-            self.rows[-1][-1] += data
-
-
-def figure(text: str) -> float | None:
-    return None if text == "\xa0" else float(text.replace(".", "").replace(",", "."))
-
-
-def read_quotes(page: Reader, cnpj: str, month_year: str) -> list[DailyQuote]:
-    """Read the table with code of its own, by the order of the columns."""
-    month, year = (int(part) for part in month_year.split("/"))
-    quotes = []
-    for day, quota, inflow, outflow, net_worth, portfolio, holders, _ in page.rows[1:]:
-        figures = [figure(text) for text in (quota, net_worth, holders, inflow, outflow, portfolio)]
-        if any(value is not None for value in figures):
-            quotes.append(DailyQuote(cnpj, dt.date(year, month, int(day)), *figures))  # type: ignore[arg-type]
-    return quotes
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +48,6 @@ def replica() -> Iterator[Replica]:
     with Replica.start() as replica:
         yield replica
     assert set(threading.enumerate()) <= before
-
-
-@pytest.fixture
-def session() -> Iterator[requests.Session]:
-    with requests.Session() as session:
-        session.trust_env = False
-        yield session
 
 
 def get(session: requests.Session, replica: Replica, path: str) -> Reader:
@@ -574,94 +484,3 @@ def test_what_a_notebook_shows_is_small_and_escaped(replica: Replica, session: r
     assert "<script>" not in replica._repr_html_()
     replica.stop()
     assert "stopped" in replica._repr_html_()
-
-
-# --- the blocking form, for a command
-
-
-BLOCKING = """
-import signal, threading
-from scraperkit.replica import Replica
-
-replica = Replica.start()
-
-def tell():
-    while signal.getsignal(signal.SIGTERM) is not signal.default_int_handler:
-        pass
-    print(replica.url, flush=True)
-
-threading.Thread(target=tell).start()
-replica.serve_forever()
-print(threading.active_count(), flush=True)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_serve_forever_ends_cleanly_on_a_signal(session: requests.Session, number: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", BLOCKING],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(Path(scraperkit.__file__).parent.parent)},
-    ) as process:
-        assert process.stdout is not None
-        url = process.stdout.readline().strip()
-        assert session.get(url, timeout=60).status_code == 200
-        process.send_signal(number)
-        rest, errors = process.communicate(timeout=60)
-    assert (process.returncode, rest.strip(), errors) == (0, "1", "")
-
-
-def test_serve_forever_in_a_thread_is_ended_by_stop() -> None:
-    replica = Replica.start()
-    thread = threading.Thread(target=replica.serve_forever)
-    thread.start()
-    replica.stop()
-    thread.join(timeout=60)
-    assert not thread.is_alive()
-
-
-# --- pure parts
-
-money = st.integers(-(10**13), 10**13).map(lambda cents: cents / 100)
-price = st.integers(-(10**12), 10**14).map(lambda parts: parts / 10**8)
-texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40)
-
-
-@given(
-    name=texts,
-    figures=st.dictionaries(
-        st.integers(1, 28),
-        st.tuples(*(st.none() | kind for kind in (price, money, st.integers(0, 10**7), money, money, money))),
-    ),
-)
-def test_any_table_reads_back(name: str, figures: dict[int, tuple[float | None, ...]]) -> None:
-    fund = SampleFund("18993924000100", "1", name, name, "99100001000175", "X", dt.date(2021, 1, 1))
-    quotes = [DailyQuote(fund.cnpj, dt.date(2022, 2, day), *values) for day, values in sorted(figures.items())]  # type: ignore[arg-type]
-    page = Reader(render_daily(fund, reversed(quotes), "02/2022", ["02/2022"]))
-    assert page.texts["lbNmDenomSocial"] == name
-    assert read_quotes(page, fund.cnpj, "02/2022") == [quote for quote in quotes if any(True for _ in quote.metrics())]
-    assert len(page.rows) == 29
-
-
-@given(price)
-def test_a_quota_is_written_without_trailing_zeros(value: float) -> None:
-    text = price_text(value)
-    assert figure(text) == value
-    assert re.fullmatch(r"-?\d{1,3}(\.\d{3})*(,\d{0,7}[1-9])?", text)
-
-
-@given(money)
-def test_an_amount_is_written_with_two_decimals(value: float) -> None:
-    assert figure(money_text(value)) == value
-    assert re.fullmatch(r"-?\d{1,3}(\.\d{3})*,\d\d", money_text(value))
-
-
-@given(page=texts, key=texts, detail=texts, other=texts)
-def test_hidden_fields_belong_to_one_page_only(page: str, key: str, detail: str, other: str) -> None:
-    fields = hidden_fields(page, key, detail)
-    fields["__VIEWSTATE"] = fields["__VIEWSTATE"].replace(UNSEALED, seal(page, key, "s"))
-    assert belongs(fields, page, key, "s")
-    assert belongs(fields, page, other, "s") == (other == key)
-    assert belongs(fields, other, key, "s") == (other == page)
