@@ -17,8 +17,8 @@ with sk.OpenData() as market:
     week = market.changes().loc[lambda seen: seen["seen_at"] > pd.Timestamp.now("UTC") - pd.Timedelta(days=7)]
 
 week = week.assign(percent=(week["new"] / week["old"] - 1) * 100).drop(columns="seen_at")
-print(f"{len(week)} values revised this week\n{week.head(20).to_string(index=False, float_format='{:.8g}'.format)}")
+print(f"{len(week)} values revised this week\n{week.head(20).to_string(index=False, float_format='{:,.4f}'.format)}")
 if len(week):
-    counts = week.groupby([week["date"].dt.date, week["metric"].str.replace("_", " ")]).size().unstack(fill_value=0)
-    ax = counts.plot.bar(figsize=(11, 5), title="Values revised this week", xlabel="day revised", ylabel="values")
+    ax = pd.crosstab(week["date"].dt.date, week["metric"]).plot.bar(figsize=(11, 5), ylabel="values revised this week")
+    ax.locator_params(axis="y", integer=True)
     ax.figure.savefig(__file__.replace(".py", ".png"), dpi=120, bbox_inches="tight")
