@@ -38,7 +38,7 @@ from scraperkit.cli.options import (
 )
 from scraperkit.cli.refusals import Refusals, check_period
 from scraperkit.cli.terminal import echo
-from scraperkit.errors import ScraperKitWarning
+from scraperkit.errors import NothingThere, ScraperKitWarning
 from scraperkit.keys import DeliveryName
 
 if TYPE_CHECKING:
@@ -143,24 +143,23 @@ def prices(
     with connect() as redis:
         reader = TimeSeriesReader(redis, namespace=namespace)
         wanted = refusals.stored(redis, reader, cnpjs, namespace) if cnpjs else None
-        good = wanted != [] and _show(
-            reader.prices(wanted, start=start, end=end, metric=metric, inherit=inherit), out, excel_br
-        )
+        if wanted != []:
+            _show(reader.prices(wanted, start=start, end=end, metric=metric, inherit=inherit), out, excel_br)
     refusals.tell(len(cnpjs or ()))
-    if refusals or not good:
+    if refusals:
         raise typer.Exit(refusals.code)
 
 
-def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> bool:
-    """Return whether there was anything to show."""
+def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
     if out is None:
-        echo(with_names(frame).to_string() if len(frame) else "no prices stored", lines=True)
+        if frame.empty:
+            raise NothingThere("no prices stored")
+        echo(with_names(frame).to_string(), lines=True)
     else:
         from scraperkit.research import export
 
         export(frame, out, excel_br=excel_br)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
-    return bool(len(frame))
 
 
 @app.command()

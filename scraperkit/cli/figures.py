@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from scraperkit.cli.exits import INCOMPLETE
 from scraperkit.cli.options import End, Namespace, Out, Start, write_out
 from scraperkit.cli.refusals import Refusals
 from scraperkit.cli.terminal import echo
+from scraperkit.errors import NothingThere
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,8 +49,7 @@ def summary(
 
         prices = reader.prices(wanted, start, end)
         if not len(prices):
-            echo("no prices stored")
-            raise typer.Exit(INCOMPLETE)
+            raise NothingThere("no prices stored")
         days = prices.index[[0, -1]]
         names = {name for name in (benchmark, risk_free, inflation) if name is not None}
         known = {name: rates(name, *days, redis=redis) for name in sorted(names)}

@@ -13,6 +13,7 @@ import typer
 from scraperkit.cli.exits import INCOMPLETE, stop_at_once
 from scraperkit.cli.options import End, Namespace, Out, Start, write_out
 from scraperkit.cli.terminal import echo
+from scraperkit.errors import NothingThere
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +56,7 @@ def _exactly(figure: float) -> str:
     return repr(float(figure))
 
 
-def _show(frame: pd.DataFrame, out: Path | None, nothing: str) -> None:
+def _show(frame: pd.DataFrame, out: Path | None, nothing: str = "") -> None:
     if out is None:
         text = frame.to_string(index=frame.index.name is not None, float_format=_exactly)
         echo(text if len(frame) else nothing, lines=True)
@@ -102,11 +103,9 @@ def find(
     with _opened(url, archive) as market:
         found = market.find(text, active)
     if found.empty:
-        echo("nothing found")
-        raise typer.Exit(INCOMPLETE)
-    _show(
-        found if out else found[["name", "kind", "status", "net_worth", "holders", "started_on"]], out, "nothing found"
-    )
+        raise NothingThere("nothing found")
+    shown = found if out else found[["name", "kind", "status", "net_worth", "holders", "started_on"]]
+    _show(shown, out)
 
 
 @app.command()

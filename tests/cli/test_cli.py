@@ -124,7 +124,7 @@ class TestSaying:
 
     def test_nothing_stored_is_told(self, end):
         ended = end("prices")
-        assert (ended.returncode, ended.stdout) == (1, "no prices stored\n")
+        assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "scraperkit: no prices stored\n")
 
     def test_a_site_that_is_away_is_named(self, run):
         assert "127.0.0.1:9" in run(

@@ -65,7 +65,7 @@ def test_the_summary_is_that_of_metrics_beside_the_rates(run, redis, namespace, 
 def test_the_summary_without_a_benchmark_asks_for_no_rate(run, site):
     site.rates.fail(10)
     assert "total_return" in run("summary")
-    assert run("summary", "--start", "2030-01", code=1) == ""
+    assert run("summary", "--start", "2030-01", code=1) == "scraperkit: no prices stored\n"
 
 
 def test_jumps_are_told_one_a_line(run, tmp_path):

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import scraperkit as sk
 from scraperkit.cli import app
 from scraperkit.cli.exits import CONFIG
+from scraperkit.errors import NothingThere
 
 LEDGER = "inf_diario_fi_202412.zip"
 
@@ -46,7 +47,9 @@ def test_download_then_everything_else(site, tmp_path):
         pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "changes.parquet"), changes)
     for words in ("JATOBÁ", "holders", "net_worth", "kind"):
         assert words in run("find", "jatoba", "--active")
-    assert "nothing found" in run("find", "jatoba", "--inactive", code=1)
+    nobody = CliRunner().invoke(app, ["market", "find", "jatoba", "--inactive"])
+    assert isinstance(nobody.exception, NothingThere)
+    assert str(nobody.exception) == "nothing found"
     assert "published" in run("completeness", "--start", "2024-12")
     assert "no line was rejected" in run("rejected")
     told = run("info")
