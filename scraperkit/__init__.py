@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from scraperkit.timeseries.reader import TimeSeriesReader
     from scraperkit.timeseries.store import SeriesStore
 
-# An application that wants the log sets it up. Otherwise Python would print warnings of worker threads below any cell.
+# Applications set up logging themselves. Without this handler, Python would print worker warnings below any cell.
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
@@ -94,7 +94,7 @@ __all__ = [
     "update",
 ]
 
-# Everything is imported when first used: a worker needs no pandas, and `--help` needs next to nothing.
+# Everything is imported when first used: a worker needs no pandas, and `--help` almost nothing.
 _NAMES = {
     "batch": ("Batch", "BatchStatus"),
     "config": ("Settings", "__version__"),

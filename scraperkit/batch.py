@@ -31,8 +31,8 @@ from scraperkit.view import STATE_COLOURS, Bar, NotebookRepr, Table, View
 
 _COUNT_EVERY = 0.1
 _LOOK_FOR_LOST = 1.0
-_STILL = 5.0  # seconds without any news, after which a wait searches the whole stream
-_REST_PER_SEARCH = 20  # a search that took a second is followed by so many without one
+_STILL = 5.0  # seconds without change, after which a wait searches the whole stream
+_REST_PER_SEARCH = 20  # seconds without a search for each second that the last one took
 _REST_STATES = ("not_offered", "failed", "lost", "cancelled")
 _TIMES = ("published_at", "received_at", "started_at", "fetched_at", "stored_at")
 _COUNTS = ("quotes", "changed", "withdrawn")
@@ -60,8 +60,8 @@ class BatchStatus(NotebookRepr):
     Attributes
     ----------
     published, done, failed, lost : int
-        `failed` messages will not be retried; `lost` ones were published by Pub/Sub and had no subscriber, or their
-        worker died; or they vanished from the stream, since somebody deleted, trimmed or evicted it.
+        `failed` messages will not be retried. `lost` ones were published by Pub/Sub and had no subscriber, or their
+        worker died; or they were deleted, trimmed or evicted from the stream.
     pending : int
         The rest: waiting, running, or waiting for a retry.
     cancelled : int
@@ -97,16 +97,16 @@ class BatchStatus(NotebookRepr):
 
 
 class _Counts(NamedTuple):
-    """What a batch knows at one moment, and how many messages, of all batches, are in the stream and the retries."""
+    """A batch's counts at one moment, and how many messages of all batches are in the stream and the retries."""
 
     status: BatchStatus
     delivery: str
     waiting: float
 
     def may_hide_lost(self, search_up_to: float) -> bool:
-        """Return whether messages that count as pending may be lost, as far as it is worth a search.
+        """Return whether pending messages may be lost, so that a search is worthwhile.
 
-        Every open message of the stream is there or among the retries: if fewer are, some have vanished.
+        Every open message is in the stream or among the retries: if those hold fewer, some have vanished.
         """
         few = self.waiting < self.status.pending or self.waiting <= search_up_to
         return self.status.pending > 0 and (self.delivery == "pubsub" or few)
@@ -160,9 +160,9 @@ class Batch(NotebookRepr):
         Parameters
         ----------
         search_up_to : float
-            Search the stream for the open messages if it and the retries hold no more messages than this, of all
-            batches; ``math.inf`` searches in any case. Otherwise a message that vanished from the stream counts as
-            pending until fewer messages are there than the batch has open. :meth:`jobs` and :meth:`wait` search.
+            Search the stream for lost messages if it and the retries hold at most this many messages, of all batches;
+            ``math.inf`` always searches. Otherwise a message that vanished from the stream counts as pending until they
+            hold fewer messages than the batch has open. :meth:`jobs` and :meth:`wait` search.
 
         Raises
         ------
@@ -207,7 +207,7 @@ class Batch(NotebookRepr):
     def _until_finished(
         self, timeout: float | None, bar: Any, say: Callable[[str], None], *, report: bool
     ) -> tuple[BatchStatus, str]:
-        """Return the final status, and why messages failed if that is to be reported."""
+        """Return the final status and, if `report`, why messages failed."""
         deadline = None if timeout is None else time.monotonic() + timeout
         look_at, told = time.monotonic() + GRACE, ""
         search, status = _Search(self), None
@@ -233,7 +233,7 @@ class Batch(NotebookRepr):
         Parameters
         ----------
         status : BatchStatus, optional
-            As :meth:`status` or :meth:`wait` returned it; asked for if omitted.
+            As :meth:`status` or :meth:`wait` returned it; read if omitted.
         """
         status = status or self.status(search_up_to=math.inf)
         if not status.failed and not status.lost:
@@ -243,7 +243,7 @@ class Batch(NotebookRepr):
 
     @redis_needed()
     def lacks_worker(self) -> str:
-        """Return a sentence that no worker listens for this batch, and what to start; empty text if one does."""
+        """Return a sentence saying that no worker listens for this batch, and how to start one; empty if one does."""
         delivery = self._redis.hget(self.keys.batch(self.id), "delivery")
         if any(worker.delivery in ("both", delivery) for worker in live_workers(self._redis, self.keys)):
             return ""
@@ -255,7 +255,7 @@ class Batch(NotebookRepr):
         )
 
     def _way_on(self) -> str:
-        """Return what a caller can do whose wait was too short."""
+        """Return what to do after a wait that was too short."""
         again = "workers continue; wait again to keep waiting"
         try:
             return self.lacks_worker() or again
@@ -319,7 +319,7 @@ class Batch(NotebookRepr):
             RangeIndex; columns ``message``, ``cnpj``, ``month``, ``outcome`` (done, not_offered, retry, failed,
             dead, ignored, superseded), ``attempt``, ``delivery``, ``worker``, ``thread``, the times ``published_at``,
             ``received_at``, ``started_at``, ``fetched_at``, ``stored_at`` (UTC), ``quotes`` (days found),
-            ``changed`` and ``withdrawn`` (stored figures that were restated, or are no more), ``taken_from`` (the
+            ``changed`` and ``withdrawn`` (stored figures that were restated or withdrawn), ``taken_from`` (the
             worker from which the job was taken over; empty if it was not), ``error``, and ``request_id`` (the request
             to the pricer that published the message, empty if none did). Redis keeps only the newest 100,000 events of
             all batches, so old events may be missing.
@@ -345,7 +345,7 @@ class Batch(NotebookRepr):
         published, done, failed, lost, cancelled, not_offered = map(self._count, COUNTERS, found[:-1])
         pending = published - done - failed - lost - cancelled - not_offered
         status = BatchStatus(published, done, failed, pending, lost, cancelled, not_offered)
-        # If a key is of another kind, a search would fail, and NaN is never few: the counts are readable all the same.
+        # If a key has the wrong type, a search would fail. NaN is never few, so the counts can still be read.
         waiting = math.nan if any(isinstance(length, Exception) for length in lengths) else sum(lengths)
         return _Counts(status, str(found[-1]), waiting)
 
@@ -405,7 +405,7 @@ class _Search:
         self._missing_since: float | None = None
 
     def status(self) -> BatchStatus:
-        """Return the status, with what a search that was due has found to be lost."""
+        """Return the status, including the lost messages that a search finds if one is due."""
         counts, now = self._batch._counts(), time.monotonic()
         if counts.status != self._before:
             self._before, self._moved_at = counts.status, now
@@ -420,7 +420,7 @@ class _Search:
         return found if is_sure else counts.status
 
     def _is_sure(self, is_missing: bool) -> bool:
-        """Return whether messages have been missing since before each living worker last told what it has in hand."""
+        """Return whether messages have been missing since before each living worker last reported its jobs."""
         ledger = self._batch._ledger
         if not is_missing:
             self._missing_since = None
@@ -432,22 +432,22 @@ class _Search:
 
 
 def _said(state: str) -> str:
-    """Return the name of a state or a count as prose has it."""
+    """Return the name of a state or a count in words."""
     return state.replace("_", " ")
 
 
 def _say_nothing(text: str) -> None:
-    """Take what would be printed."""
+    """Discard what would be printed."""
 
 
 def _command(words: str, keys: Keys, *more: str) -> str:
-    """Return a command that is about this namespace, to be typed."""
+    """Return a command for this namespace, ready to type."""
     namespace = () if keys.namespace == Settings.model_fields["namespace"].default else ("--namespace", keys.namespace)
     return " ".join(["scraperkit", words, *more, *namespace])
 
 
 def _month(text: str) -> Month:
-    """Return a month to sort by; whatever else is in the hash comes first."""
+    """Return a month to sort by; text that is not a month sorts first."""
     try:
         return Month.parse(text)
     except ValueError:
@@ -456,7 +456,7 @@ def _month(text: str) -> Month:
 
 @contextmanager
 def _while_redis_is_away(bar: Any) -> Iterator[None]:
-    """Say under the bar that Redis is unreachable, and carry on."""
+    """Show beside the bar that Redis is unreachable, and continue."""
     try:
         yield
     except Exception as error:
@@ -477,7 +477,7 @@ def events_of(client: Any, keys: Keys, batch_id: str) -> pd.DataFrame:
 
 
 def _event(fields: Mapping[str, str]) -> dict[str, Any]:
-    """Return what an entry of the events tells; nothing if no worker wrote it."""
+    """Return the fields of an event; empty if no worker wrote the entry."""
     try:
         event: dict[str, Any] = {"taken_from": "", "error": "", "request_id": ""} | json.loads(fields["event"])
         event |= {name: _whole(event.get(name)) for name in _COUNTS}
@@ -492,7 +492,7 @@ def _whole(value: Any) -> int:
 
 
 def _seconds(value: Any) -> float:
-    """Return a time in seconds since 1970; NaN for anything else, since older versions let milliseconds through."""
+    """Return a time in seconds since 1970; NaN for anything else, since older versions accepted milliseconds."""
     return value if isinstance(value, int | float) and 0 <= value < END_OF_TIME else math.nan
 
 

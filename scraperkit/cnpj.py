@@ -1,4 +1,4 @@
-"""How a fund is called: by its CNPJ, the number of a legal entity in Brazil, as a series, and by a short name."""
+"""Identify and name funds: by CNPJ, the number of a legal entity in Brazil, by series, and by short name."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from scraperkit.text import printable
 
 _SUBCLASS = re.compile(r"[A-Z0-9]{1,40}")
 _LENGTH = 14
-# What can only be meant as a CNPJ, with or without a subclass, well written or not.
+# Text that can only be meant as a CNPJ, with or without a subclass, valid or not.
 _SCIENTIFIC = re.compile(r"\d(?:[.,]\d{1,16})?[eE]\+?1\d", re.ASCII)  # 12 to 15 digits, and some more
 _EXACT = 11  # digits: a number with fewer has been rounded
 _MEANT_AS_CNPJ = re.compile(r"[\d./\s-]*|[\dA-Za-z./-]+/[\dA-Za-z]{4}-\d\d|[\dA-Za-z./-]{11,}:\w*", re.ASCII)
 _FOURTEEN = re.compile(r"[0-9A-Za-z]{12}[0-9]{2}")
 _TAIL = 11  # of a CNPJ with its punctuation: 924/0001-00
 _SUBCLASS_TAIL = 8
-_LEAST = 8  # signs of a name that stay beside a number
+_LEAST = 8  # characters of a name to keep before a number
 
-SHORT_NAME = 28  # signs; a legend of twenty such names leaves room for the chart
-# Words of a fund's name that say what all funds are: a search leaves them out.
+SHORT_NAME = 28  # characters; a legend of twenty such names leaves room for the chart
+# Words that say only that it is a fund: a search ignores them.
 NAME_NOISE = frozenset(
     {"fi", "fic", "fim", "fia", "fif", "fics", "cic", "rl", "responsabilidade", "resp", "limitada", "ltda"}
 )
 _SPELLED_OUT = {"rf": "renda fixa"}
-# What a short name writes for words of a name; nothing for what all funds are. The longest match is taken.
+# Phrases of names by their abbreviation; those that say only that it is a fund have none. The longest match wins.
 _SHORTER = {
     "": (
         "fundo|fundos|fi|fif|fifs|fic|fics|cic|fic fi|ficfi|ficfif|fundo de investimento|fundos de investimento|"
@@ -58,14 +58,14 @@ _SHORTER = {
 _PHRASES = {tuple(phrase.split()): short for short, phrases in _SHORTER.items() for phrase in phrases.split("|")}
 _LONGEST_PHRASE = {first: max(len(each) for each in _PHRASES if each[0] == first) for first, *_ in _PHRASES}
 _TAILED = re.compile(r"(.+) ([0-9A-Za-z.]*[0-9A-Za-z]{3}/[0-9A-Za-z]{4}-\d\d(?::\w+)?|…\w{1,8})")
-_WHOLE = 10_000  # signs; longer than any name
+_WHOLE = 10_000  # characters; longer than any name
 _JOINING = frozenset({"a", "ao", "com", "da", "das", "de", "do", "dos", "e", "em", "na", "no", "para"})
-# Words of three letters and more that have vowels, and stand in capitals all the same.
+# Words of three or more letters that have vowels and yet stay in capitals.
 _CAPITALS = frozenset(
     {"ABN", "BBA", "CDI", "ESG", "ETF", "EUA", "FIDC", "FII", "FIP", "FOF", "GAP", "IBX", "III", "IMA", "IPCA", "ITR"}
     | {"IVVB", "UBS", "USD", "VII", "VIII", "XII"}
 )
-_PARTICLES = frozenset({"da", "das", "de", "do", "dos", "e"})  # also behind a hyphen
+_PARTICLES = frozenset({"da", "das", "de", "do", "dos", "e"})  # also after a hyphen
 _SIGNS_IN_WORD = re.compile(r"([^\w]+)")
 
 
@@ -77,8 +77,8 @@ def normalize_cnpj(text: str) -> str:
     Raises
     ------
     ConfigError
-        If the text is not a CNPJ: wrong length, characters or check digits; or a subclass follows it, which cannot be
-        named where only whole funds are taken, as in a message.
+        If the text is not a CNPJ (wrong length, characters or check digits), or a subclass follows it: messages, for
+        example, are for whole funds only.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def _validated_cnpj(text: str) -> str:
         cnpj, colon, _ = text.partition(":")
         if colon and _cnpj.is_valid(cnpj):
             raise ConfigError(
-                f"{text[:80]!r} names a subclass, and here a CNPJ stands for all its subclasses: "
+                f"{text[:80]!r} names a subclass, but here a CNPJ stands for all its subclasses: "
                 f"write {format_cnpj(cnpj)}"
             ) from None
         reason = str(error).rstrip(".").lower()
@@ -124,18 +124,18 @@ def _no_text(value: object) -> str:
 
 
 def way_back(value: object) -> str:
-    """Return what a value probably is that a spreadsheet has made of a CNPJ, as the rest of a sentence.
+    """Return the CNPJ that a spreadsheet probably turned into this value, as the rest of a sentence.
 
-    Only advice: of the numbers that lack a digit elsewhere, one in a hundred would pass for another CNPJ.
+    Advice only: of the numbers that lack a digit elsewhere, one in a hundred would pass for another CNPJ.
 
     Examples
     --------
     >>> way_back("360305000104")
     "; a spreadsheet may have cut off its leading zeros: if so, write '00360305000104'"
     >>> way_back(18993924000100.0)
-    "; a spreadsheet may have made a number of it: if so, write '18993924000100'"
+    "; a spreadsheet may have turned it into a number: if so, write '18993924000100'"
     >>> way_back("1,89939E+13")
-    '; a spreadsheet has rounded it, and its last digits are lost: take it from where it came from, as text'
+    '; a spreadsheet has rounded it, and its last digits are lost: copy it from its source, as text'
     """
     text = str(value).strip()
     is_scientific = _SCIENTIFIC.fullmatch(text) is not None
@@ -146,10 +146,10 @@ def way_back(value: object) -> str:
         how = (
             "cut off its leading zeros"
             if re.fullmatch(r"\d+(\.0)?", text) and text[:1] != whole[:1]
-            else "made a number of it"
+            else "turned it into a number"
         )
         return f"; a spreadsheet may have {how}: if so, write {whole!r}"
-    lost = "; a spreadsheet has rounded it, and its last digits are lost: take it from where it came from, as text"
+    lost = "; a spreadsheet has rounded it, and its last digits are lost: copy it from its source, as text"
     return lost if is_scientific else ""
 
 
@@ -170,7 +170,7 @@ def normalize_series(text: str) -> str:
     Raises
     ------
     ConfigError
-        If the text before the colon is not a CNPJ, or that after it not the id of a subclass.
+        If the text before the colon is not a CNPJ, or the text after it is not the id of a subclass.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def normalize_series(text: str) -> str:
 
 
 def series_of(cnpj: str, subclass: str) -> str:
-    """Return the series of a CNPJ and a subclass; empty text is none.
+    """Return the series of a CNPJ and a subclass, which may be empty.
 
     Raises
     ------
@@ -236,14 +236,14 @@ def shown_series(text: str) -> str:
 
 
 def short_names(names: Mapping[str, str], width: int = SHORT_NAME) -> dict[str, str]:
-    """Return a short name for each series, no two the same: where names do not tell them apart, their numbers do.
+    """Return a unique short name for each series: where names are equal, the end of the number follows.
 
     Parameters
     ----------
     names : mapping of str to str
         A name for each series; those with an empty one are left out.
     width : int
-        The most signs that one may have; more only where numbers have to be told whole.
+        Maximum length in characters; exceeded only where whole numbers are needed.
 
     Examples
     --------
@@ -261,7 +261,7 @@ def short_names(names: Mapping[str, str], width: int = SHORT_NAME) -> dict[str, 
 
 
 def tails_of(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return, for each series whose label another has, too, the end of its number, or all of it if that does not do.
+    """Return the end of the number of each series that shares its label; all of it if the ends are equal, too.
 
     Examples
     --------
@@ -305,7 +305,7 @@ _SHORT_WORDS = frozenset(folded_name(short) for short in _SHORTER if short)
 
 
 def name_words(text: str) -> list[str]:
-    """Return the folded words of a name that tell funds apart, without those that say what all funds are.
+    """Return the folded words of a name, without those that say only that it is a fund.
 
     Examples
     --------
@@ -316,7 +316,7 @@ def name_words(text: str) -> list[str]:
 
 
 def has_words(name: str, text: str) -> bool:
-    """Return whether a name has all words of a text, or words that begin so, in any order.
+    """Return whether each word of a text begins a word of the name, in any order.
 
     Examples
     --------
@@ -328,7 +328,7 @@ def has_words(name: str, text: str) -> bool:
 
 
 def nearest_names(text: str, names: Sequence[str], count: int = 5) -> list[int]:
-    """Return the places of the names that are most like a text, the likest first; of equals in their order.
+    """Return the indices of the names most like a text, the most similar first; ties keep their order.
 
     Examples
     --------
@@ -341,7 +341,7 @@ def nearest_names(text: str, names: Sequence[str], count: int = 5) -> list[int]:
 
 
 def telling_words(text: str) -> list[str]:
-    """Return the words of a short name, or of any, that stand in the fund's name, too: no abbreviation, no number.
+    """Return the words of a short or full name that the fund's full name has, too: no abbreviations, no numbers.
 
     Examples
     --------
@@ -353,7 +353,7 @@ def telling_words(text: str) -> list[str]:
 
 
 def may_be_short(text: str) -> bool:
-    """Return whether a text holds what short names alone hold: an abbreviation, an ellipsis or the end of a number.
+    """Return whether a text has what only short names have: an abbreviation, an ellipsis or the end of a number.
 
     Examples
     --------
@@ -365,12 +365,12 @@ def may_be_short(text: str) -> bool:
 
 
 def is_shown_as(name: str, text: str, series: str = "") -> bool:
-    """Return whether a text is what legends and tables show for a fund: its short name, or what fits of it.
+    """Return whether legends and tables show a fund as this text: its short name, whole or cut.
 
     Parameters
     ----------
     name, series : str
-        Of the fund; an empty series is not known.
+        Of the fund; the series is empty if unknown.
     text : str
 
     Examples
@@ -388,7 +388,7 @@ def is_shown_as(name: str, text: str, series: str = "") -> bool:
 
 
 def _without_tail(text: str) -> tuple[str, str]:
-    """Return a label without the end of a number that tells it from others, and that end."""
+    """Split a label into its name and the end of a number that distinguishes it, empty if there is none."""
     label = " ".join(text.split())
     match = _TAILED.fullmatch(label)
     return (match[1], match[2].upper()) if match else (label, "")
@@ -396,14 +396,14 @@ def _without_tail(text: str) -> tuple[str, str]:
 
 @lru_cache(maxsize=8_192)
 def short_name(name: str, width: int = SHORT_NAME) -> str:
-    """Return a fund's name in a legend's length: without its legal form, its strategy abbreviated, in readable case.
+    """Return a fund's name short enough for a legend: no legal form, strategy abbreviated, in readable case.
 
     Parameters
     ----------
     name : str
         As the site or the registry writes it.
     width : int
-        The most signs that it may have; what is longer ends with an ellipsis.
+        Maximum length in characters; a longer name is cut and ends with an ellipsis.
 
     Returns
     -------
@@ -429,7 +429,7 @@ def short_name(name: str, width: int = SHORT_NAME) -> str:
 
 
 def _shortened(words: Sequence[str]) -> Iterator[str]:
-    """Yield words with their phrases replaced; a word that joined a phrase to its neighbour goes with it."""
+    """Yield words with their phrases replaced; a word that joined a phrase to its neighbour is dropped with it."""
     parts, at = [], 0
     keys = list(map(_folded_word, words))
     while at < len(words):
@@ -457,7 +457,7 @@ _folded_word = lru_cache(maxsize=8_192)(folded_name)  # names share their words
 
 @lru_cache(maxsize=8_192)
 def _readable(word: str) -> str:
-    """Return a word in capitals as a reader expects it: abbreviations stay, others begin with a capital.
+    """Return an upper-case word in readable case: abbreviations stay, other words are capitalized.
 
     Examples
     --------
@@ -476,7 +476,7 @@ def _readable(word: str) -> str:
 
 
 def _with_particles(word: str) -> str:
-    """Return a word with particles between hyphens in small letters.
+    """Return a word with particles between hyphens in lower case.
 
     Examples
     --------

@@ -18,7 +18,7 @@ CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
 OPEN_DATA_URL = "https://dados.cvm.gov.br/dados/FI/"
 SGS_URL = "https://api.bcb.gov.br/dados/serie/"
 B3_URL = "https://sistemaswebb3-listados.b3.com.br/indexStatisticsProxy/IndexCall/"
-# Seconds. Redis measures in milliseconds, and neither it nor a timer knows an endless wait.
+# Seconds. Redis measures in milliseconds, and neither Redis nor a timer supports an infinite wait.
 _SHORTEST = 0.001
 _LONGEST = 100 * 366 * 86_400
 Seconds = Annotated[float, Field(le=_LONGEST)]
@@ -70,12 +70,12 @@ class Settings(BaseSettings):
     threads: int = Field(8, ge=1, le=256, description="scraping threads per worker")
     prefetch: int = Field(384, ge=0, le=10_000, description="jobs that a worker may hold beyond one per thread")
     lease: Seconds = Field(
-        60.0, ge=_SHORTEST, description="seconds that a living worker may let a job lie without renewing it"
+        60.0, ge=_SHORTEST, description="seconds until a job's lease expires unless its worker renews it"
     )
     heartbeat: Seconds = Field(
         1.0,
         ge=_SHORTEST,
-        description="seconds between heartbeats; a worker that misses three is dead, and others do its jobs",
+        description="seconds between heartbeats; a worker that misses three counts as dead, and others take over",
     )
     stop_deadline: Seconds = Field(10.0, ge=0, description="seconds that stop() gives running jobs to finish")
     max_attempts: int = Field(5, ge=1, le=100, description="attempts before a job becomes a dead letter")
@@ -91,14 +91,14 @@ class Settings(BaseSettings):
         0, ge=0, le=16, description="replicas that must have a result or a publication before it counts"
     )
     confirmation_timeout: float = Field(
-        3.0, gt=0, le=10, description="seconds in which that many replicas must confirm it"
+        3.0, gt=0, le=10, description="seconds to wait for those replicas to confirm it"
     )
     max_message_bytes: int = Field(65_536, ge=256, description="longer messages are rejected")
 
     connect_timeout: Seconds = Field(5.0, gt=0, description="seconds to wait for a connection to the site")
     read_timeout: Seconds = Field(30.0, gt=0, description="seconds to wait for the site's next bytes")
     page_timeout: Seconds = Field(
-        60.0, gt=0, description="seconds that a page may take, redirects and retries included, waits for a turn not"
+        60.0, gt=0, description="seconds that a page may take, with redirects and retries but not waits for a turn"
     )
     download_timeout: Seconds = Field(3600.0, gt=0, description="seconds that a file of the open data may take")
     robots_timeout: Seconds = Field(10.0, gt=0, description="seconds that the site's robots.txt may take")
@@ -128,10 +128,10 @@ class Settings(BaseSettings):
     api_connections: int = Field(
         512,
         ge=8,
-        description="connections of the pricer; beyond, those end first that send no whole request or read no answer",
+        description="most connections of the pricer; beyond that, incomplete requests and unread answers end first",
     )
     api_receive_timeout: Seconds = Field(
-        10.0, gt=0, description="seconds that a request may take to arrive whole before its connection ends"
+        10.0, gt=0, description="seconds in which a whole request must arrive, or its connection ends"
     )
     api_max_body: int = Field(65_536, ge=256, description="longest request body accepted, in bytes")
 

@@ -86,7 +86,7 @@ _FIXED: dict[str, Any] = {
 }
 
 
-# For each kind of address, what redis-py connects by, and the kit's connections of a sync and of an asyncio client.
+# For each kind of address: redis-py's connection class, and the kit's for sync and asyncio clients.
 _CONNECTIONS: tuple[tuple[type, type, type], ...] = (
     (EmbeddedConnection, EmbeddedConnection, AsyncEmbeddedConnection),
     (SentinelTlsConnection, SentinelTlsConnection, AsyncSentinelTlsConnection),
@@ -174,15 +174,15 @@ def check_client(client: Any) -> redis.Redis:
 
 
 def check_server(pool: Any) -> None:
-    """Check that a pool's server is no node of a Cluster, which would answer for its own series only.
+    """Check that a pool's server is not a node of a Cluster, which would answer for its own series only.
 
-    The kit's connections check that by themselves when they greet the server. For those of redis-py, this looks at what
-    the server answered to their greeting; it sends nothing but that.
+    The kit's own connections check this in their handshake. For redis-py's connections, this reads the server's reply
+    to the handshake and sends nothing else.
 
     Raises
     ------
     ConfigError
-        If it is.
+        If it is one.
     """
     if not issubclass(pool.connection_class, _SYNC_CONNECTIONS):
         connection = pool.get_connection()
@@ -202,7 +202,7 @@ def connection_kwargs(client: redis.Redis) -> dict[str, Any]:
 
 
 def _connections_like(pool: Any) -> tuple[Any, Any]:
-    """Return the kit's connections to where a pool's go, sync and asyncio; every client's class is chosen here."""
+    """Return the kit's sync and asyncio connection classes for a pool's kind of address; every client gets its here."""
     _, *ours = next((row for row in _CONNECTIONS if issubclass(pool.connection_class, row[0])), _CONNECTIONS[-1])
     return ours[0], ours[1]
 
@@ -264,7 +264,7 @@ def _options(name: str, url: str) -> dict[str, Any]:
 
 
 def _behind_sentinels(name: str, url: str) -> dict[str, Any]:
-    """Return the options for an address that names sentinels: those of servers, and whom to ask for the primary."""
+    """Return the options for an address that names sentinels: the server's options and the sentinels to ask."""
     try:
         address = SentinelAddress.parse(url)
     except ValueError as error:
@@ -323,7 +323,7 @@ def redis_needed() -> Iterator[None]:
     RedisRefused
         If it answers with an error.
     ConfigError
-        If it answers as only a node of a Cluster does.
+        If it answers like a node of a Cluster.
     """
     try:
         yield
@@ -340,7 +340,7 @@ def redis_needed() -> Iterator[None]:
 
 
 def is_no_group(error: redis.ResponseError) -> bool:
-    """Return whether the stream, or its group, is just not there yet."""
+    """Return whether the stream or its group does not exist yet."""
     return str(error).startswith(("NOGROUP", "ERR no such key", "no such key"))
 
 

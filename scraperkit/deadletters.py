@@ -1,4 +1,4 @@
-"""Dead letters: list, retry or drop the messages that failed for good."""
+"""Dead letters: list, retry or drop the messages that failed permanently."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LETTER_COLUMNS = ["cnpj", "month", "error", "attempts", "worker", "died_at", "m
 
 
 class DeadLetters:
-    """The messages that failed for good, each with its last error and its history.
+    """The messages that failed permanently, each with its last error and its history.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ class DeadLetters:
         Raises
         ------
         ConfigError
-            If an id has no dead letter; then nothing is put back.
+            If an id is not a dead letter's; then nothing is put back.
         """
         back = 0
         for entry_id, fields in self._wanted(ids):
@@ -104,7 +104,7 @@ class DeadLetters:
         Raises
         ------
         ConfigError
-            If an id has no dead letter; then nothing is dropped.
+            If an id is not a dead letter's; then nothing is dropped.
         """
         wanted = [entry_id for entry_id, _ in self._wanted(ids)]
         return int(self._redis.xdel(self.keys.dead, *wanted)) if wanted else 0

@@ -4,10 +4,10 @@
 
     ScraperKitError
     ├── ConfigError                invalid setting or argument
-    │   └── NothingThere           nothing is stored, or left, to do it with
+    │   └── NothingThere           no stored data to do it with
     ├── RedisError
     │   ├── RedisUnreachable       no answer at the address, or wrong password
-    │   ├── RedisRefused           Redis answers, but will not do what it was asked for
+    │   ├── RedisRefused           Redis answers, but refuses a command
     │   │   └── StoreError         Redis rejected a sample or a key
     │   ├── TimeSeriesMissing      Redis answers, but without TS.* commands
     │   └── EmbeddedRedisError     the embedded server cannot be installed or started
@@ -21,10 +21,10 @@
     │   ├── WrongMonth             the page shows another month (``retryable``)
     │   ├── MonthNotOffered        the site has no such month for this fund
     │   ├── FundNotFound           the search finds no such CNPJ
-    │   ├── FileRefused            a file of the open data is not as known; what was stored stays
-    │   └── RateRefused            a service's answer about a rate is not as known; what was stored stays
+    │   ├── FileRefused            a file of the open data is not as expected; stored data remains
+    │   └── RateRefused            a service's answer about a rate is not as expected; stored data remains
     ├── ArchiveError               the archive of the open data cannot be read or written
-    │   └── NotDownloaded          the archive has none of the months asked for
+    │   └── NotDownloaded          the archive has none of the requested months
     ├── BatchError
     │   ├── BatchNotFound          no such batch, or it has expired
     │   └── BatchTimeout           ``wait(timeout)`` ended before the batch did
@@ -75,7 +75,7 @@ __all__ = [
 
 
 class _Printable:
-    """An error may quote a page or a message: what it says steers no terminal that shows it."""
+    """Mixin that escapes control characters, since an error may quote a page or a message."""
 
     args: tuple[object, ...]
 
@@ -97,7 +97,7 @@ class ConfigError(ScraperKitError, ValueError):
 
 
 class NothingThere(ConfigError, LookupError):
-    """Nothing is stored, or left, to do with what was asked for."""
+    """No stored data is there, or is left, for the request."""
 
 
 class RedisError(ScraperKitError):
@@ -109,7 +109,7 @@ class RedisUnreachable(RedisError, ConnectionError):
 
 
 class RedisRefused(RedisError):
-    """Redis answers, but refuses: it is full, a replica, or this user may not; the message says what helps."""
+    """Redis answers but refuses: it is full or a replica, or this user lacks a right; the message says what helps."""
 
 
 class TimeSeriesMissing(RedisError):
@@ -189,11 +189,11 @@ class FundNotFound(SourceError):
 
 
 class FileRefused(SourceError):
-    """A file of the open data is not as known; nothing of it is taken, and what was stored stays."""
+    """A file of the open data is not as expected; none of it is used, and stored data remains."""
 
 
 class RateRefused(SourceError):
-    """A service's answer about a rate is not as known; nothing of it is taken, and what was stored stays."""
+    """A service's answer about a rate is not as expected; none of it is used, and stored data remains."""
 
 
 class ArchiveError(ScraperKitError):
@@ -201,7 +201,7 @@ class ArchiveError(ScraperKitError):
 
 
 class NotDownloaded(ArchiveError, LookupError):
-    """The archive has none of the months asked for; download them first."""
+    """The archive has none of the requested months; download them first."""
 
 
 class BatchError(ScraperKitError):
@@ -228,7 +228,7 @@ _INNER = ("scraperkit.", "contextlib")
 _FULL = "Redis is full: raise its maxmemory, or delete what is no longer needed, then try again"
 _RIGHTS = "connect as a user that may, or extend this one's rights (ACL SETUSER)"
 _LEAVE_REPLICA = "connect to the primary of this replica"
-# By the first word of a refusal, or by the class that redis-py makes of it, cutting that word off.
+# By the first word of a refusal, or by redis-py's class for it, since redis-py cuts that word off.
 _WAYS_BY_CODE = {
     "OOM": _FULL,
     "OutOfMemoryError": _FULL,
@@ -246,7 +246,7 @@ _WAYS_BY_CODE = {
 
 
 def warn(text: str) -> None:
-    """Warn of something, at the line of the user's code that has called the kit."""
+    """Issue a warning at the line of user code that called the kit."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__", "")).startswith(_INNER):
         level, frame = level + 1, frame.f_back
@@ -254,13 +254,13 @@ def warn(text: str) -> None:
 
 
 def way_out_of(refusal: Exception) -> str:
-    """Return what helps against a refusal of Redis, as the second half of a sentence; empty if nothing is known to.
+    """Return the remedy for a refusal of Redis, as the second half of a sentence; empty if none is known.
 
     Examples
     --------
     >>> way_out_of(Exception("READONLY You can't write against a read only replica."))
     '; connect to the primary of this replica'
     """
-    why = str(refusal).rpartition("caused error: ")[2]  # as redis-py says it of a command in a pipeline
+    why = str(refusal).rpartition("caused error: ")[2]  # redis-py's prefix for a command in a pipeline
     way = _WAYS_BY_CODE.get(type(refusal).__name__) or _WAYS_BY_CODE.get(why.partition(" ")[0])
     return f"; {way}" if way else ""

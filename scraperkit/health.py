@@ -41,7 +41,7 @@ class Health(NotebookRepr):
     lags : dict
         `lag` by source: the stream messages that wait for the workers of each.
     memory, memory_limit : int or None
-        Bytes that Redis uses, and bytes that it may use; 0 without a limit. ``None`` if it does not tell this user.
+        Bytes that Redis uses, and bytes that it may use; 0 without a limit. ``None`` if this user may not see them.
     """
 
     workers: tuple[WorkerCard, ...]
@@ -142,7 +142,7 @@ def _shown(worker: WorkerCard) -> str:
 
 
 class _OfSource(NamedTuple):
-    """What is known of one source."""
+    """The workers and counts of one source."""
 
     workers: Sequence[WorkerCard]
     stale: Collection[str]
@@ -156,12 +156,12 @@ def _of_source(client: Any, keys: Keys) -> _OfSource:
     workers = live_workers(client, keys)
     known = {*client.zrange(keys.workers, 0, -1), *_consumers(client, keys)}
     pending = _pending(client, keys)
-    # Only the id is wanted; a message typed by hand need not be text.
+    # Only the id is needed, and a message typed by hand may not be text.
     first = client.execute_command("XRANGE", keys.jobs, "-", "+", "COUNT", 1, NEVER_DECODE=True)
     return _OfSource(
         workers,
         known - {worker.name for worker in workers},
-        # The two counts are a moment apart, so their difference may be negative.
+        # The two counts are read a moment apart, so their difference may be negative.
         max(0, client.xlen(keys.jobs) - pending),
         pending,
         max(0.0, time.time() - int(first[0][0].split(b"-")[0]) / 1000) if first else None,

@@ -11,7 +11,7 @@ from scraperkit.errors import ConfigError
 DEFAULT_NAMESPACE = "scraperkit"
 CHANNEL = "fund_parser"
 RATE_LIMITS = "scraperkit:rate"
-# The source of what names none: the regulator's pages.
+# The source of requests that name none: the regulator's pages.
 DEFAULT_SOURCE = "cvm_pages"
 # How a message is delivered, and what a worker listens to.
 DeliveryName = Literal["stream", "pubsub"]
@@ -24,8 +24,8 @@ _NAMESPACE_TEXT = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 class Keys:
     """Names of everything that the kit keeps in Redis for one namespace, as one source sees it.
 
-    Each source has a job stream, retries and workers of its own, so that no worker receives what it cannot do. All else
-    is shared by the sources of a namespace. The default namespace's channel is plain ``fund_parser``, so you can
+    Each source has its own job stream, retries and workers, so no worker receives a job that it cannot do. The sources
+    of a namespace share everything else. The default namespace's channel is plain ``fund_parser``, so you can
     publish by hand. Redis shares channels across all databases, so every other namespace has its own channel.
 
     Examples
@@ -57,7 +57,7 @@ class Keys:
         return replace(self, source=source)
 
     def _own(self, name: str) -> str:
-        """The key of something that each source has for itself."""
+        """The key of something that each source has separately."""
         of_source = "" if self.source == DEFAULT_SOURCE else f":{self.source}"
         return f"{self.namespace}:{name}{of_source}"
 
@@ -73,7 +73,7 @@ class Keys:
 
     @property
     def stored(self) -> str:
-        """The Pub/Sub channel on which whoever stores prices says which months they are of."""
+        """The Pub/Sub channel that announces which months have been stored."""
         return f"{self.namespace}:stored"
 
     @property
@@ -113,7 +113,7 @@ class Keys:
 
     @property
     def names(self) -> str:
-        """The hash of the names that funds were asked for by, and the series that they were found to mean."""
+        """The hash of fund names that were requested, and the series that each was found to mean."""
         return self._own("names")
 
     @staticmethod
@@ -133,11 +133,11 @@ class Keys:
 
     @staticmethod
     def turn(site: str) -> str:
-        """The last turn at a site that was promised, in microseconds by the clock of Redis."""
+        """The last turn reserved at a site, in microseconds by the clock of Redis."""
         return f"scraperkit:turn:{site}"
 
     def worker(self, name: str) -> str:
-        """The card that a worker keeps about itself, as JSON; it expires after the heartbeat stops."""
+        """A worker's card about itself, as JSON; it expires after the heartbeat stops."""
         return f"{self._own('worker')}:{name}"
 
     def batch(self, batch_id: str) -> str:
@@ -161,7 +161,7 @@ class Keys:
         return f"{self.namespace}:{{{cnpj}}}:changes"
 
     def not_offered(self, cnpj: str) -> str:
-        """The hash of the months that a source was asked for and does not offer: when it was last asked."""
+        """The hash of the months that a source does not offer: when it was last asked for each."""
         return f"{self.namespace}:{{{cnpj}}}:not_offered"
 
     def series(self, series: str, metric: str) -> str:
@@ -173,7 +173,7 @@ class Keys:
         return f"{self.namespace}:{{{cnpj}}}{colon}{subclass}:{metric}"
 
     def index(self, name: str) -> str:
-        """The time series of a rate or an index; what was asked for of it, and when, is in its labels."""
+        """The time series of a rate or an index; its labels say which days were requested, and when."""
         return f"{self.namespace}:index:{name}"
 
     @property

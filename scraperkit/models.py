@@ -38,11 +38,11 @@ MONTH_YEAR = re.compile(r"(0[1-9]|1[0-2])/((?:19|20)[0-9]{2})")
 _YEAR_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:-([0-9]{2}))?")
 BRAZILIAN_DAY = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-# What a caller of the pricer may name a request; safe in a header, a log and a key.
+# The id that a caller of the pricer may give a request; safe in a header, a log and a key.
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-# The request that this thread or task is working for, told in each line that it logs; empty if none is known.
+# The request that this thread or task is working for, part of each line that it logs; empty if none is known.
 current_request: ContextVar[str] = ContextVar("current_request", default="")
-# Whatever the locale.
+# Independent of the locale.
 MONTH_NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 END_OF_TIME = 4_102_444_800  # 2100, after the last month that a message may ask for
 
@@ -53,7 +53,7 @@ def now() -> dt.datetime:
 
 
 def today() -> dt.date:
-    """Return the day that it is in Brazil (São Paulo), wherever this machine is: the site knows no later one."""
+    """Return today's date in Brazil (São Paulo), wherever this machine is: the site has no later one."""
     return now().date()
 
 
@@ -91,7 +91,7 @@ class Month(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Month:
-        """Read ``MM/YYYY``, as messages and pages have it.
+        """Read ``MM/YYYY``, the form in messages and pages.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class Month(NamedTuple):
 
     @classmethod
     def parse_iso(cls, text: str) -> Month:
-        """Read ``YYYY-MM``; of a day only the month counts.
+        """Read ``YYYY-MM``, or the month of ``YYYY-MM-DD``.
 
         Raises
         ------
@@ -139,7 +139,7 @@ class Month(NamedTuple):
         try:
             if isinstance(month, Month):
                 return month
-            # NaT is a date that does not equal itself. A Period of another frequency has another text, as 2022Q1.
+            # NaT is a date that does not equal itself. A Period of another frequency has other text, such as 2022Q1.
             if isinstance(month, dt.date) and month == month:
                 return cls.of(month)
             return cls.parse_iso(str(month).partition("T")[0])
@@ -147,7 +147,7 @@ class Month(NamedTuple):
             raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'") from None
 
     def shift(self, months: int) -> Month:
-        """Return the month that comes so many months later."""
+        """Return the month that is so many months later."""
         year, month = divmod(self.year * 12 + self.month - 1 + months, 12)
         return Month(year, month + 1)
 
@@ -179,7 +179,7 @@ class Month(NamedTuple):
 
 @lru_cache(maxsize=4_096)
 def iso_month(month_year: str) -> str:
-    """Return ``MM/YYYY`` as ``YYYY-MM``; an engine asks it of every job."""
+    """Return ``MM/YYYY`` as ``YYYY-MM``; cached, since an engine calls it for every job."""
     return Month.parse(month_year).iso
 
 
@@ -212,7 +212,7 @@ def _text_only(value: Any) -> Any:
     return value
 
 
-# Requests of one fund share its texts, and those of one month the month's: a list of many requests stays small.
+# Requests of one fund share its strings, and those of one month the month's, so a long list of requests stays small.
 @lru_cache(maxsize=65_536)
 def _digits(text: str) -> str:
     if text and not PK_PARTIC.fullmatch(text):
@@ -260,11 +260,11 @@ class ScrapeRequest:
     document : str
         CNPJ of the fund, with or without punctuation; stored as 14 upper-case characters.
     fund_pk : str, optional
-        CVM's ``PK_PARTIC``: digits. A source that needs it and is not given it looks it up.
+        CVM's ``PK_PARTIC``: digits. A source that needs it looks it up if it is omitted.
     month_year : str
         The month, as ``MM/YYYY``.
     source : str, optional
-        Which source does it; omitted, the regulator's pages, ``cvm_pages``.
+        The source to use; if omitted, the regulator's pages, ``cvm_pages``.
     message_id : str, optional
         A UUID. Derived from the four fields above if omitted, so that the same content is the same job.
     acked : bool
@@ -323,7 +323,7 @@ class ScrapeRequest:
             raise BadMessage("the message is not UTF-8 text") from None
 
     def to_json(self, **changes: str | float) -> str:
-        """Return the message in its wire format, with these fields changed; they are not validated again."""
+        """Return the message in its wire format, with `changes` to its fields, which are not validated."""
         own = {name: value for name in _WIRE_FIELDS if (value := getattr(self, name)) != _OMITTED.get(name)}
         return to_json(own | changes).decode()
 
@@ -350,7 +350,7 @@ class ScrapeRequest:
 
 _REQUEST = TypeAdapter(ScrapeRequest)
 _WIRE_FIELDS = tuple(each.name for each in fields(ScrapeRequest) if each.compare)
-# What a message leaves out if it is as usual.
+# A message omits these values.
 _OMITTED = {"fund_pk": "", "source": DEFAULT_SOURCE}
 
 
@@ -378,10 +378,10 @@ class Fund(NotebookRepr):
     started_on : datetime.date or None
         First day of the fund, if the site shows it.
     ended_on : datetime.date or None
-        Last day of the last month that the site offers of a fund that no longer operates; the site does not show the
-        very day. ``None`` for a fund that operates, or if no month is offered.
+        Last day of the last month that the site offers for a fund that no longer operates; the site does not show the
+        exact day. ``None`` for a fund that operates, or if no month is offered.
     source : str
-        The source that its months are asked of.
+        The source of its months.
     """
 
     cnpj: str
@@ -423,7 +423,7 @@ class Fund(NotebookRepr):
         """Return one request for each month from `start` to `end`, both included.
 
         Months before the fund's start, after its end and after the current month in Brazil are omitted: the site has no
-        page for them. A message is of a whole fund: the months of a subclass are those of all of it.
+        page for them. A message is for a whole fund, so the months of a subclass are those of its fund.
 
         Parameters
         ----------
@@ -435,7 +435,7 @@ class Fund(NotebookRepr):
         Raises
         ------
         ConfigError
-            If one is not a month, `end` is before `start`, or no start is known.
+            If either is not a month, `end` is before `start`, or no start is known.
 
         Warns
         -----
@@ -467,9 +467,9 @@ class Fund(NotebookRepr):
         ]
 
     def lacks_months(self) -> str:
-        """Return a sentence for a period in which the fund has no month: it names those that it has."""
+        """Return a sentence saying that the fund has no month in a period, and which months it has."""
         since = f"from {self.first_month.iso} " if self.first_month else ""
-        return f"{format_series(self.cnpj)} has no month there: it has months {since}to {self.last_month.iso}"
+        return f"{format_series(self.cnpj)} has no month in this period: it has months {since}to {self.last_month.iso}"
 
     def _view(self) -> View:
         days = (("first day", self.started_on, "%Y-%m-%d"), ("last month", self.ended_on, "%Y-%m"))
@@ -509,7 +509,7 @@ class DailyQuote:
 
 
 class Stored(NamedTuple):
-    """News of one month of one series: its prices are stored, and can be read.
+    """News that the prices of one month of one series are stored and can be read.
 
     Attributes
     ----------
@@ -520,10 +520,10 @@ class Stored(NamedTuple):
     month : str
         As ``YYYY-MM``.
     days : int
-        How many days of the month were written. 0 if all that was stored of it was withdrawn.
+        How many days of the month were written; 0 if all stored days were withdrawn.
     changed : int or None
-        How many figures of the fund in this month differ from what was stored before, or were withdrawn; of a fund with
-        subclasses, in all of them together. ``None`` if the writer did not compare, as in a bulk load.
+        How many figures of the fund in this month differ from those stored before, or were withdrawn; for a fund with
+        subclasses, the total. ``None`` if the writer did not compare, as in a bulk load.
     """
 
     cnpj: str
@@ -545,7 +545,7 @@ class Stored(NamedTuple):
 
 
 def news(stored: Iterable[Stored]) -> bytes:
-    """Return the message that tells of these months; nothing if there are none.
+    """Return the message that announces these months; empty if there are none.
 
     Examples
     --------
@@ -560,12 +560,12 @@ def news(stored: Iterable[Stored]) -> bytes:
 
 
 def read_news(text: str) -> list[Stored]:
-    """Return what a message tells; fields that it has beside are ignored.
+    """Return the months that a message announces; other fields are ignored.
 
     Raises
     ------
     ValueError
-        If it is no such message.
+        If it is not such a message.
 
     Examples
     --------
@@ -574,7 +574,7 @@ def read_news(text: str) -> list[Stored]:
     """
     items = from_json(text)
     if not isinstance(items, list):
-        raise ValueError("it is no list")
+        raise ValueError("it is not a list")
     return [_read_item(item) for item in items]
 
 

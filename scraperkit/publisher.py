@@ -73,7 +73,7 @@ class Publisher(NotebookRepr):
         """Publish `requests` as one batch.
 
         Safe to repeat: the same requests form the same batch, and only its failed, lost and cancelled messages are sent
-        again, and those for months that the site did not offer. Requests for the current or the previous month, which
+        again, and those for months that were not offered. Requests for the current or the previous month, which
         the regulator may still revise, form a new batch each day in Brazil.
 
         Parameters
@@ -152,7 +152,7 @@ class Publisher(NotebookRepr):
         return [card_command(self.keys, fund)] if fund.name else first_card_commands(self.keys, fund.cnpj, fund.pk)
 
     def _send(self, batch_id: str, requests: Sequence[ScrapeRequest], keys: Keys, *, fresh: bool) -> int | None:
-        """Make the wire messages and send them, some at a time; `fresh` ones get ids of their own."""
+        """Make the wire messages and send them in portions; `fresh` ones get new ids."""
         now = time.time()
         fewest = []
         client = self._redis
@@ -216,7 +216,7 @@ def _unique(requests: Iterable[ScrapeRequest]) -> list[ScrapeRequest]:
 def _source_of(requests: Iterable[ScrapeRequest]) -> str:
     sources = sorted({request.source for request in requests})
     if len(sources) > 1:
-        raise ConfigError(f"requests: a batch is of one source, and these are of {' and '.join(sources)}; publish each")
+        raise ConfigError(f"requests: a batch has one source, but these have {' and '.join(sources)}; split them")
     return sources[0] if sources else DEFAULT_SOURCE
 
 
@@ -227,9 +227,9 @@ def _outgoing(request: ScrapeRequest, batch_id: str, now: float, *, fresh: bool)
 
 
 def batch_id_of(requests: Iterable[ScrapeRequest], day: dt.date) -> uuid.UUID:
-    """Return the batch id of these requests: stable, except that recent months change it with each day in Brazil.
+    """Return the batch id of these requests: stable, but new each day in Brazil if they include recent months.
 
-    It is ``uuid5`` of the sorted message ids, without ever having them in one text.
+    It is ``uuid5`` of the sorted message ids, computed without joining them into one string.
     """
     last_closed = Month.of(day).shift(-1).iso
     content, is_recent = [], False

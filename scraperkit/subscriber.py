@@ -25,7 +25,7 @@ _PAUSE_SECONDS = 2.0
 
 
 class LiveView(Protocol):
-    """A view that refreshes itself while its subscriber works.
+    """A view that refreshes itself while its subscriber runs.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class LiveView(Protocol):
         """Stop refreshing: the subscriber has stopped."""
 
     def close(self) -> None:
-        """Stop refreshing for good."""
+        """Stop refreshing permanently."""
 
 
 class Subscriber(NotebookRepr):
@@ -56,8 +56,8 @@ class Subscriber(NotebookRepr):
     redis : redis.Redis
         From :func:`scraperkit.connect`.
     source : Source or sequence of Source
-        :class:`scraperkit.CvmPages`, or any object with ``fetch(request)``. Of several, each does the requests of its
-        own name, with `threads` threads.
+        :class:`scraperkit.CvmPages`, or any object with ``fetch(request)``. Each of several does the requests that
+        name it, with `threads` threads.
     threads : int, optional
         Number of pages to fetch at once; default ``SCRAPERKIT_THREADS``, else 8.
     delivery : {"both", "stream", "pubsub"}
@@ -107,8 +107,8 @@ class Subscriber(NotebookRepr):
         )
         names = [worker.keys.source for worker in self.workers]
         if not names or len(set(names)) < len(names):
-            told = "none is given" if not names else f"two are called {max(names, key=names.count)}"
-            raise ConfigError(f"source: {told}; give one or more sources, each with a name of its own")
+            told = "none given" if not names else f"two are called {max(names, key=names.count)}"
+            raise ConfigError(f"source: {told}; give one or more sources, each with its own name")
         for worker in self.workers:
             worker.on_crash = self._crash
         self.worker = self.workers[0]
@@ -132,7 +132,7 @@ class Subscriber(NotebookRepr):
 
     @property
     def crashed(self) -> bool:
-        """Whether it died of the crash requested by :meth:`crash_next`."""
+        """Whether it crashed, as requested by :meth:`crash_next`."""
         return any(worker.crashed_as for worker in self.workers)
 
     @property
@@ -156,7 +156,7 @@ class Subscriber(NotebookRepr):
         if self.running:
             return self
         if self._thread is not None:
-            # A worker that has just crashed may still be ending, and would close the new one's connections.
+            # A worker that has just crashed may still be shutting down, and would close the new one's connections.
             self._ended.wait()
             self._thread.join()
         self.error = None
@@ -212,8 +212,8 @@ class Subscriber(NotebookRepr):
         """Stop receiving and starting jobs until :meth:`resume`; new messages wait, or go to other workers.
 
         Running jobs finish. Other received jobs stay here: heartbeats continue, so no worker takes them over.
-        Returns once no more messages can arrive. A stop ends the pause. Before the first start, the pause is for the
-        life that begins; a subscriber that has stopped or crashed is not paused.
+        Returns once no more messages can arrive. A stop ends the pause. A pause before the
+        first start holds after it; pausing a subscriber that has stopped or crashed has no effect.
         """
         for worker in self.workers:
             worker.pause()
@@ -226,12 +226,12 @@ class Subscriber(NotebookRepr):
             worker.resume()
 
     def crash_next(self) -> None:
-        """Crash on the next job received, of whatever source, as a killed process would; for lessons.
+        """Crash on the next job received, from any source, as a killed process would; for lessons.
 
         After fetching the page, but before storing anything, it drops its connections: nothing is acknowledged, handed
         back or reported. Your own process continues, and ``stop()`` raises nothing. After three missed heartbeats,
         another subscriber takes over its stream jobs, and its Pub/Sub jobs count as lost. Started again, it is a new
-        worker. It does nothing to a subscriber that has stopped or crashed.
+        worker. This does nothing to a subscriber that has stopped or crashed.
 
         Examples
         --------
@@ -248,7 +248,7 @@ class Subscriber(NotebookRepr):
             worker.crash_next()
 
     def _crash(self) -> None:
-        """Have all workers die with the one that crashes: they are one process."""
+        """Crash all workers along with the one that crashes: they are one process."""
         for worker in self.workers:
             worker.crash()
 
@@ -318,13 +318,13 @@ class Subscriber(NotebookRepr):
         if self._given_up:
             self.request_stop(0)
         self._ready.set()
-        # All wind up, also after an error of another: what is cancelled hands nothing back.
+        # All wind up, even after another's error: a cancelled worker would hand nothing back.
         for error in await asyncio.gather(*map(self._run, self.workers), return_exceptions=True):
             if error is not None:
                 raise error
 
     async def _run(self, worker: Worker) -> None:
-        """Run one worker; none goes on after another has failed."""
+        """Run one worker; if it fails, stop the others."""
         try:
             await worker.run()
         except BaseException:

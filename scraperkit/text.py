@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import unicodedata
 
-# A spreadsheet takes a cell that begins so for a formula, also in the wide forms of East Asian text.
+# A spreadsheet takes a cell that begins with one of these for a formula, also in the wide forms of East Asian text.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
@@ -21,8 +21,8 @@ def printable(text: str, keep: str = "") -> str:
     Returns
     -------
     str
-        Escaped are control characters (C0, C1), signs that turn the direction of text or are not seen, separators of
-        lines and lone surrogates. What is left is valid UTF-8.
+        The text with control characters (C0, C1), invisible and direction-changing characters, line separators and
+        lone surrogates escaped. It is valid UTF-8.
 
     Examples
     --------
@@ -38,13 +38,13 @@ def printable(text: str, keep: str = "") -> str:
 
 def say(text: str) -> None:
     """Print text on stderr, above a progress bar if one is shown."""
-    from tqdm.auto import tqdm  # errors need this module, and not the bar
+    from tqdm.auto import tqdm  # errors need this module but not the bar
 
     tqdm.write(printable(text, keep="\n"), file=sys.stderr)
 
 
 def safe_cell(text: str) -> str:
-    """Return text as a cell of a CSV file that no spreadsheet takes for a formula: with an apostrophe before it.
+    """Return text as a CSV cell; an apostrophe goes before text that a spreadsheet would take for a formula.
 
     Numbers stay as they are, so that they read back the same. Control characters are escaped: a carriage return would
     begin another row.

@@ -234,7 +234,7 @@ class TestTheMonthsOfAFund:
     )
     def test_a_period_without_any_is_told(self, start, end):
         ended = replace(FUND, ended_on=dt.date(2022, 8, 31))
-        told = r"18\.993\.924/0001-00 has no month there: it has months from 2019-01 to 2022-08"
+        told = r"18\.993\.924/0001-00 has no month in this period: it has months from 2019-01 to 2022-08"
         with pytest.warns(ScraperKitWarning, match=told):
             assert ended.months(start, end) == []
 

@@ -20,7 +20,7 @@ CNPJ, FORMATTED = "18993924000100", "18.993.924/0001-00"
 LIQUIDATED = "99.101.014/0001-69"
 UNKNOWN = "33.000.167/0001-01"
 TYPO = "18.993.924/0001-01"
-NONE_THERE = r"18\.993\.924/0001-00 has no month there: it has months from 2021-01 to \d{4}-\d{2}$"
+NONE_THERE = r"18\.993\.924/0001-00 has no month in this period: it has months from 2021-01 to \d{4}-\d{2}$"
 
 
 @pytest.fixture
@@ -53,11 +53,11 @@ class TestSeveralFunds:
         known = sorted({fund.cnpj for fund in site.funds})
         code, told, errors = run("publish", TYPO, *known, UNKNOWN, "--from", "2021-11", "--to", "2021-11")
         batch = sk.Batch.find(redis, re.search(r"batch (\S+): ", told)[1], namespace=namespace)
-        # One fund begins in 2022, so it has no month there: no error.
+        # One fund begins in 2022, so it has no month in this period: no error.
         assert set(batch.jobs()["cnpj"]) == set(known) - {"99101013000114"}
         assert code == CONFIG
         first, second, third, last = errors.splitlines()
-        assert first.startswith("scraperkit: 99.101.013/0001-14 has no month there")
+        assert first.startswith("scraperkit: 99.101.013/0001-14 has no month in this period")
         assert second.startswith(f"scraperkit: '{TYPO}' is not a CNPJ")
         assert third.startswith(f"scraperkit: the site knows no fund with the CNPJ {UNKNOWN}")
         assert last == "scraperkit: 2 of 22 funds left out, for these reasons"

@@ -193,7 +193,7 @@ class TestEachSource:
 
 class TestABatch:
     def test_of_several_sources_is_refused(self, publisher):
-        with pytest.raises(ConfigError, match="a batch is of one source, and these are of cvm_pages and files"):
+        with pytest.raises(ConfigError, match="a batch has one source, but these have cvm_pages and files"):
             publisher.publish([*months(1), *of_files(1)])
 
     def test_is_cancelled_in_the_stream_of_its_source(self, redis, namespace, publisher, files):
@@ -210,7 +210,7 @@ class TestABatch:
 
 class TestSubscriber:
     @pytest.mark.parametrize(
-        ("sources", "told"), [([], "none is given"), ([FakeSite(), FakeSite()], "two are called cvm_pages")]
+        ("sources", "told"), [([], "none given"), ([FakeSite(), FakeSite()], "two are called cvm_pages")]
     )
     def test_wants_sources_that_differ(self, redis, namespace, sources, told):
         with pytest.raises(ConfigError, match=told):

@@ -127,7 +127,7 @@ def test_a_site_that_is_away_is_told_with_the_way_out(offline):
 
 
 def test_a_month_before_the_fund_is_asked_for_once(offline, requests):
-    with pytest.warns(ScraperKitWarning, match="has no month there: it has months from 2021-01 to"):
+    with pytest.warns(ScraperKitWarning, match="has no month in this period: it has months from 2021-01 to"):
         sk.prices(DOTTED, "2019-01", "2019-02")
     before = requests()
     with pytest.warns(ScraperKitWarning):
