@@ -1,6 +1,6 @@
-"""Connections to the embedded server that bring it back if somebody has killed it along with its keeper.
+"""Connections to the embedded server that bring it back if it was killed along with its keeper.
 
-Whoever waits for Redis reconnects, so nothing else has to look after the server: not a batch, not a worker.
+Every wait for Redis reconnects, so batches and workers need not look after the server.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class EmbeddedConnection(redis.Connection):
-    """Connection to the embedded server, wherever it runs now: it may have had to change its port.
+    """Connection to the embedded server, which may have changed its port.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class EmbeddedConnection(redis.Connection):
         super().__init__(**options)  # type: ignore[no-untyped-call]
 
     def connect_check_health(self, *args: Any, **options: Any) -> None:
-        """Connect unless connected, to a server that was brought back if necessary."""
+        """Connect unless connected, bringing the server back first if necessary."""
         if not self.is_connected:
             if shared.is_missing(self._folder):
                 _bring_back(self._folder, self._embedded)
@@ -50,12 +50,12 @@ class EmbeddedConnection(redis.Connection):
 class PackedInC:
     """A connection for asyncio whose commands are packed in C.
 
-    redis-py does so for its other connections only; packing a month of figures in Python takes as long as all else
-    that a worker does with it.
+    redis-py does so for its synchronous connections only; packing a month of figures in Python takes as long as all
+    other work on it.
     """
 
     def pack_command(self, *words: Any) -> list[bytes]:
-        """Return a command as bytes; raises DataError where a word is neither text, bytes nor a number."""
+        """Return a command as bytes; raise DataError if a word is neither text, bytes nor a number."""
         first = words[0] if isinstance(words[0], bytes) else words[0].encode()
         try:
             return [hiredis.pack_command((*first.split(), *words[1:]))]
@@ -64,14 +64,14 @@ class PackedInC:
 
 
 class AsyncEmbeddedConnection(PackedInC, redis.asyncio.Connection):
-    """The same for asyncio; a thread waits for the server, and the event loop goes on."""
+    """The same for asyncio; a thread waits for the server while the event loop continues."""
 
     def __init__(self, *, embedded: Settings, **options: Any) -> None:
         self._embedded, self._folder = embedded, shared.folder_of(embedded)
         super().__init__(**options)
 
     async def connect_check_health(self, *args: Any, **options: Any) -> None:
-        """Connect unless connected, to a server that was brought back if necessary."""
+        """Connect unless connected, bringing the server back first if necessary."""
         if not self.is_connected:
             if shared.is_missing(self._folder):
                 await in_thread(_bring_back, self._folder, self._embedded)
@@ -83,7 +83,7 @@ def _bring_back(*where: Any) -> None:
     try:
         shared.bring_back(*where)
     except EmbeddedRedisError as error:
-        # An outage like any other: who can wait tries again.
+        # An outage like any other: callers that can wait retry.
         raise redis.ConnectionError(str(error)) from error
 
 
@@ -93,7 +93,7 @@ def _aim(connection: Any, state: State) -> None:
 
 
 async def in_thread(call: Callable[..., T], *arguments: Any) -> T:
-    """Await a call in a thread that nobody waits for at the end, unlike those of the event loop's executor."""
+    """Await a call in a thread that does not delay the exit, unlike those of the event loop's executor."""
     loop = asyncio.get_running_loop()
     done: asyncio.Future[T] = loop.create_future()
 

@@ -27,7 +27,7 @@ _OLDEST_GLIBC, _OLDEST_MACOS = (2, 34), (14,)
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """The wheel with one platform's binary; the binary needs no Python, whatever the tags say."""
+    """The wheel with one platform's binary, which needs no Python despite the tags."""
 
     platform: str
     implementation: str

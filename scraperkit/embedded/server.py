@@ -29,7 +29,7 @@ _OWN_FILES |= {"appendonlydir", "dump.rdb"}  # Redis writes these, and temp-*
 _LOG_BYTES = 1_000_000
 _LEAST_ROOM = 65_536
 _NO_ROOM = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT))
-# Stub packages spare the keeper everything that the real ones import.
+# Stub packages save the keeper all imports of the real ones.
 _RUN_KEEPER = """
 import sys, types
 for name, folder in ("scraperkit", sys.argv[1]), ("scraperkit.embedded", sys.argv[2]):
@@ -123,9 +123,9 @@ class EmbeddedServer:
 
 
 def make_private(folder: Path) -> None:
-    """Create a folder that other users cannot read, or take their rights to one that exists.
+    """Create a folder that other users cannot read, or remove their rights to an existing one.
 
-    Only a folder of this user that is empty, or that holds the data of an embedded server, is changed.
+    An existing folder is changed only if it is this user's and is empty or holds an embedded server's data.
 
     Raises
     ------
@@ -154,10 +154,10 @@ def make_private(folder: Path) -> None:
 
 
 def keep_in_place(folder: Path) -> None:
-    """Take from others the right to put another folder in the place of this one, or tell that they have it.
+    """Remove other users' right to replace this folder with another, or warn that they have it.
 
-    It comes with the right to write to the folder above, unless that has the sticky bit. Only one of this user that
-    holds nothing else is changed.
+    Write access to the parent folder includes that right, unless the parent has the sticky bit. The parent is changed
+    only if it is this user's and holds nothing else.
 
     Warns
     -----
@@ -182,7 +182,7 @@ def _is_wide(folder: Path) -> bool:
 
 
 def _is_ours(folder: Path) -> bool:
-    """Return whether the rights are the kit's to change: this user's folder, with nothing else in it."""
+    """Return whether the kit may change the rights: the folder is this user's, and nothing else is in it."""
     names = {path.name for path in folder.iterdir() if not path.name.startswith("temp-")}
     return folder.stat().st_uid == os.geteuid() and names <= _OWN_FILES
 
@@ -235,7 +235,7 @@ def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
 
 
 def more_room(folder: Path, error: str = "") -> str:
-    """Return what to do if the disk of the data is full, by the error or by itself; otherwise nothing.
+    """Return what to do if the disk with the data is full, judging by the error and the disk; otherwise empty.
 
     A full disk may have no room for the log that would say so.
     """

@@ -143,7 +143,7 @@ def ensure(settings: Settings | None = None) -> str:
 
 
 def is_missing(folder: Path) -> bool:
-    """Return whether this process uses the server of a data folder, and somebody killed it along with its keeper.
+    """Return whether this process uses a data folder's server that was killed along with its keeper.
 
     A server that was stopped on purpose is not missing.
     """
@@ -153,7 +153,7 @@ def is_missing(folder: Path) -> bool:
 def bring_back(folder: Path, settings: Settings) -> State:
     """Start the server of a data folder again if it is missing, and return its state; safe to call from any thread.
 
-    Of many callers, one starts it. After a failure, all are told the same for a second.
+    Of many callers, one starts it. For a second after a failure, all get the same error.
 
     Raises
     ------
@@ -359,7 +359,7 @@ def _end_keeper(folder: Path) -> bool:
 
 
 def _note_that_it_was_meant(folder: Path) -> None:
-    """Note that a server whose keeper was killed shall stay away, so that its users do not bring it back."""
+    """Mark a server whose keeper was killed as stopped on purpose, so that its users do not bring it back."""
     with _opened(folder / "keeper.lock") as keeper:
         state = State.load(folder)
         if state.keeper and lock(keeper):

@@ -111,12 +111,12 @@ def is_locked(path: Path) -> bool:
 
 
 def is_lost(folder: Path) -> bool:
-    """Return whether the folder's keeper was killed, and its server with it: nobody meant to end them."""
+    """Return whether the folder's keeper and server were killed rather than stopped on purpose."""
     return State.load(folder).keeper > 0 and not is_locked(folder / "keeper.lock")
 
 
 def ask(port: int, password: str, command: str) -> bytes:
-    """Send a command to a server on this machine; return its reply, or nothing if the password is wrong."""
+    """Send a command to a server on this machine; return its reply, empty if the password is wrong."""
     with socket.create_connection((ADDRESS, port), timeout=2.0) as connection, connection.makefile("rb") as replies:
         connection.sendall(f"AUTH {password}\r\n{command}\r\n".encode())
         if replies.readline() != b"+OK\r\n":

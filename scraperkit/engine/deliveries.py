@@ -1,4 +1,4 @@
-"""The two deliveries, by which messages reach a worker, and the recovery of what is pending with dead workers."""
+"""The two deliveries that bring messages to a worker, and the recovery of dead workers' pending entries."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FEWEST_LIVES = 3
 
 
 class Delivery(Protocol):
-    """One way in which messages reach a worker. All calls come from the worker's loop.
+    """A way for messages to reach a worker. All calls come from the worker's loop.
 
     Attributes
     ----------
@@ -43,19 +43,19 @@ class Delivery(Protocol):
     subscribed_at: float
 
     async def open(self) -> None:
-        """Connect, or connect anew: returns once the server has confirmed that messages will arrive."""
+        """Connect or reconnect; return once the server has confirmed that messages will arrive."""
 
     async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
         """Wait up to `block` seconds for messages, and take at most `room`; `held` returns the keys in hand now."""
 
     async def interrupt(self) -> None:
-        """Make a ``receive`` that waits come back at once."""
+        """Make a waiting ``receive`` return at once."""
 
     async def nudge(self) -> None:
-        """Make a ``receive`` that waits come back at once; messages go on arriving here."""
+        """Make a waiting ``receive`` return at once; messages continue to arrive here."""
 
     async def leftovers(self, held: Collection[str]) -> list[Job]:
-        """After an interruption, take what has arrived unread: it is handed to other workers."""
+        """After an interruption, take the messages that arrived unread, to hand them to other workers."""
 
     async def close(self) -> None:
         """Close the connection."""
@@ -72,13 +72,13 @@ class StreamDelivery:
         self._reader: Any = Redis(connection_pool=self._client.connection_pool, single_connection_client=True)
         self._consumer = session.card.name
         self._pending = PendingRecovery(session)
-        # What one task takes back is in hand before another looks: of two suspects, each would take one.
+        # Only one task at a time takes entries back: otherwise two tasks could each take a suspect.
         self._taking_back = asyncio.Lock()
         self._connection_id: int | None = None
         self._recovering = False
 
     async def open(self) -> None:
-        """Make the group where it is missing; what this consumer holds is looked for before anything new is read."""
+        """Create the group if it is missing; find what this consumer holds before anything new is read."""
         await make_group(self._client, self._keys)
         with contextlib.suppress(ResponseError):
             self._connection_id = await self._reader.client_id()
@@ -86,7 +86,7 @@ class StreamDelivery:
         self._recovering = True
 
     async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
-        """Take what this consumer has pending without knowing it, then new entries."""
+        """Take entries that are pending with this consumer but not in hand; if there are none, new entries."""
         async with self._taking_back:
             jobs = await self._recover(room, held()) or await self._pending.take(room, held())
         if jobs:
@@ -112,17 +112,17 @@ class StreamDelivery:
         return [self._job(entry_id, fields) for entry_id, fields in entries if entry_id not in in_hand]
 
     async def look_for_the_dead(self) -> None:
-        """Find what is pending with workers whose heartbeat has stopped; the next ``receive`` takes it first."""
+        """Find the pending entries of workers whose heartbeat has stopped; the next ``receive`` takes them first."""
         if await self._pending.look_for_the_dead():
             await self.nudge()
 
     async def take_expired(self, room: int, held: Callable[[], Collection[str]], idle: float) -> list[Job]:
-        """Take entries that another consumer, dead or alive, has let lie for `idle` seconds."""
+        """Take entries that another consumer, dead or alive, has not renewed for `idle` seconds."""
         async with self._taking_back:
             return await self._pending.expired(room, held(), idle)
 
     async def _recover(self, room: int, held: Collection[str]) -> list[Job]:
-        """After a lost connection: entries whose reply was lost; they did not end a worker."""
+        """Return entries whose reply was lost with a connection; they did not kill a worker."""
         if not self._recovering:
             return []
         mine = await self._pending.pending(consumername=self._consumer)
@@ -146,8 +146,8 @@ class StreamDelivery:
             return job
         return job._replace(
             request=None,
-            problem=f"BadMessage: source: {job.request.source} is not {source}, whose stream this is; "
-            f"its own is {self._keys.of(job.request.source).jobs}",
+            problem=f"BadMessage: source: this is the stream of {source}, not of {job.request.source}; "
+            f"publish to {self._keys.of(job.request.source).jobs}",
         )
 
     async def interrupt(self) -> None:
@@ -161,7 +161,7 @@ class StreamDelivery:
         await self.interrupt()
 
     async def leftovers(self, held: Collection[str]) -> list[Job]:  # noqa: ARG002
-        """Nothing: what this consumer has not read waits in the stream."""
+        """Return nothing: entries that this consumer has not read wait in the stream."""
         return []
 
     async def close(self) -> None:
@@ -187,7 +187,7 @@ class PubSubDelivery:
         self.subscribed_at = 0.0
 
     async def open(self) -> None:
-        """Subscribe, and wait for the server's word that it is so."""
+        """Subscribe, and wait for the server's confirmation."""
         await self._drop()
         self._asked_at, self._heard_at = None, time.monotonic()
         subscribing_at = await redis_time(self._client)
@@ -199,9 +199,9 @@ class PubSubDelivery:
         self.subscribed_at = subscribing_at
 
     async def receive(self, room: int, held: Callable[[], Collection[str]], block: float = BLOCK) -> list[Job]:
-        """Read what has arrived, and claim it: what another worker has claimed is ignored, and counted as such.
+        """Read and claim the messages that have arrived; count those that another worker has claimed as ignored.
 
-        A message that is in hand already waits until that job is settled: it may be for another batch.
+        A message that is already in hand waits until that job is settled, since it may be for another batch.
         """
         in_hand = held()
         ready = [twin for twin, job in self._twins.items() if job.message_id not in in_hand]
@@ -232,19 +232,19 @@ class PubSubDelivery:
         return mine
 
     def _keep(self, message: Mapping[str, Any]) -> None:
-        """Keep a message that is for this source; one that cannot be read is for the default source to tell of."""
+        """Keep a message that is for this source; the default source reports messages that are invalid."""
         if message["type"] == "message":
             job = read_message(message["data"], self.name, self._settings, claiming=self._claiming)
             if (job.request.source if job.request is not None else DEFAULT_SOURCE) == self._keys.source:
                 self._unclaimed.append(job)
 
     async def _check_connection(self) -> None:
-        """A connection may be dead and silent: ask the server, and give it up if no answer comes in time.
+        """Ping the server after a silence, since the connection may be dead; give it up if no reply comes in time.
 
         Raises
         ------
         redis.exceptions.TimeoutError
-            If nothing has come for as long as a reply may take.
+            If no reply has come within the time allowed.
         """
         now = time.monotonic()
         allowed = self._client.connection_pool.connection_kwargs.get("socket_timeout") or SOCKET_TIMEOUT
@@ -275,12 +275,12 @@ class PubSubDelivery:
             await self._pubsub.unsubscribe()
 
     async def nudge(self) -> None:
-        """Have the server say something."""
+        """Make the server send a reply."""
         if self._pubsub is not None:
             await self._pubsub.ping()
 
     async def leftovers(self, held: Collection[str]) -> list[Job]:
-        """Read what the server had sent before it confirmed the end of the subscription, and claim it."""
+        """Read and claim what the server sent before it confirmed the end of the subscription."""
         if self._pubsub is None or not self._claiming:
             return []
         with contextlib.suppress(TimeoutError):
@@ -293,7 +293,7 @@ class PubSubDelivery:
                         self._keep(message)
         waiting = [*self._unclaimed, *self._twins.values()]
         self._unclaimed.clear()
-        # Handing back the twin of a job in hand would take that job's claim away; see receive().
+        # Handing back the twin of a job in hand would drop that job's claim; see receive().
         self._twins = {_twin(job): job for job in waiting if job.message_id in held}
         return await self._claim_all([job for job in waiting if job.message_id not in held])
 
@@ -309,12 +309,12 @@ class PubSubDelivery:
 
 
 def _twin(job: Job) -> tuple[str, str | None]:
-    """Return what a message of the channel is for: copies of it are for the same."""
+    """Return the key that copies of a message on the channel share: its id and its batch."""
     return job.message_id, job.request.batch_id if job.request else None
 
 
 def deliveries_of(session: Session, outcomes: Counter[str]) -> list[Delivery]:
-    """Return the deliveries that a worker listens to; those that ignore a message count it in `outcomes`."""
+    """Return the deliveries that a worker listens to; they count ignored messages in `outcomes`."""
     deliveries: list[Delivery] = []
     if session.card.delivery != "pubsub":
         deliveries.append(StreamDelivery(session))
@@ -333,19 +333,18 @@ async def make_group(client: Any, keys: Keys) -> None:
 
 
 class _Pending(NamedTuple):
-    """With whom an entry is pending, and how often it has been delivered."""
+    """The owner of a pending entry, and how often it has been delivered."""
 
     owner: str
     times: int
 
 
 class PendingRecovery:
-    """Entries that are pending with dead workers, one of them perhaps an earlier life of this one.
+    """Recovery of entries that are pending with dead workers, such as an earlier life of this one.
 
-    Redis counts how often an entry has been delivered. One that was delivered twice and lost its worker twice may be
-    what kills workers: from then on it is a suspect, and worked on with no other suspect beside it, so that the entries
-    that merely shared a dying worker's hand get done. After as many lives as a job has attempts, it becomes a dead
-    letter.
+    Redis counts how often an entry has been delivered. An entry whose worker died twice may be what kills workers. It
+    becomes a suspect, and a worker holds only one suspect at a time, so that entries that were merely in hand when a
+    worker died get done. After as many lost workers as a job has attempts, it becomes a dead letter.
     """
 
     def __init__(self, session: Session) -> None:
@@ -357,7 +356,7 @@ class PendingRecovery:
         self.waiting: dict[str, _Pending] = {}
 
     async def pending(self, count: int = _PENDING_READ, start: str = "-", **which: Any) -> list[dict[str, Any]]:
-        """Return what is pending in the group, from an entry on; nothing if there is no group."""
+        """Return the group's pending entries from `start` on; empty if there is no group."""
         try:
             rows: list[dict[str, Any]] = await self._client.xpending_range(
                 self._keys.jobs, self._keys.group, start, "+", count, **which
@@ -369,13 +368,13 @@ class PendingRecovery:
         return rows
 
     async def look_for_inherited(self) -> None:
-        """Look, once at the start, for what an earlier life of this worker had in hand."""
+        """Look once, at the start, for entries that an earlier life of this worker had in hand."""
         if not self._looked:
             await self._look([self._consumer], _PENDING_READ)
             self._looked = True
 
     async def look_for_the_dead(self) -> bool:
-        """Look for what workers had in hand that are dead now; return whether anything waits to be taken."""
+        """Look for entries that dead workers had in hand; return whether any wait to be taken."""
         await self._look(await dead_workers(self._client, self._keys), _TAKEN_AT_ONCE)
         return bool(self.waiting)
 
@@ -385,7 +384,7 @@ class PendingRecovery:
             self.waiting |= {row["message_id"]: _Pending(name, row["times_delivered"]) for row in rows}
 
     async def take(self, room: int, held: Collection[str]) -> list[Job]:
-        """Take what waits, as far as there is room, unless it has become another's meanwhile."""
+        """Take waiting entries, as far as there is room, unless another worker has taken them meanwhile."""
         times = {entry_id: found.times for entry_id, found in self.waiting.items() if entry_id not in held}
         chosen = self._choose(times, room, held)
         if not chosen:
@@ -400,9 +399,9 @@ class PendingRecovery:
         return self._jobs(taken, chosen, owners)
 
     async def expired(self, room: int, held: Collection[str], idle: float) -> list[Job]:
-        """Take over what has been idle with others for `idle` seconds, as far as there is room.
+        """Take over entries that have been idle with others for `idle` seconds, as far as there is room.
 
-        A living worker's lease, which is on its card, may be longer than this one's.
+        A living worker's lease, shown on its card, may be longer than this one's.
         """
         times: dict[str, int] = {}
         owners: dict[str, str] = {}
@@ -427,7 +426,7 @@ class PendingRecovery:
         return {name: card.lease if card else 0.0 for name, card in zip(names, cards, strict=True)}
 
     def _choose(self, times: dict[str, int], room: int, held: Collection[str]) -> dict[str, int]:
-        """Choose all entries that are no suspects, and one suspect unless one is in hand."""
+        """Choose all entries that are not suspects, and one suspect unless one is in hand."""
         chosen = {entry_id: count for entry_id, count in times.items() if count < _SUSPECT_AFTER}
         if self._suspect not in held:
             suspects = [entry_id for entry_id in times if entry_id not in chosen][:1]
@@ -462,7 +461,7 @@ class PendingRecovery:
 
 
 async def end_receiving(receivers: Sequence[asyncio.Task[None]], deliveries: Sequence[Delivery]) -> None:
-    """Wake the receivers until they have ended: a read may be on its way to the server just now."""
+    """Wake the receivers until they have ended, since a read may be on its way to the server."""
     ends_at = time.monotonic() + BLOCK + 1
     while any(not receiver.done() for receiver in receivers) and time.monotonic() < ends_at:
         for delivery in deliveries:

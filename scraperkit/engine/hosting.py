@@ -1,4 +1,4 @@
-"""Where workers run: the subscribers of this process, which end with it, and workers as child processes."""
+"""Hosts of workers: subscribers, which end with this process, and child processes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOOK_AGAIN_AFTER = 0.02
 
 
 class Hosted(Protocol):
-    """What is asked of a subscriber here."""
+    """What this module needs of a subscriber."""
 
     namespace: str
     error: BaseException | None
@@ -39,7 +39,7 @@ class Hosted(Protocol):
         """End it."""
 
 
-# Jupyter terminates a kernel two and a half seconds after it asked it to end.
+# Jupyter kills a kernel two and a half seconds after asking it to end.
 _EXIT_DEADLINE = 1.0
 _running: weakref.WeakSet[Hosted] = weakref.WeakSet()
 _lock = threading.Lock()
@@ -47,7 +47,7 @@ _registered = False
 
 
 def add(subscriber: Hosted) -> None:
-    """Remember a subscriber until it is stopped; the first one arranges for a tidy end of the process."""
+    """Remember a subscriber until it is stopped, so that it is stopped at exit at the latest."""
     global _registered
     with _lock:
         _running.add(subscriber)
@@ -87,14 +87,14 @@ def _stop_all() -> None:
 
 
 class WorkerProcess:
-    """``scraperkit work`` as a child of this process, to be killed, frozen or stopped in order.
+    """``scraperkit work`` as a child process, which you can kill, freeze or stop cleanly.
 
-    It ends with the ``with`` block, and with this process, however that ends.
+    It ends with the ``with`` block, and with this process, even if that is killed.
 
     Parameters
     ----------
     redis_url : str
-        The Redis to work for.
+        The address of Redis.
     site_url : str, optional
         The site to read, as for :class:`~scraperkit.CvmPages`.
     name : str, optional
@@ -102,7 +102,7 @@ class WorkerProcess:
     namespace : str, optional
         Default: ``SCRAPERKIT_NAMESPACE``.
     settings : Settings, optional
-        Settings that were given a value apply to the process too; the others come from the environment.
+        Settings with an explicit value apply to the process, too; the others come from the environment.
 
     Examples
     --------
@@ -158,13 +158,13 @@ class WorkerProcess:
         name = ["--name", self.name] if self.name else []
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed when the process has ended
         self._process = subprocess.Popen(  # noqa: S603
-            # Supervised, it ends when its input does: when this process is gone, whatever became of it.
+            # Supervised, it ends when its input does, so also when this process is killed.
             [sys.executable, "-P", "-m", "scraperkit", "work", "--supervised", *name],
             env=self._environment,
             stdin=subprocess.PIPE,
             stdout=self._log,
             stderr=self._log,
-            # An interrupt is meant for the user's program; and the system ends what is frozen in an orphaned group.
+            # Ctrl-C is meant for the user's program, and the system ends frozen processes in an orphaned group.
             process_group=0,
         )
         try:
@@ -180,7 +180,7 @@ class WorkerProcess:
         self._end()
 
     def freeze(self) -> None:
-        """Send SIGSTOP: the process stands still, like a laptop with its lid closed. Return once it does."""
+        """Send SIGSTOP: the process freezes, like a laptop with its lid closed. Return once it has."""
         if (pid := self.pid) is not None and not self._frozen:
             self._frozen = True
             self._signal(signal.SIGSTOP)
@@ -188,12 +188,12 @@ class WorkerProcess:
                 os.waitpid(pid, os.WUNTRACED)
 
     def thaw(self) -> None:
-        """Send SIGCONT: the process goes on where it stopped, unaware of the time that has passed."""
+        """Send SIGCONT: the process continues where it stopped, unaware of the time that has passed."""
         self._frozen = False
         self._signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Send SIGTERM: the process finishes running jobs, hands the rest back, and ends. Harmless if not running."""
+        """Send SIGTERM: the process finishes running jobs, hands back the rest, and ends. Harmless if not running."""
         self._signal(signal.SIGTERM)
         self._signal(signal.SIGCONT)
         self._end()
@@ -231,7 +231,7 @@ class WorkerProcess:
 
     def _said(self) -> list[str]:
         assert self._log is not None  # noqa: S101
-        # The process writes where the offset that it shares with this file stands.
+        # pread, since a seek would move the offset that the process shares.
         text = os.pread(self._log.fileno(), 100_000, 0)
         return text.decode(errors="replace").strip().splitlines()
 

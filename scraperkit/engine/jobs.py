@@ -1,4 +1,4 @@
-"""A message in a worker's hands: what a thread makes of it, how it is settled, and how it is handed back."""
+"""A message that a worker holds: its result, its settlement, and handing it back."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from scraperkit.timeseries.commands import DAY_MS, SERIES_OPTIONS, by_series, da
 
 log = logging.getLogger(__name__)
 _ERROR_LENGTH = 2_000
-# A mistake in a source's code: it is made again each time. A ValueError may come of a page that is broken this once.
+# Mistakes in a source's code, which recur each time. A ValueError may come from a page that is broken only this time.
 _PROGRAMMING = (
     TypeError, AttributeError, NameError, KeyError, IndexError, ImportError, SyntaxError, NotImplementedError,
 )  # fmt: skip
@@ -39,33 +39,33 @@ _KIT = Path(__file__).parents[1]
 _RAW_IDS = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 _KEPT_OF_OVERSIZE = 1_000
 _LONGEST_CHARACTER = 4  # bytes in UTF-8
-# Nothing of these is ever tried again, so nothing needs their message.
+# These are never tried again, so their message is not needed.
 _SETTLED = ("done", "ignored", "not_offered")
-# Redis refuses more than about a million words in one command, and does nothing else while a script writes them.
+# Redis refuses more than about a million words in a command, and does nothing else while a script writes them.
 _WORDS_AT_ONCE = 100_000
 
 
 class Job(NamedTuple):
-    """A message as a worker received it. A tuple, like `Result`: there is one for every job, and it is made quickest.
+    """A message as a worker received it. A tuple, like `Result`, because tuples are the quickest to create.
 
     Attributes
     ----------
     raw : str
-        The message's own text.
+        The text of the message.
     request : ScrapeRequest or None
-        The message, if it validates; otherwise `problem` says why not.
+        The message if it is valid; otherwise `problem` says why not.
     delivery : {"stream", "pubsub"}
     entry_id : str
         The stream entry, empty for Pub/Sub.
     message_id : str
     claiming : bool
-        Whether only one worker is to do it (Pub/Sub).
+        Whether only one worker is to process it (Pub/Sub).
     received_at : float
         Seconds since 1970.
     problem : str
-        Why the message does not validate; empty if it does.
+        Why the message is invalid; empty if it is valid.
     taken_from : str
-        The worker that had it before, perhaps this one in an earlier life; empty if Redis handed it out.
+        The worker that held it before, perhaps an earlier life of this one; empty if Redis delivered it.
     """
 
     raw: str
@@ -80,19 +80,19 @@ class Job(NamedTuple):
 
     @property
     def key(self) -> str:
-        """What tells it from the other jobs of its delivery."""
+        """What identifies it among the jobs of its delivery."""
         return self.entry_id or self.message_id
 
     @property
     def request_id(self) -> str:
-        """The request to the pricer that it is done for; empty if its message names none."""
+        """The request to the pricer behind it; empty if its message names none."""
         return (self.request.request_id or "") if self.request is not None else ""
 
 
 def read_message(
     raw: str, delivery: DeliveryName, settings: Settings, entry_id: str = "", claiming: bool = False
 ) -> Job:
-    """Return a job for a message as it came off the wire; one that does not validate becomes a job with a problem."""
+    """Return a job for a message as it came off the wire; an invalid message becomes a job with a problem."""
     now = time.time()
     most = settings.max_message_bytes
     fits = len(raw) * _LONGEST_CHARACTER <= most or len(raw.encode("utf-8", "surrogateescape")) <= most
@@ -110,10 +110,10 @@ def read_message(
 
 
 class Result(NamedTuple):
-    """What a thread made of a job: quotes, or an error.
+    """The result of a job in a thread: quotes, or an error.
 
-    `started_at` and `fetched_at` are by this machine's clock; `token` is `started_at` by that of Redis, as it was known
-    then, and the fencing token of what was fetched.
+    `started_at` and `fetched_at` are by this machine's clock. `token` is `started_at` by the clock of Redis as then
+    known; it is the fencing token of the quotes.
     """
 
     job: Job
@@ -125,12 +125,12 @@ class Result(NamedTuple):
     token: float
 
     def failed(self, error: Exception) -> Self:
-        """Return the result as it is if its quotes cannot be stored."""
+        """Return the result without quotes and with this error, since the quotes cannot be stored."""
         return self._replace(quotes=(), error=error)
 
     @property
     def outcome(self) -> str:
-        """``done``, ``ignored``, ``not_offered``, ``failed`` (may be tried again) or ``fatal`` (it cannot)."""
+        """``done``, ``ignored``, ``not_offered``, ``failed`` (may be retried) or ``fatal`` (may not)."""
         if self.job.problem:
             return "fatal"
         if self.error is None:
@@ -138,13 +138,13 @@ class Result(NamedTuple):
         if isinstance(self.error, MonthNotOffered):
             return "not_offered"
         if not is_transient(self.error):
-            # A Pub/Sub job that fails is only counted: dead letters are what the stream promises.
+            # A Pub/Sub job that fails is only counted: only the stream has dead letters.
             return "fatal" if self.job.delivery == "stream" else "failed"
         return "failed"
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether trying again can help.
+    """Return whether a retry can help.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def is_transient(error: BaseException) -> bool:
 
 
 def describe(error: BaseException | None) -> str:
-    """Return an error as one line of printable UTF-8: its class, what it says, and for a mistake in code, where."""
+    """Return an error as one line of printable UTF-8: class, message and, for a mistake in code, its place."""
     if error is None:
         return ""
     text = printable(" ".join(str(error).split()))
@@ -166,7 +166,7 @@ def describe(error: BaseException | None) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Return the last line of the traceback of a mistake in code that is not the kit's."""
+    """Return where a mistake in code was made, from the traceback's last line; empty if in the kit's code."""
     if isinstance(error, ScraperKitError) or is_transient(error):
         return ""
     last = next(reversed(traceback.extract_tb(error.__traceback__)), None)
@@ -177,7 +177,7 @@ def _place(error: BaseException) -> str:
 
 
 class Committer:
-    """Replaces the months that threads brought, then settles the jobs."""
+    """Replace the months that threads fetched, then settle the jobs."""
 
     def __init__(self, session: Session, source: Source) -> None:
         self._client, self._keys, self._settings = session.client, session.keys, session.settings
@@ -190,7 +190,7 @@ class Committer:
         self._news_refused = False
 
     async def open(self) -> None:
-        """See whether Redis lets this user do what a commit needs besides."""
+        """Check that Redis allows this user to wait for replicas, if a commit has to."""
         if self._wanted is not None:
             await check_right_to_wait(self._client)
 
@@ -200,7 +200,7 @@ class Committer:
         Returns
         -------
         list of str
-            What became of each: done, not_offered, retry, failed, dead, ignored or superseded.
+            The outcome of each: done, not_offered, retry, failed, dead, ignored or superseded.
         """
         stored, months, days = await self._store(results)
         errors = [result.job.problem or describe(result.error) for result in stored]
@@ -245,9 +245,9 @@ class Committer:
     async def _store(
         self, results: Sequence[Result]
     ) -> tuple[list[Result], list[scripts.MonthStored], list[dict[str, int]]]:
-        """Replace the months of what is done.
+        """Replace the months of jobs that are done.
 
-        Returns the results, failed where Redis refused; the answers; and of each result its series, with their days.
+        Return the results, failed where Redis refused; the script's answers; and for each result the days by series.
         """
         stored, months = list(results), [scripts.MonthStored()] * len(results)
         days: list[dict[str, int]] = [{}] * len(results)
@@ -284,7 +284,7 @@ class Committer:
                 months[place] = answer
                 if answer.refusal:
                     stored[place] = results[place].failed(StoreError(f"Redis refused {answer.refusal}"))
-                    self._known_funds.discard(fund.cnpj)  # the next attempt sees to its series again
+                    self._known_funds.discard(fund.cnpj)  # the next attempt checks its series again
         return stored, months, days
 
     def _month(
@@ -294,7 +294,7 @@ class Committer:
         return scripts.MonthFetched(*_bounds(request.month_year), f"{result.token:.6f}", words)
 
     async def _replace_months(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:
-        """Replace the months of funds; where Redis refuses those of a fund together, each goes alone."""
+        """Replace the months of funds; if Redis refuses those of a fund together, try each alone."""
         answers = []
         for fund, reply in zip(funds, await self._replies(funds), strict=True):
             if isinstance(reply, Exception):
@@ -322,7 +322,7 @@ class Committer:
 
 
 def _log(results: Sequence[Result], answers: Sequence[str], errors: Sequence[str]) -> None:
-    """Log each job that failed, and for each request of the pricer what became of its jobs: one line, however many."""
+    """Log each failed job, and one line for each request of the pricer with the outcomes of its jobs."""
     of_requests: dict[str, Counter[str]] = {}
     for result, answer, error in zip(results, answers, errors, strict=True):
         request = result.job.request
@@ -359,11 +359,11 @@ def _bounds(month_year: str) -> tuple[str, int, int]:
 
 
 def _news(results: Sequence[Result], months: Sequence[scripts.MonthStored], days: Sequence[Mapping[str, int]]) -> bytes:
-    """Return the news of the months that are stored now, one for each series; nothing of what left no trace."""
+    """Return the news of the months stored now, one item for each series; none for months that changed nothing."""
     told = []
     for result, month, found in zip(results, months, days, strict=True):
         request, changed = result.job.request, month.changed + month.withdrawn
-        # Whoever had the job before may have stored the month and died before it could tell.
+        # The worker that held the job before may have stored the month and died before it could publish the news.
         is_told = month.is_kept and not result.job.taken_from
         if request is None or result.error is not None or is_told or not (found or changed):
             continue
@@ -428,9 +428,9 @@ async def renew(session: Session, jobs: Sequence[Job]) -> None:
 
 
 async def hand_back(session: Session, jobs: Sequence[Job]) -> None:
-    """Hand jobs to other workers: back to the stream, or out on the channel again.
+    """Hand jobs to other workers: return them to the stream, or publish them to the channel again.
 
-    A message that every worker does for itself (fan-out) is dropped: no other worker waits for it.
+    A message that every worker processes (fan-out) is dropped: no other worker needs it.
     """
     entries = [job.entry_id for job in jobs if job.entry_id]
     from_channel = [(job.message_id, job.raw) for job in jobs if not job.entry_id and job.claiming]

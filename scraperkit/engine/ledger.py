@@ -1,4 +1,4 @@
-"""What a batch knows of its messages: which are lost, and which can be cancelled."""
+"""The messages of a batch: their states, which are lost, and which can be cancelled."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OPEN_STATES = ("pending", "running")
 
 
 class Ledger:
-    """The messages of one batch, as Redis knows them. `client` is a plain redis-py client."""
+    """The messages of one batch in Redis. `client` is a plain redis-py client."""
 
     def __init__(self, client: Any, keys: Keys, batch_id: str) -> None:
         self._client = client
@@ -40,12 +40,12 @@ class Ledger:
     # ----------------------------------------------------------------------- lost
 
     def lost(self, states: Mapping[str, MessageState]) -> dict[str, str]:
-        """Return the messages that are open though no worker has them or can still receive them, and why."""
+        """Return the open messages that no worker holds or can still receive, and why."""
         opened = {message_id: found.state for message_id, found in states.items() if found.state in _OPEN_STATES}
         return {message_id: why for message_id, why, _ in self._lost(opened)}
 
     def note_lost(self, message_ids: Iterable[str]) -> int:
-        """Write down which of these are lost, so that they may be published again; return how many there are."""
+        """Record which of these are lost, so that they may be published again; return how many."""
         opened: dict[str, str] = {}
         for some in batched(message_ids, _ASKED_AT_ONCE):
             texts = self._client.hmget(self._keys.batch(self._batch_id), some)
@@ -67,7 +67,7 @@ class Ledger:
         now, published = float(client.time()[0]), float(published_at or 0)
         workers = live_workers(client, keys)
         instances = {worker.instance for worker in workers}
-        # A worker that listened in time may have unread messages, unless it has long been idle.
+        # A worker that was listening then may have unread messages, unless it has been idle for long.
         heard = now < published + GRACE and client.pubsub_numsub(keys.channel)[0][1] > 0
         may_come = heard or any(
             0 < worker.subscribed_at <= published + 1 and (worker.in_hand or worker.beat_at < published + GRACE)
@@ -79,25 +79,25 @@ class Ledger:
             claim = Claim.read(text or "")
             if claim.instance in instances or claim.batch == keys.batch(self._batch_id):
                 continue
-            # A card may have gone with a restart of Redis: it comes back with its worker's next heartbeat.
+            # A restart of Redis may have lost the card: it returns with its worker's next heartbeat.
             if claim.instance and self._was_renewed(message_id, claim):
                 continue
             if claim.instance or state == "running":
                 who = f"the worker {claim.instance}" if claim.instance else "the worker that had it"
-                lost.append((message_id, f"{who} died with it", text or ""))
+                lost.append((message_id, f"{who} died holding it", text or ""))
             elif not may_come:
                 lost.append((message_id, "no worker that received it is alive", text or ""))
         return lost
 
     def _was_renewed(self, message_id: str, claim: Claim) -> bool:
-        """Return whether the claim was renewed within the time in which its holder must have sent a heartbeat."""
+        """Return whether the claim was renewed so recently that its holder still counts as alive."""
         remaining = self._client.pttl(self._keys.claim(message_id)) / 1000
         return bool(remaining > claim.lease - claim.silence)
 
     def _vanished(self, opened: Iterable[str]) -> list[str]:
-        """Return the open messages that are neither in the stream, nor among the retries, nor perhaps in hand.
+        """Return the open messages that are not in the stream, not among the retries, and cannot be in hand.
 
-        Messages move while the stream is read, but each at once, and to nowhere but the retries and the stream's end.
+        Messages move while the stream is read, but atomically, and only to the retries and the end of the stream.
         """
         unseen = set(opened)
         if not unseen:
@@ -118,9 +118,9 @@ class Ledger:
             ]
 
     def _may_be_in_hand(self) -> bool:
-        """Return whether a living worker has a message whose entry is gone; nothing tells which message it is.
+        """Return whether a living worker holds a message whose entry is gone; nothing shows which message it is.
 
-        The pending list shows it, unless that is gone with the whole stream: then only the worker's card does.
+        The pending list shows it, unless the whole stream is gone: then only the worker's card does.
         """
         workers = live_workers(self._client, self._keys)
         pending = scripts.pending_entries(self._client, self._keys)
@@ -128,16 +128,16 @@ class Ledger:
         return any(gone or worker.in_hand > there for worker, there, gone in counts)
 
     def have_beaten_since(self, moment: float) -> bool:
-        """Return whether each living worker has sent a heartbeat since then: its card tells what it has in hand."""
+        """Return whether each living worker has sent a heartbeat since then, which says how many jobs it holds."""
         return all(worker.beat_at > moment for worker in live_workers(self._client, self._keys))
 
     def redis_time(self) -> float:
-        """Return the time of the server's clock, by which workers send their heartbeats."""
+        """Return the time by the server's clock, which dates heartbeats."""
         seconds, microseconds = self._client.time()
         return float(seconds) + float(microseconds) / 1e6
 
     def _nowhere(self, reader: Any, start: str, message_ids: Sequence[str]) -> list[str]:
-        """Return which of these are open, and neither in the stream from `start` on nor among the retries, at once."""
+        """Return which of these are open, and neither in the stream from `start` on nor among the retries; atomic."""
         with reader.pipeline(transaction=True) as look:
             look.xrange(self._keys.jobs, start)
             look.zrange(self._keys.retries, 0, -1)
@@ -154,10 +154,10 @@ class Ledger:
     # --------------------------------------------------------------------- cancel
 
     def cancel(self) -> int:
-        """Cancel what no worker has begun; return how many.
+        """Cancel the messages that no worker has started; return how many.
 
-        Of the stream, that is what waits for another attempt, then what no worker has received: what is handed back or
-        fed meanwhile goes to the stream's end, and is met there. Of the channel, it is what no worker has claimed.
+        For the stream, cancel first the retries, then the messages that no worker has received: those handed back or
+        fed meanwhile go to the end of the stream, where they are found. For the channel, cancel the unclaimed ones.
         """
         if self._client.hget(self._keys.batch(self._batch_id), "delivery") == "pubsub":
             pending = (message_id for message_id, found in self.states().items() if found.state == "pending")
@@ -170,7 +170,7 @@ class Ledger:
             return cancelled + self._withdraw("stream", (pair for pair in entries if pair[0]))
 
     def _mine(self, text: str) -> str:
-        """Return the id of a message of this batch; nothing for any other."""
+        """Return the id of a message of this batch; empty for any other."""
         if self._batch_id not in text:
             return ""
         try:

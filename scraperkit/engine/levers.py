@@ -1,4 +1,4 @@
-"""Pause and simulated crash: what a lesson asks of a worker, and what the pause means for its loop."""
+"""Pause and simulated crash: the levers that a lesson pulls, and the effect of a pause on the worker's loop."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from scraperkit.engine.redis_retry import AWAY
 
 
 class Crashed(Exception):
-    """A worker crashed because it was asked to."""
+    """A worker crashed on request."""
 
 
 class Levers:
-    """What anybody may ask of a worker: to pause, and to crash. They are for one life of it, also before it begins.
+    """Requests to a worker to pause or to crash. They apply to one life of the worker, and may precede its start.
 
     Every method may be called from any thread.
 
     Attributes
     ----------
     paused : bool
-        Whether nothing more is received or begun.
+        Whether receiving and starting jobs is suspended.
     crashing : bool
         Whether the worker is to crash now.
     over : bool
-        Whether that life has ended: then the levers do nothing.
+        Whether this life has ended: then the levers do nothing.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Levers:
         self._tell_loop: Callable[[], None] | None = None
 
     def connect(self, tell_loop: Callable[[], None]) -> None:
-        """Have `tell_loop` called now, for what was asked before, and whenever more is asked."""
+        """Call `tell_loop` now, for earlier requests, and again on every new request."""
         self._tell_loop = tell_loop
         tell_loop()
 
@@ -54,10 +54,10 @@ class Levers:
         self._quiet.set()
 
     def pause(self) -> None:
-        """Receive and begin nothing more, until :meth:`resume`."""
+        """Stop receiving and starting jobs until :meth:`resume`."""
         if self.over:
             return
-        # In this order: what confirms an earlier pause afterwards has seen that nothing is read.
+        # In this order: a confirmation of an earlier pause that comes later has seen that no read is under way.
         self.paused = True
         self._quiet.clear()
         self._changed()
@@ -69,7 +69,7 @@ class Levers:
         self._changed()
 
     def confirm_pause(self) -> None:
-        """Note that the pause holds, unless it has ended meanwhile: no read is on its way any more."""
+        """Note that the pause holds, since no read is under way; does nothing if the pause has ended."""
         if self.paused:
             self._quiet.set()
 
@@ -88,7 +88,7 @@ class Levers:
         self._changed()
 
     def triggers_crash(self, jobs: Iterable[Job]) -> bool:
-        """Return whether the worker crashes rather than settle these jobs."""
+        """Return whether one of these jobs, or a request to crash now, triggers the simulated crash."""
         asked_for = self._crash_from < math.inf and any(job.received_at >= self._crash_from for job in jobs)
         return self.crashing or asked_for
 
@@ -98,7 +98,7 @@ class Levers:
 
 
 class Pause:
-    """What a pause means for the loop: reads come back, and jobs that no thread has begun are set aside."""
+    """The effect of a pause on the loop: reads are interrupted, and jobs that no thread has started are set aside."""
 
     def __init__(self, levers: Levers, deliveries: Sequence[Delivery]) -> None:
         self.set_aside: list[Job] = []
@@ -117,12 +117,12 @@ class Pause:
             self._reading.discard(delivery)
 
     def begin(self, jobs: Sequence[Job]) -> None:
-        """Set `jobs` aside, and have the reads that are on their way come back."""
+        """Set `jobs` aside, and interrupt the reads that are under way."""
         self.set_aside += jobs
         self._recalling = asyncio.create_task(self._recall())
 
     def end(self) -> list[Job]:
-        """Return what was set aside."""
+        """Return the jobs that were set aside."""
         jobs, self.set_aside = self.set_aside, []
         return jobs
 

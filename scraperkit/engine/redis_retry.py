@@ -1,6 +1,6 @@
-"""One policy for every call to a Redis that may be away: try again, with growing pauses, and end when told to.
+"""One policy for every call to a Redis that may be away: retry with backoff, and give up on request.
 
-A task that waits for Redis must end in time, whatever it waits for: that is the second half.
+The second half ends tasks in time, whatever they wait for.
 """
 
 from __future__ import annotations
@@ -29,36 +29,36 @@ AWAY: tuple[type[Exception], ...] = (
     ConnectionError,
     TimeoutError,
 )
-# Redis answers but cannot do it now: out of memory, disk full, too few replicas, still loading, a script that hangs.
+# Redis answers but cannot comply now: out of memory, disk full, too few replicas, still loading, a script that hangs.
 _NOT_NOW = ("OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "MASTERDOWN", "UNKILLABLE")
-# Seconds given to what should take none, such as closing a connection.
+# Seconds allowed for what should take none, such as closing a connection.
 FAREWELL = 5.0
 _FIRST_PAUSE = 0.05
 _LONGEST_PAUSE = 2.0
 
 
 def is_away(error: object) -> bool:
-    """Return whether an error means that Redis is away, or cannot do it now."""
-    # redis-py cuts the code off errors that have a class of their own.
+    """Return whether an error means that Redis is away, or cannot comply now."""
+    # redis-py cuts the code off errors that have their own class.
     return isinstance(error, (*AWAY, exceptions.OutOfMemoryError)) or (
         isinstance(error, exceptions.ResponseError) and str(error).startswith(_NOT_NOW)
     )
 
 
 class RedisRetry:
-    """Repeats a call until Redis answers, or until it is told to give up.
+    """Repeat a call until Redis answers, or until :meth:`give_up_after` ends the wait.
 
     Parameters
     ----------
     on_demoted : callable, optional
         Awaited whenever the server has turned out to be a replica.
     longest_pause : float
-        Seconds between two tries at most, if that is less than 2.
+        Longest pause between two attempts, in seconds; at most 2.
 
     Attributes
     ----------
     outages : int
-        How many outages of Redis there have been.
+        Number of outages of Redis so far.
     away_since : float or None
         When the current outage began, in seconds since 1970.
     """
@@ -73,13 +73,13 @@ class RedisRetry:
         self._gives_up_at: float | None = None
 
     def give_up_after(self, seconds: float) -> None:
-        """From `seconds` from now on, raise the error of an outage instead of waiting."""
+        """After `seconds`, raise the error of an outage instead of waiting."""
         self._gives_up_at = time.monotonic() + seconds
 
     async def until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return what `call`, which must be safe to repeat, returns once Redis answers; False if it heard nothing.
+        """Return the reply of `call`, which must be idempotent, once Redis answers; False if it received nothing.
 
-        A worker whose hand is full asks for nothing, and a silent channel tells nothing: neither ends an outage.
+        A worker that is full requests nothing, and a silent channel says nothing: neither ends an outage.
         """
         pause = _FIRST_PAUSE
         while True:
@@ -123,7 +123,7 @@ async def all_of(*coroutines: Coroutine[Any, Any, None]) -> AsyncIterator[list[a
 
 
 async def within(seconds: float, call: Coroutine[Any, Any, None]) -> None:
-    """Await a call to Redis for at most `seconds`; that Redis is away, or hangs, is no error."""
+    """Await a call to Redis for at most `seconds`; ignore that Redis is away or hangs."""
     task = asyncio.create_task(call)
     try:
         await asyncio.wait([task], timeout=max(0.0, seconds))
@@ -134,9 +134,9 @@ async def within(seconds: float, call: Coroutine[Any, Any, None]) -> None:
 
 
 async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended, so that nothing can hold up a stop for ever.
+    """Cancel tasks until they have ended, so that nothing can delay a stop forever.
 
-    Once is not enough: ``asyncio.wait_for``, by which redis-py sends, loses a cancellation in Python 3.11 that comes
+    Once is not enough: in Python 3.11, ``asyncio.wait_for``, with which redis-py sends, loses a cancellation that comes
     just as the sending ends.
     """
     ends_at = time.monotonic() + FAREWELL
@@ -146,7 +146,7 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
         await asyncio.wait(running, timeout=0.1)
     for task in tasks:
         if task.done() and not task.cancelled():
-            task.exception()  # looked at, or asyncio writes the whole traceback to the log
+            task.exception()  # retrieved, or asyncio would log the whole traceback
 
 
 def first_error(tasks: Sequence[asyncio.Task[None]]) -> BaseException | None:

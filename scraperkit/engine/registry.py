@@ -1,4 +1,4 @@
-"""Workers' stable names, which heartbeats keep, and the housekeeping that a worker does besides its jobs."""
+"""Stable names of workers, kept by heartbeats, and the housekeeping that a worker does besides its jobs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ log = logging.getLogger(__name__)
 _MISSED_HEARTBEATS = 3
 _RETRIES_AT_ONCE = 500
 _PROMPT = 1.0
-# Seconds: how often at most retries are looked for that are due.
+# Seconds: the shortest pause between two searches for due retries.
 _SHORTEST_WAIT = 0.02
 _WORKER_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
 
-# What each type of a card's fields may be in JSON, where true is no number.
+# The JSON types allowed for each type of a card's fields; true is not a number.
 _KINDS: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "float": (int, float)}
 
 
@@ -45,18 +45,18 @@ class WorkerCard:
     Attributes
     ----------
     name : str
-        Stable: a restarted worker on the same machine takes the first free name, and with it what that name left.
+        Stable: a restarted worker on the same machine takes the first free name, and with it that name's pending jobs.
     instance : str
-        This very life of the worker.
+        This life of the worker.
     host, pid, threads, delivery
-        Where it runs and how.
+        Where and how it runs.
     started_at, subscribed_at, beat_at : float
         Seconds since 1970 by the clock of Redis; `subscribed_at` is 0 if it does not listen to the channel.
     in_hand, settled, errors : int
-        Jobs held now, jobs settled so far, outages of Redis met so far.
+        Jobs held now, jobs settled so far, outages of Redis so far.
     lease, heartbeat : float
-        Its settings: others leave its jobs alone for a lease, and the card expires after three heartbeats. A card that
-        tells no lease is an older version's: its jobs are left alone while it lives.
+        Its settings, in seconds. Others take over its jobs after a lease without renewal; the card expires after three
+        heartbeats. A card without a lease is an older version's: its jobs are not taken over while it lives.
     """
 
     name: str
@@ -77,7 +77,7 @@ class WorkerCard:
 
     @classmethod
     def read(cls, text: str) -> WorkerCard | None:
-        """Read a card as it is kept in Redis; ``None`` if it is invalid. Unknown fields belong to a newer version."""
+        """Read a card from Redis; ``None`` if it is invalid. Unknown fields are a newer version's and are ignored."""
         known = {field.name: _KINDS[str(field.type)] for field in fields(cls)}
         try:
             card = cls(**{name: value for name, value in json.loads(text).items() if name in known})
@@ -87,14 +87,14 @@ class WorkerCard:
 
 
 async def dead_workers(client: Any, keys: Keys) -> list[str]:
-    """Return the names of workers that have fallen silent without leaving. `client` is an asyncio one."""
+    """Return the names of workers whose heartbeat stopped before they left. `client` is an asyncio client."""
     names = await client.zrange(keys.workers, 0, -1)
     cards = await client.mget([keys.worker(name) for name in names]) if names else []
     return [name for name, card in zip(names, cards, strict=True) if card is None]
 
 
 def each_source(client: Any, keys: Keys) -> list[Keys]:
-    """Return the keys of a namespace as each source that has been used sees them, the default first."""
+    """Return the keys of a namespace for each source that has been used, the default first."""
     return [keys.of(source) for source in (DEFAULT_SOURCE, *sorted(client.smembers(keys.sources)))]
 
 
@@ -107,7 +107,7 @@ def live_workers(client: Any, keys: Keys) -> list[WorkerCard]:
 
 
 def has_name(card: str | None, instance: str) -> bool:
-    """Return whether a name, by the card under it, is still that of this life of a worker, as in ``lua/state.lua``."""
+    """Return whether a name's card still belongs to this life of a worker, as in ``lua/state.lua``."""
     try:
         found = json.loads(card or "{}")
     except (ValueError, RecursionError):
@@ -116,11 +116,11 @@ def has_name(card: str | None, instance: str) -> bool:
 
 
 class NameTaken(WorkerError):
-    """A worker was silent for so long that another has taken its name."""
+    """A worker sent no heartbeat for so long that another has taken its name."""
 
 
 def this_host() -> str:
-    """Return the name of this machine, as it stands on a card."""
+    """Return the name of this machine, as written on a card."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:80] or "worker"
 
 
@@ -131,7 +131,7 @@ async def redis_time(client: Any) -> float:
 
 
 class RedisClock:
-    """The clock of Redis, as it is known from the last time that it was asked for."""
+    """The clock of Redis, estimated from the last time that it was read."""
 
     def __init__(self) -> None:
         self._ahead: float | None = None
@@ -141,7 +141,7 @@ class RedisClock:
         asked_at = time.time()
         now = await redis_time(client)
         answered_at = time.time()
-        # A process that was frozen meanwhile learns nothing from the answer.
+        # If this process was frozen meanwhile, the answer says nothing about the clocks' difference.
         if self._ahead is None or abs(answered_at - asked_at) < _PROMPT:
             self._ahead = now - (asked_at + answered_at) / 2
         return now
@@ -153,7 +153,7 @@ class RedisClock:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What all parts of a worker share in one life of it.
+    """What all parts of a worker share during one life.
 
     Attributes
     ----------
@@ -161,11 +161,11 @@ class Session:
     keys : Keys
     settings : Settings
     card : WorkerCard
-        As the worker entered.
+        As of the worker's start.
     claiming : bool
-        Whether a Pub/Sub message is for one worker, rather than for each that receives it.
+        Whether a Pub/Sub message is for one worker rather than for every worker that receives it.
     clock : RedisClock
-        Asked for with each heartbeat.
+        Read with each heartbeat.
     """
 
     client: Any
@@ -191,7 +191,7 @@ async def enter(client: Any, keys: Keys, settings: Settings, delivery: str, want
     Raises
     ------
     ConfigError
-        If the wanted name does not fit, or a living worker still has it after the time in which a dead worker's
+        If the wanted name is invalid, or a living worker still has it after the time in which a dead worker's name
         would have become free.
     """
     if wanted is not None and not _WORKER_NAME.fullmatch(wanted):
@@ -227,14 +227,14 @@ async def _write(client: Any, keys: Keys, card: WorkerCard, ttl: float, *, nx: b
 
 
 class Housekeeping:
-    """What a worker does besides its jobs: heartbeats, retries that are due, dead workers' names. Safe to repeat.
+    """A worker's tasks besides its jobs: heartbeats, due retries, names of dead workers. All are idempotent.
 
     Attributes
     ----------
     pace : float
         Seconds between two rounds.
     retry_scheduled : asyncio.Event
-        To be set when this worker has scheduled a retry.
+        Set when this worker has scheduled a retry.
     """
 
     def __init__(self, session: Session, outcomes: Counter[str]) -> None:
@@ -249,7 +249,7 @@ class Housekeeping:
 
     @property
     def is_steady(self) -> bool:
-        """Whether heartbeats have lately gone out as they should: after a break, all that had it, too, seem dead."""
+        """Whether recent heartbeats went out on time; after a break that all workers had, the others seem dead."""
         return self._beat_at >= self._steady_from
 
     async def beat(self, *, subscribed_at: float, in_hand: int, errors: int) -> None:
@@ -258,7 +258,7 @@ class Housekeeping:
         Raises
         ------
         NameTaken
-            If this worker was silent for so long that another has taken its name.
+            If this worker sent no heartbeat for so long that another has taken its name.
         """
         if not await self._has_its_name():
             raise NameTaken(f"another worker is called {self._card.name!r} now; this one was silent for too long")
@@ -274,7 +274,7 @@ class Housekeeping:
         try:
             await _write(self._client, self._keys, card, self._session.silence, nx=False)
         except OutOfMemoryError:
-            # A full Redis takes no card, but keeps the last one: or everybody would seem dead.
+            # A full Redis refuses the card, so extend the last one: otherwise all workers would seem dead.
             await self._client.pexpire(self._keys.worker(card.name), int(self._session.silence * 1000))
             raise
         await self._client.zadd(self._keys.workers, {card.name: now})
@@ -283,7 +283,7 @@ class Housekeeping:
             self._steady_from = self._beat_at + 2 * self.pace
 
     async def leave(self) -> None:
-        """Give the name back, and forget the consumer unless something of it is still pending.
+        """Give up the name, and delete the consumer unless it still has pending entries.
 
         If another worker has taken the name, this does nothing.
         """
@@ -305,21 +305,21 @@ class Housekeeping:
         return has_name(await self._client.get(self._keys.worker(self._card.name)), self._card.instance)
 
     def log_outcomes(self) -> None:
-        """Log what has been settled since the last time: one line for each job would be too many."""
+        """Log the jobs settled since the last time in one line; a line for each would be too many."""
         news = self._outcomes - self._logged
         if news:
             log.info("%s: %s", self._card.name, ", ".join(f"{count} {outcome}" for outcome, count in news.items()))
             self._logged = Counter(self._outcomes)
 
     async def forget_the_dead(self) -> None:
-        """Forget workers that have been silent for long, once nothing of theirs is pending."""
+        """Forget workers that have sent no heartbeat for long and have no pending entries."""
         silent_since = await redis_time(self._client) - self._settings.lease - self._session.silence
         names = await self._client.zrangebyscore(self._keys.workers, "-inf", silent_since)
         if names and (gone := await scripts.forget(self._client, self._keys, names)):
             log.info("forgot dead workers: %s", ", ".join(gone))
 
     async def feed_retries(self) -> float:
-        """Put retries that are due back into the stream; return in how many seconds the next is due."""
+        """Put due retries back into the stream; return the seconds until the next is due."""
         return await scripts.feed_due(self._client, self._keys, _RETRIES_AT_ONCE)
 
     async def wait_for_retry(self, due_in: float) -> None:

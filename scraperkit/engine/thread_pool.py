@@ -15,35 +15,35 @@ from scraperkit.engine.jobs import Job, Result
 from scraperkit.models import DailyQuote, ScrapeRequest, current_request
 from scraperkit.sources.base import Source
 
-# A worker holds as many messages ahead as its threads finish within this many seconds, at most the prefetch setting.
+# A worker holds as many messages ahead as its threads finish in this many seconds, at most the prefetch setting.
 _WORK_AHEAD = 0.05
 _SHORTEST_FETCH = 1e-6
-# Results gather while threads finish this share of what is held, and no longer than these seconds: there must be work
-# left for the threads meanwhile.
+# Results gather while threads finish this share of the messages held, and at most these seconds: the threads must
+# still have work meanwhile.
 _SHARE_GATHERED = 0.5
 _LONGEST_GATHERING = _WORK_AHEAD / 2
-# A thread takes fetches that are much shorter than a thread switch by the handful.
+# A thread takes several jobs at once if fetches are much shorter than a thread switch.
 _SHORT_FETCH = 0.001
 _HANDFUL = 16
-# Seconds to wait for threads that are at a job when a worker ends, and for those that are at none.
+# Seconds to wait for busy and for idle threads when a worker ends.
 _BUSY_FAREWELL = 0.5
 _IDLE_FAREWELL = 5.0
 
 
 class ThreadPool:
-    """Threads fed by a queue, handing results back through a deque.
+    """Threads that take jobs from a queue and return results through a deque.
 
     Parameters
     ----------
     source : Source
         Its ``fetch`` is run for each request.
     threads : int
-        How many.
+        Number of threads.
     wake : callable
-        Called from a thread once there are results; not again until :meth:`results` is called, so that many results
-        cost one wake-up.
+        Called from a thread when there are results; not again before :meth:`results` is called, so many results cost
+        one wake-up.
     redis_time_at : callable
-        Returns what the clock of Redis shows when this machine's shows a time.
+        Converts a time by this machine's clock to one by the clock of Redis.
     """
 
     def __init__(
@@ -69,17 +69,17 @@ class ThreadPool:
             thread.start()
 
     def submit(self, jobs: Sequence[Job], at_once: int = 1) -> None:
-        """Queue jobs for the threads; a thread takes `at_once` of them together."""
+        """Queue jobs for the threads; a thread takes `at_once` of them at a time."""
         for start in range(0, len(jobs), at_once):
             self._queue.put(jobs[start : start + at_once])
 
     @property
     def has_waiting(self) -> bool:
-        """Whether there are jobs that no thread has begun."""
+        """Whether there are jobs that no thread has started."""
         return not self._queue.empty()
 
     def results(self, most: int) -> list[Result]:
-        """Take the results that are there, `most` of them at the most: then call again, for there may be more."""
+        """Take at most `most` results; if it returns that many, call again, since there may be more."""
         self._woken = False
         taken: list[Result] = []
         while self._results and len(taken) < most:
@@ -87,7 +87,7 @@ class ThreadPool:
         return taken
 
     def withdraw(self) -> list[Job]:
-        """Take back the jobs that no thread has begun."""
+        """Take back the jobs that no thread has started."""
         jobs: list[Job] = []
         while True:
             try:
@@ -96,22 +96,22 @@ class ThreadPool:
                 return jobs
 
     def close(self) -> None:
-        """Tell the threads to end once they are done with what they hold."""
+        """Ask the threads to end once they have finished their jobs."""
         for _ in self._threads:
             self._queue.put(None)
 
     def join(self, timeout: float) -> bool:
-        """Wait for the threads to end, for `timeout` seconds altogether; return whether all did."""
+        """Wait for the threads to end, for `timeout` seconds in all; return whether all did."""
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
     def leave(self) -> None:
-        """Wait for the threads to end, but not for a job: the source is asked to end what they wait for, if it can."""
+        """Wait for the threads to end, but not for their jobs: ask the source to interrupt those, if it can."""
         interrupt = getattr(self._source, "interrupt", lambda _: None)
         deadline = time.monotonic() + _BUSY_FAREWELL
-        # Again and again, since a thread that waited for another's page asks for it itself once that has failed.
+        # Repeated, since a thread that waited for another's page requests it itself once that one has failed.
         while self.busy and time.monotonic() < deadline:
             interrupt({thread.ident for thread in self._threads})
             self.join(_BUSY_FAREWELL / 10)
@@ -143,7 +143,7 @@ class ThreadPool:
 
 
 def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[DailyQuote]:
-    """Refuse what a source must not return, before it gets near a key."""
+    """Check what a source returned before any of it becomes part of a key."""
     try:
         quotes = list(answer)
     except TypeError:
@@ -166,7 +166,7 @@ def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[Daily
 
 
 class Prefetch:
-    """Decides how many messages to hold from how long a fetch takes. Until the first is done, it assumes a second."""
+    """Decide how many messages to hold from how long a fetch takes; until the first is done, assume one second."""
 
     def __init__(self, settings: Settings) -> None:
         self._threads = settings.threads
@@ -175,7 +175,7 @@ class Prefetch:
         self._watched_at = 0.0
 
     def watch(self, results: Iterable[Result]) -> None:
-        """Learn from finished fetches, which are settled now."""
+        """Learn from finished fetches, which are being settled now."""
         self._watched_at = time.monotonic()
         mean = self._fetch_seconds
         for result in results:
@@ -184,26 +184,26 @@ class Prefetch:
 
     @property
     def hold(self) -> int:
-        """How many messages may be held: one for each thread, and what the threads will finish soon.
+        """How many messages may be held: one for each thread, and as many more as the threads will finish soon.
 
-        If fetching is slow, a message waits for a thread in the stream, where any worker can take it.
+        If fetching is slow, messages wait in the stream, where any worker can take them.
         """
         return self._threads + min(self._prefetch, int(self._threads * _WORK_AHEAD / self._fetch_seconds))
 
     @property
     def read_at_once(self) -> int:
-        """How many messages one read takes: at most half of what may be held, so that reads overlap work."""
+        """How many messages one read takes: at most half of those that may be held, so that reads overlap work."""
         return max(self._threads, self.hold // 2)
 
     @property
     def gathering(self) -> float:
-        """Seconds from one settlement to the next, in which results gather."""
+        """Seconds for which results gather between two settlements."""
         finished_in = self.hold * self._fetch_seconds / self._threads
         return min(_LONGEST_GATHERING, _SHARE_GATHERED * finished_in)
 
     @property
     def still_gathering(self) -> float:
-        """Seconds until the next settlement; not above 0 if it is time."""
+        """Seconds until the next settlement; 0 or less if it is due."""
         return self._watched_at + self.gathering - time.monotonic()
 
     @property

@@ -1,4 +1,4 @@
-"""A worker: one asyncio loop does all the talking to Redis, plain threads do the scraping."""
+"""A worker: one asyncio loop talks to Redis, plain threads scrape."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from scraperkit.sources.base import Source, check_source, stream_of
 from scraperkit.sources.politeness import Politeness
 
 log = logging.getLogger(__name__)
-# Redis does nothing else while it settles, and a Lua script unpacks no more than some thousand words at once.
+# Redis does nothing else while it settles, and a Lua script can unpack only a few thousand words at once.
 _SETTLED_AT_ONCE = 500
-# One prepares what is settled next while Redis works for the other.
+# One prepares the next settlement while Redis works for the other.
 _SETTLERS = 2
-# Seconds in which several connections tell of one failover.
+# Seconds in which several connections report the same failover.
 _TOLD_TOGETHER = 2.0
 
 
@@ -45,16 +45,16 @@ class Worker:
     Parameters
     ----------
     redis : redis.Redis
-        From :func:`scraperkit.connect`; only its parameters are used, the worker opens connections of its own.
+        From :func:`scraperkit.connect`; only its parameters are used: the worker opens its own connections.
     source : Source
         Where prices come from.
     threads : int, optional
-        Threads that call ``source.fetch``. For each delivery, the worker holds at most one message a thread and
-        ``Settings.prefetch`` more.
+        Threads that call ``source.fetch``. For each delivery, the worker holds at most one message per thread plus
+        ``Settings.prefetch``.
     delivery : {"both", "stream", "pubsub"}
         What to listen to.
     claim : bool
-        Pub/Sub only: ``True`` lets one of all workers do a message, ``False`` lets each do it.
+        Pub/Sub only: ``True`` has one worker process each message, ``False`` has every worker do so (fan-out).
     namespace, name, settings
         Defaults are read from the environment; `name` is the consumer's.
 
@@ -65,7 +65,7 @@ class Worker:
     crashed_as : str
         The name under which it crashed on request; otherwise empty.
     on_crash : callable
-        Called when it crashes, for those that die with it.
+        Called when it crashes, so that workers of the same process crash, too.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Worker:
 
     @property
     def outages(self) -> int:
-        """Number of outages of Redis that this life of the worker has met."""
+        """Number of outages of Redis during this life of the worker."""
         return self._loop.redis_retry.outages if self._loop is not None else 0
 
     async def start(self) -> None:
@@ -136,7 +136,7 @@ class Worker:
         RedisUnreachable
             If Redis is unreachable now. Once started, the worker waits for it instead.
         RedisRefused
-            If Redis refuses what a worker needs, as to a user without the rights.
+            If Redis refuses a command that a worker needs, for example because the user lacks rights.
         """
         self._stop_requested = False
         self.crashed_as = ""
@@ -159,7 +159,7 @@ class Worker:
         log.info("%s is listening (%s, %d threads)", self.name, self.delivery, self.settings.threads)
 
     async def _enter(self) -> WorkerLoop:
-        """Take a name and listen under it; if another worker takes that name meanwhile, take the next."""
+        """Take a name and listen under it; if another worker takes that name first, take the next."""
         while True:
             try:
                 return await self._listen()
@@ -173,23 +173,23 @@ class Worker:
         try:
             await loop.open()
         except BaseException:
-            await loop.wind_up()  # or its threads would wait for ever
+            await loop.wind_up()  # otherwise its threads would wait forever
             raise
         self.card, self._loop = card, loop
         return loop
 
     async def run(self) -> None:
-        """Work until :meth:`request_stop`; then finish or hand back what is in hand, and return.
+        """Work until :meth:`request_stop`; then finish or hand back the jobs in hand, and return.
 
         Raises
         ------
         WorkerError
-            If the engine itself failed. What was in hand is handed back first, as far as possible.
+            If the engine itself failed. Jobs in hand are handed back first, as far as possible.
         """
         loop = await self._started()
         name = self.name
         try:
-            self._stop_if_requested(loop)  # perhaps while it still started
+            self._stop_if_requested(loop)  # the request may have come during the start
             while isinstance(failed := await loop.run(), NameTaken):
                 log.warning("%s; taking another name", failed)
                 loop = await self._entering.until_answered(self._enter)
@@ -217,7 +217,7 @@ class Worker:
             loop.request_stop()
 
     async def step(self, block: float = 0.0) -> Counter[str]:
-        """Do one round: receive what is there, fetch it, store it, acknowledge it.
+        """Do one round: receive waiting messages, fetch their pages, store the quotes, acknowledge.
 
         Parameters
         ----------
@@ -227,7 +227,7 @@ class Worker:
         Returns
         -------
         collections.Counter
-            How many jobs came to which outcome in this round.
+            Number of jobs by outcome in this round.
         """
         loop = await self._started()
         before = Counter(self.outcomes)
@@ -243,11 +243,11 @@ class Worker:
         return self._levers.paused
 
     def pause(self) -> None:
-        """Receive and begin nothing more; may be called from any thread.
+        """Stop receiving and starting jobs; may be called from any thread.
 
-        Running jobs are finished. Other jobs in hand are kept; their leases are renewed and heartbeats go on, so no
-        other worker takes them over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause, and
-        one that has ended is not paused; before the start, it is for the life that begins.
+        Running jobs are finished. Other jobs in hand are kept; their leases are renewed and heartbeats continue, so no
+        other worker takes them over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause. A pause
+        before the start holds after it; pausing a worker that has ended has no effect.
         """
         self._levers.pause()
 
@@ -256,15 +256,15 @@ class Worker:
         self._levers.resume()
 
     def wait_until_paused(self, timeout: float) -> bool:
-        """Wait until a pause holds, from another thread than the worker's; return whether it does."""
+        """Wait until a pause holds, from a thread other than the worker's; return whether it does."""
         return self._levers.wait_until_paused(timeout)
 
     def crash_next(self) -> None:
         """Crash on the next job that is received, as a killed process would: for lessons and tests.
 
-        Once the page is fetched, and before anything is stored, the worker drops its connections and falls silent with
-        all its jobs: it acknowledges nothing, hands nothing back and tells no one. Its process goes on. :meth:`run` and
-        :meth:`step` return as usual; started again, it is a new worker. It does nothing to one that has ended.
+        After fetching the page, but before storing anything, the worker drops its connections: none of its jobs is
+        acknowledged, handed back or reported. Its process continues. :meth:`run` and :meth:`step` return as usual;
+        started again, it is a new worker. This does nothing to a worker that has ended.
         """
         self._levers.crash_next()
 
@@ -281,7 +281,7 @@ class Worker:
         loop.pool.join(self.settings.stop_deadline)
 
     async def close(self) -> None:
-        """End a worker that was stepped by hand: hand back what is in hand and close all connections."""
+        """End a worker that was stepped by hand: hand back the jobs in hand and close all connections."""
         if self._loop is not None:
             try:
                 await self._loop.wind_up()
@@ -295,7 +295,7 @@ class Worker:
         return self._loop
 
     def _share_politeness(self) -> None:
-        """Share the site's rate limit with all other workers, through a client that the threads may block."""
+        """Share the site's rate limit with all other workers, through a client that threads may block on."""
         politeness = getattr(self.source, "politeness", None)
         if isinstance(politeness, Politeness):
             self._polite = sibling(self._redis)
@@ -314,17 +314,17 @@ class Worker:
 
 
 class WorkerLoop:
-    """One life of a worker, from its first message to its last: receive, settle, keep house, wind up.
+    """One life of a worker, from its first message to its last: receive, settle, keep house, and wind up.
 
     Attributes
     ----------
     held : dict
-        For each delivery the jobs in hand, by their key.
+        The jobs in hand by key, for each delivery.
     """
 
     def __init__(self, session: Session, source: Source, levers: Levers, outcomes: Counter[str]) -> None:
         settings = session.settings
-        # A full Redis refuses heartbeats, but each try prolongs the last one.
+        # A full Redis refuses heartbeats, but each attempt extends the last one's life.
         self.redis_retry = RedisRetry(self._leave_replica, settings.heartbeat)
         self._session = session
         self._left_replica_at = -_TOLD_TOGETHER
@@ -377,11 +377,11 @@ class WorkerLoop:
                 return Crashed()
             await self.wind_up(receivers, keepers)
             failed = failed or first_error(tasks)
-            # A task that gave up waiting for Redis ended as it was asked to.
+            # A task that gave up waiting for Redis ended as requested.
             return None if is_away(failed) else failed
 
     def request_stop(self, deadline: float | None = None) -> None:
-        """Ask :meth:`run` to end; from any thread."""
+        """Ask :meth:`run` to end; may be called from any thread."""
         if deadline is not None:
             self._deadline = deadline
         self._soon(self._ending.set)
@@ -398,7 +398,7 @@ class WorkerLoop:
             await self._settle_ready()
 
     def _soon(self, call: Callable[[], None]) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended; a stuck thread may come back even then
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and a stuck thread has returned
             self._asyncio_loop.call_soon_threadsafe(call)
 
     # ------------------------------------------------------------------ receiving
@@ -412,7 +412,7 @@ class WorkerLoop:
                 await self._moved.wait()
 
     async def _receive(self, delivery: Delivery, block: float) -> bool:
-        """Receive once, after an outage on a new connection; return whether anything came."""
+        """Receive once, on a new connection after an outage; return whether anything came."""
         if self._stopping:
             return False
         try:
@@ -420,7 +420,7 @@ class WorkerLoop:
                 await delivery.open()
                 self._cut.discard(delivery.name)
             with self._pause.reading(delivery.name):
-                # A takeover may have used up the room meanwhile.
+                # A takeover may have filled the room meanwhile.
                 room = min(self._room(delivery.name), self._prefetch.read_at_once)
                 jobs = await delivery.receive(room, partial(self._in_hand, delivery.name), block) if room > 0 else []
         except AWAY:
@@ -457,7 +457,7 @@ class WorkerLoop:
     async def _settling(self) -> None:
         while True:
             await self._woken.wait()
-            # Pages that come one after another share the price of a settlement.
+            # Pages that arrive in quick succession share the cost of one settlement.
             if self.pool.has_waiting:
                 await asyncio.sleep(self._prefetch.still_gathering)
             await self._settle_ready()
@@ -517,7 +517,7 @@ class WorkerLoop:
             await self.redis_retry.until_answered(self.keep_house)
 
     async def _leave_replica(self) -> None:
-        """Connect anew everywhere: all connections lead there, also those that only listen and hear nothing of it."""
+        """Reconnect everywhere: even connections that only listen, and never see an error, lead to that replica."""
         if time.monotonic() - self._left_replica_at > _TOLD_TOGETHER:
             self._left_replica_at = time.monotonic()
             self._cut |= self.held.keys()
@@ -529,7 +529,7 @@ class WorkerLoop:
             await self._housekeeping.wait_for_retry(due_in)
 
     async def keep_house(self) -> None:
-        """Send a heartbeat, renew leases, take over what is pending with dead workers."""
+        """Send a heartbeat, renew leases, take over the pending jobs of dead workers."""
         await self._housekeeping.beat(
             subscribed_at=max(delivery.subscribed_at for delivery in self._deliveries),
             in_hand=len(self.jobs),
@@ -541,7 +541,7 @@ class WorkerLoop:
             await self._take_over(self._stream)
 
     async def _take_over(self, stream: StreamDelivery) -> None:
-        """By the heart, take over from the dead; by the lease, from those who live but let a job lie."""
+        """Take over from workers whose heartbeat has stopped, and from living ones whose lease has expired."""
         if self._housekeeping.is_steady:
             await stream.look_for_the_dead()
         room = self._room(stream.name)
@@ -555,9 +555,9 @@ class WorkerLoop:
     async def wind_up(
         self, receivers: Sequence[asyncio.Task[None]] = (), keepers: Sequence[asyncio.Task[None]] = ()
     ) -> None:
-        """Hand back jobs not begun, wait for running ones, hand back the rest, sign off.
+        """Hand back jobs not started, wait for running ones, hand back the rest, sign off.
 
-        Redis may be away, or hang: all this then takes until a few seconds after the deadline.
+        If Redis is away or hangs, this takes until a few seconds after the deadline.
         """
         ends_at = time.monotonic() + self._deadline
         self._stopping = True
@@ -568,7 +568,7 @@ class WorkerLoop:
             over_at = max(ends_at, time.monotonic()) + FAREWELL
             await within(FAREWELL, self._hand_back_all(self.pool.withdraw() + self._pause.end()))
             await within(ends_at - time.monotonic(), self._finish())
-            # A heartbeat after the farewell would make a ghost of this worker.
+            # A heartbeat after signing off would make this worker seem alive.
             await end(keepers)
             await within(over_at - time.monotonic(), self._sign_off())
         finally:
@@ -578,7 +578,7 @@ class WorkerLoop:
                 await within(FAREWELL, delivery.close())
 
     async def _finish(self) -> None:
-        """Wait until everything that the threads still return is settled."""
+        """Wait until all jobs in hand are settled."""
         while self.jobs:
             self._moved.clear()
             await self._moved.wait()
@@ -589,7 +589,7 @@ class WorkerLoop:
         await self._housekeeping.leave()
 
     async def _hand_back_all(self, jobs: Sequence[Job]) -> None:
-        """Hand back jobs, and what has arrived unread."""
+        """Hand back jobs, and messages that arrived unread."""
         await self._hand_back(jobs)
         for delivery in self._deliveries:
             await self._hand_back(await delivery.leftovers(self._in_hand(delivery.name)))

@@ -10,12 +10,12 @@ from redis.exceptions import AskError, ClusterCrossSlotError, ClusterDownError, 
 from scraperkit.errors import ConfigError
 
 CLUSTER_SCHEMES = ("redis+cluster", "rediss+cluster")
-# What only a node of a Cluster answers; a MovedError is an AskError.
+# Errors that only a node of a Cluster replies with; a MovedError is an AskError.
 _ONLY_OF_CLUSTERS = (AskError, TryAgainError, ClusterCrossSlotError, ClusterDownError)
 
 
 def no_cluster(what: str) -> ConfigError:
-    """Return the error that says that an address, a client or a server is that of a Cluster.
+    """Return the error for an address, a client or a server of a Cluster.
 
     Examples
     --------
@@ -30,7 +30,7 @@ def no_cluster(what: str) -> ConfigError:
 
 
 def is_of_cluster(error: Exception) -> bool:
-    """Return whether only a node of a Cluster answers so.
+    """Return whether only a node of a Cluster replies with this error.
 
     Examples
     --------
@@ -41,6 +41,6 @@ def is_of_cluster(error: Exception) -> bool:
 
 
 def refuse_cluster(greeting: Mapping[Any, Any] | None, where: str) -> None:
-    """Raise ConfigError if that is how a node of a Cluster answers ``HELLO``."""
+    """Raise ConfigError if this reply to ``HELLO`` is that of a node of a Cluster."""
     if (greeting or {}).get("mode") == "cluster":
         raise no_cluster(where)

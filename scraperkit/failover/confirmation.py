@@ -1,6 +1,6 @@
-"""What is written counts once replicas have it: ``WAIT``, which answers for the writes of its own connection alone.
+"""Confirm writes by ``WAIT``: a write counts once replicas have it; ``WAIT`` covers its own connection's writes only.
 
-Replication is one stream, so who confirms the last write of a connection has all that its server wrote before, too.
+Replication is one stream, so a replica that confirms a connection's last write has all earlier writes, too.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from scraperkit.failover.roles import Demoted
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-# The server has become a replica, before it waited or while it did.
+# The server became a replica, before or during the wait.
 _NO_PRIMARY = ("UNBLOCKED", "WAIT cannot be used with replica")
 
 
 class Unconfirmed(redis.ConnectionError):
-    """Too few replicas have confirmed a write in time; it may be lost with the primary."""
+    """Too few replicas confirmed a write in time; if the primary is lost, the write may be lost, too."""
 
 
 class Confirmation(NamedTuple):
-    """How many replicas must confirm a write, and within how many seconds."""
+    """Number of replicas that must confirm a write, and the seconds that they have."""
 
     replicas: int
     seconds: float
@@ -37,10 +37,10 @@ class Confirmation(NamedTuple):
 
 
 async def confirmed(client: Any, wanted: Confirmation, write: Callable[[Any], Awaitable[T]]) -> T:
-    """Return what `write` returns once replicas have what it wrote; `client` is one of asyncio without retries.
+    """Return the result of `write` once replicas have what it wrote; `client` is an asyncio client without retries.
 
-    Where too few of them confirm, it waits on: what is written is in the primary, and would only be written twice. If
-    the primary is lost meanwhile, or is the primary no more, that raises ConnectionError, and `write` must be repeated.
+    If too few confirm, it keeps waiting: the primary has the write, and repeating it would only write it twice. If the
+    primary is lost or demoted meanwhile, it raises ConnectionError, and the caller must repeat `write`.
     """
     async with client.client() as one:
         reply = await write(one)
@@ -53,12 +53,12 @@ async def confirmed(client: Any, wanted: Confirmation, write: Callable[[Any], Aw
 
 
 async def check_right_to_wait(client: Any) -> None:
-    """Raise the refusal, if Redis would refuse to wait for replicas: better at the start than at the first result."""
+    """Raise the refusal if Redis does not allow ``WAIT``: better at the start than at the first result."""
     await client.execute_command("WAIT", 0, 0)
 
 
 async def _count(one: Any, wanted: Confirmation) -> int:
-    # A new connection has written nothing, so all replicas would confirm that at once.
+    # A new connection has written nothing, so all replicas would confirm at once.
     if not one.connection.is_connected:
         raise redis.ConnectionError("the connection was lost before replicas had confirmed what it wrote")
     try:
@@ -70,12 +70,12 @@ async def _count(one: Any, wanted: Confirmation) -> int:
 
 
 class Confirming:
-    """As much of a client as a script needs, whose scripts return once replicas have what they wrote.
+    """The part of a client that scripts need; its scripts return once replicas have what they wrote.
 
     Raises
     ------
     Unconfirmed
-        If they do not confirm it in time. It is written all the same, if only in the primary: it can be repeated.
+        If they do not confirm in time. The primary has the write, which can be repeated.
     """
 
     def __init__(self, client: redis.Redis, wanted: Confirmation) -> None:
@@ -83,7 +83,7 @@ class Confirming:
         self._wanted = wanted
 
     def evalsha(self, *words: Any) -> Any:
-        """Run a script and wait, by one trip: retried, both go over the same new connection."""
+        """Run a script and wait, in one round trip: a retry sends both over the same new connection."""
         with self._client.pipeline(transaction=False) as both:
             both.evalsha(*words)
             both.execute_command(*self._wanted.words)
@@ -93,8 +93,7 @@ class Confirming:
                 raise answer
         if have < self._wanted.replicas:
             raise Unconfirmed(
-                f"{have} of {self._wanted.replicas} replicas have confirmed within {self._wanted.seconds:g} s what was "
-                "written"
+                f"{have} of {self._wanted.replicas} replicas confirmed the write within {self._wanted.seconds:g} s"
             )
         return reply
 

@@ -1,4 +1,4 @@
-"""Connections that leave a server when it no longer is the primary, as after a failover behind one address.
+"""Connections that leave a server when it is no longer the primary, as after a failover behind one address.
 
 They also refuse a server that is a node of a Redis Cluster.
 """
@@ -18,29 +18,29 @@ from scraperkit.embedded.connections import PackedInC
 from scraperkit.errors import ConfigError
 from scraperkit.failover.clusters import is_of_cluster, no_cluster, refuse_cluster
 
-# Seconds between questions for the role of the server.
+# Seconds between checks of the server's role.
 ROLE_EVERY = 5.0
 REPLICA = ("slave", b"slave")
 
 
 class Demoted(redis.ConnectionError):
-    """The server at the other end is the primary no more: whoever tries again connects anew, by the same address."""
+    """The server is no longer the primary; a retry reconnects to the same address."""
 
     def __init__(self, why: str = "the server is a replica, which takes no writes") -> None:
         super().__init__(why)
 
 
 class _LeavesReplicas:
-    """A connection that ends when its server no longer is a primary, as after a failover behind one address.
+    """A connection that ends when its server is no longer a primary, as after a failover behind one address.
 
-    Where something is written, the server refuses it. Where all is read, nothing tells that the figures grow old; so
-    the server is asked for its role now and then. A reader that was given the address of a replica goes on reading.
+    A replica refuses writes. Reads would not show that the figures grow stale, so the connection checks the server's
+    role at intervals. A reader that was given a replica's address keeps reading.
     """
 
     _asked_for_role_at = 0.0
 
     def on_connect_check_health(self: Any, *args: Any, **options: Any) -> None:
-        """Greet the server; raises ConfigError if it is a node of one."""
+        """Shake hands with the server; raise ConfigError if it is a node of a Cluster."""
         super().on_connect_check_health(*args, **options)  # type: ignore[misc]
         try:
             refuse_cluster(self.handshake_metadata, where_to(self))
@@ -49,7 +49,7 @@ class _LeavesReplicas:
             raise
 
     def read_response(self: Any, *args: Any, **options: Any) -> Any:
-        """Read a reply; raises :class:`Demoted` if it says that this is a replica."""
+        """Read a reply; raise :class:`Demoted` if it says that this is a replica."""
         try:
             return super().read_response(*args, **options)  # type: ignore[misc]
         except ReadOnlyError:
@@ -64,23 +64,23 @@ class _LeavesReplicas:
             self.connect_check_health(check_health=False)
 
     def is_left(self: Any) -> bool:
-        """Ask whether the server has become a replica."""
+        """Return whether the server has become a replica."""
         self.send_command("ROLE", check_health=False)
-        with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
+        with contextlib.suppress(ResponseError):  # some servers or users do not allow ROLE
             return super().read_response()[0] in REPLICA  # type: ignore[misc]
         return False
 
 
 class _AsyncLeavesReplicas(PackedInC):
-    """The same for asyncio, where a check never leads to another server unseen: its error says so to all who wait.
+    """The same for asyncio, where a check never moves to another server silently: it raises an error.
 
-    redis-py shows nothing of the greeting there, so a Cluster is known by what it refuses.
+    There, redis-py does not expose the handshake, so a Cluster is recognized by its errors.
     """
 
     _asked_for_role_at = 0.0
 
     async def read_response(self: Any, *args: Any, **options: Any) -> Any:
-        """Read a reply; raises :class:`Demoted` or ConfigError if it is that of a replica or of a Cluster."""
+        """Read a reply; raise :class:`Demoted` or ConfigError if it is that of a replica or of a Cluster."""
         try:
             return await super().read_response(*args, **options)  # type: ignore[misc]
         except ReadOnlyError:
@@ -100,12 +100,12 @@ class _AsyncLeavesReplicas(PackedInC):
                 await self.disconnect(nowait=True)
                 raise Demoted
             if not self.is_connected:  # another task has disconnected all meanwhile
-                raise redis.ConnectionError("disconnected, to connect anew")
+                raise redis.ConnectionError("disconnected; reconnect")
 
     async def is_left(self: Any) -> bool:
-        """Ask whether the server has become a replica."""
+        """Return whether the server has become a replica."""
         await self.send_command("ROLE", check_health=False)
-        with contextlib.suppress(ResponseError):  # not every server tells, nor everybody
+        with contextlib.suppress(ResponseError):  # some servers or users do not allow ROLE
             return (await super().read_response())[0] in REPLICA  # type: ignore[misc]
         return False
 
@@ -116,7 +116,7 @@ def where_to(connection: Any) -> str:
 
 
 def _is_due(connection: Any) -> bool:
-    """Return whether to ask for the role now; a new connection has just been led to where writes go."""
+    """Return whether to check the role now; not on a new connection, which has just reached the primary."""
     now, last = time.monotonic(), connection._asked_for_role_at
     if now - last < ROLE_EVERY:
         return False

@@ -1,7 +1,7 @@
 """Redis behind sentinels: each new connection asks them where the primary is.
 
-redis-py's own client for sentinels has a pool of its own kind; here only the connections differ, so that pools, pub/sub
-and asyncio are the same as elsewhere.
+redis-py's Sentinel client needs its own kind of pool. Here, only the connections differ, so pools, Pub/Sub and asyncio
+work as elsewhere.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from scraperkit.failover.roles import (
 )
 
 PORT = 26379
-# A sentinel that does not answer within so many seconds is passed over.
+# A sentinel that does not answer within these seconds is skipped.
 _SENTINEL_TIMEOUT = 1.0
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
 _SERVICE = re.compile(r"/([A-Za-z0-9_.-]{1,100})")
@@ -43,17 +43,17 @@ _OWN_OPTIONS = ("sentinel_username", "sentinel_password")
 class SentinelAddress(NamedTuple):
     """An address such as ``redis+sentinel://user:password@host:26379,host:26379/service``.
 
-    User and password are those of the servers; the sentinels' own are given as ``?sentinel_username=`` and
-    ``&sentinel_password=``. With ``rediss+sentinel://``, servers and sentinels are asked by TLS.
+    User and password are those of the servers; those of the sentinels go in ``?sentinel_username=`` and
+    ``&sentinel_password=``. With ``rediss+sentinel://``, servers and sentinels are reached by TLS.
 
     Attributes
     ----------
     hosts : tuple of (host, port)
         The sentinels.
     service : str
-        The name by which they know the primary and its replicas.
+        The sentinels' name for the primary and its replicas.
     server_url : str
-        The address of a server, but for its host: user, password and options.
+        The address of a server with user, password and options, and a placeholder for its host.
     is_tls : bool
     username, password : str or None
         For the sentinels.
@@ -103,7 +103,7 @@ class SentinelAddress(NamedTuple):
 
 
 class Sentinels:
-    """Where to ask for the primary of a service."""
+    """The sentinels to ask for the primary of a service."""
 
     def __init__(self, address: SentinelAddress, options: Mapping[str, Any]) -> None:
         self._address = address
@@ -119,16 +119,16 @@ class Sentinels:
             "socket_timeout": _SENTINEL_TIMEOUT,
             "socket_connect_timeout": _SENTINEL_TIMEOUT,
             "retry": Retry(NoBackoff(), 0),
-            "protocol": 2,  # sentinels before Redis 6.2 know no other
+            "protocol": 2,  # sentinels before Redis 6.2 support no other
         }
 
     def primary(self) -> tuple[str, int]:
-        """Return host and port of the primary, as the first sentinel that answers says.
+        """Return host and port of the primary, from the first sentinel that knows it.
 
         Raises
         ------
         redis.ConnectionError
-            If none knows one.
+            If no sentinel knows it.
         """
         problems = []
         for host, port in list(self._order):
@@ -143,12 +143,12 @@ class Sentinels:
                     self._order.insert(0, (host, port))
                 return named
             problems.append(f"{host}:{port}: it knows no service {self._address.service!r}")
-        raise redis.ConnectionError(f"no sentinel tells where the primary is: {'; '.join(problems)}")
+        raise redis.ConnectionError(f"no sentinel knows the primary: {'; '.join(problems)}")
 
     def name_another(self, host: str, port: int) -> bool:
-        """Return whether most of the sentinels name another primary than this: one that is cut off does not know.
+        """Return whether most sentinels name another primary than this one, which does not notice that it is cut off.
 
-        They are asked once in a while, whoever wants to know; those that do not answer name none.
+        They are asked at most every few seconds, however many connections call; those that do not answer name none.
         """
         now = time.monotonic()
         if now - self._asked_at >= ROLE_EVERY:
@@ -178,19 +178,19 @@ class _AsksSentinels:
         super().__init__(**options)
 
     def connect_check_health(self: Any, *args: Any, **options: Any) -> None:
-        """Connect to the primary unless connected; raises ConnectionError while the sentinels name a replica."""
+        """Connect to the primary unless connected; raise ConnectionError while the sentinels name a replica."""
         if self.is_connected:
             return
         self.host, self.port = self._sentinels.primary()
         super().connect_check_health(*args, **options)  # type: ignore[misc]
         self.send_command("ROLE", check_health=False)
-        with contextlib.suppress(ResponseError):  # not everybody may ask
+        with contextlib.suppress(ResponseError):  # this user may lack the right to ROLE
             if super().read_response()[0] in REPLICA:  # type: ignore[misc]
                 self.disconnect()
                 raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
 
     def is_left(self: Any) -> bool:
-        """Ask whether the server is the primary no more: a replica, or cut off from the sentinels."""
+        """Return whether the server is no longer the primary: a replica, or cut off from the sentinels."""
         is_replica: bool = super().is_left()  # type: ignore[misc]
         return is_replica or self._sentinels.name_another(self.host, self.port)
 
@@ -204,26 +204,26 @@ class SentinelTlsConnection(_AsksSentinels, TlsConnection):
 
 
 class _AsyncAsksSentinels:
-    """The same for asyncio; a thread asks the sentinels, and the event loop goes on."""
+    """The same for asyncio; a thread asks the sentinels while the event loop continues."""
 
     def __init__(self: Any, *, sentinels: Sentinels, **options: Any) -> None:
         self._sentinels = sentinels
         super().__init__(**options)
 
     async def connect_check_health(self: Any, *args: Any, **options: Any) -> None:
-        """Connect to the primary unless connected; raises ConnectionError while the sentinels name a replica."""
+        """Connect to the primary unless connected; raise ConnectionError while the sentinels name a replica."""
         if self.is_connected:
             return
         self.host, self.port = await in_thread(self._sentinels.primary)
         await super().connect_check_health(*args, **options)  # type: ignore[misc]
         await self.send_command("ROLE", check_health=False)
-        with contextlib.suppress(ResponseError):  # not everybody may ask
+        with contextlib.suppress(ResponseError):  # this user may lack the right to ROLE
             if (await super().read_response())[0] in REPLICA:  # type: ignore[misc]
                 await self.disconnect(nowait=True)
                 raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
 
     async def is_left(self: Any) -> bool:
-        """Ask whether the server is the primary no more: a replica, or cut off from the sentinels."""
+        """Return whether the server is no longer the primary: a replica, or cut off from the sentinels."""
         if await super().is_left():  # type: ignore[misc]
             return True
         return await in_thread(self._sentinels.name_another, self.host, self.port)

@@ -1,8 +1,8 @@
--- What all readers of one site agree on: whether its circuit is open, and until when. `action` is one of
---   ask         returns ms to wait; 0: go on; -1: go on, as the one trial (of at most `trial_ms`, by `who`)
---   pause       for `pause_ms`, for a `reason`; returns 0
---   failed      returns the ms of a pause that begins now, else 0: after `failures` in a row, of `pause_ms`, doubled each
---               further time up to `longest_ms`, for a `reason`
+--- The state of a site that all its readers share: whether its circuit is open, and until when. `action` is one of
+--   ask         returns ms to wait; 0: proceed; -1: proceed, as the one trial (of at most `trial_ms`, by `who`)
+--   pause       opens the circuit for `pause_ms`, for a `reason`; returns 0
+--   failed      returns the ms of a pause that begins now, else 0: after `failures` in a row, the pause is `pause_ms`,
+--               doubled each further time up to `longest_ms`, for a `reason`
 --   succeeded   returns 0
 local site, sites = key(), key()
 local now = now_ms()
@@ -11,7 +11,7 @@ local function number(field)
   return tonumber(redis.call('HGET', site, field) or 0)
 end
 
--- Nothing is forgotten sooner than was promised before.
+-- Never shorten an expiry that was set before.
 local function keep(name, ms)
   redis.call('PEXPIRE', name, string.format('%.0f', math.max(ms, redis.call('PTTL', name))))
 end

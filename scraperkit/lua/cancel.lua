@@ -1,5 +1,5 @@
--- Cancel messages of one batch that no worker has begun. `handle` tells where a message waits: its stream entry, or its
--- text among the retries; on the channel there is only the claim.
+-- Cancel messages of one batch that no worker has started. `handle` is a message's stream entry, or its text among the
+-- retries; on the channel there is only the claim.
 -- Returns how many were cancelled.
 local batch, jobs, retries, history = key(), key(), key(), key()
 local claims = keys(given.claims)

@@ -1,4 +1,4 @@
--- Lay claims on Pub/Sub messages: of all workers that received one, the first gets it; without `exclusive`, each does.
+-- Claim Pub/Sub messages: the first of all workers that received one gets it; without `exclusive`, each does.
 -- Returns 1 for each message that is this worker's, else 0.
 local claims = keys(#given.message_id)
 local mine = {}

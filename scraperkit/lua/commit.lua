@@ -1,27 +1,27 @@
 -- Settle finished jobs: acknowledge, count, schedule a retry or write a dead letter, and log one event each.
 --
--- That the stream entry is there (or the claim is held) is what makes an outcome count, so it counts once, whoever else
--- worked on the same message meanwhile. Where the stream has vanished, what is done still counts if its batch waits for
--- it, or has given it up.
+-- An outcome counts only if the stream entry exists (or the claim is held), so it counts once, even if other workers
+-- did the same message. If the stream has vanished, a job that is done still counts if its batch has it as pending or
+-- lost.
 --
--- Redis takes nothing back if a later call is refused, so nothing is deleted before all that replaces it is written. A
--- batch that is no hash costs its messages no more than their places in it.
+-- Redis rolls nothing back if a later call is refused, so nothing is deleted before its replacement is written. If a
+-- batch is not a hash, its messages only go uncounted.
 --
--- Every call from a script costs about as much as all the rest of a job, so what can be asked or told of many jobs at
--- once is: states and histories are read before, and acknowledgements, states and counts written after.
+-- Every call from a script costs about as much as all the rest of a job, so calls cover many jobs where possible:
+-- states and histories are read before, and acknowledgements, states and counts written after.
 --
 -- The jobs come as one column for each field of `Settlement` in scripts.py, their events as lines in ARGV[2]. ARGV[3]
--- is the news of what was stored for them, empty if nothing was.
+-- is the news of their stored months, empty if there are none.
 --
--- Returns the settled outcome of each job: done, not_offered, retry, failed, dead, ignored or superseded; then why Redis
--- refused the news, empty if it did not: a user who may not publish them loses nothing else.
+-- Returns the settled outcome of each job: done, not_offered, retry, failed, dead, ignored or superseded; then why
+-- Redis refused the news, empty if it did not: a user without the right to publish news loses nothing else.
 local jobs, events, dead, retries, history = key(), key(), key(), key(), key()
 local is_ours = has_name(key(), given.instance)
 local channel = key()
 local now = now_ms()
 local event_of = string.gmatch(ARGV[2], '[^\n]+')
 
--- One hash, read for many fields at once, and written to at once.
+-- One hash, with many fields read and written at once.
 local function hash(name)
   return {key = name, names = {}, values = {}, changed = {}, counts = {}}
 end
@@ -67,8 +67,8 @@ end
 
 local batches, past = {}, hash(history)
 local letters, entries, claims, settled = {}, {}, {}, {}
--- Of what is done there is only the event to write: once one is written, the others will be, and to delete is quicker
--- than to look.
+-- A job that is done needs only its event: once one event is written, the others will be, and deleting an entry is
+-- quicker than looking for it.
 local is_logged = false
 for i, id in ipairs(given.message_id) do
   local batch = given.batch[i]

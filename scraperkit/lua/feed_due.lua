@@ -1,5 +1,5 @@
--- Put the retries that are due back into the job stream.
--- Returns in how many milliseconds the next one is due, or -1 if none waits.
+-- Put due retries back into the job stream.
+-- Returns the milliseconds until the next one is due, or -1 if none waits.
 local retries, jobs = key(), key()
 local now = now_ms()
 local messages = redis.call('ZRANGEBYSCORE', retries, '-inf', now, 'LIMIT', 0, given.most)

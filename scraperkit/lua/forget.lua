@@ -1,4 +1,4 @@
--- Forget workers that are dead and have nothing pending any more.
+-- Forget dead workers that have nothing pending.
 -- Returns the names forgotten.
 local jobs, workers = key(), key()
 local cards = keys(#given.name)

@@ -1,5 +1,5 @@
--- Hand back jobs that this worker will not do: to the stream again, or to the channel again.
--- Redis takes nothing back if a call is refused, so each is sent again before it is taken from here.
+-- Hand back jobs that this worker will not do, to the stream or to the channel.
+-- Redis rolls nothing back if a call is refused, so each is sent again before it is deleted here.
 -- Returns how many were handed back.
 local jobs, channel = key(), key()
 local is_ours = has_name(key(), given.instance)

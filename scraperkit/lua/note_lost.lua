@@ -1,5 +1,5 @@
--- Write down messages that are lost, unless one is settled or another's meanwhile. A dead worker's claims go with it:
--- they would keep everybody else from the message until their lease is over. Messages of the stream have no claims.
+-- Record lost messages, except those that were settled or claimed by another worker meanwhile. Delete a dead worker's
+-- claims, which would keep others from the messages until the lease expires. Stream messages have no claims.
 -- Returns how many are lost.
 local batch, history = key(), key()
 local claims = keys(given.claims)

@@ -1,10 +1,10 @@
--- Count what each consumer has in its pending list: entries that are in the stream, and entries that are gone from it.
--- Returns {name, in the stream, gone} of each.
+-- Count each consumer's pending entries: those that are in the stream, and those that are gone from it.
+-- Returns {name, in the stream, gone} for each.
 local jobs = key()
 local counts, order, start = {}, {}, '-'
 repeat
   local pending = redis.pcall('XPENDING', jobs, given.group, start, '+', 1000)
-  if pending.err then break end -- there is no stream, or no group
+  if pending.err then break end -- the stream or the group does not exist
   for _, row in ipairs(pending) do
     local name = row[2]
     if not counts[name] then

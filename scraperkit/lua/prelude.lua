@@ -1,4 +1,4 @@
--- What every script begins with: its arguments by name, its keys one after the other, and the clock.
+-- The beginning of every script: its arguments by name, its keys in order, and the clock.
 local given = cjson.decode(ARGV[1])
 local taken = 0
 

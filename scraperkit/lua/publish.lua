@@ -4,11 +4,12 @@ local batch, jobs, channel = key(), key(), key()
 local claims = keys(given.claims)
 local sent, fewest = 0, -1
 
--- What was sent to the channel and is open may be lost; adding it to the stream as well does no harm.
+-- Open messages that were sent to the channel may be lost; adding them to the stream as well does no harm.
 local before = redis.call('HGET', batch, 'delivery')
 local moved = given.delivery == 'stream' and before == 'pubsub'
 
--- What is open in the stream would be judged by its claim, and lost, if the batch were the channel's: it stays whole.
+-- A batch with open stream messages stays a stream batch: as a channel batch, it would count them as lost, since they
+-- have no claims.
 local function is_open()
   local counts = redis.call('HMGET', batch, 'published', 'done', 'failed', 'lost', 'cancelled', 'not_offered')
   for i, count in ipairs(counts) do counts[i] = tonumber(count or 0) or 0 end
@@ -18,7 +19,7 @@ local delivery = before == 'stream' and is_open() and 'stream' or given.delivery
 
 redis.call('HINCRBY', batch, 'published', 0)
 if delivery == 'stream' then
-  redis.pcall('XGROUP', 'CREATE', jobs, given.group, '0', 'MKSTREAM') -- an error says that it is there
+  redis.pcall('XGROUP', 'CREATE', jobs, given.group, '0', 'MKSTREAM') -- an error means that it exists
 end
 
 local function send(i, id)
@@ -28,7 +29,7 @@ local function send(i, id)
     redis.call('HSET', batch, id, state_text('pending', label))
     return
   end
-  -- Finished for this batch, it would be skipped by everybody.
+  -- All workers skip a message that is finished for this batch.
   if is_finished_for(claim_of(claims[i]), batch) then redis.call('DEL', claims[i]) end
   local receivers = redis.call('PUBLISH', channel, given.message[i])
   if fewest == -1 or receivers < fewest then fewest = receivers end

@@ -1,5 +1,5 @@
--- Renew the leases of the jobs in hand, unless they have become another's. An entry that is gone from the stream keeps
--- its lease as it is: XCLAIM would drop it from the pending list, which alone tells that it is in hand.
+-- Renew the leases of the jobs in hand, except those that another worker has taken. The lease of an entry that is gone
+-- from the stream is not renewed: XCLAIM would drop it from the pending list, the only record that it is in hand.
 -- Returns how many were renewed.
 local jobs = key()
 local claims = keys(given.claims)

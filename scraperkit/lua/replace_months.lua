@@ -1,21 +1,21 @@
--- Replace months of one fund by what was fetched, unless a newer fetch has replaced them: the time of a fetch, by the
--- clock of Redis, is its fencing token. Safe to repeat: the same fetch gets the same answer again.
+-- Replace months of one fund with fetched ones, unless a newer fetch has replaced them: the time of a fetch, by the
+-- clock of Redis, is its fencing token. Idempotent: the same fetch gets the same answer again.
 --
--- The months come as one column for each field of `MonthFetched` in scripts.py but the words of TS.MADD, which follow
--- each other in ARGV[2] and after; `samples` tells how many there are of each month. What is stored already is not
--- written again, so an equal month costs no write. What differed is logged; a day that is new is not.
+-- The months come as one column for each field of `MonthFetched` in scripts.py, except the words of TS.MADD, which are
+-- in ARGV[2] and after; `samples` is the number of samples of each month. Only samples that differ from stored ones are
+-- written, so an equal month costs no write. Changed samples are logged; samples of new days are not.
 --
--- The series are those of the class and of the subclasses that were fetched, all metrics of each. A fetch that is whole
--- has all subclasses: if others are stored, nothing is done, and the answer is {'others', their keys ...}.
+-- The series are those of the class and of the fetched subclasses, all metrics of each. A fetch that `is_whole` has all
+-- subclasses: if others are stored, nothing is done, and the answer is {'others', their keys ...}.
 --
--- Returns of each month of which there is something to tell {its number, samples changed, samples withdrawn}, or
+-- Returns, for each month with something to report, {its number, samples changed, samples withdrawn}, or
 -- {its number, 'refused', series, time, why} for the first sample that was refused, or {its number, 0, 0, '', true} if
--- nothing was written: the same, or something newer, was stored already.
+-- nothing was written because the same, or something newer, was already stored.
 local card, months, changes = key(), key(), key()
 local series = keys(#KEYS - 3)
 
--- Lua unpacks no more than 8,000 values at once, fewer than the words of a month of twenty subclasses: portions of whole
--- samples, each given by its first and last place.
+-- Lua unpacks at most 8,000 values at once, fewer than the words of a month of twenty subclasses. So words are split
+-- into portions of whole samples, each given by its first and last place.
 local function portions(first, last)
   local at_once = 6000
   local from = first - at_once
@@ -31,13 +31,13 @@ if given.is_whole then
   for _, metric in ipairs(given.metrics) do metrics[metric] = true end
   local prefix = given.namespace .. ':{' .. given.cnpj .. '}:'
   for _, name in ipairs(redis.call('TS.QUERYINDEX', 'kit=' .. given.namespace, 'cnpj=' .. given.cnpj)) do
-    -- Series that somebody else has labelled so are none of the kit's.
+    -- Skip series that have these labels but are not the kit's.
     local is_ours = string.sub(name, 1, #prefix) == prefix and metrics[string.match(name, '[^:]*$')]
     if is_ours and not known[name] then others[#others + 1] = name end
   end
   if #others > 1 then return others end
 end
-local records = {} -- a month may come twice: the second meets what the first has left
+local records = {} -- a month may come twice: the second finds the first one's record
 for from, to in portions(1, #given.month) do
   for i, text in ipairs(redis.call('HMGET', months, unpack(given.month, from, to))) do
     records[given.month[from + i - 1]] = text
@@ -64,7 +64,7 @@ local function create_series()
   found = #series
 end
 
--- What is stored of a month: for each series its values as text, by time; whether there is any; and a refusal to tell.
+-- Returns a month's stored values as text, by series and time; whether there are any; and a refusal to report.
 local function stored(from, to)
   local values, is_any = {}, false
   for _, name in ipairs(series) do
@@ -81,8 +81,8 @@ local function stored(from, to)
   return values, is_any
 end
 
--- The words of what is new or differs from `old`, from which all that a fetch brought is taken away; and the old value
--- of each of these samples that has one.
+-- Returns the words of samples that are new or differ from `old`, and the old values of those that have one. Removes
+-- every fetched sample from `old`.
 local function differing(first, last, old)
   local words, replaced = {}, {}
   for at = first, last, 3 do
@@ -97,7 +97,7 @@ local function differing(first, last, old)
   return words, replaced
 end
 
--- Write samples; returns the refusal of the first that was refused, and adds to `log` what was changed.
+-- Write samples and add the changed ones to `log`; returns the refusal of the first sample that was refused.
 local function write(words, first, last, replaced, log)
   local refusal
   for from, to in portions(first, last) do
@@ -127,7 +127,7 @@ local function withdraw(old, log)
   return count
 end
 
--- What was changed is noted at once, so that it is told again if the rest is refused; other months are noted together.
+-- A changed month is recorded at once, so that a repeat reports it again if the rest is refused; others together later.
 local function note(i, changed, withdrawn)
   local text = record_text(seconds, given.fetched_at[i], given.source, given.digest[i], changed, withdrawn)
   records[given.month[i]] = text
@@ -154,7 +154,7 @@ local function replace(i, first, last)
   if found < #series and last > first then create_series() end
   local old, is_any, refusal = stored(given.first[i], given.last[i])
   if is_any and not refusal then
-    -- What is changed could not be told of afterwards: once it is written, the same fetch finds nothing changed.
+    -- Check the log before writing: once samples are written, the same fetch would find no changes to log.
     local log = redis.pcall('XLEN', changes)
     if type(log) == 'table' and log.err then refusal = {'refused', changes, given.first[i], log.err} end
   end
@@ -181,12 +181,12 @@ local function replace(i, first, last)
   note(i, #log - withdrawn, withdrawn)
 end
 
--- A fund without series may have been lost with its card, in a failover, whatever a worker knows of it.
+-- A failover may have lost a fund's series and card, even if a worker knows the fund.
 if not given.is_known or found == 0 then
-  -- A message typed by hand brings no fund card, so one is begun with what the message tells.
+  -- A message typed by hand brings no fund card, so one is created from the message.
   redis.call('HSETNX', card, 'cnpj', given.cnpj)
   if given.pk ~= '' then redis.call('HSETNX', card, 'pk', given.pk) end
-  -- Series that somebody made otherwise would lose samples without a word.
+  -- Series created with other options would lose samples silently.
   if found > 0 then
     for _, name in ipairs(series) do redis.pcall('TS.ALTER', name, unpack(given.options)) end
   end

@@ -1,5 +1,5 @@
--- Put a dead letter back into the job stream, once. It is deleted last: Redis takes nothing back if a call is refused.
--- Returns 1, or 0 if somebody else has done it.
+-- Put a dead letter back into the job stream, once. It is deleted last: Redis rolls nothing back if a call is refused.
+-- Returns 1, or 0 if another call has done it.
 local dead, jobs, batch = key(), key(), key()
 local letter = redis.call('XRANGE', dead, given.letter, given.letter)[1]
 if not letter then return 0 end
@@ -7,7 +7,7 @@ local message = ''
 for i = 1, #letter[2], 2 do
   if letter[2][i] == 'message' then message = letter[2][i + 1] end
 end
-redis.pcall('XGROUP', 'CREATE', jobs, given.group, '0', 'MKSTREAM') -- an error says that it is there
+redis.pcall('XGROUP', 'CREATE', jobs, given.group, '0', 'MKSTREAM') -- an error means that it exists
 redis.call('XADD', jobs, '*', 'message', message)
 local state, label = read_state(batch and field_of(batch, given.message_id))
 if state == 'failed' then

@@ -23,13 +23,13 @@ from scraperkit.keys import DeliveryName, Keys, series_in
 
 Waiting = DeliveryName | Literal["retries"]
 _SHARED = ("prelude", "state")
-# A script that Redis lacks is loaded, and again if the scripts are flushed just then.
+# Attempts to load a script that Redis lacks; the scripts may be flushed again just then.
 _LOADS = 10
 _CHANGES_KEPT = 10_000
 
 
 class Script(NamedTuple):
-    """A script with what all of them share in front, and the SHA-1 by which Redis knows it."""
+    """A script, preceded by the parts that all share, and its SHA-1, by which Redis knows it."""
 
     text: str
     sha: str
@@ -37,7 +37,7 @@ class Script(NamedTuple):
 
 @cache
 def script(name: str) -> Script:
-    """Return the script of a file of this folder."""
+    """Return the script in a file of this folder."""
     folder = resources.files(__package__)
     text = "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in (*_SHARED, name))
     return Script(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
@@ -45,7 +45,7 @@ def script(name: str) -> Script:
 
 @cache
 def names() -> dict[str, str]:
-    """Return the name of each script by its SHA-1, which is what Redis is asked to run."""
+    """Return the name of each script by its SHA-1, the argument of ``EVALSHA``."""
     files = [file.name.removesuffix(".lua") for file in resources.files(__package__).iterdir()]
     return {script(name).sha: name for name in files if "." not in name and name not in ("__pycache__", *_SHARED)}
 
@@ -73,7 +73,7 @@ async def _run_async(client: Any, name: str, keys: Sequence[str], /, *lines: byt
 
 
 class Outgoing(NamedTuple):
-    """A message to publish: its id, the fund and the month (``MM/YYYY``) that it is about, and its text on the wire."""
+    """A message to publish: its id, its fund and month (``MM/YYYY``), and its text on the wire."""
 
     message_id: str
     cnpj: str
@@ -91,12 +91,12 @@ def publish(
     batch_ttl: int,
     claim_ttl: int,
 ) -> int | None:
-    """Publish messages of a batch, each at most once; return the fewest receivers that one sent to the channel had.
+    """Publish messages of a batch, each at most once; return the fewest receivers of any; None for the stream.
 
     Parameters
     ----------
     batch_ttl, claim_ttl : int
-        Seconds that the batch is remembered, and those that a claim on a message of it is remembered once finished.
+        Seconds until the batch expires, and until the claim on a finished message expires.
     """
     on_channel = delivery == "pubsub"
     claims = [keys.claim(message.message_id) for message in messages] if on_channel else []
@@ -133,7 +133,7 @@ async def claim(
     Parameters
     ----------
     exclusive : bool
-        Whether one worker is to do each message; otherwise every worker does.
+        Whether one worker is to process each message; otherwise every worker does.
     """
     batches = [keys.batch(batch_id) if batch_id else "" for _, batch_id in messages]
     won = await _run_async(
@@ -151,7 +151,7 @@ async def claim(
 
 
 async def _run_together(client: Any, names: Sequence[str], calls: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
-    """Run calls of these scripts in one round trip, in their order; return the replies, errors among them."""
+    """Run calls of these scripts in one round trip, in order; return the replies, including errors."""
     for attempt in range(_LOADS + 1):
         pipeline = client.pipeline(transaction=False)
         for words in calls:
@@ -164,21 +164,21 @@ async def _run_together(client: Any, names: Sequence[str], calls: Sequence[tuple
     return replies
 
 
-# For more than that, hashlib gives up the interpreter's lock, and gets it back only when no thread wants it.
+# For longer input, hashlib releases the GIL, and gets it back only when no other thread wants it.
 _HASHED_AT_ONCE = 2_000
 # The digest of a month without samples.
 _EMPTY = hashlib.blake2b(digest_size=8).hexdigest()
 
 
 class MonthFetched(NamedTuple):
-    """A month of one fund as it was fetched, to replace what is stored of it.
+    """A fetched month of one fund, to replace its stored figures.
 
     Attributes
     ----------
     month : str
         As ``YYYY-MM``.
     first, last : int
-        Its first and last millisecond.
+        Its first and last millisecond since 1970.
     fetched_at : str
         When the fetch began, in seconds by the clock of Redis: a fetch that began earlier replaces nothing.
     words : list of bytes
@@ -203,16 +203,16 @@ class MonthFetched(NamedTuple):
 
 
 class MonthStored(NamedTuple):
-    """What became of a fetched month.
+    """The outcome of storing a fetched month.
 
     Attributes
     ----------
     changed, withdrawn : int
-        Samples that were stored with another value, and samples that were stored and are no more.
+        Stored samples that got another value, and stored samples that were deleted.
     refusal : str
-        Why Redis refused it; names series and day.
+        Why Redis refused it; names the series and the day.
     is_kept : bool
-        Whether nothing was written: the same, or something newer, was stored already.
+        Whether nothing was written because the same, or something newer, was already stored.
     """
 
     changed: int = 0
@@ -222,7 +222,7 @@ class MonthStored(NamedTuple):
 
     @classmethod
     def read(cls, answer: Sequence[Any]) -> Self:
-        """Read what ``replace_months.lua`` tells of a month."""
+        """Read the answer of ``replace_months.lua`` about a month."""
         if answer[0] == "refused":
             day = dt.datetime.fromtimestamp(int(answer[2]) / 1000, dt.UTC).date()
             return cls(refusal=f"{answer[1]} on {day}: {answer[3]}")
@@ -238,11 +238,11 @@ class FundFetched(NamedTuple):
     Attributes
     ----------
     cnpj, pk : str
-        `pk` begins the fund's card.
+        Of the fund; `pk` goes into a new fund card.
     is_known : bool
-        Whether the fund is known to this worker to have a card, and series as they should be.
+        Whether this worker knows that the fund has a card, and series with the right options.
     series : dict of str to None
-        What was fetched, in its order, each as ``CNPJ`` or ``CNPJ:SUBCLASS``; nothing stands for the fund's own series.
+        The fetched series in order, each as ``CNPJ`` or ``CNPJ:SUBCLASS``; empty means the class itself.
     months : list of MonthFetched
     """
 
@@ -263,17 +263,17 @@ async def replace_months(
     metrics: Sequence[str],
     options: Sequence[str | int],
 ) -> list[list[MonthStored] | Exception]:
-    """Replace months by what was fetched, for all funds in one round trip; return what became of each.
+    """Replace months with fetched ones, for all funds in one round trip; return the outcome of each.
 
     Parameters
     ----------
     source : str
-        Who says so.
+        The source of the figures.
     is_whole : bool
-        Whether the source tells all subclasses of a fund, so that a subclass that it does not tell has no figures. Then
-        funds of which others are stored take another round trip.
+        Whether the source has all subclasses of a fund, so that any other subclass has no figures. Then, funds with
+        other stored subclasses take a second round trip.
     metrics, options : sequence
-        The series of a fund, and what a series is created with.
+        The metrics of a fund, and the options with which a series is created.
     """
     given = {"source": source, "is_whole": is_whole, "changes_kept": _CHANGES_KEPT}
     calls = [_replacement(keys, fund, metrics, options, given) for fund in funds]
@@ -332,7 +332,7 @@ def _replacement(
 
 
 def _all_stored(months: int, told: Sequence[Sequence[Any]]) -> list[MonthStored]:
-    """Return what became of so many months: nothing to tell, unless the script tells it."""
+    """Return the outcome of each of so many months; the script reports only those with something to tell."""
     found = [_NOTHING_TO_TELL] * months
     for number, *answer in told:
         found[number - 1] = MonthStored.read(answer)
@@ -340,24 +340,24 @@ def _all_stored(months: int, told: Sequence[Sequence[Any]]) -> list[MonthStored]
 
 
 class Settlement(NamedTuple):
-    """What is to be settled of one job; empty text where something does not apply.
+    """The settlement of one job; text is empty where it does not apply.
 
     Attributes
     ----------
     entry, claim : str
-        Where the message came from: its entry in the stream, or its key as a claimed message of the channel.
+        The origin of the message: its entry in the stream, or the key of its claim on the channel.
     message_id : str
     batch : str
         The key of its batch.
     outcome : str
-        done, ignored, not_offered, failed, or fatal for what no further attempt can mend.
+        done, ignored, not_offered, failed, or fatal if no further attempt can help.
     error : str
     message : str
-        The message itself, where it may be needed again.
+        The message itself, if it may be needed again.
     exclusive : bool
         Whether the claim must be this worker's.
     jitter : float
-        Where between half and all of the pause before the next attempt to be, from 0 to 1.
+        Random share of the second half of the pause before the next attempt, from 0 to 1.
     """
 
     entry: str
@@ -386,7 +386,7 @@ async def commit(
     backoff: float,
     backoff_limit: float,
 ) -> tuple[list[str], str]:
-    """Settle jobs, each with the JSON text of its event; return what became of each, and why the news were refused."""
+    """Settle jobs, each with its event as JSON text; return the outcome of each, and why Redis refused the news."""
     if not jobs:
         return [], ""
     given = {
@@ -433,7 +433,7 @@ async def renew(
 
 
 async def feed_due(client: Any, keys: Keys, most: int) -> float:
-    """Put at most `most` retries that are due back into the stream; return in how many seconds the next is due."""
+    """Put at most `most` due retries back into the stream; return the seconds until the next is due."""
     milliseconds = int(await _run_async(client, "feed_due", [keys.retries, keys.jobs], most=most))
     return math.inf if milliseconds < 0 else milliseconds / 1000
 
@@ -441,7 +441,7 @@ async def feed_due(client: Any, keys: Keys, most: int) -> float:
 async def take_over(
     client: Any, keys: Keys, owners: Mapping[str, str], *, consumer: str
 ) -> list[tuple[str, dict[str, str]]]:
-    """Take over stream entries from their owners, dead workers or `consumer` itself; return those taken."""
+    """Take over stream entries from their owners, which are dead workers or `consumer` itself; return those taken."""
     names = list(owners.values())
     taken = await _run_async(
         client,
@@ -466,7 +466,7 @@ async def hand_back(
 ) -> int:
     """Hand back stream entries, and Pub/Sub messages given by id and text; return how many.
 
-    A message may be there for several batches: one claim is on all of them.
+    A message may be in hand for several batches, under one claim.
     """
     texts: dict[str, list[str]] = {}
     for message_id, text in from_channel:
@@ -486,7 +486,7 @@ async def hand_back(
 
 
 async def forget(client: Any, keys: Keys, names: Sequence[str]) -> list[str]:
-    """Forget those of these workers that are dead and have nothing pending; return their names."""
+    """Forget the workers among these that are dead and have nothing pending; return their names."""
     cards = [keys.worker(name) for name in names]
     gone: list[str] = await _run_async(
         client, "forget", [keys.jobs, keys.workers, *cards], name=names, group=keys.group
@@ -495,13 +495,13 @@ async def forget(client: Any, keys: Keys, names: Sequence[str]) -> list[str]:
 
 
 def pending_entries(client: redis_py.Redis, keys: Keys) -> dict[str, tuple[int, int]]:
-    """Return how many entries each consumer has pending: those in the stream, and those that are gone from it."""
+    """Return how many entries each consumer has pending: those in the stream, and those gone from it."""
     counts = _run(client, "pending_entries", [keys.jobs], group=keys.group)
     return {name: (there, gone) for name, there, gone in counts}
 
 
 def note_lost(client: redis_py.Redis, keys: Keys, batch_id: str, lost: Sequence[tuple[str, str, str | None]]) -> int:
-    """Write down lost messages, each given by id, reason and claim (None in the stream); return how many still were."""
+    """Record lost messages, each given by id, reason and claim (None in the stream); return how many still were."""
     claims = [keys.claim(message_id) for message_id, _, text in lost if text is not None]
     return int(
         _run(
@@ -523,9 +523,9 @@ def cancel(
     where: Waiting,
     messages: Sequence[tuple[str, str]],
 ) -> int:
-    """Cancel messages that no worker has begun, each given by its id and its handle there; return how many.
+    """Cancel messages that no worker has started, each given by its id and its handle; return how many.
 
-    The handle is a stream entry's id, or the text among the retries; on the channel there is none.
+    The handle is a stream entry's id, or the text among the retries; empty on the channel.
     """
     claims = [keys.claim(message_id) for message_id, _ in messages] if where == "pubsub" else []
     return int(
@@ -568,7 +568,7 @@ def agree_on_site(
     client: Any, site: str, action: Literal["failed"], *, failures: int, pause_ms: int, longest_ms: int, reason: str
 ) -> int: ...
 def agree_on_site(client: redis_py.Redis, site: str, action: str, **terms: str | int) -> int:
-    """Ask or tell what all readers of a site agree on; return what ``agree_on_site.lua`` says."""
+    """Read or change the state that all readers of a site share; return the answer of ``agree_on_site.lua``."""
     return int(_run(client, "agree_on_site", [Keys.site(site), Keys.sites()], site=site, action=action, **terms))
 
 
@@ -578,7 +578,7 @@ class Turn(NamedTuple):
     Attributes
     ----------
     is_promised : bool
-        Whether it is the caller's; otherwise the caller asks again.
+        Whether the caller has it; otherwise, ask again.
     seconds : float
         Until the turn, or until it is worth asking again.
     """
@@ -593,7 +593,7 @@ def take_turn(client: redis_py.Redis, site: str, *, apart: float, ahead: float, 
     Parameters
     ----------
     longest : float
-        For how many seconds others may want to know of this turn.
+        Seconds for which others may need to know this turn.
     """
     given = {"apart_us": int(apart * 1e6), "ahead_us": int(ahead * 1e6), "longest_us": int(longest * 1e6)}
     promised, microseconds = _run(client, "take_turn", [Keys.turn(site)], **given)

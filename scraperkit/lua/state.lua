@@ -1,4 +1,4 @@
--- The grammar of three values, which state.py reads as well:
+-- The grammar of three values, which state.py reads, too:
 --   a message, in the hash of its batch   <state> <cnpj> <MM/YYYY>[ <why>], the label being cnpj and month
 --   the claim on a Pub/Sub message        held <instance> <lease in ms> <silence in ms>, or: finished <batch's key>
 --   a month, in the hash of its fund's      <stored at, s> <fetched at, s> <source> <digest> <changed> <withdrawn>
@@ -10,8 +10,7 @@ local function read_state(text)
   if text then return string.match(text .. ' ', '^([%a_]+) (%S+ %S+) ') end
 end
 
--- A reply without its error, if a key or a count is none of the kit's: it costs the messages that it is about their
--- place there, and no worker its life.
+-- Returns a reply, or nil if the key or count is not the kit's: its messages then go uncounted, and no worker crashes.
 local function unless_strange(reply)
   local why = type(reply) == 'table' and reply.err
   if not why then return reply end
@@ -31,7 +30,7 @@ local function state_text(state, label, why)
   return state .. ' ' .. label
 end
 
--- What has ended without being done, and may be published again.
+-- Whether a message has ended without being done, and may be published again.
 local function is_over(state)
   return state == 'failed' or state == 'lost' or state == 'cancelled' or state == 'not_offered'
 end
@@ -40,7 +39,7 @@ local function held_text(instance, lease, silence)
   return string.format('held %s %d %d', instance, lease, silence)
 end
 
--- Whether a worker's name is still that of this life of it: a frozen one may wake after another has taken its name.
+-- Whether a name still belongs to this life of a worker: another may have taken the name of a frozen one.
 local function has_name(card, instance)
   local text = redis.call('GET', card)
   local good, found = pcall(cjson.decode, text or '{}')
@@ -56,7 +55,7 @@ local function holder_of(claim)
   if claim then return string.match(claim, '^held (%S+)') end
 end
 
--- A message that was finished for one batch is to be done for another, too.
+-- A message that is finished for one batch is still to be done for another.
 local function is_finished_for(claim, batch)
   return claim == finished_text(batch)
 end
@@ -65,12 +64,12 @@ local function is_free(claim, batch)
   return not claim or claim == '' or (string.find(claim, '^finished ') ~= nil and not is_finished_for(claim, batch))
 end
 
--- A time that nobody can have written in earnest would keep every fetch from its month.
+-- An absurdly late time would block every fetch of its month.
 local function is_time(word)
   return word ~= nil and (string.find(word, '^%d+$') or string.find(word, '^%d+%.%d+$')) and tonumber(word) < 2 ^ 33
 end
 
--- What was written by version 1 is only the first word.
+-- Version 1 wrote only the first word.
 local nothing_known = {}
 local function read_record(text)
   if not text then return nothing_known end

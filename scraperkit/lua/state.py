@@ -1,4 +1,4 @@
-"""The grammar of what scripts write of a message, a claim and a month of a fund; ``state.lua`` has the same."""
+"""The grammar of values that scripts write for a message, a claim and a month of a fund, as in ``state.lua``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import re
 from typing import NamedTuple, Self
 
-# What else is in the hash of a batch; every other field is the id of a message.
+# Fields of a batch's hash; every other field is the id of a message.
 COUNTERS = ("published", "done", "failed", "lost", "cancelled", "not_offered")
 BATCH_FIELDS = frozenset({*COUNTERS, "delivery", "source", "published_at", "claim_ms"})
 
@@ -18,14 +18,14 @@ _NEVER = 2.0**33  # seconds: in the year 2242
 
 
 class MessageState(NamedTuple):
-    """What a batch knows of one message.
+    """The state of one message of a batch.
 
     Attributes
     ----------
     state : str
-        pending, running, done, failed, lost, cancelled or not_offered; empty if somebody else wrote it.
+        pending, running, done, failed, lost, cancelled or not_offered; empty if the kit did not write it.
     cnpj, month : str
-        What the message is about; the month as ``MM/YYYY``.
+        The fund and the month, as ``MM/YYYY``, of the message.
     why : str
         Why it failed or was lost, or which months are offered instead.
     """
@@ -49,15 +49,15 @@ class MessageState(NamedTuple):
 
 
 class Claim(NamedTuple):
-    """The mark by which one worker does a Pub/Sub message.
+    """The mark by which one worker takes a Pub/Sub message.
 
     Attributes
     ----------
     instance : str
-        The life of a worker that holds it; empty if the message is finished.
+        The worker's life that holds it; empty if the message is finished.
     lease, silence : float
         Seconds that the claim lasts without a renewal, and seconds without a heartbeat after which its holder counts
-        as dead; both as the holder was set.
+        as dead; both from the holder's settings.
     batch : str
         The key of the batch that the message is finished for.
     """
@@ -82,21 +82,21 @@ class Claim(NamedTuple):
             return cls(batch=text.removeprefix("finished "))
         found = _HELD.match(text)
         if found is None:
-            return cls(text)  # of another version: nobody else's until the lease is over
+            return cls(text)  # from another version: held until the lease expires
         return cls(found[1], float(found[2] or 0) / 1000, float(found[3] or 0) / 1000)
 
 
 class MonthRecord(NamedTuple):
-    """What is known of a month of a fund that was fetched.
+    """The record of a fetched month of a fund.
 
     Attributes
     ----------
     stored_at, fetched_at : float
-        When it was last stored, and when the fetch of that began; in seconds by the clock of Redis.
+        When it was last stored, and when that fetch began, in seconds since 1970 by the clock of Redis.
     source : str
-        Who said so.
+        The source that it was fetched from.
     digest : str
-        A hash of what was fetched.
+        A hash of the fetched figures.
     """
 
     stored_at: float = math.nan
@@ -106,7 +106,7 @@ class MonthRecord(NamedTuple):
 
     @property
     def text(self) -> str:
-        """A field of the hash of a fund's months, of a month in which nothing was changed or withdrawn."""
+        """The field of the hash of a fund's months, for a month without changed or withdrawn figures."""
         return f"{self.stored_at:.0f} {self.fetched_at:.6f} {self.source} {self.digest} 0 0"
 
     @classmethod
@@ -122,6 +122,6 @@ class MonthRecord(NamedTuple):
         """
         found = _RECORD.fullmatch(text)
         if found is None or not all(float(time) < _NEVER for time in found.group(1, 2) if time):
-            return cls()  # somebody else wrote it: nothing is known
+            return cls()  # the kit did not write it
         stored_at, fetched_at, source, digest = found.groups("")
         return cls(float(stored_at), float(fetched_at or math.nan), source, digest)

@@ -1,5 +1,5 @@
--- Take over stream entries, each from the owner given for it: a dead worker, or this one in an earlier life.
--- Returns the entries taken; what has become another's meanwhile, or whose owner is back, is left alone.
+-- Take over stream entries, each from its given owner: a dead worker, or an earlier life of this one.
+-- Returns the entries taken. Skips an entry that another worker has taken meanwhile, or if its owner is back.
 local jobs = key()
 local cards = keys(#given.entry)
 local taken = {}

@@ -512,7 +512,7 @@ class TestPubSub:
         assert wait_until(lambda: str(batch.status()) == "3 published, 0 done, 3 lost")
         failures = batch.failures()
         assert list(failures["month"]) == ["01/2020", "02/2020", "03/2020"]
-        assert failures["error"].str.contains("died with it").all()
+        assert failures["error"].str.contains("died holding it").all()
 
     def test_what_was_said_into_a_dead_connection_is_told(self, channel, subscriber, proxy, redis, keys):
         subscriber(FakeSite(), delivery="pubsub")

@@ -188,7 +188,7 @@ class TestEachSource:
             redis.xadd(keys.jobs, {"message": of_files(1)[0].to_json()})
             assert wait_until(lambda: redis.xlen(keys.dead) == 1)
         (letter,) = DeadLetters(redis, namespace=namespace).list()["error"]
-        assert letter == f"BadMessage: source: files is not cvm_pages, whose stream this is; its own is {files.jobs}"
+        assert letter == f"BadMessage: source: this is the stream of cvm_pages, not of files; publish to {files.jobs}"
 
 
 class TestABatch:
