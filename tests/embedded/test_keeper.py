@@ -86,7 +86,7 @@ class TestKeeper:
         assert (first.port, first.password) == (second.port, second.password)
         assert first.pid != second.pid
 
-    def test_it_tries_again_where_the_server_does_not_come_back(self, folder, home, monkeypatch):
+    def test_it_tries_again_if_the_server_does_not_restart(self, folder, home, monkeypatch):
         def lose(keeper: Keeper) -> None:
             keeper._child.kill()
             keeper.home = folder / "nowhere"
@@ -100,7 +100,7 @@ class TestKeeper:
 
         Scripted(folder, home, lose, find, look).run()
 
-    def test_a_lost_race_for_the_port_is_run_again(self, folder, home, monkeypatch):
+    def test_a_lost_race_for_the_port_is_retried(self, folder, home, monkeypatch):
         asked = []
         real = Keeper._boot_here
 
@@ -123,14 +123,14 @@ class TestKeeper:
             Keeper(folder, home, owned=False).run()
         assert not State.load(folder).ready
 
-    def test_it_is_told_to_stop_while_it_starts(self, folder, home, monkeypatch):
+    def test_it_can_be_stopped_while_it_starts(self, folder, home, monkeypatch):
         keeper = Keeper(folder, home, owned=False)
         monkeypatch.setattr(keeper_module, "info", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or {})
         with pytest.raises(BootError, match="asked to stop"):
             keeper.run()
         assert keeper._child.poll() is not None
 
-    def test_only_one_keeps_a_folder(self, folder, home, monkeypatch):
+    def test_only_one_keeper_runs_in_a_folder(self, folder, home, monkeypatch):
         monkeypatch.setattr(keeper_module, "QUIET_END", 0.0)
         held = keeper_module.open_lock(folder / "keeper.lock")
         assert lock(held)
@@ -155,11 +155,11 @@ class TestParts:
         text = redis_config(Path('/a b/"c\\d"'), Path("/e"), 1, "p")
         assert 'dir "/a b/\\"c\\\\d\\""' in text.splitlines()
 
-    def test_a_bulk_load_is_not_rewritten_meanwhile(self, redis):
+    def test_a_bulk_load_does_not_trigger_a_log_rewrite(self, redis):
         """A month of the whole market is 290 MB of commands."""
         assert int(redis.config_get()["auto-aof-rewrite-min-size"]) > 300 * 2**20
 
-    def test_a_free_port_is_kept_and_a_taken_one_is_not(self, redis):
+    def test_a_free_port_is_used_and_a_taken_one_is_replaced(self, redis):
         port = free_port(0)
         assert free_port(port) == port
         taken = redis.get_connection_kwargs()["port"]
@@ -172,14 +172,14 @@ class TestParts:
         assert last_words(tmp_path / "log", 1000) == "it ended without a message"
         assert last_words(tmp_path / "gone", 0) == "it ended without a message"
 
-    def test_state_is_private_and_comes_back(self, tmp_path):
+    def test_state_is_private_and_loads_unchanged(self, tmp_path):
         state = State(port=1, password="secret", ready=True, keeper=2, pid=3, version="7", host="h")
         state.save(tmp_path)
         assert State.load(tmp_path) == state
         assert (tmp_path / "state.json").stat().st_mode & 0o077 == 0
         assert [path.name for path in tmp_path.iterdir()] == ["state.json"]
 
-    def test_a_wrong_password_is_answered_with_nothing(self, redis):
+    def test_a_wrong_password_gets_an_empty_reply(self, redis):
         port = redis.get_connection_kwargs()["port"]
         assert ask(port, "wrong", "PING") == b""
         assert info(port, "wrong") == {}

@@ -27,7 +27,7 @@ def folder(tmp_path) -> Path:
     return found
 
 
-def test_a_new_folder_is_private_whatever_the_umask(tmp_path):
+def test_a_new_folder_is_private_under_any_umask(tmp_path):
     before = os.umask(0)
     try:
         make_private(tmp_path / "new" / "redis")
@@ -36,12 +36,12 @@ def test_a_new_folder_is_private_whatever_the_umask(tmp_path):
     assert rights(tmp_path / "new" / "redis") == 0o700
 
 
-def test_an_empty_folder_is_narrowed(folder):
+def test_an_empty_folder_is_made_private(folder):
     make_private(folder)
     assert rights(folder) == 0o700
 
 
-def test_a_folder_with_all_that_a_server_leaves_is_narrowed(folder):
+def test_a_folder_with_only_a_servers_files_is_made_private(folder):
     with EmbeddedServer(folder) as server:
         assert server.running
     left = {path.name for path in folder.iterdir()}
@@ -51,14 +51,14 @@ def test_a_folder_with_all_that_a_server_leaves_is_narrowed(folder):
     assert rights(folder) == 0o700
 
 
-def test_rights_beyond_those_of_the_owner_are_all_that_is_taken(folder):
+def test_a_private_folder_is_not_changed(folder):
     folder.chmod(0o700)
     before = folder.stat().st_ctime_ns
     make_private(folder)
     assert folder.stat().st_ctime_ns == before, "nothing to change"
 
 
-def test_a_folder_with_other_things_is_left_and_its_user_told(folder):
+def test_a_folder_with_other_files_is_not_changed_but_warned_of(folder):
     (folder / "thesis.tex").touch()
     for _ in range(2):
         with pytest.warns(ScraperKitWarning, match=r"other users have rights to .*chmod 700 '.*my data/redis'"):
@@ -68,7 +68,7 @@ def test_a_folder_with_other_things_is_left_and_its_user_told(folder):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder to somebody else")
-def test_somebody_elses_folder_is_left_and_its_user_told(folder):
+def test_another_users_folder_is_not_changed_but_warned_of(folder):
     os.chown(folder, 65_534, 65_534)
     with pytest.warns(ScraperKitWarning, match="other users have rights"):
         make_private(folder)
@@ -76,14 +76,14 @@ def test_somebody_elses_folder_is_left_and_its_user_told(folder):
 
 
 @pytest.mark.parametrize(("before", "after"), [(0o777, 0o755), (0o775, 0o755), (0o1777, 0o1777), (0o755, 0o755)])
-def test_nobody_else_may_put_another_folder_in_its_place(folder, before, after):
+def test_other_users_cannot_replace_the_folder(folder, before, after):
     """The folder that SCRAPERKIT_DATA names is the one above."""
     folder.parent.chmod(before)
     assert shared._folder(Settings(data=folder.parent)) == folder
     assert (rights(folder.parent), rights(folder)) == (after, 0o700)
 
 
-def test_a_folder_above_with_other_things_is_left_and_its_user_told(folder):
+def test_a_parent_folder_with_other_files_is_not_changed_but_warned_of(folder):
     (folder.parent / "thesis.tex").touch()
     folder.parent.chmod(0o777)
     with pytest.warns(ScraperKitWarning, match="chmod go-w .*SCRAPERKIT_DATA"):

@@ -124,12 +124,12 @@ class TestSharing:
         assert call(second.url, "GET", "x") == "1"
         assert len(servers_below(settings.data)) == 2, "one server, one keeper"
 
-    def test_four_processes_at_once_start_one(self, settings, user):
+    def test_four_processes_at_once_start_one_server(self, settings, user):
         told = [one.told for one in [user() for _ in range(4)]]
         assert all(one == told[0] for one in told)
         assert len(servers_below(settings.data)) == 2
 
-    def test_the_last_one_out_ends_it_at_once(self, settings, user):
+    def test_the_last_user_ends_it_at_once(self, settings, user):
         first, second = user(), user()
         url = first.url, second.url
         assert first.leave() == 0
@@ -200,7 +200,7 @@ class TestCrashes:
         assert again.told["pid"] != pid
         assert call(again.url, "TS.GET", "x") == [1, 2.5]
 
-    def test_redis_killed_while_in_use_comes_back(self, settings, user):
+    def test_redis_killed_while_in_use_is_restarted(self, settings, user):
         one = user()
         call(one.url, "SET", "x", "1")
         os.kill(one.told["pid"], signal.SIGKILL)
@@ -208,7 +208,7 @@ class TestCrashes:
         assert call(one.url, "GET", "x") == "1"
         assert user().url == one.url
 
-    def test_keeper_killed_takes_redis_along_and_the_next_start_works(self, settings, user):
+    def test_a_killed_keeper_takes_redis_along_and_the_next_start_works(self, settings, user):
         one = user()
         call(one.url, "SET", "x", "1")
         os.kill(State.load(folder_of(settings)).keeper, signal.SIGKILL)
@@ -221,7 +221,7 @@ class TestCrashes:
         one.leave()
         assert not servers_below(settings.data)
 
-    def test_all_killed_at_once_and_the_next_start_works(self, settings, user):
+    def test_the_next_start_works_after_all_were_killed_at_once(self, settings, user):
         one = user()
         call(one.url, "SET", "x", "1")
         state = State.load(folder_of(settings))
@@ -259,7 +259,7 @@ class TestCrashes:
         assert answers(url)
         assert f":{taken}/" not in url
 
-    def test_a_folder_kept_by_another_machine_is_refused(self, settings):
+    def test_a_folder_in_use_on_another_machine_is_refused(self, settings):
         folder_of(settings).mkdir(parents=True)
         State(port=1, password="p", ready=True, keeper=os.getpid(), host="elsewhere").save(folder_of(settings))
         keeper = open_lock(folder_of(settings) / "keeper.lock")
@@ -311,7 +311,7 @@ class TestPin:
         one.leave()
         assert not servers_below(settings.data)
 
-    def test_stop_and_status_where_nothing_runs(self, settings):
+    def test_stop_and_status_work_when_nothing_runs(self, settings):
         assert shared.stop(settings)
         assert shared.running_url(settings) is None
         status = shared.status(settings)
@@ -319,7 +319,7 @@ class TestPin:
         assert not status.url
         assert status.pid is None
 
-    def test_status_tells_no_password(self, settings):
+    def test_status_shows_no_password(self, settings):
         url = shared.ensure(settings)
         status = shared.status(settings)
         assert State.load(folder_of(settings)).password in url
@@ -347,7 +347,7 @@ class TestSecrets:
         assert call(url, "CONFIG", "GET", "protected-mode") == {"protected-mode": "yes"}
         assert call(url, "CONFIG", "GET", "bind") == {"bind": "127.0.0.1"}
 
-    def test_without_the_password_nothing_is_answered(self, settings):
+    def test_without_the_password_no_command_is_answered(self, settings):
         shared.ensure(settings)
         with (
             redis_py.Redis(port=State.load(folder_of(settings)).port, retry=None) as stranger,
@@ -357,7 +357,7 @@ class TestSecrets:
 
 
 class TestRefusals:
-    def test_a_server_that_does_not_start_tells_why(self, settings, tmp_path, monkeypatch):
+    def test_a_server_that_does_not_start_says_why(self, settings, tmp_path, monkeypatch):
         home = tmp_path / "home"
         (home / "bin").mkdir(parents=True)
         (home / "lib").mkdir()
@@ -369,7 +369,7 @@ class TestRefusals:
             shared.ensure(settings)
         assert wait_until(lambda: not servers_below(tmp_path))
 
-    def test_a_data_folder_that_cannot_be_made_is_named(self, tmp_path):
+    def test_a_data_folder_that_cannot_be_created_is_named(self, tmp_path):
         (tmp_path / "file").touch()
         with pytest.raises(EmbeddedRedisError, match=r"cannot keep data in .*file.*SCRAPERKIT_DATA"):
             shared.ensure(Settings.load(data=tmp_path / "file"))

@@ -51,7 +51,7 @@ NASTY = [
 
 
 @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
-def test_nasty_messages_are_dead_letters_and_work_goes_on(redis, namespace, keys, delivery):
+def test_nasty_messages_become_dead_letters_and_work_continues(redis, namespace, keys, delivery):
     with subscriber(redis, namespace, FakeSite(), threads=2) as one:
         for raw in NASTY:
             if delivery == "stream":
@@ -103,7 +103,7 @@ def test_any_message_is_settled(redis, namespace, keys, messages):
     assert redis.xlen(keys.jobs) == 0
 
 
-class TestASourceThatReturnsRubbish:
+class TestASourceThatReturnsGarbage:
     """What a class of one's own may get wrong: only that job fails, and its error says what is wrong."""
 
     @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ class TestASourceThatReturnsRubbish:
             ([{"holders": math.nan}], "holders on 2021-01-04: nan cannot be stored"),
         ],
     )
-    def test_is_told_what_is_wrong(self, redis, namespace, answer, says):
+    def test_fails_its_job_with_an_error_that_says_what_is_wrong(self, redis, namespace, answer, says):
         def fetch(request):
             if request.month == 2:
                 return one_quote(request)
@@ -132,7 +132,7 @@ class TestASourceThatReturnsRubbish:
 
     @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(st.lists(st.builds(DailyQuote, *[st.none() | st.integers() | st.text(max_size=9) | st.floats()] * 8)))
-    def test_kills_no_worker(self, redis, namespace, quotes):
+    def test_does_not_kill_the_worker(self, redis, namespace, quotes):
         async def go() -> Counter[str]:
             given = Settings.load(namespace=namespace, threads=1, max_attempts=1)
             worker = Worker(redis, FakeSite(lambda _: quotes), delivery="stream", settings=given)
@@ -146,13 +146,13 @@ class TestASourceThatReturnsRubbish:
         assert asyncio.run(go()) == {"dead" if quotes else "done": 1}
 
 
-class TestRubbishInTheKitsOwnKeys:
+class TestGarbageInTheKitsOwnKeys:
     @given(text=st.text(max_size=60) | _json.map(json.dumps))
-    def test_a_card_that_is_none_is_no_worker(self, text):
+    def test_text_that_is_not_a_card_is_not_read_as_a_worker(self, text):
         assert WorkerCard.read(text) is None
 
     @given(name=st.sampled_from(sorted(WorkerCard.__dataclass_fields__)), value=_json)
-    def test_a_card_is_read_only_if_each_field_is_of_its_kind(self, name, value):
+    def test_a_card_is_read_only_if_each_field_has_its_type(self, name, value):
         kind = WorkerCard.__dataclass_fields__[name].type
         kinds = {"str": str, "int": int, "float": int | float}[kind]
         fits = isinstance(value, kinds) and not isinstance(value, bool)
@@ -160,7 +160,7 @@ class TestRubbishInTheKitsOwnKeys:
         assert (card is not None) == fits
         assert card is None or getattr(card, name) == value or value != value
 
-    def test_cards_that_do_not_fit_break_no_reader(self, redis, namespace, keys):
+    def test_invalid_cards_break_no_reader(self, redis, namespace, keys):
         unfit = {"name": 5, "instance": None, "host": [], "pid": "1", "threads": 1.5, "delivery": None, "source": 5}
         with subscriber(redis, namespace, FakeSite(), name="anna"):
             for name, value in unfit.items():
@@ -172,14 +172,14 @@ class TestRubbishInTheKitsOwnKeys:
             assert "anna" in str(health)
             assert "odd-name" in health._repr_html_()
 
-    def test_workers_are_listed_all_the_same(self, redis, namespace, keys):
+    def test_workers_beside_garbage_are_listed(self, redis, namespace, keys):
         with subscriber(redis, namespace, FakeSite(), name="anna"):
             for number, text in enumerate(("", "{", "[]", '{"name": "x"}', "null")):
                 redis.zadd(keys.workers, {f"rubbish-{number}": 1e12})
                 redis.set(keys.worker(f"rubbish-{number}"), text)
             assert [card.name for card in live_workers(redis, keys)] == ["anna"]
 
-    def test_a_batch_shows_what_it_can(self, redis, namespace, keys):
+    def test_a_batch_ignores_garbage_in_its_hash_and_events(self, redis, namespace, keys):
         batch = Publisher(redis, namespace=namespace).publish(months(1))
         redis.hset(keys.batch(batch.id), mapping={"not-a-state": "", "also-none": "done"})
         redis.xadd(keys.events, {"something": "else"})
@@ -190,7 +190,7 @@ class TestRubbishInTheKitsOwnKeys:
 
 
 @pytest.mark.parametrize("lease", ["abc", None, [1]])
-def test_a_card_with_a_lease_that_is_no_number_ends_no_worker(redis, namespace, keys, publisher, lease):
+def test_a_card_whose_lease_is_not_a_number_does_not_end_a_worker(redis, namespace, keys, publisher, lease):
     batch = publisher.publish(months(1))
     redis.xreadgroup(keys.group, "odd", {keys.jobs: ">"})
     redis.xclaim(keys.jobs, keys.group, "odd", 0, [entry for entry, _ in redis.xrange(keys.jobs)], idle=600_000)

@@ -46,7 +46,7 @@ def kit_connections(server) -> list[str]:
 
 
 @pytest.mark.parametrize("who", ["peers", "all"])
-def test_workers_leave_a_primary_that_is_cut_off_and_nothing_is_lost_or_done_twice(guarded, tmp_path, who):
+def test_workers_leave_a_primary_that_is_cut_off_and_no_job_is_lost_or_done_twice(guarded, tmp_path, who):
     wanted = Sample.read().months[:JOBS]
     shown = Site.read(tmp_path).versions
     settings = {"heartbeat": 0.5, "lease": 3, "backoff": 0.1, "threads": 4}
@@ -118,7 +118,7 @@ def test_the_primary_is_lost_right_after_a_commit(guarded, confirmations):
         assert len(TimeSeriesReader(redis, NAMESPACE).prices()[FUND.cnpj]) == 4
 
 
-def test_a_publication_that_no_replica_has_is_told_and_can_be_repeated(redis, namespace):
+def test_a_publication_that_no_replica_confirms_raises_and_can_be_repeated(redis, namespace):
     publisher = Publisher(redis, namespace=namespace, settings=CONFIRMED)
     with pytest.raises(RedisUnreachable, match=r"0 of 1 replicas confirmed the write within 0\.2 s"):
         publisher.publish(months(3))
@@ -127,7 +127,7 @@ def test_a_publication_that_no_replica_has_is_told_and_can_be_repeated(redis, na
     assert redis.xlen(publisher.keys.jobs) == 3, "and is not told twice"
 
 
-def test_a_stop_does_not_wait_for_replicas_for_ever(redis, namespace):
+def test_a_stop_does_not_wait_forever_for_replicas(redis, namespace):
     settings = Settings.load(confirmations=1, confirmation_timeout=0.1, stop_deadline=0.5)
     batch = Publisher(redis, namespace=namespace).publish(months(1))
     site = GatedSite()
@@ -137,7 +137,7 @@ def test_a_stop_does_not_wait_for_replicas_for_ever(redis, namespace):
         assert worker.outcomes["done"] == 0, "it does not count yet"
 
 
-def test_who_may_not_wait_for_replicas_is_told_at_the_start(redis_url, redis, namespace):
+def test_a_user_without_the_right_to_wait_is_refused_at_the_start(redis_url, redis, namespace):
     redis.acl_setuser("nowait", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", "-wait"])
     host = redis_url.rpartition("@")[2]
     with (
@@ -149,7 +149,7 @@ def test_who_may_not_wait_for_replicas_is_told_at_the_start(redis_url, redis, na
     redis.acl_deluser("nowait")
 
 
-def test_sentinels_that_disagree_move_nobody(guarded):
+def test_sentinels_without_a_majority_move_no_client(guarded):
     """One that is cut off with an old primary does not know better than the others."""
     from scraperkit.failover.sentinels import SentinelAddress, Sentinels
 

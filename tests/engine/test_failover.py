@@ -54,7 +54,7 @@ def pair(tmp_path):
 
 
 @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
-def test_workers_and_publishers_go_on_at_the_new_primary(pair, delivery):
+def test_workers_and_publishers_continue_at_the_new_primary(pair, delivery):
     client, second, fail_over = pair
     publisher = Publisher(client, delivery=delivery, namespace=NAMESPACE)
     with Subscriber(client, FakeSite(), threads=2, namespace=NAMESPACE, delivery=delivery) as worker:
@@ -70,7 +70,7 @@ def test_workers_and_publishers_go_on_at_the_new_primary(pair, delivery):
         assert worker.health().alive
 
 
-def test_what_was_pending_is_done_at_the_new_primary(pair):
+def test_pending_jobs_are_done_at_the_new_primary(pair):
     client, _, fail_over = pair
     publisher = Publisher(client, namespace=NAMESPACE)
     batch = publisher.publish(months(12))
@@ -110,7 +110,7 @@ def test_a_monitor_says_that_commands_are_missing(pair):
         seen.__exit__(None, None, None)
 
 
-def test_a_writer_at_a_replica_for_good_is_told(pair):
+def test_writing_to_a_permanent_replica_is_refused(pair):
     _, second, _ = pair
     with pytest.raises(RedisRefused, match="a replica, which takes no writes; connect to the primary"):
         Publisher(second, namespace=NAMESPACE).publish(months(1))

@@ -67,7 +67,7 @@ def asked(folder: Path) -> Counter[str]:
 
 
 class TestAWorkerThatDies:
-    def test_mid_job_on_an_idle_stream_is_followed_by_another(self, redis, keys, publisher, process, subscriber):
+    def test_during_a_job_on_an_idle_stream_leaves_it_to_another(self, redis, keys, publisher, process, subscriber):
         with Replica.start(latency=AN_HOUR) as site, CvmPages(site.url) as source:
             dying = process((*WORK, "--url", site.url)).ready()
             batch = publisher.publish(months(1, year=2022))
@@ -101,7 +101,7 @@ class TestAWorkerThatDies:
         ],
         ids=["followed by another", "come back by its name"],
     )
-    def test_of_a_message_each_time_makes_it_a_dead_letter(
+    def test_of_the_same_message_each_time_makes_it_a_dead_letter(
         self, redis, keys, publisher, process, tmp_path, lease, words
     ):
         (tmp_path / "deadly").write_text("01/2021")
@@ -113,7 +113,7 @@ class TestAWorkerThatDies:
         assert letter["error"].startswith("WorkerDied")
         assert lives.stop() == 0
 
-    def test_of_a_message_each_time_takes_no_other_message_with_it(self, publisher, process, tmp_path):
+    def test_of_the_same_message_each_time_fails_no_other_message(self, publisher, process, tmp_path):
         (tmp_path / "deadly").write_text("02/2021")
         batch = publisher.publish(months(3))
         lives = process(HANDS, str(tmp_path), "--lives", "9", lease=0.3, heartbeat=0.1, max_attempts=3)
@@ -121,9 +121,7 @@ class TestAWorkerThatDies:
         assert list(batch.failures()["month"]) == ["02/2021"], batch.jobs()
         assert batch.status().done == 2
 
-    def test_of_sigterm_with_a_full_hand_hands_back_finishes_and_ends_well(
-        self, redis, keys, publisher, process, tmp_path
-    ):
+    def test_of_sigterm_finishes_running_jobs_and_hands_back_the_rest(self, redis, keys, publisher, process, tmp_path):
         worker = process(HANDS, str(tmp_path), prefetch=1, lease=60, stop_deadline=60).ready()
         quick(publisher)
         (tmp_path / "shut").touch()
@@ -139,7 +137,7 @@ class TestAWorkerThatDies:
         assert redis.xinfo_consumers(keys.jobs, keys.group) == []
         assert not redis.exists(keys.workers)
 
-    def test_mid_job_after_many_short_outages_is_followed_by_another(
+    def test_during_a_job_after_many_short_outages_leaves_it_to_another(
         self, redis, keys, publisher, proxy, process, subscriber, tmp_path
     ):
         (tmp_path / "shut").touch()
@@ -156,14 +154,14 @@ class TestAWorkerThatDies:
 
 
 class TestARedisThatDies:
-    def test_while_a_worker_starts_is_told_in_one_sentence(self, proxy, process):
+    def test_while_a_worker_starts_is_reported_in_one_sentence(self, proxy, process):
         proxy.lose_request("XGROUP")
         worker = process(WORK, url=proxy.url)
         assert worker.wait() == UNAVAILABLE
         assert worker.output.startswith("scraperkit: ")
         assert len(worker.output.splitlines()) == 1
 
-    def test_for_seconds_loses_nothing_that_was_published_or_acknowledged(self, own_server, namespace, keys):
+    def test_for_seconds_loses_no_published_or_acknowledged_message(self, own_server, namespace, keys):
         site = GatedSite()
         settings = Settings.load(namespace=namespace, **{**QUICK, "lease": 60.0, "heartbeat": 0.3})
         with connect(own_server.url) as redis, contextlib.ExitStack() as stack:
@@ -190,7 +188,7 @@ class TestARedisThatDies:
             assert all(one.running for one in subscribers)
         assert set(site.asked.values()) == {1}
 
-    def test_is_waited_for_by_who_waits_for_a_batch(self, own_server, namespace, monkeypatch):
+    def test_does_not_end_the_wait_for_a_batch(self, own_server, namespace, monkeypatch):
         site, shown, found = GatedSite(), threading.Event(), []
         settings = Settings.load(namespace=namespace, **QUICK)
         with connect(own_server.url) as redis, Subscriber(redis, site, settings=settings):
@@ -211,7 +209,9 @@ class TestARedisThatDies:
                 waiting.join(60)
         assert str(found[0]) == "3 published, 3 done"
 
-    def test_leaves_a_subscriber_that_hears_again_and_tells_what_it_missed(self, own_server, namespace, keys):
+    def test_leaves_a_subscriber_that_reconnects_and_a_batch_that_counts_missed_messages(
+        self, own_server, namespace, keys
+    ):
         settings = Settings.load(namespace=namespace, **QUICK)
         with Proxy(own_server.url) as proxy, connect(own_server.url) as redis, connect(proxy.url) as behind:
             channel = Publisher(redis, namespace=namespace, delivery="pubsub")
@@ -231,7 +231,7 @@ class TestARedisThatDies:
 
 
 class TestARedisThatIsFull:
-    def test_is_waited_for_and_costs_no_job_an_attempt(self, own_server, namespace):
+    def test_makes_workers_wait_and_costs_no_attempt(self, own_server, namespace):
         with connect(own_server.url) as redis:
             site = GatedSite()
             one = Subscriber(redis, site, settings=Settings.load(namespace=namespace, **QUICK))
@@ -250,7 +250,9 @@ class TestARedisThatIsFull:
 class TestALostReply:
     """Whether it is the reply or the request that is lost, a client cannot tell; so both are tried."""
 
-    def test_of_xreadgroup_is_made_good_from_the_own_pending_entries(self, subscriber, proxy, publisher, keys, redis):
+    def test_of_xreadgroup_is_recovered_from_the_workers_pending_entries(
+        self, subscriber, proxy, publisher, keys, redis
+    ):
         site = FakeSite()
         subscriber(site, lease=AN_HOUR)
         fault = proxy.lose_reply("XREADGROUP")
@@ -270,7 +272,7 @@ class TestALostReply:
         assert redis.xlen(keys.jobs) == 4
         assert str(batch.status()) == "3 published, 0 done, 3 pending"
 
-    def test_of_publish_by_pubsub_is_heard_and_counted_once(self, proxy, namespace, subscriber):
+    def test_of_publish_by_pubsub_delivers_and_counts_once(self, proxy, namespace, subscriber):
         site = FakeSite()
         subscriber(site, delivery="pubsub")
         with connect(proxy.url) as behind:
@@ -318,7 +320,7 @@ class TestALostReply:
         stored = redis.execute_command("TS.RANGE", keys.series(FUND.cnpj, "quota"), "-", "+")
         assert [value for _, value in stored] == [2020.01, 2021.01, 2021.02, 2021.03]
 
-    def test_of_a_months_replacement_still_begins_the_card_of_a_fund(self, subscriber, proxy, redis, keys):
+    def test_of_a_months_replacement_still_creates_the_card_of_a_fund(self, subscriber, proxy, redis, keys):
         subscriber(FakeSite())
         fault = proxy.lose_request("replace_months")
         redis.xadd(keys.jobs, {"message": months(1)[0].to_json()})
@@ -326,7 +328,7 @@ class TestALostReply:
         assert fault.struck(0)
         assert redis.hgetall(keys.fund(FUND.cnpj)) == {"cnpj": FUND.cnpj, "pk": FUND.pk}
 
-    def test_of_any_command_of_the_engine_harms_nothing(self, subscriber, proxy, publisher, redis, keys):
+    def test_of_any_command_of_the_engine_does_no_harm(self, subscriber, proxy, publisher, redis, keys):
         """One retry and one renewal in each round, so that every command of the daily work occurs."""
         engine = ["XREADGROUP", "XPENDING", "XGROUP", "CLIENT", "replace_months", "commit", "renew", "feed_due"]
         rest = ["GET", "SET", "ZADD", "ZRANGEBYSCORE", "TIME"]
@@ -350,7 +352,7 @@ class TestALostReply:
         assert not redis.exists(keys.retries, keys.history, keys.dead)
 
     @pytest.mark.parametrize("what", ["reply", "request"])
-    def test_of_a_claim_loses_no_spoken_message(self, subscriber, proxy, channel, what):
+    def test_of_a_claim_loses_no_channel_message(self, subscriber, proxy, channel, what):
         site = FakeSite()
         subscriber(site, delivery="pubsub")
         channel.publish(months(1, year=2020)).wait(60)
@@ -361,7 +363,9 @@ class TestALostReply:
         assert site.asked["01/2021"] == 1
 
     @pytest.mark.parametrize("what", ["reply", "request"])
-    def test_of_handing_back_neither_loses_nor_doubles(self, subscriber, proxy, publisher, redis, keys, what):
+    def test_of_handing_back_neither_loses_nor_duplicates_a_message(
+        self, subscriber, proxy, publisher, redis, keys, what
+    ):
         site = SteadySite()
         site.gate.set()
         one = subscriber(site, prefetch=1, delivery="stream")
@@ -377,7 +381,7 @@ class TestALostReply:
 
 
 class TestAGroupThatVanishes:
-    def test_while_jobs_are_in_hand_is_made_anew_and_each_job_counts_once(self, subscriber, publisher, redis, keys):
+    def test_while_jobs_are_in_hand_is_recreated_and_each_job_counts_once(self, subscriber, publisher, redis, keys):
         site = GatedSite()
         subscriber(site, prefetch=1, delivery="stream")
         subscriber(site, prefetch=1, delivery="stream")
@@ -395,7 +399,7 @@ class TestAGroupThatVanishes:
             *("XREADGROUP", "XPENDING", "XCLAIM", "commit", "renew"),
         ],
     )
-    def test_at_any_moment_of_a_takeover_ends_no_worker(self, subscriber, proxy, publisher, redis, keys, kind):
+    def test_at_any_moment_of_a_takeover_does_not_end_a_worker(self, subscriber, proxy, publisher, redis, keys, kind):
         batch = publisher.publish(months(2))
         redis.xreadgroup(keys.group, "ghost", {keys.jobs: ">"}, count=1)
         site = GatedSite()
@@ -410,14 +414,14 @@ class TestAGroupThatVanishes:
         assert fault.struck()
         assert str(batch.status()) == "2 published, 2 done"
 
-    def test_with_its_stream_is_made_anew_for_what_comes(self, subscriber, publisher, redis, keys):
+    def test_with_its_stream_is_recreated_for_new_messages(self, subscriber, publisher, redis, keys):
         subscriber(FakeSite())
         assert publisher.publish(months(2)).wait(60).done == 2
         for number in range(3):
             redis.delete(keys.jobs)
             assert str(publisher.publish(months(2, year=2010 + number)).wait(60)) == "2 published, 2 done"
 
-    def test_with_its_stream_does_not_undo_what_is_in_hand(self, subscriber, publisher, redis, keys):
+    def test_with_its_stream_does_not_lose_jobs_in_hand(self, subscriber, publisher, redis, keys):
         site = GatedSite()
         subscriber(site, delivery="stream")
         batch = publisher.publish(months(2))
@@ -442,7 +446,7 @@ class TestALease:
         assert batch.wait(60).done == 1
         assert outcomes(batch) == {"done": 1}
 
-    def test_of_a_worker_that_stood_still_is_over_and_its_result_does_not_count(
+    def test_of_a_frozen_worker_expires_and_its_result_does_not_count(
         self, redis, keys, publisher, process, subscriber, tmp_path
     ):
         (tmp_path / "shut").touch()
@@ -458,7 +462,7 @@ class TestALease:
         assert str(batch.status()) == "1 published, 1 done"
         assert still.stop() == 0
 
-    def test_of_what_waits_to_be_inherited_may_pass_to_another_for_good(self, subscriber, publisher, redis, keys):
+    def test_of_an_inherited_entry_may_pass_to_another_worker(self, subscriber, publisher, redis, keys):
         batch = publisher.publish(months(2))
         ((_, entries),) = redis.xreadgroup(keys.group, "anna", {keys.jobs: ">"}).items()
         ids = [entry_id for part in entries for entry_id, _ in part]
@@ -482,7 +486,7 @@ class TestALease:
 
 class TestANameThatIsLost:
     @pytest.mark.parametrize("kind", [None, "XGROUP"])
-    def test_is_left_to_the_newcomer_and_the_work_goes_on(self, subscriber, proxy, publisher, redis, keys, kind):
+    def test_is_left_to_the_newcomer_and_work_continues(self, subscriber, proxy, publisher, redis, keys, kind):
         one = subscriber(FakeSite(), delivery="stream")
         name = one.name
         assert publisher.publish(months(1)).wait(60).done == 1
@@ -499,7 +503,7 @@ class TestANameThatIsLost:
 
 
 class TestPubSub:
-    def test_a_worker_killed_mid_job_is_told_with_the_months_that_it_held(self, redis, channel, process, tmp_path):
+    def test_a_batch_names_the_months_that_a_killed_worker_held(self, redis, channel, process, tmp_path):
         worker = process(HANDS, str(tmp_path), "--delivery", "pubsub", threads=3).ready()
         batch = channel.publish(months(3))
         assert batch.receivers == 1
@@ -514,7 +518,7 @@ class TestPubSub:
         assert list(failures["month"]) == ["01/2020", "02/2020", "03/2020"]
         assert failures["error"].str.contains("died holding it").all()
 
-    def test_what_was_said_into_a_dead_connection_is_told(self, channel, subscriber, proxy, redis, keys):
+    def test_a_message_sent_to_a_dead_connection_counts_as_lost(self, channel, subscriber, proxy, redis, keys):
         subscriber(FakeSite(), delivery="pubsub")
         proxy.mute_all()
         batch = channel.publish(months(2))
@@ -535,7 +539,7 @@ class TestASilentConnection:
             with sibling(client, socket_timeout=self.TIMEOUT, health_check_interval=1) as impatient:
                 yield impatient
 
-    def test_is_given_up_and_the_stream_goes_on(self, impatient, proxy, subscriber, publisher):
+    def test_is_given_up_and_the_stream_is_read_again(self, impatient, proxy, subscriber, publisher):
         site = FakeSite()
         subscriber(site, redis=impatient, delivery="stream", lease=60.0)
         publisher.publish(months(2)).wait(60)
@@ -544,7 +548,7 @@ class TestASilentConnection:
         assert batch.wait(60).done == 3
         assert set(site.asked.values()) == {1}
 
-    def test_is_given_up_and_the_channel_is_heard_again(self, impatient, proxy, subscriber, channel, redis, keys):
+    def test_is_given_up_and_the_channel_is_subscribed_again(self, impatient, proxy, subscriber, channel, redis, keys):
         subscriber(FakeSite(), redis=impatient, delivery="pubsub")
         assert channel.publish(months(2)).wait(60).done == 2
         proxy.mute_all()
@@ -552,7 +556,7 @@ class TestASilentConnection:
         assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] >= 2)
         assert channel.publish(months(1, year=2020)).wait(60).done == 1
 
-    def test_is_looked_for_without_haste(self, subscriber, redis):
+    def test_is_detected_with_few_commands(self, subscriber, redis):
         one = subscriber(FakeSite())
         assert one.running
 

@@ -60,7 +60,7 @@ def test_works_and_gives_its_name_back_when_it_is_stopped(redis, redis_url, name
     assert process.pid is None
 
 
-def test_what_a_killed_one_held_is_done_by_another(redis, namespace, site, make):
+def test_another_worker_does_the_jobs_of_a_killed_one(redis, namespace, site, make):
     site.latency = AN_HOUR
     anna = make("anna")
     batch = Publisher(redis, namespace=namespace).publish(MONTHS)
@@ -73,7 +73,7 @@ def test_what_a_killed_one_held_is_done_by_another(redis, namespace, site, make)
     assert set(batch.events()["worker"].str.partition("/")[0]) == {"bruno"}
 
 
-def test_a_frozen_one_wakes_to_find_its_work_done(redis, namespace, site, make):
+def test_a_frozen_worker_wakes_to_find_its_work_done(redis, namespace, site, make):
     site.latency = 3.0
     anna = make("anna")
     batch = Publisher(redis, namespace=namespace).publish(MONTHS)
@@ -88,7 +88,7 @@ def test_a_frozen_one_wakes_to_find_its_work_done(redis, namespace, site, make):
     assert batch.status().done == 6
 
 
-def test_a_frozen_one_can_be_stopped(make):
+def test_a_frozen_worker_can_be_stopped(make):
     anna = make("anna")
     anna.freeze()
     anna.freeze()
@@ -96,7 +96,7 @@ def test_a_frozen_one_can_be_stopped(make):
     assert not anna.running
 
 
-def test_starts_again_under_the_same_name(redis, namespace, make):
+def test_restarts_under_the_same_name(redis, namespace, make):
     anna = make("anna")
     before = anna.pid
     assert anna.start().pid == before
@@ -105,7 +105,7 @@ def test_starts_again_under_the_same_name(redis, namespace, make):
     assert names(redis, namespace) == ["anna"]
 
 
-def test_one_that_cannot_start_says_why(site, namespace):
+def test_a_worker_that_cannot_start_says_why(site, namespace):
     process = WorkerProcess("redis://127.0.0.1:1", site.url, namespace=namespace)
     with pytest.raises(WorkerError, match="the worker process did not start: .*no Redis answers at 127.0.0.1:1"):
         process.start()

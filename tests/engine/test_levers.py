@@ -40,14 +40,14 @@ class TestAPause:
                 assert batch.wait(60).done == 2
                 assert not one.paused
 
-    def test_leaves_spoken_messages_to_others(self, redis, namespace):
+    def test_leaves_channel_messages_to_others(self, redis, namespace):
         resting = FakeSite()
         with subscriber(redis, namespace, resting) as one, subscriber(redis, namespace, FakeSite()):
             one.pause()
             assert publish(redis, namespace, 10, "pubsub").wait(60).done == 10
         assert not resting.asked
 
-    def test_finishes_what_threads_are_at_and_keeps_the_rest(self, redis, namespace, keys):
+    def test_finishes_running_jobs_and_keeps_the_rest(self, redis, namespace, keys):
         site = GatedSite()
         leased = {"lease": 4.0, "heartbeat": 20.0}
         with subscriber(redis, namespace, site, threads=1, prefetch=0, delivery="both", **leased) as one:
@@ -66,7 +66,7 @@ class TestAPause:
             one.resume()
             assert (batch.wait(60).done, spoken.wait(60).done) == (1, 1)
 
-    def test_hands_back_what_it_kept_when_it_is_stopped(self, redis, namespace):
+    def test_hands_back_the_jobs_it_kept_when_the_worker_stops(self, redis, namespace):
         site = GatedSite()
         one = subscriber(redis, namespace, site, threads=1, delivery="both").start()
         first, second = publish(redis, namespace, 1), publish(redis, namespace, 2, year=2022)
@@ -78,7 +78,7 @@ class TestAPause:
         with subscriber(redis, namespace, FakeSite()):
             assert (first.wait(60).done, second.wait(60).done) == (1, 2)
 
-    def test_holds_when_it_comes_before_the_start(self, redis, namespace):
+    def test_requested_before_the_start_holds_after_it(self, redis, namespace):
         one = subscriber(redis, namespace, FakeSite())
         one.pause()
         with one:
@@ -87,7 +87,7 @@ class TestAPause:
             one.resume()
             assert batch.wait(60).done == 1
 
-    def test_that_comes_before_the_start_of_a_worker_is_confirmed(self, redis, namespace):
+    def test_requested_before_the_start_of_a_worker_is_confirmed(self, redis, namespace):
         async def lesson():
             worker = Worker(redis, FakeSite(), namespace=namespace)
             worker.pause()
@@ -112,7 +112,7 @@ class TestAPause:
         asyncio.run(lesson())
 
     @pytest.mark.parametrize("end", ["stop", "crash"])
-    def test_or_a_crash_asked_of_one_that_has_ended_does_nothing_to_its_next_life(self, redis, namespace, end):
+    def test_or_crash_requested_after_the_end_does_not_affect_the_next_life(self, redis, namespace, end):
         one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
         if end == "stop":
             one.stop()
@@ -127,7 +127,7 @@ class TestAPause:
             assert publish(redis, namespace, 2).wait(60).done == 2
             assert not one.crashed
 
-    def test_who_is_started_again_waits_until_the_dead_one_is_gone(self, redis, namespace, monkeypatch):
+    def test_a_restarted_worker_waits_until_its_dead_predecessor_is_gone(self, redis, namespace, monkeypatch):
         one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
         gone, sign_off = threading.Event(), one.worker._sign_off
 
@@ -163,7 +163,7 @@ class TestAPause:
 
 
 class TestACrash:
-    def test_leaves_the_job_to_the_lease_and_says_nothing(self, redis, namespace, keys):
+    def test_hands_nothing_back_and_reports_nothing(self, redis, namespace, keys):
         before = connections(redis)
         one = subscriber(redis, namespace, FakeSite(), threads=2, name="anna", **HASTY).start()
         assert publish(redis, namespace, 1).wait(60).done == 1
@@ -192,7 +192,7 @@ class TestACrash:
         assert site.asked == {"01/2021": 2}
         one.stop()
 
-    def test_takes_what_its_threads_are_at_with_it(self, redis, namespace, keys):
+    def test_leaves_running_jobs_pending(self, redis, namespace, keys):
         site = GatedSite()
         one = subscriber(redis, namespace, site, threads=2, prefetch=0, delivery="stream").start()
         one.crash_next()
@@ -204,7 +204,7 @@ class TestACrash:
         assert redis.xpending(keys.jobs, keys.group)["pending"] == 2
         one.stop()
 
-    def test_is_no_error_where_a_block_ends(self, redis, namespace):
+    def test_raises_no_error_at_the_end_of_a_with_block(self, redis, namespace):
         before = threading.active_count()
         with subscriber(redis, namespace, FakeSite()) as one:
             one.crash_next()
@@ -213,7 +213,7 @@ class TestACrash:
         assert threading.active_count() == before
         assert not one.running
 
-    def test_loses_what_came_by_pubsub_and_the_batch_says_which(self, redis, namespace):
+    def test_loses_its_pubsub_messages_and_the_batch_counts_them(self, redis, namespace):
         with subscriber(redis, namespace, FakeSite(), name="anna", **HASTY) as one:
             one.crash_next()
             status = publish(redis, namespace, 1, "pubsub").wait(60)
@@ -228,7 +228,7 @@ class TestACrash:
         assert (failure["month"], failure["state"]) == ("01/2021", "lost")
         assert "anna" in failure["error"]
 
-    def test_once_is_enough(self, redis, namespace):
+    def test_happens_only_once(self, redis, namespace):
         one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
         one.crash_next()
         batch = publish(redis, namespace, 1)

@@ -74,7 +74,7 @@ class TestARestatedMonth:
             "source": "fake_site",
         }
 
-    def test_withdraws_a_day_that_is_no_longer_there_with_all_its_metrics(self, scrape, reader):
+    def test_withdraws_all_metrics_of_a_day_that_has_disappeared(self, scrape, reader):
         scrape(three_days)
         event = scrape(lambda request: three_days(request)[:2])
         assert (event["changed"], event["withdrawn"]) == (0, 6)
@@ -84,25 +84,25 @@ class TestARestatedMonth:
         assert (changes["date"] == "2021-01-05").all()
         assert changes["new"].isna().all()
 
-    def test_withdraws_a_cell_that_is_empty_now(self, scrape, reader):
+    def test_withdraws_a_figure_whose_cell_is_now_empty(self, scrape, reader):
         scrape(three_days)
         scrape(lambda request: [replace(quote, holders=None) for quote in three_days(request)])
         quotes = reader.quotes(FUND)
         assert quotes["holders"].isna().all()
         assert quotes["quota"].tolist() == [4.5, 5.5, 6.5]
 
-    def test_loses_what_anybody_else_wrote_into_it(self, redis, namespace, scrape, reader):
+    def test_overwrites_figures_that_another_program_wrote(self, redis, namespace, scrape, reader):
         scrape(three_days)
         SeriesStore(redis, namespace).write([DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=7.0)])
         assert scrape(three_days)["changed"] == 1
         assert reader.prices(FUND)[FUND.cnpj].tolist() == [4.5, 5.5, 6.5]
 
-    def test_leaves_the_months_beside_it_alone(self, scrape, reader):
+    def test_does_not_change_neighbouring_months(self, scrape, reader):
         scrape(three_days, months(3))
         scrape(lambda _: [], months(3)[1:2])
         assert reader.quotes(FUND)["date"].dt.month.unique().tolist() == [1, 3]
 
-    def test_that_is_equal_writes_no_sample(self, redis, scrape, reader):
+    def test_without_changes_writes_no_sample(self, redis, scrape, reader):
         scrape(three_days)
         before = reader.months(FUND)
         written = []
@@ -119,7 +119,7 @@ class TestARestatedMonth:
         assert (reader.months(FUND)["fetched_at"] > before["fetched_at"]).all()
         assert reader.changes(FUND).empty
 
-    def test_keeps_figures_to_the_last_bit_in_the_log(self, scrape, reader):
+    def test_logs_figures_exactly(self, scrape, reader):
         values = [0.1 + 0.2, 1e-300, 123456789.12345679]
         for value in values:
             scrape(lambda request, value=value: [DailyQuote(request.document, request.first_day, quota=value)])
@@ -146,7 +146,7 @@ class TestAMonthOfManySubclasses:
     """Lua unpacks no more than 8,000 values at once: about twenty subclasses of a month."""
 
     @pytest.mark.parametrize("whole", [False, True])
-    def test_is_stored_restated_and_withdrawn_as_any_other(self, redis, namespace, publisher, reader, whole):
+    def test_is_stored_restated_and_withdrawn_like_any_other(self, redis, namespace, publisher, reader, whole):
         quota, count = 1.0, 60
 
         def many(request: ScrapeRequest) -> list[DailyQuote]:
@@ -170,7 +170,7 @@ class TestAMonthOfManySubclasses:
         (known,) = redis.xrange(Keys(namespace).changes(FUND.cnpj))
         assert len(json.loads(known[1]["changes"])) == 59 * 23 + withdrawn
 
-    def test_tells_the_sample_that_is_refused_beyond_the_first_portion(self, redis, namespace, keys, publisher):
+    def test_names_a_refused_sample_beyond_the_first_portion(self, redis, namespace, keys, publisher):
         def many(request: ScrapeRequest) -> list[DailyQuote]:
             days = [request.first_day.replace(day=day) for day in range(1, 24)]
             return [DailyQuote(FUND.cnpj, day, 1.0, subclass=f"S{number:03d}") for number in range(200) for day in days]
@@ -194,7 +194,7 @@ def commands_until(monitor, end: str) -> list[str]:
 
 class TestTheNewestFetchWins:
     @pytest.mark.parametrize("claim", [True, False], ids=["one worker a message", "every worker"])
-    def test_over_one_that_began_earlier_and_ends_later(self, redis, namespace, reader, claim):
+    def test_over_a_fetch_that_began_earlier_and_ends_later(self, redis, namespace, reader, claim):
         slow, gate = threading.Event(), threading.Event()
 
         def new_page(request):
@@ -219,7 +219,7 @@ class TestTheNewestFetchWins:
         assert reader.prices(FUND)[FUND.cnpj].tolist() == [99.0] * 3
         assert reader.changes(FUND).empty
 
-    def test_though_both_are_stored_by_one_call(self, redis, keys):
+    def test_even_if_one_call_stores_both(self, redis, keys):
         """Two batches may ask for one month at once, and end together."""
 
         def fetched(token: str, quota: float) -> scripts.MonthFetched:
@@ -239,7 +239,7 @@ class TestTheNewestFetchWins:
         assert redis.execute_command("TS.GET", keys.series(FUND.cnpj, "quota"))[1] == 5.5
         assert not redis.exists(keys.changes(FUND.cnpj))
 
-    def test_by_the_clock_of_redis_whatever_the_machine_says(self, redis, namespace, publisher, reader, monkeypatch):
+    def test_by_the_clock_of_redis_not_of_the_machine(self, redis, namespace, publisher, reader, monkeypatch):
         """A worker whose clock is an hour fast does not keep all others from the month."""
         from scraperkit.engine import thread_pool
 
@@ -252,7 +252,7 @@ class TestTheNewestFetchWins:
         assert reader.quotes(FUND).empty
 
 
-class TestTheReaderTells:
+class TestTheReaderReports:
     def test_which_source_wrote_a_month_last(self, redis, namespace, publisher, reader):
         class Pages(FakeSite):
             name = "pages"
@@ -267,15 +267,13 @@ class TestTheReaderTells:
         ]
         assert (table["stored_at"] >= table["fetched_at"].dt.floor("s")).all()
 
-    def test_of_months_that_an_earlier_version_stored(self, redis, keys, scrape, reader):
+    def test_months_that_an_earlier_version_stored(self, redis, keys, scrape, reader):
         scrape(three_days)
         redis.hset(keys.months(FUND.cnpj), "2020-12", "1609459200")
         assert reader.months()["source"].tolist() == ["", "fake_site"]
         assert reader.months()["stored_at"].iloc[0] == pd.Timestamp("2021-01-01", tz="UTC")
 
-    def test_nothing_of_a_month_that_somebody_else_wrote_and_it_is_fetched_again(
-        self, redis, namespace, keys, scrape, reader
-    ):
+    def test_an_invalid_record_as_unknown_and_its_month_is_fetched_again(self, redis, namespace, keys, scrape, reader):
         redis.hset(keys.months(FUND.cnpj), "2021-01", "1e3 abc s d e f")
         scrape(three_days)
         redis.hset(keys.months(FUND.cnpj), "2021-02", "1e3 abc s d e f")
@@ -290,7 +288,7 @@ class TestTheReaderTells:
         missing = Publisher(redis, namespace=namespace).publish(months(2), only_missing=True)
         assert missing.jobs()["month"].tolist() == ["02/2021"]
 
-    def test_nothing_of_a_fund_without_any(self, redis, namespace, reader):
+    def test_no_months_or_changes_of_a_fund_without_any(self, redis, namespace, reader):
         SeriesStore(redis, namespace).write([DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=7.0)])
         for table in (reader.months(), reader.changes(FUND)):
             assert table.empty
@@ -298,7 +296,7 @@ class TestTheReaderTells:
         assert str(reader.changes().dtypes["old"]) == "float64"
 
 
-def test_a_source_is_named_by_letters_digits_and_lines_only(redis, namespace):
+def test_a_source_name_has_only_letters_digits_hyphens_and_underscores(redis, namespace):
     class Odd(FakeSite):
         name = "a source"
 
@@ -322,27 +320,27 @@ class TestASampleThatIsRefusedOrDropped:
 
         return failing
 
-    def test_since_its_series_keeps_only_some_days_fails_its_job(self, keys, failing, reader):
+    def test_because_its_series_has_a_retention_fails_its_job(self, keys, failing, reader):
         series = keys.series(FUND.cnpj, "quota")
         assert failing("RETENTION", 86_400_000).startswith(f"StoreError: Redis refused {series} on 2021-01-03: ")
         assert reader.months(FUND)["month"].tolist() == ["2022-01"]
 
-    def test_since_its_series_ignores_small_changes_fails_its_job(self, keys, failing):
+    def test_because_its_series_ignores_small_changes_fails_its_job(self, keys, failing):
         series = keys.series(FUND.cnpj, "quota")
         error = failing("IGNORE", 30 * 86_400_000, 5.0, requests=months(1, year=2023))
         assert error == f"StoreError: Redis refused {series} on 2023-01-04: it was dropped"
 
     @pytest.mark.parametrize("change", [("RETENTION", 86_400_000), ("IGNORE", 30 * 86_400_000, 5.0)])
-    def test_by_a_series_that_somebody_made_is_kept_by_the_next_worker(self, redis, keys, scrape, reader, change):
+    def test_by_a_series_with_other_options_is_stored_after_a_worker_alters_it(
+        self, redis, keys, scrape, reader, change
+    ):
         labels = ("LABELS", "kit", keys.namespace, "metric", "quota", "cnpj", FUND.cnpj)
         redis.execute_command("TS.CREATE", keys.series(FUND.cnpj, "quota"), *change, *labels)
         scrape(three_days, months(24))
         assert len(reader.prices(FUND)) == 72
 
     @pytest.mark.parametrize("what", ["quota", "months"])
-    def test_since_a_key_is_another_thing_fails_its_job_and_no_other(
-        self, redis, namespace, keys, publisher, what, scrape
-    ):
+    def test_because_a_key_has_the_wrong_type_fails_only_its_job(self, redis, namespace, keys, publisher, what, scrape):
         redis.set(keys.series(FUND.cnpj, "quota") if what == "quota" else keys.months(FUND.cnpj), "another thing")
         settings = Settings.load(max_attempts=1, namespace=namespace)
         with Subscriber(redis, FakeSite(three_days), threads=1, settings=settings):
@@ -352,7 +350,7 @@ class TestASampleThatIsRefusedOrDropped:
         other = [ScrapeRequest(document="00000000000191", fund_pk="1", month_year="01/2021")]
         assert scrape(three_days, other)["outcome"] == "done"
 
-    def test_since_its_changes_cannot_be_logged_fails_its_job_and_is_told_later(
+    def test_because_its_changes_cannot_be_logged_fails_its_job_and_is_logged_later(
         self, redis, namespace, keys, publisher, scrape, reader
     ):
         scrape(three_days)
@@ -372,7 +370,7 @@ class TestASampleThatIsRefusedOrDropped:
         assert (event["changed"], event["withdrawn"], len(reader.changes(FUND))) == (2, 6, 8)
 
     @pytest.mark.filterwarnings("ignore:1 series forget")
-    def test_leaves_a_log_of_what_was_changed_before_it(self, redis, namespace, keys, publisher, reader):
+    def test_leaves_a_log_of_the_changes_before_it(self, redis, namespace, keys, publisher, reader):
         """The newer days are written, the oldest is refused: the log tells what readers now see."""
         quota = 0.5
         site = FakeSite(lambda request: [replace(quote, quota=quota) for quote in three_days(request)])
@@ -385,7 +383,7 @@ class TestASampleThatIsRefusedOrDropped:
         assert reader.changes(FUND)["new"].tolist() == [7.5, 7.5]
 
 
-def test_no_default_of_the_server_loses_a_figure(tmp_path):
+def test_no_server_default_for_new_series_loses_a_figure(tmp_path):
     """All that a server can be told to do with new series: retention, duplicates, small changes, compactions."""
     policy = ("RETENTION_POLICY", "1000", "DUPLICATE_POLICY", "BLOCK", "CHUNK_SIZE_BYTES", "128")
     policy += ("IGNORE_MAX_TIME_DIFF", "999999999999", "IGNORE_MAX_VAL_DIFF", "999")

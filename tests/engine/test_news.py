@@ -63,7 +63,7 @@ def two_series(request):
 
 
 class TestAWorker:
-    def test_tells_of_each_month_of_each_series(self, ear, collect):
+    def test_announces_each_month_of_each_series(self, ear, collect):
         collect(two_series, months(2))
         assert wait_until(lambda: len(ear.flat()) >= 4)
         assert sorted(ear.flat()) == [
@@ -73,7 +73,7 @@ class TestAWorker:
             Stored(FUND.cnpj, "A1", "2021-02", 3, 0),
         ]
 
-    def test_counts_what_was_restated_and_what_was_withdrawn(self, ear, collect):
+    def test_counts_restated_and_withdrawn_figures(self, ear, collect):
         collect(one_quote, months(1))
         collect(lambda request: [DailyQuote(request.document, request.first_day, quota=7.0)], months(1))
         collect(lambda request: [], months(1))
@@ -81,7 +81,7 @@ class TestAWorker:
         # The second has another quota, and lacks five of six figures; the third lacks that one, too.
         assert [(stored.days, stored.changed) for stored in ear.flat()] == [(1, 0), (1, 6), (0, 1)]
 
-    def test_tells_nothing_of_what_left_no_trace(self, ear, collect, redis, keys):
+    def test_announces_no_month_that_changed_nothing(self, ear, collect, redis, keys):
         def fail(request):
             raise PageChanged("no such page")
 
@@ -94,7 +94,7 @@ class TestAWorker:
         assert ear == [[Stored(FUND.cnpj, "", "2021-01", 1, 0)], []]
 
     @pytest.mark.parametrize("words", [(), ("--name", "anna")], ids=["another", "its next life"])
-    def test_tells_for_one_that_died_when_it_had_stored(self, ear, publisher, process, proxy, tmp_path, words):
+    def test_announces_a_month_that_a_dead_worker_had_stored(self, ear, publisher, process, proxy, tmp_path, words):
         dying = process(HANDS, str(tmp_path), *words, url=proxy.url).ready()
         fault = proxy.before("commit", dying.kill)
         batch = publisher.publish(months(1))
@@ -103,14 +103,14 @@ class TestAWorker:
         assert batch.wait(60).done == 1
         assert wait_until(lambda: ear.flat() == [Stored(FUND.cnpj, "", "2021-01", 1, 0)])
 
-    def test_puts_a_commit_into_one_message(self, ear, redis, namespace, publisher):
+    def test_sends_one_message_per_commit(self, ear, redis, namespace, publisher):
         batch = publisher.publish(months(60))
         with subscriber(redis, namespace, FakeSite()):
             assert batch.wait(60).done == 60
         assert wait_until(lambda: len(ear.flat()) == 60)
         assert len(ear) < 30
 
-    def test_tells_only_what_can_be_read(self, redis, namespace, collect):
+    def test_announces_only_months_that_can_be_read(self, redis, namespace, collect):
         reader = TimeSeriesReader(redis, namespace)
         seen = []
 
@@ -122,7 +122,9 @@ class TestAWorker:
             assert wait_until(lambda: len(seen) == 12)
         assert all(seen)
 
-    def test_that_may_not_tell_loses_nothing_else(self, redis, redis_url, namespace, publisher, ear, caplog):
+    def test_without_the_right_to_publish_news_loses_nothing_else(
+        self, redis, redis_url, namespace, publisher, ear, caplog
+    ):
         """A user from before there were news: neither a commit nor a write fails, and the log says so once."""
         redis.execute_command("ACL", "SETUSER", "mute", "on", ">secret", "~*", "resetchannels", "&*parser", "+@all")
         try:
@@ -152,7 +154,7 @@ def frame(days: int, cnpj: str = FUND.cnpj, start: str = "2022-01-30") -> pd.Dat
 
 
 class TestTheStore:
-    def test_tells_of_quotes(self, ear, redis, namespace):
+    def test_announces_quotes(self, ear, redis, namespace):
         store = SeriesStore(redis, namespace)
         day = dt.date(2022, 1, 31)
         store.write([DailyQuote("18.993.924/0001-00", day, 1.0), DailyQuote(FUND.cnpj, day, 2.0)])
@@ -165,7 +167,7 @@ class TestTheStore:
         }
 
     @pytest.mark.parametrize("replace", [False, True])
-    def test_tells_of_a_frame_by_chunk(self, ear, redis, namespace, replace):
+    def test_announces_a_frame_by_chunk(self, ear, redis, namespace, replace):
         two = pd.concat([frame(40), frame(3, SERIES[:14]).assign(subclass=SERIES[15:])])
         two.loc[two["date"] == "2022-03-10", ["quota", "holders"]] = None
         SeriesStore(redis, namespace).write_frame(two.fillna({"subclass": ""}), replace=replace)
@@ -181,14 +183,14 @@ class TestTheStore:
         assert wait_until(lambda: sum(stored.days for stored in ear.flat()) == 42 + 12_000)
         assert len(ear) == 1 + 3
 
-    def test_tells_of_months_that_a_frame_empties(self, ear, redis, namespace):
+    def test_announces_months_that_a_frame_empties(self, ear, redis, namespace):
         empty = frame(1).assign(quota=float("nan"), holders=float("nan"))
         SeriesStore(redis, namespace).write_frame(empty)
         SeriesStore(redis, namespace).write_frame(empty, replace=True)
         assert wait_until(lambda: bool(ear))
         assert ear == [[Stored(FUND.cnpj, "", "2022-01", 0, None)]]
 
-    def test_tells_again_once_missing_series_are_there(self, redis, namespace):
+    def test_announces_new_series_once_they_can_be_read(self, redis, namespace):
         """The first time there was nothing to read yet."""
         reader, seen = TimeSeriesReader(redis, namespace), []
         with on_stored(redis, lambda told: seen.append(len(reader.prices(told[0].cnpj))), namespace=namespace):
@@ -197,7 +199,7 @@ class TestTheStore:
 
 
 class TestAListener:
-    def test_outlives_its_callback_and_what_is_no_news(self, redis, namespace, keys, caplog):
+    def test_survives_errors_of_its_callback_and_invalid_messages(self, redis, namespace, keys, caplog):
         heard = []
 
         def stumble(told):
@@ -223,7 +225,7 @@ class TestAListener:
         assert "\x1b" not in "".join(ignored)
         assert heard[0] == Stored(FUND.cnpj, "", "2021-01", 3, None)
 
-    def test_leaves_nothing_and_hears_nothing_once_closed(self, redis, namespace, keys):
+    def test_leaves_no_connection_and_receives_nothing_once_closed(self, redis, namespace, keys):
         before, heard = connections(redis), []
         listener = on_stored(redis, heard.append, namespace=namespace)
         assert redis.pubsub_numsub(keys.stored)[0][1] == 1, "confirmed before it returns"
@@ -250,18 +252,18 @@ class TestAListener:
         assert wait_until(lambda: redis.pubsub_numsub(keys.stored)[0][1] == 0)
         assert heard == [[]]
 
-    def test_hears_its_own_namespace_alone(self, ear, redis, keys):
+    def test_receives_only_its_own_namespace(self, ear, redis, keys):
         redis.publish("another:stored", json.dumps([Stored(FUND.cnpj, "", "2021-01", 1, 0)._asdict()]))
         redis.publish(keys.stored, "[]")
         assert wait_until(lambda: bool(ear))
         assert ear == [[]]
 
-    def test_says_at_once_that_redis_is_not_there(self):
+    def test_raises_at_once_if_redis_is_unreachable(self):
         with pytest.raises(RedisUnreachable):
             on_stored(redis_py.Redis(port=1, protocol=3, decode_responses=True), print)
 
     @pytest.mark.parametrize("trouble", ["cut", "mute"])
-    def test_waits_for_a_lost_redis_and_tells_of_the_gap(self, proxy, redis, namespace, keys, trouble):
+    def test_waits_for_a_lost_redis_and_reports_the_gap(self, proxy, redis, namespace, keys, trouble):
         heard, gaps = [], []
         with connect(proxy.url) as client:
             client.connection_pool.connection_kwargs["socket_timeout"] = 0.5

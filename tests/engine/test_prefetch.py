@@ -22,43 +22,43 @@ def pace(seconds: float, **settings) -> Prefetch:
     return found
 
 
-def test_who_knows_nothing_expects_slow_pages():
+def test_before_the_first_fetch_pages_are_assumed_slow():
     unknown = Prefetch(Settings.load(threads=8, prefetch=384))
     assert (unknown.hold, unknown.read_at_once, unknown.handful) == (8, 8, 1)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.0, 30.0])
-def test_slow_pages_are_held_one_a_thread(seconds):
+def test_with_slow_pages_one_message_per_thread_is_held(seconds):
     assert (pace(seconds).hold, pace(seconds).read_at_once, pace(seconds).handful) == (8, 8, 1)
 
 
-def test_what_the_threads_will_have_done_in_a_twentieth_of_a_second_is_held_besides():
+def test_as_many_more_are_held_as_the_threads_finish_in_50_ms():
     assert pace(0.0099).hold == 8 + 40
 
 
-def test_the_prefetch_bounds_it():
+def test_the_prefetch_setting_limits_the_messages_held():
     assert pace(0.0).hold == 8 + 384
     assert pace(0.0, prefetch=0).hold == 8
 
 
-def test_of_many_half_are_read_at_once_so_that_reads_and_work_alternate():
+def test_at_most_half_are_read_at_once_so_that_reads_overlap_work():
     assert pace(0.0).read_at_once == 196
     assert pace(0.0099).read_at_once == 24
 
 
-def test_a_thread_takes_short_fetches_by_the_handful():
+def test_a_thread_takes_several_short_fetches_at_once():
     assert pace(0.0).handful == 16
     assert pace(0.0099).handful == 1
 
 
-def test_results_gather_while_half_of_what_is_held_is_done_and_for_25_ms_at_most():
+def test_results_gather_until_half_of_the_held_messages_are_done_or_25_ms_pass():
     assert pace(0.004, threads=1).hold == 1 + 12
     assert pace(0.002, threads=1, prefetch=9).gathering == pytest.approx(0.01, rel=0.01)
     assert pace(0.00002).gathering == pytest.approx(0.0005, rel=0.05)
     assert pace(0.2).gathering == 0.025
 
 
-def test_pages_that_come_one_after_another_are_settled_together(redis, namespace, publisher, monkeypatch):
+def test_pages_in_quick_succession_are_settled_together(redis, namespace, publisher, monkeypatch):
     monkeypatch.setattr(Prefetch, "hold", 100)
     monkeypatch.setattr(Prefetch, "gathering", 0.5)
 

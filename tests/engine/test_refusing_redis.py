@@ -56,7 +56,7 @@ REFUSALS = {
 }
 
 
-def test_that_is_full_makes_nobody_seem_dead(tmp_path):
+def test_a_full_redis_makes_no_worker_seem_dead(tmp_path):
     """A card cannot be written then; the last one is kept, and what the worker holds of the channel is not lost."""
     site = GatedSite()
     settings = Settings.load(namespace=NAMESPACE, heartbeat=0.2, threads=2)
@@ -83,7 +83,7 @@ def test_that_is_full_makes_nobody_seem_dead(tmp_path):
         assert batch.wait(60).done == 2
 
 
-def test_that_knows_no_role_is_as_good_as_any(tmp_path, monkeypatch):
+def test_a_redis_without_the_role_command_is_supported(tmp_path, monkeypatch):
     """A managed Redis may not offer the command."""
     monkeypatch.setattr(roles, "ROLE_EVERY", 0.0)
     with (
@@ -95,7 +95,7 @@ def test_that_knows_no_role_is_as_good_as_any(tmp_path, monkeypatch):
         assert len(TimeSeriesReader(redis, NAMESPACE).funds()) == 1
 
 
-def test_a_worker_that_starts_at_a_replica_is_told(tmp_path):
+def test_a_worker_that_starts_at_a_replica_is_refused(tmp_path):
     with redis_server(tmp_path, "--port", "0"), connect(f"unix://{tmp_path}/ready.sock") as redis:
         redis.replicaof("127.0.0.1", "1")
         with pytest.raises(RedisRefused, match="could not start: the server is a replica.*; connect to the primary"):
@@ -103,7 +103,7 @@ def test_a_worker_that_starts_at_a_replica_is_told(tmp_path):
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_is_waited_for_and_costs_no_attempt(tmp_path, kind):
+def test_workers_wait_for_a_redis_that_refuses_writes_and_no_job_loses_an_attempt(tmp_path, kind):
     refuse, come_round = REFUSALS[kind]
     folder, port, site = tmp_path / "server", free_port(0), GatedSite()
     folder.mkdir()

@@ -53,7 +53,7 @@ VALUES = st.one_of(
 
 class TestANameLostWhileStarting:
     @pytest.mark.parametrize("times", [1, 3])
-    def test_is_left_to_the_other_and_the_next_one_taken(self, redis, namespace, keys, steal, times):
+    def test_is_left_to_the_other_worker_and_the_next_name_is_taken(self, redis, namespace, keys, steal, times):
         stolen = steal(times)
         batch = Publisher(redis, namespace=namespace).publish(months(2))
         name, outcomes = life_of(Worker(redis, FakeSite(), settings=Settings.load(namespace=namespace, **QUICK)))
@@ -76,12 +76,12 @@ class TestANameLostWhileStarting:
 
         assert asyncio.run(go()) == QUICK["threads"]
 
-    def test_that_was_asked_for_is_taken_again_once_it_is_free(self, redis, namespace, steal):
+    def test_is_taken_again_once_it_is_free_if_it_was_requested(self, redis, namespace, steal):
         steal(1, milliseconds=300)
         settings = Settings.load(namespace=namespace, **QUICK | {"heartbeat": 5.0})
         assert life_of(Worker(redis, FakeSite(), settings=settings, name="anna"))[0] == "anna"
 
-    def test_that_was_asked_for_and_stays_taken_is_told_in_a_sentence(self, redis, namespace, steal):
+    def test_raises_a_clear_error_if_it_was_requested_and_stays_taken(self, redis, namespace, steal):
         steal(1)
         settings = Settings.load(namespace=namespace, **QUICK | {"heartbeat": 0.05})
         with pytest.raises(ConfigError, match="another living worker is called 'anna'"):
@@ -112,12 +112,12 @@ def life_of(worker: Worker) -> tuple[str, dict[str, int]]:
     return asyncio.run(go())
 
 
-class TestACardOfAnother:
+class TestACardOfAnotherWorker:
     """Scripts and heartbeats judge alike whether a worker's name is still its own, also by a card written by hand."""
 
     @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.one_of(st.none(), st.text(), st.builds(json.dumps, VALUES | st.builds(dict, instance=VALUES))))
-    def test_is_told_alike_by_lua_and_python(self, redis, namespace, keys, card):
+    def test_is_judged_alike_by_lua_and_python(self, redis, namespace, keys, card):
         key = keys.worker("anna")
         redis.delete(key)
         if card is not None:
@@ -127,5 +127,5 @@ class TestACardOfAnother:
         assert told == str(has_name(redis.get(key), "a/1")).lower()
 
     @pytest.mark.parametrize("card", ['{"instance": "other"}', '{"instance": null}'])
-    def test_is_believed_though_it_lacks_the_rest(self, card):
+    def test_counts_even_if_it_lacks_the_other_fields(self, card):
         assert not has_name(card, "a/1")

@@ -30,14 +30,14 @@ def guarded(tmp_path):
         yield service
 
 
-def test_a_client_goes_where_the_sentinels_lead_and_shows_no_password(guarded):
+def test_a_client_connects_to_the_sentinels_primary_and_shows_no_password(guarded):
     with connect(guarded.url) as redis:
         assert redis.info("server")["tcp_port"] == guarded.primary
         assert address_of(redis).startswith("prices (sentinels 127.0.0.1:")
 
 
 @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
-def test_the_primary_is_killed_under_load_and_the_work_goes_on(guarded, delivery):
+def test_work_continues_after_the_primary_is_killed_under_load(guarded, delivery):
     site = SteadySite()
     with connect(guarded.url) as redis:
         publisher = Publisher(redis, namespace=NAMESPACE, delivery=delivery)
@@ -65,7 +65,7 @@ def test_the_primary_is_killed_under_load_and_the_work_goes_on(guarded, delivery
             assert len(prices) == 27, "the prices of every job that counts as done are there"
 
 
-def test_the_old_primary_comes_back_as_a_replica_that_nobody_writes_to(guarded):
+def test_the_old_primary_returns_as_a_replica_and_gets_no_writes(guarded):
     with connect(guarded.url) as redis:
         store, reader = SeriesStore(redis, NAMESPACE), TimeSeriesReader(redis, NAMESPACE)
         store.write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 3), quota=1.0)])
@@ -83,13 +83,13 @@ def test_the_old_primary_comes_back_as_a_replica_that_nobody_writes_to(guarded):
         assert redis.info("server")["tcp_port"] == after
 
 
-def test_sentinels_that_are_gone_are_passed_over(guarded):
+def test_sentinels_that_are_gone_are_skipped(guarded):
     hosts = guarded.url.replace("redis+sentinel://", "redis+sentinel://127.0.0.1:1,")
     with connect(hosts) as redis:
         assert redis.ping()
 
 
-def test_commands_take_such_an_address(guarded, tmp_path):
+def test_commands_accept_a_sentinel_address(guarded, tmp_path):
     def run(*words: str) -> str:
         given = environment(guarded.url, NAMESPACE)
         return subprocess.run([COMMAND, *words], env=given, capture_output=True, text=True, timeout=120).stdout
@@ -105,7 +105,7 @@ def test_commands_take_such_an_address(guarded, tmp_path):
         assert "with TimeSeries (REDIS_URL)" in run("doctor")
 
 
-def test_an_asyncio_client_finds_the_primary_too(guarded):
+def test_an_asyncio_client_finds_the_primary(guarded):
     import asyncio
 
     async def port():
@@ -116,7 +116,7 @@ def test_an_asyncio_client_finds_the_primary_too(guarded):
         assert asyncio.run(port()) == guarded.primary
 
 
-def test_a_service_that_no_sentinel_knows_is_said(guarded):
+def test_a_service_that_no_sentinel_knows_is_reported(guarded):
     with pytest.raises(RedisUnreachable, match="no sentinel knows the primary: .* it knows no service 'other'"):
         connect(guarded.url.replace("/prices", "/other"))
 
@@ -131,7 +131,7 @@ def test_a_service_that_no_sentinel_knows_is_said(guarded):
         ("redis+sentinel://:secret@a:26379/prices?sid=1", "unsupported option"),
     ],
 )
-def test_an_address_that_does_not_fit_is_refused_without_its_password(url, message):
+def test_an_invalid_address_is_refused_without_showing_its_password(url, message):
     with pytest.raises(ConfigError, match=message) as refused:
         connect(url)
     assert "secret" not in str(refused.value)

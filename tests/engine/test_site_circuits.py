@@ -12,8 +12,8 @@ from scraperkit.sources.politeness import Politeness
 AN_HOUR = 3600.0
 
 
-class TestASiteThatIsWellAgain:
-    def test_is_asked_freely_though_who_found_it_ill_has_died(self, redis):
+class TestASiteThatHasRecovered:
+    def test_is_open_to_all_even_if_the_worker_that_opened_its_circuit_died(self, redis):
         """Three workers of one site: the first finds it ill and is gone, the second finds it well, the third waits."""
         settings = Settings.load(breaker_failures=1, breaker_pause=0.05, read_timeout=AN_HOUR)
         ill, well, third = (Politeness("http://127.0.0.1:1/", settings) for _ in range(3))
@@ -27,7 +27,7 @@ class TestASiteThatIsWellAgain:
         finally:
             redis.delete(Keys.site(ill.site), Keys.sites())
 
-    def test_is_asked_freely_though_redis_was_away_when_that_was_to_be_told(self, redis, proxy):
+    def test_is_open_to_all_even_if_redis_missed_the_first_report_of_success(self, redis, proxy):
         settings = Settings.load(breaker_failures=1, breaker_pause=0.05, read_timeout=AN_HOUR)
         with connect(proxy.url) as client, sibling(client, retry=None) as behind:
             one, other = (Politeness("http://127.0.0.1:1/", settings) for _ in range(2))

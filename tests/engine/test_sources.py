@@ -45,7 +45,7 @@ def files(keys) -> Keys:
 
 
 class TestTheWire:
-    def test_says_nothing_of_the_default_source_nor_of_a_number_that_is_not_known(self):
+    def test_omits_the_default_source_and_an_unknown_number(self):
         request = ScrapeRequest(document=FUND.cnpj, month_year="12/2022")
         assert request.source == "cvm_pages"
         assert "source" not in request.to_json()
@@ -77,7 +77,7 @@ class TestTwoSourcesInOneSubscriber:
         return Subscriber(redis, sites, settings=Settings.load(namespace=namespace, **settings))
 
     @pytest.mark.parametrize("next_job", [months(1, year=2022), IN_FILES.months("2022-01", "2022-01")])
-    def test_crash_on_the_next_job_of_either(self, redis, keys, files, publisher, both, sites, next_job):
+    def test_both_crash_on_the_next_job_of_either(self, redis, keys, files, publisher, both, sites, next_job):
         """Also with what the other has in hand from before; started again, both work."""
         pages, own = sites
         both.start()
@@ -99,7 +99,7 @@ class TestTwoSourcesInOneSubscriber:
             assert [batch.wait(60).done for batch in (*held, last)] == [1, 1, 1]
             assert not both.crashed
 
-    def test_wind_up_both_if_the_engine_of_one_fails(self, redis, namespace, keys, files, publisher, both, sites):
+    def test_both_wind_up_if_the_engine_of_one_fails(self, redis, namespace, keys, files, publisher, both, sites):
         before = threading.active_count()
         both.start()
         batches = [publisher.publish(months(2)), publisher.publish(of_files(2))]
@@ -143,7 +143,7 @@ class TestEachSource:
         with Subscriber(redis, Files(), namespace=namespace):
             assert str(Batch.find(redis, waiting.id, namespace=namespace).wait(60)) == "2 published, 2 done"
 
-    def test_leaves_the_messages_of_others_on_the_channel_alone(self, redis, namespace, channel):
+    def test_ignores_the_messages_of_others_on_the_channel(self, redis, namespace, channel):
         pages, own = FakeSite(), Files()
         with (
             Subscriber(redis, pages, namespace=namespace, delivery="pubsub"),
@@ -153,12 +153,12 @@ class TestEachSource:
             assert str(channel.publish(months(2)).wait(60)) == "2 published, 2 done"
         assert (pages.asked.total(), own.asked.total()) == (2, 3)
 
-    def test_that_is_not_at_work_is_named_with_what_to_start(self, redis, namespace, publisher):
+    def test_without_a_worker_is_named_with_the_command_to_start_one(self, redis, namespace, publisher):
         batch = publisher.publish(of_files(1))
         with Subscriber(redis, FakeSite(), namespace=namespace):
             assert f"scraperkit work --source files --namespace {namespace}" in batch.lacks_worker()
 
-    def test_has_its_retries_and_dead_letters_go_back_to_its_own_stream(self, redis, namespace, publisher, files):
+    def test_gets_its_retries_and_dead_letters_back_in_its_own_stream(self, redis, namespace, publisher, files):
         failing = Files(lambda request: 1 / 0)
         hasty = Settings.load(namespace=namespace, backoff=0.01, max_attempts=2)
         with Subscriber(redis, failing, settings=hasty), warnings.catch_warnings():
@@ -171,7 +171,7 @@ class TestEachSource:
         with Subscriber(redis, Files(), namespace=namespace):
             assert batch.wait(60).done == 1
 
-    def test_takes_over_only_what_its_own_dead_left(self, redis, namespace, publisher):
+    def test_takes_over_only_jobs_of_its_own_dead_workers(self, redis, namespace, publisher):
         hasty = Settings.load(namespace=namespace, heartbeat=0.1, lease=3600)
         doomed = Subscriber(redis, Files(), threads=1, settings=hasty).start()
         doomed.crash_next()
@@ -183,7 +183,7 @@ class TestEachSource:
         assert not pages.asked
         doomed.stop()
 
-    def test_refuses_what_lies_in_the_wrong_stream_and_names_the_right_one(self, redis, namespace, keys, files):
+    def test_refuses_a_message_in_the_wrong_stream_and_names_the_right_one(self, redis, namespace, keys, files):
         with Subscriber(redis, FakeSite(), namespace=namespace):
             redis.xadd(keys.jobs, {"message": of_files(1)[0].to_json()})
             assert wait_until(lambda: redis.xlen(keys.dead) == 1)
@@ -201,7 +201,9 @@ class TestABatch:
         assert Batch.find(redis, batch.id, namespace=namespace).cancel() == 3
         assert redis.xlen(files.jobs) == 0
 
-    def test_whose_stream_vanished_is_lost_and_not_hidden_by_another_stream(self, redis, namespace, publisher, files):
+    def test_whose_stream_vanished_is_lost_even_if_another_stream_has_messages(
+        self, redis, namespace, publisher, files
+    ):
         publisher.publish(months(5))
         batch = publisher.publish(of_files(3))
         redis.delete(files.jobs)
@@ -212,7 +214,7 @@ class TestSubscriber:
     @pytest.mark.parametrize(
         ("sources", "told"), [([], "none given"), ([FakeSite(), FakeSite()], "two are called cvm_pages")]
     )
-    def test_wants_sources_that_differ(self, redis, namespace, sources, told):
+    def test_refuses_no_sources_and_sources_of_one_name(self, redis, namespace, sources, told):
         with pytest.raises(ConfigError, match=told):
             Subscriber(redis, sources, namespace=namespace)
 
@@ -265,12 +267,12 @@ class TestSubclasses:
     def reader(self, redis, namespace):
         return TimeSeriesReader(redis, namespace)
 
-    def test_of_one_message_are_all_stored_and_the_class_gets_no_empty_series(self, bring, reader):
+    def test_of_one_message_are_all_stored_without_an_empty_series_for_the_class(self, bring, reader):
         bring({"01/2024": {"A1": 1.0, "B2": 2.0}})
         assert reader.funds()["days"].to_dict() == {f"{FUND.cnpj}:A1": 1, f"{FUND.cnpj}:B2": 1}
         assert reader.quotes([f"{FUND.cnpj}:B2"])["quota"].tolist() == [2.0]
 
-    def test_that_a_newer_fetch_does_not_tell_are_withdrawn_and_logged(self, bring, reader):
+    def test_missing_from_a_newer_fetch_are_withdrawn_and_logged(self, bring, reader):
         bring({"01/2024": {"A1": 1.0, "B2": 2.0}, "02/2024": {"A1": 3.0, "B2": 4.0}})
         bring({"01/2024": {"A1": 1.0}})
         assert reader.prices([f"{FUND.cnpj}:A1", f"{FUND.cnpj}:B2"]).to_dict("list") == {
@@ -280,18 +282,18 @@ class TestSubclasses:
         (change,) = reader.changes().to_dict("records")
         assert (change["subclass"], change["old"], change["source"]) == ("B2", 2.0, "market")
 
-    def test_take_the_place_of_the_class_when_it_is_split(self, bring, reader):
+    def test_replace_the_class_when_it_is_split(self, bring, reader):
         bring({"01/2024": {"": 1.0}})
         bring({"01/2024": {"A1": 1.0}})
         assert reader.quotes()[["subclass", "quota"]].to_numpy().tolist() == [["A1", 1.0]]
 
-    def test_are_left_alone_by_the_regulators_pages(self, redis, namespace, publisher, bring, reader):
+    def test_are_not_changed_by_the_regulators_pages(self, redis, namespace, publisher, bring, reader):
         bring({"01/2021": {"A1": 1.0}})
         with Subscriber(redis, FakeSite(), namespace=namespace):
             assert publisher.publish(months(1)).wait(60).done == 1
         assert reader.quotes()[["subclass", "quota"]].to_numpy().tolist() == [["", 2021.01], ["A1", 1.0]]
 
-    def test_are_found_beside_series_that_somebody_else_labelled_alike(self, redis, namespace, bring, reader):
+    def test_are_stored_beside_foreign_series_with_the_same_labels(self, redis, namespace, bring, reader):
         labels = ("LABELS", "kit", namespace, "metric", "quota", "cnpj", FUND.cnpj)
         for name in (f"{namespace}:mine", f"{namespace}:{{{FUND.cnpj}}}:mine", f"{namespace}:{{{FUND.cnpj}}}:A1:mine"):
             redis.execute_command("TS.CREATE", name, *labels)

@@ -15,7 +15,7 @@ AN_HOUR = 3600.0
 
 
 class TestStopping:
-    def test_outlasts_a_cancellation_that_gets_lost(self):
+    def test_survives_a_lost_cancellation(self):
         """In Python 3.11, ``asyncio.wait_for``, by which redis-py sends, loses one that comes as the sending ends."""
 
         async def deaf_once() -> None:
@@ -29,7 +29,7 @@ class TestStopping:
 
         asyncio.run(go())
 
-    def test_leaves_no_card_though_the_heart_beats_on(self, subscriber, redis, keys, monkeypatch):
+    def test_leaves_no_card_even_if_heartbeats_continue(self, subscriber, redis, keys, monkeypatch):
         leave = Housekeeping.leave
 
         async def leave_and_linger(housekeeping: Housekeeping) -> None:
@@ -43,7 +43,7 @@ class TestStopping:
         assert not redis.exists(keys.worker(name), keys.workers)
 
 
-def test_errors_of_several_tasks_at_once_are_told_once_and_leave_no_traceback_in_the_log():
+def test_errors_of_several_tasks_are_reported_once_without_a_traceback_in_the_log():
     told: list[object] = []
 
     async def fail() -> None:

@@ -52,7 +52,7 @@ class TestAWriteThatIsRefused:
             ("history", raising(OSError("reset")), "done"),
         ],
     )
-    def test_leaves_the_job_in_the_stream(self, redis, namespace, keys, publisher, key, answer, second):
+    def test_does_not_remove_the_job_from_the_stream(self, redis, namespace, keys, publisher, key, answer, second):
         site = GatedSite(answer)
         with (
             pytest.raises(WorkerError, match="WRONGTYPE"),
@@ -72,7 +72,9 @@ class TestAWriteThatIsRefused:
         assert len(DeadLetters(redis, namespace=namespace)) == status.failed
         assert redis.xlen(keys.jobs) == 0
 
-    def test_to_a_user_leaves_the_job_to_the_next_worker(self, redis, namespace, keys, publisher, limited):
+    def test_because_of_a_users_rights_leaves_the_job_to_the_next_worker(
+        self, redis, namespace, keys, publisher, limited
+    ):
         client, may = limited
         site = GatedSite()
         with (
@@ -88,7 +90,7 @@ class TestAWriteThatIsRefused:
         with Subscriber(redis, FakeSite(), threads=1, settings=QUICK, namespace=namespace):
             assert batch.wait(60).done == 3
 
-    def test_leaves_a_dead_letter_that_was_to_be_tried_again(self, redis, namespace, keys, publisher):
+    def test_does_not_lose_the_dead_letter_of_a_failed_retry(self, redis, namespace, keys, publisher):
         with Subscriber(redis, FakeSite(raising(PageChanged("no table"))), threads=1, namespace=namespace):
             batch = publisher.publish(months(1))
             assert batch.wait(60).failed == 1
@@ -104,7 +106,7 @@ class TestAWriteThatIsRefused:
             assert batch.wait(60).done == 1
         assert len(letters) == 0
 
-    def test_leaves_messages_to_be_published_again(self, redis, namespace, limited):
+    def test_allows_the_messages_to_be_published_again(self, redis, namespace, limited):
         client, may = limited
         publisher = Publisher(client, namespace=namespace)
         may("-xadd")
@@ -116,7 +118,7 @@ class TestAWriteThatIsRefused:
         assert (status.published, status.done) == (2, 2)
 
 
-class TestABatchThatIsStrange:
+class TestABatchWithWrongKeys:
     @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
     @pytest.mark.parametrize("answer", [one_quote, raising(PageChanged("no table"))])
     def test_ends_no_worker(self, redis, namespace, keys, delivery, answer):
@@ -142,7 +144,7 @@ class TestABatchThatIsStrange:
         assert redis.xlen(keys.jobs) == 0
 
 
-def test_a_batch_with_messages_open_in_the_stream_stays_there(redis, namespace, keys, publisher):
+def test_a_batch_with_open_stream_messages_stays_a_stream_batch(redis, namespace, keys, publisher):
     """Were it the channel's, the open ones would be judged by their claims, and lost."""
     channel = Publisher(redis, namespace=namespace, delivery="pubsub")
     batch = publisher.publish(months(3))
@@ -155,7 +157,7 @@ def test_a_batch_with_messages_open_in_the_stream_stays_there(redis, namespace, 
         assert channel.publish(months(3)).wait(60).done == 3, "now nothing of it is in the stream"
 
 
-def test_a_count_that_is_no_number_is_told_by_name(redis, namespace, keys, publisher):
+def test_a_count_that_is_not_a_number_is_reported_by_name(redis, namespace, keys, publisher):
     batch = publisher.publish(months(1))
     redis.hset(keys.batch(batch.id), "failed", "x")
     with pytest.raises(RedisError, match=f"{keys.batch(batch.id)}: failed is 'x', not a number"):

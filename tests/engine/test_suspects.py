@@ -12,7 +12,7 @@ from scraperkit.engine.deliveries import StreamDelivery
 from scraperkit.engine.registry import Session, enter
 
 
-def test_one_of_two_is_in_hand_whoever_looks_for_them(publisher, redis, keys):
+def test_only_one_of_two_suspects_is_in_hand_even_if_two_tasks_take_entries(publisher, redis, keys):
     publisher.publish(months(2))
     ((_, entries),) = redis.xreadgroup(keys.group, "anna", {keys.jobs: ">"}).items()
     ids = [entry_id for part in entries for entry_id, _ in part]

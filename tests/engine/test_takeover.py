@@ -58,7 +58,7 @@ class TestAWorkerThatIsKilled:
         worker.kill()
         assert batch.wait(60).done == 16
 
-    def test_and_started_again_at_once_finds_them_done_or_does_them(self, holding, process, subscriber, tmp_path):
+    def test_and_restarted_at_once_loses_no_job(self, holding, process, subscriber, tmp_path):
         worker, batch = holding()
         subscriber(FakeSite(), **SIXTEEN)
         worker.kill()
@@ -67,14 +67,14 @@ class TestAWorkerThatIsKilled:
         assert batch.wait(60).done == 16
         assert Counter(batch.events()["outcome"])["done"] == 16
 
-    def test_and_started_again_alone_under_its_name_does_them(self, holding, process, tmp_path):
+    def test_and_restarted_alone_under_its_name_does_its_jobs(self, holding, process, tmp_path):
         worker, batch = holding("--name", "anna")
         worker.kill()
         (tmp_path / "shut").unlink()
         process(HANDS, str(tmp_path), "--delivery", "stream", "--name", "anna", **SIXTEEN).ready()
         assert batch.wait(60).done == 16
 
-    def test_with_all_others_of_its_machine_leaves_them_to_another_machine(self, holding, subscriber, monkeypatch):
+    def test_with_all_others_of_its_machine_leaves_its_jobs_to_another_machine(self, holding, subscriber, monkeypatch):
         machine = [holding(year=2019), holding(year=2021)]
         monkeypatch.setattr(registry.socket, "gethostname", lambda: "elsewhere")
         subscriber(FakeSite(), **SIXTEEN)
@@ -84,7 +84,7 @@ class TestAWorkerThatIsKilled:
             assert batch.wait(60).done == 16
             assert batch.events()["worker"].str.startswith("elsewhere-1/").all()
 
-    def test_leaves_its_channel_messages_to_be_told_as_lost(self, redis, namespace, process, tmp_path):
+    def test_leaves_its_channel_messages_reported_as_lost(self, redis, namespace, process, tmp_path):
         (tmp_path / "shut").touch()
         worker = process(HANDS, str(tmp_path), "--delivery", "pubsub", **SIXTEEN).ready()
         batch = Publisher(redis, namespace=namespace, delivery="pubsub").publish(months(2))
@@ -144,7 +144,7 @@ class TestNothingIsTaken:
         assert batch.wait(60).done == 3
         assert slow.asked.total() == 3
 
-    def test_from_somebody_who_reads_by_hand(self, redis, keys, publisher, subscriber):
+    def test_from_a_consumer_that_is_not_a_worker(self, redis, keys, publisher, subscriber):
         """Who is no worker has no heart to stop: redis-cli, say, or a lesson."""
         publisher.publish(months(1))
         redis.xreadgroup(keys.group, "by hand", {keys.jobs: ">"})
@@ -152,7 +152,7 @@ class TestNothingIsTaken:
         keeps_house(redis, keys, other.name, times=8)
         assert owners(redis, keys) == {"by hand": 1}
 
-    def test_by_a_worker_that_has_been_silent_itself(self, redis, namespace, keys, publisher, monkeypatch):
+    def test_by_a_worker_whose_own_heartbeat_paused(self, redis, namespace, keys, publisher, monkeypatch):
         """After a break, all that had it, too, look dead until their next heartbeat."""
         import asyncio
 

@@ -57,15 +57,13 @@ class TestOneStep:
         expected = [one_quote(request)[0] for request in months(3)]
         assert [DailyQuote(*row) for row in _rows(quotes)] == expected
 
-    def test_holds_one_message_a_thread_and_once_it_knows_its_threads_to_be_fast_the_prefetch(
-        self, publisher, make, redis, keys
-    ):
+    def test_holds_one_message_per_thread_and_the_prefetch_once_fetches_prove_fast(self, publisher, make, redis, keys):
         publisher.publish(months(12))
         assert step(make(FakeSite(), threads=2, prefetch=3)) == {"done": 2}
         assert step(make(FakeSite(), threads=2, prefetch=3), times=40)["done"] == 10
         assert redis.xlen(keys.jobs) == 0
 
-    def test_more_results_at_once_than_a_script_can_take_are_settled_in_parts(self, redis, keys, publisher, make):
+    def test_settles_in_parts_more_results_than_a_script_can_take(self, redis, keys, publisher, make):
         wanted = [ScrapeRequest(document=FUND.cnpj, fund_pk=str(pk), month_year="01/2021") for pk in range(9_000)]
         batch = publisher.publish(wanted)
         worker = make(FakeSite(lambda _: []), threads=256, prefetch=10_000)
@@ -73,7 +71,7 @@ class TestOneStep:
         assert batch.status().done == 9_000
         assert redis.xlen(keys.jobs) == 0
 
-    def test_the_same_message_twice_at_once_counts_once(self, redis, keys, publisher, make):
+    def test_counts_the_same_message_twice_at_once_only_once(self, redis, keys, publisher, make):
         """As after a reply to XADD that was lost on the way."""
         batch = publisher.publish(months(1))
         ((_, fields),) = redis.xrange(keys.jobs)
@@ -81,7 +79,7 @@ class TestOneStep:
         assert step(make(FakeSite(), threads=2)) == {"done": 1, "superseded": 1}
         assert str(batch.status()) == "1 published, 1 done"
 
-    def test_a_message_that_fails_twice_at_once_has_both_attempts_in_its_history(self, redis, keys, publisher, make):
+    def test_keeps_both_attempts_of_a_message_that_fails_twice_at_once(self, redis, keys, publisher, make):
         def fail(request):
             raise SiteUnavailable("away")
 
@@ -96,7 +94,7 @@ class TestOneStep:
     def test_with_nothing_to_do_does_nothing(self, make):
         assert step(make(FakeSite())) == {}
 
-    def test_writes_one_event_a_job_that_tells_who_did_what_when(self, publisher, make):
+    def test_writes_one_event_per_job_with_worker_outcome_and_times(self, publisher, make):
         batch = publisher.publish(months(2))
         step(make(FakeSite(), name="anna"))
         events = batch.events()
@@ -107,11 +105,11 @@ class TestOneStep:
         in_order = events[["published_at", "received_at", "started_at", "fetched_at", "stored_at"]]
         assert (in_order.diff(axis=1).iloc[:, 1:] >= dt.timedelta(0)).all(axis=None)
 
-    def test_begins_a_fund_card_for_a_message_typed_by_hand(self, redis, keys, make):
+    def test_creates_a_fund_card_for_a_message_typed_by_hand(self, redis, keys, make):
         step(make(FakeSite()), lambda: redis.publish(keys.channel, EXAMPLE))
         assert redis.hgetall(keys.fund(FUND.cnpj)) == {"cnpj": FUND.cnpj, "pk": "132922"}
 
-    def test_leaves_a_full_fund_card_as_it_is(self, redis, keys, namespace, make):
+    def test_does_not_change_a_complete_fund_card(self, redis, keys, namespace, make):
         SeriesStore(redis, namespace=namespace).save_fund(FUND)
         step(make(FakeSite()), lambda: redis.publish(keys.channel, EXAMPLE))
         assert redis.hget(keys.fund(FUND.cnpj), "name") == FUND.name
@@ -137,7 +135,7 @@ class TestAMessageTypedByHand:
         assert redis.xlen(keys.jobs) == 0
 
     @pytest.mark.parametrize("raw", ["hello", "{}", b"\xff\x00", "", '{"document": "1"}', "x" * 2_000])
-    def test_that_does_not_validate_becomes_a_dead_letter(self, redis, keys, make, raw):
+    def test_that_is_invalid_becomes_a_dead_letter(self, redis, keys, make, raw):
         worker = make(FakeSite(), max_message_bytes=1_000)
         redis.xadd(keys.jobs, {"message": raw})
         assert step(worker, lambda: redis.publish(keys.channel, raw), block=5) == {"dead": 2}
@@ -145,13 +143,13 @@ class TestAMessageTypedByHand:
         assert [letter["error"].split(":")[0] for letter in letters] == ["BadMessage"] * 2
         assert redis.xlen(keys.jobs) == 0
 
-    def test_without_the_field_becomes_a_dead_letter_too(self, redis, keys, make):
+    def test_without_the_field_becomes_a_dead_letter(self, redis, keys, make):
         redis.xadd(keys.jobs, {"something": "else"})
         assert step(make(FakeSite())) == {"dead": 1}
 
 
 class TestAJobThatFails:
-    def test_is_tried_again_and_its_attempts_are_counted(self, publisher, make):
+    def test_is_retried_and_its_attempts_are_counted(self, publisher, make):
         answers = iter([OSError("reset"), OSError("reset"), None])
 
         def answer(request):
@@ -179,7 +177,7 @@ class TestAJobThatFails:
         assert batch.status().failed == 1
         assert list(batch.failures()["error"]) == [letter["error"]]
 
-    def test_for_good_is_not_tried_again(self, publisher, make):
+    def test_permanently_is_not_retried(self, publisher, make):
         site = FakeSite(_raising(PageChanged("no table", "http://site/page")))
         publisher.publish(months(1))
         assert step(make(site), times=2) == {"dead": 1}
@@ -199,7 +197,7 @@ class TestAJobThatFails:
             (lambda request: None, "TypeError: the source returned NoneType, not a list of DailyQuote$"),
         ],
     )
-    def test_for_a_mistake_in_the_source_is_not_tried_again_and_says_where_it_is(
+    def test_from_a_mistake_in_the_source_is_not_retried_and_names_the_line(
         self, publisher, redis, keys, make, broken, told
     ):
         site = FakeSite(broken)
@@ -210,7 +208,7 @@ class TestAJobThatFails:
         assert re.match(told.replace("(", "\\(").replace("[", "\\["), letter["error"]), letter["error"]
 
     @pytest.mark.parametrize("max_attempts", [1, 5])
-    def test_since_its_month_is_not_offered_is_no_failure(self, redis, keys, publisher, make, max_attempts):
+    def test_because_its_month_is_not_offered_is_not_a_failure(self, redis, keys, publisher, make, max_attempts):
         site = FakeSite(_raising(MonthNotOffered("it has 01/2022 to 03/2022", "http://site/page")))
         batch = publisher.publish(months(1))
         assert step(make(site, max_attempts=max_attempts), times=3) == {"not_offered": 1}
@@ -230,19 +228,19 @@ class TestAJobThatFails:
         assert step(make(FakeSite()), lambda: publisher.publish(months(1))) == {"done": 1}, "it may be asked for again"
         assert str(batch.status()) == "1 published, 1 done"
 
-    def test_by_pubsub_since_its_month_is_not_offered_is_no_failure(self, channel, make):
+    def test_by_pubsub_because_its_month_is_not_offered_is_not_a_failure(self, channel, make):
         batches = []
         worker = make(FakeSite(_raising(MonthNotOffered("not yet"))), delivery="pubsub")
         assert step(worker, lambda: batches.append(channel.publish(months(2))), block=5) == {"not_offered": 2}
         assert str(batches[0].status()) == "2 published, 0 done, 2 not offered"
 
-    def test_waits_before_it_is_tried_again(self, redis, keys, publisher, make):
+    def test_waits_before_its_retry(self, redis, keys, publisher, make):
         publisher.publish(months(1))
         assert step(make(FakeSite(_raising(OSError())), backoff=100.0), times=3) == {"retry": 1}
         ((_, due),) = redis.zrange(keys.retries, 0, -1, withscores=True)
         assert 49 <= due / 1000 - float(redis.time()[0]) <= 101
 
-    def test_by_pubsub_is_counted_and_not_tried_again(self, channel, make, redis, keys):
+    def test_by_pubsub_is_counted_and_not_retried(self, channel, make, redis, keys):
         batches = []
         worker = make(FakeSite(_raising(OSError("reset"))), delivery="pubsub")
         assert step(worker, lambda: batches.append(channel.publish(months(2))), block=5) == {"failed": 2}
@@ -270,7 +268,7 @@ class TestAJobThatFails:
             lambda request: [DailyQuote(request.document, dt.date(1969, 1, 1), 1.0)],
         ],
     )
-    def test_with_an_answer_that_is_no_quotes_harms_no_other(self, publisher, make, answer):
+    def test_with_an_answer_that_is_not_quotes_affects_no_other_job(self, publisher, make, answer):
         def sometimes(request):
             return answer(request) if request.month == 1 else one_quote(request)
 
@@ -301,12 +299,12 @@ class TestSeveralWorkers:
         assert asyncio.run(go()) == [{"done": 2}, {"done": 2}]
         assert set(site.asked.values()) == {1}
 
-    def test_claim_a_spoken_message_once(self, channel, make):
+    def test_claim_each_channel_message_once(self, channel, make):
         outcomes, site = self._both_hear(channel, make, claim=True)
         assert sum(outcomes, start=type(outcomes[0])()) == {"done": 3, "ignored": 3}
         assert set(site.asked.values()) == {1}
 
-    def test_do_it_all_in_the_fan_out_and_it_counts_once(self, channel, make):
+    def test_all_do_a_message_in_the_fan_out_and_it_counts_once(self, channel, make):
         outcomes, site = self._both_hear(channel, make, claim=False)
         assert outcomes == [{"done": 3}, {"done": 3}]
         assert set(site.asked.values()) == {2}
@@ -328,7 +326,7 @@ class TestSeveralWorkers:
 
         return asyncio.run(go()), site
 
-    def test_have_names_of_their_own_and_give_them_back(self, make, redis, keys):
+    def test_have_distinct_names_and_give_them_back(self, make, redis, keys):
         async def go():
             one, two = make(FakeSite()), make(FakeSite())
             await one.start()
@@ -347,7 +345,7 @@ class TestSeveralWorkers:
         assert not redis.exists(keys.workers, keys.worker(one), keys.worker(two))
         assert redis.xinfo_consumers(keys.jobs, keys.group) == []
 
-    def test_an_unfit_name_is_refused(self, make):
+    def test_with_an_invalid_name_are_refused(self, make):
         with pytest.raises(ConfigError, match="^name: "):
             step(make(FakeSite(), name="a b"))
 
@@ -394,7 +392,7 @@ class TestTheLeaseOfALivingWorker:
         assert step(Worker(redis, FakeSite(), settings=hasty, delivery="stream")).get("done", 0) == taken
         assert batch.status().done == taken
 
-    def test_is_for_ever_on_an_older_versions_card_which_tells_none(self, redis, namespace, keys, publisher):
+    def test_never_expires_on_an_older_versions_card_without_a_lease(self, redis, namespace, keys, publisher):
         batch = publisher.publish(months(1))
         card = asdict(WorkerCard("slow", "slow/1", "elsewhere", 1, 1, "stream", 0.0))
         redis.set(keys.worker("slow"), json.dumps({name: value for name, value in card.items() if name != "lease"}))
@@ -406,7 +404,7 @@ class TestTheLeaseOfALivingWorker:
         assert step(Worker(redis, FakeSite(), settings=hasty, delivery="stream")) == {"done": 1}
         assert batch.status().done == 1
 
-    def test_does_not_hide_what_a_dead_worker_left(self, redis, namespace, keys, publisher):
+    def test_does_not_hide_the_jobs_of_a_dead_worker(self, redis, namespace, keys, publisher):
         batch = publisher.publish(months(12))
         card = WorkerCard("slow", "slow/1", "elsewhere", 1, 1, "stream", 0.0, lease=3600.0, heartbeat=600.0)
         redis.set(keys.worker("slow"), json.dumps(asdict(card)))

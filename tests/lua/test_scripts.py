@@ -81,7 +81,7 @@ class TestTheGrammar:
         for batch, free in ((ours, "false"), (other, "true"), ("", "true")):
             assert lua(redis, "tostring(is_free(given.words[1], given.words[2]))", text, batch) == free
 
-    def test_a_months_record_is_the_same_whoever_writes_it(self, redis):
+    def test_a_months_record_is_the_same_from_lua_and_python(self, redis):
         words = ["1700000003", "1700000001.250000", "cvm_pages", "8ab2c3d4e5f60718"]
         text = lua(redis, f"record_text({', '.join(f'given.words[{i}]' for i in range(1, 5))}, 0, 0)", *words)
         record = MonthRecord.read(text)
@@ -104,7 +104,7 @@ class TestTheGrammar:
     @example("5 0x7f s d 0 0")
     @example("5 8589934592 s d 0 0")
     @example("5 8589934591 s d 0 0")
-    def test_what_somebody_writes_by_hand_is_the_same_to_both(self, redis, text):
+    def test_lua_and_python_read_any_text_alike(self, redis, text):
         state, cnpj, month, _ = MessageState.read(text)
         assert lua(redis, "{read_state(given.words[1])}", text) == ([state, f"{cnpj} {month}"] if state else [])
 
@@ -122,18 +122,18 @@ class TestTheGrammar:
         ("card", "is_ours"),
         [('{"instance": "anna/1"}', "true"), ('{"instance": "anna/2"}', "false"), ("5", "true"), ("{", "true")],
     )
-    def test_a_name_is_a_workers_unless_a_card_tells_of_another_life(self, redis, keys, card, is_ours):
+    def test_a_name_belongs_to_a_worker_unless_its_card_shows_another_life(self, redis, keys, card, is_ours):
         redis.set(keys.worker("anna"), card)
         name = "tostring(has_name(given.words[1], given.words[2]))"
         assert lua(redis, name, keys.worker("anna"), "anna/1") == is_ours
 
-    def test_no_message_id_can_be_taken_for_a_count(self):
+    def test_no_message_id_can_be_mistaken_for_a_count(self):
         assert set(COUNTERS) < BATCH_FIELDS
         assert not [field for field in BATCH_FIELDS if re.fullmatch(r"[0-9a-f-]{36}", field)]
 
 
 class TestTheKeys:
-    def test_a_script_touches_control_keys_or_one_funds_or_one_sites_never_two_of_these(self, redis, namespace):
+    def test_a_script_touches_keys_of_one_kind_only(self, redis, namespace):
         kinds: dict[str, set[str]] = {}
         for name, named, touched in calls_during(redis, namespace, lambda: use_scripts(redis, namespace)):
             found = {kind_of(key) for key in touched}
@@ -157,7 +157,7 @@ class TestTheKeys:
                 batch = publisher.publish(FUND.months(f"2021-{month:02d}", f"2021-{month:02d}"))
                 assert batch.wait(30).done == 1
 
-    def test_scripts_flushed_again_and_again_do_no_harm(self, redis, publisher, namespace):
+    def test_repeated_script_flushes_do_no_harm(self, redis, publisher, namespace):
         stop = threading.Event()
 
         def flush() -> None:
@@ -254,7 +254,7 @@ def kind_of(key: str) -> str:
     return key.partition("{")[2].partition("}")[0] or "control"
 
 
-def test_whether_a_claim_was_renewed_is_judged_by_its_holders_settings(redis, namespace, keys, monkeypatch):
+def test_a_claims_renewal_is_judged_by_its_holders_settings(redis, namespace, keys, monkeypatch):
     """A reader with other settings neither calls a dead worker's job pending for long, nor a living one's lost."""
     publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
     with redis.pubsub() as deaf:
@@ -273,7 +273,7 @@ def test_whether_a_claim_was_renewed_is_judged_by_its_holders_settings(redis, na
         assert batch.status().lost == 1, "renewed 500 s ago: its holder is dead"
 
 
-def test_what_is_agreed_on_a_site_is_kept_as_long_as_it_holds(redis, namespace):
+def test_a_sites_state_is_kept_as_long_as_it_applies(redis, namespace):
     site, day = f"{namespace}.example", 86_400_000
     scripts.agree_on_site(redis, site, "pause", pause_ms=3 * day, reason="Retry-After")
     for each in (site, f"{namespace}.other"):
@@ -287,7 +287,7 @@ def test_what_is_agreed_on_a_site_is_kept_as_long_as_it_holds(redis, namespace):
     assert scripts.take_turn(redis, site, apart=0.0, ahead=1.0, longest=0.0).is_promised
 
 
-def test_what_is_handed_back_for_several_batches_is_all_sent_again(redis, keys):
+def test_a_message_handed_back_for_several_batches_is_sent_for_each(redis, keys):
     first, second = "a-message", "another"
     copies = [(first, "for one batch"), (first, "for the other"), (second, "a third")]
 
