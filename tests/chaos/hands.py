@@ -1,13 +1,13 @@
-"""A worker as a process, with a source that a test holds the strings of: ``python hands.py FOLDER [options]``.
+"""A worker as a process, whose source a test controls: ``python hands.py FOLDER [options]``.
 
-The strings are files in FOLDER:
+The controls are files in FOLDER:
 
 ==========  ========================================================================
 ``asked``   written here: a line for each fetch that began, with month and process
-``shut``    while it is there, a fetch does not end
-``deadly``  months, one a line; to fetch one of these ends the process at once
-``fails``   process ids, to one of which a fetch that ends brings an error
-``quota``   the quota that a fetch returns that begins while it is there
+``shut``    while it exists, a fetch does not end
+``deadly``  months, one per line; fetching one of them kills the process at once
+``fails``   process ids; a fetch in one of these processes ends with an error
+``quota``   the quota that a fetch returns if the file exists when the fetch begins
 ==========  ========================================================================
 """
 
@@ -52,7 +52,7 @@ class Strings:
         deadly = self._folder / "deadly"
         if deadly.exists() and request.month_year in deadly.read_text().split():
             os._exit(DIED)
-        time.sleep(0.002)  # shorter fetches would go to one thread by the handful
+        time.sleep(0.002)  # one thread would take several shorter fetches at once
         while (self._folder / "shut").exists():
             time.sleep(0.01)
         fails = self._folder / "fails"
@@ -72,7 +72,7 @@ async def work(options: argparse.Namespace) -> None:
 
 
 def supervise(options: argparse.Namespace) -> int:
-    """Start a worker anew each time a message has killed it, for so many lives; return its exit code."""
+    """Restart a worker each time a message has killed it, for `lives` lives; return its exit code."""
     for life in range(1, options.lives + 1):
         child = os.fork()
         if child == 0:

@@ -1,4 +1,4 @@
-"""Who downloads the open data, again and again, as a process: ``python market.py JOURNAL``; ends with SIGTERM."""
+"""A downloader of the open data as a process: ``python market.py JOURNAL``; repeats until SIGTERM."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PAUSE = 0.5
 
 
 def main() -> None:
-    """Download until killed; what was rewritten before a download began is in the archive when it has ended."""
+    """Download until killed; once a download ends, the archive has all changes made before it began."""
     journal = Journal(Path(sys.argv[1]))
     with OpenData() as market:
         while True:

@@ -1,17 +1,17 @@
-"""The offline site as a process that takes orders and keeps a record: ``python offline_site.py RECORD``.
+"""The offline site as a process that obeys orders and keeps a record: ``python offline_site.py RECORD``.
 
 Orders are lines on its input: a word and a number.
 
 ==============  ======================================================================
-``outage``      answer 503 for so many seconds
-``error_rate``  answer such a share with an error
-``drip``        send pages a few bytes at a time for so many seconds
+``outage``      answer 503 for this many seconds
+``error_rate``  answer this share of requests with an error
+``drip``        send pages a few bytes at a time for this many seconds
 ``expire``      forget all sessions
 ``restate``     change months on the pages, drawn by this number
 ``rewrite``     change a month of the open data, drawn by this number, and its file
 ==============  ======================================================================
 
-The record has each version of a month with its figures, noted when it has taken effect, and what was served.
+The record has each version of a month with its figures, noted once it has taken effect, and each version served.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def rewrite(site: Replica, record: Journal, seed: int | None = None, months: tup
 
 
 class Dripping:
-    """Makes every answer drip, as long as it is told to."""
+    """Send every answer a few bytes at a time until a given time."""
 
     def __init__(self) -> None:
         self.until = 0.0

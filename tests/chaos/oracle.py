@@ -1,6 +1,6 @@
-"""What must come out, known without Redis and without the kit.
+"""The expected result, computed without Redis and without the kit.
 
-That is the sample as a file, what publishers wrote down, and what the offline site noted of each version it has served.
+Its inputs are the sample files, the publishers' journals, and the offline site's record of each version it served.
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ def _number(month: str) -> int:
 
 
 class Journal:
-    """What one publisher means to do, written before it does it, and what it knows to be done.
+    """Journal of one publisher: its intentions, written before each action, and its completed actions.
 
-    A line that was written outlives a SIGKILL of its writer: it is the kernel's then.
+    A written line survives a SIGKILL of its writer, since the kernel has it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -119,7 +119,7 @@ class Version(NamedTuple):
 
 @dataclass
 class Site:
-    """What the site has said.
+    """The versions that the site has had and served.
 
     Attributes
     ----------
@@ -167,15 +167,15 @@ class Site:
     def acceptable(self, key: tuple[str, str, str], asked_at: float) -> list[Figures]:
         """Return the versions of a month that may be stored, if it was last asked for at this time, the newest first.
 
-        Who asks for a page gets it as it is then, or newer; who asks for open data gets at least what a download had
-        seen that had ended by then.
+        A request for a page gets the version of that time or a newer one. A request for open data gets at least the
+        version of the last download that had ended by then.
         """
         known_at = asked_at
         if key[0] == OPEN_DATA:
             known_at = max((began for began, ended in self.downloads if ended < asked_at), default=0.0)
         versions = self.versions.get(key, [Version(-inf, {})])
         oldest = max(number for number, version in enumerate(versions) if version.since <= known_at)
-        served = self.served.get(key, {0})  # of a month that is not shown, nothing is told
+        served = self.served.get(key, {0})  # the site records nothing for a month that it does not show
         return [
             version.figures
             for number, version in reversed([*enumerate(versions)])
@@ -205,7 +205,7 @@ class Record:
     batches : dict
         Batch id to the ids of its messages, for those known to be published.
     poison : set of str
-        Messages that are none, known to be sent.
+        Invalid messages that are known to be sent.
     meant : set of str
         Ids and poison that a publisher meant to send, whether it did or not.
     """

@@ -1,4 +1,4 @@
-"""Processes of a test: started, killed, paused, ended in order, and never left behind."""
+"""Processes of a test: started, killed, paused, stopped cleanly, and never left behind."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Child:
     Attributes
     ----------
     log : pathlib.Path
-        What it says, on either stream.
+        Its output and errors.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Child:
     ) -> None:
         self.log = log
         with log.open("ab") as sink:
-            # A session of its own: Ctrl-C in the terminal is for the test, which then ends its children itself.
+            # A separate session, since Ctrl-C in the terminal is for the test, which then ends its children itself.
             self._process = subprocess.Popen(
                 command, env=environment, stdin=stdin, stdout=sink, stderr=sink, start_new_session=True
             )
@@ -79,12 +79,12 @@ class Child:
         return self
 
     def says(self, word: str, seconds: float = PATIENCE) -> bool:
-        """Wait until it has said a word; tell whether it has, before its end."""
+        """Wait until it prints a word or ends; return whether it printed it."""
         wait_until(lambda: word in self.output or self.code is not None, seconds)
         return word in self.output
 
     def pause(self) -> None:
-        """SIGSTOP: it stands still and does not know."""
+        """Send SIGSTOP: it freezes without noticing."""
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
@@ -109,7 +109,7 @@ class Child:
         return self._process.wait(seconds)
 
     def kill(self) -> None:
-        """SIGKILL, to it and to what it has started; harmless if it has ended."""
+        """Send SIGKILL to it and to its children; harmless if it has ended."""
         if self.code is None:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()

@@ -1,7 +1,7 @@
-"""A proxy before Redis that loses requests and replies, cuts and mutes connections, as a test orders it.
+"""A proxy before Redis that loses requests and replies, and cuts and mutes connections, on a test's orders.
 
-A lost reply is the hard case of a network: the server has done what it was asked, and the client cannot know. So the
-proxy reads along: requests by their names, replies only so far as to know which request each belongs to.
+A lost reply is the hard case: the server has done what was requested, and the client cannot know. So the proxy parses
+the traffic: requests by name, and replies only to match them to their requests.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _CHUNK = 65_536
 _NOTHING_YET = object()
 # In RESP3 these are answered by push messages alone, which belong to no request.
 _ANSWERED_BY_PUSH = {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE"}
-# After these, a replica gets what is no reply any more.
+# After these, a replica receives a stream that is not replies.
 _REPLICATION = {"PSYNC", "SYNC"}
 
 
-# An empty reply to these says that all went as usual.
+# An empty reply to these means success.
 _SILENT = {"replace_months"}
 
 
 class Fault:
-    """One thing that is to happen, once: the reply to a command, or the command itself, is lost, or is preceded."""
+    """One fault, which strikes once: a command or its reply is lost, or an action precedes the command."""
 
     def __init__(self, kind: str, what: What, action: Callable[[], object] | None = None) -> None:
         self.kind = kind
@@ -47,11 +47,11 @@ class Fault:
         self._struck = threading.Event()
 
     def struck(self, seconds: float = PATIENCE) -> bool:
-        """Wait until it has happened; tell whether it did."""
+        """Wait until it has struck; return whether it did."""
         return self._struck.wait(seconds)
 
     def strike(self) -> None:
-        """Let everybody know that it has happened."""
+        """Record that it has struck."""
         self._struck.set()
 
     def __repr__(self) -> str:
@@ -70,7 +70,7 @@ class Proxy:
     lost : collections.Counter
         Replies and requests lost so far, by kind.
     replication_delay : float
-        Seconds that what goes to a replica is under way.
+        Seconds by which data to a replica are delayed.
     """
 
     def __init__(self, url: str, *, seed: int = 0) -> None:
@@ -108,7 +108,7 @@ class Proxy:
         self._upstream = url
 
     def lose_reply(self, kind: str) -> Fault:
-        """Cut the connection when the next reply to such a command comes that is neither empty nor an error."""
+        """Cut the connection at the next reply to such a command that is neither empty nor an error."""
         return self._arm(Fault(kind, "reply"))
 
     def lose_request(self, kind: str) -> Fault:
@@ -128,7 +128,7 @@ class Proxy:
         return self._do(lambda: self._cut_all("all"))
 
     def shut(self, who: Who = "all") -> None:
-        """Cut every connection, and every new one at once; or only those of the server's peers.
+        """Cut every connection, now and later; or only those of the server's peers.
 
         Peers are its replicas and sentinels: unlike the kit, they do not say HELLO.
         """
@@ -140,11 +140,11 @@ class Proxy:
         self._cut_off = "nobody"
 
     def mute_all(self) -> int:
-        """Let nothing pass any more on the connections of now, without closing them; new ones work."""
+        """Forward nothing more on the present connections, without closing them; new ones work."""
         return self._do(lambda: sum(conversation.mute() for conversation in self._conversations))
 
     def calm(self) -> None:
-        """Let everything pass that comes from now on."""
+        """Forward everything from now on."""
         self._do(self._faults.clear)
         self.chances = {}
         self.open()
@@ -190,7 +190,7 @@ class Proxy:
             self._conversations.discard(conversation)
 
     def kinds(self, command: Sequence[bytes]) -> tuple[str, ...]:
-        """Return what a command can be called: its name, and its script's."""
+        """Return the names of a command: its own, and its script's."""
         name = command[0].decode().upper()
         if name not in ("EVALSHA", "EVAL"):
             return (name,)
@@ -199,7 +199,7 @@ class Proxy:
 
     @property
     def cuts_off_peers(self) -> bool:
-        """Whether replicas and sentinels do not get through."""
+        """Whether replicas and sentinels are cut off."""
         return self._cut_off != "nobody"
 
     def loses(self, what: What, kinds: Sequence[str]) -> bool:
@@ -299,7 +299,7 @@ class _Conversation:
         return True
 
     def mute(self) -> bool:
-        """Swallow all that comes from now on."""
+        """Discard everything from now on."""
         self._muted = True
         return True
 
@@ -318,7 +318,7 @@ def _complete(reader: Any, data: bytes) -> Iterator[Any]:
 
 
 def _tells_something(reply: Any) -> bool:
-    """Whether a reply is worth losing: an error, or word that there is nothing, leaves the server as it was."""
+    """Return whether a reply is worth losing: after an error or an empty reply, the server is unchanged."""
     if isinstance(reply, dict):
         return any(_tells_something(value) for value in reply.values())
     return not isinstance(reply, hiredis.ReplyError) and reply is not None and reply != []

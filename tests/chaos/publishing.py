@@ -1,6 +1,6 @@
 """A publisher as a process: ``python publishing.py JOURNAL --number 1 --jobs 1000 --seconds 60 --seed 7``.
 
-Killed and started anew, it goes on where its journal ends, and publishes again what it does not know to be published.
+Restarted after a kill, it continues where its journal ends, and repeats any batch not known to be published.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _IDS = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
 
 
 class Order(NamedTuple):
-    """A batch to be: its source, and of each message id, CNPJ, pk and month."""
+    """A batch to publish: its source, and the id, CNPJ, pk and month of each message."""
 
     source: str
     requests: list[list[str]]
@@ -58,13 +58,13 @@ def orders(number: int, jobs: int, seed: int) -> Iterator[Order]:
 
 
 def poison(number: int, order: int) -> list[str]:
-    """Messages that are none: no JSON, and JSON with the wrong fields."""
+    """Return invalid messages: text that is not JSON, and JSON with the wrong fields."""
     mark = f"{number}-{order}"
     return [f"poison {mark}", f'{{"document": "11111111111111", "fund_pk": "x", "note": "{mark}"}}']
 
 
 def patiently(call: Callable[[], Answer]) -> Answer:
-    """Return what `call` returns, once Redis answers, and is neither full nor moving."""
+    """Return the result of `call` once Redis answers and is neither full nor failing over."""
     while True:
         try:
             return call()
@@ -75,7 +75,7 @@ def patiently(call: Callable[[], Answer]) -> Answer:
 
 
 def add(redis: Any, stream: str, text: str, replicas: int) -> None:
-    """Add a text to a stream as it is, and see that replicas have it, if there are to be any."""
+    """Add a text to a stream unchanged, and check that `replicas` replicas have it."""
     with redis.pipeline(transaction=False) as both:
         both.xadd(stream, {"message": text})
         both.execute_command("WAIT", replicas, 1000)

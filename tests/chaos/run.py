@@ -1,7 +1,7 @@
 """The chaos test: ``python tests/chaos/run.py --seconds 600 --workers 10 --publishers 5 --jobs 20000 --seed N``.
 
-Publishes jobs and does harm from a seed, then lets everything come to rest and compares what is there with what must
-be there. Ends with 0 if all is well.
+Publishes jobs and causes faults from a seed, waits until all jobs are settled, and compares the stored data with the
+expected data. Exits with 0 if all is well.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ STANDSTILL_SECONDS = 90.0
 
 
 class Run:
-    """One run, from the first process to the last word.
+    """One run, from the first process to the verdict.
 
     Attributes
     ----------
     outcomes : collections.Counter
         Events so far, by outcome.
     problems : list of str
-        All that is not as it must be.
+        Violations found.
     """
 
     def __init__(self, folder: Path, scale: Scale, *, live: bool = False) -> None:
@@ -77,7 +77,7 @@ class Run:
         self.phases.append(f"{what} {time.monotonic() - began:.1f}")
 
     def _come_to_rest(self) -> None:
-        """Wait until all is done, as long as something still happens."""
+        """Wait until all jobs are settled, as long as outcomes still arrive."""
         ends_at = time.monotonic() + CALM_SECONDS
         moved_at, moved = time.monotonic(), self.outcomes.total()
         while not (self.world.published and self.world.settled([*Record.read(self.folder).batches])):
@@ -124,14 +124,14 @@ class Run:
 
 
 def main() -> int:
-    """Read the command line, run, and tell."""
-    parser = argparse.ArgumentParser(description="Do harm to everything at once, and see whether it comes out right.")
+    """Read the command line, run, and print the result."""
+    parser = argparse.ArgumentParser(description="Cause faults everywhere at once, and verify the result.")
     parser.add_argument("--seconds", type=float, default=600.0)
     for name, default in (("workers", 10), ("publishers", 5), ("jobs", 20_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--alone", action="store_true", help="one Redis, rather than a pair under sentinels")
-    parser.add_argument("--keep", type=Path, help="a folder in which logs and data are to stay")
+    parser.add_argument("--keep", type=Path, help="folder in which to keep logs and data")
     options = parser.parse_args()
     scale = Scale(options.workers, options.publishers, options.jobs, options.seconds, options.seed, not options.alone)
     print(f"seed {scale.seed}", flush=True)

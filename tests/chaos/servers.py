@@ -1,10 +1,10 @@
 """The Redis of a world: one server behind a proxy, or a primary and its replica, each behind one, under sentinels.
 
 Why servers run with ``appendfsync always``: Redis writes its log to the kernel before it replies, so that a SIGKILL
-(not a loss of power) loses nothing that was acknowledged, but for one case. With ``everysec``, which the embedded
-server has, that write is put off for up to two seconds while the fsync of the second before is still under way, and
-replies go out meanwhile; on a busy disk a SIGKILL then loses what was acknowledged in that time. That is a bargain of
-the setting, not a fault of the kit, and it must not make this test fail by chance.
+(not a loss of power) loses nothing acknowledged, with one exception. With ``everysec``, the embedded server's setting,
+that write is delayed for up to two seconds while the previous fsync is still running, and replies go out meanwhile; on
+a busy disk, a SIGKILL then loses what was acknowledged in that time. That is a trade-off of the setting, not a fault of
+the kit, and must not make this test fail at random.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _TOO_FULL = 1_000_000  # bytes: less than an empty server has
 
 
 class Servers:
-    """What both have in common.
+    """The common part of both.
 
     Attributes
     ----------
     url : str
-        What processes are told.
+        The address that processes get.
     proxies : dict
-        By any key.
+        The proxies, by any key.
     is_whole : bool
-        Whether nothing is away now; what a fault has begun must end before the next begins.
+        Whether all servers are up; a fault must end before the next begins.
     """
 
     url: str
@@ -64,7 +64,7 @@ class Servers:
         self.redis.config_set("maxmemory", 0)
 
     def cut_all(self) -> None:
-        """Cut all connections of now."""
+        """Cut all present connections."""
         for proxy in self.proxies.values():
             proxy.cut_all()
 
@@ -160,7 +160,7 @@ class Pair(Servers):
 
     @property
     def has_failed_over(self) -> bool:
-        """Whether another is the primary than the one that is away."""
+        """Whether another server has become the primary."""
         port = self.guarded.primary
         with contextlib.suppress(redis_py.RedisError):
             return port != self._away and self.guarded.client(port).execute_command("ROLE")[0] == "master"

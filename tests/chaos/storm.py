@@ -15,7 +15,7 @@ from chaos.oracle import OPEN_DATA, PAGES
 from chaos.servers import Pair
 from chaos.world import World
 
-# Of a hundred replies of such a kind, so many are lost.
+# Percentage of replies of each kind that are lost.
 LOST = {
     "publish": 30,
     "commit": 5,
@@ -25,7 +25,7 @@ LOST = {
     "replace_months": 3,
     "hand_back": 20,
 }
-# What happens at least, and what happens besides, of a hundred draws, two in a second.
+# Minimum number of each fault, and percentages of further faults among random draws, two per second.
 ALWAYS = {
     "kill worker": 2,
     "freeze worker": 1,
@@ -56,10 +56,10 @@ BESIDES = {
     "restate pages": 20,
     "rewrite open data": 10,
 }
-# With sentinels, besides.
+# Additional faults with sentinels.
 FAILOVERS_ALWAYS = {"fail over": 1}
 FAILOVERS = {"fail over": 1, "cut off with clients": 0.5, "cut off": 0.5}
-# These wait until what another of them has begun has ended.
+# Each of these waits until the previous one has ended.
 AT_REDIS = {"kill redis", "fill redis", "destroy group", *FAILOVERS}
 PAUSE = 0.5
 
@@ -73,10 +73,10 @@ class _Event:
 
 
 class Storm:
-    """What happens to a world, and when: all from the world's seed.
+    """The faults of a world and their times, all from the world's seed.
 
-    The same seed makes the same faults at the same times; what they meet differs from run to run, as the processes'
-    own timing does.
+    The same seed makes the same faults at the same times; their effects differ from run to run, like the timing of the
+    processes.
 
     Attributes
     ----------
@@ -100,12 +100,12 @@ class Storm:
         names = [*always.elements(), *self._chance.choices([*weights, ""], shares, k=draws)]
         self._chance.shuffle(names)
         for name in filter(None, names):
-            # The last second is for what began before it to end.
+            # No fault begins in the last seconds, so that earlier ones can end.
             self._plan(self._chance.uniform(0.5, max(1.0, seconds - 2)), name, self._action(name))
         world.servers.lose({kind: share / 100 for kind, share in LOST.items()})
 
     def step(self) -> None:
-        """Do what is due."""
+        """Trigger the faults that are due."""
         while self._events and self._events[0].at <= self.age:
             event = heapq.heappop(self._events)
             if event.name in AT_REDIS and not self._is_whole:
@@ -130,7 +130,7 @@ class Storm:
         self._plan(self.age + seconds, "", action)
 
     def _action(self, name: str) -> Callable[[], None]:
-        """Draw now whatever there is to draw, so that it does not depend on the order in which things happen."""
+        """Draw all random numbers now, so that they do not depend on the order of the faults."""
         world, which, seconds = self._world, self._chance.random(), self._chance.uniform(0.5, 3.0)
         number = self._chance.randrange(1_000_000)
         actions: dict[str, Callable[[], None]] = {
@@ -199,7 +199,7 @@ class Storm:
             self._once_failed_over(2 * seconds)
 
     def _once_failed_over(self, seconds: float) -> None:
-        """Let the old primary back so many seconds after another has been made the primary."""
+        """Reconnect the old primary this many seconds after another server has become the primary."""
         servers = self._world.servers
         if isinstance(servers, Pair) and not servers.has_failed_over:
             self._after(0.2, lambda: self._once_failed_over(seconds))
@@ -208,7 +208,7 @@ class Storm:
 
     @property
     def _is_whole(self) -> bool:
-        """Whether Redis is whole: what is begun with one that is not would be the end of its data."""
+        """Whether Redis is intact: a further fault while it is not would lose its data."""
         servers = self._world.servers
         with contextlib.suppress(redis_py.RedisError):
             return bool(

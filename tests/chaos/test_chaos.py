@@ -1,4 +1,4 @@
-"""The chaos test in small: everything goes wrong at once, and all comes out right; chaos/run.py is the large one."""
+"""The small chaos test: every fault at once, and a correct result; chaos/run.py is the large one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chaos.run import Run
 from chaos.world import Scale
 from support.waiting import wait_until
 
-# On a build server always the same; elsewhere another one each time, told if it fails.
+# Fixed on a build server; elsewhere random, and printed if the test fails.
 SEED = int(os.environ.get("CHAOS_SEED", 0)) or (20_261 if os.environ.get("CI") else random.randrange(1, 1_000_000))
 HAPPENED = {"kill worker": 2, "site outage": 1, "restate pages": 4, "rewrite open data": 2}
 
@@ -25,5 +25,5 @@ def test_every_job_is_done_once_or_reported_whatever_goes_wrong(tmp_path, guarde
     assert not problems, told
     assert all(run.world.counts[name] >= count for name, count in HAPPENED.items()), told
     assert run.world.servers.lost.total() > 0, told
-    # Nobody is left: no worker, no publisher, no server and no site.
+    # No process is left: no worker, publisher, server or site.
     assert wait_until(lambda: not set(psutil.Process().children(recursive=True)) - before)

@@ -1,4 +1,4 @@
-"""The oracle itself: which versions of a month may be stored, by what the site has noted."""
+"""The oracle itself: which versions of a month may be stored, according to the site's record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether all came out as it must: what is in Redis against what the oracle knows."""
+"""Verify the result of a run: compare Redis with the oracle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from chaos.oracle import OPEN_DATA, PAGES, Figures, Record, Site, Version
 from scraperkit.batch import Batch
 from scraperkit.keys import Keys
 
-# Every key that may be there in the end; those marked so must have an expiry.
+# Every key that may exist at the end, and whether it must have an expiry.
 ALLOWED = {
     "{ns}:jobs": False,
     "{ns}:jobs:open_data": False,
@@ -32,18 +32,18 @@ ALLOWED = {
 
 @dataclass
 class Verdict:
-    """What was found.
+    """The findings.
 
     Attributes
     ----------
     problems : list of str
-        What is not as it must be; empty if all is well.
+        Violations; empty if all is well.
     published, done, not_offered, poison : int
-        Jobs published, done and not offered by the word of their batches, and dead letters, which are no jobs.
+        Jobs published, done and not offered according to their batches, and dead letters, which are not jobs.
     samples : int
         Figures compared.
     restated : int
-        Months stored as they were not in the beginning.
+        Months whose stored figures differ from the initial ones.
     """
 
     problems: list[str]
@@ -91,9 +91,9 @@ def _batches(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterat
 
 
 def _dead_letters(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterator[str]:
-    """A letter for every poison, and no other.
+    """Every poison message has a dead letter, and nothing else has.
 
-    Poison, sent with a bare XADD, may be there twice, where the reply to that was lost.
+    Poison may have two, since it is sent with a bare XADD, whose reply may be lost.
     """
     letters: Counter[str] = Counter()
     for entry_id, fields in redis.xrange(keys.dead):
@@ -108,7 +108,7 @@ def _dead_letters(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> I
 
 
 def _effects(redis: Any, keys: Keys, record: Record) -> Iterator[str]:
-    """Every good job has counted once, whoever else has worked on it."""
+    """Every good job has counted once, however many workers did it."""
     done: Counter[str] = Counter()
     for _, fields in redis.xrange(keys.events):
         if fields["outcome"] == "done":
@@ -121,9 +121,9 @@ def _effects(redis: Any, keys: Keys, record: Record) -> Iterator[str]:
 
 
 def _series(redis: Any, keys: Keys, record: Record, site: Site, verdict: Verdict) -> Iterator[str]:
-    """Every month that is done is stored as the site has shown it, whole, and not older than when it was asked for.
+    """Every month that is done is stored in full, as the site showed it, and not older than its request.
 
-    Nor is it older than any fetch that was stored: the events tell when each began, and only narrow what may be there.
+    Nor is it older than any stored fetch: events say when each began, which narrows the acceptable versions.
     """
     done = set(record.good.values())
     begun = _begun(redis, keys)
@@ -145,7 +145,7 @@ def _series(redis: Any, keys: Keys, record: Record, site: Site, verdict: Verdict
 
 
 def _begun(redis: Any, keys: Keys) -> dict[tuple[str, str], float]:
-    """Return when the latest fetch of each month began that has stored it, in seconds since 1970."""
+    """Return when the latest stored fetch of each month began, in seconds since 1970."""
     begun: dict[tuple[str, str], float] = {}
     for _, fields in redis.xrange(keys.events):
         event = json.loads(fields["event"])
@@ -168,7 +168,7 @@ def _stored(redis: Any, keys: Keys, cnpjs: set[str]) -> dict[tuple[str, str], Fi
 
 
 def _difference(found: Figures, versions: list[Figures], source: str) -> str:
-    """Say how far what is stored is from the newest version that may be."""
+    """Describe how the stored figures differ from the newest acceptable version."""
     if not versions:
         return "stored, and never served"
     odd = sum(found.get(name) != versions[0].get(name) for name in found.keys() | versions[0].keys())
@@ -176,7 +176,7 @@ def _difference(found: Figures, versions: list[Figures], source: str) -> str:
 
 
 def _stream(redis: Any, keys: Keys) -> Iterator[str]:
-    """Nothing waits, nothing is in hand, nobody is there."""
+    """The stream has no entries, no pending entries and no consumers."""
     if left := redis.xlen(keys.jobs):
         yield f"{left} entries left in the stream"
     if pending := redis.xpending(keys.jobs, keys.group)["pending"]:
@@ -186,7 +186,7 @@ def _stream(redis: Any, keys: Keys) -> Iterator[str]:
 
 
 def _connections(redis: Any) -> Iterator[str]:
-    """Nobody is there but sentinels."""
+    """Only sentinels are connected."""
     others = [
         client
         for client in redis.client_list()

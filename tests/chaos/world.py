@@ -1,4 +1,4 @@
-"""A world to be unkind to: Redis behind proxies, the offline site; workers, publishers, a downloader as processes."""
+"""A world for faults: Redis behind proxies, the offline site, and workers, publishers and a downloader as processes."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from scraperkit.engine.registry import live_workers
 from scraperkit.keys import Keys
 
 NAMESPACE = "chaos"
-# One of so many workers reads the open data, and one at least.
+# One in this many workers reads the open data; at least one does.
 _OF_OPEN_DATA = 4
-# Quick to notice and quick to try again; outages alone never use up the attempts.
+# Quick to detect and to retry; outages alone never use up the attempts.
 SETTINGS = {
     "lease": 3,
     "heartbeat": 0.5,
@@ -42,7 +42,7 @@ SETTINGS = {
 
 @dataclass(frozen=True)
 class Scale:
-    """How large it is; `guarded` has sentinels and a replica, which must confirm all results and publications."""
+    """Size of a run; `guarded` has sentinels and a replica, which must confirm all results and publications."""
 
     workers: int = 6
     publishers: int = 5
@@ -71,7 +71,7 @@ class World:
     counts : collections.Counter
         What happened: kills, restarts, and so on.
     problems : list of str
-        What must not happen, and did.
+        Violations that happened.
     """
 
     def __init__(self, folder: Path, scale: Scale) -> None:
@@ -87,7 +87,7 @@ class World:
 
     def __enter__(self) -> Self:
         with self._stack:
-            # A stack of their own: what they start later must end with the rest, too.
+            # A separate stack, so that servers started later end with the rest, too.
             theirs = self._stack.enter_context(contextlib.ExitStack())
             make = Pair if self.scale.guarded else Alone
             self.servers: Servers = make(self.folder, theirs, self.scale.seed)
@@ -132,11 +132,11 @@ class World:
         self.source_of[worker] = source
 
     def start_market(self) -> None:
-        """Start who downloads the open data."""
+        """Start the downloader of the open data."""
         self.market = self._child((sys.executable, str(FOLDER / "market.py"), str(self.folder / DOWNLOADS)), "market")
 
     def start_publisher(self, number: int) -> None:
-        """Start a publisher anew."""
+        """Restart a publisher."""
         self.publishers[number] = self._start_publisher(number)
 
     def _start_publisher(self, number: int) -> Child:
@@ -163,11 +163,11 @@ class World:
     # ----------------------------------------------------------------------------------- faults
 
     def reap(self) -> None:
-        """Start anew what has ended by itself; note why a worker did."""
+        """Restart processes that ended by themselves; note why a worker did."""
         for worker in [worker for worker in self.workers if worker.code is not None]:
             self.workers.remove(worker)
             self.counts["starts while redis was away"] += 1
-            # Such a start is refused, and whoever starts workers tries again; one that works must outlast anything.
+            # A start while Redis is away fails and is retried; a worker that was ready must survive every fault.
             if "READY" in worker.output:
                 self.problems.append(f"a worker ended with {worker.code}: {worker.last_words} ({worker.log})")
             self.start_worker(self.source_of[worker])
@@ -195,7 +195,7 @@ class World:
         return all(publisher.code == 0 for publisher in self.publishers)
 
     def settled(self, batches: list[str]) -> bool:
-        """Whether nothing is left to do, and the living workers are all that is known."""
+        """Return whether no job is left, and only living workers are known."""
         with contextlib.suppress(redis_py.RedisError):  # a server is away, or a group was destroyed just now
             return all(self._is_idle(self.keys.of(source)) for source in (PAGES, OPEN_DATA)) and all(
                 Batch(self.redis, batch, namespace=NAMESPACE).status().finished for batch in batches
@@ -212,7 +212,7 @@ class World:
         return known == alive and len(alive) == self.scale.sources.count(keys.source)
 
     def stop_workers(self, seconds: float = 90.0) -> None:
-        """SIGTERM to all at once; each must end with 0."""
+        """Send SIGTERM to all at once; each must end with 0."""
         self.market.kill()
         for worker in self.workers:
             worker.ask_to_stop()
@@ -227,7 +227,7 @@ class World:
         self.workers.clear()
 
     def events(self, after: str) -> tuple[str, Counter[str]]:
-        """Return outcomes since an event, and the id of the last one; nothing while Redis is away."""
+        """Return the id of the last event, and the outcomes since `after`; none while Redis is away."""
         outcomes: Counter[str] = Counter()
         with contextlib.suppress(redis_py.RedisError):
             while entries := self.redis.xrange(self.keys.events, f"({after}", count=2_000):

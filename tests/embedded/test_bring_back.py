@@ -1,4 +1,4 @@
-"""Whoever waits for the embedded server brings it back after its keeper was killed, and only then."""
+"""A wait for the embedded server brings it back after its keeper was killed, and only then."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def data(tmp_path, monkeypatch):
 
 @pytest.fixture
 def client(data):
-    """Yield the client of whoever waits."""
+    """Yield a client that waits for the server."""
     with connect() as client:
         yield client
 
@@ -71,7 +71,7 @@ class TestAWaitForTheServer:
     def test_a_worker_brings_it_back(self, data, client):
         site = GatedSite()
         batch = sk.Publisher(client, namespace=NAMESPACE).publish(months(3))
-        # One that only looks: it has the address, and no right to start the server.
+        # A read-only client: it has the address but no right to start the server.
         with connect(shared.running_url()) as plain, sk.Subscriber(client, site, threads=1, namespace=NAMESPACE):
             assert site.inside.acquire(timeout=60)
             seen = sk.Publisher(plain, namespace=NAMESPACE).batch(batch.id)
@@ -194,7 +194,7 @@ os.wait()
 
 
 class TestAServerStoppedOnPurpose:
-    """A server that was stopped on purpose stays away until somebody connects."""
+    """A server that was stopped on purpose stays stopped until a process connects."""
 
     @pytest.fixture(params=["running", "killed"])
     def stopped(self, request, data, client) -> None:

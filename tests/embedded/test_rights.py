@@ -1,4 +1,4 @@
-"""Other users of the machine cannot read the embedded server's data, or its user is told that they can."""
+"""Other users of the machine cannot read the embedded server's data, or its user is warned."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def rights(folder: Path) -> int:
 
 @pytest.fixture
 def folder(tmp_path) -> Path:
-    """A folder that exists, and that everybody may read and write."""
+    """An existing folder that all users may read and write."""
     found = tmp_path / "my data" / "redis"
     found.mkdir(parents=True)
     found.chmod(0o777)

@@ -1,4 +1,4 @@
-"""The embedded server, with real processes: who shares it, who ends it, and what a crash leaves behind."""
+"""The embedded server, with real processes: sharing it, ending it, and recovery from crashes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ sys.stdin.read()
 
 
 class User:
-    """A process that uses the server until it is told to leave, or killed."""
+    """A process that uses the server until it is asked to leave, or killed."""
 
     def __init__(self, settings: Settings, code: str = USE) -> None:
         self.process = subprocess.Popen(
@@ -69,7 +69,7 @@ class User:
 
 @pytest.fixture
 def settings(tmp_path):
-    """Settings with a data folder of their own; nothing may run there afterwards."""
+    """Settings with a separate data folder; nothing may run there afterwards."""
     settings = Settings.load(data=tmp_path)
     yield settings
     shared.stop(settings, force=True)
@@ -78,7 +78,7 @@ def settings(tmp_path):
 
 @pytest.fixture
 def user(settings):
-    """Make processes that use the server; whoever is left is killed."""
+    """Make processes that use the server; kill the remaining ones at the end."""
     made = []
 
     def make(code: str = USE) -> User:
@@ -101,7 +101,7 @@ def call(url: str, *command: str):
 
 
 def lives(pid: int) -> bool:
-    """Whether the process runs; one that ended may stay listed until its parent has taken note."""
+    """Return whether the process runs; one that ended stays listed until its parent has reaped it."""
     try:
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -237,7 +237,7 @@ class TestCrashes:
         one = user()
         assert answers(one.url)
         state = State.load(folder_of(settings))
-        # As where the kernel does not end a child with its parent: nobody is told.
+        # As on systems where the kernel does not end a child with its parent.
         os.kill(state.pid, signal.SIGSTOP)
         os.kill(state.keeper, signal.SIGKILL)
         assert wait_until(lambda: not is_locked(folder_of(settings) / "keeper.lock"))

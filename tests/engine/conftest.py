@@ -1,4 +1,4 @@
-"""Workers that reach Redis through a proxy, workers as processes, and a server to kill."""
+"""Fixtures: workers that reach Redis through a proxy, workers as processes, and a server to kill."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def own_server(tmp_path_factory) -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def subscriber(proxy, namespace) -> Iterator[Callable[..., Subscriber]]:
-    """Make subscribers that reach Redis through the proxy, and stop them in the end."""
+    """Make subscribers that reach Redis through the proxy, and stop them at the end."""
     with contextlib.ExitStack() as stack:
         client = stack.enter_context(connect(proxy.url))
 
@@ -55,7 +55,7 @@ def subscriber(proxy, namespace) -> Iterator[Callable[..., Subscriber]]:
 
 @pytest.fixture
 def process(redis_url, namespace, tmp_path) -> Iterator[Callable[..., Child]]:
-    """Start worker processes, and kill in the end what is left of them."""
+    """Start worker processes, and kill the remaining ones at the end."""
     with contextlib.ExitStack() as stack:
 
         def start(command: tuple[str, ...], *words: str, url: str = redis_url, **settings) -> Child:

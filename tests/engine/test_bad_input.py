@@ -1,4 +1,4 @@
-"""Rubbish from outside: always counted, never a dead worker, never a hang."""
+"""Garbage from outside: always counted, never a dead worker, never a hang."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_any_message_is_settled(redis, namespace, keys, messages):
 
 
 class TestASourceThatReturnsGarbage:
-    """What a class of one's own may get wrong: only that job fails, and its error says what is wrong."""
+    """A mistake in a user's source class fails only that job, and its error says what is wrong."""
 
     @pytest.mark.parametrize(
         ("answer", "says"),

@@ -1,4 +1,4 @@
-"""A primary that is cut off and comes back: both sides live on, and workers leave the one that has been given up."""
+"""A primary that is cut off and comes back: both sides keep running, and workers leave the demoted one."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_workers_leave_a_primary_that_is_cut_off_and_no_job_is_lost_or_done_twic
 
 @pytest.mark.parametrize("confirmations", [0, 1])
 def test_the_primary_is_lost_right_after_a_commit(guarded, confirmations):
-    """What no replica has is gone with it: done again, or with confirmations, settled again from the worker's hands."""
+    """Writes that no replica has are lost: jobs are done again or, with confirmations, only settled again."""
     site = GatedSite()
     settings = CONFIRMED if confirmations else Settings.load()
     with (
@@ -150,7 +150,7 @@ def test_a_user_without_the_right_to_wait_is_refused_at_the_start(redis_url, red
 
 
 def test_sentinels_without_a_majority_move_no_client(guarded):
-    """One that is cut off with an old primary does not know better than the others."""
+    """A sentinel that is cut off with an old primary does not outvote the others."""
     from scraperkit.failover.sentinels import SentinelAddress, Sentinels
 
     asked = Sentinels(SentinelAddress.parse(guarded.url), {})

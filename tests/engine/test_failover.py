@@ -1,4 +1,4 @@
-"""A failover behind one address: the old primary lives on as a replica, and keeps its connections open."""
+"""A failover behind one address: the old primary becomes a replica and keeps its connections open."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def pair(tmp_path):
             first.set("fence", 1)  # WAIT answers for the writes of its own connection, and so for all before this one
             first.execute_command("WAIT", 1, 0)
             second.replicaof("NO", "ONE")
-            # It follows nobody, so what it shows grows old; and it closes no connection.
+            # Its primary does not exist, so its figures grow stale; and it closes no connection.
             first.replicaof("127.0.0.1", "1")
             proxy.lead_to(urls[1])
 
@@ -60,7 +60,7 @@ def test_workers_and_publishers_continue_at_the_new_primary(pair, delivery):
     with Subscriber(client, FakeSite(), threads=2, namespace=NAMESPACE, delivery=delivery) as worker:
         assert publisher.publish(months(3)).wait(60).done == 3
         fail_over()
-        if delivery == "pubsub":  # who speaks first would not be heard
+        if delivery == "pubsub":  # messages published before the workers resubscribe would be lost
             seconds, microseconds = second.time()
             moved = seconds + microseconds / 1e6
             assert wait_until(lambda: any(each.subscribed_at > moved for each in live_workers(second, publisher.keys)))

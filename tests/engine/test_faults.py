@@ -1,4 +1,4 @@
-"""What goes wrong between a worker and Redis, one fault at a time, and what must come of it."""
+"""Faults between a worker and Redis, one at a time, and their required outcomes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def months(count: int, *, year: int = 2021) -> list[ScrapeRequest]:
 
 
 def pending(redis, keys: Keys, consumer: str = "") -> int:
-    """How many entries are in hand, of one consumer or of all."""
+    """Return how many entries are in hand, of one consumer or of all."""
     found = {entry["name"]: entry["pending"] for entry in redis.xinfo_consumers(keys.jobs, keys.group)}
     return found.get(consumer, 0) if consumer else sum(found.values())
 
@@ -52,7 +52,7 @@ def leased_at(redis, keys: Keys) -> float:
 
 
 def quick(publisher: Publisher) -> None:
-    """Have workers find that fetching is quick, so that they fetch ahead."""
+    """Let workers measure that fetching is quick, so that they prefetch."""
     assert publisher.publish(months(80, year=2000)).wait(60).done == 80
 
 
@@ -61,7 +61,7 @@ def outcomes(batch) -> Counter[str]:
 
 
 def asked(folder: Path) -> Counter[str]:
-    """What the hands in a folder were asked: month to times."""
+    """Return how often the process of a folder was asked for each month."""
     file = folder / "asked"
     return Counter(line.split()[0] for line in file.read_text().splitlines()) if file.exists() else Counter()
 
@@ -76,7 +76,7 @@ class TestAWorkerThatDies:
             other = subscriber(source, lease=5.0)
             dying.kill()
             site.latency = 0.0
-            # Nothing is published any more: only a clock can tell the other that there is something to do.
+            # Nothing more is published: only a timer can show the other that there is work.
             assert batch.wait(60).done == 1
             assert batch.events()["worker"].str.startswith(f"{other.name}/").all()
 
@@ -178,7 +178,7 @@ class TestARedisThatDies:
             own_server.kill()
             assert not own_server.running
             site.gate.set()
-            # Time itself is what is tested: for several heartbeats, and many tries, nobody answers.
+            # This tests time itself: for several heartbeats and many retries, Redis does not answer.
             time.sleep(2.5)
             assert wait_until(lambda: site.asked.total() >= 14)
             own_server.start()
@@ -248,7 +248,7 @@ class TestARedisThatIsFull:
 
 
 class TestALostReply:
-    """Whether it is the reply or the request that is lost, a client cannot tell; so both are tried."""
+    """A client cannot tell whether the reply or the request was lost, so both are tested."""
 
     def test_of_xreadgroup_is_recovered_from_the_workers_pending_entries(
         self, subscriber, proxy, publisher, keys, redis
@@ -329,7 +329,7 @@ class TestALostReply:
         assert redis.hgetall(keys.fund(FUND.cnpj)) == {"cnpj": FUND.cnpj, "pk": FUND.pk}
 
     def test_of_any_command_of_the_engine_does_no_harm(self, subscriber, proxy, publisher, redis, keys):
-        """One retry and one renewal in each round, so that every command of the daily work occurs."""
+        """Each round has one retry and one renewal, so that every routine command occurs."""
         engine = ["XREADGROUP", "XPENDING", "XGROUP", "CLIENT", "replace_months", "commit", "renew", "feed_due"]
         rest = ["GET", "SET", "ZADD", "ZRANGEBYSCORE", "TIME"]
         site = FlakySite()
@@ -475,7 +475,7 @@ class TestALease:
         assert other.inside.acquire(timeout=60)
         anna.gate.set()
         assert wait_until(lambda: batch.status().done == 1)
-        # The heir is free now, and the other's hand is full. Before each read, the heir looks at what it inherited.
+        # The heir is free now, and the other is full. Before each read, the heir looks at its inherited entries.
         for year in (2018, 2019):
             assert publisher.publish(months(1, year=year)).wait(60).done == 1
         assert anna.asked.keys() & {"01/2018", "01/2019"} == {"01/2018", "01/2019"}
@@ -529,7 +529,7 @@ class TestPubSub:
 
 
 class TestASilentConnection:
-    """Nothing comes and nothing is refused, as behind a firewall that has forgotten the connection."""
+    """Nothing arrives and nothing is refused, as behind a firewall that has dropped the connection."""
 
     TIMEOUT = 1.5
 
@@ -552,7 +552,7 @@ class TestASilentConnection:
         subscriber(FakeSite(), redis=impatient, delivery="pubsub")
         assert channel.publish(months(2)).wait(60).done == 2
         proxy.mute_all()
-        # The server believes in the muted connection still, so the new one is the second.
+        # The server still counts the muted connection, so the new one is the second.
         assert wait_until(lambda: redis.pubsub_numsub(keys.channel)[0][1] >= 2)
         assert channel.publish(months(1, year=2020)).wait(60).done == 1
 
@@ -567,5 +567,5 @@ class TestASilentConnection:
         before, began = calls()
         time.sleep(1.5)
         after, ended = calls()
-        # An idle worker asks for messages once a second, and gives signs of life.
+        # An idle worker reads once a second, and sends heartbeats.
         assert (after - before) / (ended - began) < 60

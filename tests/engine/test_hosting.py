@@ -1,4 +1,4 @@
-"""A worker in a process of its own: killed, frozen, stopped, and never left behind."""
+"""A worker in its own process: killed, frozen, stopped, and never left behind."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_worker_that_cannot_start_says_why(site, namespace):
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_ends_with_the_process_that_started_it(redis_url, namespace, site, frozen):
-    """Even if that is killed and cannot clean up."""
+    """Even if that process is killed and cannot clean up."""
     program = f"""
 import os, signal
 from scraperkit.engine.hosting import WorkerProcess

@@ -1,4 +1,4 @@
-"""What a lesson may ask of a worker: to rest, to go on, and to die as a killed process would."""
+"""Levers of a lesson on a worker: pause, resume, and simulated crash."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class TestAPause:
             worker = Worker(redis, FakeSite(), namespace=namespace)
             await worker.start()
             worker.pause()
-            await asyncio.sleep(0)  # the loop has heard of it, and is about to call the reads back
+            await asyncio.sleep(0)  # the loop has noticed, and is about to interrupt the reads
             worker.resume()
             for _ in range(3):
                 await asyncio.sleep(0)
@@ -255,7 +255,7 @@ class TestACrash:
 
 
 def test_nothing_is_printed_from_a_workers_thread(redis_url, namespace):
-    """A notebook would show it below any cell; what failed is told by ``wait``, in the cell that asks."""
+    """A notebook would show it below any cell; ``wait`` reports failures in the cell that calls it."""
     code = textwrap.dedent(f"""
         import scraperkit as sk
         class Site:

@@ -1,4 +1,4 @@
-"""A fetched month replaces what is stored of it: restated and withdrawn figures, older fetches, refused samples."""
+"""A fetched month replaces the stored one: restated and withdrawn figures, older fetches, refused samples."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def reader(redis, namespace):
 
 @pytest.fixture
 def scrape(redis, namespace, publisher):
-    """Scrape January once more from a source that answers so; return the event of it."""
+    """Scrape January again from a source with this answer; return the event."""
 
     def scrape(answer, requests=JANUARY) -> pd.Series:
         with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace):
@@ -113,7 +113,7 @@ class TestARestatedMonth:
             redis.echo("the end")
             listening.join()
         assert (event["changed"], event["withdrawn"]) == (0, 0)
-        assert "replace_months" not in written, "a script's name is not sent: this only shows that something was heard"
+        assert "replace_months" not in written, "script names are not sent; this shows that the monitor works"
         assert "HSET" in written
         assert not {"TS.ADD", "TS.MADD", "TS.DEL", "TS.CREATE"} & set(written)
         assert (reader.months(FUND)["fetched_at"] > before["fetched_at"]).all()
@@ -128,7 +128,7 @@ class TestARestatedMonth:
         assert changes["new"].tolist() == values[1:]
 
     def test_counts_its_changes_even_if_the_reply_is_lost(self, subscriber, proxy, publisher, reader, monkeypatch):
-        # Each look at the clock shows another time: what is sent again must be the same fetch all the same.
+        # Each reading of the clock differs, yet a repeated request must count as the same fetch.
         drift = itertools.count()
         monkeypatch.setattr(registry.RedisClock, "at", lambda _, local: local + next(drift))
         answers = iter([three_days, lambda request: three_days(request)[:2]])
@@ -143,7 +143,7 @@ class TestARestatedMonth:
 
 
 class TestAMonthOfManySubclasses:
-    """Lua unpacks no more than 8,000 values at once: about twenty subclasses of a month."""
+    """Lua unpacks at most 8,000 values at once: about twenty subclasses of a month."""
 
     @pytest.mark.parametrize("whole", [False, True])
     def test_is_stored_restated_and_withdrawn_like_any_other(self, redis, namespace, publisher, reader, whole):
@@ -220,7 +220,7 @@ class TestTheNewestFetchWins:
         assert reader.changes(FUND).empty
 
     def test_even_if_one_call_stores_both(self, redis, keys):
-        """Two batches may ask for one month at once, and end together."""
+        """Two batches may request the same month, and settle together."""
 
         def fetched(token: str, quota: float) -> scripts.MonthFetched:
             words = month_words(keys, [DailyQuote(FUND.cnpj, dt.date(2021, 1, 3), quota=quota)])
@@ -240,7 +240,7 @@ class TestTheNewestFetchWins:
         assert not redis.exists(keys.changes(FUND.cnpj))
 
     def test_by_the_clock_of_redis_not_of_the_machine(self, redis, namespace, publisher, reader, monkeypatch):
-        """A worker whose clock is an hour fast does not keep all others from the month."""
+        """A worker whose clock is an hour fast does not block others from the month."""
         from scraperkit.engine import thread_pool
 
         with monkeypatch.context() as fast:
@@ -283,7 +283,7 @@ class TestTheReaderReports:
             redis.hset(keys.months(FUND.cnpj), "2021-02", f"1700000000 {time} pages d 0 0")
             assert reader.months()["fetched_at"].isna().tolist() == [False, True]
             assert scrape(three_days, months(2)[1:])["outcome"] == "done"
-            assert reader.months()["source"].tolist() == ["fake_site"] * 2, "no fence for ever"
+            assert reader.months()["source"].tolist() == ["fake_site"] * 2, "the record blocks no later fetch"
         redis.hset(keys.months(FUND.cnpj), "2021-02", "yesterday")
         missing = Publisher(redis, namespace=namespace).publish(months(2), only_missing=True)
         assert missing.jobs()["month"].tolist() == ["02/2021"]
@@ -307,7 +307,7 @@ def test_a_source_name_has_only_letters_digits_hyphens_and_underscores(redis, na
 class TestASampleThatIsRefusedOrDropped:
     @pytest.fixture
     def failing(self, redis, namespace, publisher, keys):
-        """Change the quota's series once it is there, then scrape; return why the first job failed."""
+        """Change the quota's series once it exists, then scrape; return why the first job failed."""
 
         def failing(*change: object, requests=JANUARY) -> str:
             settings = Settings.load(max_attempts=1, namespace=namespace)
@@ -371,7 +371,7 @@ class TestASampleThatIsRefusedOrDropped:
 
     @pytest.mark.filterwarnings("ignore:1 series forget")
     def test_leaves_a_log_of_the_changes_before_it(self, redis, namespace, keys, publisher, reader):
-        """The newer days are written, the oldest is refused: the log tells what readers now see."""
+        """The newer days are written, the oldest is refused: the log has what readers now see."""
         quota = 0.5
         site = FakeSite(lambda request: [replace(quote, quota=quota) for quote in three_days(request)])
         with Subscriber(redis, site, threads=1, settings=Settings.load(max_attempts=1, namespace=namespace)):
@@ -384,7 +384,7 @@ class TestASampleThatIsRefusedOrDropped:
 
 
 def test_no_server_default_for_new_series_loses_a_figure(tmp_path):
-    """All that a server can be told to do with new series: retention, duplicates, small changes, compactions."""
+    """Every policy that a server can apply to new series: retention, duplicates, small changes, compactions."""
     policy = ("RETENTION_POLICY", "1000", "DUPLICATE_POLICY", "BLOCK", "CHUNK_SIZE_BYTES", "128")
     policy += ("IGNORE_MAX_TIME_DIFF", "999999999999", "IGNORE_MAX_VAL_DIFF", "999")
     policy += ("COMPACTION_POLICY", "avg:1h:1d", "ENCODING", "uncompressed")

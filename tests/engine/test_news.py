@@ -1,4 +1,4 @@
-"""News of what is stored: who tells what, who hears it, and what a lost connection or a missing right costs."""
+"""News of stored months: publishers, listeners, lost connections and missing rights."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class TestAWorker:
     def test_without_the_right_to_publish_news_loses_nothing_else(
         self, redis, redis_url, namespace, publisher, ear, caplog
     ):
-        """A user from before there were news: neither a commit nor a write fails, and the log says so once."""
+        """A user without the right: neither a commit nor a write fails, and the log says so once."""
         redis.execute_command("ACL", "SETUSER", "mute", "on", ">secret", "~*", "resetchannels", "&*parser", "+@all")
         try:
             host = redis_url.rpartition("@")[2]
@@ -191,7 +191,7 @@ class TestTheStore:
         assert ear == [[Stored(FUND.cnpj, "", "2022-01", 0, None)]]
 
     def test_announces_new_series_once_they_can_be_read(self, redis, namespace):
-        """The first time there was nothing to read yet."""
+        """At the first announcement, there was nothing to read yet."""
         reader, seen = TimeSeriesReader(redis, namespace), []
         with on_stored(redis, lambda told: seen.append(len(reader.prices(told[0].cnpj))), namespace=namespace):
             SeriesStore(redis, namespace).write([DailyQuote(FUND.cnpj, dt.date(2022, 1, 31), 1.0)])

@@ -1,4 +1,4 @@
-"""What a worker does and says while Redis is away."""
+"""A worker's behaviour and log while Redis is away."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class TestAnOutage:
         redis.xreadgroup(keys.group, "ghost", {keys.jobs: ">"}, count=4)
         site = GatedSite()
         one = subscriber(site, delivery="stream", lease=0.5, prefetch=0, stop_deadline=0.1)
-        # The reader does not get through, the upkeep does.
+        # The reader does not get through, but housekeeping does.
         for _ in range(10):
             proxy.lose_request("XGROUP")
         proxy.cut_all()
         assert wait_until(lambda: len(one.worker.held) == 2)
         proxy.calm()
-        # Only while the hand is full can the mistake happen, and nothing tells that it has not.
+        # The fault can happen only while the worker is full, and nothing shows that it has not.
         if wait_until(lambda: not one.running, 1.5):
             one.stop()
         site.gate.set()

@@ -1,4 +1,4 @@
-"""How much a worker holds and reads at once follows from how fast its threads turn out to be."""
+"""How much a worker holds and reads at once depends on the measured speed of its threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ JOB = Job("{}", None, "stream", "1-0", "", False, 0.0)
 
 
 def pace(seconds: float, **settings) -> Prefetch:
-    """What is known after many fetches that took so long."""
+    """Return a prefetch that has seen many fetches of this duration."""
     found = Prefetch(Settings.load(**{"threads": 8, "prefetch": 384, **settings}))
     found.watch([Result(JOB, (), None, "scraper-1", 0.0, seconds, 0.0)] * 200)
     return found
@@ -71,5 +71,5 @@ def test_pages_in_quick_succession_are_settled_together(redis, namespace, publis
         batch.wait(60, progress=False)
     events = batch.events()
     assert len(events) == 40
-    # The events of one settlement have one time.
+    # The events of one settlement have the same time.
     assert events["stored_at"].nunique() < 10

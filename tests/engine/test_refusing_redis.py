@@ -1,4 +1,4 @@
-"""A Redis that answers but will not write: workers wait, and no job loses an attempt by it."""
+"""A Redis that answers but refuses writes: workers wait, and no job loses an attempt."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAMESPACE = "refusing"
 
 
 def cannot_save(redis, folder) -> None:
-    """Take away the folder that snapshots go to."""
+    """Remove the folder for snapshots."""
     redis.config_set("save", "3600 1")
     shutil.rmtree(folder)
     redis.bgsave()
@@ -40,7 +40,7 @@ def lose_the_primary(redis) -> None:
     redis.replicaof("127.0.0.1", "1")
 
 
-# How a server comes to refuse, and how it comes round.
+# How to make a server refuse, and how to undo it.
 REFUSALS = {
     "OOM": (
         lambda redis, _: redis.config_set("maxmemory", 1),
@@ -57,7 +57,7 @@ REFUSALS = {
 
 
 def test_a_full_redis_makes_no_worker_seem_dead(tmp_path):
-    """A card cannot be written then; the last one is kept, and what the worker holds of the channel is not lost."""
+    """Cards cannot be written then, but the last one is extended, so channel messages in hand are not lost."""
     site = GatedSite()
     settings = Settings.load(namespace=NAMESPACE, heartbeat=0.2, threads=2)
     with (
@@ -84,7 +84,7 @@ def test_a_full_redis_makes_no_worker_seem_dead(tmp_path):
 
 
 def test_a_redis_without_the_role_command_is_supported(tmp_path, monkeypatch):
-    """A managed Redis may not offer the command."""
+    """A managed Redis may lack the command."""
     monkeypatch.setattr(roles, "ROLE_EVERY", 0.0)
     with (
         redis_server(tmp_path, "--port", "0", "--rename-command", "ROLE", "NOROLE"),

@@ -1,4 +1,4 @@
-"""Names of workers: taken, lost to another, and taken anew."""
+"""Names of workers: taken, lost to another, and taken again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ QUICK = {"lease": 1.0, "heartbeat": 0.2, "threads": 2}
 
 @pytest.fixture
 def steal(redis, keys, monkeypatch):
-    """Have the first names that workers take become another's before their first heartbeat."""
+    """Give the first names that workers take to another worker before their first heartbeat."""
 
     def arrange(times: int, milliseconds: int = 60_000) -> list[str]:
         stolen: list[str] = []
@@ -99,7 +99,7 @@ class TestAStartThatFails:
 
 
 def life_of(worker: Worker) -> tuple[str, dict[str, int]]:
-    """Start a worker, do one round, and close it; return its name and what came of the jobs."""
+    """Start a worker, do one round, and close it; return its name and the outcomes of its jobs."""
 
     async def go() -> tuple[str, dict[str, int]]:
         await worker.start()
@@ -113,7 +113,7 @@ def life_of(worker: Worker) -> tuple[str, dict[str, int]]:
 
 
 class TestACardOfAnotherWorker:
-    """Scripts and heartbeats judge alike whether a worker's name is still its own, also by a card written by hand."""
+    """Scripts and heartbeats agree on whether a name still belongs to a worker, even for a card written by hand."""
 
     @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(st.one_of(st.none(), st.text(), st.builds(json.dumps, VALUES | st.builds(dict, instance=VALUES))))

@@ -1,4 +1,4 @@
-"""Redis behind sentinels: whoever uses it finds the primary, also after a failover."""
+"""Redis behind sentinels: every client finds the primary, also after a failover."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_work_continues_after_the_primary_is_killed_under_load(guarded, delivery
             assert site.inside.acquire(timeout=60)
             with client(guarded.primary) as server:
                 server.set("fence", 1)
-                server.execute_command("WAIT", 1, 0)  # what was published is with the replica
+                server.execute_command("WAIT", 1, 0)  # the replica has all published messages
             before = guarded.primary
             guarded.kill(before)
             guarded.wait_for_another(before)
             site.gate.set()
             if delivery == "stream":
                 assert first.wait(120).done == 24, first.failures()["error"].tolist()
-            else:  # who speaks before the workers listen again is not heard
+            else:  # a message published before the workers resubscribe is lost
                 with warnings.catch_warnings(action="ignore"):
                     assert wait_until(lambda: publisher.publish(months(1, year=2022), force=True).wait(60).done == 1)
             again = publisher.publish(months(3, year=2023))

@@ -1,4 +1,4 @@
-"""A site that is well again is asked again, by all workers."""
+"""After a site recovers, all workers may request pages again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ AN_HOUR = 3600.0
 
 class TestASiteThatHasRecovered:
     def test_is_open_to_all_even_if_the_worker_that_opened_its_circuit_died(self, redis):
-        """Three workers of one site: the first finds it ill and is gone, the second finds it well, the third waits."""
+        """The first of three workers opens the circuit and dies, the second succeeds, the third must not wait."""
         settings = Settings.load(breaker_failures=1, breaker_pause=0.05, read_timeout=AN_HOUR)
         ill, well, third = (Politeness("http://127.0.0.1:1/", settings) for _ in range(3))
         for worker in (ill, well, third):
@@ -45,7 +45,7 @@ class TestASiteThatHasRecovered:
 
 
 def _in_time(politeness: Politeness) -> bool:
-    """Whether one may ask before long."""
+    """Return whether a request is allowed within a minute."""
     closed = threading.Event()
     timer = threading.Timer(60, closed.set)
     timer.start()

@@ -1,4 +1,4 @@
-"""Several sources on one road: each does its own requests, and leaves those of others alone."""
+"""Several sources in one namespace: each does its own requests and no others."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ IN_FILES = Fund(FUND.cnpj, source="files")
 
 
 class Files(FakeSite):
-    """A source with a name of its own."""
+    """A source with another name."""
 
     name = "files"
 
 
 class GatedFiles(Files, GatedSite):
-    """The same, held up by a test."""
+    """The same, blocked until a test opens its gate."""
 
 
 def of_files(count: int) -> list[ScrapeRequest]:
@@ -78,7 +78,7 @@ class TestTwoSourcesInOneSubscriber:
 
     @pytest.mark.parametrize("next_job", [months(1, year=2022), IN_FILES.months("2022-01", "2022-01")])
     def test_both_crash_on_the_next_job_of_either(self, redis, keys, files, publisher, both, sites, next_job):
-        """Also with what the other has in hand from before; started again, both work."""
+        """Even if the other has earlier jobs in hand; started again, both work."""
         pages, own = sites
         both.start()
         held = [publisher.publish(months(1)), publisher.publish(of_files(1))]

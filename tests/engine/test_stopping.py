@@ -1,4 +1,4 @@
-"""How a worker stops, whatever waits."""
+"""A worker stops in time, whatever it waits for."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AN_HOUR = 3600.0
 
 class TestStopping:
     def test_survives_a_lost_cancellation(self):
-        """In Python 3.11, ``asyncio.wait_for``, by which redis-py sends, loses one that comes as the sending ends."""
+        """In Python 3.11, ``asyncio.wait_for``, used by redis-py, loses one that comes just as the sending ends."""
 
         async def deaf_once() -> None:
             with contextlib.suppress(asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""Keys that are another thing, and rights withheld: nobody loses a job, and one message ends no worker."""
+"""Keys of the wrong type and missing rights: no job is lost, and no single message ends a worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scraperkit.lua import scripts
 from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 
-# What a worker cannot settle, it waits for in vain when it ends.
+# A short deadline, since a worker that cannot settle a job waits for it at its end.
 QUICK = Settings.load(heartbeat=0.1, stop_deadline=0.5, backoff=0.01)
 
 
@@ -27,7 +27,7 @@ def raising(error: Exception):
 
 @pytest.fixture
 def limited(redis, namespace):
-    """A client of a user of its own, and a function that changes the user's rights."""
+    """A client of a separate user, and a function that changes that user's rights."""
     with sibling(redis, username=namespace, password="secret") as client:
 
         def may(*rights: str) -> None:
@@ -41,7 +41,7 @@ def limited(redis, namespace):
 
 
 class TestAWriteThatIsRefused:
-    """Redis takes nothing back: what a script has deleted before is gone."""
+    """Redis rolls nothing back: what a script has deleted before stays deleted."""
 
     @pytest.mark.parametrize(
         ("key", "answer", "second"),
@@ -122,7 +122,7 @@ class TestABatchWithWrongKeys:
     @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
     @pytest.mark.parametrize("answer", [one_quote, raising(PageChanged("no table"))])
     def test_ends_no_worker(self, redis, namespace, keys, delivery, answer):
-        """A key that is another thing, a count that is no number, and a claim that is another thing."""
+        """A key of the wrong type, a count that is not a number, and a claim of the wrong type."""
         publisher = Publisher(redis, namespace=namespace, delivery=delivery)
         requests = months(4)
         redis.set(keys.batch("poison"), "another thing")
@@ -145,7 +145,7 @@ class TestABatchWithWrongKeys:
 
 
 def test_a_batch_with_open_stream_messages_stays_a_stream_batch(redis, namespace, keys, publisher):
-    """Were it the channel's, the open ones would be judged by their claims, and lost."""
+    """As a channel batch, it would count its open messages as lost, since they have no claims."""
     channel = Publisher(redis, namespace=namespace, delivery="pubsub")
     batch = publisher.publish(months(3))
     entry, _ = redis.xrange(keys.jobs, count=1)[0]

@@ -1,4 +1,4 @@
-"""Messages that may be what kills workers: a worker holds one of them at a time."""
+"""Suspects, messages that may kill workers: a worker holds only one at a time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_only_one_of_two_suspects_is_in_hand_even_if_two_tasks_take_entries(publ
             while len(redis.xpending_range(keys.jobs, keys.group, "-", "+", 2, idle=60_000)) == 2:
                 assert not inherits.done()
                 await asyncio.sleep(0)
-            # Redis has given one, which the task has not heard of yet.
+            # Redis has handed out one, but the task has not seen the reply yet.
             await take(stream.take_expired(5, lambda: in_hand, 60.0))
             await inherits
             await stream.close()

@@ -1,4 +1,4 @@
-"""Jobs of a worker whose heart has stopped go to another, whatever their lease; a beating heart keeps them."""
+"""Jobs of a worker whose heartbeat has stopped go to another, whatever their lease; a heartbeat keeps them."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from scraperkit.engine import registry
 from scraperkit.engine.worker import Worker
 from scraperkit.publisher import Publisher
 
-# A lease that no test outlasts: only the heart can tell.
+# A lease that no test outlasts: only heartbeats count.
 AN_HOUR = 3600.0
 SIXTEEN = {"lease": AN_HOUR, "heartbeat": 0.3, "threads": 16}
 
 
 def owners(redis, keys) -> Counter[str]:
-    """How many entries are pending with whom."""
+    """Return the number of pending entries by consumer."""
     rows = redis.xpending_range(keys.jobs, keys.group, "-", "+", 1000) if redis.exists(keys.jobs) else []
     return Counter(row["consumer"] for row in rows)
 
@@ -145,7 +145,7 @@ class TestNothingIsTaken:
         assert slow.asked.total() == 3
 
     def test_from_a_consumer_that_is_not_a_worker(self, redis, keys, publisher, subscriber):
-        """Who is no worker has no heart to stop: redis-cli, say, or a lesson."""
+        """Such as redis-cli or a lesson, which has no heartbeat to stop."""
         publisher.publish(months(1))
         redis.xreadgroup(keys.group, "by hand", {keys.jobs: ">"})
         other = subscriber(FakeSite(), **SIXTEEN)
@@ -153,7 +153,7 @@ class TestNothingIsTaken:
         assert owners(redis, keys) == {"by hand": 1}
 
     def test_by_a_worker_whose_own_heartbeat_paused(self, redis, namespace, keys, publisher, monkeypatch):
-        """After a break, all that had it, too, look dead until their next heartbeat."""
+        """After a break that all workers had, the others seem dead until their next heartbeat."""
         import asyncio
 
         settings = Settings.load(namespace=namespace, **SIXTEEN)
@@ -189,7 +189,7 @@ def keeps_house(redis, keys, name: str, times: int) -> None:
 
 
 def test_a_retry_is_fed_when_it_is_due_not_with_the_next_heartbeat(subscriber, publisher, redis, keys):
-    """Eleven attempts at a pause of 10 ms, in less time than two heartbeats are apart."""
+    """Make eleven attempts, 10 ms apart, within the time between two heartbeats."""
 
     def fails(request):
         raise OSError("reset")

@@ -1,4 +1,4 @@
-"""The engine, one step at a time: what becomes of a message, and what each delivery promises."""
+"""The engine, one step at a time: the outcomes of a message, and the guarantees of each delivery."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class TestOneStep:
         assert redis.xlen(keys.jobs) == 0
 
     def test_counts_the_same_message_twice_at_once_only_once(self, redis, keys, publisher, make):
-        """As after a reply to XADD that was lost on the way."""
+        """As after a lost reply to XADD."""
         batch = publisher.publish(months(1))
         ((_, fields),) = redis.xrange(keys.jobs)
         redis.xadd(keys.jobs, fields)
@@ -379,7 +379,7 @@ def _rows(quotes):
 
 
 class TestTheLeaseOfALivingWorker:
-    """A worker with a shorter lease judges another's jobs by that one's own lease, which is on its card."""
+    """A worker with a shorter lease judges another's jobs by the lease on the other's card."""
 
     @pytest.mark.parametrize(("lease", "taken"), [(3600.0, 0), (1.0, 1)])
     def test_is_its_own(self, redis, namespace, keys, publisher, lease, taken):

@@ -1,4 +1,4 @@
-"""Scripts are called by name, keep to one kind of keys, and share one grammar with Python."""
+"""Scripts are called by name, touch one kind of keys, and share one grammar with Python."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ EXAMPLES = settings(deadline=None, max_examples=60, suppress_health_check=[Healt
 
 
 def lua(redis, expression: str, *words: str) -> str | list[str] | None:
-    """Evaluate an expression with all that scripts share in front of it; ``given.words`` are the words."""
+    """Evaluate an expression after the parts that all scripts share; ``given.words`` are the words."""
     shared = "\n".join((FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in ("prelude", "state"))
     return redis.eval(f"{shared}\nreturn {expression}", 0, to_json({"words": words}))
 
@@ -255,7 +255,7 @@ def kind_of(key: str) -> str:
 
 
 def test_a_claims_renewal_is_judged_by_its_holders_settings(redis, namespace, keys, monkeypatch):
-    """A reader with other settings neither calls a dead worker's job pending for long, nor a living one's lost."""
+    """A reader with other settings counts a dead worker's job as lost in time, and a living worker's as pending."""
     publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
     with redis.pubsub() as deaf:
         deaf.subscribe(keys.channel)
