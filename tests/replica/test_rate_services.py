@@ -174,7 +174,7 @@ class TestLevers:
         own.rates_up = False
         with pytest.raises(requests.ConnectionError):
             sgs(own, 12)
-        assert "away" in repr(own._view())
+        assert "down" in repr(own._view())
         own.rates_up = True
         assert sgs(own, 433).status_code == 200
 
