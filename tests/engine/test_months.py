@@ -302,7 +302,7 @@ def test_a_source_is_named_by_letters_digits_and_lines_only(redis, namespace):
     class Odd(FakeSite):
         name = "a source"
 
-    with pytest.raises(Exception, match=r"source\.name: 'a source' is no name of a source"):
+    with pytest.raises(Exception, match=r"source\.name: 'a source' is not a valid name"):
         Subscriber(redis, Odd(), namespace=namespace)
 
 

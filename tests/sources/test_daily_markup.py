@@ -88,6 +88,6 @@ def nested(depth: int) -> str:
 
 def test_deep_pages_are_read_and_none_is_read_in_part():
     assert_read_alike(nested(2_000))
-    with pytest.raises(NotACvmPage, match="nested too deep") as caught:
+    with pytest.raises(NotACvmPage, match="nested too deeply") as caught:
         read_daily_markup(nested(2_100), select_id=MONTHS_ID, table_id=TABLE_ID, url="https://cvm.example/daily")
     assert caught.value.url == "https://cvm.example/daily"

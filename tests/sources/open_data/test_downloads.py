@@ -117,7 +117,7 @@ class TestConditions:
         site.portal.remove("2024-12")
         (row,) = market.download("2024-12", "2024-12").to_dict("records")
         assert row["outcome"] == "missing"
-        assert f"the site answers {status}: it has no such file; what is stored of it stays" in row["reason"]
+        assert f"the site answers {status}: it has no such file; the stored data stays" in row["reason"]
         assert row["rows"] == len(market.quotes())
         assert len(market.quotes())
         assert market.changes().empty
@@ -219,7 +219,7 @@ class TestPoliteness:
             files = market.download("2024-01", "2024-12")
         assert (files["outcome"] == "refused").all()
         assert files["reason"].str.startswith("the site is away").sum() == 3
-        assert files["reason"].str.startswith("not asked for").sum() == 9
+        assert files["reason"].str.startswith("not requested").sum() == 9
 
 
 class TestSettings:

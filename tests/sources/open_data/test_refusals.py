@@ -102,14 +102,17 @@ BAD = {
     "unknown header": (zip_of({MEMBER: b"A;B;C\r\n1;2;3\r\n"}), "unknown header 'A;B;C'"),
     "unknown in one of two": (zip_of({MEMBER: text_of(GOOD), "b.csv": b"A;B\r\n"}), "unknown header 'A;B'"),
     "the month twice": (zip_of({MEMBER: text_of(GOOD), "b.csv": text_of(GOOD)}), "two members"),
-    "no rows": (month_zip([], month="202412"), "it has 0 rows of 2024-12, of which"),
+    "no rows": (month_zip([], month="202412"), "it has 0 rows of 2024-12, but"),
     "few rows": (
         month_zip(GOOD, month="202412"),
-        "it has 2 rows of 2024-12, of which 588 are stored; if that is right",
+        "it has 2 rows of 2024-12, but 588 are stored; if that is right",
     ),
     **{f"an odd zip: {name}": (make(), "not a zip, or damaged") for name, make in ODD.items()},
-    "another month": (month_zip([line(day="2024-11-04")]), "of its 1 lines only 0 can be used"),
-    "decimal commas": (month_zip([text.replace(".5", ",5") for text in GOOD], month="202412"), "only 0 can be used"),
+    "another month": (month_zip([line(day="2024-11-04")]), "only 0 of its 1 lines can be used"),
+    "decimal commas": (
+        month_zip([text.replace(".5", ",5") for text in GOOD], month="202412"),
+        "only 0 of its 2 lines can be used",
+    ),
     "a line without end": (endless_line(), "a line of more than"),
 }
 
@@ -190,7 +193,7 @@ class TestYears:
         site.portal.put("2018", self.year(2))
         (row,) = market.download("2018-01", "2018-12").to_dict("records")
         assert row["outcome"] == "refused"
-        assert "it has 0 rows of 2018-02, of which 6 are stored" in row["reason"]
+        assert "it has 0 rows of 2018-02, but 6 are stored" in row["reason"]
 
 
 class TestWhatCannotBeRead:
