@@ -98,8 +98,8 @@ def clean_month(lines: Sequence[pa.Table], month: Month) -> Cleaned:
     usable = order.size
     if np.any(key[order][1:] <= key[order][:-1]):
         order = order[np.argsort(key[order], kind="stable")]
-        order, told = _each_once(table, key, order, kind)
-        rejected += told
+        order, repeats = _each_once(table, key, order, kind)
+        rejected += repeats
     figures = {metric: table[metric].to_numpy()[order] for metric in METRICS}
     lines_kept = table["line"].to_numpy()[order]
     flags = flags_of(figures)
@@ -237,7 +237,7 @@ def _each_once(table: pa.Table, key: Numbers, order: Numbers, kind: Coded) -> tu
     for metric in METRICS:
         left, right = (table[metric].to_numpy()[rows] for rows in (others, winners))
         is_same &= (left == right) | (np.isnan(left) & np.isnan(right))
-    told = [
+    repeats = [
         Rejection(lost, f"the same as line {won}")
         for lost, won in zip(line[others[is_same]].tolist(), line[winners[is_same]].tolist(), strict=True)
     ]
@@ -246,9 +246,9 @@ def _each_once(table: pa.Table, key: Numbers, order: Numbers, kind: Coded) -> tu
         by_kind = is_preferred[winner] and not is_preferred[loser]
         beaten = str(kind.texts[kind.codes[loser]]) or "a row without a kind"
         why = f"{PREFERRED_KIND} beats {beaten}" if by_kind else "the later line counts"
-        told.append(Rejection(lost, f"conflicts with line {won}: {why}"))
-        told.append(Rejection(won, f"kept, but line {lost} conflicts with it: {why}"))
-    return order[is_best], told
+        repeats.append(Rejection(lost, f"conflicts with line {won}: {why}"))
+        repeats.append(Rejection(won, f"kept, but line {lost} conflicts with it: {why}"))
+    return order[is_best], repeats
 
 
 def flags_of(figures: Mapping[str, npt.NDArray[np.float64]]) -> Numbers:

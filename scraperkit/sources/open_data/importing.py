@@ -46,7 +46,7 @@ class _Lines(NamedTuple):
     blocks: list[bytes]  # of a short member; a long one is unpacked again for its rejected lines
 
 
-class _Told(NamedTuple):
+class _Rejected(NamedTuple):
     """A rejected line, as the archive keeps it."""
 
     member: str
@@ -97,7 +97,7 @@ def import_zip(
         If it is unexpected, or has lost half of a stored month; the archive is unchanged.
     """
     staged: dict[Month, _Staged] = {}
-    rejected: defaultdict[Month | None, list[_Told]] = defaultdict(list)
+    rejected: defaultdict[Month | None, list[_Rejected]] = defaultdict(list)
     layouts: set[str] = set()
     read = 0
     with opened(path) as archive:
@@ -116,14 +116,14 @@ def import_zip(
                 raise FileRefused(f"two members of the zip have lines of {min(twice).iso}")
             texts = _Texts(archive, member, lines.blocks)
             unread = keys_in(list(texts.of(lines.rejected).values()))
-            told = [*lines.rejected]
+            others = [*lines.rejected]
             for some in lines.tables:
-                told += misplaced(some, first.first_day, last.last_day)
+                others += misplaced(some, first.first_day, last.last_day)
             for month in months:
                 staged[month], of_month = _stage(folder, stage, month, lines.tables, unread, seen_at)
-                rejected[month] += texts.told(of_month)
+                rejected[month] += texts.lines(of_month)
             # Lines of no month are reported with the first month that stays.
-            rejected[next((month for month in months if month.iso not in skipped), None)] += texts.told(told)
+            rejected[next((month for month in months if month.iso not in skipped), None)] += texts.lines(others)
     kept, repeated = (sum(getattr(each, name) for each in staged.values()) for name in ("kept", "repeated"))
     if read and (not kept or (read - kept - repeated) > _LARGEST_SHARE_REJECTED * read):
         raise FileRefused(f"only {kept + repeated:,} of its {read:,} lines can be used")
@@ -156,10 +156,10 @@ def _parse(archive: zipfile.ZipFile, member: str) -> _Lines:
     keeps = archive.getinfo(member).file_size <= _MOST_BYTES_KEPT
     line = 2
     for block in blocks:
-        table, told = parse_lines(block, layout, line)
+        table, bad = parse_lines(block, layout, line)
         tables.append(table)
-        rejected += told
-        line += table.num_rows + len(told)
+        rejected += bad
+        line += table.num_rows + len(bad)
         if keeps:
             kept.append(block)
     return _Lines(layout.name, tables, rejected, line - 2, kept)
@@ -177,11 +177,11 @@ class _Texts:
         if not rejected:
             return {}
         blocks = self._blocks or header_and_blocks(self._archive, self._member)[1]
-        return texts_of(blocks, {told.line for told in rejected})
+        return texts_of(blocks, {each.line for each in rejected})
 
-    def told(self, rejected: Sequence[Rejection]) -> list[_Told]:
+    def lines(self, rejected: Sequence[Rejection]) -> list[_Rejected]:
         texts = self.of(rejected)
-        return [_Told(self._member, line, reason, texts[line]) for line, reason in rejected]
+        return [_Rejected(self._member, line, reason, texts[line]) for line, reason in rejected]
 
 
 def _stage(
@@ -220,11 +220,12 @@ def _refuse_shrunk(folder: Folder, month: Month, now: int) -> None:
 
 
 def _stage_rejected(
-    folder: Folder, stage: Path, month: Month, generation: int, file: str, rejected: Sequence[_Told]
+    folder: Folder, stage: Path, month: Month, generation: int, file: str, rejected: Sequence[_Rejected]
 ) -> None:
     ordered = sorted(rejected)
     columns = {
-        name: pa.array([getattr(told, name) for told in ordered], REJECTED.field(name).type) for name in _Told._fields
+        name: pa.array([getattr(each, name) for each in ordered], REJECTED.field(name).type)
+        for name in _Rejected._fields
     }
     table = pa.table({"file": pa.repeat(pa.scalar(file), len(ordered)), **columns}, schema=REJECTED)
     if not folder.rejected(month, generation).equals(table):

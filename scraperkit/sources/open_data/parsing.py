@@ -198,14 +198,14 @@ def _numbers(name: str, texts: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     is_bad = ~(fits.to_numpy(zero_copy_only=False) | is_blank.to_numpy(zero_copy_only=False)) | np.isinf(numbers)
     if name == "holders":
         is_bad |= _are_broken(numbers)
-    return values, _told(name, texts, is_bad, "not a number" if name != "holders" else "not a number of people")
+    return values, _faults(name, texts, is_bad, "not a number" if name != "holders" else "not a number of holders")
 
 
 def _days(texts: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     coded = texts.dictionary_encode()
     days = pa.array([_day(text) for text in coded.dictionary.to_pylist()], pa.date32())
     values = days.take(coded.indices)
-    return values, _told("date", texts, values.is_null().to_numpy(zero_copy_only=False), "not a day")
+    return values, _faults("date", texts, values.is_null().to_numpy(zero_copy_only=False), "not a day")
 
 
 def _day(text: str) -> dt.date | None:
@@ -215,6 +215,6 @@ def _day(text: str) -> dt.date | None:
         return None
 
 
-def _told(name: str, texts: pa.Array, is_bad: npt.NDArray[np.bool_], what: str) -> dict[int, str]:
+def _faults(name: str, texts: pa.Array, is_bad: npt.NDArray[np.bool_], what: str) -> dict[int, str]:
     rows: Iterable[int] = np.flatnonzero(is_bad).tolist()
     return {row: f"{name}: {texts[row].as_py()[:40]!r} is {what}" for row in rows}

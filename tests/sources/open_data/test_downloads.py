@@ -197,9 +197,9 @@ class TestPoliteness:
         months = [Month(2024, 11), Month(2024, 12)]
         assert market.plan(months) == "1 file, 0 MB, less than a minute"
         monkeypatch.setattr("scraperkit.sources.open_data.source.is_due", lambda *_: True)  # as a day later
-        assert market.plan(months) == "1 file, 0 MB, less than a minute; and a look at 1 there already"
+        assert market.plan(months) == "1 file, 0 MB, less than a minute; and a check of 1 already stored"
         market.download("2024-12", "2024-12", progress=False)
-        assert market.plan(months) == "0 files, 0 MB, less than a minute; and a look at 2 there already"
+        assert market.plan(months) == "0 files, 0 MB, less than a minute; and a check of 2 already stored"
 
     def test_it_says_that_it_waits_and_gives_up_when_the_wait_is_too_long(self, site, tmp_path, caplog):
         settings = Settings.load(http_retries=1)

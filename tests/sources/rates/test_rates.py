@@ -293,7 +293,7 @@ class TestTrouble:
         stored = sk.rates("cdi", redis=redis)
         at("2022-01-18T12:00")
         services.put("cdi", b"[]x")
-        with pytest.warns(ScraperKitWarning, match=r"^cdi: what is stored may lack days, .*: SGS 12 \(cdi\)"):
+        with pytest.warns(ScraperKitWarning, match=r"^cdi: the stored values may lack days .*: SGS 12 \(cdi\)"):
             rate = sk.rates("cdi", "2021-01-15", redis=redis)
         assert rate.equals(stored)
 
@@ -433,7 +433,7 @@ class TestHoles:
         sk.rates("cdi", "2021-06", "2021-06", redis=redis)
         services.put("cdi", b"[]x")
         at("2022-01-17T20:00")
-        with pytest.warns(ScraperKitWarning, match="what is stored may lack days"):
+        with pytest.warns(ScraperKitWarning, match="the stored values may lack days"):
             assert len(sk.rates("cdi", "2021-06", "2021-06", redis=redis)) == 20
 
 
