@@ -30,7 +30,7 @@ def assert_read_alike(source: str) -> None:
     assert read(source) == read_by_events(source, select_id=MONTHS_ID, table_id=TABLE_ID)
 
 
-def test_a_page_is_cut_into_its_parts():
+def test_a_page_is_split_into_its_parts():
     assert read(PAGE) == DailyMarkup(
         options=[Option("02/2022", False), Option("01/2022", True)],
         rows=[["Dia", "Quota(R$)"], ["3", "1,5"]],
@@ -41,7 +41,7 @@ def test_a_page_is_cut_into_its_parts():
     assert_read_alike(PAGE)
 
 
-def test_pages_of_the_replica_are_read_alike():
+def test_pages_of_the_replica_are_read_the_same_both_ways():
     sample = load_sample()
     pages = 0
     for fund in sample.funds:
@@ -71,12 +71,12 @@ DIRT = [
 
 
 @given(st.lists(st.sampled_from(DIRT) | st.text(max_size=6), max_size=40).map("".join))
-def test_any_dirt_is_read_alike(source):
+def test_malformed_markup_is_read_the_same_both_ways(source):
     assert_read_alike(source.replace("\0", "").encode("utf-8", "ignore").decode())
 
 
 @given(st.data())
-def test_a_damaged_page_is_read_alike(data):
+def test_a_damaged_page_is_read_the_same_both_ways(data):
     start = data.draw(st.integers(0, len(PAGE)))
     end = data.draw(st.integers(start, min(len(PAGE), start + 60)))
     assert_read_alike(PAGE[:start] + "".join(data.draw(st.lists(st.sampled_from(DIRT), max_size=3))) + PAGE[end:])
@@ -86,7 +86,7 @@ def nested(depth: int) -> str:
     return PAGE.replace("<form", f"{'<div>' * depth}<form")
 
 
-def test_deep_pages_are_read_and_none_is_read_in_part():
+def test_deep_pages_are_read_whole_or_refused():
     assert_read_alike(nested(2_000))
     with pytest.raises(NotACvmPage, match="nested too deeply") as caught:
         read_daily_markup(nested(2_100), select_id=MONTHS_ID, table_id=TABLE_ID, url="https://cvm.example/daily")

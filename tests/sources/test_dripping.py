@@ -103,7 +103,7 @@ def fetching(source: CvmPages) -> Iterator[tuple[threading.Thread, list[ScraperK
 
 
 @pytest.mark.parametrize("begin", [HEAD, b"HTTP/1.1 200 OK\r\nX-Long: ", b""], ids=["the body", "a header", "all"])
-def test_a_page_that_drips_is_given_up_at_its_deadline(begin):
+def test_a_dripping_page_is_abandoned_at_its_deadline(begin):
     settings = Settings(page_timeout=0.5, http_retries=3)
     with (
         Dripping(begin) as site,
@@ -119,7 +119,7 @@ def test_a_page_that_drips_is_given_up_at_its_deadline(begin):
         assert not site.hung_up.acquire(blocking=False), "retries share the time of the page"
 
 
-def test_a_robots_txt_that_drips_does_not_stop_the_source():
+def test_a_dripping_robots_txt_does_not_stop_the_source():
     settings = Settings(robots_timeout=0.5, page_timeout=0.5, http_retries=0)
     with (
         Dripping(is_robots_dripping=True) as site,
@@ -134,7 +134,7 @@ def test_a_robots_txt_that_drips_does_not_stop_the_source():
 
 
 @pytest.mark.parametrize("is_robots_dripping", [False, True])
-def test_close_frees_what_a_dripping_site_holds(is_robots_dripping):
+def test_close_frees_threads_held_by_a_dripping_site(is_robots_dripping):
     settings = Settings(**FOREVER)
     with (
         Dripping(is_robots_dripping=is_robots_dripping) as site,
@@ -150,7 +150,7 @@ def test_close_frees_what_a_dripping_site_holds(is_robots_dripping):
         assert source.politeness._alone._failures == 0, "that is no fault of the site"
 
 
-def test_an_interruption_ends_what_the_named_threads_wait_for_and_nothing_else():
+def test_interrupt_ends_only_the_waits_of_the_named_threads():
     with Dripping() as site, CvmPages(site.url, settings=Settings(**FOREVER)) as source:
         with fetching(source) as (one, caught), fetching(source) as (two, _):
             assert wait_until(lambda: site.dripped > 2)
@@ -180,7 +180,7 @@ def test_stop_frees_the_threads_that_a_dripping_site_holds(redis, namespace):
         redis.delete(Keys.robots(source.politeness.site))
 
 
-def test_a_slow_page_that_keeps_coming_is_whole():
+def test_a_slow_page_within_its_deadline_is_complete():
     """The deadline is for the page: reads that are shorter than read_timeout add up."""
     body = b"<html>Em manuten\xe7\xe3o</html>"
     begin = b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%s" % (len(body) + 10, body)

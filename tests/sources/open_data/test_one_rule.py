@@ -72,7 +72,7 @@ WANTED = {
 
 @pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("window", WINDOWS)
-def test_they_answer_alike(both, window, wanted):
+def test_the_archive_and_time_series_agree(both, window, wanted):
     market, reader = both
     last, first = split_day(market)
     assert last < first, "the sample's class ends before its subclasses begin"
@@ -96,7 +96,7 @@ def test_they_answer_alike(both, window, wanted):
             assert {":".join(name): f"{day:%Y-%m-%d}" for name, day in joined.items()} == told
 
 
-def test_the_days_asked_for_decide(both):
+def test_the_requested_days_decide(both):
     market, reader = both
     names = [f"{SPLIT}:{each}" for each in subclasses(market)]
     for source in (market, reader):
@@ -106,7 +106,7 @@ def test_the_days_asked_for_decide(both):
             assert source.prices(SPLIT, "2024-10").columns.tolist() == names
 
 
-def test_a_subclass_inherits_on_request_only_and_from_its_class_alone(both):
+def test_a_subclass_inherits_only_on_request_and_only_from_its_class(both):
     market, reader = both
     name = f"{SPLIT}:{subclasses(market)[0]}"
     last, first = split_day(market)

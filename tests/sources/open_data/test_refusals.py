@@ -118,7 +118,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_it_is_refused_and_what_was_stored_stays(what, site, market):
+def test_a_bad_file_is_refused_and_stored_data_stays(what, site, market):
     market.download("2024-12", "2024-12")
     before = market.quotes()
     content, reason = BAD[what]
@@ -134,7 +134,7 @@ def test_it_is_refused_and_what_was_stored_stays(what, site, market):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_zip_keeps_no_other_file_from_coming(name, site, market):
+def test_an_odd_zip_does_not_stop_other_files(name, site, market):
     site.portal.put("2024-11", ODD[name]())
     site.portal.put("registry", ODD[name]())
     assert market.download("2024-10", "2024-12")["outcome"].tolist() == ["new", "refused", "new"]
@@ -142,7 +142,7 @@ def test_an_odd_zip_keeps_no_other_file_from_coming(name, site, market):
     assert "inf_diario_fi_202411.zip" in market.archive_info().index
 
 
-def test_a_month_that_has_no_rows_yet_is_no_error(site, market):
+def test_a_month_that_has_no_rows_yet_is_not_an_error(site, market):
     site.portal.put("2024-12", month_zip([], month="202412"))
     (row,) = market.download("2024-12", "2024-12").to_dict("records")
     assert (row["outcome"], row["rows"], row["reason"]) == ("unchanged", 0, "it has no rows yet")
@@ -175,7 +175,7 @@ class TestYears:
             "date: 2018-02-28 is not in the period of the file, 2018-03-01 to 2018-03-31"
         ]
 
-    def test_a_member_without_a_readable_day_is_told_of(self, folder):
+    def test_a_member_without_a_readable_day_is_reported(self, folder):
         bad = [f"{CNPJ};0{day}/03/2018;1;1.5;1;0;0;7" for day in (1, 2, 5)]
         good = [f"{CNPJ};2018-02-0{day};1;1;1;0;0;7" for day in range(1, 8)]
         members = {"1.csv": ["x"], "2.csv": good, "3.csv": bad}
@@ -187,7 +187,7 @@ class TestYears:
                 ["1.csv", 2, "x"], *(["3.csv", 2 + place, text] for place, text in enumerate(bad))
             ]  # fmt: skip
 
-    def test_a_month_that_vanishes_is_refused(self, site, market):
+    def test_a_file_that_lost_a_month_is_refused(self, site, market):
         site.portal.put("2018", self.year())
         market.download("2018-01", "2018-12")
         site.portal.put("2018", self.year(2))
@@ -215,7 +215,7 @@ class TestWhatCannotBeRead:
             (line("00.017.024/0001-54", DAYS[2]), False),
         ],
     )
-    def test_a_bad_line_stands_for_what_it_may_be_of(self, folder, bad, stays):
+    def test_a_bad_line_keeps_only_the_rows_that_it_may_be_about(self, folder, bad, stays):
         bring_in(
             folder, month_zip([line(day=day) for day in self.DAYS]), seen_at=dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
         )
@@ -227,13 +227,13 @@ class TestWhatCannotBeRead:
             assert len(market.rejected()) == 1
 
 
-def test_lines_that_come_several_times_are_not_unusable(folder):
+def test_repeated_lines_do_not_count_as_unusable(folder):
     lines = [line(day=f"2026-08-{day:02d}") for day in range(3, 21)]
     done = bring_in(folder, month_zip(lines * 3))
     assert (done.rows_read, done.kept, done.rejected) == (54, 18, 36)
 
 
-def test_a_file_that_is_well_again_is_taken(site, market):
+def test_a_repaired_file_is_accepted(site, market):
     market.download("2024-12", "2024-12")
     site.portal.show_html("2024-12")
     assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["refused"]
@@ -242,7 +242,7 @@ def test_a_file_that_is_well_again_is_taken(site, market):
     assert market.archive_info().loc[NAME, "reason"] == ""
 
 
-def test_a_file_that_breaks_off_on_the_way_is_refused(site, market):
+def test_a_download_that_breaks_off_is_refused(site, market):
     market.download("2024-12", "2024-12")
     before = market.quotes()
     site.portal.rewrite("2024-12")
@@ -253,13 +253,13 @@ def test_a_file_that_breaks_off_on_the_way_is_refused(site, market):
     pd.testing.assert_frame_equal(market.quotes(), before)
 
 
-def test_what_is_refused_first_leaves_nothing_behind(site, market):
+def test_a_file_refused_at_first_leaves_nothing_behind(site, market):
     site.portal.put("2024-12", b"<html>")
     assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["refused"]
     assert not list((market.archive / "quotes").iterdir())
 
 
-def test_a_bad_line_keeps_no_other_from_coming_and_is_told_with_its_text(site, market):
+def test_a_bad_line_does_not_stop_others_and_is_reported_with_its_text(site, market):
     bad = line("00.017.024/0001-54", "2024-12-02", kind="Ações")
     site.portal.put(
         "2024-12", zip_of({MEMBER: text_of([*GOOD, line(day="2024-12-03"), bad, "x", line(CNPJ, "2024-11-29")])})

@@ -32,7 +32,7 @@ def test_the_examples_run(text, services, redis_url, monkeypatch):
         assert list(cdi.attrs) == [*told, "licence", "fetched_to"]
 
 
-def test_the_table_is_what_is_known():
+def test_the_table_lists_the_known_rates():
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, flags=re.MULTILINE)
     told = {name: tuple(cells.split(" | ")) for name, cells in rows}
     assert told == {
