@@ -229,7 +229,7 @@ class HttpClient:
         url : str
             Its address.
         statuses : container of int
-            The statuses that count as an answer; some services answer with more than 200.
+            The statuses that count as an answer; some services use others than 200.
 
         Raises
         ------

@@ -122,7 +122,7 @@ class TestAMonth:
         assert {row["ID_SUBCLASSE"] for row in second if row["CNPJ_FUNDO_CLASSE"] == cnpj} == {name}
 
     def test_a_full_month_has_the_portals_proportions_of_dirt(self, maker):
-        """Counted over 525,000 rows, without making them."""
+        """Count over 525,000 rows, without making them."""
         counts = {name: maker.at_least_one(share * 525_000) for name, share in maker.DIRT.items()}
         assert counts == {
             "zeros": 105, "blank_quota": 10, "negative_quota": 1, "huge_quota": 1, "identical": 5, "conflicting": 1,

@@ -1,4 +1,4 @@
-"""The made-up registry: of real size if asked, in the portal's form, and the same from the same seed."""
+"""The made-up registry: of real size on request, in the portal's form, and the same from the same seed."""
 
 from __future__ import annotations
 

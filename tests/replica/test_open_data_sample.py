@@ -1,4 +1,4 @@
-"""What the portal's part of the sample holds: generated again it is the same, and it has every case that hurts."""
+"""The portal's part of the sample: it can be regenerated exactly, and has every difficult case."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class TestTheCases:
         assert days_of(classes)[-1] == "2024-09-13"
         assert days_of(subclasses.sort_values("date"))[0] == "2024-09-16"
         assert own[own["subclass"] == ""]["date"].max() == classes["date"].max()
-        # One subclass goes on from the class; the others begin at 1.
+        # One subclass continues the class; the others begin at 1.
         first = subclasses.groupby("subclass")["quota"].first()
         assert first["B8MNP1726012800"] == pytest.approx(classes["quota"].iloc[-1], rel=0.01)
         assert (first.drop("B8MNP1726012800") - 1).abs().max() < 0.01

@@ -1,4 +1,4 @@
-"""The open data portal, asked over a socket as any client would."""
+"""The open data portal over a socket, as any client sees it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DAILY = "DOC/INF_DIARIO/DADOS/"
 
 
 class Listing(HTMLParser):
-    """The links of a listing and what stands behind each."""
+    """The links of a listing, and the text after each."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class TestListings:
         assert "Crawl-Delay: 0.25\n" in client.session.get(f"{root}robots.txt", timeout=60).text
 
     def test_the_pages_do_not_serve_the_portals_robots_txt(self, shared):
-        """Both are sites of their own: the portal's delay must not slow the pages down."""
+        """They are separate sites: the portal's delay must not slow the pages down."""
         pages = shared.replica.url.partition("/SWB")[0]
         assert not shared.replica.open_data_url.startswith(f"{pages}/")
         assert "Crawl-Delay" not in shared.session.get(f"{pages}/robots.txt", timeout=60).text

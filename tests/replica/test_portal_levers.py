@@ -1,4 +1,4 @@
-"""The levers that change or break the portal, and what a client sees of them."""
+"""The levers that change or break the portal, as a client sees them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The replica's services of rates: their quirks as the real ones have them, over a socket, and the levers."""
+"""The replica's services of rates over a socket: the quirks of the real ones, and the levers."""
 
 from __future__ import annotations
 

@@ -303,7 +303,7 @@ def test_odd_targets_are_404(shared: Replica, target: str) -> None:
         assert client.makefile("rb").readline().startswith(b"HTTP/1.1 404 ")
 
 
-# --- faults to order
+# --- faults on demand
 
 
 def test_requests_are_counted_by_kind_and_returned_as_a_copy(replica: Replica, session: requests.Session) -> None:
@@ -422,7 +422,7 @@ def test_stop_does_not_wait_for_the_latency(session: requests.Session) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=60) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         replica.stop()
-        # Closed with the request unread it is a reset, afterwards it is an end; never an answer.
+        # A close before the request is read is a reset, a later one an end; never an answer.
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
 

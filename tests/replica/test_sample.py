@@ -1,4 +1,4 @@
-"""The sample: generated again it is the same, it holds every case that hurts, and it is loaded exactly."""
+"""The sample: it can be regenerated exactly, has every difficult case, and is loaded exactly."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_at_least_ten_active_funds_offer_all_36_months(sample: Sample) -> None:
 def test_net_worth_moves_with_the_quota_and_the_flows(quotes: pd.DataFrame) -> None:
     days = business_days("2021-01-01", "2023-12-31")
     for cnpj, rows_of_fund in quotes.groupby("cnpj"):
-        # A day that the fund kept silent about stands between two days as a blank, which compares to nothing.
+        # A day without a report becomes a blank between two days, and is not compared.
         fund = rows_of_fund.set_index("date").reindex(days)
         before = fund.shift()
         expected = before["net_worth"] * fund["quota"] / before["quota"] + fund["inflow"] - fund["outflow"]
@@ -139,7 +139,7 @@ def test_net_worth_moves_with_the_quota_and_the_flows(quotes: pd.DataFrame) -> N
         assert (fund[["inflow", "outflow"]].fillna(0) >= 0).all().all()
 
 
-# --- the cases that hurt
+# --- difficult cases
 
 
 def test_one_fund_has_quotas_above_1000(sample: Sample, quotes: pd.DataFrame) -> None:

@@ -1,4 +1,4 @@
-"""The source against real HTTP: the replica, and a little server that answers whatever a test wants."""
+"""The source against real HTTP: the replica, and a small server that answers as a test requires."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def replica() -> Iterator[Replica]:
 
 
 def pages_asked(replica: Replica) -> dict[str, int]:
-    """How often which page was asked for; a robots.txt is none."""
+    """Return how often each page was requested, without robots.txt."""
     return {kind: count for kind, count in replica.requests.items() if kind not in ("unknown", "robots")}
 
 
@@ -59,7 +59,7 @@ def test_every_fund_of_the_sample_is_fetched_exactly(replica):
     with CvmPages(replica.url) as source, ThreadPoolExecutor(4) as pool:
         for known in sample.funds:
             if known.pk == "901109":
-                continue  # The inactive of two entries of one CNPJ, which is not the one to be found.
+                continue  # The inactive one of a CNPJ's two entries, which is not found.
             found = source.find_fund(known.cnpj)
             assert found == known.fund
             months = source.available_months(found)
@@ -110,7 +110,7 @@ def test_the_month_that_the_site_shows_first_takes_one_request(replica):
         quotes = source.fetch(asked)
         assert quotes
         assert pages_asked(replica) == {"daily_get": 2}
-        # Asked again it is fetched again: the page of today may tell more than that of then.
+        # A second fetch requests the page again: it may have more quotes by now.
         assert source.fetch(asked) == quotes
         assert pages_asked(replica) == {"daily_get": 2, "daily_post": 1}
 
@@ -180,7 +180,7 @@ def test_an_outage_is_waited_out(replica):
     assert counts == {"daily_get": 1, "daily_post": 1}
 
 
-# --- looking a fund up ---
+# --- looking up a fund ---
 
 
 def redirecting(pages: dict[str, tuple[str, str]], months: dict[str, tuple[str, ...]], known: str):
@@ -262,11 +262,11 @@ def test_the_pk_may_be_only_in_the_link_but_must_not_be_missing():
         assert caught.value.url.endswith("Fundo.aspx?PK_PARTIC=1")
 
 
-# --- forms that age ---
+# --- forms that expire ---
 
 
 class Ageing:
-    """A site whose forms are good until its `state` changes."""
+    """A site whose forms are valid until its `state` changes."""
 
     def __init__(self, months: tuple[str, ...] = ("02/2022", "01/2022")) -> None:
         self.months, self.state, self.refusal = months, "s1", "<html>Sess\xe3o expirada</html>"
@@ -359,7 +359,7 @@ def test_a_form_is_posted_to_the_address_after_a_redirect():
         assert odd.kinds == ["GET CPublicaInfDiario.aspx", "GET Diario.aspx", "POST Diario.aspx"]
 
 
-# --- what may happen on the way ---
+# --- faults on the way ---
 
 
 @pytest.mark.parametrize(
@@ -475,7 +475,7 @@ def test_errors_never_contain_passwords(monkeypatch):
             assert error.url.startswith("http://cvm.invalid/")
 
 
-# --- threads, and the end ---
+# --- threads, and closing ---
 
 
 def test_close_ends_the_connections_of_all_threads():
@@ -493,7 +493,7 @@ def test_close_ends_the_connections_of_all_threads():
         barrier.wait(60)
         source.close()
         source.close()
-        # The server sees the end of each conversation while the threads that had them live on.
+        # The server sees each connection end while the client threads are still running.
         assert all(odd.ended.acquire(timeout=60) for _ in threads)
         assert all(thread.is_alive() for thread in threads)
         barrier.wait(60)

@@ -1,4 +1,4 @@
-"""The parser against pages written by hand, one variant at a time, and against an independent little renderer."""
+"""The parser against pages written by hand, one variant at a time, and against a small independent renderer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ QUOTE = DailyQuote(CNPJ, dt.date(2022, 1, 3), 1953.908722, 1234567.89, 1982, 123
 
 @dataclass(frozen=True)
 class Page:
-    """A daily page, to be written with one thing changed at a time."""
+    """A daily page, in which a test changes one thing at a time."""
 
     rows: tuple[tuple[str, ...], ...] = (DAY,)
     headings: tuple[str, ...] = tuple(HEADINGS.values())
@@ -88,7 +88,7 @@ def test_a_page_is_read_whole():
     assert page.months == ("02/2022", "01/2022")
     assert page.form == {"__EVENTTARGET": "", "__VIEWSTATE": "/wEPa&="}
     assert page.quotes == (QUOTE,)
-    # Plain values: what is kept must not hold on to the whole tree of the page.
+    # Plain values: they must not keep the page's whole tree in memory.
     kept = {type(value) for value in [page.cnpj, page.name, page.selected, *page.months, *page.form.values()]}
     assert kept == {str}
 
@@ -242,7 +242,7 @@ def test_another_fund_is_refused():
     ["", "Nome do Fundo: X", HEADER.replace(format_cnpj(CNPJ), ""), HEADER.replace(format_cnpj(CNPJ), "123")],
 )
 def test_a_header_without_the_funds_cnpj_is_an_error(header):
-    # Not even where the administrator's would do.
+    # Even if the administrator's CNPJ is the requested one.
     with pytest.raises(PageChanged, match="no CNPJ beside the name"):
         Page(header=header).parse(cnpj=ADMINISTRATOR)
 
@@ -359,7 +359,7 @@ def test_latin_1_is_read_as_browsers_do_and_never_fails():
     assert decode("€".encode("iso-8859-15"), "text/html; charset=iso-8859-15") == "€"
 
 
-# --- what is no such page ---
+# --- other pages ---
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def months_of_figures(draw, money=FIGURES):
 
 
 def expected(cnpj, year, month, days):
-    """Floats by way of the decimal's own text: that is what the page shows."""
+    """Return floats of the decimals' own texts, which the page shows."""
     return tuple(
         DailyQuote(
             cnpj,

@@ -1,4 +1,4 @@
-"""lxml's tree of a daily page against the events by which lxml tells Beautiful Soup of the same page."""
+"""lxml's tree of a daily page against the events that lxml sends to Beautiful Soup for it."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_pages_of_the_replica_are_read_the_same_both_ways():
     assert pages > 50
 
 
-# Not here: a document type in the middle of a text, which is no part of the tree and does not part the text.
+# Omitted: a document type within a text, which is not in the tree and does not split the text.
 DIRT = [
     "<table>", "<table id=dgDocDiario>", '<TABLE ID="dgDocDiario" class=x>', "</table>", "<tr>", "</tr>", "<td>",
     "</td>", "<th>", "</th>", "<tbody>", "<select id=ddComptc>", "<select id=other>", "</select>", "<option>",

@@ -1,4 +1,4 @@
-"""A site that sends a byte now and then holds no thread for longer than agreed, nor beyond close() and stop()."""
+"""A site that drips bytes holds no thread beyond its deadline, nor beyond close() and stop()."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ FOREVER = {"read_timeout": 3600.0, "page_timeout": 3600.0, "robots_timeout": 360
 
 
 class Dripping:
-    """A server that sends `begin` and then a byte every 20 ms, without end; its robots.txt is well unless told."""
+    """A server that sends `begin` and then a byte every 20 ms, without end; its robots.txt answers at once by
+    default."""
 
     def __init__(self, begin: bytes = HEAD, *, robots: bytes = NOT_FOUND, is_robots_dripping: bool = False) -> None:
         self._begin, self._robots, self._is_robots_dripping = begin, robots, is_robots_dripping
@@ -88,7 +89,7 @@ class Dripping:
 
 @contextlib.contextmanager
 def fetching(source: CvmPages) -> Iterator[tuple[threading.Thread, list[ScraperKitError]]]:
-    """A thread that fetches, and what it gets; daemonic, so that a failing test ends."""
+    """Yield a thread that fetches, and its errors; it is a daemon, so that a failing test ends."""
     caught: list[ScraperKitError] = []
 
     def fetch() -> None:
@@ -147,14 +148,14 @@ def test_close_frees_threads_held_by_a_dripping_site(is_robots_dripping):
         assert not thread.is_alive()
         assert "closed here" in str(caught[0])
         assert site.hung_up.acquire(timeout=30)
-        assert source.politeness._alone._failures == 0, "that is no fault of the site"
+        assert source.politeness._alone._failures == 0, "not a fault of the site"
 
 
 def test_interrupt_ends_only_the_waits_of_the_named_threads():
     with Dripping() as site, CvmPages(site.url, settings=Settings(**FOREVER)) as source:
         with fetching(source) as (one, caught), fetching(source) as (two, _):
             assert wait_until(lambda: site.dripped > 2)
-            # Both wait for one first page: the one asks, the other for the one.
+            # Both wait for one first page: one thread requests it, the other waits for that one.
             while one.is_alive():
                 source.interrupt({one.ident})
                 one.join(0.05)
@@ -176,7 +177,7 @@ def test_stop_frees_the_threads_that_a_dripping_site_holds(redis, namespace):
             theirs = [thread for thread in threading.enumerate() if thread.name.startswith("scraper-")]
         assert not any(thread.is_alive() for thread in theirs)
         status = batch.status()
-        assert (status.pending, status.failed) == (3, 0), "the jobs are another's now"
+        assert (status.pending, status.failed) == (3, 0), "other workers may take the jobs"
         redis.delete(Keys.robots(source.politeness.site))
 
 

@@ -1,4 +1,4 @@
-"""Funds looked up by name: on the offline site, and on sites that show less, or find otherwise."""
+"""Funds looked up by name: on the offline site, and on sites that show less, or search differently."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_a_name_or_a_part_of_it_finds_the_fund_that_its_cnpj_finds(pages, text, 
 
 
 def test_a_fund_and_its_class_are_one(pages):
-    """The whole name is that of the entry that no longer operates; what is found is the class, as by CNPJ."""
+    """The name is that of the entry that no longer operates; the class is found, as by CNPJ."""
     for text in ("Sapucaia", "Fundo Exemplo Sapucaia FIC FIM"):
         found = pages.find_fund(text)
         assert (found.cnpj, found.pk, found.active) == ("99101019000191", "901209", True)
 
 
 def test_of_two_funds_the_only_operating_one_is_taken(pages):
-    """Pau-Ferro Cambial is cancelled, and so its name alone does not decide; Cambuci operates."""
+    """Pau-Ferro Cambial is cancelled, so the match is Cambuci, which operates."""
     assert pages.find_fund("Cambuci").cnpj == "99101013000114"
     assert pages.find_fund("exemplo camb").cnpj == "99101013000114"
     assert pages.find_fund("Pau-Ferro").cnpj == "99101015000103"
@@ -107,7 +107,7 @@ def test_the_search_page_of_a_name_escapes_it_and_its_form_works(shared):
         form |= {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
         answer = session.post(url, data=form, timeout=60)
         assert answer.history[0].headers["Location"].startswith("ResultBuscaDocsFdo.aspx?PK_PARTIC=901113")
-        # A form of one search is no good for another.
+        # A form of one search is invalid for another.
         other = session.post(url.replace("Cedro", "Fundo"), data=form, timeout=60)
         assert "lblErro" in other.text
 
@@ -121,7 +121,7 @@ def test_every_row_appears_once_and_in_order(shared):
 
 
 def test_a_cnpj_has_one_search_page_however_it_is_written(shared):
-    """However it is written, a CNPJ has one page; one that nobody has, or is none, has the page of nothing."""
+    """An unknown or invalid CNPJ has the page of an empty result."""
 
     def page(text: str) -> bytes:
         return requests.get(f"{shared.url}{SEARCH_PATH}?CNPJNome={quote(text)}", timeout=60).content
@@ -137,7 +137,7 @@ def test_a_cnpj_has_one_search_page_however_it_is_written(shared):
 
 
 class Shop:
-    """A site that finds what a test tells, with rows of (CNPJ shown, name, CNPJ, status)."""
+    """A site that finds what a test says, with rows of (CNPJ shown, name, CNPJ, status)."""
 
     def __init__(self, rows: Sequence[tuple[str, str, str, str]], known: Sequence[bytes] = ()) -> None:
         self.rows, self.known, self.asked = rows, known, list[str]()
@@ -269,7 +269,7 @@ def test_a_name_without_a_word_is_refused_before_any_request(pages, shared, text
 
 
 class Hiccup(Shop):
-    """A shop whose first pages are those of an error, with status 200."""
+    """A shop that first answers with error pages, with status 200."""
 
     def __init__(self, errors: int) -> None:
         super().__init__([AROEIRA])

@@ -1,4 +1,4 @@
-"""Pages that are made to be misread, or to take for ever."""
+"""Pages that are designed to be misread, or to take forever."""
 
 from __future__ import annotations
 
@@ -148,6 +148,6 @@ print("read")
 
 
 def test_a_page_that_repeats_its_labels_is_read_quickly():
-    """In a process: a search in a text can be ended by nothing else."""
+    """In a process: nothing else can end a regex search."""
     done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "read\n", done.stderr

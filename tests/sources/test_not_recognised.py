@@ -1,4 +1,4 @@
-"""Only what is known to be an empty result is one; every other page is told, and worth another try."""
+"""Only known forms of an empty result are accepted; any other page is a retryable error."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_new_first_page_recovers_from_an_expired_session(replica):
         assert source.fetch(months[0])
         replica.expire_sessions()
         assert all(pool.map(source.fetch, months))
-        assert 2 <= replica.requests["daily_get"] <= 9, "as many as began with the old one, at the most"
+        assert 2 <= replica.requests["daily_get"] <= 9, "at most as many as began with the old one"
 
 
 # --- which fund a page shows

@@ -1,4 +1,4 @@
-"""Months that the site does not offer: when a fund ended, and how often the site is asked for the others."""
+"""Months that the site does not offer: when a fund ended, and how often the others are requested."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_end_of_an_operating_fund_is_not_requested(site):
 
 @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
 def test_one_page_settles_all_months_that_are_not_offered(redis, namespace, site, delivery):
-    """A fund that someone built by hand: nobody knows that it ended."""
+    """The fund is built by hand, without its end."""
     fund = sk.Fund(LIQUIDATED, "901104")
     with CvmPages(site.url) as source, subscriber(redis, namespace, source, threads=4):
         batch = sk.Publisher(redis, namespace=namespace, delivery=delivery).publish(fund.months("2022-07", "2025-06"))

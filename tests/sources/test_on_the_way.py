@@ -34,7 +34,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class Recorder:
-    """A server that notes each request's target and headers, and answers as told; it serves as a proxy, too."""
+    """A server, or proxy, that records each request's target and headers, and answers as the test says."""
 
     def __init__(self, answer: Callable[[str], tuple[int, dict[str, str]]] = lambda _: (200, {})) -> None:
         self.asked: list[tuple[str, dict[str, str]]] = []
@@ -200,7 +200,7 @@ def test_no_password_comes_from_a_netrc(monkeypatch, tmp_path):
             source.find_fund(CNPJ)
         assert len(site.asked) == 4
         assert not any("authorization" in headers for _, headers in site.asked)
-        # What an address itself tells is another matter.
+        # Credentials in the address itself are sent.
         with CvmPages(f"http://me:hush@{site.host}/", settings=ONCE) as source, pytest.raises(NotACvmPage):
             source.find_fund(CNPJ)
         assert site.asked[-1][1]["authorization"].startswith("Basic ")

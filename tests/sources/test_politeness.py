@@ -1,4 +1,4 @@
-"""A site is asked no faster than agreed, by all workers of a Redis together, and left alone when it is ill."""
+"""All workers of a Redis together keep a site's rate limit, and pause while it keeps failing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scraperkit.subscriber import Subscriber
 
 
 class Site:
-    """A site that notes what it is asked for, and answers as the test says."""
+    """A site that records its requests, and answers as the test says."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -267,8 +267,8 @@ class TestRetryAfter:
 
 
 class TestASiteThatKeepsFailing:
-    def ill(self, make, caplog, *, pause: float):
-        """Two who share a Redis, and a site that has just failed three times."""
+    def failing(self, make, caplog, *, pause: float):
+        """Return two that share a Redis, after three failures of the site."""
         caplog.set_level(logging.WARNING, "scraperkit")
         settings = {"breaker_failures": 3, "breaker_pause": pause, "read_timeout": 3600.0}
         one, two = (make(**settings)._politeness for _ in range(2))
@@ -277,7 +277,7 @@ class TestASiteThatKeepsFailing:
         return one, two
 
     def test_opens_the_circuit_for_all_and_is_reported(self, make, site, redis, caplog, namespace):
-        one, two = self.ill(make, caplog, pause=300)
+        one, two = self.failing(make, caplog, pause=300)
         assert 100 < one._seconds_open() <= 300
         assert 100 < two._seconds_open() <= 300
         assert "keeps failing: circuit open" in caplog.text
@@ -286,7 +286,7 @@ class TestASiteThatKeepsFailing:
         assert "circuit open" in str(health)
 
     def test_is_tried_by_one_at_a_time_and_pauses_longer_if_it_fails_again(self, make, site, redis, caplog):
-        one, two = self.ill(make, caplog, pause=0.5)
+        one, two = self.failing(make, caplog, pause=0.5)
         assert wait_until(lambda: one._seconds_open() == 0)
         assert two._seconds_open() > 0
         assert one._seconds_open() == 0, "the one who tries needs several requests"
@@ -294,7 +294,7 @@ class TestASiteThatKeepsFailing:
         assert [record.args[1] for record in caplog.records] == [0.5, 1.0]
 
     def test_closes_the_circuit_for_all_when_it_recovers(self, make, site, redis, caplog, namespace):
-        one, two = self.ill(make, caplog, pause=0.5)
+        one, two = self.failing(make, caplog, pause=0.5)
         assert wait_until(lambda: one._seconds_open() == 0)
         one.succeeded()
         assert two._seconds_open() == 0

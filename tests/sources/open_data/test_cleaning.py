@@ -1,4 +1,4 @@
-"""A month of the archive: valid series, each day once, sorted, flagged, and a reason for all that is not in it."""
+"""A month of the archive: valid series, each day once, sorted, flagged, and a reason for each rejected line."""
 
 from __future__ import annotations
 

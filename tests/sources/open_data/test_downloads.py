@@ -1,4 +1,4 @@
-"""What is fetched, how politely, and what is said of it."""
+"""What is downloaded, how politely, and what is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A month is of the source that fetched it last: a file, when the portal last sent or confirmed it."""
+"""A month belongs to the last source that fetched it; a file is fetched when last sent or confirmed."""
 
 from __future__ import annotations
 

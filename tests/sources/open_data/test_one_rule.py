@@ -1,4 +1,4 @@
-"""What a CNPJ stands for, and what a subclass inherits: the archive and TimeSeries answer alike."""
+"""What a CNPJ stands for, and what a subclass inherits: the archive and TimeSeries agree."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def subclasses(market) -> list[str]:
 
 
 def shown(read) -> tuple[pd.DataFrame, list[str]]:
-    """Return what is read, and which series are said to stand for their class."""
+    """Return the frame, and the series that warnings name for their class."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ScraperKitWarning)
         frame = read()
@@ -90,7 +90,7 @@ def test_the_archive_and_time_series_agree(both, window, wanted):
         assert kept.attrs == stored.attrs
         assert bool(stands) == bool(said)
         assert ("inherited" in kept) is inherit
-        if inherit:  # marked in each row, which survives what loses attributes
+        if inherit:  # marked in each row, which survives a loss of attributes
             joined = {name: rows["date"].max() for name, rows in kept[kept["inherited"]].groupby(["cnpj", "subclass"])}
             told = kept.attrs.get("inherited", {})
             assert {":".join(name): f"{day:%Y-%m-%d}" for name, day in joined.items()} == told

@@ -1,4 +1,4 @@
-"""docs/open-data.md: its examples run as they stand, and its tables are what is on disk."""
+"""docs/open-data.md: its examples run unchanged, and its tables match the files on disk."""
 
 from __future__ import annotations
 

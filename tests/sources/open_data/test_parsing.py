@@ -1,4 +1,4 @@
-"""Lines of daily reports become columns: every layout, exact figures, and each bad line told by its number."""
+"""Lines of daily reports become columns: every layout, exact figures, and each bad line reported by number."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class TestExactness:
 
     @given(st.lists(st.text(st.sampled_from("0123456789.,-+eE xnaif\t"), max_size=8), min_size=1, max_size=8))
     def test_a_line_means_the_same_beside_a_bad_one(self, texts):
-        """Blocks with a bad line are parsed on another road: both must agree on each line."""
+        """Blocks with a bad line are parsed in another way: both must agree on each line."""
         lines = [line(quota=text) for text in texts]
         alone = [parse([each]) for each in lines]
         together, rejected = parse([*lines, "bad"])

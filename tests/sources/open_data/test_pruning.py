@@ -1,4 +1,4 @@
-"""What was pruned stays away until a call names it, also where a file holds a year."""
+"""Pruned months stay away until a call names them, even if a file holds a year."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def months(market) -> list[str]:
 
 
 def make_old(market) -> None:
-    """Let everything be due: as if the ledger was a year old."""
+    """Make everything due, as if the ledger were a year old."""
     long_ago = (dt.datetime.now(dt.UTC) - dt.timedelta(days=365)).isoformat()
     for path in (market.archive / "ledger").glob("*.json"):
         entry = market._folder.entry(path.stem)

@@ -1,4 +1,4 @@
-"""An archive that others fill, mounted where nothing can be written: it is read, and the portal is left alone."""
+"""A read-only archive that others fill: it is read, and no request goes to the portal."""
 
 from __future__ import annotations
 

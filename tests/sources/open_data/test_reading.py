@@ -1,4 +1,4 @@
-"""The frames of the archive: those of TimeSeriesReader, with an honest answer to each kind of nothing."""
+"""The archive's frames: equal to TimeSeriesReader's, with a clear answer for each kind of missing data."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class TestSeries:
             stored.prices(metric="x")
 
 
-class TestThreeKindsOfNothing:
+class TestMissingData:
     def test_a_month_that_was_not_downloaded_is_named(self, market):
         with pytest.raises(NotDownloaded, match=r"it is empty: call download\(start, end\) first"):
             market.prices()
@@ -149,7 +149,7 @@ class TestThreeKindsOfNothing:
             stored.prices(["18.993.924/0001-00", A_KEY])
         with pytest.raises(UnknownFund, match=f"{A_KEY}:ZZ"):
             stored.quotes(f"{A_KEY}:ZZ")
-        # Known, but not of these days: no error, and nothing filled.
+        # Known, but without rows on these days: no error, and nothing is filled.
         with pytest.warns(ScraperKitWarning, match=f"{SPLIT}:S1"):
             prices = stored.prices([A_KEY, SPLIT], "2026-08-04", "2026-08-04")
         assert prices[A_KEY].isna().tolist() == [True]
@@ -207,8 +207,8 @@ class TestCompleteness:
             assert market.completeness("2026-08-03", "2026-08-03")["provisional"].tolist() == [False]
 
 
-class TestOthers:
-    """The folder is read by other programs as it lies."""
+class TestOtherPrograms:
+    """Other programs read the folder directly."""
 
     def test_pandas_reads_the_same_rows(self, stored):
         frame = pd.read_parquet(stored.archive / "quotes")

@@ -1,4 +1,4 @@
-"""A file that is not as known is refused by address and reason: what was stored stays, and nothing is withdrawn."""
+"""An unexpected file is refused with address and reason: stored data stays, and nothing is withdrawn."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bomb() -> bytes:
 
 
 def lying_bomb() -> bytes:
-    """A member that says that it is short, and is not."""
+    """A member that claims to be short."""
     content = bytearray(zip_of({MEMBER: text_of(GOOD) + b"x" * 3_000_000}))
     for mark, place in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
         at = content.index(mark) + place
@@ -64,7 +64,7 @@ def odd_offset() -> bytes:
 
 
 def flipped(method: int) -> bytes:
-    """A byte flipped in the midst of a member that is packed in another way."""
+    """A flipped byte within a member that is compressed in another way."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as archive:
         archive.writestr(MEMBER, text_of(GOOD * 200))
@@ -75,7 +75,7 @@ def flipped(method: int) -> bytes:
 
 
 def odd_name() -> bytes:
-    """A name that says it is UTF-8, and is not."""
+    """A name that is marked as UTF-8, but is not."""
     content = bytearray(zip_of({f"ã{MEMBER}": text_of(GOOD)}))
     return bytes(content).replace("ã".encode(), b"\xff\xff")
 
@@ -196,8 +196,8 @@ class TestYears:
         assert "it has 0 rows of 2018-02, but 6 are stored" in row["reason"]
 
 
-class TestWhatCannotBeRead:
-    """It withdraws nothing: the row that a bad line may be of stays as it was."""
+class TestUnreadableLines:
+    """They withdraw nothing: the row that a bad line may be about stays."""
 
     DAYS = ("2026-08-03", "2026-08-04", "2026-08-05")
 

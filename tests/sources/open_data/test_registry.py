@@ -1,4 +1,4 @@
-"""The registry: read with its dirt, kept by day, and searched the way people write names."""
+"""The registry: read despite its faults, kept by day, and searched the way people write names."""
 
 from __future__ import annotations
 
@@ -305,7 +305,7 @@ class TestSnapshots:
 
     @staticmethod
     def make_old(market):
-        """Have the ledger say that the registry was looked for long ago."""
+        """Make the ledger say that the registry was requested long ago."""
         for path in (market.archive / "ledger").iterdir():
             path.write_text(re.sub('"checked_at": "[0-9]{4}', '"checked_at": "2020', path.read_text()))
 

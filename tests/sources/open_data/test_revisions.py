@@ -1,4 +1,4 @@
-"""What was revised is logged once, and any moment's state can be had again."""
+"""Revisions are logged once, and the state at any moment can be restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The archive on the road: as a source for workers, and loaded in bulk."""
+"""From the archive to TimeSeries: as a source for workers, and loaded in bulk."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the portal's text to the frame: every figure of the sample, in each layout, however it is cut into blocks."""
+"""From the portal's text to the frame: every figure of the sample, in each layout, and in blocks of any size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Killed at any step, two at once, on a full disk: the archive stays whole."""
+"""Killed at any step, written by two at once, on a full disk: the archive stays intact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MONTHS = ("2024-11", "2024-12")
 
 @contextlib.contextmanager
 def downloader(url: str, archive: Path, *months: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that downloads whenever it is told to."""
+    """Run a process that downloads on command."""
     words = [sys.executable, "-m", "support.market_process", url, str(archive), *months]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     with subprocess.Popen(
@@ -43,7 +43,7 @@ def tell(process: subprocess.Popen[str], step: int) -> str:
 
 class TestKills:
     def test_at_every_step_leave_each_month_old_or_new(self, site, market, tmp_path):
-        """A restated month, and a new one: killed before each of the steps on the disk, one after the other."""
+        """Kill the download of a restated and a new month before each of its disk writes."""
         market.download(MONTHS[0], MONTHS[0])
         old = market.quotes(start=MONTHS[0])
         before = dt.datetime.now(dt.UTC)

@@ -1,4 +1,4 @@
-"""What the services answer is read to the digit; what is not as known is refused, and told by entry and reason."""
+"""The services' answers are read to the digit; unexpected ones are refused, with entry and reason."""
 
 from __future__ import annotations
 

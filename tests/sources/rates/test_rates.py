@@ -21,12 +21,12 @@ JANUARY = ("2022-01-03", "2022-01-14")
 
 
 def asked(services) -> int:
-    """How many requests for values have come."""
+    """Return the number of requests for values."""
     return sum(count for kind, count in services.requests.items() if kind != "missing")
 
 
 def published(services, name: str, first: str, last: str) -> dict[pd.Timestamp, float]:
-    """What the service has of a window, with the texts read by ``float`` alone."""
+    """Return the service's values in a window, parsed by ``float`` alone."""
     span = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
     return {pd.Timestamp(day): float(text) for day, text in services.values(name).items() if span[0] <= day <= span[1]}
 
@@ -158,7 +158,7 @@ class TestWhatIsFetched:
         at(FRIDAY)
         sk.rates("dollar", redis=redis)
         services.restate("dollar", dt.date(2022, 1, 10), "1.2345")
-        services.restate("dollar", dt.date(2022, 1, 7), "6.7890")  # the sixth newest: no more looked at
+        services.restate("dollar", dt.date(2022, 1, 7), "6.7890")  # the sixth newest: not requested again
         at("2022-01-17T20:00")
         rate = sk.rates("dollar", redis=redis)
         assert rate["2022-01-10"] == 1.2345
@@ -349,7 +349,7 @@ class TestTrouble:
             sk.rates("cdi", *JANUARY, redis=redis)
 
 
-class TestWhatIsNoAnswer:
+class TestUnusableAnswers:
     def test_a_window_with_nothing_stored_is_an_error_if_the_service_fails(self, redis, services):
         sk.rates("selic", "2020-01", "2020-02", redis=redis)
         services.fail(60)

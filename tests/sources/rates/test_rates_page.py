@@ -1,4 +1,4 @@
-"""docs/rates.md and the README's section on rates: their examples run, and their table is what the kit knows."""
+"""docs/rates.md and the README's section on rates: their examples run, and the table lists what the kit knows."""
 
 from __future__ import annotations
 

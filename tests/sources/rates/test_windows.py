@@ -1,4 +1,4 @@
-"""Which days are asked for: whatever the calls before, none is forgotten, none settled is asked for twice."""
+"""Which days are requested: after any calls, none is forgotten, and no final one is requested twice."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_days_requested_long_afterwards_are_final(wanted, asked_for):
 
 @given(names, st.lists(st.tuples(days, days, st.integers(0, 10_000)), min_size=1, max_size=6))
 def test_after_any_calls_each_wanted_day_was_requested_since_it_could_change(name, calls):
-    """An oracle with a clock for each day: when was it last asked for?"""
+    """An oracle with a clock for each day: when was it last requested?"""
     rate = KNOWN_RATES[name]
     asked_at: dict[dt.date, dt.datetime] = {}
     asked, now = None, NOW - dt.timedelta(minutes=sum(minutes for _, _, minutes in calls))
@@ -89,7 +89,7 @@ def test_after_any_calls_each_wanted_day_was_requested_since_it_could_change(nam
         newest = dt.datetime.combine(newest_possible(rate, now.date()), dt.time())
         for place, day in enumerate(OPEN):
             if wanted.first <= day <= wanted.last:
-                # Looked at once the fifth business day after it had begun, or since the newest business day began.
+                # Requested after the fifth business day after it began, or since the newest business day began.
                 assert asked_at[day] >= min(newest, dt.datetime.combine(OPEN[place + REVISED_DAYS], dt.time())), day
         assert missing(rate, asked, wanted, max(asked_at, default=None), now) == []
 
