@@ -27,11 +27,11 @@ from scraperkit.timeseries.reader import TimeSeriesReader
 class TestArguments:
     @pytest.mark.parametrize("url", ["", 5, "foo", "http://", "javascript:alert(1)"])
     def test_an_address_that_is_none_does_not_mean_the_live_site(self, url):
-        with pytest.raises(ConfigError, match=r"^url: '.*' is no http:// or https:// address"):
+        with pytest.raises(ConfigError, match=r"^url: '.*' is not an http:// or https:// address"):
             CvmPages(url)
 
     def test_a_class_for_a_source(self, redis):
-        with pytest.raises(ConfigError, match=r"CvmPages is a class; give an object made of it: CvmPages\(...\)"):
+        with pytest.raises(ConfigError, match=r"CvmPages is a class; give an instance: CvmPages\(...\)"):
             Subscriber(redis, CvmPages)
 
     def test_a_dictionary_for_settings(self, redis):

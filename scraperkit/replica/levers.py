@@ -11,20 +11,20 @@ _SLOWEST = 86_400.0
 
 
 def checked(field: str, value: float, most: float = _SLOWEST) -> float:
-    """Return a number from 0 to `most` as it is set by a lever.
+    """Return a lever's number, if it is from 0 to `most`.
 
     Raises
     ------
     ConfigError
-        If it is not one; names the field.
+        If it is not; names the field.
     """
     if not (isinstance(value, (int, float)) and 0 <= value <= most):
-        raise ConfigError(f"{field}: {str(value)[:40]!r} does not fit; give a number from 0 to {most:g}")
+        raise ConfigError(f"{field}: {str(value)[:40]!r} is invalid; give a number from 0 to {most:g}")
     return float(value)
 
 
 class ServerLevers:
-    """What any server may do: answer late, or with an error for a while."""
+    """Levers of any server: slow answers, and an outage."""
 
     _latency = 0.0
     _outage_ends = -math.inf
@@ -43,5 +43,5 @@ class ServerLevers:
         self._outage_ends = time.monotonic() + checked("seconds", seconds)
 
     def _outage_left(self) -> float:
-        """Return for how many seconds the outage goes on; not above 0 if there is none."""
+        """Return the seconds until the outage ends; not above 0 if there is none."""
         return self._outage_ends - time.monotonic()

@@ -15,7 +15,7 @@ from scraperkit.replica.viewstate import hidden_fields
 
 ENCODING = "iso-8859-1"
 
-# The headings run over two lines, so a reader that takes their text finds no space there.
+# The headings break over two lines, so their text has no space there.
 _TABLE_HEADINGS = (
     "Dia",
     "Quota<br>(R$)",
@@ -43,7 +43,7 @@ function __doPostBack(eventTarget, eventArgument) {
 
 
 def render_search(text: str, funds: Sequence[SampleFund]) -> bytes:
-    """Render the result of a search; without `funds` the table is there but has no row."""
+    """Render the result of a search; without `funds`, the table has no rows."""
     links = [
         f'<a id="{target.replace("$", "_")}" class="HRefPreto" '
         f"""href="javascript:__doPostBack('{target}','')"><font size="2">{label}</font></a>"""
@@ -60,7 +60,7 @@ def render_search(text: str, funds: Sequence[SampleFund]) -> bytes:
 
 
 def search_targets(funds: Sequence[SampleFund]) -> dict[str, SampleFund]:
-    """Return the fund that each link of a search's result leads to, by the link's ``__EVENTTARGET``."""
+    """Return the fund that each search result links to, by the link's ``__EVENTTARGET``."""
     return {target: fund for target, fund, _ in _search_links(funds)}
 
 
@@ -89,11 +89,11 @@ def render_daily(
     Parameters
     ----------
     fund : SampleFund
-        Whose page it is.
+        The fund.
     quotes : iterable of DailyQuote
         The days that have figures, in any order. Every other day of the month gets a row of blanks.
     month_year : str
-        The month shown, ``MM/YYYY``; empty for a fund that no month is offered for: the table has no rows then.
+        The month shown, ``MM/YYYY``; empty for a fund without months, whose table has no rows.
     months : sequence of str
         The months offered, the newest first.
     """
@@ -119,19 +119,19 @@ def render_daily(
 
 
 def render_error(message: str = "Ocorreu um erro no processamento da sua solicitação.") -> bytes:
-    """Render the site's page for errors, which holds none of the ids that a reader looks for."""
+    """Render the site's error page, which has none of the ids that the parser looks for."""
     return _page("Erro", f'<span id="lblErro"><font color="red">{escape(message)}</font></span>')
 
 
 def render_expired() -> bytes:
-    """Render what a form gets whose session is not known any more."""
+    """Render the answer to a form of an unknown session."""
     message = "Sua sessão expirou. Faça a consulta novamente."
     content = f'<span id="lblMensagem">{message}</span>'
     return _page("Sessão expirada", _form("Sessao.aspx", hidden_fields("expired", ""), content))
 
 
 def render_captcha() -> bytes:
-    """Render the form that asks a visitor of the search to prove to be human."""
+    """Render the captcha form of the search."""
     content = """<span id="lblMensagem">Digite os caracteres da imagem para continuar.</span>
 <img id="imgCaptcha" alt="" src="Captcha.aspx"> <input type="text" name="txtCaptcha" id="txtCaptcha">
 <input type="submit" name="btnContinuar" id="btnContinuar" value="Continuar">"""
@@ -139,13 +139,13 @@ def render_captcha() -> bytes:
 
 
 def render_maintenance() -> bytes:
-    """Render what every page shows while the site is being worked on."""
+    """Render the page that replaces all others during maintenance."""
     content = "<h1>Sistema em manutenção.</h1>\n<p>Tente novamente mais tarde.</p>"
     return _page("Manutenção", _form("Manutencao.aspx", hidden_fields("maintenance", ""), content))
 
 
 def render_index(funds: Iterable[SampleFund]) -> bytes:
-    """Render a list of the funds, for whoever opens the address in a browser; the site has no such page."""
+    """Render a list of the funds, for visitors with a browser; the site has no such page."""
     search = "CConsolFdo/ResultBuscaParticFdo.aspx?CNPJNome={}&TpPartic=0&Adm=false&SemFrame="
     rows = "\n".join(
         f'<li><a href="{escape(search.format(fund.cnpj))}">{format_cnpj(fund.cnpj)}</a> {escape(fund.name)}</li>'
@@ -186,7 +186,7 @@ def _daily_rows(days: Mapping[dt.date, DailyQuote], month_year: str) -> Iterable
         if quote is None:
             yield str(number), *[_NBSP] * (len(_TABLE_HEADINGS) - 1)
             continue
-        # The site announces when a net worth that is missing will be known.
+        # The site announces when a missing net worth will be known.
         known_next = [day for day, other in days.items() if day > date and other.net_worth is not None]
         announced = quote.net_worth is None and known_next
         yield (

@@ -166,7 +166,7 @@ class Portal(ServerLevers):
         months = {month: self._months[month] for month in self._months_in(name)}
         return zipped(daily_members(name.rpartition("/")[2], months, ReportLayout.written_on(written.date())), written)
 
-    # --- what is there
+    # --- content
 
     @property
     def months(self) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ class Portal(ServerLevers):
     def requests(self) -> Counter[str]:
         """Count of requests by outcome: ``file``, ``not_modified``, ``listing``, ``robots``, ``missing``, ``outage``.
 
-        A copy, which does not change any more.
+        A copy, which later requests do not change.
         """
         with self._lock:
             return self._counts.copy()
@@ -206,7 +206,7 @@ class Portal(ServerLevers):
     # --- levers on files
 
     def rewrite(self, what: str, on: dt.date | None = None) -> None:
-        """Write a file again, with its rows in the layout of the day, and undo what broke it.
+        """Write a file again, with its rows in the layout of the day, and undo any fault.
 
         Parameters
         ----------
@@ -254,7 +254,7 @@ class Portal(ServerLevers):
         share : float
             Share of the rows to change, 0 to 1; at least one row changes.
         seed : int
-            Chooses other rows and values.
+            Another seed chooses other rows and values.
 
         Returns
         -------
@@ -378,7 +378,7 @@ class Portal(ServerLevers):
     @bytes_per_second.setter
     def bytes_per_second(self, rate: float) -> None:
         if not (isinstance(rate, (int, float)) and rate >= 1):
-            raise ConfigError(f"bytes_per_second: {str(rate)[:40]!r} does not fit; give a number of at least 1")
+            raise ConfigError(f"bytes_per_second: {str(rate)[:40]!r} is invalid; give a number of at least 1")
         self._bytes_per_second = float(rate)
 
 
@@ -387,12 +387,12 @@ def _name(what: str) -> str:
     if re.fullmatch("[0-9]{4}", what):
         return _yearly_zip(what)
     with contextlib.suppress(ValueError):
-        return _daily_zip(Month.parse_iso(f"{what}-01"))  # a day is no file
+        return _daily_zip(Month.parse_iso(f"{what}-01"))  # a full date names no file
     return {"registry": REGISTRY, "cad_fi": OLD_REGISTRY}.get(what, what)
 
 
 def _daily_zip(month: Month) -> str:
-    """Return the path of the zip with a month: of a year, until zips became monthly."""
+    """Return the path of a month's zip; before zips became monthly, of its year's zip."""
     if month.year < FIRST_MONTHLY_YEAR:
         return _yearly_zip(month.year)
     return f"{REPORTS}inf_diario_fi_{month.iso.replace('-', '')}.zip"
@@ -403,7 +403,7 @@ def _yearly_zip(year: int | str) -> str:
 
 
 def _first_written(month: Month) -> dt.datetime:
-    """Return when the zip with a month was first written, so that it has the layout that it has on the real portal."""
+    """Return when a month's zip was first written, so that it has the same layout as on the real portal."""
     if month.year < FIRST_SPLIT_YEAR:
         return _night(dt.date(2021, 3, 2))
     if month.year < FIRST_MONTHLY_YEAR:
@@ -423,7 +423,7 @@ def _can_be_restated(row: DailyRow) -> bool:
 
 
 def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:
-    """Return whether a client has the file, by nginx's rules: ETags first, then the exact date."""
+    """Return whether the client's copy is current, by nginx's rules: ETags first, then the exact date."""
     if "if-none-match" in headers:
         known = [tag.strip().removeprefix("W/") for tag in headers["if-none-match"].split(",")]
         return "*" in known or own["ETag"] in known

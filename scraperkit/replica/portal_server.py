@@ -1,4 +1,4 @@
-"""A portal, or anything that answers as one does, on a socket: it sends bodies at a rate, and can close its port."""
+"""A portal, or anything that answers like one, on a socket: it limits its rate, and can close its port."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ _log = logging.getLogger(__name__)
 
 
 class PortalServer(Protocol):
-    """What the portal needs of a server."""
+    """The parts of a server that the portal uses."""
 
     server_name: str
     server_port: int
 
     def serve_forever(self, poll_interval: float = ...) -> None:
-        """Answer until the shutdown."""
+        """Answer until shutdown."""
 
     def shutdown(self) -> None:
         """Take no more connections."""
 
     def hang_up(self) -> None:
-        """End every conversation."""
+        """Close every connection."""
 
     def server_close(self) -> None:
         """Close the port."""
 
 
 class Answering(Protocol):
-    """What a server serves."""
+    """Content that a server can serve."""
 
     @property
     def latency(self) -> float:

@@ -1,4 +1,4 @@
-"""Invented figures of the rates, from a seed: the same for a day in every run, and never at an end."""
+"""Invented figures of the rates, from a seed: the same in every run, and without a last day."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from scraperkit.calendar import business_days
 
 SEED = "scraperkit rates 1"
 IBOVESPA = "IBOVESPA"
-# By the number of the series in SGS.
+# Numbers of series in SGS.
 DAILY_SERIES = frozenset({"1", "7", "11", "12", "432", "4389"})
 MONTHLY_SERIES = frozenset({"189", "433"})
-# SGS 7, which once was the Ibovespa, has no value after this day.
+# SGS 7, formerly the Ibovespa, has no value after this day.
 ENDS = {"7": dt.date(2019, 9, 30)}
 
-# The policy rate in per cent a year, from the year on; from 2000 on, that of the sample's funds.
+# The policy rate in per cent a year, by first year; from 2000 on, that of the sample's funds.
 _POLICY_RATE = {
     1986: 60.0, 1995: 38.0, 1996: 27.0, 1998: 28.0, 1999: 25.0,
     2000: 17.5, 2003: 23.0, 2004: 16.2, 2006: 15.0, 2008: 12.4, 2010: 9.8, 2012: 8.5, 2014: 10.9, 2016: 14.0, 2018: 6.5,
@@ -28,7 +28,7 @@ Figures = dict[dt.date, str]
 
 
 def figures(series: str, last: dt.date) -> Figures:
-    """Return what a series has up to a day, as text, in order; nothing if there is no such series.
+    """Return a series' values up to a day, as text, in order; empty if there is no such series.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def _open_days(first: dt.date, last: dt.date) -> Iterator[dt.date]:
 
 
 def _normal(random: Random) -> float:
-    # A sum of uniform numbers: no library rounds it in its own way.
+    # A sum of uniform numbers is the same on every platform.
     return sum(random.random() for _ in range(12)) - 6
 
 

@@ -42,7 +42,7 @@ class RateServices(ServerLevers):
     today : datetime.date or None
         The newest day that has values; today in São Paulo if None.
     in_session : bool
-        Whether the exchange is open: the Ibovespa of the newest day is then not final, and another value.
+        Whether the exchange is open: if so, the newest Ibovespa value is not final, and differs.
     latency : float
         Seconds before each answer.
 
@@ -77,7 +77,7 @@ class RateServices(ServerLevers):
         target : str
             Path and query.
         headers : mapping of str to str, optional
-            The request's headers, which change nothing.
+            Ignored.
         """
         path, _, query = target.partition("?")
         path = unquote(path)
@@ -167,12 +167,12 @@ class RateServices(ServerLevers):
             self._faults += [answer] * times
 
     def values(self, name: str) -> Figures:
-        """Return what a series has now, as text by day."""
+        """Return a series' current values, as text by day."""
         with self._lock:
             return self._values(_series(name))
 
     def restate(self, name: str, day: dt.date, value: str) -> None:
-        """Give a day another value, as text with a decimal point."""
+        """Replace a day's value; text with a decimal point."""
         self._change(name, day, value)
 
     def withdraw(self, name: str, day: dt.date) -> None:
@@ -184,7 +184,7 @@ class RateServices(ServerLevers):
             self._changed.setdefault(_series(name), {})[day] = value
 
     def end(self, name: str, day: dt.date) -> None:
-        """Let a series have no value after a day."""
+        """End a series after a day."""
         with self._lock:
             self._ends[_series(name)] = day
 
@@ -197,7 +197,7 @@ class RateServices(ServerLevers):
 def _series(name: str) -> str:
     series = _SERIES_OF.get(name, name)
     if series != IBOVESPA and series not in DAILY_SERIES | MONTHLY_SERIES:
-        raise ConfigError(f"name: {name[:40]!r} is no series of the replica; choose one of {', '.join(_SERIES_OF)}")
+        raise ConfigError(f"name: {name[:40]!r} is not a series of the replica; choose one of {', '.join(_SERIES_OF)}")
     return series
 
 
@@ -209,8 +209,8 @@ def _sgs_values(values: Figures) -> tuple[str, PortalAnswer]:
 
 
 def _sgs_error(status: int, detail: str) -> tuple[str, PortalAnswer]:
-    told = {"erro": {"statusCode": status, "detail": f"br.gov.bcb.pec.sgs.comum.excecoes.{detail}"}}
-    return "refused", PortalAnswer(status, _JSON, _text(told))
+    body = {"erro": {"statusCode": status, "detail": f"br.gov.bcb.pec.sgs.comum.excecoes.{detail}"}}
+    return "refused", PortalAnswer(status, _JSON, _text(body))
 
 
 def _too_long(series: str) -> dict[str, str]:
@@ -248,5 +248,5 @@ def _years_later(day: dt.date) -> dt.date:
         return day.replace(year=day.year + LONGEST_YEARS, day=28)
 
 
-def _text(told: Any) -> bytes:
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode()
+def _text(body: Any) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

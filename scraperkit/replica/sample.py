@@ -129,7 +129,7 @@ def load_sample() -> Sample:
 
 
 def sample_folders() -> tuple[Traversable, Traversable]:
-    """Return where the sample may be: in the installed package, or in the checkout."""
+    """Return the folders that may hold the sample: in the installed package, and in the checkout."""
     return resources.files("scraperkit") / "sample", Path(__file__).resolve().parents[2] / "data" / "sample"
 
 

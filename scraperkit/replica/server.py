@@ -1,4 +1,4 @@
-"""The replica as an HTTP server in a background thread, with faults to order."""
+"""The replica as an HTTP server in a background thread, with faults on demand."""
 
 from __future__ import annotations
 
@@ -41,26 +41,25 @@ _log = logging.getLogger(__name__)
 
 
 class Replica(ServerLevers, NotebookRepr):
-    """An offline stand-in for the regulator's site, on 127.0.0.1 unless told otherwise, filled with invented funds.
+    """An offline stand-in for the regulator's site, filled with invented funds; on 127.0.0.1 by default.
 
-    Get one from :meth:`start`; leave it with :meth:`stop`, or use it in a ``with``. It behaves, and can be made to
-    misbehave while it runs. A visitor gets a session with the first page, as a cookie; a form is good only in the
-    session that got it.
+    Create one with :meth:`start`; end it with :meth:`stop`, or use it in a ``with``. You can make it misbehave while it
+    runs. The first page sets a session cookie; a form is valid only in its own session.
 
     Attributes
     ----------
     url : str
-        The address to give to a source, as in ``CvmPages(replica.url)``.
+        The address for a source, as in ``CvmPages(replica.url)``.
     open_data_url : str
         The base address of the open data portal, which has its own port; :attr:`portal` has its levers.
     sgs_url, b3_url : str
         The base addresses of the services of rates, which share a port of their own; :attr:`rates` has their levers.
     funds : tuple of SampleFund
-        What it knows, to choose CNPJs from; one CNPJ may have two rows.
+        The funds that it serves; one CNPJ may have two rows.
     captcha : bool
-        Whether the search shows a form that asks for a captcha, with status 200; may be set while it runs.
+        Whether the search shows a captcha form, with status 200; may be set while it runs.
     maintenance : bool
-        Whether every page is the one that tells of maintenance, with status 200; may be set while it runs.
+        Whether every page is the maintenance page, with status 200; may be set while it runs.
 
     Examples
     --------
@@ -113,11 +112,11 @@ class Replica(ServerLevers, NotebookRepr):
         latency : float
             Seconds that every answer waits.
         error_rate : float
-            Share of requests, 0 to 1, that get HTTP 500 or an HTML error page under status 200, by turns of chance.
+            Share of requests, 0 to 1, that get HTTP 500 or an HTML error page under status 200, at random.
         seed : int
-            Makes those turns come out the same again.
+            Makes these errors repeatable.
         host : str
-            The IPv4 address to listen on; ``0.0.0.0`` lets other machines in, as a network of containers needs it.
+            The IPv4 address to listen on; ``0.0.0.0`` also admits other machines, such as other containers.
         open_data_port : int
             Port of the open data portal; 0 takes a free one.
         rates_port : int
@@ -126,7 +125,7 @@ class Replica(ServerLevers, NotebookRepr):
         Raises
         ------
         ConfigError
-            If an argument does not fit, or the port is taken.
+            If an argument is invalid, or a port is taken.
         ScraperKitError
             If the sample is missing.
         """
@@ -175,7 +174,7 @@ class Replica(ServerLevers, NotebookRepr):
 
     @property
     def open_data_up(self) -> bool:
-        """Whether the portal listens; while it is set to False, connections are refused."""
+        """Whether the portal listens; set it to False to refuse connections."""
         return self._open_data.up
 
     @open_data_up.setter
@@ -192,7 +191,7 @@ class Replica(ServerLevers, NotebookRepr):
 
     @property
     def rates_up(self) -> bool:
-        """Whether the services of rates listen; while it is set to False, connections are refused."""
+        """Whether the services of rates listen; set it to False to refuse connections."""
         return self._rates.up
 
     @rates_up.setter
@@ -203,23 +202,23 @@ class Replica(ServerLevers, NotebookRepr):
             self._rates.stop()
 
     def expire_sessions(self) -> None:
-        """Forget all sessions: a form that was got before is answered with a page that says so, with status 200."""
+        """Forget all sessions: earlier forms then get a page that says so, with status 200."""
         with self._lock:
             self._sessions.clear()
 
     @property
     def requests(self) -> Counter[str]:
-        """How many requests came, by what became of them; every one is counted once.
+        """Count of requests by outcome; each is counted once.
 
         ``search``, ``search_post``, ``fund``, ``daily_get``, ``daily_post``, ``index`` and ``unknown`` were answered;
-        ``error``, ``outage``, ``captcha`` and ``maintenance`` got a fault instead. A copy, which does not change any
-        more.
+        ``error``, ``outage``, ``captcha`` and ``maintenance`` got a fault instead. A copy, which later requests do not
+        change.
         """
         with self._lock:
             return self._counts.copy()
 
     def stop(self) -> None:
-        """Stop answering, close every connection and end every thread; again is harmless."""
+        """Stop answering, close every connection and end every thread; may be called twice."""
         self._stopping.set()
         self._open_data.stop()
         self._rates.stop()
@@ -231,7 +230,7 @@ class Replica(ServerLevers, NotebookRepr):
     def serve_forever(self) -> None:
         """Block until SIGINT, SIGTERM or :meth:`stop`, then stop; for a command that does nothing else.
 
-        Signals are heard when it is called from the main thread; from any other only :meth:`stop` ends it.
+        It handles signals only in the main thread; in any other, only :meth:`stop` ends it.
         """
         previous: dict[signal.Signals, Any] = {}
         try:
@@ -261,8 +260,8 @@ class Replica(ServerLevers, NotebookRepr):
         counts = ", ".join(f"{kind} {count}" for kind, count in sorted(self.requests.items())) or "none"
         facts = (
             ("address", self.url),
-            ("open data", self.open_data_url if self.open_data_up else "away"),
-            ("rates", self.sgs_url if self.rates_up else "away"),
+            ("open data", self.open_data_url if self.open_data_up else "down"),
+            ("rates", self.sgs_url if self.rates_up else "down"),
             ("funds", str(len(self.funds))),
             ("latency", f"{self.latency:g} s"),
             ("error rate", f"{self.error_rate:g}"),
@@ -271,7 +270,7 @@ class Replica(ServerLevers, NotebookRepr):
         return View("Replica", "stopped" if self._stopping.is_set() else "running", facts)
 
     def _respond(self, method: str, target: str, body: bytes, cookies: str) -> tuple[SiteAnswer, dict[str, str]] | None:
-        """Return the answer and its extra headers, or nothing if the replica stops meanwhile."""
+        """Return the answer and its extra headers, or None if the replica stops meanwhile."""
         if self._latency and self._stopping.wait(self._latency):
             return None
         left = self._outage_left()
@@ -295,11 +294,11 @@ class Replica(ServerLevers, NotebookRepr):
         return "captcha" if self.captcha and kind.startswith("search") else ""
 
     def _session(self, method: str, cookies: str) -> tuple[str, dict[str, str]]:
-        """Return the session that a request is of, empty if it is not known, and the headers that begin a new one."""
-        told = _SESSION.search(cookies)
+        """Return a request's session, empty if it is unknown, and the headers that begin a new one."""
+        cookie = _SESSION.search(cookies)
         with self._lock:
-            if told and told[1] in self._sessions:
-                return told[1], {}
+            if cookie and cookie[1] in self._sessions:
+                return cookie[1], {}
             if method != "GET":
                 return "", {}
             session = secrets.token_hex(12)
@@ -310,7 +309,7 @@ class Replica(ServerLevers, NotebookRepr):
 
 
 class _SiteServer(ThreadingHTTPServer):
-    """One thread a connection, all of them known, so that they can be ended."""
+    """One thread for each connection, all tracked so that they can be ended."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -322,7 +321,7 @@ class _SiteServer(ThreadingHTTPServer):
         super().__init__((host, port), handler)
 
     def server_bind(self) -> None:
-        # HTTPServer looks its own name up here, which takes seconds without a network.
+        # HTTPServer looks up its own name here, which takes seconds without a network.
         socketserver.TCPServer.server_bind(self)
         host, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.server_name = LOOPBACK if host == "0.0.0.0" else host  # noqa: S104
@@ -343,7 +342,7 @@ class _SiteServer(ThreadingHTTPServer):
                 self._conversations.pop(threading.current_thread(), None)
 
     def hang_up(self) -> None:
-        """End every conversation; only to be called when no new one can begin."""
+        """Close every connection; call it only when no new one can open."""
         with self._conversations_lock:
             conversations = dict(self._conversations)
         for connection in conversations.values():
@@ -353,9 +352,9 @@ class _SiteServer(ThreadingHTTPServer):
             thread.join()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        # A client that goes away in the middle is its own affair; anything else is a fault of the replica.
+        # A client may disconnect at any time; any other error is a fault of the replica.
         level = logging.DEBUG if isinstance(sys.exception(), OSError) else logging.ERROR
-        _log.log(level, "conversation with %s ended", client_address, exc_info=True)
+        _log.log(level, "connection to %s failed", client_address, exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

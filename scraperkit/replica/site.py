@@ -1,4 +1,4 @@
-"""What the replica answers to a request, without a socket in sight."""
+"""The replica's answers to requests, without a socket."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class SiteAnswer:
-    """What goes back to the client."""
+    """The reply to a client."""
 
     body: bytes = b""
     status: int = 200
@@ -53,7 +53,7 @@ class Site:
     def __init__(self, sample: Sample) -> None:
         self.sample = sample
         self._by_pk = {fund.pk: fund for fund in sample.funds}
-        # The sample bounds them: each is keyed by what the sample holds, never by what a client sent.
+        # The sample bounds these caches: their keys come from it, never from a client.
         self._search_page = lru_cache(maxsize=None)(self._render_search)
         self._fund_page = lru_cache(maxsize=None)(pages.render_fund)
         self._daily_page = lru_cache(maxsize=None)(self._render_daily)
@@ -69,10 +69,10 @@ class Site:
         body : bytes
             A form.
         session : str
-            Whose forms are good; without one, none is.
+            The client's session; only its forms are accepted.
         """
         kind = kind_of(method, target)
-        # ASP.NET knows the names in a query whatever their case, those in a form only as they are.
+        # ASP.NET ignores the case of names in a query, but not in a form.
         query = {name.lower(): value for name, value in _fields(target.partition("?")[2]).items()}
         if kind == "index":
             return SiteAnswer(self._index_page(self.sample.funds))
@@ -104,7 +104,7 @@ class Site:
         return SiteAnswer(_sealed(page, "search", key, session))
 
     def _found(self, text: str) -> tuple[SampleFund, ...]:
-        """Return the funds that have a CNPJ, or a text in their name, whatever its case and accents."""
+        """Return the funds with a CNPJ, or with a text in their name; case and accents are ignored."""
         if not looks_like_cnpj(text):
             part = without_accents(text).lower().strip()
             return tuple(fund for fund in self.sample.funds if part and part in without_accents(fund.name).lower())
@@ -132,12 +132,12 @@ class Site:
 
 
 def _sealed(body: bytes, page: str, key: str, session: str) -> bytes:
-    """Make the form of a page good for one session: the pages that are kept are good for none."""
+    """Make the form of a page valid for one session; a cached page is valid for none."""
     return body.replace(UNSEALED.encode("ascii"), seal(page, key, session).encode("ascii"), 1)
 
 
 def kind_of(method: str, target: str) -> str:
-    """Name the kind of a request: index, search, search_post, fund, daily_get, daily_post or unknown.
+    """Return the kind of a request: index, search, search_post, fund, daily_get, daily_post or unknown.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def kind_of(method: str, target: str) -> str:
 
 @lru_cache(maxsize=1)
 def default_site() -> Site:
-    """Return the site over the sample that comes with the kit; every replica of a process shares its pages."""
+    """Return the site of the kit's sample; all replicas of a process share its pages."""
     return Site(load_sample())
 
 

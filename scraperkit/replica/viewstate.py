@@ -1,4 +1,4 @@
-"""The hidden fields of the replica's forms: opaque to a client, and good for one page and one session only."""
+"""The hidden fields of the replica's forms: opaque to a client, and valid for one page and one session only."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import binascii
 import hashlib
 import hmac
 
-# How ASP.NET's own fields begin, so that they look as they do on the site: /wEP… and /wEd….
+# The beginnings of ASP.NET's own fields, so that these look as on the site: /wEP… and /wEd….
 _STATE_MAGIC = b"\xff\x01\x0f"
 _EVENTS_MAGIC = b"\xff\x01\x1d"
 _SIGNING_KEY = b"scraperkit replica"  # Keeps mistakes out, not attackers: everything here is public.
 _STATE_BYTES = 2_600
 _EVENTS_BYTES = 700
-_SEAL_BYTES = 21  # A multiple of three, so that a seal can be put behind a state in Base64.
+_SEAL_BYTES = 21  # A multiple of three, so that a seal can follow a state in Base64.
 UNSEALED = "~" * (_SEAL_BYTES * 4 // 3)
 
 
@@ -23,7 +23,7 @@ def hidden_fields(page: str, key: str, detail: str = "") -> dict[str, str]:
     Parameters
     ----------
     page, key : str
-        Which page it is, and of whom; a postback has to fit both.
+        The page, and its fund or search; a postback must match both.
     detail : str
         What else the page shows, so that two months of one fund have different fields.
 
@@ -46,7 +46,7 @@ def hidden_fields(page: str, key: str, detail: str = "") -> dict[str, str]:
 
 
 def seal(page: str, key: str, session: str) -> str:
-    """Return what makes a view state of a page good for one session, as long as :data:`UNSEALED`.
+    """Return the seal that makes a view state valid for one session, as long as :data:`UNSEALED`.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def seal(page: str, key: str, session: str) -> str:
 
 
 def belongs(form: dict[str, str], page: str, key: str, session: str) -> bool:
-    """Tell whether a postback brings back, untouched, the hidden fields of one form of that page and session.
+    """Return whether a postback holds, unchanged, the hidden fields of a form of that page and session.
 
     Examples
     --------

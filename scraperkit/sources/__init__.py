@@ -16,17 +16,17 @@ __all__ = ["CvmPages", "Source", "named"]
 
 
 def named(name: str, url: str | None = None, settings: Settings | None = None) -> CvmPages | OpenData:
-    """Return a source of the kit by its name; address and settings are from the environment if left out.
+    """Return a source of the kit by its name; address and settings default to the environment's.
 
     Raises
     ------
     ConfigError
-        If there is none of that name.
+        If there is no such source.
     """
     if name == "cvm_pages":
         return CvmPages(url, settings=settings)
     if name == "open_data":
-        from scraperkit.sources.open_data import OpenData  # pyarrow takes a while
+        from scraperkit.sources.open_data import OpenData  # pyarrow is slow to import
 
         return OpenData(url, settings=settings)
     raise ConfigError(f"source: there is no source {name[:40]!r}; choose one of {', '.join(get_args(BuiltIn))}")

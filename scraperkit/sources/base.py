@@ -1,4 +1,4 @@
-"""What a source of prices must be able to do."""
+"""What a source of prices must do."""
 
 from __future__ import annotations
 
@@ -20,30 +20,28 @@ BuiltIn = Literal["cvm_pages", "open_data"]
 class Source(Protocol):
     """Anything with ``fetch``; called from many threads at once, so it must be thread-safe.
 
-    A source may have a ``name``, which is noted with every month that it has brought. Requests with this name as their
-    ``source`` are its own: they have a job stream for themselves, ``<namespace>:jobs:<name>``. A source without a name
-    does the requests that name none; noted is the name of its class, as ``my_source`` for ``MySource``.
+    A source may have a ``name``, which is recorded with every month that it fetches. Requests with this name as their
+    ``source`` have a job stream of their own, ``<namespace>:jobs:<name>``. A source without a name handles the requests
+    that name none; its class name is recorded, as ``my_source`` for ``MySource``.
 
-    A source whose ``has_subclasses`` is true reports all subclasses of a fund in a month: what it does not tell of one
-    is withdrawn. Of other sources only what they tell is replaced.
+    If ``has_subclasses`` is true, the source reports all subclasses of a fund in a month, and figures that it omits are
+    withdrawn. Other sources replace only the figures that they report.
 
-    A source that has an attribute ``politeness``, a :class:`~scraperkit.sources.politeness.Politeness`, agrees through
-    the workers' Redis with all other workers on how fast its site is asked. One that has a method
-    ``interrupt(threads)`` ends what those threads, given by their identifiers, wait for; a worker calls it when it
-    stops and jobs do not end in time.
+    If it has an attribute ``politeness``, a :class:`~scraperkit.sources.politeness.Politeness`, all workers on a Redis
+    share the rate limit of its site. If it has a method ``interrupt(threads)``, a worker that stops calls it to end the
+    waits of threads, given by identifier, whose jobs do not end in time.
     """
 
     def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
-        """Return the days of the month asked for; an empty list is a month without quotes, and is done.
+        """Return the days of the requested month; an empty list is a month without quotes, and is done.
 
-        What it returns replaces all that is stored of the month: raise an error rather than return a part of it.
+        The result replaces everything stored for the month: raise an error rather than return a part of it.
 
         Raises
         ------
         scraperkit.errors.SourceError
-            If the page cannot be had or is not as known; ``retryable`` says whether later may be better. Any other
-            exception also fails the job only, and is tried again, except a mistake in code, such as a ``TypeError`` or
-            a ``KeyError``.
+            If the page is unavailable or unexpected; ``retryable`` says whether a retry may help. Any other exception
+            also fails only this job, which is retried, unless it is a bug such as a ``TypeError`` or a ``KeyError``.
         """
         ...
 
@@ -65,16 +63,16 @@ class Hit(NamedTuple):
 
 
 class Hits(NamedTuple):
-    """What a search by name finds.
+    """The result of a search by name.
 
     Attributes
     ----------
     hits : list of Hit
-        The nearest first.
+        Nearest first.
     found : int
-        How many fit, also those that are not among the hits. If 0, the hits only resemble what was searched for.
+        How many match, including those not among the hits. If 0, the hits only resemble the text.
     as_of : datetime.date or None
-        The day of the copy that was searched; ``None`` if the source itself was asked.
+        The day of the copy that was searched; ``None`` if the source itself was searched.
     """
 
     hits: list[Hit]
@@ -83,7 +81,7 @@ class Hits(NamedTuple):
 
 
 def check_source(source: object) -> None:
-    """Refuse what is no source.
+    """Refuse an object that is not a source.
 
     Raises
     ------
@@ -91,19 +89,19 @@ def check_source(source: object) -> None:
         If it has no ``fetch``, or is a class; says what to give instead.
     """
     if isinstance(source, type):
-        raise ConfigError(f"source: {source.__name__} is a class; give an object made of it: {source.__name__}(...)")
+        raise ConfigError(f"source: {source.__name__} is a class; give an instance: {source.__name__}(...)")
     if not callable(getattr(source, "fetch", None)):
         raise ConfigError(f"source: {type(source).__name__} has no fetch(request) method")
     name_of(source)
 
 
 def name_of(source: object) -> str:
-    """Return the name under which a source's months are noted.
+    """Return the name under which a source's months are recorded.
 
     Raises
     ------
     ConfigError
-        If it has another name than letters, digits, ``_`` and ``-``.
+        If the name has other characters than letters, digits, ``_`` and ``-``.
 
     Examples
     --------
@@ -116,25 +114,25 @@ def name_of(source: object) -> str:
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", type(source).__name__.strip("_")).lower()
         name = re.sub(r"[^a-z0-9_]", "_", words)
     if not isinstance(name, str) or not re.fullmatch(SOURCE_NAME, name):
-        raise ConfigError(f"source.name: {str(name)[:40]!r} is no name of a source; use letters, digits, _ and - only")
+        raise ConfigError(f"source.name: {str(name)[:40]!r} is not a valid name; use only letters, digits, _ and -")
     return name
 
 
 def stream_of(source: object) -> str:
-    """Return the source of the requests that this one does: its ``name``, or the default where it has none."""
+    """Return the ``source`` of the requests that it handles: its ``name``, or the default if it has none."""
     return DEFAULT_SOURCE if getattr(source, "name", None) is None else name_of(source)
 
 
 def not_one_fund(text: str, nearest: Sequence[tuple[str, str]], found: int) -> str:
-    """Return the sentence about a text that is not the name of one fund.
+    """Return the message for a text that does not identify one fund.
 
     Parameters
     ----------
     text : str
     nearest : sequence of (series, name)
-        The nearest first; an empty series is not known.
+        Nearest first; a series is empty if unknown.
     found : int
-        How many funds fit.
+        How many funds match.
 
     Examples
     --------

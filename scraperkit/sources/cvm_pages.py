@@ -1,4 +1,4 @@
-"""The regulator's site as a source: asks for its pages, and has them parsed."""
+"""The regulator's site as a source: request its pages, and have them parsed."""
 
 from __future__ import annotations
 
@@ -56,22 +56,22 @@ from scraperkit.sources.politeness import Politeness
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
 DAILY_PAGE = "InfDiario/CPublicaInfDiario.aspx"
-# What today's users of the site ask for: the class itself, none of its subclasses.
+# What users of the site request today: the class itself, not a subclass.
 WHOLE_CLASS = "-1"
 CACHED_FUNDS = 512
 CACHED_SECONDS = 600.0
-MOST_FOLLOWED = 5  # funds found by name whose pages are asked for, to see which of them operates: two requests each
+MOST_FOLLOWED = 5  # funds found by name whose pages are requested, to see which one operates: two requests each
 LONGEST_NAME = 200
-LIST_SECONDS = 60.0  # a list of months this young is believed that a month is not on it
+LIST_SECONDS = 60.0  # a list of months is trusted for this long if it lacks a month
 _Page = TypeVar("_Page")
 _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
 class _FirstPage:
-    """A fund's daily page as a GET gives it: what it takes to ask for any of its months.
+    """A fund's daily page as a GET returns it: all that a request for any of its months needs.
 
-    Form, view state and cookies belong together: the site may know a form only in the session that got it.
+    Form, view state and cookies belong together: the site may accept a form only in the session that received it.
     """
 
     page: DailyPage
@@ -85,20 +85,20 @@ class CvmPages:
     """The pages of the Comissão de Valores Mobiliários (CVM), as a source of prices.
 
     A fund's first month takes one request, or two if it is not the month that the site shows first; each further one
-    takes one. May be used from many threads at once.
+    takes one. Threads may share a source.
 
     Parameters
     ----------
     url : str, optional
-        Where the pages are; the live site, or what ``SCRAPERKIT_CVM_URL`` says, if left out. Give the address of a
+        The site's address; by default ``SCRAPERKIT_CVM_URL``, else the live site. Give the address of a
         :class:`~scraperkit.Replica` to work offline.
     settings : Settings, optional
-        Time limits, retries and the longest page; from the environment if left out.
+        Time limits, retries and the longest page; by default from the environment.
 
     Raises
     ------
     ConfigError
-        If the address is not an ``http://`` or ``https://`` one, or the environment names a proxy whose address is not.
+        If the address, or that of a proxy in the environment, is not an ``http://`` or ``https://`` one.
 
     Examples
     --------
@@ -119,7 +119,7 @@ class CvmPages:
         self._http = HttpClient(settings, self.politeness)
         self._first_pages: TTLCache[str, _FirstPage] = TTLCache(maxsize=CACHED_FUNDS, ttl=CACHED_SECONDS)
         self._pages_changed = threading.Condition()
-        # Many threads begin on one fund at once: one of them asks, the others wait for what it gets.
+        # If many threads begin on one fund at once, one requests the page, and the others wait for it.
         self._first_page = cached(self._first_pages, key=lambda pk, *_: pk, condition=self._pages_changed)(
             self._get_first_page
         )
@@ -127,30 +127,29 @@ class CvmPages:
         self._pk_of = cached(numbers, condition=threading.Condition())(lambda cnpj: self._find_once(cnpj).pk)
 
     def find_fund(self, text: str) -> Fund:
-        """Look a fund up by its CNPJ, or by its name or a part of it.
+        """Look up a fund by its CNPJ, its name or a part of its name.
 
-        A name is sent to the site's own search, which finds it as it stands in a longer one; if it finds nothing, words
-        of the name in another order are found, too. Of several funds, it is the one whose whole name is the text, else
-        the only one in normal operation.
+        The site's own search finds a name as part of a longer one; if it finds nothing, the words may come in any
+        order. Of several funds, the result is the one with exactly this name, else the only one in normal operation.
 
         One CNPJ may have several entries, such as a fund and its class. The one in normal operation is taken; among
-        several, the one with the newest month of quotes. Of a fund that no longer operates, the daily page is asked for
-        as well: its newest month tells when the fund ended.
+        several, the one with the newest month of quotes. If the fund no longer operates, its daily page is requested as
+        well: its newest month shows when the fund ended.
 
         Parameters
         ----------
         text : str
-            A CNPJ, with or without punctuation, or a name; case and accents do not count. Text of digits and
-            punctuation only, or of 14 letters and digits that ends with two digits, is a CNPJ.
+            A CNPJ, with or without punctuation, or a name; case and accents are ignored. Text of digits and punctuation
+            only, or of 14 letters and digits that ends with two digits, is a CNPJ.
 
         Raises
         ------
         ConfigError
-            If a CNPJ is mistyped, or a name holds no word to search for; the site is not asked then.
+            If a CNPJ is mistyped, or a name contains no word to search for; no request is sent.
         FundNotFound
-            If the site knows no such fund, or several of which none is meant: lists the nearest five.
+            If no fund matches, or several do: lists the nearest five.
         SourceError
-            If a page cannot be had, or is not as known, in three attempts, with pauses as between those of a job.
+            If a page is unavailable or unexpected in three attempts, with the pauses of a job.
         """
         return self._again(lambda: self._find_once(text))
 
@@ -166,19 +165,19 @@ class CvmPages:
         )
 
     def search(self, text: str, count: int = 10) -> Hits:
-        """Return what the site's own search finds by a name or a CNPJ, the nearest first, without asking for more.
+        """Return what the site's own search finds by name or CNPJ, nearest first, without requesting further pages.
 
         Parameters
         ----------
         text : str
             As :meth:`find_fund` takes it.
         count : int
-            How many hits at the most.
+            Maximum number of hits.
 
         Raises
         ------
         ConfigError, SourceError
-            As :meth:`find_fund`; that nothing is found is no error.
+            As :meth:`find_fund`; finding nothing is not an error.
 
         Examples
         --------
@@ -201,18 +200,18 @@ class CvmPages:
         return Hits([hits[place] for place in near], len(hits))
 
     def available_months(self, fund: Fund) -> list[str]:
-        """Return the months that the site offers for a fund, asking it anew.
+        """Return the months that the site offers for a fund, by a new request.
 
         Returns
         -------
         list of str
-            Each as ``YYYY-MM``, the oldest first; empty for a fund without any. First and last fit
-            :meth:`Fund.months`: ``fund.months(months[0], months[-1])``.
+            Each as ``YYYY-MM``, oldest first; may be empty. Pass the first and the last to :meth:`Fund.months`:
+            ``fund.months(months[0], months[-1])``.
 
         Raises
         ------
         SourceError
-            If the page cannot be had, or is not as known.
+            If the page is unavailable or unexpected.
         """
         if not PK_PARTIC.fullmatch(fund.pk):
             raise ConfigError(f"fund.pk: {fund.pk[:40]!r} is not CVM's PK_PARTIC, 1 to 12 digits")
@@ -227,18 +226,18 @@ class CvmPages:
         Raises
         ------
         MonthNotOffered
-            If the site has no such month for this fund.
+            If the site does not offer the month for this fund.
         SiteUnavailable
-            If no answer came, or 429 or 5xx, after all retries.
+            If there is no answer, or HTTP 429 or 5xx, after all retries.
         NotACvmPage, WrongFund, WrongMonth, PageChanged
-            If the answer is not the page asked for, or not as known.
+            If the answer is not the requested page, or is unexpected.
         """
         try:
             quotes = self._fetch(request)
         except ClosedHere:
             raise
         except SourceError as error:
-            # What says something about the fund says that the site is well.
+            # An answer about the fund shows that the site works.
             if error.retryable:
                 self.politeness.failed(str(error))
             else:
@@ -256,19 +255,19 @@ class CvmPages:
         try:
             return self._fetch_month(first, request, began)
         except (NotACvmPage, WrongMonth, MonthNotOffered) as error:
-            # The form may have aged, and the list of months grown, only in a page that was there before. One list
-            # answers for all months that a fund does not have, rather than each asking anew.
+            # Only a cached page can have an expired form or an outdated list of months. One list settles all months
+            # that a fund lacks, without a request for each.
             if first.fetched_at >= began - (LIST_SECONDS if isinstance(error, MonthNotOffered) else 0):
                 raise
         self._forget(first, request.fund_pk)
         return self._fetch_month(self._first_page(*asked), request, began)
 
     def interrupt(self, threads: Container[int]) -> None:
-        """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""
+        """End the waits of these threads, given by identifier; each gets :exc:`SiteUnavailable`."""
         self._http.interrupt(threads)
 
     def close(self) -> None:
-        """Close all connections, those of other threads too; what is asked after that fails. May be called twice."""
+        """Close all connections, including those of other threads; later requests fail. May be called twice."""
         self._http.close()
 
     def __enter__(self) -> Self:
@@ -286,7 +285,7 @@ class CvmPages:
         return ask_again(look_up, _may_pass, self._settings, self._http.rest)
 
     def _search(self, texts: Iterable[bytes]) -> tuple[Answer, SearchPage]:
-        """Return the first search that finds something, or else the last."""
+        """Return the first search that finds something, else the last."""
         for text in texts:
             query = urlencode({"CNPJNome": text, "TpPartic": "0", "Adm": "false", "SemFrame": ""})
             answer = self._http.get(f"{urljoin(self.url, SEARCH_PATH)}?{query}")
@@ -296,12 +295,12 @@ class CvmPages:
         return answer, search
 
     def _named(self, text: str) -> tuple[Answer, SearchPage, tuple[SearchRow, ...]]:
-        """Search for a name; return the rows of the answer that are shown as it, that have it, or all its words."""
+        """Search for a name; return the rows whose short name it is, or whose name contains it or all its words."""
         name = " ".join(text.split())
         if not name_words(name) or len(name) > LONGEST_NAME:
             raise ConfigError(
-                f"text: {name[:40]!r} holds no word to search for, or more than {LONGEST_NAME} signs; "
-                "give a part of a name, or a CNPJ"
+                f"text: {name[:40]!r} contains no word to search for, or more than {LONGEST_NAME} characters; "
+                "give part of a name, or a CNPJ"
             )
         answer, search = self._search(_written(name))
         rows = search.rows
@@ -310,7 +309,7 @@ class CvmPages:
             wide_answer, wide = self._search(_written(max(words, key=len)))
             if shown := tuple(row for row in wide.rows if is_shown_as(row.name, name, row.cnpj)):
                 return wide_answer, wide, shown
-        if not rows:  # The site looks for the text as it stands; its longest word finds names that have all the words.
+        if not rows:  # The site searches for the exact text; the longest word finds names with the words in any order.
             answer, search = self._search(_written(max(filter(name_words, name.split()), key=len)))
             rows = tuple(row for row in search.rows if has_words(row.name, name))
         return answer, search, rows
@@ -344,18 +343,18 @@ class CvmPages:
             raise WrongFund(f"fund page: shows {format_cnpj(fund.cnpj)}, not {format_cnpj(cnpj)}", answer.shown_url)
         pk = pk_of(answer.url) or fund.pk
         if not pk:
-            raise PageChanged("fund page: neither its address nor its link tells PK_PARTIC", answer.shown_url)
+            raise PageChanged("fund page: neither its address nor its link has PK_PARTIC", answer.shown_url)
         return Fund(cnpj, pk, fund.name or row.name, fund.status, fund.started_on)
 
     def _best(self, funds: list[Fund]) -> Fund:
         candidates = [fund for fund in funds if fund.active] or funds
         if len({fund.pk for fund in candidates}) == 1:
             return candidates[0]
-        # Among equals the later entry: where there were two, public code found the fresher figures there.
+        # Among equals the later entry: public code has found the fresher figures there.
         return max(reversed(candidates), key=lambda fund: self.available_months(fund)[-1:])
 
     def _with_end(self, fund: Fund) -> Fund:
-        """Return the fund, with its end if it no longer operates: the site shows it by offering no later month."""
+        """Return the fund, with its end if it no longer operates: the last month that the site offers."""
         months = [] if fund.active else self.available_months(fund)
         return replace(fund, ended_on=Month.parse_iso(months[-1]).last_day) if months else fund
 
@@ -363,7 +362,7 @@ class CvmPages:
         cnpj, month, url = request.document, request.month_year, without_credentials(first.address)
         if first.page.cnpj != cnpj:
             shown = format_cnpj(first.page.cnpj)
-            raise WrongFund(f"PK_PARTIC {request.fund_pk} is of the fund {shown}, not {format_cnpj(cnpj)}", url)
+            raise WrongFund(f"PK_PARTIC {request.fund_pk} belongs to {shown}, not {format_cnpj(cnpj)}", url)
         if month not in first.page.months:
             raise MonthNotOffered(f"the site offers no {month} for {format_cnpj(cnpj)}{_span(first.page)}", url)
         if first.page.quotes is not None and first.page.selected == month and first.fetched_at >= began:
@@ -372,7 +371,7 @@ class CvmPages:
             answer = self._http.post(first.address, f"{first.form}&{urlencode({MONTHS_ID: month})}", first.cookies)
             page = self._read(parse_daily, answer, cnpj=cnpj, month=month)
         except (NotACvmPage, WrongMonth, SiteUnavailable):
-            # ASP.NET answers a form that it does not know any more with any of these, 500 among them.
+            # ASP.NET answers an expired form with any of these, HTTP 500 included.
             self._forget(first, request.fund_pk)
             raise
         return list(page.quotes or ())
@@ -402,12 +401,12 @@ class CvmPages:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Return whether a look-up is to be tried again: a site that does not answer has been asked several times."""
+    """Return whether to retry a look-up; an unavailable site has been retried already."""
     return isinstance(error, SourceError) and error.retryable and not isinstance(error, SiteUnavailable)
 
 
 def checked_base(url: str, variable: str) -> str:
-    """Return the address of a site, with a slash at its end; refuse what is none, and name the variable for it."""
+    """Return the address of a site, with a slash at its end; an error names the variable that sets it."""
     try:
         parts = urlsplit(url)
         fits = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -415,14 +414,14 @@ def checked_base(url: str, variable: str) -> str:
         fits = False
     if not fits:
         raise ConfigError(
-            f"url: {without_credentials(str(url))[:100]!r} is no http:// or https:// address; give that of the "
+            f"url: {without_credentials(str(url))[:100]!r} is not an http:// or https:// address; give that of the "
             f"site or of a replica, or set {variable}"
         )
     return url.rstrip("/") + "/"
 
 
 def _written(name: str) -> Iterator[bytes]:
-    """Yield the ways to write a name: as the site's pages are coded, as the web is today, and without accents."""
+    """Yield the encodings of a name to try: that of the site's pages, UTF-8, and without accents."""
     yield name.encode("iso-8859-1", "replace")
     if not name.isascii():
         yield name.encode()

@@ -35,7 +35,7 @@ RESULTS_ID, VIEWSTATE_ID = "ddlFundos", "__VIEWSTATE"
 NAME_ID, ADMINISTRATOR_ID, STATUS_ID, START_ID = "lbNmDenomSocial", "lbNmDenomSocialAdm", "lbSitDesc", "lbInfAdc1"
 CNPJ_ID, DAILY_LINK_ID, MONTHS_ID, TABLE_ID = "lbNrPfPj", "Hyperlink2", "ddComptc", "dgDocDiario"
 
-# The words by which a search that found nothing says so, where it shows no list of results.
+# The words of a search that found nothing, if it shows no list of results.
 _NONE, _FOUND = "nenhuma? (?:participante|fundo|classe|registro|resultado)", "(?:encontrad|localizad)[ao]"
 _FOUND_NOTHING = re.compile(rf"\b(?:{_NONE} (?:foi )?{_FOUND}|{_FOUND} {_NONE})\b", re.IGNORECASE)
 # A page that says one of these has not searched, even if it shows the empty list as well.
@@ -420,7 +420,7 @@ def _columns(headings: list[str], url: str) -> dict[str, int]:
 
 @lru_cache(maxsize=1_000)
 def _days(month: str) -> dict[str, dt.date]:
-    """Return the days of a month by what the page may call them: 3 and 03."""
+    """Return the days of a month by both ways to write them: 3 and 03."""
     first, last = Month.parse(month).first_day, Month.parse(month).last_day
     dates = [first.replace(day=number) for number in range(1, last.day + 1)]
     return {text: date for date in dates for text in (f"{date.day}", f"{date.day:02d}")}

@@ -1,4 +1,4 @@
-"""Asks a web site for pages: polite, patient within limits, and safe to use from many threads."""
+"""Request pages of a web site: politely, within time limits, and safely from many threads."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 BACKOFF = 0.5
 BACKOFF_LIMIT = 10.0
 REDIRECTS_LIMIT = 10
-MOST_LOOK_UPS = 3  # attempts: somebody waits for the answer
+MOST_LOOK_UPS = 3  # attempts: a caller is waiting
 _RETRIED = frozenset({429, *range(500, 600)})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEP_THE_FORM = frozenset({307, 308})
@@ -55,19 +55,19 @@ _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
-    (ProxyError, "the proxy is away or refuses"),
-    (SSLError, "its certificate or its TLS does not fit"),
+    (ProxyError, "the proxy is unreachable or refuses"),
+    (SSLError, "its certificate or TLS version is not accepted"),
     (NewConnectionError, "the connection fails"),
-    (ConnectTimeoutError, "no connection in time"),
-    (ReadTimeoutError, "its bytes do not come in time"),
-    (DecodeError, "what it sends cannot be unpacked"),
-    (IncompleteRead, "it broke off in the middle of the page"),
-    (LocationValueError, "the address does not fit"),
+    (ConnectTimeoutError, "connecting timed out"),
+    (ReadTimeoutError, "reading timed out"),
+    (DecodeError, "its compressed data is damaged"),
+    (IncompleteRead, "it broke off within the page"),
+    (LocationValueError, "the address is invalid"),
 )
 
 
 class ClosedHere(SiteUnavailable):
-    """The client was closed, or what this thread waited for was ended: no fault of the site."""
+    """The client was closed, or this thread's wait was ended: not a fault of the site."""
 
 
 _Found = TypeVar("_Found")
@@ -75,7 +75,7 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back.
+    """The answer to a request.
 
     Attributes
     ----------
@@ -84,9 +84,9 @@ class Answer:
     content : bytes
         The page.
     content_type : str
-        The header of that name.
+        The ``Content-Type`` header.
     cookies : RequestsCookieJar
-        The site's cookies as of this page. A form on it belongs to them: give them to :meth:`HttpClient.post`.
+        The site's cookies as of this page; a form on it needs them in :meth:`HttpClient.post`.
     status : int
         The HTTP status.
     """
@@ -99,13 +99,13 @@ class Answer:
 
     @property
     def shown_url(self) -> str:
-        """The address as it may be shown: without a password."""
+        """The address without user name and password."""
         return without_credentials(self.url)
 
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """What came back for a file: the address after all redirects, the status, and the headers, any case of letters."""
+    """The answer for a file: the address after all redirects, the status, and the headers, in any case."""
 
     url: str
     status: int
@@ -114,9 +114,9 @@ class Download:
 
 @dataclass(slots=True)
 class _Errand:
-    """What one thread asks for: a request, and those that redirects make of it.
+    """A request of one thread, and those that redirects turn it into.
 
-    `more` are headers, and `begin` returns, for each try, what takes the pieces of a file.
+    `more` holds further headers; `begin` returns, for each attempt, a function that takes a file's chunks.
     """
 
     method: str
@@ -155,14 +155,14 @@ class _Errand:
         return MockRequest(Request(self.method, self.url))
 
     def follow(self, reply: Reply, way: str, variable: str) -> bool:
-        """Turn to where a reply redirects to; return False if it does not.
+        """Follow a reply's redirect; return False if it has none.
 
         Errors quote `way`, which names a proxy, and `variable`, which sets the address.
 
         Raises
         ------
         NotACvmPage
-            If that is another host.
+            If it leads to another host.
         """
         target = reply.headers.get("Location")
         if reply.status not in _REDIRECTS or target is None:
@@ -171,7 +171,7 @@ class _Errand:
             there = urljoin(self.url, target)
             followed = _is_same_site(urlsplit(self.url), urlsplit(there))
         except ValueError:
-            there, followed = "an address that cannot be read", False
+            there, followed = "an invalid address", False
         if not followed:
             shown = without_credentials(re.split("[?#]", there)[0])[:200]
             raise NotACvmPage(
@@ -186,23 +186,23 @@ class _Errand:
 
 
 class HttpClient:
-    """Asks one site for pages, with retries, time limits and a size limit.
+    """Client of one site, with retries, time limits and a size limit.
 
-    A POST is retried as a GET is: those of this kit only read.
+    A POST is retried like a GET: the kit's POSTs only read.
 
     Parameters
     ----------
     settings : Settings
         Time limits, number of retries, and the longest page.
     politeness : Politeness
-        The site, and when it may be asked.
+        The site, and its rate limit.
     variable : str
         The environment variable of the site's address, for messages.
 
     Raises
     ------
     ConfigError
-        If the environment names a proxy whose address cannot be understood.
+        If the environment names a proxy whose address is invalid.
     """
 
     def __init__(self, settings: Settings, politeness: Politeness, variable: str = "SCRAPERKIT_CVM_URL") -> None:
@@ -218,46 +218,46 @@ class HttpClient:
 
     @property
     def way(self) -> str:
-        """Through which proxy the site is asked, as a part of a sentence; empty if there is none."""
+        """The proxy in use, as part of a sentence; empty if there is none."""
         return _way(self._wire)
 
     def get(self, url: str, statuses: Container[int] = (HTTPStatus.OK,)) -> Answer:
-        """Ask for a page, as a new visitor.
+        """Request a page, as a new visitor.
 
         Parameters
         ----------
         url : str
             Its address.
         statuses : container of int
-            The statuses that count as an answer; of a service that says more by them than that it has a page.
+            The statuses that count as an answer; some services use others than 200.
 
         Raises
         ------
         SiteUnavailable
-            If no answer came, or not in time, or 429 or 5xx, after all retries; or if the client is closed.
+            If there is no answer in time, or HTTP 429 or 5xx, after all retries; or if the client is closed.
         NotACvmPage
-            If the answer's status is none of `statuses`, or it redirects to another host.
+            If the answer's status is not in `statuses`, or it redirects to another host.
         SourceError
             If the page is longer than `Settings.max_page_bytes`.
         """
         return self._ask("GET", url, None, RequestsCookieJar(), statuses)
 
     def post(self, url: str, form: str, cookies: RequestsCookieJar) -> Answer:
-        """Send an encoded form with its page's cookies, and return what comes of it; raises what :meth:`get` does."""
+        """Send an encoded form with its page's cookies, and return the answer; raises what :meth:`get` does."""
         return self._ask("POST", url, form, cookies.copy())
 
     def download(
         self, url: str, headers: Mapping[str, str], begin: Callable[[], Callable[[bytes], object]]
     ) -> Download:
-        """Ask for a file of any length, and pass it on piece by piece.
+        """Request a file of any length, and pass it on in chunks.
 
-        `begin` is called before each try, and returns what takes the pieces; what that raises must be no ``OSError``.
-        Of an answer with another status than 200 nothing is passed on.
+        `begin` is called before each attempt, and returns a function that takes the chunks and must not raise
+        ``OSError``. Only an answer with status 200 is passed on.
 
         Raises
         ------
         SiteUnavailable
-            As :meth:`get`, and if the file breaks off in every try.
+            As :meth:`get`, and if the file breaks off in every attempt.
         """
         seconds = self._settings.download_timeout
         limit = f"SCRAPERKIT_DOWNLOAD_TIMEOUT={seconds:g}"
@@ -271,19 +271,19 @@ class HttpClient:
         return Download(errand.url, reply.status, reply.headers)
 
     def learn_pace(self, url: str) -> None:
-        """Learn from the site's robots.txt how fast it wants to be asked, unless that is known; asks nothing else."""
+        """Learn the crawl delay from the site's robots.txt, unless it is known; send no other request."""
         with self._exchange(url, self._settings.robots_timeout):
             pass
 
     def interrupt(self, threads: Container[int]) -> None:
-        """End what these threads, given by their identifiers, wait for: it fails, as if the site did not answer."""
+        """End the waits of these threads, given by identifier: they fail as if the site did not answer."""
         with self._lock:
             exchanges = [exchange for exchange in self._exchanges if exchange.thread in threads]
         for exchange in exchanges:
             exchange.end()
 
     def rest(self, seconds: float) -> None:
-        """Wait; raises :exc:`ClosedHere` if that is ended, as a request would be."""
+        """Wait; raises :exc:`ClosedHere` if the wait is ended, like a request."""
         with self._under_way(seconds) as exchange:
             if exchange.ended.wait(seconds):
                 raise ClosedHere(
@@ -323,7 +323,7 @@ class HttpClient:
 
     @contextlib.contextmanager
     def _exchange(self, url: str, seconds: float) -> Iterator[Exchange]:
-        """Begin an exchange at the rate that the site's robots.txt asks for."""
+        """Begin an exchange at the rate that the site's robots.txt requests."""
         try:
             with self._under_way(seconds) as exchange:
                 self._heed_robots(urljoin(url, "/robots.txt"), exchange)
@@ -333,7 +333,7 @@ class HttpClient:
 
     @contextlib.contextmanager
     def _under_way(self, seconds: float) -> Iterator[Exchange]:
-        """Register an exchange, so that it can be ended from elsewhere."""
+        """Register an exchange, so that other threads can end it."""
         exchange = Exchange(seconds)
         with self._lock:
             if self._closed:
@@ -346,7 +346,7 @@ class HttpClient:
                 self._exchanges.discard(exchange)
 
     def _heed_robots(self, url: str, waiting: Exchange) -> None:
-        """Learn how fast the site wants to be asked: once a process, and again after a while where it did not say."""
+        """Learn the site's crawl delay: once a process, and again after a while if that failed."""
         with self._robots_lock:
             if time.monotonic() < self._robots_until or waiting.ended.is_set():
                 return
@@ -369,7 +369,7 @@ class HttpClient:
         return crawl_delay(text, USER_AGENT)
 
     def _run(self, errand: _Errand) -> Reply:
-        """Run an errand to the end of its redirects; each request takes a turn at the site."""
+        """Follow an errand to the end of its redirects; each request waits for its turn."""
         for _ in range(REDIRECTS_LIMIT + 1):
             reply = self._send(errand)
             errand.keep_cookies(reply)
@@ -378,7 +378,7 @@ class HttpClient:
         raise SiteUnavailable(f"the site does not answer: it redirects without end{self.way}", errand.shown_url)
 
     def _send(self, errand: _Errand) -> Reply:
-        """Send one request, again if need be."""
+        """Send one request, with retries."""
         exchange, trouble = errand.exchange, ""
         for tried in range(errand.retries + 1):
             self._wait(exchange, backoff=min(BACKOFF_LIMIT, BACKOFF * 2**tried) if tried > 1 else 0.0)
@@ -394,15 +394,15 @@ class HttpClient:
                 trouble = f"the site does not send the whole answer in time ({errand.limit})"
                 break
             except (OSError, ValueError, HTTPError) as error:
-                # Their own words are not passed on: they may hold a proxy's address with its password.
+                # Their messages are not passed on: they may contain a proxy's password.
                 trouble = f"the site does not answer: {_reason(error)}"
                 continue
             if reply.status not in _RETRIED:
                 return reply
             trouble = f"HTTP {reply.status} after all retries{_says(reply)}"
-            if asked := _asked_for(reply):
-                # Also where no try is left here: what the site asks for holds for everybody.
-                self._politeness.pause(asked)
+            if seconds := _retry_after(reply):
+                # Even after the last attempt: the pause applies to all workers.
+                self._politeness.pause(seconds)
         raise SiteUnavailable(f"{trouble}{self.way}", errand.shown_url)
 
     def _wait(self, exchange: Exchange, *, backoff: float) -> None:
@@ -413,14 +413,14 @@ class HttpClient:
 
 
 def probe(url: str, settings: Settings) -> int:
-    """Return the status with which an address answers; once, with no turn, and with no redirect followed.
+    """Return the status of an address: one request, outside the rate limit, with no redirect followed.
 
     Raises
     ------
     SiteUnavailable
         If it does not answer in time.
     ConfigError
-        If the environment names a proxy whose address cannot be understood.
+        If the environment names a proxy whose address is invalid.
     """
     wire = Wire(url, connect_timeout=settings.connect_timeout, read_timeout=settings.connect_timeout)
     try:
@@ -440,19 +440,19 @@ def ask_again(
     settings: Settings,
     rest: Callable[[float], object] = time.sleep,
 ) -> _Found:
-    """Ask up to three times.
+    """Call `ask` up to three times.
 
     Parameters
     ----------
     ask : callable
         Returns the answer, or raises.
     is_transient : callable
-        Whether an error may pass; any other ends it.
+        Whether to retry after an error; any other is raised.
     settings : Settings
-        The number of attempts and the pauses of jobs. None begins later than ``site_patience`` after the first, or
-        ``page_timeout`` if that is unset.
+        The number of attempts and the pauses of jobs. No attempt begins later than ``site_patience`` after the first,
+        or ``page_timeout`` if that is unset.
     rest : callable
-        Waits for so many seconds.
+        Waits for a number of seconds.
 
     Examples
     --------
@@ -478,16 +478,16 @@ def ask_again(
 
 
 def _way(wire: Wire) -> str:
-    """Return through which proxy a site is asked, as a part of a sentence."""
-    return f", asked through the proxy {wire.proxy} (NO_PROXY lists the hosts to ask without)" if wire.proxy else ""
+    """Return the proxy in use, as part of a sentence."""
+    return f", through the proxy {wire.proxy} (NO_PROXY lists the hosts that bypass it)" if wire.proxy else ""
 
 
 def _says(reply: Reply) -> str:
     return says(decode(reply.content, reply.headers.get("Content-Type", "")))
 
 
-def _asked_for(reply: Reply) -> float | None:
-    """Seconds to stay away, if an answer says so."""
+def _retry_after(reply: Reply) -> float | None:
+    """Return the pause that an answer requests, in seconds."""
     try:
         return Retry().parse_retry_after(reply.headers["Retry-After"])
     except (KeyError, InvalidHeader, ValueError, OverflowError):
@@ -495,7 +495,7 @@ def _asked_for(reply: Reply) -> float | None:
 
 
 def _is_same_site(here: SplitResult, there: SplitResult) -> bool:
-    """Return whether two addresses are of one site; its encrypted one counts as the same."""
+    """Return whether two addresses are on one site; from HTTP to HTTPS counts as the same."""
     ports = {"http": 80, "https": 443}
     if here.hostname != there.hostname or there.scheme not in ports:
         return False
@@ -517,9 +517,9 @@ def without_credentials(url: str) -> str:
 def _reason(error: Exception) -> str:
     causes = list(_causes(error))
     words = next((text for kind, text in _WORDS for cause in causes if isinstance(cause, kind)), "the connection fails")
-    # Only what the system itself says is sure to hold no address.
-    told = next(filter(None, (cause.strerror for cause in causes if isinstance(cause, OSError))), "")
-    return f"{words} ({told})" if told else words
+    # Only the system's own messages are sure to contain no address.
+    detail = next(filter(None, (cause.strerror for cause in causes if isinstance(cause, OSError))), "")
+    return f"{words} ({detail})" if detail else words
 
 
 def _causes(error: object) -> Iterator[BaseException]:

@@ -1,8 +1,8 @@
-"""From the bytes of an answer to the text of a page that is sure to be whole, and to what is in it.
+"""From the bytes of an answer to the text of a complete page, and to its elements.
 
 There are hundreds of daily pages for each page of another kind. Beautiful Soup has lxml call it back for each tag, and
-each call takes the interpreter's lock, for which parsing threads then fight; so daily pages are read in lxml's own
-tree, which lxml builds without that lock.
+each call takes the GIL, for which parsing threads compete; so daily pages are read from lxml's own tree, which lxml
+builds without the GIL.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lxml import etree
 from scraperkit.errors import NotACvmPage
 from scraperkit.sources.says import says
 
-# A browser reads Latin-1 as Windows-1252, and that is what people type names in.
+# Browsers read Latin-1 as Windows-1252, and people type names in it.
 _CODECS = {
     "utf-8": "utf-8-sig",
     "iso8859-1": "cp1252",
@@ -32,10 +32,10 @@ _CODECS = {
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([A-Za-z0-9_.:-]{1,40})", re.IGNORECASE)
 _META = re.compile(rb"<meta\b[^>]{0,300}", re.IGNORECASE)
 _CLOSING = re.compile(rb"</(?:form|body|html)\s*>", re.IGNORECASE)
-# What Beautiful Soup leaves out of a page's text, too.
+# Beautiful Soup omits these from a page's text, too.
 _UNSEEN = frozenset({"script", "style", "template", "rt", "rp"})
 _ROWS = ("tr", "td", "th")
-# By which lxml tells that it has left out the rest; older ones use the second.
+# With these lxml reports that it omitted the rest; older versions use the second.
 _GAVE_UP = (etree.ErrorTypes.ERR_RESOURCE_LIMIT, etree.ErrorTypes.ERR_INTERNAL_ERROR)
 _EVENTS = ("start", "end", "comment", "pi")
 
@@ -52,7 +52,7 @@ class Markup:
         return {name: attribute(tag, "value") for tag in inputs if (name := attribute(tag, "name"))}
 
     def text_of(self, element_id: str) -> str:
-        """Return the text of the element with that id, or nothing."""
+        """Return the text of the element with that id; empty if there is none."""
         tag = self.soup.find(id=element_id)
         return clean(tag.get_text()) if isinstance(tag, Tag) else ""
 
@@ -70,18 +70,18 @@ def read_markup(content: bytes, *, ids: tuple[str, ...], what: str, url: str = "
 
 
 def read_page(content: bytes, *, ids: tuple[str, ...], what: str, url: str = "", content_type: str = "") -> str:
-    """Return the text of a page that holds at least one of `ids`, and is not cut short after any of them.
+    """Return the text of a page that contains at least one of `ids`, and is not cut short after any of them.
 
     Parameters
     ----------
     content : bytes
-        The page as it came.
+        The raw page.
     ids : tuple of str
         Ids by which the page is recognised.
     what : str
-        What the page is called in messages.
+        The page's name in messages.
     url, content_type : str
-        The page's address; and its header of that name, which may tell the encoding.
+        The page's address, and its Content-Type header, which may name the encoding.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def read_page(content: bytes, *, ids: tuple[str, ...], what: str, url: str = "",
 def decode(content: bytes, content_type: str = "") -> str:
     r"""Return the text of a page: in the header's charset, else that of the page's meta, else Latin-1.
 
-    A charset that is unknown, or that the bytes do not fit, counts as not given.
+    A charset that is unknown, or in which the bytes are invalid, is ignored.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def decode(content: bytes, content_type: str = "") -> str:
 
 
 def clean(text: str) -> str:
-    """Return text with every run of white space, no-break ones too, as one space, and none at the ends."""
+    """Return stripped text, with every run of white space, no-break spaces included, as one space."""
     return " ".join(text.split())
 
 
@@ -137,7 +137,7 @@ def attribute(tag: Tag, name: str) -> str:
 
 
 class _Builder(LXMLTreeBuilder):
-    """What lxml finds, as tags. HTML has no namespaces, so the work for them is left out."""
+    """Makes tags of what lxml finds, without the work for namespaces, which HTML lacks."""
 
     def __init__(self) -> None:
         super().__init__(multi_valued_attributes=None)
@@ -160,7 +160,7 @@ class _Builder(LXMLTreeBuilder):
 
 
 class Option(NamedTuple):
-    """One option of a select: what a browser would send of it, which is the text where there is no value."""
+    """One option of a select: what a browser would send, which is its text if it has no value."""
 
     value: str
     selected: bool
@@ -173,15 +173,15 @@ class DailyMarkup:
     Attributes
     ----------
     options : list of Option
-        Those of the select.
+        The options of the select.
     rows : list of lists of str
         The texts of the table's cells.
     ids : set of str
-        Of all elements outside of the two, and theirs.
+        The ids of all elements outside the select and the table, and of these two.
     hidden_fields : dict
         The hidden fields of the form, for posting back.
     text : str
-        All text outside of the two.
+        All text outside the select and the table.
     """
 
     options: list[Option] = field(default_factory=list)
@@ -199,14 +199,14 @@ def read_daily_markup(source: str, *, select_id: str, table_id: str, url: str = 
     source : str
         From :func:`read_page`.
     select_id, table_id : str
-        The select whose options are wanted, and the table whose cells are.
+        The ids of the select and of the table.
     url : str
         The page's address, for messages.
 
     Raises
     ------
     NotACvmPage
-        If its elements are nested so deep that lxml leaves out a part.
+        If its elements are nested so deeply that lxml omits a part.
     """
     reading = _Reading(select_id, table_id)
     for root in _roots(source, url):
@@ -216,7 +216,7 @@ def read_daily_markup(source: str, *, select_id: str, table_id: str, url: str = 
 
 
 def _roots(source: str, url: str) -> list[etree._Element]:
-    """Return the tree of a page; what comes after the end of ``html`` is further trees."""
+    """Return the trees of a page: elements after the end of ``html`` are further trees."""
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True)
     try:
         parser.feed(source.encode("utf-8"))
@@ -224,12 +224,12 @@ def _roots(source: str, url: str) -> list[etree._Element]:
     except etree.XMLSyntaxError:
         return []  # not a single element
     if parser.feed_error_log.filter_types(_GAVE_UP):
-        raise NotACvmPage("not the daily page: its elements are nested too deep", url)
+        raise NotACvmPage("not the daily page: its elements are nested too deeply", url)
     return [] if root is None else [root, *root.itersiblings("*")]
 
 
 class _Reading:
-    """Goes through trees once, and takes down what is wanted of them."""
+    """Walks trees once, and collects the parts that are needed."""
 
     def __init__(self, select_id: str, table_id: str) -> None:
         self.markup = DailyMarkup()
@@ -253,7 +253,7 @@ class _Reading:
                 self.texts.append(text)
 
     def _take_aside(self, element: etree._Element) -> bool:
-        """Take down what an element says of itself; return whether that is all that is wanted of it."""
+        """Collect an element's own data; return whether to skip its content."""
         markup, element_id = self.markup, element.get("id")
         if element.tag == "input" and element.get("type", "").lower() == "hidden" and (name := element.get("name")):
             markup.hidden_fields[name] = element.get("value", "")
@@ -286,7 +286,7 @@ def _rows(table: etree._Element) -> list[list[str]]:
 
 
 def _text(element: etree._Element, ends: tuple[str, ...]) -> str:
-    """Return the text of an element, up to where the first of other such elements in it begins."""
+    """Return the text of an element, up to the first nested element with a tag in `ends`."""
     if not len(element):
         return element.text or ""
     texts = []

@@ -31,7 +31,7 @@ LIVE_RATE = 2.0
 LONGEST_DELAY = 60.0
 _LONGEST_NAP = 1.0
 _WORTH_A_WORD = 5.0  # seconds
-# A turn is promised at most this many seconds ahead, or one turn: what a worker that dies was promised is soon over.
+# A turn is promised at most this many seconds ahead, or one turn: those of a dead worker soon pass.
 _AHEAD = 1.0
 _A_DAY = 86_400
 _TRY = -1
@@ -44,7 +44,7 @@ class Politeness:
     Three limits apply, and the longest wait wins: the rate from ``SCRAPERKIT_RATE`` or the site's ``Crawl-delay``; a
     ``Retry-After`` from the site; and a circuit breaker, which opens after several failures in a row and, after a
     pause, lets through one fetch at a time until one succeeds. The rate counts every request, redirects and retries
-    too. Workers that share a Redis go by its clock.
+    too. Workers that share a Redis use its clock.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ class Politeness:
 
     @contextlib.contextmanager
     def patient(self, seconds: float) -> Iterator[None]:
-        """Let this thread wait no longer than so many seconds for each turn, where no setting says how long."""
+        """Limit this thread's wait for each turn to so many seconds, unless a setting limits it."""
         before = self._patience()
         self._here.patience = seconds
         try:
@@ -102,7 +102,7 @@ class Politeness:
         deadline = time.monotonic() + (self._settings.site_patience or self._patience())
         has_turn = False
         while not closed.is_set():
-            # The circuit first, and again when the turn has come: while it is open, nobody takes a turn of all.
+            # Check the circuit first, and again when the turn has come: while it is open, nobody may take a turn.
             seconds = self._seconds_open()
             if is_open := seconds > 0:
                 has_turn = False
@@ -121,7 +121,7 @@ class Politeness:
         return float(getattr(self._here, "patience", math.inf))
 
     def _say_wait(self, seconds: float) -> None:
-        """Say once of each long wait until when it is."""
+        """Log once for each long wait when it ends."""
         until = time.monotonic() + seconds
         with self._guard:
             is_news = seconds > _WORTH_A_WORD and until > self._said_until + _WORTH_A_WORD
@@ -215,7 +215,7 @@ class Politeness:
                 turn = scripts.take_turn(shared, self.site, apart=apart, ahead=within, longest=LONGEST_DELAY)
             except redis_py.RedisError:
                 return Turn(False, _LONGEST_NAP)
-        # Those who come back do so at random, so that the one nearest to Redis is not always the first.
+        # Retries come at random times, so that the worker nearest to Redis is not always first.
         return turn if turn.is_promised else Turn(False, turn.seconds + random.uniform(0, ahead / 2))
 
     def _tell(self, agree: Callable[[redis_py.Redis], int]) -> int | None:
@@ -275,7 +275,7 @@ class _Alone:
 def crawl_delay(text: str, user_agent: str) -> float:
     r"""Return the ``Crawl-delay`` of ``robots.txt`` in seconds, at most a minute; 0 if there is none.
 
-    One that is no number is ignored, with a warning in the log. Fractions are rounded up to whole seconds.
+    One that is not a number is ignored, with a warning in the log. Fractions are rounded up to whole seconds.
 
     Examples
     --------
@@ -288,14 +288,14 @@ def crawl_delay(text: str, user_agent: str) -> float:
 
 
 def _groups_and_delays(text: str) -> Iterator[str]:
-    """Yield what there is to know of ``robots.txt``, in a form that RobotFileParser is sure to understand."""
+    """Yield the relevant lines of ``robots.txt``, in a form that RobotFileParser understands."""
     for line in text.splitlines():
         name, _, value = (part.strip() for part in line.partition("#")[0].partition(":"))
         match name.lower():
             case "user-agent":
                 yield f"User-agent: {value}"
             case "allow" | "disallow":
-                # It ends a list of user agents; which path it is about does not matter here.
+                # It ends a list of user agents; its path does not matter here.
                 yield "Disallow: /"
             case "crawl-delay" if _SECONDS.fullmatch(value):
                 yield f"Crawl-delay: {math.ceil(float(value))}"

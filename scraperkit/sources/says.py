@@ -1,4 +1,4 @@
-"""What a page that is not recognised says, for messages."""
+"""The words of an unrecognised page, for messages."""
 
 from __future__ import annotations
 

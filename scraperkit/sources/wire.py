@@ -1,4 +1,4 @@
-"""One HTTP exchange over a shared connection: with a deadline, which also holds against a site that drips bytes."""
+"""One HTTP exchange over a shared connection, with a deadline that holds even if a site drips bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from urllib3.util import make_headers
 from scraperkit.errors import ConfigError
 
 _CHUNK = 65_536
-# More threads than this share the connections that are kept, and open further ones as they need them.
+# Beyond this number, threads open connections that are not kept.
 _CONNECTIONS_KEPT = 256
 
 
@@ -37,12 +37,12 @@ class EndedHereError(Exception):
 
 
 class TooLateError(Exception):
-    """The exchange has used up its seconds."""
+    """The exchange has used up its time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What came back: at most one chunk more than the bytes wanted, and no redirect followed."""
+    """An answer: at most one chunk more than the bytes wanted, and no redirect followed."""
 
     url: str
     status: int
@@ -52,12 +52,12 @@ class Reply:
 
 @dataclass(slots=True, eq=False)
 class Exchange:
-    """A request under way, which any thread may end.
+    """A request in progress, which any thread may end.
 
     Attributes
     ----------
     seconds : float
-        What is left of its time; each request takes its part.
+        The time left; each request uses part of it.
     thread : int
         The thread that waits for it.
     ended : threading.Event
@@ -71,16 +71,16 @@ class Exchange:
     _socket: socket.socket | None = None
 
     def end(self) -> None:
-        """End it now: whoever waits for the site's next byte is freed at once."""
+        """End it now: a thread that waits for the next byte stops waiting at once."""
         self.ended.set()
         if (sock := self._socket) is not None:
             with contextlib.suppress(OSError):
-                # The one of ssl.SSLSocket would pull the TLS session from under the thread that reads.
+                # SSLSocket.shutdown would drop the TLS session that the other thread is reading.
                 socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
     @contextlib.contextmanager
     def under_way(self) -> Iterator[None]:
-        """Count the time, and know the socket, of what this thread sends meanwhile."""
+        """Track the time and the socket of this thread's requests."""
         began = time.monotonic()
         self._until = began + self.seconds
         token = _current.set(self)
@@ -98,12 +98,12 @@ class Exchange:
             self.seconds = self._until - time.monotonic()
 
     def hold(self, sock: socket.socket) -> None:
-        """Note the socket that the answer comes from."""
+        """Record the socket that the answer comes from."""
         self._socket = sock
 
     def allow_a_read(self, sock: socket.socket, longest: float | None) -> None:
-        """Let a socket wait for its next bytes until the deadline at the latest."""
-        # After the socket was noted: one that end() did not know is left alone by what end() has set.
+        """Limit a socket's wait for its next bytes to the deadline."""
+        # Checked after hold(): end() may have run before it knew the socket.
         if self.ended.is_set():
             raise ConnectionAbortedError
         left = self._until - time.monotonic()
@@ -160,9 +160,9 @@ class _TlsPool(HTTPSConnectionPool):
 
 
 class Wire:
-    """Connections to one site, shared by all threads; straight, or through the proxy that the environment names.
+    """Connections to one site, shared by all threads; direct, or through the proxy that the environment names.
 
-    There are no passwords from a netrc file, no cookies, no retries and no redirects: that is for others to decide.
+    It uses no passwords from a netrc file, no cookies, no retries and no redirects: the caller decides.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class Wire:
     Raises
     ------
     ConfigError
-        If the proxy's address cannot be understood.
+        If the proxy's address is invalid.
     """
 
     def __init__(self, url: str, *, connect_timeout: float, read_timeout: float) -> None:
@@ -202,9 +202,9 @@ class Wire:
         EndedHereError
             If the exchange was ended from this side.
         TooLateError
-            If the answer is not whole when the seconds of the exchange are over.
+            If the answer is incomplete when the exchange runs out of time.
         OSError, ValueError, urllib3.exceptions.HTTPError
-            As they come.
+            Unchanged.
         """
         with exchange.under_way():
             connect, read = (max(1e-3, min(limit, exchange.seconds)) for limit in self._timeouts)
@@ -237,7 +237,7 @@ class Wire:
             return Reply(url, response.status, response.headers, bytes(content))
 
     def close(self) -> None:
-        """Close the connections that are kept; those of exchanges under way end with them."""
+        """Close the idle connections; those in use close when their exchanges end."""
         pools = self._manager.pools
         for key in pools.keys():  # noqa: SIM118 - iterating over the container itself is not thread-safe
             if (pool := pools.get(key)) is not None:
@@ -264,7 +264,7 @@ def leads_here(host: str) -> bool:
 
 
 def _manager(url: str) -> tuple[str, PoolManager]:
-    """Return how the proxy may be shown, empty if there is none, and the connections."""
+    """Return the proxy without credentials, empty if there is none, and the connections."""
     certificates = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or DEFAULT_CA_BUNDLE_PATH
     options: dict[str, Any] = {"maxsize": _CONNECTIONS_KEPT, "cert_reqs": "CERT_REQUIRED"}
     options["ca_cert_dir" if Path(certificates).is_dir() else "ca_certs"] = certificates

@@ -96,4 +96,4 @@ def test_what_is_stored_is_returned_with_a_note_if_the_newest_cannot_be_had(api,
     site.rates.outage(600)
     told = api.get("/v1/rates/dollar?start=2022-01").json()
     assert told["values"] == before["values"]
-    assert told["notes"][0].startswith("dollar: what is stored may lack days, or newer values of some: ")
+    assert told["notes"][0].startswith("dollar: the stored values may lack days or revisions: ")

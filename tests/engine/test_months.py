@@ -300,7 +300,7 @@ def test_a_source_name_has_only_letters_digits_hyphens_and_underscores(redis, na
     class Odd(FakeSite):
         name = "a source"
 
-    with pytest.raises(Exception, match=r"source\.name: 'a source' is no name of a source"):
+    with pytest.raises(Exception, match=r"source\.name: 'a source' is not a valid name"):
         Subscriber(redis, Odd(), namespace=namespace)
 
 

@@ -1,4 +1,4 @@
-"""Clients of a portal: of one that other tests use, too, and of one for pulling levers; and a plain session."""
+"""Clients of a shared portal, and of one for tests that pull levers; and a plain session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def portal_replica() -> Iterator[Replica]:
 
 @pytest.fixture
 def shared(portal_replica: Replica) -> Iterator[Client]:
-    """Return a client of a replica that other tests use, too."""
+    """Return a client of a replica that other tests share."""
     client = Client(portal_replica)
     yield client
     client.session.close()

@@ -67,14 +67,14 @@ class TestAMonth:
             assert float(row["VL_QUOTA"]) > 0
             assert int(row["NR_COTST"]) >= 1
 
-    def test_is_clean_if_asked(self, maker):
+    def test_is_clean_on_request(self, maker):
         market = maker.Market(2_000)
         rows = table(market.month("2026-08", ReportLayout.C, 5, dirty=False))
         keys = [(row["CNPJ_FUNDO_CLASSE"], row["ID_SUBCLASSE"], row["DT_COMPTC"]) for row in rows]
         assert len(set(keys)) == len(keys)
         assert market.dirt == Counter(split=1)
 
-    def test_dirt_is_what_it_says(self, month):
+    def test_dirt_matches_its_counts(self, month):
         rows, dirt = month
         assert dirt == Counter(
             zeros=4,
@@ -104,7 +104,7 @@ class TestAMonth:
         assert sum(float(row["VL_QUOTA"] or 1) < 0 for row in rows) == 1
         assert sum(float(row["VL_QUOTA"] or 1) >= 1e9 for row in rows) == 1
 
-    def test_a_series_turns_from_class_to_subclass(self, month):
+    def test_a_class_becomes_a_subclass_within_the_month(self, month):
         rows, _ = month
         names = [row["ID_SUBCLASSE"] for row in rows if row["ID_SUBCLASSE"].startswith("SPLIT")]
         (name,) = set(names)
@@ -114,15 +114,15 @@ class TestAMonth:
         turn = min(row["DT_COMPTC"] for row in own if row["ID_SUBCLASSE"])
         assert all((row["DT_COMPTC"] >= turn) == (row["ID_SUBCLASSE"] != "") for row in own)
 
-    def test_and_stays_one(self, maker):
+    def test_a_class_that_became_a_subclass_stays_one(self, maker):
         market = maker.Market(200)
         first, second = (table(market.month(month, ReportLayout.C, 5)) for month in ("2026-08", "2026-09"))
         (name,) = {row["ID_SUBCLASSE"] for row in first if row["ID_SUBCLASSE"].startswith("SPLIT")}
         (cnpj,) = {row["CNPJ_FUNDO_CLASSE"] for row in first if row["ID_SUBCLASSE"] == name}
         assert {row["ID_SUBCLASSE"] for row in second if row["CNPJ_FUNDO_CLASSE"] == cnpj} == {name}
 
-    def test_proportions_of_a_full_month_are_the_portals(self, maker):
-        """Counted over 525,000 rows, without making them."""
+    def test_a_full_month_has_the_portals_proportions_of_dirt(self, maker):
+        """Count over 525,000 rows, without making them."""
         counts = {name: maker.at_least_one(share * 525_000) for name, share in maker.DIRT.items()}
         assert counts == {
             "zeros": 105, "blank_quota": 10, "negative_quota": 1, "huge_quota": 1, "identical": 5, "conflicting": 1,
@@ -144,7 +144,7 @@ class TestYears:
             assert ";".join(rows[0]) == ReportLayout.A.value
             assert {row["DT_COMPTC"][5:7] for row in rows} == {name[18:20]}
 
-    def test_a_series_lives_on_from_month_to_month(self, maker, tmp_path):
+    def test_a_series_continues_from_month_to_month(self, maker, tmp_path):
         market = maker.Market(200)
         first, second = (table(market.month(f"2015-0{month}", ReportLayout.B, dirty=False)) for month in (1, 2))
         last = {row["CNPJ_FUNDO"]: float(row["VL_QUOTA"]) for row in first}

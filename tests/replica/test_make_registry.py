@@ -1,4 +1,4 @@
-"""The made-up registry: of real size if asked, in the portal's form, and the same from the same seed."""
+"""The made-up registry: of real size on request, in the portal's form, and the same from the same seed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tables(folder: Path) -> list[list[dict[str, str]]]:
         ]
 
 
-def test_a_hundredth_has_a_hundredth_of_each_table(maker, tmp_path):
+def test_a_scale_of_one_hundredth_applies_to_each_table(maker, tmp_path):
     maker.Registry(0.01).write(tmp_path)
     funds, classes, subclasses, old = tables(tmp_path)
     assert [len(funds), len(classes), len(subclasses), len(old)] == [904, 368, 101, 468]

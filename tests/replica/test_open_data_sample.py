@@ -1,4 +1,4 @@
-"""What the portal's part of the sample holds: generated again it is the same, and it has every case that hurts."""
+"""The portal's part of the sample: it can be regenerated exactly, and has every difficult case."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def days_of(frame: pd.DataFrame) -> list[str]:
 
 
 class TestTheFiles:
-    def test_generating_again_gives_the_same_bytes(self, maker):
+    def test_regenerating_yields_the_same_bytes(self, maker):
         assert maker.render() == {name: (FOLDER / name).read_bytes() for name in NAMES}
 
-    def test_check_tells_a_file_that_differs(self, maker, tmp_path, monkeypatch, capsys):
+    def test_check_reports_a_file_that_differs(self, maker, tmp_path, monkeypatch, capsys):
         monkeypatch.setattr(maker.make_sample, "FOLDER", tmp_path)
         monkeypatch.setattr(sys, "argv", ["make_open_data_sample.py"])
         files = maker.render()
@@ -73,7 +73,7 @@ class TestTheFiles:
         for name in NAMES:
             assert f"### `sample/{name}`: {len(rows(name)):,} rows" in text
 
-    def test_every_cnpj_checks_and_is_in_the_registry(self, daily):
+    def test_every_cnpj_is_valid_and_in_the_registry(self, daily):
         for row in rows("registry.csv"):
             for cnpj in (row["cnpj"], row["fund_cnpj"], row["administrator_cnpj"], *row["manager_cnpjs"].split("|")):
                 assert stdnum_cnpj.validate(cnpj) == cnpj
@@ -83,7 +83,7 @@ class TestTheFiles:
         subclasses = set(daily["subclass"]) - {""}
         assert subclasses == {row["subclass"] for row in rows("subclasses.csv")}
 
-    def test_it_is_on_business_days_and_begins_where_the_pages_end(self, daily):
+    def test_days_are_business_days_and_begin_where_the_pages_end(self, daily):
         assert set(daily["date"]) == set(business_days("2000-01-03", "2024-12-31"))
         pages = pd.read_csv(FOLDER / "quotes.csv", dtype={"cnpj": "str"}, parse_dates=["date"])
         both = pd.concat([pages, daily])
@@ -116,7 +116,7 @@ class TestTheCases:
         assert days_of(classes)[-1] == "2024-09-13"
         assert days_of(subclasses.sort_values("date"))[0] == "2024-09-16"
         assert own[own["subclass"] == ""]["date"].max() == classes["date"].max()
-        # One subclass goes on from the class; the others begin at 1.
+        # One subclass continues the class; the others begin at 1.
         first = subclasses.groupby("subclass")["quota"].first()
         assert first["B8MNP1726012800"] == pytest.approx(classes["quota"].iloc[-1], rel=0.01)
         assert (first.drop("B8MNP1726012800") - 1).abs().max() < 0.01
@@ -127,7 +127,7 @@ class TestTheCases:
         quotas = own.groupby("subclass")["quota"].first()
         assert quotas.max() / quotas.min() > 2.5
 
-    def test_a_fund_goes_on_under_another_cnpj_on_the_next_business_day(self, daily):
+    def test_a_fund_continues_under_another_cnpj_on_the_next_business_day(self, daily):
         old, new = daily[daily["cnpj"] == OLD], daily[daily["cnpj"] == NEW]
         assert (days_of(old)[-1], days_of(new)[0]) == ("2024-05-14", "2024-05-15")
         assert new["quota"].iloc[0] == pytest.approx(old["quota"].iloc[-1], rel=0.02)
@@ -144,12 +144,12 @@ class TestLoading:
     def test_is_done_once(self):
         assert load_open_data() is load_open_data()
 
-    def test_a_sample_that_is_missing_says_where_and_what_to_do(self, tmp_path):
+    def test_a_missing_sample_error_names_the_folder_and_the_remedy(self, tmp_path):
         with pytest.raises(ScraperKitError, match="no quotes.csv, daily.csv.*make_sample"):
             read_open_data([tmp_path / "a"])
 
     @pytest.mark.parametrize(("name", "old"), [("daily.csv", "subclass,date"), ("registry.csv", "adapted_on")])
-    def test_a_damaged_sample_is_told_by_its_column(self, tmp_path: Path, name, old):
+    def test_a_damaged_sample_error_names_the_column(self, tmp_path: Path, name, old):
         for path in FOLDER.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         text = (tmp_path / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The open data portal, asked over a socket as any client would."""
+"""The open data portal over a socket, as any client sees it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DAILY = "DOC/INF_DIARIO/DADOS/"
 
 
 class Listing(HTMLParser):
-    """The links of a listing and what stands behind each."""
+    """The links of a listing, and the text after each."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -81,12 +81,12 @@ class TestListings:
         assert (answer.status_code, answer.headers["Location"]) == (301, "/dados/FI/DOC/")
 
     @pytest.mark.parametrize("path", ["x", "DOC/x/", f"{DAILY}inf_diario_fi_202501.zip", f"{DAILY}inf", "../../x"])
-    def test_what_is_not_there_is_404_or_403(self, client, path):
+    def test_a_missing_path_is_404_or_403(self, client, path):
         assert client.get(path).status_code == 404
         client.replica.portal.missing_status = 403
         assert client.get(path).status_code == 403
 
-    def test_outside_the_base_there_is_robots_txt_alone(self, client):
+    def test_outside_the_base_only_robots_txt_exists(self, client):
         root = client.replica.open_data_url.removesuffix("dados/FI/")
         assert client.session.get(root, timeout=60).status_code == 404
         answer = client.session.get(f"{root}robots.txt", timeout=60)
@@ -94,8 +94,8 @@ class TestListings:
         client.replica.portal.crawl_delay = 0.25
         assert "Crawl-Delay: 0.25\n" in client.session.get(f"{root}robots.txt", timeout=60).text
 
-    def test_the_pages_have_no_robots_txt_of_the_portal(self, shared):
-        """Both are sites of their own: the portal's delay must not slow the pages down."""
+    def test_the_pages_do_not_serve_the_portals_robots_txt(self, shared):
+        """They are separate sites: the portal's delay must not slow the pages down."""
         pages = shared.replica.url.partition("/SWB")[0]
         assert not shared.replica.open_data_url.startswith(f"{pages}/")
         assert "Crawl-Delay" not in shared.session.get(f"{pages}/robots.txt", timeout=60).text
@@ -107,7 +107,7 @@ class TestConditionalRequests:
         seconds = int(parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp())
         assert answer.headers["ETag"] == f'"{seconds:x}-{len(answer.content):x}"'
 
-    def test_what_is_known_is_304_without_a_body(self, shared):
+    def test_a_known_file_is_304_without_a_body(self, shared):
         known = shared.file("2024-03").headers
         path = shared.replica.portal.path("2024-03")
         for headers in (
@@ -131,7 +131,7 @@ class TestConditionalRequests:
         ):
             assert shared.get(path, **headers).status_code == 200
 
-    def test_a_head_has_the_headers_alone(self, shared):
+    def test_a_head_request_returns_only_the_headers(self, shared):
         url = shared.replica.open_data_url + shared.replica.portal.path("2024-03")
         head, whole = shared.session.head(url, timeout=60), shared.session.get(url, timeout=60)
         assert head.content == b""
@@ -177,7 +177,7 @@ class TestLayouts:
                 check_row(row, columns)
                 assert row["DT_COMPTC"].replace("-", "").startswith(month)
 
-    def test_the_day_of_writing_decides_and_not_the_month(self, client):
+    def test_the_day_of_writing_decides_the_layout_not_the_month(self, client):
         """202402 was B in spring 2024, and is C now."""
         portal = client.replica.portal
         for on, columns in ((dt.date(2024, 4, 10), B), (dt.date(2024, 6, 1), C), (None, C)):
@@ -190,14 +190,14 @@ class TestLayouts:
         assert len(found) == 12
         assert {tuple(table(content)[0]) for content in found.values()} == {tuple(C)}
 
-    def test_a_and_b_have_no_place_for_subclasses(self):
+    def test_layouts_a_and_b_omit_subclasses(self):
         rows = load_open_data().months["2024-09"]
         for layout, columns in ((ReportLayout.A, A), (ReportLayout.B, B)):
             found = table(render_report(rows, layout))
             assert [*found[0]] == columns
             assert len(found) == sum(not row.subclass for row in rows) < len(rows)
 
-    def test_a_file_cannot_be_older_than_what_it_is_about(self, client):
+    def test_a_file_cannot_be_older_than_its_month(self, client):
         with pytest.raises(ConfigError, match="on: 2024-08-31 is before 2024-09, the first month"):
             client.replica.portal.rewrite("2024-09", dt.date(2024, 8, 31))
 
@@ -211,7 +211,7 @@ class TestLayouts:
                     own = [quote.portfolio, quote.quota, quote.net_worth, quote.inflow, quote.outflow, quote.holders]
                     assert figures == own
 
-    def test_before_2005_cells_are_blank_and_kinds_are_others(self, shared):
+    def test_before_2005_some_cells_are_blank_and_kinds_differ(self, shared):
         rows = shared.rows("2004")
         assert {row["TP_FUNDO"] for row in rows} == {"FI", "FITVM", "FIC-FITVM"}
         assert {row["VL_TOTAL"] + row["NR_COTST"] for row in rows} == {""}
@@ -261,7 +261,7 @@ class TestTheRegistry:
         assert one["Data_Inicio"] == "2024-07-15"
         assert {row["Data_Constituicao"] for row in own} == {"2016-04-11"}
 
-    def test_net_worth_is_the_newest_and_that_of_a_class_the_sum_of_its_subclasses(self, shared):
+    def test_net_worth_is_the_newest_and_sums_the_subclasses(self, shared):
         classes = table(shared.members("registry")["registro_classe.csv"])
         for cnpj, count in (("18993924000100", 1), ("99101034000130", 2), ("99101035000184", 3)):
             (row,) = [row for row in classes if row["CNPJ_Classe"] == cnpj]
@@ -281,7 +281,7 @@ class TestTheRegistry:
         assert own == ["99101039000162", "99101040000197"]
         assert fund["Denominacao_Social"] == "FUNDO EXEMPLO TUCUMÃ FIF"
 
-    def test_what_never_became_a_class_is_in_cad_fi_alone(self, shared):
+    def test_a_fund_that_never_became_a_class_is_only_in_cad_fi(self, shared):
         old = table(shared.file("cad_fi").content)
         assert len(old[0]) == 41
         assert {row["SIT"] for row in old} >= {"CANCELADA", "EM FUNCIONAMENTO NORMAL"}

@@ -1,4 +1,4 @@
-"""The levers that change or break the portal, and what a client sees of them."""
+"""The levers that change or break the portal, as a client sees them."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TestLeversOnFiles:
             "Z2HFZ1719837661"
         ]
 
-    def test_a_truncated_zip_is_whole_for_http_and_broken_as_a_zip(self, client):
+    def test_a_truncated_file_is_a_complete_download_but_a_broken_zip(self, client):
         whole = client.file("2024-03").content
         client.replica.portal.truncate("2024-03")
         answer = client.file("2024-03")
@@ -75,7 +75,7 @@ class TestLeversOnFiles:
         client.replica.portal.rewrite("2024-03")
         assert client.rows("2024-03")
 
-    def test_a_connection_that_is_cut_off_gives_less_than_was_announced(self, client):
+    def test_a_cut_off_connection_sends_less_than_it_announced(self, client):
         client.replica.portal.cut_off("2024-03")
         for _ in range(2):
             with pytest.raises(requests.exceptions.ChunkedEncodingError, match="IncompleteRead"):
@@ -83,7 +83,7 @@ class TestLeversOnFiles:
         client.replica.portal.rewrite("2024-03")
         assert client.rows("2024-03")
 
-    def test_html_comes_under_status_200(self, client):
+    def test_html_is_sent_with_status_200(self, client):
         client.replica.portal.show_html("2024-03")
         answer = client.file("2024-03")
         assert (answer.status_code, answer.content[:6]) == (200, b"<html>")
@@ -101,13 +101,13 @@ class TestLeversOnFiles:
     @pytest.mark.parametrize(
         "what", ["2025-01", "1999", "2024", "2024-13", "2024-03-05", "x", "2024-3", "", "../x", "<b>"]
     )
-    def test_a_file_that_is_not_there_is_named(self, shared, what):
+    def test_an_error_names_the_missing_file(self, shared, what):
         portal = shared.replica.portal
         for pull in (portal.path, portal.rewrite, portal.restate, portal.truncate, portal.cut_off, portal.remove):
             with pytest.raises(ConfigError, match="file: .* is not on the portal"):
                 pull(what)
 
-    def test_every_file_written_again_is_newer_than_all_others(self, client):
+    def test_a_rewritten_file_is_newer_than_all_others(self, client):
         portal = client.replica.portal
         tags = []
         for _ in range(3):
@@ -119,7 +119,7 @@ class TestLeversOnFiles:
 
 
 class TestDirt:
-    def test_is_put_in_on_request_and_told(self, client):
+    def test_is_added_on_request_and_listed(self, client):
         clean = {month: client.rows(month) for month in ("2024-10", "2024-11", "2024-12")}
         dirt = client.replica.portal.add_dirt()
         assert Counter(found.kind for found in dirt) == Counter(
@@ -170,7 +170,7 @@ class TestLeversOnTheServer:
         assert client.get("").status_code == 200
         assert client.replica.portal.requests == Counter(outage=1, listing=1)
 
-    def test_a_portal_that_is_away_refuses_and_comes_back_with_what_it_had(self, client):
+    def test_a_stopped_portal_refuses_connections_and_restarts_with_its_files(self, client):
         client.replica.portal.restate("2024-03")
         etag = client.file("2024-03").headers["ETag"]
         client.replica.open_data_up = False
@@ -181,13 +181,13 @@ class TestLeversOnTheServer:
         client.replica.open_data_up = True
         assert client.file("2024-03").headers["ETag"] == etag
 
-    def test_latency_makes_every_answer_wait(self, client):
+    def test_latency_delays_every_answer(self, client):
         client.replica.portal.latency = 0.15
         start = time.monotonic()
         client.get("")
         assert time.monotonic() - start >= 0.15
 
-    def test_a_slow_portal_drips_and_can_be_made_quick_in_the_midst(self, client):
+    def test_a_slow_portal_can_be_sped_up_within_a_download(self, client):
         size = int(client.file("2024-03").headers["Content-Length"])
         client.replica.portal.bytes_per_second = size / 0.3
         start = time.monotonic()
@@ -200,7 +200,7 @@ class TestLeversOnTheServer:
             client.replica.portal.bytes_per_second = float("inf")
             assert len(first + answer.raw.read()) == size
 
-    def test_stop_waits_for_no_drip_and_no_latency(self):
+    def test_stop_does_not_wait_for_slow_or_delayed_answers(self):
         for lever, value in (("bytes_per_second", 1), ("latency", 3600)):
             with Replica.start() as replica, requests.Session() as session:
                 session.trust_env = False
@@ -223,7 +223,7 @@ class TestLeversOnTheServer:
                 assert caught
 
     @pytest.mark.parametrize("value", [-1, 1e9, float("nan"), "1", None])
-    def test_settings_that_do_not_fit_are_refused_by_name(self, shared, value):
+    def test_invalid_settings_are_refused_by_name(self, shared, value):
         for name in ("latency", "crawl_delay"):
             with pytest.raises(ConfigError, match=f"{name}: "):
                 setattr(shared.replica.portal, name, value)
@@ -233,11 +233,11 @@ class TestLeversOnTheServer:
             shared.replica.portal.restate("2024-03", value)
 
     @pytest.mark.parametrize("value", [0, -1, float("nan"), "1", None])
-    def test_a_rate_must_be_one(self, shared, value):
+    def test_a_rate_must_be_a_number_of_at_least_1(self, shared, value):
         with pytest.raises(ConfigError, match="bytes_per_second: "):
             shared.replica.portal.bytes_per_second = value
 
-    def test_requests_are_counted_by_what_became_of_them(self, client):
+    def test_requests_are_counted_by_outcome(self, client):
         etag = client.file("2024-03").headers["ETag"]
         client.get(client.replica.portal.path("2024-03"), If_None_Match=etag)
         client.get("")
@@ -246,7 +246,7 @@ class TestLeversOnTheServer:
         assert client.replica.portal.requests == Counter(file=1, not_modified=1, listing=1, missing=1, robots=1)
         assert client.replica.requests == Counter()
 
-    def test_a_port_that_is_taken_is_named(self, shared):
+    def test_an_error_names_the_port_that_is_taken(self, shared):
         port = int(shared.replica.open_data_url.split(":")[2].split("/")[0])
         with pytest.raises(ConfigError, match=f"open_data_port: cannot listen on {port}"):
             Replica.start(open_data_port=port)

@@ -1,4 +1,4 @@
-"""The replica's services of rates: their quirks as the real ones have them, over a socket, and the levers."""
+"""The replica's services of rates over a socket: the quirks of the real ones, and the levers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def window(first: str, last: str) -> dict[str, str]:
 
 
 class TestSgs:
-    def test_values_of_business_days_as_text(self, replica):
+    def test_values_are_texts_of_business_days(self, replica):
         found = sgs(replica, 12, **window("24/02/2022", "03/03/2022")).json()
         assert [entry["data"] for entry in found] == ["24/02/2022", "25/02/2022", "02/03/2022", "03/03/2022"]
         assert {entry["valor"] for entry in found} == {"0.049206"}
@@ -63,17 +63,17 @@ class TestSgs:
             (window("31/02/2024", "29/03/2024"), 400),
         ],
     )
-    def test_a_daily_series_wants_both_dates_and_ten_years_at_most(self, replica, query, status):
+    def test_a_daily_series_requires_both_dates_and_at_most_ten_years(self, replica, query, status):
         answer = sgs(replica, 12, **query)
         assert answer.status_code == status
         if status == 406:
             assert answer.json().keys() == {"error", "message", "syntax"}
 
-    def test_a_monthly_series_does_not(self, replica):
+    def test_a_monthly_series_requires_no_dates(self, replica):
         assert len(sgs(replica, 433).json()) > 300
         assert sgs(replica, 433, dataInicial="01/01/2022").json()[0]["data"] == "01/01/2022"
 
-    def test_twenty_of_the_newest_and_no_more(self, replica):
+    def test_at_most_twenty_of_the_newest_are_sent(self, replica):
         newest = sgs(replica, 12, "/ultimos/20").json()
         assert len(newest) == 20
         refused = sgs(replica, 12, "/ultimos/21")
@@ -94,12 +94,12 @@ class TestSgs:
         assert answer.status_code == 404
         assert answer.json()["erro"]["detail"].endswith("Value(s) not found")
 
-    def test_the_dead_ibovespa_ends_in_2019(self, replica):
+    def test_the_discontinued_ibovespa_ends_in_2019(self, replica):
         assert sgs(replica, 7, **window("27/09/2019", "31/12/2019")).json()[-1]["data"] == "30/09/2019"
 
 
 class TestB3:
-    def test_a_year_as_days_by_months_in_portuguese(self, replica):
+    def test_a_year_is_a_table_of_days_and_months_in_portuguese(self, replica):
         rows = b3(replica, 2024).json()["results"]
         assert [row["day"] for row in rows] == list(range(1, 32))
         assert all(len(row) == 13 for row in rows)
@@ -108,14 +108,14 @@ class TestB3:
         whole, _, cents = rows[1]["rateValue1"].partition(",")
         assert (len(cents), "." in whole) == (2, True)
 
-    def test_a_year_to_come_has_no_values_and_an_unknown_index_no_days(self, replica):
+    def test_a_future_year_has_no_values_and_an_unknown_index_no_days(self, replica):
         assert {value for row in b3(replica, 2090).json()["results"] for value in row.values() if value} == set(
             range(1, 32)
         )
         assert b3(replica, 2024, "IBRX").json() == {"results": []}
 
     @pytest.mark.parametrize("word", ["x", "bm90IGpzb24=", "W10=", ""])
-    def test_a_word_that_says_nothing_is_refused(self, replica, word):
+    def test_a_malformed_query_is_refused(self, replica, word):
         assert requests.get(f"{replica.b3_url}GetPortfolioDay/{word}", timeout=30).status_code == 400
 
 
@@ -126,7 +126,7 @@ class TestFigures:
         assert list(before.items()) == list(after.items())[: len(before)]
         assert len(before) > 200
 
-    def test_they_reach_today_unless_told_otherwise(self):
+    def test_they_reach_today_or_the_day_that_is_set(self):
         services = RateServices()
         services.today = dt.date(2022, 1, 15)
         newest = {name: [*services.values(name)][-1].isoformat() for name in ("cdi", "ibovespa", "ipca", "igpm")}
@@ -149,7 +149,7 @@ class TestLevers:
         own.rates.outage(0)
         assert b3(own, 2024).status_code == 200
 
-    def test_a_value_is_restated_withdrawn_and_comes_to_an_end(self, own):
+    def test_values_can_be_restated_withdrawn_and_ended(self, own):
         own.rates.restate("cdi", dt.date(2022, 1, 4), "0.05")
         own.rates.withdraw("cdi", dt.date(2022, 1, 5))
         own.rates.end("cdi", dt.date(2022, 1, 6))
@@ -158,14 +158,14 @@ class TestLevers:
             ("03", "0.049206"), ("04", "0.05"), ("06", "0.049206"),
         ]  # fmt: skip
 
-    def test_while_the_exchange_is_open_the_newest_value_is_another(self, own):
+    def test_the_newest_value_differs_while_the_exchange_is_open(self, own):
         own.rates.today = dt.date(2024, 3, 28)
         closed = b3(own, 2024).json()["results"]
         own.rates.in_session = True
         opened = b3(own, 2024).json()["results"]
         assert [row["day"] for row, other in zip(closed, opened, strict=True) if row != other] == [28]
 
-    def test_other_bytes_are_sent_as_they_are(self, own):
+    def test_any_bytes_can_be_sent(self, own):
         own.rates.put("ibovespa", b"{")
         own.rates.put("ipca", b"[]")
         assert (b3(own, 2024).content, sgs(own, 433).content) == (b"{", b"[]")
@@ -174,7 +174,7 @@ class TestLevers:
         own.rates_up = False
         with pytest.raises(requests.ConnectionError):
             sgs(own, 12)
-        assert "away" in repr(own._view())
+        assert "down" in repr(own._view())
         own.rates_up = True
         assert sgs(own, 433).status_code == 200
 
@@ -183,11 +183,11 @@ class TestLevers:
         lambda rates: rates.outage(-1),
         lambda rates: setattr(rates, "latency", "slow"),
     ])  # fmt: skip
-    def test_what_does_not_fit_is_refused(self, pull):
+    def test_invalid_values_are_refused(self, pull):
         with pytest.raises(ConfigError, match=r"^(name|seconds|latency): "):
             pull(RateServices())
 
-    def test_a_port_that_is_taken_is_told_and_nothing_stays_open(self, replica):
+    def test_a_taken_port_is_an_error_that_leaves_nothing_open(self, replica):
         port = int(replica.sgs_url.split(":")[2].split("/")[0])
         with pytest.raises(ConfigError, match="^rates_port: "):
             Replica.start(rates_port=port)

@@ -106,7 +106,7 @@ def test_the_form_of_the_search_page_points_at_itself(shared: Replica, session: 
     assert "lbSitDesc" in Reader(answer.content).texts
 
 
-def test_two_rows_for_one_cnpj_come_with_other_ids_the_inactive_one_first(
+def test_two_rows_for_one_cnpj_have_different_ids_and_the_inactive_one_is_first(
     shared: Replica, session: requests.Session
 ) -> None:
     url = shared.url + SEARCH.format(TWICE)
@@ -121,9 +121,7 @@ def test_two_rows_for_one_cnpj_come_with_other_ids_the_inactive_one_first(
 
 
 @pytest.mark.parametrize("written", ["00.000.000/0001-91", "191", "", "EXEMPL0A000101", "<b>&'"])
-def test_a_cnpj_that_is_not_there_gives_a_table_without_rows(
-    shared: Replica, session: requests.Session, written: str
-) -> None:
+def test_an_unknown_cnpj_returns_a_table_without_rows(shared: Replica, session: requests.Session, written: str) -> None:
     url = shared.url + "CConsolFdo/ResultBuscaParticFdo.aspx"
     page = Reader(session.get(url, params={"CNPJNome": written}, timeout=60).content)
     assert "ddlFundos" in page.texts
@@ -138,7 +136,7 @@ def test_a_cnpj_with_letters_is_found_in_either_case(shared: Replica, session: r
         assert page.texts["ddlFundos__ctl0_lnkbtn1"] == "Fundo Exemplo Vinhático FIC FIA"
 
 
-def test_paths_and_names_in_a_query_have_no_case(shared: Replica, session: requests.Session) -> None:
+def test_case_is_ignored_in_paths_and_query_names(shared: Replica, session: requests.Session) -> None:
     address = urlsplit(shared.url)
     for path in (
         "/swb//sistemas/scw/cpublica/infdiario/cpublicainfdiario.aspx?pk_partic=132922",
@@ -151,7 +149,7 @@ def test_paths_and_names_in_a_query_have_no_case(shared: Replica, session: reque
 # --- daily page
 
 
-def test_the_daily_page_has_the_shapes_of_the_site(shared: Replica, session: requests.Session) -> None:
+def test_the_daily_page_has_the_structure_of_the_sites(shared: Replica, session: requests.Session) -> None:
     response = session.get(shared.url + DAILY.format("132922"), timeout=60)
     page = Reader(response.content)
     assert response.headers["Content-Type"] == "text/html; charset=iso-8859-1"
@@ -176,7 +174,7 @@ def test_the_daily_page_has_the_shapes_of_the_site(shared: Replica, session: req
     assert 2_000 < len(page.hidden["__VIEWSTATE"]) < 8_000
 
 
-def test_a_month_of_each_season_of_every_fund_reads_back_as_the_sample_has_it(
+def test_every_fourth_month_of_every_fund_reads_back_as_in_the_sample(
     shared: Replica, session: requests.Session
 ) -> None:
     sample = load_sample()
@@ -194,7 +192,7 @@ def test_a_month_of_each_season_of_every_fund_reads_back_as_the_sample_has_it(
             assert quotes == list(sample.month(fund.cnpj, month_year))
 
 
-def test_blanks_marks_and_trimmed_zeros(shared: Replica, session: requests.Session) -> None:
+def test_figures_are_written_as_on_the_site(shared: Replica, session: requests.Session) -> None:
     def row(pk: str, month_year: str, day: int) -> list[str]:
         url = shared.url + DAILY.format(pk)
         form = Reader(session.get(url, timeout=60).content).hidden | {"ddComptc": month_year}
@@ -231,7 +229,7 @@ def test_a_month_that_is_not_offered_leaves_the_newest_selected(shared: Replica,
         assert Reader(answer.content).selected == ["08/2022"]
 
 
-def test_the_fields_of_one_month_are_good_for_another(shared: Replica, session: requests.Session) -> None:
+def test_the_hidden_fields_of_one_month_are_valid_for_another(shared: Replica, session: requests.Session) -> None:
     url = shared.url + DAILY.format("132922")
     form = Reader(session.get(url, timeout=60).content).hidden
     december = Reader(session.post(url, data=form | {"ddComptc": "12/2022"}, timeout=60).content)
@@ -244,16 +242,16 @@ def test_the_fields_of_one_month_are_good_for_another(shared: Replica, session: 
 
 
 @pytest.mark.parametrize("path", [DAILY.format("1"), DAILY.format(""), FUND.format("132922x"), "CConsolFdo/ResultBuscaDocsFdo.aspx"])  # fmt: skip # noqa: E501
-def test_an_unknown_pk_is_an_error_page_under_200(shared: Replica, session: requests.Session, path: str) -> None:
+def test_an_unknown_pk_is_an_error_page_with_status_200(shared: Replica, session: requests.Session, path: str) -> None:
     assert is_error_page(session.get(shared.url + path, timeout=60))
 
 
 @pytest.mark.parametrize("path", ["Nowhere.aspx", "../../../x", "CDA/CPublicaCDA.aspx?PK_PARTIC=132922"])
-def test_another_path_is_404(shared: Replica, session: requests.Session, path: str) -> None:
+def test_an_unknown_path_is_404(shared: Replica, session: requests.Session, path: str) -> None:
     assert session.get(shared.url + path, timeout=60).status_code == 404
 
 
-def test_hidden_fields_that_do_not_belong_are_an_error_page(shared: Replica, session: requests.Session) -> None:
+def test_hidden_fields_of_another_page_return_an_error_page(shared: Replica, session: requests.Session) -> None:
     url = shared.url + DAILY.format("132922")
     good = Reader(session.get(url, timeout=60).content).hidden | {"ddComptc": "01/2022"}
     other = get(session, shared, DAILY.format("901101")).hidden
@@ -276,7 +274,7 @@ def test_hidden_fields_that_do_not_belong_are_an_error_page(shared: Replica, ses
     assert Reader(session.post(url, data=good, timeout=60).content).selected == ["01/2022"]
 
 
-def test_forms_that_are_none_are_refused(shared: Replica) -> None:
+def test_malformed_forms_are_refused(shared: Replica) -> None:
     address = urlsplit(shared.url)
     path = address.path + DAILY.format("132922")
     for headers, body, status in [
@@ -305,10 +303,10 @@ def test_odd_targets_are_404(shared: Replica, target: str) -> None:
         assert client.makefile("rb").readline().startswith(b"HTTP/1.1 404 ")
 
 
-# --- faults to order
+# --- faults on demand
 
 
-def test_requests_are_counted_by_kind_as_a_snapshot(replica: Replica, session: requests.Session) -> None:
+def test_requests_are_counted_by_kind_and_returned_as_a_copy(replica: Replica, session: requests.Session) -> None:
     before = replica.requests
     page = get(session, replica, SEARCH.format(LESSONS))
     form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
@@ -321,13 +319,13 @@ def test_requests_are_counted_by_kind_as_a_snapshot(replica: Replica, session: r
     assert replica.requests == Counter(search=1, search_post=1, fund=1, daily_get=1, daily_post=1, index=1, unknown=1)
 
 
-def test_the_index_lists_the_funds_for_people(shared: Replica, session: requests.Session) -> None:
+def test_the_index_lists_the_funds(shared: Replica, session: requests.Session) -> None:
     page = get(session, shared, "")
     assert page.tags.count("a") == len(shared.funds)
     assert "Embaúba FIM Prazo < 365" in page.text
 
 
-def test_errors_come_as_500_and_as_pages_under_200_and_repeat_with_the_seed(session: requests.Session) -> None:
+def test_errors_are_500_or_pages_with_200_and_repeat_with_the_seed(session: requests.Session) -> None:
     def outcomes(seed: int) -> list[int]:
         with Replica.start(error_rate=0.5, seed=seed) as replica:
             answers = [session.get(replica.url + DAILY.format("132922"), timeout=60) for _ in range(60)]
@@ -375,7 +373,7 @@ def test_an_outage_is_503_with_retry_after_until_it_ends(replica: Replica, sessi
     assert replica.requests == Counter(outage=1 + seen.count(503), fund=2)
 
 
-def test_latency_makes_every_answer_wait_and_can_be_set(replica: Replica, session: requests.Session) -> None:
+def test_latency_delays_every_answer_and_can_be_set(replica: Replica, session: requests.Session) -> None:
     replica.latency = 0.15
     start = time.monotonic()
     session.get(replica.url + FUND.format("132922"), timeout=60)
@@ -384,7 +382,7 @@ def test_latency_makes_every_answer_wait_and_can_be_set(replica: Replica, sessio
 
 
 @pytest.mark.parametrize("value", [-1, 1e9, float("nan"), float("inf"), "1", None])
-def test_settings_that_do_not_fit_are_refused_by_name(replica: Replica, value: object) -> None:
+def test_invalid_settings_are_refused_by_name(replica: Replica, value: object) -> None:
     for name in ("latency", "error_rate"):
         with pytest.raises(ConfigError, match=f"{name}: "):
             setattr(replica, name, value)
@@ -424,12 +422,12 @@ def test_stop_does_not_wait_for_the_latency(session: requests.Session) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=60) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         replica.stop()
-        # Closed with the request unread it is a reset, afterwards it is an end; never an answer.
+        # A close before the request is read is a reset, a later one an end; never an answer.
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
 
 
-def test_a_client_that_hangs_up_in_the_middle_harms_nobody(replica: Replica, session: requests.Session) -> None:
+def test_a_client_that_disconnects_does_not_affect_others(replica: Replica, session: requests.Session) -> None:
     port = urlsplit(replica.url).port or 0
     for sent in (
         b"",
@@ -473,7 +471,7 @@ def test_eight_clients_at_once_get_whole_pages(replica: Replica) -> None:
     assert replica.requests["daily_get"] == 200
 
 
-def test_what_a_notebook_shows_is_small_and_escaped(replica: Replica, session: requests.Session) -> None:
+def test_the_notebook_view_is_small_and_escaped(replica: Replica, session: requests.Session) -> None:
     get(session, replica, FUND.format("132922"))
     html = replica._repr_html_()
     assert replica.url in html

@@ -1,4 +1,4 @@
-"""What the replica writes reads back: tables, figures and hidden fields."""
+"""The replica's pages read back exactly: tables, figures and hidden fields."""
 
 from __future__ import annotations
 

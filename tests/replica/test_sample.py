@@ -1,4 +1,4 @@
-"""The sample: generated again it is the same, it holds every case that hurts, and it is loaded exactly."""
+"""The sample: it can be regenerated exactly, has every difficult case, and is loaded exactly."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ def of(quotes: pd.DataFrame, fund: SampleFund) -> pd.DataFrame:
 # --- the files
 
 
-def test_generating_again_gives_the_same_bytes(make_sample: ModuleType) -> None:
+def test_regenerating_yields_the_same_bytes(make_sample: ModuleType) -> None:
     assert make_sample.render() == {name: (FOLDER / name).read_bytes() for name in ("funds.csv", "quotes.csv")}
 
 
-def test_check_tells_a_file_that_differs(
+def test_check_reports_a_file_that_differs(
     make_sample: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(make_sample, "FOLDER", tmp_path)
@@ -95,7 +95,7 @@ def test_the_readme_names_the_counts() -> None:
     assert f"{len(rows('funds.csv'))} rows" in text
 
 
-def test_every_cnpj_checks_and_nothing_but_the_one_is_real() -> None:
+def test_every_cnpj_is_valid_and_only_one_is_real() -> None:
     for row in rows("funds.csv"):
         for cnpj in (row["cnpj"], row["administrator_cnpj"]):
             assert stdnum_cnpj.validate(cnpj) == cnpj
@@ -127,7 +127,7 @@ def test_at_least_ten_active_funds_offer_all_36_months(sample: Sample) -> None:
 def test_net_worth_moves_with_the_quota_and_the_flows(quotes: pd.DataFrame) -> None:
     days = business_days("2021-01-01", "2023-12-31")
     for cnpj, rows_of_fund in quotes.groupby("cnpj"):
-        # A day that the fund kept silent about stands between two days as a blank, which compares to nothing.
+        # A day without a report becomes a blank between two days, and is not compared.
         fund = rows_of_fund.set_index("date").reindex(days)
         before = fund.shift()
         expected = before["net_worth"] * fund["quota"] / before["quota"] + fund["inflow"] - fund["outflow"]
@@ -139,16 +139,16 @@ def test_net_worth_moves_with_the_quota_and_the_flows(quotes: pd.DataFrame) -> N
         assert (fund[["inflow", "outflow"]].fillna(0) >= 0).all().all()
 
 
-# --- the cases that hurt
+# --- difficult cases
 
 
-def test_a_quota_above_1000(sample: Sample, quotes: pd.DataFrame) -> None:
+def test_one_fund_has_quotas_above_1000(sample: Sample, quotes: pd.DataFrame) -> None:
     fund = of(quotes, noted(sample, "quota above 1,000"))
     assert fund["quota"].iloc[0] == 1953.908722
     assert (fund["quota"] > 1000).all()
 
 
-def test_quotas_with_trailing_zeros_from_8_decimals_to_none() -> None:
+def test_quotas_have_from_no_to_8_significant_decimals() -> None:
     cnpj = next(row["cnpj"] for row in rows("funds.csv") if "trailing zeros" in row["note"])
     texts = [row["quota"] for row in rows("quotes.csv") if row["cnpj"] == cnpj]
     assert all(len(text.partition(".")[2]) == 8 for text in texts)
@@ -156,7 +156,7 @@ def test_quotas_with_trailing_zeros_from_8_decimals_to_none() -> None:
     assert any(Decimal(text) > 1000 and Decimal(text) == int(Decimal(text)) for text in texts)
 
 
-def test_one_starts_and_one_ends_midway(sample: Sample, quotes: pd.DataFrame) -> None:
+def test_one_fund_starts_and_one_ends_midway(sample: Sample, quotes: pd.DataFrame) -> None:
     starts, ends = noted(sample, "starts midway"), noted(sample, "ends midway")
     assert sample.offered(starts.pk)[-1] == "05/2022"
     assert starts.started_on.isoformat() == "2022-05-16"
@@ -168,7 +168,7 @@ def test_one_starts_and_one_ends_midway(sample: Sample, quotes: pd.DataFrame) ->
     assert last["outflow"] > 1_000_000
 
 
-def test_one_is_cancelled(sample: Sample) -> None:
+def test_one_fund_is_cancelled(sample: Sample) -> None:
     fund = noted(sample, "cancelled")
     assert (fund.status, fund.active, sample.offered(fund.pk)[0]) == ("CANCELADA", False, "11/2021")
 
@@ -209,7 +209,7 @@ def test_one_cnpj_has_two_rows_and_the_inactive_one_offers_nothing(sample: Sampl
     assert [fund.cnpj for fund in sample.funds].count(older.cnpj) == 2
 
 
-def test_cnpjs_with_letters_accents_and_marks_to_escape(sample: Sample) -> None:
+def test_some_cnpjs_have_letters_and_some_names_have_accents_and_html_marks(sample: Sample) -> None:
     assert sum(not fund.cnpj.isdigit() for fund in sample.funds) == 2
     assert any(fund.cnpj[8:12].isalnum() and not fund.cnpj[8:12].isdigit() for fund in sample.funds)
     assert not noted(sample, "accents").name.isascii()
@@ -249,7 +249,7 @@ def test_a_month_is_a_tuple_of_quotes_in_order(sample: Sample) -> None:
     assert [quote.date for quote in month] == [day.date() for day in business_days("2021-01-01", "2021-01-31")]
 
 
-def test_it_is_loaded_once_and_cannot_be_spoilt(sample: Sample) -> None:
+def test_it_is_loaded_once_and_cannot_be_changed(sample: Sample) -> None:
     assert load_sample() is sample
     frame = sample.quotes
     frame.loc[0, "quota"] = -1.0
@@ -260,13 +260,13 @@ def test_it_is_loaded_once_and_cannot_be_spoilt(sample: Sample) -> None:
         sample.funds = ()  # type: ignore[misc]
 
 
-def test_a_month_or_a_pk_that_is_not_known_is_empty(sample: Sample) -> None:
+def test_an_unknown_month_or_pk_is_empty(sample: Sample) -> None:
     assert sample.month("18993924000100", "01/2020") == ()
     assert sample.month("00000000000191", "01/2022") == ()
     assert sample.offered("1") == ()
 
 
-def test_a_sample_that_is_missing_says_where_and_what_to_do(tmp_path: Path) -> None:
+def test_a_missing_sample_error_names_the_folders_and_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ScraperKitError, match="make_sample") as caught:
         read_sample([tmp_path / "a", tmp_path / "b"])
     assert str(tmp_path / "a") in str(caught.value)
@@ -274,7 +274,7 @@ def test_a_sample_that_is_missing_says_where_and_what_to_do(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("old", "new"), [("2021-01-04,3.19", "04/01/2021,3.19"), (",net_worth,", ",worth,")])
-def test_a_damaged_sample_is_told_by_file_and_line(tmp_path: Path, old: str, new: str) -> None:
+def test_a_damaged_sample_error_names_the_file_and_line(tmp_path: Path, old: str, new: str) -> None:
     (tmp_path / "funds.csv").write_bytes((FOLDER / "funds.csv").read_bytes())
     text = (FOLDER / "quotes.csv").read_text(encoding="utf-8")
     (tmp_path / "quotes.csv").write_text(text.replace(old, new, 1), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The source against real HTTP: the replica, and a little server that answers whatever a test wants."""
+"""The source against real HTTP: the replica, and a small server that answers as a test requires."""
 
 from __future__ import annotations
 
@@ -49,17 +49,17 @@ def replica() -> Iterator[Replica]:
 
 
 def pages_asked(replica: Replica) -> dict[str, int]:
-    """How often which page was asked for; a robots.txt is none."""
+    """Return how often each page was requested, without robots.txt."""
     return {kind: count for kind, count in replica.requests.items() if kind not in ("unknown", "robots")}
 
 
-def test_every_fund_of_the_sample_comes_back_as_it_is(replica):
+def test_every_fund_of_the_sample_is_fetched_exactly(replica):
     """Two months a year of each; test_road has all of them."""
     sample = load_sample()
     with CvmPages(replica.url) as source, ThreadPoolExecutor(4) as pool:
         for known in sample.funds:
             if known.pk == "901109":
-                continue  # The inactive of two entries of one CNPJ, which is not the one to be found.
+                continue  # The inactive one of a CNPJ's two entries, which is not found.
             found = source.find_fund(known.cnpj)
             assert found == known.fund
             months = source.available_months(found)
@@ -89,7 +89,7 @@ def test_the_address_comes_from_the_environment_or_is_the_live_site(monkeypatch)
 
 
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://host/", "http://", "/path", "http://h:port/", "http://[::1"])
-def test_an_address_that_is_none_is_refused(url):
+def test_an_invalid_address_is_refused(url):
     with pytest.raises(ConfigError, match="SCRAPERKIT_CVM_URL"):
         CvmPages(url)
 
@@ -110,7 +110,7 @@ def test_the_month_that_the_site_shows_first_takes_one_request(replica):
         quotes = source.fetch(asked)
         assert quotes
         assert pages_asked(replica) == {"daily_get": 2}
-        # Asked again it is fetched again: the page of today may tell more than that of then.
+        # A second fetch requests the page again: it may have more quotes by now.
         assert source.fetch(asked) == quotes
         assert pages_asked(replica) == {"daily_get": 2, "daily_post": 1}
 
@@ -120,7 +120,7 @@ def test_an_empty_month_is_an_empty_list(replica):
         assert source.fetch(request("08/2021", "99101017000100", "901107")) == []
 
 
-def test_a_month_that_the_site_has_not_is_told(replica):
+def test_a_month_that_the_site_lacks_is_an_error(replica):
     with CvmPages(replica.url) as source:
         with pytest.raises(MonthNotOffered, match=r"no 01/1999 for 18\.993\.924/0001-00: it has 01/2021 to ") as caught:
             source.fetch(request("01/1999", pk="132922"))
@@ -134,19 +134,19 @@ def test_the_fund_of_a_pk_is_checked(replica):
         with pytest.raises(WrongFund):
             source.fetch(request(cnpj=OTHER, pk="132922"))
         assert source.fetch(request(pk="132922"))
-        with pytest.raises(WrongFund, match=r"PK_PARTIC 132922 is of the fund 18\.993\.924/0001-00, not"):
+        with pytest.raises(WrongFund, match=r"PK_PARTIC 132922 belongs to 18\.993\.924/0001-00, not"):
             source.fetch(request(cnpj=OTHER, pk="132922"))
     assert pages_asked(replica) == {"daily_get": 2, "daily_post": 1}
 
 
-def test_a_fund_that_the_site_does_not_know_is_told(replica):
+def test_an_unknown_fund_is_an_error(replica):
     with CvmPages(replica.url) as source, pytest.raises(FundNotFound, match=r"00\.000\.000/0001-91") as caught:
         source.find_fund("00000000000191")
     assert caught.value.url.startswith(replica.url)
     assert pages_asked(replica) == {"search": 2}
 
 
-def test_what_is_no_cnpj_or_pk_never_reaches_the_site(replica):
+def test_an_invalid_cnpj_or_pk_never_reaches_the_site(replica):
     with CvmPages(replica.url) as source:
         for text in ("", "123", "18993924000101", "EXEMPL0A000101", "FIC FIM", "' -- %", "x" * 201, 18993924000100):
             with pytest.raises(ConfigError):
@@ -157,7 +157,7 @@ def test_what_is_no_cnpj_or_pk_never_reaches_the_site(replica):
     assert not pages_asked(replica)
 
 
-def test_an_error_page_with_status_200_is_no_empty_month(replica):
+def test_an_error_page_with_status_200_is_not_an_empty_month(replica):
     with CvmPages(replica.url, settings=ONCE) as source:
         assert source.fetch(request(pk="132922"))
         replica.error_rate = 1.0
@@ -171,7 +171,7 @@ def test_an_error_page_with_status_200_is_no_empty_month(replica):
         assert source.fetch(request(pk="132922"))
 
 
-def test_an_outage_is_waited_for(replica):
+def test_an_outage_is_waited_out(replica):
     replica.outage(1.0)
     with CvmPages(replica.url) as source:
         assert source.fetch(request(pk="132922"))
@@ -180,7 +180,7 @@ def test_an_outage_is_waited_for(replica):
     assert counts == {"daily_get": 1, "daily_post": 1}
 
 
-# --- looking a fund up ---
+# --- looking up a fund ---
 
 
 def redirecting(pages: dict[str, tuple[str, str]], months: dict[str, tuple[str, ...]], known: str):
@@ -246,7 +246,7 @@ def test_of_several_entries_the_active_then_the_freshest_is_taken(status, months
         assert source.find_fund(CNPJ).pk == best
 
 
-def test_the_pk_may_stand_in_the_link_alone_but_must_stand_somewhere():
+def test_the_pk_may_be_only_in_the_link_but_must_not_be_missing():
     pages = {"a$_ctl0$b": ("Fundo.aspx", fund_page(pk="77"))}
     with served(redirecting(pages, {}, "18.993.924/0001-00")) as (_, source):
         assert source.find_fund(CNPJ).pk == "77"
@@ -262,11 +262,11 @@ def test_the_pk_may_stand_in_the_link_alone_but_must_stand_somewhere():
         assert caught.value.url.endswith("Fundo.aspx?PK_PARTIC=1")
 
 
-# --- forms that age ---
+# --- forms that expire ---
 
 
 class Ageing:
-    """A site whose forms are good until its `state` changes."""
+    """A site whose forms are valid until its `state` changes."""
 
     def __init__(self, months: tuple[str, ...] = ("02/2022", "01/2022")) -> None:
         self.months, self.state, self.refusal = months, "s1", "<html>Sess\xe3o expirada</html>"
@@ -280,7 +280,7 @@ class Ageing:
 
 
 @pytest.mark.parametrize("refusal", ["<html>Sess\xe3o expirada</html>", daily(("02/2022", "01/2022"))])
-def test_a_form_that_aged_is_asked_for_anew_once(refusal):
+def test_an_expired_form_is_requested_again_once(refusal):
     site = Ageing()
     site.refusal = refusal
     with served(site) as (odd, source):
@@ -304,7 +304,7 @@ def test_a_fresh_form_that_is_refused_is_an_error_and_is_not_kept():
             assert len(odd.asked) == count
 
 
-def test_another_month_than_asked_for_is_an_error():
+def test_another_month_than_requested_is_an_error():
     with served(lambda _: daily(("02/2022", "01/2022"))) as (_, source):
         with pytest.raises(WrongMonth, match="shows 02/2022, not 01/2022"):
             source.fetch(request("01/2022"))
@@ -348,7 +348,7 @@ def test_a_faulty_figure_fails_its_month_only():
         assert "PK_PARTIC=1" in caught.value.url
 
 
-def test_another_address_is_posted_to_where_the_site_moved():
+def test_a_form_is_posted_to_the_address_after_a_redirect():
     def answer(asked: Asked) -> Reply | str:
         if "Novo" not in asked.path:
             return Reply(status=301, headers={"Location": "/Novo/Diario.aspx?PK_PARTIC=1"})
@@ -359,7 +359,7 @@ def test_another_address_is_posted_to_where_the_site_moved():
         assert odd.kinds == ["GET CPublicaInfDiario.aspx", "GET Diario.aspx", "POST Diario.aspx"]
 
 
-# --- what may happen on the way ---
+# --- faults on the way ---
 
 
 @pytest.mark.parametrize(
@@ -394,7 +394,7 @@ def test_retry_after_is_waited_for():
 
 
 @pytest.mark.parametrize("header", ["soon", "-1", "9" * 5000, "Fri, 31 Dec 1999 23:59:59 GMT", "99 Dec 9999999999"])
-def test_a_retry_after_that_is_nonsense_or_past_is_not_waited_for(header):
+def test_an_invalid_or_past_retry_after_is_ignored(header):
     faults = [Reply(status=503, headers={"Retry-After": header})]
     with served(lambda _: faults.pop() if faults else daily(), Settings(http_retries=1)) as (odd, source):
         assert source.fetch(request())
@@ -411,14 +411,14 @@ def test_a_retry_after_that_is_nonsense_or_past_is_not_waited_for(header):
         (Reply(daily(), status=302), NotACvmPage, "answers 302"),
         (Reply(status=302, headers={"Location": "?again"}), SiteUnavailable, "redirects without end"),
         (Reply(daily(), length=100_000), SiteUnavailable, "broke off"),
-        (Reply(daily(), headers={"Content-Encoding": "gzip"}), SiteUnavailable, "cannot be unpacked"),
+        (Reply(daily(), headers={"Content-Encoding": "gzip"}), SiteUnavailable, "compressed data is damaged"),
         (Reply(reset=True), SiteUnavailable, "Connection reset by peer"),
         (Reply(b""), NotACvmPage, "empty"),
         (Reply(daily()[:-40]), NotACvmPage, "cut short"),
         (Reply(b"\0" * 20_001), SourceError, r"longer than 20,000 bytes \(SCRAPERKIT_MAX_PAGE_BYTES\)"),
     ],
 )
-def test_whatever_else_comes_is_told_with_the_address(reply, error, says):
+def test_any_other_answer_is_an_error_with_the_address(reply, error, says):
     settings = Settings(http_retries=0, max_page_bytes=20_000)
     with served(lambda _: reply, settings) as (odd, source):
         with pytest.raises(error, match=says) as caught:
@@ -428,7 +428,7 @@ def test_whatever_else_comes_is_told_with_the_address(reply, error, says):
         assert caught.value.url.startswith(odd.url)
 
 
-def test_a_page_without_end_is_left():
+def test_an_endless_page_is_abandoned():
     with (
         served(lambda _: Reply(b"<p>" * 10_000, endless=True)) as (_, source),
         pytest.raises(SourceError, match="longer than 8,000,000 bytes"),
@@ -436,7 +436,7 @@ def test_a_page_without_end_is_left():
         source.fetch(request())
 
 
-def test_a_slow_answer_is_not_waited_for():
+def test_a_slow_answer_times_out():
     leave = threading.Event()
 
     def answer(_: Asked) -> str:
@@ -445,12 +445,12 @@ def test_a_slow_answer_is_not_waited_for():
 
     settings = Settings(http_retries=0, read_timeout=0.2)
     with served(answer, settings) as (_, source):
-        with pytest.raises(SiteUnavailable, match="do not come in time"):
+        with pytest.raises(SiteUnavailable, match="reading timed out"):
             source.fetch(request())
         leave.set()
 
 
-def test_nobody_there_is_told_after_all_retries():
+def test_a_refused_connection_is_an_error_after_all_retries():
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     with (
@@ -460,7 +460,7 @@ def test_nobody_there_is_told_after_all_retries():
         source.fetch(request())
 
 
-def test_passwords_are_never_told(monkeypatch):
+def test_errors_never_contain_passwords(monkeypatch):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     monkeypatch.delenv("no_proxy", raising=False)
@@ -468,14 +468,14 @@ def test_passwords_are_never_told(monkeypatch):
     monkeypatch.setenv("http_proxy", f"http://proxy:hush1@127.0.0.1:{port}")
     with CvmPages("http://me:hush2@cvm.invalid/", settings=ONCE) as source:
         for call in (lambda: source.fetch(request()), lambda: source.find_fund(CNPJ)):
-            with pytest.raises(SiteUnavailable, match="proxy is away") as caught:
+            with pytest.raises(SiteUnavailable, match="proxy is unreachable") as caught:
                 call()
             error = caught.value
             assert "hush" not in f"{error}{error.url}{error.__cause__}{source!r}"
             assert error.url.startswith("http://cvm.invalid/")
 
 
-# --- threads, and the end ---
+# --- threads, and closing ---
 
 
 def test_close_ends_the_connections_of_all_threads():
@@ -493,7 +493,7 @@ def test_close_ends_the_connections_of_all_threads():
         barrier.wait(60)
         source.close()
         source.close()
-        # The server sees the end of each conversation while the threads that had them live on.
+        # The server sees each connection end while the client threads are still running.
         assert all(odd.ended.acquire(timeout=60) for _ in threads)
         assert all(thread.is_alive() for thread in threads)
         barrier.wait(60)
@@ -539,7 +539,7 @@ def test_a_thread_that_ends_leaves_its_connection_to_the_next():
     assert not odd.ended.acquire(blocking=False), "it was one connection for all three"
 
 
-def test_a_source_that_nobody_closed_leaves_nothing_open():
+def test_an_unclosed_source_leaves_no_connection_open():
     with Odd(lambda _: daily()) as odd:
         CvmPages(odd.url, settings=ONCE).fetch(request())
         gc.collect()

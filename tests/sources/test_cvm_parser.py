@@ -1,4 +1,4 @@
-"""The parser against pages written by hand, one variant at a time, and against an independent little renderer."""
+"""The parser against pages written by hand, one variant at a time, and against a small independent renderer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ QUOTE = DailyQuote(CNPJ, dt.date(2022, 1, 3), 1953.908722, 1234567.89, 1982, 123
 
 @dataclass(frozen=True)
 class Page:
-    """A daily page, to be written with one thing changed at a time."""
+    """A daily page, in which a test changes one thing at a time."""
 
     rows: tuple[tuple[str, ...], ...] = (DAY,)
     headings: tuple[str, ...] = tuple(HEADINGS.values())
@@ -88,7 +88,7 @@ def test_a_page_is_read_whole():
     assert page.months == ("02/2022", "01/2022")
     assert page.form == {"__EVENTTARGET": "", "__VIEWSTATE": "/wEPa&="}
     assert page.quotes == (QUOTE,)
-    # Plain values: what is kept must not hold on to the whole tree of the page.
+    # Plain values: they must not keep the page's whole tree in memory.
     kept = {type(value) for value in [page.cnpj, page.name, page.selected, *page.months, *page.form.values()]}
     assert kept == {str}
 
@@ -127,24 +127,24 @@ def test_a_missing_column_is_named(name):
     assert not caught.value.retryable
 
 
-def test_a_heading_that_is_there_twice_is_an_error():
+def test_a_repeated_heading_is_an_error():
     with pytest.raises(PageChanged, match="twice"):
         Page(headings=(*HEADINGS.values(), "Quota (R$)"), rows=((*DAY, "1,0"),)).parse()
 
 
 @pytest.mark.parametrize("cell", ["<th>{}</th>", "<td align=right><font face=Arial>{}</font></td>", "<td>\r\n{}\r\n"])
-def test_cells_may_be_dressed(cell):
+def test_cells_may_contain_markup(cell):
     assert Page(cell=cell).parse().quotes == (QUOTE,)
 
 
-def test_a_thead_and_a_tbody_may_be_there():
+def test_a_thead_and_a_tbody_are_accepted():
     head = "".join(f"<th>{heading}</th>" for heading in HEADINGS.values())
     row = "".join(f"<td>{cell}</td>" for cell in DAY)
     table = f'<table id="dgDocDiario"><thead><tr>{head}</tr></thead><tbody><tr>{row}</tr></tbody></table>'
     assert Page(table=table).parse().quotes == (QUOTE,)
 
 
-def test_days_without_figures_are_no_quotes_and_partly_blank_ones_are():
+def test_days_without_figures_are_skipped_and_partly_blank_ones_kept():
     rows = (
         blank(1),
         ("2", "", " ", "\u00a0", "&nbsp;", "&#160;", "", "03/01/2022"),
@@ -177,7 +177,7 @@ def test_a_month_without_any_quote_is_an_empty_month():
         (("01/2022", "12/2021"), None, ("01/2022", "12/2021")),  # nothing is marked: a browser shows the first
     ],
 )
-def test_the_blank_option_may_stand_anywhere(months, selected, offered):
+def test_the_blank_option_may_be_anywhere(months, selected, offered):
     page = Page(months=months, selected=selected).parse()
     assert (page.months, page.selected, page.quotes) == (offered, "01/2022", (QUOTE,))
 
@@ -199,7 +199,7 @@ def test_a_fund_without_months_has_a_first_page_without_months():
         page.parse(month=None)
 
 
-def test_the_first_page_is_not_read_further_than_needed():
+def test_the_first_page_is_parsed_no_further_than_needed():
     faulty = Page(rows=(("3", "x", *DAY[2:]),)).text().encode("latin-1")
     assert parse_first_daily(faulty, cnpj=CNPJ, month="02/2022").quotes is None
     with pytest.raises(PageChanged):
@@ -220,12 +220,12 @@ def test_the_first_page_is_not_read_further_than_needed():
         f"<!-- Nome do Fundo: X CNPJ: {ADMINISTRATOR} --><script>'CNPJ: {ADMINISTRATOR}'</script>{HEADER}",
     ],
 )
-def test_the_first_cnpj_of_the_header_is_the_funds(header):
+def test_the_cnpj_beside_the_name_is_the_funds(header):
     page = Page(header=header).parse()
     assert (page.cnpj, page.name) == (CNPJ, "FUNDO DE AÇÕES")
 
 
-def test_a_cnpj_may_hold_letters():
+def test_a_cnpj_may_contain_letters():
     for shown in (LETTERED, format_cnpj(LETTERED), LETTERED.lower()):
         page = Page(header=HEADER.replace(format_cnpj(CNPJ), shown)).parse(cnpj=LETTERED)
         assert page.cnpj == page.quotes[0].cnpj == LETTERED
@@ -241,8 +241,8 @@ def test_another_fund_is_refused():
     "header",
     ["", "Nome do Fundo: X", HEADER.replace(format_cnpj(CNPJ), ""), HEADER.replace(format_cnpj(CNPJ), "123")],
 )
-def test_a_header_without_the_funds_cnpj_is_no_known_page(header):
-    # Not even where the administrator's would do.
+def test_a_header_without_the_funds_cnpj_is_an_error(header):
+    # Even if the administrator's CNPJ is the requested one.
     with pytest.raises(PageChanged, match="no CNPJ beside the name"):
         Page(header=header).parse(cnpj=ADMINISTRATOR)
 
@@ -254,7 +254,7 @@ def test_another_month_is_refused():
 
 
 @pytest.mark.parametrize("odd", ["2022-01", "13/2022", "1/2022", "Todos", "01/2022x", "०१/2022"])
-def test_an_option_that_is_no_month_is_an_error(odd):
+def test_an_option_that_is_not_a_month_is_an_error(odd):
     with pytest.raises(PageChanged, match="not a month such as"):
         Page(months=("01/2022", odd)).parse()
 
@@ -263,13 +263,13 @@ def test_an_option_that_is_no_month_is_an_error(odd):
 
 
 @pytest.mark.parametrize("day", ["32", "0", "30", "03/02/2022", "-3", "3,0", "três", "٣", "", "1 2"])
-def test_a_day_out_of_the_month_is_an_error(day):
+def test_a_day_outside_the_month_is_an_error(day):
     page = Page(rows=((day, *DAY[1:]),), months=("02/2022",), selected="02/2022")
     with pytest.raises(PageChanged, match="is not a day of 02/2022"):
         page.parse(month="02/2022")
 
 
-def test_a_day_that_is_there_twice_is_an_error():
+def test_a_repeated_day_is_an_error():
     with pytest.raises(PageChanged, match="day 03 appears twice"):
         Page(rows=(DAY, ("03", *DAY[1:]))).parse()
     assert len(Page(rows=(DAY, blank(3))).parse().quotes) == 1
@@ -302,7 +302,7 @@ def test_numbers_are_read_to_the_last_decimal(text, value):
         "9" * 400, "1," + "0" * 400,
     ],
 )  # fmt: skip
-def test_anything_else_is_an_error_that_names_heading_and_day(text):
+def test_any_other_number_is_an_error_that_names_heading_and_day(text):
     with pytest.raises(ValueError, match="is not a number such as"):
         parse_decimal(text)
     with pytest.raises(PageChanged, match=r"Resgate no Dia \(R\$\) of 03/01/2022: '.* is not a number") as caught:
@@ -312,7 +312,7 @@ def test_anything_else_is_an_error_that_names_heading_and_day(text):
 
 
 @pytest.mark.parametrize(("text", "value"), [("0", 0), ("1.982", 1982), ("1982", 1982), ("1.234.567", 1234567)])
-def test_holders_are_whole(text, value):
+def test_holders_are_whole_numbers(text, value):
     assert parse_integer(text) == value
     holders = Page(rows=((*DAY[:6], text, ""),)).parse().quotes[0].holders
     assert holders == value
@@ -348,7 +348,7 @@ UTF8_META = '<meta charset="utf-8">'
         ("ascii", Page.meta, "text/html; charset=us-ascii"),  # all accents are character references
     ],
 )
-def test_the_header_tells_the_encoding_then_the_page(encoding, meta, content_type):
+def test_the_http_header_then_the_page_names_the_encoding(encoding, meta, content_type):
     page = Page(encoding=encoding, meta=meta).parse(content_type=content_type)
     assert (page.name, page.quotes) == ("FUNDO DE AÇÕES", (QUOTE,))
 
@@ -359,7 +359,7 @@ def test_latin_1_is_read_as_browsers_do_and_never_fails():
     assert decode("€".encode("iso-8859-15"), "text/html; charset=iso-8859-15") == "€"
 
 
-# --- what is no such page ---
+# --- other pages ---
 
 
 @pytest.mark.parametrize(
@@ -379,7 +379,7 @@ def test_latin_1_is_read_as_browsers_do_and_never_fails():
         (b"<html><script>var x = 'ddComptc dgDocDiario'</script></html>", "it has no element ddComptc"),
     ],
 )
-def test_another_answer_is_told_from_a_page(content, says):
+def test_another_answer_is_not_taken_for_a_daily_page(content, says):
     for parse in (lambda: parse_daily(content, cnpj=CNPJ, url=URL), lambda: parse_first_daily(content, cnpj=CNPJ)):
         with pytest.raises(NotACvmPage) as caught:
             parse()
@@ -387,7 +387,7 @@ def test_another_answer_is_told_from_a_page(content, says):
         assert caught.value.retryable
 
 
-def test_an_alert_over_the_page_does_not_matter():
+def test_an_alert_before_the_page_is_ignored():
     alert = "<script>alert('Fundo em liquidação'); document.getElementById('dgDocDiario')</script>"
     assert Page(before=alert).parse().quotes == (QUOTE,)
 
@@ -402,11 +402,11 @@ def test_a_page_without_its_table_has_changed():
 
 
 @pytest.mark.parametrize("closing", ["</form>", "</body>", "</html>", "</FORM\n></BODY>"])
-def test_a_page_is_whole_with_any_closing_after_its_table(closing):
+def test_a_page_is_complete_with_any_closing_tag_after_its_table(closing):
     assert Page(after=closing).parse().quotes == (QUOTE,)
 
 
-def test_a_page_that_is_cut_short_never_passes_for_a_whole_one():
+def test_a_page_that_is_cut_short_never_passes_for_a_complete_one():
     content = Page(rows=(DAY, blank(4, "2,5"))).text().encode("latin-1")
     whole = parse_daily(content, cnpj=CNPJ)
     enough = content.index(b"</form>") + len(b"</form>")
@@ -436,7 +436,7 @@ def months_of_figures(draw, money=FIGURES):
 
 
 def expected(cnpj, year, month, days):
-    """Floats by way of the decimal's own text: that is what the page shows."""
+    """Return floats of the decimals' own texts, which the page shows."""
     return tuple(
         DailyQuote(
             cnpj,
@@ -463,7 +463,7 @@ def brazilian(value: Decimal | int | None, rng: random.Random) -> str:
 
 
 @given(months_of_figures(), st.randoms(use_true_random=False))
-def test_any_table_comes_back_equal(table, rng):
+def test_any_table_is_parsed_exactly(table, rng):
     year, month, days = table
     columns = [*HEADINGS, "extra"]
     rng.shuffle(columns)
@@ -486,7 +486,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min
 
 
 @given(months_of_figures(MONEY), st.sampled_from([CNPJ, LETTERED]), NAMES.filter(lambda name: "CNPJ" not in name))
-def test_any_page_that_the_replica_renders_comes_back_equal(table, cnpj, name):
+def test_any_page_of_the_replica_is_parsed_exactly(table, cnpj, name):
     year, month, days = table
     quotes = expected(cnpj, year, month, days)
     fund = SampleFund(cnpj, "1", name, "ADM", ADMINISTRATOR, "EM FUNCIONAMENTO NORMAL", dt.date(2000, 1, 1))
@@ -528,12 +528,12 @@ def only_source_errors(content: bytes, content_type: str = "") -> None:
 @given(
     st.binary(max_size=300), st.sampled_from([b"", b"ddComptc dgDocDiario ddlFundos lbNmDenomSocial"]), st.booleans()
 )
-def test_random_bytes_give_source_errors_only(noise, ids, closed):
+def test_random_bytes_raise_only_source_errors(noise, ids, closed):
     only_source_errors(ids + noise + b"</html>" * closed)
 
 
 @given(st.data())
-def test_a_damaged_page_gives_source_errors_only(data):
+def test_a_damaged_page_raises_only_source_errors(data):
     start = data.draw(st.integers(0, len(WHOLE)))
     end = data.draw(st.integers(start, min(len(WHOLE), start + 60)))
     spice = data.draw(st.sampled_from(SPICES) | st.binary(max_size=5))

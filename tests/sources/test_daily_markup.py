@@ -1,4 +1,4 @@
-"""lxml's tree of a daily page against the events by which lxml tells Beautiful Soup of the same page."""
+"""lxml's tree of a daily page against the events that lxml sends to Beautiful Soup for it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def assert_read_alike(source: str) -> None:
     assert read(source) == read_by_events(source, select_id=MONTHS_ID, table_id=TABLE_ID)
 
 
-def test_a_page_is_cut_into_its_parts():
+def test_a_page_is_split_into_its_parts():
     assert read(PAGE) == DailyMarkup(
         options=[Option("02/2022", False), Option("01/2022", True)],
         rows=[["Dia", "Quota(R$)"], ["3", "1,5"]],
@@ -41,7 +41,7 @@ def test_a_page_is_cut_into_its_parts():
     assert_read_alike(PAGE)
 
 
-def test_pages_of_the_replica_are_read_alike():
+def test_pages_of_the_replica_are_read_the_same_both_ways():
     sample = load_sample()
     pages = 0
     for fund in sample.funds:
@@ -53,7 +53,7 @@ def test_pages_of_the_replica_are_read_alike():
     assert pages > 50
 
 
-# Not here: a document type in the middle of a text, which is no part of the tree and does not part the text.
+# Omitted: a document type within a text, which is not in the tree and does not split the text.
 DIRT = [
     "<table>", "<table id=dgDocDiario>", '<TABLE ID="dgDocDiario" class=x>', "</table>", "<tr>", "</tr>", "<td>",
     "</td>", "<th>", "</th>", "<tbody>", "<select id=ddComptc>", "<select id=other>", "</select>", "<option>",
@@ -71,12 +71,12 @@ DIRT = [
 
 
 @given(st.lists(st.sampled_from(DIRT) | st.text(max_size=6), max_size=40).map("".join))
-def test_any_dirt_is_read_alike(source):
+def test_malformed_markup_is_read_the_same_both_ways(source):
     assert_read_alike(source.replace("\0", "").encode("utf-8", "ignore").decode())
 
 
 @given(st.data())
-def test_a_damaged_page_is_read_alike(data):
+def test_a_damaged_page_is_read_the_same_both_ways(data):
     start = data.draw(st.integers(0, len(PAGE)))
     end = data.draw(st.integers(start, min(len(PAGE), start + 60)))
     assert_read_alike(PAGE[:start] + "".join(data.draw(st.lists(st.sampled_from(DIRT), max_size=3))) + PAGE[end:])
@@ -86,8 +86,8 @@ def nested(depth: int) -> str:
     return PAGE.replace("<form", f"{'<div>' * depth}<form")
 
 
-def test_deep_pages_are_read_and_none_is_read_in_part():
+def test_deep_pages_are_read_whole_or_refused():
     assert_read_alike(nested(2_000))
-    with pytest.raises(NotACvmPage, match="nested too deep") as caught:
+    with pytest.raises(NotACvmPage, match="nested too deeply") as caught:
         read_daily_markup(nested(2_100), select_id=MONTHS_ID, table_id=TABLE_ID, url="https://cvm.example/daily")
     assert caught.value.url == "https://cvm.example/daily"

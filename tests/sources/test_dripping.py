@@ -1,4 +1,4 @@
-"""A site that sends a byte now and then holds no thread for longer than agreed, nor beyond close() and stop()."""
+"""A site that drips bytes holds no thread beyond its deadline, nor beyond close() and stop()."""
 
 from __future__ import annotations
 
@@ -28,7 +28,8 @@ FOREVER = {"read_timeout": 3600.0, "page_timeout": 3600.0, "robots_timeout": 360
 
 
 class Dripping:
-    """A server that sends `begin` and then a byte every 20 ms, without end; its robots.txt is well unless told."""
+    """A server that sends `begin` and then a byte every 20 ms, without end; its robots.txt answers at once by
+    default."""
 
     def __init__(self, begin: bytes = HEAD, *, robots: bytes = NOT_FOUND, is_robots_dripping: bool = False) -> None:
         self._begin, self._robots, self._is_robots_dripping = begin, robots, is_robots_dripping
@@ -88,7 +89,7 @@ class Dripping:
 
 @contextlib.contextmanager
 def fetching(source: CvmPages) -> Iterator[tuple[threading.Thread, list[ScraperKitError]]]:
-    """A thread that fetches, and what it gets; daemonic, so that a failing test ends."""
+    """Yield a thread that fetches, and its errors; it is a daemon, so that a failing test ends."""
     caught: list[ScraperKitError] = []
 
     def fetch() -> None:
@@ -103,7 +104,7 @@ def fetching(source: CvmPages) -> Iterator[tuple[threading.Thread, list[ScraperK
 
 
 @pytest.mark.parametrize("begin", [HEAD, b"HTTP/1.1 200 OK\r\nX-Long: ", b""], ids=["the body", "a header", "all"])
-def test_a_page_that_drips_is_given_up_at_its_deadline(begin):
+def test_a_dripping_page_is_abandoned_at_its_deadline(begin):
     settings = Settings(page_timeout=0.5, http_retries=3)
     with (
         Dripping(begin) as site,
@@ -119,7 +120,7 @@ def test_a_page_that_drips_is_given_up_at_its_deadline(begin):
         assert not site.hung_up.acquire(blocking=False), "retries share the time of the page"
 
 
-def test_a_robots_txt_that_drips_does_not_stop_the_source():
+def test_a_dripping_robots_txt_does_not_stop_the_source():
     settings = Settings(robots_timeout=0.5, page_timeout=0.5, http_retries=0)
     with (
         Dripping(is_robots_dripping=True) as site,
@@ -134,7 +135,7 @@ def test_a_robots_txt_that_drips_does_not_stop_the_source():
 
 
 @pytest.mark.parametrize("is_robots_dripping", [False, True])
-def test_close_frees_what_a_dripping_site_holds(is_robots_dripping):
+def test_close_frees_threads_held_by_a_dripping_site(is_robots_dripping):
     settings = Settings(**FOREVER)
     with (
         Dripping(is_robots_dripping=is_robots_dripping) as site,
@@ -147,14 +148,14 @@ def test_close_frees_what_a_dripping_site_holds(is_robots_dripping):
         assert not thread.is_alive()
         assert "closed here" in str(caught[0])
         assert site.hung_up.acquire(timeout=30)
-        assert source.politeness._alone._failures == 0, "that is no fault of the site"
+        assert source.politeness._alone._failures == 0, "not a fault of the site"
 
 
-def test_an_interruption_ends_what_the_named_threads_wait_for_and_nothing_else():
+def test_interrupt_ends_only_the_waits_of_the_named_threads():
     with Dripping() as site, CvmPages(site.url, settings=Settings(**FOREVER)) as source:
         with fetching(source) as (one, caught), fetching(source) as (two, _):
             assert wait_until(lambda: site.dripped > 2)
-            # Both wait for one first page: the one asks, the other for the one.
+            # Both wait for one first page: one thread requests it, the other waits for that one.
             while one.is_alive():
                 source.interrupt({one.ident})
                 one.join(0.05)
@@ -176,11 +177,11 @@ def test_stop_frees_the_threads_that_a_dripping_site_holds(redis, namespace):
             theirs = [thread for thread in threading.enumerate() if thread.name.startswith("scraper-")]
         assert not any(thread.is_alive() for thread in theirs)
         status = batch.status()
-        assert (status.pending, status.failed) == (3, 0), "the jobs are another's now"
+        assert (status.pending, status.failed) == (3, 0), "other workers may take the jobs"
         redis.delete(Keys.robots(source.politeness.site))
 
 
-def test_a_slow_page_that_keeps_coming_is_whole():
+def test_a_slow_page_within_its_deadline_is_complete():
     """The deadline is for the page: reads that are shorter than read_timeout add up."""
     body = b"<html>Em manuten\xe7\xe3o</html>"
     begin = b"HTTP/1.1 503 Busy\r\nContent-Length: %d\r\n\r\n%s" % (len(body) + 10, body)

@@ -1,4 +1,4 @@
-"""Funds looked up by name: on the offline site, and on sites that show less, or find otherwise."""
+"""Funds looked up by name: on the offline site, and on sites that show less, or search differently."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def test_a_name_or_a_part_of_it_finds_the_fund_that_its_cnpj_finds(pages, text, 
 
 
 def test_a_fund_and_its_class_are_one(pages):
-    """The whole name is that of the entry that no longer operates; what is found is the class, as by CNPJ."""
+    """The name is that of the entry that no longer operates; the class is found, as by CNPJ."""
     for text in ("Sapucaia", "Fundo Exemplo Sapucaia FIC FIM"):
         found = pages.find_fund(text)
         assert (found.cnpj, found.pk, found.active) == ("99101019000191", "901209", True)
 
 
-def test_of_two_the_only_one_that_operates_is_taken(pages):
-    """Pau-Ferro Cambial is cancelled, and so its name alone does not decide; Cambuci operates."""
+def test_of_two_funds_the_only_operating_one_is_taken(pages):
+    """Pau-Ferro Cambial is cancelled, so the match is Cambuci, which operates."""
     assert pages.find_fund("Cambuci").cnpj == "99101013000114"
     assert pages.find_fund("exemplo camb").cnpj == "99101013000114"
     assert pages.find_fund("Pau-Ferro").cnpj == "99101015000103"
@@ -75,7 +75,7 @@ def test_words_are_found_in_any_order(pages, text):
     assert pages.find_fund(text).cnpj == "99101011000125"
 
 
-def test_many_hits_are_listed_nearest_first_and_no_page_of_theirs_is_asked_for(pages, shared):
+def test_many_hits_are_listed_nearest_first_without_requesting_their_pages(pages, shared):
     before = shared.requests["search_post"]
     with pytest.raises(FundNotFound) as caught:
         pages.find_fund("fundo exemplo")
@@ -88,13 +88,13 @@ def test_many_hits_are_listed_nearest_first_and_no_page_of_theirs_is_asked_for(p
     assert shared.requests["search_post"] == before
 
 
-def test_nothing_found_is_told(pages, shared):
+def test_finding_nothing_is_an_error(pages, shared):
     with pytest.raises(FundNotFound, match="finds no fund named 'jequitibá rei'") as caught:
         pages.find_fund("jequitibá rei")
     assert caught.value.url.startswith(shared.url)
 
 
-def test_the_search_page_of_a_name_escapes_what_was_asked_and_its_form_works(shared):
+def test_the_search_page_of_a_name_escapes_it_and_its_form_works(shared):
     text = "Cedro & Embaúba FIM Prazo < 365"
     with requests.Session() as session:
         url = f"{shared.url}{SEARCH_PATH}?CNPJNome={quote(text, encoding='latin-1')}&TpPartic=0"
@@ -107,12 +107,12 @@ def test_the_search_page_of_a_name_escapes_what_was_asked_and_its_form_works(sha
         form |= {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
         answer = session.post(url, data=form, timeout=60)
         assert answer.history[0].headers["Location"].startswith("ResultBuscaDocsFdo.aspx?PK_PARTIC=901113")
-        # A form of one search is no good for another.
+        # A form of one search is invalid for another.
         other = session.post(url.replace("Cedro", "Fundo"), data=form, timeout=60)
         assert "lblErro" in other.text
 
 
-def test_every_row_is_there_once_and_in_order(shared):
+def test_every_row_appears_once_and_in_order(shared):
     text = requests.get(f"{shared.url}{SEARCH_PATH}?CNPJNome=eXeMpLo", timeout=60).text
     names = re.findall('lnkbtn1"|Linkbutton4"', text)
     assert len(names) == len(load_sample().funds)
@@ -120,8 +120,8 @@ def test_every_row_is_there_once_and_in_order(shared):
     assert numbers == [format_cnpj(fund.cnpj) for fund in load_sample().funds]
 
 
-def test_the_pages_of_a_search_by_cnpj_are_as_they_were(shared):
-    """However it is written, a CNPJ has one page; one that nobody has, or is none, has the page of nothing."""
+def test_a_cnpj_has_one_search_page_however_it_is_written(shared):
+    """An unknown or invalid CNPJ has the page of an empty result."""
 
     def page(text: str) -> bytes:
         return requests.get(f"{shared.url}{SEARCH_PATH}?CNPJNome={quote(text)}", timeout=60).content
@@ -137,7 +137,7 @@ def test_the_pages_of_a_search_by_cnpj_are_as_they_were(shared):
 
 
 class Shop:
-    """A site that finds what a test tells, with rows of (CNPJ shown, name, CNPJ, status)."""
+    """A site that finds what a test says, with rows of (CNPJ shown, name, CNPJ, status)."""
 
     def __init__(self, rows: Sequence[tuple[str, str, str, str]], known: Sequence[bytes] = ()) -> None:
         self.rows, self.known, self.asked = rows, known, list[str]()
@@ -236,7 +236,7 @@ def test_a_row_that_shows_no_cnpj_is_followed_to_its_page():
             pages.find_fund("aroeira")
 
 
-def test_of_funds_with_one_name_the_one_that_operates_is_taken():
+def test_of_funds_with_one_name_the_operating_one_is_taken():
     twins = [(format_cnpj(cnpj), "IPÊ FIM", cnpj, "CANCELADA") for cnpj in OTHERS[:3]]
     more = [(format_cnpj(cnpj), "IPÊ FIM II", cnpj, NORMAL) for cnpj in OTHERS[3:]]
     operating = (*AROEIRA[:1], "Ipê Fim", CNPJ, NORMAL)
@@ -255,13 +255,13 @@ def test_more_results_than_may_be_followed_are_only_listed():
 
 
 @pytest.mark.parametrize("text", ["18.993.924/0001-01", "1899392400010", "12ABC34501DE36", "12.345", " - "])
-def test_a_mistyped_cnpj_is_no_name(pages, text):
+def test_a_mistyped_cnpj_is_not_a_name(pages, text):
     with pytest.raises(ConfigError, match="is not a CNPJ"):
         pages.find_fund(text)
 
 
 @pytest.mark.parametrize("text", ["FIC FIM", "¡!", "%", "x" * 201])
-def test_a_name_without_a_word_is_refused_before_the_site_is_asked(pages, shared, text):
+def test_a_name_without_a_word_is_refused_before_any_request(pages, shared, text):
     before = shared.requests.total()
     with pytest.raises(ConfigError, match="text: "):
         pages.find_fund(text)
@@ -269,7 +269,7 @@ def test_a_name_without_a_word_is_refused_before_the_site_is_asked(pages, shared
 
 
 class Hiccup(Shop):
-    """A shop whose first pages are those of an error, with status 200."""
+    """A shop that first answers with error pages, with status 200."""
 
     def __init__(self, errors: int) -> None:
         super().__init__([AROEIRA])
@@ -281,7 +281,7 @@ class Hiccup(Shop):
 
 
 @pytest.mark.parametrize("text", ["aroeira", CNPJ])
-def test_a_look_up_that_meets_an_error_page_is_tried_again_as_a_job_is(text):
+def test_a_look_up_is_retried_after_an_error_page(text):
     with asking(Hiccup(2), backoff=0.01) as pages:
         assert pages.find_fund(text).cnpj == CNPJ
     with asking(Hiccup(2), backoff=0.01) as pages:
@@ -293,21 +293,21 @@ def test_a_look_up_that_meets_an_error_page_is_tried_again_as_a_job_is(text):
     [({"backoff": 0.01}, 3), ({"max_attempts": 2, "backoff": 0.01}, 2), ({"backoff": 50.0, "site_patience": 10.0}, 1)],
     ids=["three attempts", "fewer if jobs have fewer", "none beyond the deadline"],
 )
-def test_a_look_up_that_meets_error_pages_alone_ends(settings, requests):
+def test_a_look_up_that_gets_only_error_pages_ends(settings, requests):
     shop = Hiccup(99)
     with asking(shop, **settings) as pages, pytest.raises(NotACvmPage):
         pages.find_fund("aroeira")
     assert shop.requests == requests
 
 
-def test_what_will_not_pass_is_not_asked_again():
+def test_a_lasting_fault_is_not_retried():
     shop = Shop([("", "AROEIRA AÇÕES", "", NORMAL)])
     with asking(shop, backoff=0.01) as pages, pytest.raises(PageChanged):
         pages.find_fund("aroeira")
     assert len(shop.asked) == 1
 
 
-def test_a_look_up_that_rests_ends_when_the_source_is_closed():
+def test_a_waiting_look_up_ends_when_the_source_is_closed():
     shop = Hiccup(99)
     with asking(shop, backoff=100.0, page_timeout=500.0) as pages, ThreadPoolExecutor(1) as thread:
         looking = thread.submit(pages.find_fund, "aroeira")

@@ -1,4 +1,4 @@
-"""Pages that are made to be misread, or to take for ever."""
+"""Pages that are designed to be misread, or to take forever."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_the_funds_cnpj_is_found_beside_those_of_others(header):
     ],
 )
 @pytest.mark.parametrize("asked", [CNPJ, ADMINISTRATOR])
-def test_a_cnpj_of_somebody_else_is_never_the_funds(header, asked):
+def test_another_cnpj_is_never_taken_for_the_funds(header, asked):
     with pytest.raises(PageChanged, match="no CNPJ beside the name of the fund"):
         parse_daily(daily(header), cnpj=asked)
 
@@ -82,7 +82,7 @@ def test_neither_a_word_nor_an_empty_list_makes_another_page_an_empty_result(bod
 
 
 @pytest.mark.parametrize("body", ["Nenhuma classe encontrada.", "Não foi encontrado nenhum fundo."])
-def test_an_empty_result_says_so_in_several_ways(body):
+def test_an_empty_result_is_recognised_in_several_wordings(body):
     assert parse_search(search(f"<p>{body}</p>")).rows == ()
 
 
@@ -113,7 +113,7 @@ def refusing(**given: object) -> Iterator[CvmPages]:
 
 
 @pytest.mark.parametrize("status", [403, 404, 429, 503])
-def test_a_page_with_an_errors_status_is_quoted_as_well(status):
+def test_a_page_with_an_error_status_is_quoted(status):
     words = f"(answers|HTTP) {status}.*; its title is 'WAF', it says 'Acesso negado.'"
     with refusing(status=status) as source, pytest.raises(SourceError, match=words) as caught:
         source.find_fund(CNPJ)
@@ -147,7 +147,7 @@ print("read")
 """
 
 
-def test_a_page_that_repeats_its_labels_is_read_in_little_time():
-    """In a process: a search in a text can be ended by nothing else."""
+def test_a_page_that_repeats_its_labels_is_read_quickly():
+    """In a process: nothing else can end a regex search."""
     done = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, timeout=60, check=False)
     assert done.stdout == "read\n", done.stderr

@@ -1,4 +1,4 @@
-"""Only what is known to be an empty result is one; every other page is told, and worth another try."""
+"""Only known forms of an empty result are accepted; any other page is a retryable error."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def replica():
     ids=["error form", "captcha", "expired", "maintenance", "error"],
 )
 @pytest.mark.parametrize("parse", [parse_search, parse_fund_page, lambda page: parse_daily(page, cnpj=CNPJ)])
-def test_a_page_that_is_not_recognised_is_told_and_is_worth_another_try(page, told, parse):
+def test_an_unrecognised_page_is_quoted_in_a_retryable_error(page, told, parse):
     with pytest.raises(NotACvmPage, match="not the .* page") as caught:
         parse(page)
     assert told in str(caught.value)
@@ -66,7 +66,7 @@ def test_a_page_that_is_not_recognised_is_told_and_is_worth_another_try(page, to
         "<p>Nenhum registro encontrado</p>",
     ],
 )
-def test_what_is_known_to_be_an_empty_result_is_one(result):
+def test_known_forms_of_an_empty_result_are_accepted(result):
     page = f'<html><form><input type="hidden" name="__VIEWSTATE" value="v">{result}</form></html>'
     assert parse_search(page.encode("latin-1")).rows == ()
 
@@ -83,14 +83,14 @@ def test_what_is_known_to_be_an_empty_result_is_one(result):
         ("<" * 100_000, f"; it says '{'<' * 160}'"),
     ],
 )
-def test_what_a_page_says_is_its_title_and_its_first_sentence(text, told):
+def test_a_page_is_quoted_by_its_title_and_first_sentence(text, told):
     assert says(text) == told
 
 
 # --- the site in these states
 
 
-def test_a_captcha_of_the_search_is_no_unknown_fund(replica):
+def test_a_captcha_of_the_search_is_not_an_unknown_fund(replica):
     with CvmPages(replica.url, settings=ONCE) as source:
         replica.captcha = True
         with pytest.raises(NotACvmPage, match="Digite os caracteres"):
@@ -103,7 +103,7 @@ def test_a_captcha_of_the_search_is_no_unknown_fund(replica):
         assert replica.requests["captcha"] == 1
 
 
-def test_maintenance_is_told_and_passes(replica):
+def test_maintenance_is_reported_and_passes(replica):
     request = Fund(CNPJ, "132922").months("2022-01", "2022-01")[0]
     with CvmPages(replica.url, settings=ONCE) as source:
         replica.maintenance = True
@@ -128,7 +128,7 @@ def test_a_worker_gets_through_maintenance(replica, redis, namespace):
 # --- sessions
 
 
-def test_the_form_of_one_session_is_not_good_in_another(replica):
+def test_the_form_of_one_session_is_not_valid_in_another(replica):
     address = f"{replica.url}InfDiario/CPublicaInfDiario.aspx?PK_PARTIC=132922&SemFrame="
     with requests.Session() as one, requests.Session() as other:
         one.trust_env = other.trust_env = False
@@ -158,13 +158,13 @@ def test_eight_threads_get_all_months_of_a_fund_and_its_form_travels_with_its_se
     assert (replica.requests["daily_get"], replica.requests["daily_post"]) == (1, 12)
 
 
-def test_an_expired_session_is_recovered_from_by_a_new_first_page(replica):
+def test_a_new_first_page_recovers_from_an_expired_session(replica):
     months = Fund(CNPJ, "132922").months("2022-01", "2022-12")
     with CvmPages(replica.url, settings=ONCE) as source, ThreadPoolExecutor(8) as pool:
         assert source.fetch(months[0])
         replica.expire_sessions()
         assert all(pool.map(source.fetch, months))
-        assert 2 <= replica.requests["daily_get"] <= 9, "as many as began with the old one, at the most"
+        assert 2 <= replica.requests["daily_get"] <= 9, "at most as many as began with the old one"
 
 
 # --- which fund a page shows
@@ -190,7 +190,7 @@ LABELS = [
 
 @pytest.mark.parametrize("name", ["Nome do Fundo:", "Nome da Classe:"])
 @pytest.mark.parametrize("label", LABELS)
-def test_the_funds_cnpj_is_the_one_beside_its_name_whatever_its_label(name, label):
+def test_the_funds_cnpj_is_the_one_beside_its_name_with_any_label(name, label):
     for others in ("CNPJ:", label):
         header = (
             f"{name} FUNDO DO ADMINISTRADOR X {label} {format_cnpj(CNPJ)} "
@@ -204,13 +204,13 @@ def test_the_funds_cnpj_is_the_one_beside_its_name_whatever_its_label(name, labe
 
 @pytest.mark.parametrize("label", ["C.N.P.J.:", "Inscrição:", "CNPJ: n/d", ""])
 @pytest.mark.parametrize("asked", [CNPJ, ADMINISTRATOR])
-def test_a_header_that_cannot_be_read_is_not_taken_for_another_funds(label, asked):
+def test_an_unreadable_header_is_not_taken_for_another_funds(label, asked):
     header = f"Nome do Fundo: X {label} Administrador: ADM CNPJ: {format_cnpj(ADMINISTRATOR)}"
     with pytest.raises(PageChanged, match="no CNPJ beside the name of the fund"):
         parse_daily(daily(header), cnpj=asked)
 
 
-def test_the_daily_page_is_asked_for_as_users_do(replica, monkeypatch):
+def test_the_daily_page_is_requested_as_users_do(replica, monkeypatch):
     targets: list[str] = []
     answer: Callable = replica._site.answer
     monkeypatch.setattr(

@@ -1,4 +1,4 @@
-"""Months that the site does not offer: when a fund ended, and how often the site is asked for the others."""
+"""Months that the site does not offer: when a fund ended, and how often the others are requested."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def test_the_months_of_an_ended_fund_end_with_it(site):
             assert last in fund._view().text()
 
 
-def test_a_fund_that_operates_is_not_asked_for_its_end(site):
+def test_the_end_of_an_operating_fund_is_not_requested(site):
     with CvmPages(site.url) as source:
         assert source.find_fund(NORMAL).ended_on is None
     assert site.requests["daily_get"] == 0
 
 
 @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
-def test_one_first_page_answers_for_all_months_that_are_not_offered(redis, namespace, site, delivery):
-    """A fund that someone built by hand: nobody knows that it ended."""
+def test_one_page_settles_all_months_that_are_not_offered(redis, namespace, site, delivery):
+    """The fund is built by hand, without its end."""
     fund = sk.Fund(LIQUIDATED, "901104")
     with CvmPages(site.url) as source, subscriber(redis, namespace, source, threads=4):
         batch = sk.Publisher(redis, namespace=namespace, delivery=delivery).publish(fund.months("2022-07", "2025-06"))

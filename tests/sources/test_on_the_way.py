@@ -34,7 +34,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class Recorder:
-    """A server that notes each request's target and headers, and answers as told; it serves as a proxy, too."""
+    """A server, or proxy, that records each request's target and headers, and answers as the test says."""
 
     def __init__(self, answer: Callable[[str], tuple[int, dict[str, str]]] = lambda _: (200, {})) -> None:
         self.asked: list[tuple[str, dict[str, str]]] = []
@@ -90,7 +90,7 @@ def client_of(url: str, **given: object) -> Iterator[HttpClient]:
 
 
 class TestAProxy:
-    def test_is_not_asked_for_this_machine(self, monkeypatch):
+    def test_is_bypassed_for_this_machine(self, monkeypatch):
         with Recorder() as proxy, Replica.start() as replica:
             for name in PROXIES[:3]:
                 monkeypatch.setenv(name, proxy.url)
@@ -140,7 +140,7 @@ class TestAProxy:
             assert all(headers["proxy-authorization"].startswith("Basic ") for _, headers in proxy.asked)
             assert proxy.asked[0][0] == "http://cvm.invalid/robots.txt"
 
-    def test_that_refuses_the_way_to_an_encrypted_site_is_named(self, monkeypatch):
+    def test_that_refuses_a_tunnel_is_named(self, monkeypatch):
         with Recorder(lambda _: (407, {})) as proxy:
             monkeypatch.setenv("https_proxy", proxy.host)
             with CvmPages("https://cvm.invalid/", settings=ONCE) as source, pytest.raises(SiteUnavailable) as caught:
@@ -148,7 +148,7 @@ class TestAProxy:
             assert f"through the proxy http://{proxy.host} " in str(caught.value)
 
     @pytest.mark.parametrize("host", ["localhost.", "a.localhost", "0.0.0.0", "[::ffff:127.0.0.1]", "[::]"])
-    def test_is_not_asked_for_this_machine_by_any_of_its_names(self, monkeypatch, host):
+    def test_is_bypassed_for_all_names_of_this_machine(self, monkeypatch, host):
         monkeypatch.setenv("http_proxy", "http://127.0.0.1:9/")
         assert not Wire(f"http://{host}:1/", connect_timeout=1, read_timeout=1).proxy
 
@@ -171,7 +171,7 @@ class TestAProxy:
                     assert str(caught.value).count(f"through the proxy http://{proxy.host} ") == 1
                     assert str(caught.value).count("[http://cvm.invalid/") == 1
 
-    def test_is_not_asked_for_hosts_in_no_proxy(self, monkeypatch):
+    def test_is_bypassed_for_hosts_in_no_proxy(self, monkeypatch):
         with Recorder() as proxy:
             monkeypatch.setenv("http_proxy", proxy.url)
             monkeypatch.setenv("no_proxy", "cvm.invalid")
@@ -180,7 +180,7 @@ class TestAProxy:
             assert not proxy.asked
 
     @pytest.mark.parametrize("address", ["http://me:hush@:bad", "http://me:hush@", "socks5://me:hush@127.0.0.1:9"])
-    def test_with_an_address_that_is_none_is_refused_at_once(self, monkeypatch, address):
+    def test_with_an_invalid_address_is_refused_at_once(self, monkeypatch, address):
         monkeypatch.setenv("http_proxy", address)
         with pytest.raises(ConfigError, match="HTTP_PROXY") as caught:
             CvmPages("http://cvm.invalid/")
@@ -200,14 +200,14 @@ def test_no_password_comes_from_a_netrc(monkeypatch, tmp_path):
             source.find_fund(CNPJ)
         assert len(site.asked) == 4
         assert not any("authorization" in headers for _, headers in site.asked)
-        # What an address itself tells is another matter.
+        # Credentials in the address itself are sent.
         with CvmPages(f"http://me:hush@{site.host}/", settings=ONCE) as source, pytest.raises(NotACvmPage):
             source.find_fund(CNPJ)
         assert site.asked[-1][1]["authorization"].startswith("Basic ")
 
 
 class TestARedirect:
-    def test_takes_a_turn_as_every_request_does(self):
+    def test_waits_for_its_turn_like_any_request(self):
         with Recorder(lambda _: (302, {"Location": "/again"})) as site, client_of(site.url, rate=20.0) as client:
             began = time.monotonic()
             with pytest.raises(SiteUnavailable, match="redirects without end"):
@@ -244,7 +244,7 @@ class TestARedirect:
             assert "set SCRAPERKIT_OPEN_DATA_URL" in reason
 
     @pytest.mark.parametrize("target", ["//cvm.invalid/x", "https://127.0.0.1/x", "gopher://x/", "http://[broken"])
-    def test_to_what_is_not_this_site_is_refused(self, target):
+    def test_to_any_other_site_is_refused(self, target):
         with (
             Recorder(lambda _: (301, {"Location": target})) as site,
             client_of(site.url) as client,
@@ -253,7 +253,7 @@ class TestARedirect:
             client.get(site.url)
 
     @pytest.mark.parametrize(("status", "kept"), [(302, False), (303, False), (307, True), (308, True)])
-    def test_keeps_a_form_where_it_says_so(self, status, kept):
+    def test_keeps_a_form_if_its_status_says_so(self, status, kept):
         def answer(path: str) -> tuple[int, dict[str, str]]:
             return (200, {}) if path == "/there" else (status, {"Location": "there"})
 
@@ -300,7 +300,7 @@ print(len(taken))
 """
 
 
-def test_a_clock_that_is_seconds_off_starves_nobody(redis, redis_url, namespace):
+def test_a_clock_that_is_seconds_off_starves_no_worker(redis, redis_url, namespace):
     """Two processes, one with a clock that is 3 s ahead, take turns at one site for 3 s."""
     site = f"{namespace}:site"
     workers = [
@@ -317,7 +317,7 @@ def test_a_clock_that_is_seconds_off_starves_nobody(redis, redis_url, namespace)
     assert min(taken) >= sum(taken) / 4, taken
 
 
-def test_of_those_who_wait_none_is_promised_a_turn_far_ahead(redis, redis_url, namespace):
+def test_no_waiting_worker_is_promised_a_turn_far_ahead(redis, redis_url, namespace):
     """So a worker that dies takes hardly any turns with it."""
     politeness = Politeness("http://127.0.0.1:1/", Settings.load(rate=0.5))
     politeness.site = f"{namespace}:site"
@@ -330,7 +330,7 @@ def test_of_those_who_wait_none_is_promised_a_turn_far_ahead(redis, redis_url, n
     redis.delete(Keys.turn(politeness.site))
 
 
-def test_of_an_encrypted_site_the_certificate_is_checked(monkeypatch, tmp_path):
+def test_the_certificate_of_a_site_is_checked(monkeypatch, tmp_path):
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(context)

@@ -1,4 +1,4 @@
-"""A site is asked no faster than agreed, by all workers of a Redis together, and left alone when it is ill."""
+"""All workers of a Redis together keep a site's rate limit, and pause while it keeps failing."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from scraperkit.subscriber import Subscriber
 
 
 class Site:
-    """A site that notes what it is asked for, and answers as the test says."""
+    """A site that records its requests, and answers as the test says."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -151,7 +151,7 @@ def most_in(seconds: float, grants: list[Grant]) -> int:
 
 
 class TestTheRate:
-    def test_is_one_for_all_who_share_a_redis(self, site, make, grants):
+    def test_is_shared_by_all_on_a_redis(self, site, make, grants):
         together(make(rate=10), make(rate=10), site=site, times=11)
         assert (len(site.asked), len(grants)) == (22, site.requests)
         assert most_in(1.0, grants) <= 10
@@ -166,7 +166,7 @@ class TestTheRate:
         assert (len(site.asked), len(grants)) == (2, site.requests)
         assert most_in(2.0, grants) <= 1
 
-    def test_of_the_live_site_is_two_a_second_and_of_this_machine_any(self):
+    def test_of_the_live_site_is_two_a_second_and_of_this_machine_unlimited(self):
         settings = Settings.load()
         assert Politeness("https://site.example/", settings).rate == 2
         assert Politeness("http://127.0.0.1:8000/", settings).rate == float("inf")
@@ -210,20 +210,20 @@ class TestTheCrawlDelay:
     def test_is_read_from_robots_txt(self, text, seconds):
         assert crawl_delay(text, "scraperkit/1.0") == seconds
 
-    def test_is_kept_where_it_asks_for_more_than_the_rate(self, site, make, grants):
+    def test_is_kept_if_it_is_stricter_than_the_rate(self, site, make, grants):
         site.robots = "User-agent: *\nCrawl-delay: 1"
         together(make(rate=100), make(rate=100), site=site, times=2)
         assert (len(site.asked), len(grants)) == (4, site.requests)
         of_robots = site.requests - 4
         assert most_in(1.0, sorted(grants)[of_robots:]) <= 1
 
-    def test_is_not_heeded_where_the_rate_asks_for_more(self, site, make, grants):
+    def test_is_ignored_if_the_rate_is_stricter(self, site, make, grants):
         site.robots = "User-agent: *\nCrawl-delay: 1"
         ask(make(rate=0.5), site, 2)
         assert (len(site.asked), len(grants)) == (2, site.requests)
         assert most_in(2.0, grants) <= 1
 
-    def test_is_read_once_for_all(self, site, make, redis):
+    def test_is_read_once_for_all_workers(self, site, make, redis):
         site.robots = "User-agent: *\nCrawl-delay: 1"
         ask(make(), site, 1)
         site.robots = ""
@@ -233,7 +233,7 @@ class TestTheCrawlDelay:
 
 
 class TestRetryAfter:
-    def test_is_heeded_by_all(self, site, make, monkeypatch):
+    def test_is_kept_by_all_workers(self, site, make, monkeypatch):
         times, told = [], threading.Event()
         pause = Politeness.pause
 
@@ -258,7 +258,7 @@ class TestRetryAfter:
         assert min(times[1:]) - times[0] >= 0.999
 
     @pytest.mark.parametrize("retries", [0, 1])
-    def test_is_heeded_though_no_retry_is_left(self, site, make, retries):
+    def test_is_kept_even_after_the_last_retry(self, site, make, retries):
         answers = iter([(503, {})] * retries + [(503, {"Retry-After": "500"})])
         site.answer = lambda: next(answers, (200, {}))
         with pytest.raises(SiteUnavailable):
@@ -267,8 +267,8 @@ class TestRetryAfter:
 
 
 class TestASiteThatKeepsFailing:
-    def ill(self, make, caplog, *, pause: float):
-        """Two who share a Redis, and a site that has just failed three times."""
+    def failing(self, make, caplog, *, pause: float):
+        """Return two that share a Redis, after three failures of the site."""
         caplog.set_level(logging.WARNING, "scraperkit")
         settings = {"breaker_failures": 3, "breaker_pause": pause, "read_timeout": 3600.0}
         one, two = (make(**settings)._politeness for _ in range(2))
@@ -276,8 +276,8 @@ class TestASiteThatKeepsFailing:
             politeness.failed("SiteUnavailable: the site answers 500")
         return one, two
 
-    def test_is_left_alone_by_all_and_it_is_said(self, make, site, redis, caplog, namespace):
-        one, two = self.ill(make, caplog, pause=300)
+    def test_opens_the_circuit_for_all_and_is_reported(self, make, site, redis, caplog, namespace):
+        one, two = self.failing(make, caplog, pause=300)
         assert 100 < one._seconds_open() <= 300
         assert 100 < two._seconds_open() <= 300
         assert "keeps failing: circuit open" in caplog.text
@@ -285,23 +285,23 @@ class TestASiteThatKeepsFailing:
         assert _host(site) in health.open_circuits
         assert "circuit open" in str(health)
 
-    def test_is_tried_by_one_at_a_time_and_longer_left_alone_if_it_fails_again(self, make, site, redis, caplog):
-        one, two = self.ill(make, caplog, pause=0.5)
+    def test_is_tried_by_one_at_a_time_and_pauses_longer_if_it_fails_again(self, make, site, redis, caplog):
+        one, two = self.failing(make, caplog, pause=0.5)
         assert wait_until(lambda: one._seconds_open() == 0)
         assert two._seconds_open() > 0
         assert one._seconds_open() == 0, "the one who tries needs several requests"
         one.failed("SiteUnavailable: still")
         assert [record.args[1] for record in caplog.records] == [0.5, 1.0]
 
-    def test_is_asked_by_all_again_when_it_is_well(self, make, site, redis, caplog, namespace):
-        one, two = self.ill(make, caplog, pause=0.5)
+    def test_closes_the_circuit_for_all_when_it_recovers(self, make, site, redis, caplog, namespace):
+        one, two = self.failing(make, caplog, pause=0.5)
         assert wait_until(lambda: one._seconds_open() == 0)
         one.succeeded()
         assert two._seconds_open() == 0
         assert not Health.read(redis, namespace=namespace).open_circuits
         assert not redis.exists(Keys.site(_host(site)))
 
-    def test_is_left_alone_without_a_redis_too(self, make):
+    def test_opens_the_circuit_without_a_redis_too(self, make):
         alone = make(shared=False, breaker_failures=2, breaker_pause=300)._politeness
         for _ in range(2):
             alone.failed("SiteUnavailable")
@@ -309,7 +309,7 @@ class TestASiteThatKeepsFailing:
         alone.succeeded()
         assert alone._seconds_open() == 0
 
-    def test_does_not_burn_the_attempts_of_every_job(self, redis, namespace):
+    def test_does_not_use_up_the_attempts_of_every_job(self, redis, namespace):
         settings = Settings.load(
             namespace=namespace,
             threads=4,
@@ -339,7 +339,7 @@ def without_redis(client: HttpClient) -> HttpClient:
     return client
 
 
-def test_without_its_redis_a_site_without_a_rate_is_asked_on(site, make):
+def test_without_redis_a_site_without_a_rate_is_still_requested(site, make):
     client = without_redis(make())
     client._politeness.failed("SiteUnavailable")
     client._politeness.pause(0.01)
@@ -348,7 +348,7 @@ def test_without_its_redis_a_site_without_a_rate_is_asked_on(site, make):
     assert len(site.asked) == 2
 
 
-def test_without_its_redis_a_site_with_a_rate_is_not_asked_faster_than_agreed(site, make):
+def test_without_redis_a_rate_limit_is_not_exceeded(site, make):
     client = without_redis(make(rate=100))
     turn = client._politeness._next_turn(math.inf)
     assert not turn.is_promised

@@ -30,7 +30,7 @@ def link(name: str, text: str) -> str:
     return f'<a id="{name.replace("$", "_")}" class="HRefPreto" href="{href}"><font>{text}</font></a>'
 
 
-def test_a_search_gives_one_row_for_each_match():
+def test_a_search_has_one_row_for_each_match():
     page = parse_search(
         search_page(
             f"<tr><td>{link('ddlFundos$_ctl0$Linkbutton2', '18.993.924/0001-00')}</td><td>"
@@ -53,13 +53,13 @@ def test_a_search_may_find_nothing(results):
     assert parse_search(search_page("", results=results)).rows == ()
 
 
-def test_a_search_whose_links_lead_nowhere_has_changed():
+def test_a_search_without_postback_links_has_changed():
     with pytest.raises(PageChanged, match="__doPostBack"):
         parse_search(search_page('<a id="ddlFundos__ctl0_lnkbtn1" href="fundo.aspx">X</a>'), url=URL)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>error</html>", search_page("")[:-30], b"\0ddlFundos</html>"])
-def test_what_is_no_search_page_is_told(content):
+def test_another_page_than_a_search_is_refused(content):
     with pytest.raises(NotACvmPage, match="search page"):
         parse_search(content)
 
@@ -79,11 +79,11 @@ def test_a_fund_page_is_read():
 
 
 @pytest.mark.parametrize("start", ["", "&nbsp;", "-", "31/02/2019", "2019-01-02", "em breve"])
-def test_a_start_that_is_no_date_is_not_told(start):
+def test_an_invalid_start_is_omitted(start):
     assert parse_fund_page(FUND.format("", start).encode("latin-1")).started_on is None
 
 
-def test_a_fund_page_may_tell_little_but_must_be_one():
+def test_a_fund_page_may_show_little_but_must_be_one():
     fund = parse_fund_page(b'<span id="lbNmDenomSocial">X</span></html>')
     assert (fund.cnpj, fund.name, fund.status, fund.daily_link, fund.pk) == ("", "X", "", "", "")
     for content in (b"<html>lbNmDenomSocial</html>", FUND.encode("latin-1")[:-30], b""):
@@ -96,5 +96,5 @@ def test_a_fund_page_may_tell_little_but_must_be_one():
     [("a?PK_PARTIC=1&b", "1"), ("a?x=1&Pk_Partic=132922", "132922"), ("a?PK_PARTIC=", ""), ("a?PK_PARTIC=1x", "1"),
      ("a?PK_PARTIC=" + "1" * 13, ""), ("a?XPK_PARTIC=1", "")],
 )  # fmt: skip
-def test_the_pk_of_an_address(url, pk):
+def test_the_pk_of_an_address_is_found_or_empty(url, pk):
     assert pk_of(url) == pk

@@ -23,7 +23,7 @@ Marks = npt.NDArray[np.bool_]
 PREFERRED_KIND = "CLASSES - FIF"
 ZEROS, BLANK = "row of zeros: no quota", "blank quota"
 _FLAGGED_IF_NEGATIVE = ("quota", "net_worth", "holders")
-# First one for each set of negative figures, so that a flag's number is the sum of 1, 2 and 4 for these.
+# First a flag for each set of negative figures: its number is the sum of 1, 2 and 4 for these.
 FLAGS = (
     *(
         ", ".join(
@@ -43,10 +43,10 @@ FIGURES = len(METRICS)
 
 
 class Cleaned(NamedTuple):
-    """A month, with the columns of the archive but `seen_at`, and the lines left out or cut short, with the reasons.
+    """A month, with the archive's columns except `seen_at`, and the rejected lines, whole or in part, with reasons.
 
-    `repeated` is how many lines are of a series and day that a line kept is of, and `unread` tells of lines that are
-    of no valid series: their CNPJ, or "", and their day.
+    `repeated` counts the lines that repeat the series and day of a kept line. `unread` has the CNPJ, or "", and the day
+    of each line without a valid series.
     """
 
     table: pa.Table
@@ -56,18 +56,18 @@ class Cleaned(NamedTuple):
 
 
 class Coded(NamedTuple):
-    """A column of text: the different texts, sorted, and which of them each row has; -1 where a text is not valid."""
+    """A column of text: its distinct texts, sorted, and each row's index into them; -1 for an invalid text."""
 
     texts: npt.NDArray[np.str_]
     codes: Numbers
 
     def column(self) -> pa.DictionaryArray:
-        """Return the column as Arrow has it."""
+        """Return the column as an Arrow array."""
         return pa.DictionaryArray.from_arrays(pa.array(self.codes, pa.int32()), pa.array(self.texts, pa.string()))
 
 
 def clean_month(lines: Sequence[pa.Table], month: Month) -> Cleaned:
-    """Make a month of parsed lines; those of other months are left out without a word.
+    """Make a month of parsed lines; lines of other months are ignored.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def clean_month(lines: Sequence[pa.Table], month: Month) -> Cleaned:
     usable = order.size
     if np.any(key[order][1:] <= key[order][:-1]):
         order = order[np.argsort(key[order], kind="stable")]
-        order, told = _each_once(table, key, order, kind)
-        rejected += told
+        order, repeats = _each_once(table, key, order, kind)
+        rejected += repeats
     figures = {metric: table[metric].to_numpy()[order] for metric in METRICS}
     lines_kept = table["line"].to_numpy()[order]
     flags = flags_of(figures)
@@ -140,7 +140,7 @@ def lines_by_month(lines: Sequence[pa.Table]) -> Counter[Month]:
 
 
 def keys_in(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the CNPJ and the day that lines seem to be of, each "" where it cannot be told.
+    """Return the apparent CNPJ and day of each line, "" where one cannot be read.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def _lines(table: pa.Table, rows: Numbers) -> list[int]:
 
 
 def misplaced(lines: pa.Table, first: dt.date, last: dt.date) -> list[Rejection]:
-    """Return the lines of days that the file is not about."""
+    """Return the lines whose day is outside the file's period."""
     if _lies_within(lines, first, last):
         return []
     outside = pc.or_(
@@ -176,7 +176,7 @@ def misplaced(lines: pa.Table, first: dt.date, last: dt.date) -> list[Rejection]
 
 
 def coded(column: pa.ChunkedArray | pa.Array, normalize: object = None) -> Coded:
-    """Return a column of text as sorted texts and codes, each text normalized; what has no normal form gets -1."""
+    """Return a column of text as sorted texts and codes, each text normalized; a text without a normal form gets -1."""
     if isinstance(column, pa.ChunkedArray):
         column = column.unify_dictionaries() if pa.types.is_dictionary(column.type) else column
         column = column.combine_chunks()
@@ -192,13 +192,13 @@ def coded(column: pa.ChunkedArray | pa.Array, normalize: object = None) -> Coded
 
 
 def sort_key(cnpj: Numbers, subclass: Numbers, subclasses: int, dates: pa.ChunkedArray) -> Numbers:
-    """Return a number for each row of a month, by which rows sort by series and day."""
+    """Return a number for each row of a month that sorts rows by series and day."""
     days: Numbers = pc.day(dates).to_numpy()
     return (cnpj * subclasses + subclass) * _DAYS_OF_A_MONTH + days
 
 
 def valid_cnpjs(texts: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.str_], Marks]:
-    """Return CNPJs as 14 upper-case characters, and which of them are some: what `normalize_cnpj` does, for many.
+    """Return CNPJs as 14 upper-case characters, and which are valid: `normalize_cnpj` for many.
 
     Examples
     --------
@@ -226,7 +226,7 @@ def _trimmed(texts: npt.NDArray[np.str_]) -> tuple[npt.NDArray[np.str_], Marks]:
 
 
 def _each_once(table: pa.Table, key: Numbers, order: Numbers, kind: Coded) -> tuple[Numbers, list[Rejection]]:
-    """Keep one row of those of the same series and day: CLASSES - FIF before others, then the last of the file."""
+    """Keep one row for each series and day: CLASSES - FIF before others, then the last in the file."""
     line = table["line"].to_numpy()
     is_preferred = (kind.texts == PREFERRED_KIND)[kind.codes] if kind.texts.size else np.zeros(key.size, np.bool_)
     order = order[np.lexsort((line[order], is_preferred[order], key[order]))]
@@ -237,7 +237,7 @@ def _each_once(table: pa.Table, key: Numbers, order: Numbers, kind: Coded) -> tu
     for metric in METRICS:
         left, right = (table[metric].to_numpy()[rows] for rows in (others, winners))
         is_same &= (left == right) | (np.isnan(left) & np.isnan(right))
-    told = [
+    repeats = [
         Rejection(lost, f"the same as line {won}")
         for lost, won in zip(line[others[is_same]].tolist(), line[winners[is_same]].tolist(), strict=True)
     ]
@@ -246,13 +246,13 @@ def _each_once(table: pa.Table, key: Numbers, order: Numbers, kind: Coded) -> tu
         by_kind = is_preferred[winner] and not is_preferred[loser]
         beaten = str(kind.texts[kind.codes[loser]]) or "a row without a kind"
         why = f"{PREFERRED_KIND} beats {beaten}" if by_kind else "the later line counts"
-        told.append(Rejection(lost, f"conflicts with line {won}: {why}"))
-        told.append(Rejection(won, f"kept, but line {lost} conflicts with it: {why}"))
-    return order[is_best], told
+        repeats.append(Rejection(lost, f"conflicts with line {won}: {why}"))
+        repeats.append(Rejection(won, f"kept, but line {lost} conflicts with it: {why}"))
+    return order[is_best], repeats
 
 
 def flags_of(figures: Mapping[str, npt.NDArray[np.float64]]) -> Numbers:
-    """Return the number of each row's flag in `FLAGS`."""
+    """Return the index of each row's flag in `FLAGS`."""
     quota, net_worth, holders = (figures[name] for name in ("quota", "net_worth", "holders"))
     zeros = ((quota == 0) & (net_worth != net_worth) | (net_worth == 0) & ~(np.abs(quota) > 0)) & ~(np.abs(holders) > 0)
     flags = np.sum([(figures[name] < 0).astype(np.int64) << bit for bit, name in enumerate(_FLAGGED_IF_NEGATIVE)], 0)
@@ -262,10 +262,10 @@ def flags_of(figures: Mapping[str, npt.NDArray[np.float64]]) -> Numbers:
 
 
 def flag_column(flags: Numbers) -> pa.DictionaryArray:
-    """Return flags as Arrow has them."""
+    """Return flags as an Arrow array of texts."""
     return pa.DictionaryArray.from_arrays(pa.array(flags, pa.int32()), pa.array(FLAGS))
 
 
 def figure_column(metric: str, values: npt.NDArray[np.float64]) -> pa.Array:
-    """Return the values of a metric in the type of the archive; null where they are NaN."""
+    """Return a metric's values in the archive's type; null for NaN."""
     return pa.array(values, pa.float64(), from_pandas=True).cast(SCHEMA.field(metric).type)

@@ -1,4 +1,4 @@
-"""Download the portal's files politely, each into the archive or with the reason why not."""
+"""Download the portal's files politely into the archive, or say why not."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from scraperkit.sources.politeness import Politeness
 from scraperkit.text import say
 
 MOST_BYTES = 1_000_000_000
-MOST_FAILURES = 3  # of files in a row that the site does not answer for
-DOWNLOAD_PATIENCE = 120.0  # seconds that somebody who downloads waits for each turn, while the site asks for a pause
+MOST_FAILURES = 3  # of files in a row for which the site does not answer
+DOWNLOAD_PATIENCE = 120.0  # seconds that a download waits for each turn, while the site asks for a pause
 SITE_AWAY = "the site is away"
 _OK, _UNCHANGED, _MISSING_STATUSES = 200, 304, (403, 404, 410)
 
 
 class Outcome(NamedTuple):
-    """What came of a file; the columns of :meth:`OpenData.download`."""
+    """The outcome of a file; the columns of :meth:`OpenData.download`."""
 
     file: str
     outcome: str
@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Downloader:
-    """Brings files of the portal at `url` into the archive in `folder`."""
+    """Downloads files of the portal at `url` into the archive in `folder`."""
 
     url: str
     folder: Folder
@@ -63,10 +63,10 @@ class Downloader:
         *,
         only_due: bool = False,
     ) -> list[Outcome]:
-        """Download files one after another; what is wrong with one keeps no other from coming.
+        """Download files one after another; a fault in one does not stop the others.
 
-        Months that were pruned come back only if they are among those `named`, from the first to the last. With
-        `only_due`, a file that another process has brought meanwhile is not asked for again.
+        Pruned months come back only if they are among those `named`, from the first to the last. With `only_due`, a
+        file that another process has downloaded meanwhile is not requested again.
 
         Raises
         ------
@@ -79,12 +79,12 @@ class Downloader:
         disable = None if progress is None else not progress
         with tqdm(total=len(files), unit="file", desc="downloading", disable=disable, dynamic_ncols=True) as bar:
             if files and progress is not False:
-                with self.folder.writing("plan"):  # nobody is asked for what cannot be kept
+                with self.folder.writing("plan"):  # no request if nothing can be stored
                     say(self.plan(files))
             for file in files:
                 bar.set_postfix_str(file.name)
                 if failures >= MOST_FAILURES:
-                    outcomes.append(Outcome(file.name, "refused", reason="not asked for: the site does not answer"))
+                    outcomes.append(Outcome(file.name, "refused", reason="not requested: the site does not answer"))
                 else:
                     outcomes.append(self._fetch(file, None if only_due else began, named))
                     failures = failures + 1 if outcomes[-1].reason.startswith(SITE_AWAY) else 0
@@ -99,14 +99,14 @@ class Downloader:
         return plan_text(self._sizes(files), self.politeness.crawl_delay)
 
     def _fetch(self, file: PortalFile, began: dt.datetime | None, named: tuple[Month, Month] | None) -> Outcome:
-        """Download a file unless another process did since `began`, or, without that, unless it is not due."""
+        """Download a file unless another process has since `began`; without `began`, if it is due."""
         with self.folder.writing(file.name) as stage:
             entry = self.folder.entry(file.name)
             is_settled = entry is not None and entry.outcome != "refused" and not entry.pruned
             now = dt.datetime.now(dt.UTC)
             if entry and is_settled:
                 checked_at = dt.datetime.fromisoformat(entry.checked_at)
-                # Another process may have asked for it while this one waited for its lock.
+                # Another process may have requested it while this one waited for the lock.
                 if began <= checked_at <= now if began else not is_due(file, entry, now):
                     return told(entry, is_news=False)
             entry = entry or Entry(file.name, urljoin(self.url, file.path))
@@ -180,7 +180,7 @@ class Downloader:
 
 
 def told(entry: Entry, changed: int = 0, *, is_news: bool = True) -> Outcome:
-    """Return what the ledger says of a file as an outcome; where it is no news, what was stored is unchanged."""
+    """Return a ledger entry as an outcome; without news, a stored file is unchanged."""
     if entry.outcome == "refused":
         return Outcome(entry.file, "refused", reason=entry.reason)
     outcome = entry.outcome if is_news or entry.outcome == "missing" else "unchanged"
@@ -188,17 +188,17 @@ def told(entry: Entry, changed: int = 0, *, is_news: bool = True) -> Outcome:
 
 
 def answer_without_file(got: Download, known: Entry | None, entry: Entry) -> Entry | None:
-    """Return what the ledger is to say of an answer that holds no file; ``None`` if it holds one.
+    """Return the ledger's entry for an answer without a file; ``None`` if it has one.
 
     Raises
     ------
     FileRefused
-        If it is an answer of another kind.
+        If the status is unexpected.
     """
     if got.status == _UNCHANGED and known is not None:
         return replace(entry, outcome="unchanged", reason="")
     if got.status in _MISSING_STATUSES:
-        stays = "; what is stored of it stays" if entry.kept else ""
+        stays = "; the stored data stays" if entry.kept else ""
         return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file{stays}")
     if got.status != _OK:
         raise FileRefused(f"the site answers {got.status}", got.url)
@@ -208,7 +208,7 @@ def answer_without_file(got: Download, known: Entry | None, entry: Entry) -> Ent
 def download(
     http: HttpClient, politeness: Politeness, folder: Folder, url: str, part: Path, known: Entry | None
 ) -> tuple[Download, str]:
-    """Ask for a file, unless it is the one known; return what came back, and the SHA-256 of what was written.
+    """Request a file, unless the known one is current; return the answer, and the SHA-256 of the bytes written.
 
     Raises
     ------
@@ -237,7 +237,7 @@ def download(
 
         def write(piece: bytes) -> None:
             digest.update(piece)
-            # An error of the disk must not look like one of the site.
+            # A disk error must not look like an error of the site.
             with folder.explained():
                 file.write(piece)
                 if file.tell() > MOST_BYTES:

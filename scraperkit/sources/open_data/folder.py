@@ -1,7 +1,7 @@
 """The archive's folder: a Parquet file for each month, beside it what changed, what was rejected, and the ledger.
 
-A month is written into `staging/` and becomes visible by one rename of its file in `quotes/`. The file knows the number
-of its generation; changes and rejections of a later generation were left by a process that was killed, and are ignored.
+A month is written into `staging/` and becomes visible by one rename of its file in `quotes/`. The file holds its
+generation number; changes and rejections of a later generation were left by a killed process, and are ignored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _ROWS_PER_GROUP = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the ledger knows of a file; times in ISO format, UTC."""
+    """The ledger's entry for a file; times in ISO 8601, UTC."""
 
     file: str
     url: str
@@ -49,14 +49,14 @@ class Entry:
     sha256: str = ""
     bytes: int = 0
     fetched_at: str = ""
-    confirmed_at: str = ""  # when the portal last said, or sent, that this is what it has
+    confirmed_at: str = ""  # when the portal last sent it, or confirmed it unchanged
     checked_at: str = ""
     layout: str = ""
     rows_read: int = 0
     kept: int = 0
     rejected: int = 0
-    months: tuple[str, ...] = ()  # that the archive has of it
-    pruned: tuple[str, ...] = ()  # that were deleted, and come back only if a call names them
+    months: tuple[str, ...] = ()  # in the archive
+    pruned: tuple[str, ...] = ()  # deleted; they come back only if a call names them
     outcome: str = ""
     reason: str = ""
 
@@ -68,7 +68,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class StoredMonth:
-    """A month of the archive, open to read: what it holds stays readable, even if a newer generation replaces it."""
+    """A month of the archive, open for reading; it stays readable even if a newer generation replaces it."""
 
     month: Month
     source: pa.NativeFile
@@ -76,22 +76,22 @@ class StoredMonth:
 
     @property
     def rows(self) -> int:
-        """How many rows it has."""
+        """The number of rows."""
         return int(self.file.metadata.num_rows)
 
     @property
     def generation(self) -> int:
-        """How many times the content of the month was new."""
+        """How often the month's content has been new."""
         return int(self.file.metadata.metadata[_GENERATION])
 
 
 class Folder:
-    """Paths of the archive, and how its files are read and written.
+    """Paths of the archive; reads and writes its files.
 
     Parameters
     ----------
     path : pathlib.Path
-        Made when something is written.
+        Created on the first write.
     """
 
     def __init__(self, path: Path) -> None:
@@ -105,7 +105,7 @@ class Folder:
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """Lock a file of the portal against other processes, and yield an empty folder to stage what comes of it.
+        """Lock a file of the portal against other processes, and yield an empty staging folder for it.
 
         Raises
         ------
@@ -120,7 +120,7 @@ class Folder:
                 while not lock(descriptor, 3600.0):
                     pass
                 stage = self._staging / name
-                shutil.rmtree(stage, ignore_errors=True)  # left by a process that was killed
+                shutil.rmtree(stage, ignore_errors=True)  # left by a killed process
                 stage.mkdir()
                 try:
                     yield stage
@@ -131,7 +131,7 @@ class Folder:
 
     @contextlib.contextmanager
     def explained(self) -> Iterator[None]:
-        """Turn errors of the disk into one that says what to do."""
+        """Turn disk errors into one that says what to do."""
         try:
             yield
         except OSError as error:
@@ -140,7 +140,7 @@ class Folder:
             way_out = "free some space" if full else "make it writable"
             raise ArchiveError(
                 f"archive {self.path}: {why}; {way_out}, or choose another folder (SCRAPERKIT_ARCHIVE). "
-                "What was stored before is whole"
+                "Stored data is intact"
             ) from error
 
     def months(self) -> list[Month]:
@@ -151,7 +151,7 @@ class Folder:
 
     @contextlib.contextmanager
     def month(self, month: Month) -> Iterator[StoredMonth | None]:
-        """Open a month; ``None`` if the archive has none of it.
+        """Open a month; ``None`` if the archive lacks it.
 
         Raises
         ------
@@ -175,31 +175,31 @@ class Folder:
             yield stored
 
     def stamp(self, month: Month) -> object:
-        """Return what is another when the month's file is; ``None`` if there is none."""
+        """Return a value that changes with the month's file; ``None`` if there is none."""
         with contextlib.suppress(FileNotFoundError):
             found = self._month_path(month).stat()
             return found.st_ino, found.st_mtime_ns
         return None
 
     def stage_month(self, stage: Path, month: Month, generation: int, table: pa.Table, changes: pa.Table) -> None:
-        """Write a new generation of a month where nobody sees it."""
+        """Write a new generation of a month into the staging folder."""
         _write(table.select(SCHEMA.names), stage / f"{month.iso}.quotes", {_GENERATION: str(generation).encode()})
         if changes.num_rows:
             _write(changes, stage / f"{month.iso}.changes")
 
     def stage_rejected(self, stage: Path, month: Month, rejected: pa.Table) -> None:
-        """Write what was rejected of a month where nobody sees it."""
+        """Write a month's rejected lines into the staging folder."""
         _write(rejected, stage / f"{month.iso}.rejected")
 
     def commit_month(self, stage: Path, month: Month, generation: int) -> None:
-        """Make what is staged of a month what is read: a new generation, or other rejections of the one there is."""
+        """Publish the staged month: a new generation, or new rejections of the current one."""
         for kind, folder in (("changes", self._changes), ("rejected", self._rejected)):
             target = folder / f"{month.iso}.{generation:06d}.parquet"
             staged = stage / f"{month.iso}.{kind}"
             if staged.exists():
                 staged.replace(target)
             elif kind == "changes" and (stage / f"{month.iso}.quotes").exists():
-                target.unlink(missing_ok=True)  # of a process that was killed before it came to the next step
+                target.unlink(missing_ok=True)  # left by a process killed before the next step
             _sync(folder)
         with contextlib.suppress(FileNotFoundError):
             (stage / f"{month.iso}.quotes").replace(self._month_path(month))
@@ -214,18 +214,18 @@ class Folder:
         return _read([path for path in paths if _generation_of(path) <= generation], CHANGES)
 
     def rejected(self, month: Month, generation: int) -> pa.Table:
-        """Return what was rejected of a month, in its generation of that number."""
+        """Return the rejected lines of a generation of a month."""
         path = self._rejected / f"{month.iso}.{generation:06d}.parquet"
         return _read([path] if path.exists() else [], REJECTED)
 
     def delete_month(self, month: Month) -> int:
-        """Delete a month with its changes and rejections; return how many bytes that were."""
+        """Delete a month with its changes and rejections; return the number of bytes freed."""
         paths = [self._month_path(month)]
         paths += [path for folder in (self._changes, self._rejected) for path in folder.glob(f"{month.iso}.*.parquet")]
         return delete(paths)
 
     def entry(self, file: str) -> Entry | None:
-        """Return what the ledger knows of a file of the portal."""
+        """Return the ledger's entry for a file of the portal."""
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return _entry(self._ledger / f"{file}.json")
         return None
@@ -253,7 +253,7 @@ class Folder:
 
 
 def _month_of(path: Path) -> Month | None:
-    """Return the month that a file of quotes is about; ``None`` for any other file."""
+    """Return the month of a file of quotes; ``None`` for any other file."""
     with contextlib.suppress(ValueError):
         month = Month.parse_iso(path.stem)
         return month if path.name == f"{month.iso}.parquet" else None
@@ -261,7 +261,7 @@ def _month_of(path: Path) -> Month | None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is on the disk when this returns."""
+    """Write a file, and flush it to disk."""
     with path.open("wb") as file:
         file.write(content)
         file.flush()
@@ -269,7 +269,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def delete(paths: Sequence[Path]) -> int:
-    """Delete files that may be gone already; return how many bytes that were."""
+    """Delete files that may be gone already; return the number of bytes freed."""
     freed = 0
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
@@ -282,7 +282,7 @@ def delete(paths: Sequence[Path]) -> int:
 def _write(table: pa.Table, path: Path, metadata: dict[bytes, bytes] | None = None) -> None:
     coded = [field.name for field in table.schema if not pa.types.is_floating(field.type)]
     with path.open("wb") as file:
-        # Texts are coded in memory for speed only, so that schema is not stored: readers are to see texts.
+        # Texts are coded in memory only for speed; that schema is not stored, so readers see texts.
         with pq.ParquetWriter(
             file, table.schema, compression="zstd", use_dictionary=coded, store_schema=False
         ) as writer:
@@ -329,7 +329,7 @@ def _entry(path: Path) -> Entry:
 
 
 def _sync(folder: Path) -> None:
-    """See to it that renames in a folder are on the disk."""
+    """Flush renames in a folder to disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""What a class had before its subclasses, joined to these as the reader of TimeSeries joins it."""
+"""A class's history, joined to its subclasses as in the reader of TimeSeries."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from scraperkit.timeseries.inheritance import rows_with_history, with_history
 def prices_with_history(
     folder: Folder, window: reading.Window, frame: pd.DataFrame, metric: str, as_of: dt.datetime | None
 ) -> pd.DataFrame:
-    """Return a wide frame in which each subclass begins with what its class had before."""
+    """Return a wide frame in which each subclass begins with its class's earlier figures."""
     began = _began(folder, list(frame.columns), as_of)
     if not began:
         return frame
@@ -31,7 +31,7 @@ def prices_with_history(
 def quotes_with_history(
     folder: Folder, window: reading.Window, rows: pd.DataFrame, wanted: Collection[str], as_of: dt.datetime | None
 ) -> pd.DataFrame:
-    """Return a tidy frame in which each subclass of it, or of those wanted, begins with what its class had before."""
+    """Return a tidy frame in which each subclass, present or wanted, begins with its class's earlier figures."""
     of_subclass = rows[rows["subclass"] != ""]
     there = (of_subclass["cnpj"] + ":" + of_subclass["subclass"]).unique()
     began = _began(folder, sorted({*wanted, *there}), as_of)
@@ -46,7 +46,7 @@ def _owners(subclasses: Collection[str]) -> set[str]:
 
 
 def _began(folder: Folder, series: Collection[str], as_of: dt.datetime | None) -> dict[str, dt.date]:
-    """Return the first day of each subclass among these series that has a quota, in the whole archive."""
+    """Return the first day with a quota of each subclass among these series, in the whole archive."""
     wanted = [name for name in series if ":" in name]
     if not wanted:
         return {}

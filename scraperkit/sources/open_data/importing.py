@@ -1,4 +1,4 @@
-"""From a zip of daily reports to months of the archive: all of its months, or, if it is refused, none."""
+"""Import a zip of daily reports into the archive: all of its months, or none if it is refused."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from scraperkit.sources.open_data.parsing import Rejection, parse_lines
 from scraperkit.sources.open_data.revisions import compare, with_unread
 
 _LARGEST_SHARE_REJECTED = 0.5
-_LEAST_SHARE_LEFT = 0.5  # of the rows stored of a month
-_FEW_ROWS = 20  # so few may all but vanish
+_LEAST_SHARE_LEFT = 0.5  # of a month's stored rows
+_FEW_ROWS = 20  # a month of fewer may lose more
 _MOST_BYTES_KEPT = 1 << 26
 
 
 class Imported(NamedTuple):
-    """What came of a file."""
+    """The outcome of an import."""
 
     layout: str
     months: tuple[str, ...]
@@ -43,11 +43,11 @@ class _Lines(NamedTuple):
     tables: list[pa.Table]
     rejected: list[Rejection]
     read: int
-    blocks: list[bytes]  # of a short member; a long one is unpacked once more for the texts that were rejected
+    blocks: list[bytes]  # of a short member; a long one is unpacked again for its rejected lines
 
 
-class _Told(NamedTuple):
-    """A line that was left out, as the archive keeps it."""
+class _Rejected(NamedTuple):
+    """A rejected line, as the archive keeps it."""
 
     member: str
     line: int
@@ -57,7 +57,7 @@ class _Told(NamedTuple):
 
 class _Staged(NamedTuple):
     generation: int
-    rows: int  # with those that stay because a line could not be read
+    rows: int  # including those kept because a line could not be read
     kept: int
     added: int
     changed: int
@@ -83,9 +83,9 @@ def import_zip(
     path : pathlib.Path
         The zip.
     file : str
-        Its name at the portal.
+        Its name on the portal.
     period : tuple of Month
-        First and last month that it may hold.
+        First and last month that it may contain.
     seen_at : datetime.datetime
         When it was fetched: aware.
     skipped : collection of str
@@ -94,10 +94,10 @@ def import_zip(
     Raises
     ------
     FileRefused
-        If it is not as known, or has lost half of a month that is stored; the archive stays as it was.
+        If it is unexpected, or has lost half of a stored month; the archive is unchanged.
     """
     staged: dict[Month, _Staged] = {}
-    rejected: defaultdict[Month | None, list[_Told]] = defaultdict(list)
+    rejected: defaultdict[Month | None, list[_Rejected]] = defaultdict(list)
     layouts: set[str] = set()
     read = 0
     with opened(path) as archive:
@@ -109,24 +109,24 @@ def import_zip(
             found = lines_by_month(lines.tables)
             months = [month for month in sorted(found) if period[0] <= month <= period[1]]
             first, last = period
-            if months and len(members) > 1:  # each has a month; that of most of its lines
+            if months and len(members) > 1:  # each has one month: that of most of its lines
                 first = last = max(months, key=found.__getitem__)
                 months = [first]
             if twice := set(months) & set(staged):
                 raise FileRefused(f"two members of the zip have lines of {min(twice).iso}")
             texts = _Texts(archive, member, lines.blocks)
             unread = keys_in(list(texts.of(lines.rejected).values()))
-            told = [*lines.rejected]
+            others = [*lines.rejected]
             for some in lines.tables:
-                told += misplaced(some, first.first_day, last.last_day)
+                others += misplaced(some, first.first_day, last.last_day)
             for month in months:
                 staged[month], of_month = _stage(folder, stage, month, lines.tables, unread, seen_at)
-                rejected[month] += texts.told(of_month)
-            # What is of no month is told of with the first that stays.
-            rejected[next((month for month in months if month.iso not in skipped), None)] += texts.told(told)
+                rejected[month] += texts.lines(of_month)
+            # Lines of no month are reported with the first month that stays.
+            rejected[next((month for month in months if month.iso not in skipped), None)] += texts.lines(others)
     kept, repeated = (sum(getattr(each, name) for each in staged.values()) for name in ("kept", "repeated"))
     if read and (not kept or (read - kept - repeated) > _LARGEST_SHARE_REJECTED * read):
-        raise FileRefused(f"of its {read:,} lines only {kept + repeated:,} can be used")
+        raise FileRefused(f"only {kept + repeated:,} of its {read:,} lines can be used")
     staged = {month: each for month, each in staged.items() if month.iso not in skipped}
     for month in folder.months():
         if period[0] <= month <= period[1]:
@@ -156,10 +156,10 @@ def _parse(archive: zipfile.ZipFile, member: str) -> _Lines:
     keeps = archive.getinfo(member).file_size <= _MOST_BYTES_KEPT
     line = 2
     for block in blocks:
-        table, told = parse_lines(block, layout, line)
+        table, bad = parse_lines(block, layout, line)
         tables.append(table)
-        rejected += told
-        line += table.num_rows + len(told)
+        rejected += bad
+        line += table.num_rows + len(bad)
         if keeps:
             kept.append(block)
     return _Lines(layout.name, tables, rejected, line - 2, kept)
@@ -177,11 +177,11 @@ class _Texts:
         if not rejected:
             return {}
         blocks = self._blocks or header_and_blocks(self._archive, self._member)[1]
-        return texts_of(blocks, {told.line for told in rejected})
+        return texts_of(blocks, {each.line for each in rejected})
 
-    def told(self, rejected: Sequence[Rejection]) -> list[_Told]:
+    def lines(self, rejected: Sequence[Rejection]) -> list[_Rejected]:
         texts = self.of(rejected)
-        return [_Told(self._member, line, reason, texts[line]) for line, reason in rejected]
+        return [_Rejected(self._member, line, reason, texts[line]) for line, reason in rejected]
 
 
 def _stage(
@@ -209,22 +209,23 @@ def _stage(
 
 
 def _refuse_shrunk(folder: Folder, month: Month, now: int) -> None:
-    """Refuse a file that has lost half of a month: it was broken off, or is another; that much is not withdrawn."""
+    """Refuse a file that has lost half of a month: it is truncated, or another; so much is not withdrawn."""
     with folder.month(month) as stored:
         before = stored.rows if stored else 0
     if not now or (before >= _FEW_ROWS and now < _LEAST_SHARE_LEFT * before):
         raise FileRefused(
-            f"it has {now:,} rows of {month.iso}, of which {before:,} are stored; if that is right, delete "
+            f"it has {now:,} rows of {month.iso}, but {before:,} are stored; if that is right, delete "
             f"{folder.quotes / month.iso}.parquet, and download it again"
         )
 
 
 def _stage_rejected(
-    folder: Folder, stage: Path, month: Month, generation: int, file: str, rejected: Sequence[_Told]
+    folder: Folder, stage: Path, month: Month, generation: int, file: str, rejected: Sequence[_Rejected]
 ) -> None:
     ordered = sorted(rejected)
     columns = {
-        name: pa.array([getattr(told, name) for told in ordered], REJECTED.field(name).type) for name in _Told._fields
+        name: pa.array([getattr(each, name) for each in ordered], REJECTED.field(name).type)
+        for name in _Rejected._fields
     }
     table = pa.table({"file": pa.repeat(pa.scalar(file), len(ordered)), **columns}, schema=REJECTED)
     if not folder.rejected(month, generation).equals(table):

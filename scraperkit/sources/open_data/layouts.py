@@ -1,4 +1,4 @@
-"""The layouts of the daily reports, told apart by the header of each file, and the schema that the archive keeps."""
+"""The layouts of the daily reports, recognised by each file's header, and the schema of the archive."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 
 
 class Layout(NamedTuple):
-    """One way in which the daily reports have been written, and what the archive calls its columns."""
+    """A layout of the daily reports, with the archive's names for its columns."""
 
     name: str
     columns: tuple[str, ...]
@@ -60,12 +60,12 @@ _LONGEST_SHOWN = 120
 
 
 def layout_of(header: bytes) -> Layout:
-    r"""Return the layout that the first line of a file announces.
+    r"""Return the layout that the first line of a file names.
 
     Raises
     ------
     FileRefused
-        If it is none of those known.
+        If it is unknown.
 
     Examples
     --------

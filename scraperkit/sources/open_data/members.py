@@ -1,4 +1,4 @@
-"""Look into a zip of daily reports with distrust, and hand out its lines."""
+"""Read the lines of a zip of daily reports, which is not trusted."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def opened(path: Path, most: int = MOST_UNZIPPED) -> Iterator[zipfile.ZipFile]:
     Raises
     ------
     FileRefused
-        If it is none, is damaged, holds what it should not, or would unpack to more than `most` bytes.
+        If it is not a zip, is damaged, has a forbidden member, or would unpack to more than `most` bytes.
     """
     with _distrusted(path):
         archive = zipfile.ZipFile(path)
@@ -41,7 +41,7 @@ def opened(path: Path, most: int = MOST_UNZIPPED) -> Iterator[zipfile.ZipFile]:
 
 @contextmanager
 def _distrusted(path: Path) -> Iterator[None]:
-    """Refuse a file for whatever goes wrong in reading it: a zip from outside can make its reader raise anything."""
+    """Refuse a file on any error in reading it: a zip from outside can make its reader raise anything."""
     try:
         yield
     except Exception as error:  # noqa: BLE001
@@ -103,7 +103,7 @@ def _read(file: IO[bytes], path: Path) -> bytes:
 
 
 def texts_of(blocks: Iterable[bytes], lines: Collection[int]) -> dict[int, str]:
-    r"""Return the text of some lines of a member, by their numbers; the header, line 1, is none of them.
+    r"""Return the text of some lines of a member, by number; the header is line 1.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Parse lines of a daily report into columns, without I/O: bytes in, a table and what could not be read out.
+"""Parse lines of a daily report into columns, without I/O: bytes in, a table and rejections out.
 
-Lines that are as they should be are parsed by pyarrow at once. Where a block holds one that is not, all of its lines
-are checked one field after another, so that a bad line costs only itself.
+pyarrow parses a block of well-formed lines at once. If a block has a malformed line, all of its lines are checked field
+by field, so that only bad lines are lost.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ _BYTES_A_THREAD = 1 << 22
 
 
 class Rejection(NamedTuple):
-    """A line that was left out, wholly or in part, and why."""
+    """A line that was rejected, whole or in part, and why."""
 
     line: int
     reason: str
 
 
 def parse_lines(block: bytes, layout: Layout, first_line: int) -> tuple[pa.Table, list[Rejection]]:
-    r"""Parse whole lines, each with its line feed.
+    r"""Parse whole lines, each ending in a line feed.
 
     Parameters
     ----------
@@ -61,8 +61,8 @@ def parse_lines(block: bytes, layout: Layout, first_line: int) -> tuple[pa.Table
     Returns
     -------
     pyarrow.Table
-        As `PARSED`: texts as they stand in the file and coded, figures as the float64 nearest to their text, null where
-        blank, and the number of each line.
+        As `PARSED`: texts unchanged and coded, figures as the float64 nearest to their text, null where blank, and the
+        number of each line.
     list of Rejection
 
     Examples
@@ -98,7 +98,7 @@ def _read(block: bytes, layout: Layout, types: dict[str, pa.DataType]) -> pa.Tab
 
 
 def _is_plain(table: pa.Table) -> bool:
-    """Return whether all figures are finite, all days known, and all holders whole people."""
+    """Return whether all figures are finite, all days valid, and all holders whole numbers."""
     if table["date"].null_count or pc.min(table["date"].cast(pa.int32())).as_py() < day_number(dt.date.min):
         return False
     for metric in METRICS:
@@ -110,7 +110,7 @@ def _is_plain(table: pa.Table) -> bool:
 
 
 def _are_broken(holders: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
-    """Return which numbers of people are none."""
+    """Return which numbers of holders are invalid."""
     with np.errstate(invalid="ignore"):
         broken: npt.NDArray[np.bool_] = (holders != np.rint(holders)) & ~np.isnan(holders)
         return broken | (np.abs(holders) > _MOST_HOLDERS)
@@ -134,7 +134,7 @@ def _parse_carefully(block: bytes, layout: Layout, first_line: int) -> tuple[pa.
     table = _read(text, layout, dict.fromkeys(_TYPES, pa.string())) if numbers.size else _nothing(layout)
     reasons: dict[int, str] = {}
     columns: dict[str, Any] = {}
-    for name in reversed(layout.columns):  # of several faults of a line, the first is told
+    for name in reversed(layout.columns):  # of several faults in a line, the first is reported
         texts = table[name].combine_chunks()
         if name in METRICS:
             columns[name], faults = _numbers(name, texts)
@@ -151,7 +151,7 @@ def _parse_carefully(block: bytes, layout: Layout, first_line: int) -> tuple[pa.
 
 
 def _well_formed(block: bytes, fields: int, first_line: int) -> tuple[bytes, npt.NDArray[np.int64], list[Rejection]]:
-    """Return the lines that have as many fields as their header, their numbers, and what became of the others."""
+    """Return the lines with as many fields as the header, their numbers, and rejections of the others."""
     text = np.frombuffer(block, np.uint8)
     ends = np.flatnonzero(text == _LF)
     starts = np.concatenate([[0], ends[:-1] + 1])
@@ -198,14 +198,14 @@ def _numbers(name: str, texts: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     is_bad = ~(fits.to_numpy(zero_copy_only=False) | is_blank.to_numpy(zero_copy_only=False)) | np.isinf(numbers)
     if name == "holders":
         is_bad |= _are_broken(numbers)
-    return values, _told(name, texts, is_bad, "not a number" if name != "holders" else "not a number of people")
+    return values, _faults(name, texts, is_bad, "not a number" if name != "holders" else "not a number of holders")
 
 
 def _days(texts: pa.Array) -> tuple[pa.Array, dict[int, str]]:
     coded = texts.dictionary_encode()
     days = pa.array([_day(text) for text in coded.dictionary.to_pylist()], pa.date32())
     values = days.take(coded.indices)
-    return values, _told("date", texts, values.is_null().to_numpy(zero_copy_only=False), "not a day")
+    return values, _faults("date", texts, values.is_null().to_numpy(zero_copy_only=False), "not a day")
 
 
 def _day(text: str) -> dt.date | None:
@@ -215,6 +215,6 @@ def _day(text: str) -> dt.date | None:
         return None
 
 
-def _told(name: str, texts: pa.Array, is_bad: npt.NDArray[np.bool_], what: str) -> dict[int, str]:
+def _faults(name: str, texts: pa.Array, is_bad: npt.NDArray[np.bool_], what: str) -> dict[int, str]:
     rows: Iterable[int] = np.flatnonzero(is_bad).tolist()
     return {row: f"{name}: {texts[row].as_py()[:40]!r} is {what}" for row in rows}

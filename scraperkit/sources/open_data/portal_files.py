@@ -1,4 +1,4 @@
-"""Which files the portal has for which months, and when each is to be asked for again; without I/O."""
+"""The portal's files by month, and when to request each again; without I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scraperkit.errors import ConfigError
 from scraperkit.models import Month
 from scraperkit.sources.open_data.folder import Entry
 
-# How the names of the files of daily figures begin.
+# The beginning of the names of the daily files.
 DAILY_FILE = "inf_diario_fi_"
 DAILY_PATH = "DOC/INF_DIARIO/DADOS/"
 HISTORY_PATH = DAILY_PATH + "HIST/"
@@ -21,16 +21,16 @@ FIRST_MONTH = Month(2000, 1)
 FIRST_MONTHLY = Month(2021, 1)
 NEWEST_MONTHS = 24
 TYPICAL_BYTES = {DAILY_PATH: 11_000_000, HISTORY_PATH: 60_000_000}
-BYTES_PER_SECOND = 2_000_000  # assumed, to say how long a download will take
+BYTES_PER_SECOND = 2_000_000  # assumed, to estimate how long a download takes
 _LISTED = re.compile(r'<a href="([^"/]+\.(?:zip|csv))">[^<]*</a>\s+\S+\s+\S+\s+([0-9]+)([KMG]?)\s')
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-# A few hours less than a day, a week and a month, so that what runs at the same hour each day finds them over.
+# A few hours less than a day, a week and a month, so that a job at the same hour each day finds them over.
 EACH_DAY, EACH_WEEK, EACH_MONTH = dt.timedelta(hours=20), dt.timedelta(days=6, hours=12), dt.timedelta(days=29)
 AT_ONCE, EACH_HOUR = dt.timedelta(0), dt.timedelta(hours=1)
 
 
 class PortalFile(NamedTuple):
-    """A file of daily reports: where it is, and the first and the last month that it is about."""
+    """A file of daily reports: its location, and its first and last month."""
 
     folder: str
     name: str
@@ -39,7 +39,7 @@ class PortalFile(NamedTuple):
 
     @property
     def path(self) -> str:
-        """Where it is below the portal's base."""
+        """Its path below the portal's base."""
         return self.folder + self.name
 
 
@@ -58,19 +58,19 @@ def file_of(month: Month) -> PortalFile:
 
 
 def files_between(first: Month, last: Month) -> list[PortalFile]:
-    """Return the files of some months, the newest first: what is looked at most is there soonest."""
+    """Return the files of some months, newest first, since these are used most."""
     return list(dict.fromkeys(file_of(month) for month in first.until(last)))[::-1]
 
 
 def asked_months(
     start: str | dt.date | Month | None, end: str | dt.date | Month | None, today: dt.date
 ) -> tuple[Month, Month]:
-    """Return the first and the last month that a call names; those that cannot exist are left out.
+    """Return the first and last month that a call names, without months that cannot exist.
 
     Raises
     ------
     ConfigError
-        If one is no month, or there is none between them.
+        If one is not a month, or there is none between them.
     """
     first = FIRST_MONTH if start is None else max(FIRST_MONTH, Month.given("start", start))
     last = Month.of(today) if end is None else min(Month.of(today), Month.given("end", end))
@@ -83,18 +83,18 @@ def asked_months(
 
 
 def is_due(file: PortalFile, entry: Entry | None, now: dt.datetime) -> bool:
-    """Return whether a file is to be asked for again, although no call names its months.
+    """Return whether to request a file again, although no call names its months.
 
-    The newest two months daily, those before them up to a year weekly, older ones monthly; what was refused, always.
+    The newest two months daily, those up to a year old weekly, older ones monthly; refused files always.
     """
     age = (now.year - file.last.year) * 12 + now.month - file.last.month
     return is_over(EACH_DAY if age <= 1 else EACH_WEEK if age <= 11 else EACH_MONTH, entry, now)
 
 
 def is_over(pause: dt.timedelta, entry: Entry | None, now: dt.datetime, if_refused: dt.timedelta = AT_ONCE) -> bool:
-    """Return whether the pause since a file was last asked for is over; `if_refused` is the pause of one refused.
+    """Return whether the pause since a file's last request is over; `if_refused` is the pause of a refused one.
 
-    A moment in the future was written by a clock that was ahead, and says nothing.
+    A time in the future was written by a clock that was ahead, and is ignored.
     """
     if entry is None:
         return True

@@ -1,4 +1,4 @@
-"""Rows of the archive, as the frames that users get."""
+"""The archive's rows as frames for users."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _DAYS_BACK = dt.timedelta(days=30)
 
 
 class Window:
-    """The days asked for, and which months of the archive have them.
+    """The requested days, and the months of the archive that contain them.
 
     Raises
     ------
     ConfigError
-        If one is no day, or `end` is before `start`.
+        If one is not a day, or `end` is before `start`.
     NotDownloaded
-        If the archive has no month of them.
+        If the archive has none of these months.
     """
 
     def __init__(self, folder: Folder, start: frames.Day | None, end: frames.Day | None) -> None:
@@ -58,12 +58,12 @@ class Window:
             )
 
     def since(self, folder: Folder, first: int) -> Window:
-        """Return the same days, and those before from a day on, given in days since 1970."""
+        """Return the window extended back to a day, given in days since 1970."""
         last = EPOCH + dt.timedelta(days=self.last) if self.last < _NO_END else None
         return Window(folder, EPOCH + dt.timedelta(days=max(0, first)), last)
 
     def open_ended(self, folder: Folder) -> Window:
-        """Return the same days, and all after them."""
+        """Return the window without an end."""
         return Window(folder, EPOCH + dt.timedelta(days=self.first), None)
 
     def _has(self, month: Month) -> bool:
@@ -79,7 +79,7 @@ class Window:
 
 
 def warn_of_absent(folder: Folder, absent: Sequence[Month]) -> None:
-    """Say which months asked for the archive does not have, and whether the portal has them."""
+    """Warn which requested months the archive lacks, and whether the portal has them."""
     if not absent:
         return
     missing = not_at_the_portal(folder, absent)
@@ -95,7 +95,7 @@ def warn_of_absent(folder: Folder, absent: Sequence[Month]) -> None:
 
 
 def not_at_the_portal(folder: Folder, months: Iterable[Month]) -> list[Month]:
-    """Return those of the months of which the portal had no file when it was last asked."""
+    """Return the months for which the portal had no file at the last request."""
     files = {entry.file for entry in folder.entries() if entry.outcome == "missing"}
     return [month for month in months if file_of(month).name in files]
 
@@ -106,7 +106,7 @@ def _shown_spans(months: Sequence[Month]) -> str:
 
 
 def _spans(months: Sequence[Month]) -> list[str]:
-    """Return months as texts, those that follow each other as one."""
+    """Return months as texts, consecutive ones as one."""
     spans: list[list[Month]] = []
     for month in months:
         if spans and spans[-1][-1].shift(1) == month:
@@ -160,7 +160,7 @@ def _threads() -> Iterator[ThreadPoolExecutor]:
 
 
 def _groups(stored: StoredMonth, wanted: npt.NDArray[np.str_] | None) -> list[int]:
-    """Return the row groups in which the CNPJs wanted may be."""
+    """Return the row groups that may contain the wanted CNPJs."""
     groups = range(stored.file.metadata.num_row_groups)
     if wanted is None:
         return list(groups)
@@ -218,13 +218,13 @@ def quotes_frame(
 ) -> pd.DataFrame:
     """Return every metric, one row for each series and day; see :meth:`OpenData.quotes`.
 
-    If `wanted` is left out, `cnpjs` limits the rows to those of the class and all subclasses of these.
+    If `wanted` is left out, `cnpjs` limits the rows to these classes and all their subclasses.
     """
     if wanted is not None:
         cnpjs = (each.cnpj for each in wanted)
     table = read_rows(folder, window, [*METRICS, *also], cnpjs, as_of)
     names, code = _resolved(folder, table, None if wanted is None else sorted(wanted))
-    rank = code  # all there are come in their order
+    rank = code  # without `wanted`, series stay in their order
     if names and wanted is not None:
         rank = np.append(np.argsort(np.argsort([str(name) for name in names], kind="stable")), -1)[code]
     order = np.lexsort((day_numbers(table), rank))
@@ -243,13 +243,13 @@ def _texts(table: pa.Table, name: str) -> Any:
 
 
 def day_numbers(table: pa.Table) -> Numbers:
-    """Return the days since 1970 of each row."""
+    """Return the day of each row, in days since 1970."""
     days: Numbers = table["date"].cast(pa.date32()).cast(pa.int32()).to_numpy().astype(np.int64)
     return days
 
 
 def _resolved(folder: Folder, table: pa.Table, wanted: Sequence[Series] | None) -> tuple[list[Series], Numbers]:
-    """Return the series to show, and for each row which of them it is of; -1 for none.
+    """Return the series to show, and each row's index into them; -1 for none.
 
     Raises
     ------
@@ -274,7 +274,7 @@ def _resolved(folder: Folder, table: pa.Table, wanted: Sequence[Series] | None) 
     for series, stands_for in found.items():
         if stands_for and stands_for != [series]:
             shown = ", ".join(map(str, stands_for))
-            text = f"{series.cnpj} has no rows of its own here; shown are its subclasses: {shown}"
+            text = f"{series.cnpj} has no rows of its own here; showing its subclasses: {shown}"
             warn(text)
     names = list(dict.fromkeys(each for series, stands_for in found.items() for each in stands_for or [series]))
     number_of = {name: number for number, name in enumerate(names)}
@@ -283,7 +283,7 @@ def _resolved(folder: Folder, table: pa.Table, wanted: Sequence[Series] | None) 
 
 
 def refuse_unknown(folder: Folder, unseen: Sequence[Series]) -> None:
-    """Refuse series that the archive has nowhere; those that only have no row on the days asked for may stay."""
+    """Refuse series that the whole archive lacks; series without rows on the requested days alone may stay."""
     left = set(unseen)
     for month in reversed(folder.months()):
         with folder.month(month) as stored:
@@ -298,11 +298,11 @@ def refuse_unknown(folder: Folder, unseen: Sequence[Series]) -> None:
         if not left:
             return
     names = ", ".join(map(str, sorted(left)[:MOST_SAID])) + (" …" if len(left) > MOST_SAID else "")
-    raise UnknownFund(f"the archive has nothing of {names}; find() tells which series there are")
+    raise UnknownFund(f"the archive has nothing of {names}; find() lists the series")
 
 
 def provisional_since(today: dt.date) -> dt.date:
-    """Return the first day after which fewer than five business days have passed; today has not yet.
+    """Return the first day after which fewer than five business days have passed, not counting today.
 
     Examples
     --------
@@ -314,15 +314,15 @@ def provisional_since(today: dt.date) -> dt.date:
 
 
 def check_as_of(as_of: dt.datetime | None) -> None:
-    """Refuse a moment that is none, or has no time zone.
+    """Refuse a moment that is not a datetime, or has no time zone.
 
     Raises
     ------
     ConfigError
-        If it is.
+        If it is refused.
     """
     if as_of is not None and (not isinstance(as_of, dt.datetime) or as_of != as_of or as_of.utcoffset() is None):
         raise ConfigError(
-            f"as_of: {str(as_of)[:40]!r} is not a moment with a time zone; "
+            f"as_of: {str(as_of)[:40]!r} is not a datetime with a time zone; "
             "write datetime(2026, 9, 1, tzinfo=timezone.utc)"
         )

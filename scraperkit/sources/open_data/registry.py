@@ -39,7 +39,7 @@ _OLD = (
 )
 _CNPJ_BEGINNING = re.compile(r"[0-9A-Z]{4,14}(:[A-Z0-9]*)?")
 _WHOLE_CNPJ = 14
-_COMPARED = 200  # names at the most: to compare one takes a tenth of a millisecond
+_COMPARED = 200  # names at most: comparing one takes a tenth of a millisecond
 
 
 def parse_registry(members: Mapping[str, bytes]) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def parse_registry(members: Mapping[str, bytes]) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Indexed by series; `REGISTRY_COLUMNS`. A class has its fund's managers and administrator, and, where it kept its
-        fund's CNPJ, its fund's first day. Funds without a class stand for themselves.
+        fund's CNPJ, its fund's first day. Funds without a class have rows of their own.
 
     Raises
     ------
@@ -120,7 +120,7 @@ def parse_old_registry(content: bytes) -> pd.DataFrame:
 
 
 def joined(newest: pd.DataFrame, old: pd.DataFrame) -> pd.DataFrame:
-    """Return the registry, and from the old one what is not in it."""
+    """Return the registry, with the rows that only the old one has."""
     return pd.concat([newest, old[~old.index.isin(newest.index)]])
 
 
@@ -139,12 +139,12 @@ class RegistrySearch:
         self._names = pa.array(folded, pa.string())
         self._series = pa.array(frame.index.tolist(), pa.string())
         self._is_active = np.array([status.strip().upper() == ACTIVE for status in frame["status"].tolist()])
-        # Active ones first, then the larger; of equals in the order of the registry.
+        # Active ones first, then the larger; ties in the order of the registry.
         net_worth = frame["net_worth"].fillna(-np.inf).to_numpy()
         self._rank = np.argsort(np.lexsort((-net_worth, ~self._is_active)), kind="stable")
 
     def find(self, text: str, active: bool | None = None) -> pd.DataFrame:
-        """Return what a text finds; see :meth:`OpenData.find`."""
+        """Return the rows that match a text; see :meth:`OpenData.find`."""
         found = self._matches(text)
         if active is not None:
             found &= self._is_active == active
@@ -152,21 +152,21 @@ class RegistrySearch:
         return self.frame.take(rows[np.argsort(self._rank[rows])])
 
     def the_one(self, text: str) -> str | None:
-        """Return the series that a text means, if it is one: by number, by its whole name, or the only active one."""
+        """Return the one series that a text means, if any: by number, by whole name, or the only active one."""
         found = self.find(text)
         whole = [folded_name(name) == folded_name(text) for name in found["name"]]
         shown = [is_shown_as(name, text, str(series)) for series, name in found["name"].items()]
         is_active = found["status"].str.strip().str.upper() == ACTIVE
-        # A class stands before its subclasses, whose names may hold its name.
+        # A class comes before its subclasses, whose names may contain its name.
         is_class = ~found.index.str.contains(":", regex=False)
-        told = (found[np.array(some, np.bool_)] for some in (whole, shown))
-        for some in (*told, found[is_active], found[is_active & is_class], found):
+        named = (found[np.array(some, np.bool_)] for some in (whole, shown))
+        for some in (*named, found[is_active], found[is_active & is_class], found):
             if len(some) == 1:
                 return str(some.index[0])
         return str(found.index[0]) if len(found) and found.index[0] == _bare(text) else None
 
     def ranked(self, text: str, count: int) -> tuple[pd.DataFrame, int]:
-        """Return what a text finds, the nearest names first, and how many that is; if nothing, what resembles it."""
+        """Return what matches a text, nearest names first, and how many; if nothing does, what resembles it."""
         rows = np.flatnonzero(self._matches(text))
         if not rows.size:
             return self.frame.take(self._nearest(text, count)), 0
@@ -176,7 +176,7 @@ class RegistrySearch:
         return self.frame.take(near[:count]), rows.size
 
     def nearest(self, text: str, count: int = 5) -> list[tuple[str, str]]:
-        """Return the series whose names, or numbers, are the most like a text, each with its name."""
+        """Return the series whose names or numbers are most similar to a text, each with its name."""
         chosen = self.frame.take(self._nearest(text, count))
         return list(zip(chosen.index, chosen["name"], strict=True))
 
@@ -190,7 +190,7 @@ class RegistrySearch:
         return candidates[nearest_names(text, names, count)]
 
     def _nearest_numbers(self, number: str, count: int) -> npt.NDArray[np.int64]:
-        """Return the rows whose numbers begin the most like a number."""
+        """Return the rows whose numbers share the longest beginning with a number."""
         found = np.empty(0, np.int64)
         for length in range(len(number) - 1, 0, -1):
             some = np.flatnonzero(pc.starts_with(self._series, number[:length]).to_numpy(zero_copy_only=False))
@@ -244,7 +244,7 @@ def _is_number(text: str) -> bool:
 
 
 def _table(members: Mapping[str, bytes], name: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Return some columns of a file as texts; quotes are letters, and misshapen lines are left out."""
+    """Return some columns of a file as texts; quotes are plain characters, and malformed lines are left out."""
     if name not in members:
         raise FileRefused(f"the zip has no {name}")
     text = members[name].removeprefix(b"\xef\xbb\xbf").decode("latin-1").encode()
@@ -265,7 +265,7 @@ def _table(members: Mapping[str, bytes], name: str, columns: Sequence[str]) -> p
 
 
 def _funds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each fund, indexed by its number in the registry: the file has one for each manager."""
+    """Return a row for each fund, indexed by its number in the registry: the file has a row for each manager."""
     managers = (
         rows[rows["Gestor"] != ""]
         .groupby("ID_Registro_Fundo")["Gestor"]
@@ -287,7 +287,7 @@ def _funds(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _best(frame: pd.DataFrame) -> pd.DataFrame:
-    """Keep one row of each CNPJ: an active one, then the one that began last."""
+    """Keep one row for each CNPJ: an active one, then the one that began last."""
     is_active = frame["status"].str.strip().str.upper() == ACTIVE
     order = frame.assign(_active=is_active).sort_values(["_active", "started_on"], kind="stable", na_position="first")
     return order[~order["cnpj"].duplicated(keep="last")].drop(columns="_active")

@@ -1,4 +1,4 @@
-"""What the archive tells of itself: revisions, gaps, rejected lines, the ledger."""
+"""Reports on the archive: revisions, gaps, rejected lines, the ledger."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from scraperkit.sources.open_data.revisions import CHANGES, figures
 from scraperkit.timeseries.commands import EPOCH, day_number
 from scraperkit.timeseries.range_replies import Numbers
 
-_LONGEST_GAP = 7  # days; further back, no day is the day before
+_LONGEST_GAP = 7  # days; an older day does not count as the day before
 _SHOWN = ("cnpj", "subclass", "date", "metric", "old", "new", "seen_at")
 
 
 def outcomes_frame(outcomes: list[Outcome]) -> pd.DataFrame:
-    """Return what came of some files; see :meth:`OpenData.download`."""
+    """Return the outcomes of some files; see :meth:`OpenData.download`."""
     numbers = ("rows", "changed", "rejected")
     frame = pd.DataFrame(outcomes, columns=list(Outcome._fields))
     return frame.astype({name: "int64" if name in numbers else "str" for name in Outcome._fields})
@@ -45,7 +45,7 @@ def changes_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
 
 
 def rejected_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
-    """Return the lines left out of the months of some days; see :meth:`OpenData.rejected`."""
+    """Return the rejected lines of the months of some days; see :meth:`OpenData.rejected`."""
     tables = [REJECTED.empty_table()]
     for month in window.months:
         with folder.month(month) as stored:
@@ -74,11 +74,11 @@ def ledger_frame(folder: Folder) -> pd.DataFrame:
 
 
 def completeness_frame(folder: Folder, window: reading.Window) -> pd.DataFrame:
-    """Return how many series each day has, beside the day before; see :meth:`OpenData.completeness`."""
+    """Return how many series each day and the day before have; see :meth:`OpenData.completeness`."""
     asked = sorted({*window.months, *window.absent})
     first = max(window.first, day_number(asked[0].first_day))
     last = min(window.last, day_number(min(asked[-1].last_day, today())))
-    # With the days before the first one, which it is set against.
+    # With the days before the first one, for comparison.
     table = reading.read_rows(folder, window.since(folder, first - _LONGEST_GAP), ["quota"])
     cnpj, subclass = coded(table["cnpj"]), coded(table["subclass"])
     series = cnpj.codes * max(1, subclass.texts.size) + subclass.codes

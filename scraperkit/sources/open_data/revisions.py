@@ -23,7 +23,7 @@ CHANGES = pa.schema(
         ("metric", pa.string()),
         ("old", pa.float64()),
         ("new", pa.float64()),
-        ("since", pa.timestamp("us", "UTC")),  # when the row was first seen that had the old value
+        ("since", pa.timestamp("us", "UTC")),  # when the row with the old value was first seen
         ("seen_at", pa.timestamp("us", "UTC")),
     ]
 )
@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
 
 
 def compare(old: pa.Table | None, new: pa.Table, seen_at: dt.datetime) -> Comparison:
-    """Compare a month with what is stored of it.
+    """Compare a month with its stored state.
 
     Parameters
     ----------
@@ -83,14 +83,14 @@ def compare(old: pa.Table | None, new: pa.Table, seen_at: dt.datetime) -> Compar
 
 
 def with_unread(old: pa.Table, new: pa.Table, unread: Set[tuple[str, str]]) -> pa.Table:
-    """Return a new state of a month with those rows of the old one that it lacks, but that a bad line may have been.
+    """Return a month's new state, plus the old rows that it lacks but that a bad line may have held.
 
     Parameters
     ----------
     old, new : pyarrow.Table
         As for :func:`compare`.
     unread : set of (str, str)
-        The CNPJ and day of each line that could not be read, "" where that could not be, either.
+        The CNPJ and day of each unreadable line, "" where one is unreadable, too.
     """
     if not unread:
         return new
@@ -111,8 +111,8 @@ def with_unread(old: pa.Table, new: pa.Table, unread: Set[tuple[str, str]]) -> p
 def held_at(table: pa.Table, changes: pa.Table, moment: dt.datetime) -> pa.Table:
     """Return a month as the archive held it at a moment.
 
-    Of the changes of a figure that came later, the first tells what it was; if its row came later as well, it was not
-    there. Rows that were withdrawn since are there again, without their kind.
+    Of the later changes of a figure, the first has its value at that time; if its row came later as well, it had none.
+    Rows withdrawn since then are restored, without their kind.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def _have_same_words(old: pa.Table, new: pa.Table) -> bool:
 
 
 def _keys(*tables: pa.Table) -> list[Numbers]:
-    """Return for each row of each table a number; rows of the same series and day of the month have the same."""
+    """Return a number for each row of each table, equal for rows of the same series and day of the month."""
     of_cnpj, of_subclass = (_codes([coded(table[name]) for table in tables]) for name in ("cnpj", "subclass"))
     subclasses = 1 + max((int(codes.max(initial=0)) for codes in of_subclass), default=0)
     return [

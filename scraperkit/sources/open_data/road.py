@@ -1,4 +1,4 @@
-"""The archive on the road: one fund's month for a worker, and many months into TimeSeries at once."""
+"""From the archive to TimeSeries: one fund's month for a worker, or many months at once."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ BYTES_PER_SERIES, BYTES_PER_SAMPLE = 1_900, 11
 
 
 class MonthBringer:
-    """Has a month in the archive before it is read: its file is asked for once for all threads and processes."""
+    """Downloads a month before it is read: its file is requested once for all threads and processes."""
 
     def __init__(self, downloader: Downloader) -> None:
         self._downloader = downloader
@@ -51,7 +51,7 @@ class MonthBringer:
         SiteUnavailable
             If the portal does not answer, and the archive does not have the month yet.
         FileRefused
-            If the file is not as known, and the archive does not have the month yet.
+            If the file is unexpected, and the archive does not have the month yet.
         ArchiveError
             If the archive cannot be written, and does not have the month yet.
         """
@@ -140,12 +140,12 @@ def load(
 
 
 def fetched_at(entry: Entry | None, redis_now: float, here_now: float) -> float:
-    """Return since when a file is known to be as it is, by the clock of Redis: the token of what is loaded from it.
+    """Return when a file was last known to be current, by the clock of Redis: the fencing token of its load.
 
-    It is when the portal last sent it, or said that it was unchanged. The ledger has the time of the machine that
-    downloaded, so the difference between this machine's clock and that of Redis is added, in whole seconds, since it
-    cannot be measured exactly; a clock that was set back since then makes no token of the future. What the ledger does
-    not know of is older than any fetch.
+    The portal last sent it then, or confirmed it unchanged. The ledger has the downloading machine's time, so the
+    difference between this machine's clock and that of Redis is added, in whole seconds, since it cannot be measured
+    exactly. A token is never in the future, even if a clock was set back. A file without an entry is older than any
+    fetch.
 
     Examples
     --------
@@ -161,7 +161,7 @@ def fetched_at(entry: Entry | None, redis_now: float, here_now: float) -> float:
 
 
 def memory_text(series: int, samples: int) -> str:
-    """Return what will be loaded, and what memory it takes.
+    """Return what will be loaded, and the memory that it needs.
 
     Examples
     --------
@@ -175,7 +175,7 @@ def memory_text(series: int, samples: int) -> str:
 def _size(
     folder: Folder, window: reading.Window, wanted: Sequence[Series] | None, cnpjs: Sequence[str] | None
 ) -> tuple[int, int]:
-    """Return how many series and rows a window has; refuse series that the archive has nowhere."""
+    """Return how many series and rows a window has; refuse series that the archive lacks."""
     table = reading.read_rows(folder, window, [], cnpjs)
     pairs = table.group_by(["cnpj", "subclass"]).aggregate([])
     if wanted is not None:

@@ -38,7 +38,7 @@ class Series(NamedTuple):
 
 
 def wanted_series(funds: frames.Funds) -> list[Series]:
-    """Return the series asked for, each once, in the order asked for.
+    """Return the requested series, each once, in the order requested.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def wanted_series(funds: frames.Funds) -> list[Series]:
 def resolve(wanted: Collection[Series], subclasses: Mapping[str, Iterable[str]]) -> dict[Series, list[Series]]:
     """Return which stored series each of those wanted stands for.
 
-    A CNPJ alone is the class's own series; where only subclasses have rows, all of them, unless one of these is wanted
+    A CNPJ alone is the class's own series; if only subclasses have rows, all of them, unless one of these is wanted
     beside it.
 
     Parameters

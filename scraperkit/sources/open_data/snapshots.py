@@ -1,4 +1,4 @@
-"""The registry as it was on each day that it was new: fetched, kept in the archive, and loaded to be searched."""
+"""Dated copies of the registry: fetched, kept in the archive, and loaded for searches."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ _PATHS = {"registry": (REGISTRY_PATH, EACH_DAY), "cad_fi": (OLD_REGISTRY_PATH, E
 _LONGEST_REGISTRY = 200_000_000  # unzipped; today's has about 60 MB
 _NOTHING = ("missing", "refused")
 _TOLD = ["name", "kind", "status", "started_on"]
-_LEAST_SHARE_LEFT = 0.9  # of its classes and of its subclasses: those that end stay in it
+_LEAST_SHARE_LEFT = 0.9  # of its classes and of its subclasses: ended ones stay in it
 
 
 class Snapshots:
@@ -57,7 +57,7 @@ class Snapshots:
     Parameters
     ----------
     downloader : Downloader
-        Where they come from and go to.
+        Fetches them into its archive.
     """
 
     def __init__(self, downloader: Downloader) -> None:
@@ -65,30 +65,30 @@ class Snapshots:
         self._folder = downloader.folder
         self._loaded: tuple[tuple[Path, ...], RegistrySearch] | None = None
         self._counted: object = None
-        self._loading = threading.Lock()  # it takes a second: many threads wait for one
+        self._loading = threading.Lock()  # it takes a second: one thread loads, the others wait
         self._named: tuple[tuple[Path, ...], list[pa.Table]] | None = None
 
     def update(self, if_refused: dt.timedelta = AT_ONCE) -> list[Outcome]:
-        """Fetch what is new of the registry, unless it was looked for lately: today, and cad_fi this month.
+        """Fetch the registry if it was not requested today, and cad_fi if not this month.
 
-        `if_refused` is how long what was refused is not asked for again.
+        `if_refused` is the pause before a refused file is requested again.
         """
         with self._downloader.politeness.patient(DOWNLOAD_PATIENCE):
             return [self._update(kind, if_refused) for kind in _PATHS]
 
     def search(self) -> RegistrySearch:
-        """Return the newest registry, ready to be searched; fetched first where it is old.
+        """Return a search of the newest registry, which is fetched first if it is old.
 
         Raises
         ------
         SourceError
-            If there is none, and it cannot be had.
+            If there is none, and it cannot be fetched.
         """
         has_some = bool(self.days("registry"))
         try:
-            # No search waits for a portal that was away a minute ago.
+            # No search waits for a portal that was down a minute ago.
             outcomes = self.update(EACH_HOUR if has_some else AT_ONCE)
-        except ArchiveError:  # one that others write
+        except ArchiveError:  # read-only here: others write it
             if not has_some:
                 raise
             outcomes = []
@@ -108,7 +108,7 @@ class Snapshots:
         return search
 
     def stored(self) -> RegistrySearch:
-        """Return the newest registry that the archive has, ready to be searched; nothing is fetched.
+        """Return a search of the newest registry in the archive; fetch nothing.
 
         Raises
         ------
@@ -146,10 +146,10 @@ class Snapshots:
         return Fund(series, name=name, status=status, started_on=_day_of(started_on), source=source)
 
     def names(self, series: Sequence[str]) -> dict[str, str]:
-        """Return the names that the newest registry in the archive has of some series; nothing is fetched."""
+        """Return the names of some series in the archive's newest registry; fetch nothing."""
         paths = tuple(path for kind in reversed(_PATHS) for path in self._paths(kind)[-1:])
         found: dict[str, str] = {}
-        # A name is a courtesy: a registry that others prune meanwhile, or that is damaged, fails no read.
+        # Names are optional: a registry that is pruned meanwhile, or damaged, must not fail a read.
         with contextlib.suppress(OSError, pa.ArrowException):
             if self._named is None or self._named[0] != paths:
                 self._named = paths, [pq.ParquetFile(path).read(columns=["series", "name"]) for path in paths]
@@ -157,16 +157,16 @@ class Snapshots:
             for table in self._named[1]:
                 known = table.filter(pc.is_in(table["series"], pa.array(wanted, table["series"].type)))
                 found |= dict(zip(known["series"].to_pylist(), known["name"].to_pylist(), strict=True))
-        # A subclass without a name goes by that of its class.
+        # A subclass without a name uses that of its class.
         each = {name: found.get(name) or found.get(name.partition(":")[0], "") for name in series}
         return {name: text for name, text in each.items() if text}
 
     def days(self, kind: str) -> list[str]:
-        """Return the days of which there is a snapshot, the oldest first; `kind` is ``registry`` or ``cad_fi``."""
+        """Return the days that have a snapshot, the oldest first; `kind` is ``registry`` or ``cad_fi``."""
         return [path.stem.removeprefix(f"{kind}-") for path in self._paths(kind)]
 
     def prune(self) -> int:
-        """Delete all snapshots but the newest; return how many bytes that were."""
+        """Delete all snapshots but the newest; return the number of bytes freed."""
         return sum(delete(self._paths(kind)[:-1]) for kind in _PATHS)
 
     def _paths(self, kind: str) -> list[Path]:
@@ -175,7 +175,7 @@ class Snapshots:
         return sorted(paths, key=lambda path: path.stem)
 
     def _fresh_path(self, kind: str, day: dt.date) -> Path:
-        """Return where to keep a snapshot: beside the others of the day, if there are any."""
+        """Return the path of a new snapshot, numbered if the day has others."""
         others = sum(path.stem.startswith(f"{kind}-{day}") for path in self._paths(kind))
         return self._folder.registry / (f"{kind}-{day}.{others + 1:02d}.parquet" if others else f"{kind}-{day}.parquet")
 
@@ -261,7 +261,7 @@ def _day_of(started_on: Any) -> dt.date | None:
 
 
 def _refuse_shrunk(frame: pd.DataFrame, stored: pa.Table | None) -> None:
-    """Refuse a registry that is empty or has lost part of what the newest one has: it was broken off."""
+    """Refuse a registry that is empty or much shorter than the newest one: it is truncated."""
     if frame.empty:
         raise FileRefused("it has no rows")
     for what, sign in (("funds and classes", False), ("subclasses", True)):
@@ -269,7 +269,7 @@ def _refuse_shrunk(frame: pd.DataFrame, stored: pa.Table | None) -> None:
         before, now = (sum((":" in name) is sign for name in some) for some in names)
         if now < _LEAST_SHARE_LEFT * before:
             way_out = "if that is right, delete the newest snapshot in registry/ of the archive"
-            raise FileRefused(f"it has {now:,} {what}, of which {before:,} are stored; {way_out}")
+            raise FileRefused(f"it has {now:,} {what}, but {before:,} are stored; {way_out}")
 
 
 def _registry_of(path: Path) -> pd.DataFrame:

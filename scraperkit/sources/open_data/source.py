@@ -51,43 +51,41 @@ class OpenData(NotebookRepr):
     """The daily reports of all Brazilian funds since 2000, and their registry, kept on disk.
 
     The files come from the open data portal of the Comissão de Valores Mobiliários (CVM) and stay in a folder of
-    Parquet files, the archive, with a log of all that was revised since it was first downloaded. May be used from many
-    threads, and by many processes, at once.
+    Parquet files, the archive, with a log of all later revisions. Threads and processes may share it.
 
     Parameters
     ----------
     url : str, optional
-        The portal's base, ``…/dados/FI/``; the live one, or what ``SCRAPERKIT_OPEN_DATA_URL`` says, if left out.
+        The portal's base, ``…/dados/FI/``; by default ``SCRAPERKIT_OPEN_DATA_URL``, else the live portal.
     archive : str or pathlib.Path, optional
-        The folder; ``open_data`` in the data folder, or what ``SCRAPERKIT_ARCHIVE`` says, if left out.
+        The folder; by default ``SCRAPERKIT_ARCHIVE``, else ``open_data`` in the data folder.
     settings : Settings, optional
-        Time limits, retries and rates; from the environment if left out.
+        Time limits, retries and rates; by default from the environment.
 
     Raises
     ------
     ConfigError
-        If the address is not an ``http://`` or ``https://`` one, or `archive` is no folder.
+        If the address is not an ``http://`` or ``https://`` one, or `archive` is not a folder.
 
     Notes
     -----
-    Name the source when you publish: the data are by the CVM, under the Open Database License (ODbL) 1.0. Know this:
+    Credit the source when you publish: the data are by the CVM, under the Open Database License (ODbL) 1.0. Note:
 
     - Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.
     - Cancelled funds stay in, but a list of those active today is biased towards survivors.
     - A quota is net of fees, and not adjusted for distributions or *come-cotas*.
     - A sum of net worth counts funds of funds (FIC) twice: about 35 % of it.
     - Values are the latest revision; those of the newest five business days are provisional. The portal asks for ten
-      seconds between requests, and gets them.
+      seconds between requests, which the kit keeps.
 
-    Where a method takes them, `funds` is one series or :class:`~scraperkit.Fund`, or several; ``None`` is all. A series
-    is a CNPJ, or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series. If only its subclasses have rows on the
-    days asked for, it stands for all of them, with a warning; a CNPJ that is asked for beside one of its subclasses is
-    the class itself. So an answer depends on its days alone, and not on what else was downloaded. `start` and `end` are
-    both included: ``"2022-01-31"``, a date, or ``"2022-01"`` for the whole month. `as_of` is an aware datetime: what
-    the archive held then. `inherit` is as in :class:`~scraperkit.TimeSeriesReader`: a subclass begins with the figures
-    of its class, if that was quoted within 7 days before; otherwise nothing is joined. Frames of up to 1,000 series
-    carry the short names of those that the newest registry in the archive knows, as a dict in ``frame.attrs["names"]``;
-    :meth:`update_registry` fetches one.
+    In all methods, `funds` is one series or :class:`~scraperkit.Fund`, or several; ``None`` is all. A series is a CNPJ,
+    or ``CNPJ:SUBCLASS``. A CNPJ alone is the class's own series. If only its subclasses have rows on the requested
+    days, it stands for all of them, with a warning; beside one of its subclasses, it is the class itself. So a result
+    depends on its days alone, not on what else was downloaded. `start` and `end` are both included: ``"2022-01-31"``, a
+    date, or ``"2022-01"`` for the whole month. `as_of`, an aware datetime, selects what the archive held then.
+    `inherit` is as in :class:`~scraperkit.TimeSeriesReader`: a subclass begins with the figures of its class, if that
+    was quoted within 7 days before; otherwise nothing is joined. Frames of up to 1,000 series carry short names, from
+    the newest registry in the archive, as a dict in ``frame.attrs["names"]``; :meth:`update_registry` fetches one.
 
     Examples
     --------
@@ -132,34 +130,34 @@ class OpenData(NotebookRepr):
         *,
         progress: bool | None = None,
     ) -> pd.DataFrame:
-        """Fetch what is new of some months, with a progress bar, after saying how much that is, in a script as well.
+        """Download what is new of some months; print how much that is, then show a progress bar.
 
-        Months that you name are always asked for. If you name none, it is those from the first month in the archive to
-        now, or the newest 24 if it is empty; then the newest two are asked for once a day, those before them up to a
-        year once a week, older ones once a month. What the portal has not written again is not sent again.
+        Months that you name are always requested. If you name none, it is those from the first month in the archive to
+        now, or the newest 24 if it is empty; then the newest two are requested once a day, those up to a year old once
+        a week, older ones once a month. An unchanged file is not sent again.
 
         Parameters
         ----------
         start, end : str or datetime.date, optional
-            ``"YYYY-MM"``; both included. Months up to 2020 come a year at a time.
+            ``"YYYY-MM"``; both included. Months up to 2020 come by whole years.
         progress : bool, optional
-            Whether to show the bar; by default only in a terminal or notebook. With ``False`` nothing is said.
+            Whether to show the bar; by default only in a terminal or notebook. ``False`` also prints nothing.
 
         Returns
         -------
         pandas.DataFrame
             A row for each file, the newest first; columns ``file``, ``outcome`` (``new``, ``changed``, ``unchanged``,
-            ``missing`` if the portal does not have it, ``refused`` if it is not as known or cannot be had), ``rows``
-            kept, ``changed`` (figures restated or withdrawn), ``rejected`` (lines, see :meth:`rejected`) and
-            ``reason``. What is refused changes nothing that is stored. If the portal asks for a pause, the log says
-            until when; where that is more than two minutes, files are refused.
+            ``missing`` if the portal does not have it, ``refused`` if it is invalid or unavailable), ``rows`` kept,
+            ``changed`` (figures restated or withdrawn), ``rejected`` (lines, see :meth:`rejected`) and ``reason``. A
+            refused file changes no stored data. If the portal asks for a pause, the log says until when; if that is
+            more than two minutes, files are refused.
 
         Raises
         ------
         ConfigError
-            If a month is none, or `end` is before `start`.
+            If a month is invalid, or `end` is before `start`.
         ArchiveError
-            If the archive cannot be written: the disk is full, for example. It stays whole.
+            If the archive cannot be written: the disk is full, for example. It stays intact.
         """
         now = dt.datetime.now(dt.UTC)
         day = today()
@@ -175,7 +173,7 @@ class OpenData(NotebookRepr):
             return reports.outcomes_frame(self._downloader.run(files, progress, named))
 
     def update_registry(self) -> pd.DataFrame:
-        """Fetch the registry if it was not looked for today; :meth:`find` does it as well.
+        """Fetch the registry if it was not requested today; :meth:`find` does so, too.
 
         Returns
         -------
@@ -212,7 +210,7 @@ class OpenData(NotebookRepr):
         Raises
         ------
         ConfigError
-            If an argument does not fit; names it.
+            If an argument is invalid; names it.
         NotDownloaded
             If the archive has none of the months.
         UnknownFund
@@ -290,9 +288,9 @@ class OpenData(NotebookRepr):
         Raises
         ------
         ConfigError
-            If it is no day.
+            If it is not a day.
         NotDownloaded
-            If the archive has nothing of its month.
+            If the archive lacks its month.
         """
         window = reading.Window(self._folder, *frames.span("day", day))
         frame = reading.quotes_frame(self._folder, window, None, also=("kind", "flag"), names_of=self._snapshots.names)
@@ -312,7 +310,7 @@ class OpenData(NotebookRepr):
         pandas.DataFrame
             Columns ``cnpj``, ``subclass``, ``date``, ``metric``, ``old`` and ``new`` (float64, NaN where there is no
             figure; a row that was withdrawn has NaN as `new`) and ``seen_at`` (UTC). Sorted by ``seen_at``, series and
-            day. A day that is new is no change; nor is a row that a file could not be read of, which stays as it was.
+            day. A new day is not a change; nor is an unreadable row, whose stored figures stay.
 
         Raises
         ------
@@ -324,7 +322,7 @@ class OpenData(NotebookRepr):
         return reports.changes_frame(self._folder, window)
 
     def completeness(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
-        """Return how many series have reported on each business day, beside the day before.
+        """Return how many series have reported on each business day, and on the day before.
 
         Parameters
         ----------
@@ -335,7 +333,7 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             Index ``date``. Columns ``state`` (``published``; ``not published`` if the month's file has no row of the
-            day; ``no file`` if the portal has none of its month, ``not downloaded`` if the archive only has not),
+            day; ``no file`` if the portal has none of its month, ``not downloaded`` if only the archive lacks it),
             ``series`` and ``quotas`` present, ``before`` (series on the last day published before, if that is no more
             than a week earlier), ``share`` (`series` divided by `before`), ``missing`` (how many of those before are
             absent) and ``provisional``.
@@ -350,7 +348,7 @@ class OpenData(NotebookRepr):
         return reports.completeness_frame(self._folder, reading.Window(self._folder, start, end))
 
     def rejected(self, start: Day | None = None, end: Day | None = None) -> pd.DataFrame:
-        """Return the lines that were left out, wholly or in part, of the months of some days.
+        """Return the lines that were rejected, whole or in part, from the months of some days.
 
         Returns
         -------
@@ -373,21 +371,21 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             Index ``file``; columns ``url``, ``etag``, ``last_modified``, ``sha256``, ``bytes`` (of the download),
-            ``fetched_at``, ``confirmed_at`` (when the portal last had the same), ``checked_at`` (UTC), ``layout``,
-            ``rows_read``, ``kept``, ``rejected``, ``outcome`` and ``reason`` (of the last time it was asked for).
+            ``fetched_at``, ``confirmed_at`` (when the portal last had the same file), ``checked_at`` (UTC), ``layout``,
+            ``rows_read``, ``kept``, ``rejected``, ``outcome`` and ``reason`` (of the last request).
         """
         return reports.ledger_frame(self._folder)
 
     def prune(self, keep: int) -> pd.DataFrame:
         """Delete all but the newest months, and all but the newest registry.
 
-        What you delete stays away until a call names it: ``download("2008-01", "2008-12")``. Its revisions cannot be
-        had again: the portal keeps none.
+        A deleted month stays away until a call names it: ``download("2008-01", "2008-12")``. Its revisions are lost:
+        the portal keeps none.
 
         Parameters
         ----------
         keep : int
-            How many months stay.
+            How many months to keep.
 
         Returns
         -------
@@ -421,8 +419,8 @@ class OpenData(NotebookRepr):
         Parameters
         ----------
         text : str
-            Words of a name, or their beginnings, in any order; accents, case and the likes of FIC, FIM, FIA, FIF and RL
-            do not count. Or a CNPJ, or its beginning.
+            Words of a name, or their beginnings, in any order; accents, case and words like FIC, FIM, FIA, FIF and RL
+            are ignored. Or a CNPJ, or its beginning.
         active : bool, optional
             Only those in normal operation, or only the others.
 
@@ -430,41 +428,41 @@ class OpenData(NotebookRepr):
         -------
         pandas.DataFrame
             Index ``series``; columns ``name``, ``kind``, ``status``, ``managers``, ``administrator``, ``net_worth``
-            (R$, as the registry tells it), ``holders`` (newest in the archive), ``started_on`` (of the fund, not of its
+            (R$, from the registry), ``holders`` (newest in the archive), ``started_on`` (of the fund, not of its
             adaptation to Resolution 175) and ``subclasses``. Active ones first, then the larger.
 
         Raises
         ------
         ConfigError
-            If the text holds no word to search for.
+            If the text contains no word to search for.
         SourceError
-            If there is no registry yet, and it cannot be had.
+            If there is no registry yet, and it cannot be fetched.
         """
         if active is not None and not isinstance(active, bool):
-            raise ConfigError(f"active: {str(active)[:40]!r} does not fit; give True, False or None")
+            raise ConfigError(f"active: {str(active)[:40]!r} is invalid; give True, False or None")
         return self._snapshots.search().find(text, active)
 
     def search(self, text: str, count: int = 10) -> Hits:
-        """Return what the registry in the archive finds by name or number, the nearest first; nothing is fetched.
+        """Search the registry in the archive by name or number, nearest first; fetch nothing.
 
         Parameters
         ----------
         text : str
             As :meth:`find` takes it.
         count : int
-            How many hits at the most. If nothing fits, they only resemble the text.
+            Maximum number of hits. If nothing matches, they only resemble the text.
 
         Raises
         ------
         ConfigError
-            If the text holds no word to search for.
+            If the text contains no word to search for.
         NotDownloaded
             If the archive has no registry.
         """
         return self._snapshots.hits(text, count)
 
     def names(self, series: Sequence[str]) -> dict[str, str]:
-        """Return the names that the newest registry in the archive has of some series; nothing is fetched."""
+        """Return the names of some series in the archive's newest registry; fetch nothing."""
         return self._snapshots.names(series)
 
     def find_fund(self, text: str) -> Fund:
@@ -475,9 +473,9 @@ class OpenData(NotebookRepr):
         Raises
         ------
         ConfigError
-            If the text holds no word to search for.
+            If the text contains no word to search for.
         FundNotFound
-            If none or several fit; lists the nearest five, and tells how many more fit.
+            If none or several match; lists the nearest five, and counts the others.
         SourceError
             As :meth:`find`.
         """
@@ -486,15 +484,15 @@ class OpenData(NotebookRepr):
     def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         """Return the days of one month of a fund, of its class and all subclasses; a worker calls it.
 
-        The month's file is asked for if it is due, as :meth:`download` does, once for all threads and processes of the
+        The month's file is requested if it is due, as in :meth:`download`, once for all threads and processes of the
         archive. An empty list means that the file has no row of the fund.
 
         Raises
         ------
         MonthNotOffered
-            If the portal has nothing of the month.
+            If the portal does not have the month.
         SiteUnavailable, FileRefused
-            If the file cannot be had or is not as known, and the archive does not have the month.
+            If the file is unavailable or invalid, and the archive lacks the month.
         ArchiveError
             If the archive cannot be read or written.
         """
@@ -512,33 +510,33 @@ class OpenData(NotebookRepr):
         namespace: str | None = None,
         progress: bool | None = None,
     ) -> int:
-        """Fill TimeSeries with whole months of the archive, after saying what memory Redis will need.
+        """Print the memory that Redis will need, then load whole months of the archive into TimeSeries.
 
-        Each month replaces what is stored of it, unless a worker fetched that later than the archive's file was fetched
-        or last found unchanged. Nothing is downloaded.
+        Each month replaces its stored figures, unless a worker fetched these after the archive's file was fetched or
+        last confirmed unchanged. Nothing is downloaded.
 
         Parameters
         ----------
         redis : redis.Redis
             From :func:`scraperkit.connect`.
         funds, start, end
-            See the notes of the class; of days, the whole months are loaded.
+            See the notes of the class; whole months are loaded.
         namespace : str, optional
             Default: ``SCRAPERKIT_NAMESPACE``.
         progress : bool, optional
-            Whether to show the bar; by default only in a terminal or notebook. With ``False`` nothing is said.
+            Whether to show the bar; by default only in a terminal or notebook. ``False`` also prints nothing.
 
         Returns
         -------
         int
-            The samples written.
+            Number of samples written.
 
         Raises
         ------
         ConfigError, NotDownloaded, UnknownFund
             As :meth:`prices`.
         StoreError, RedisUnreachable
-            If Redis refuses a sample, or goes away; loading again is safe.
+            If Redis refuses a sample, or is unreachable; loading again is safe.
 
         Warns
         -----
@@ -552,7 +550,7 @@ class OpenData(NotebookRepr):
         return road.load(self._folder, window, wanted, redis, keys_of(namespace), progress)
 
     def plan(self, months: Iterable[Month]) -> str:
-        """Return what the files of these months take; those that are there are looked at if they are due.
+        """Return what downloading these months takes; stored files are only checked, if they are due.
 
         Examples
         --------
@@ -562,10 +560,10 @@ class OpenData(NotebookRepr):
         entry, files = self._folder.entry, dict.fromkeys(map(file_of, months))
         due = [file for file in files if is_due(file, entry(file.name), dt.datetime.now(dt.UTC))]
         new = [file for file in due if not (known := entry(file.name)) or not known.months or known.pruned]
-        return self._downloader.plan(new) + (f"; and a look at {len(due) - len(new)} there already" * (due != new))
+        return self._downloader.plan(new) + (f"; and a check of {len(due) - len(new)} already stored" * (due != new))
 
     def interrupt(self, threads: Container[int]) -> None:
-        """End what these threads wait for, given by their identifiers; each gets :exc:`SiteUnavailable`."""
+        """End the waits of these threads, given by identifier; each gets :exc:`SiteUnavailable`."""
         self._http.interrupt(threads)
 
     def close(self) -> None:
@@ -595,6 +593,6 @@ class OpenData(NotebookRepr):
             ("provisional", f"since {reading.provisional_since(today())}"),
             ("portal", without_credentials(self.url)),
             ("data by", ATTRIBUTION),
-            *(("mind" if number == 0 else "", text) for number, text in enumerate(WARNINGS)),
+            *(("note" if number == 0 else "", text) for number, text in enumerate(WARNINGS)),
         )
         return View("Open data", "of all funds, daily", facts)

@@ -1,4 +1,4 @@
-"""What the readers of both services need: samples, addresses of days, and JSON that is sure to be JSON."""
+"""Shared by the readers of both services: samples, spans of days, and checked JSON."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Span(NamedTuple):
 
 
 def is_web_page(content: bytes, content_type: str) -> bool:
-    """Return whether an answer is a page for people, as both services send in place of JSON when they are in trouble.
+    """Return whether an answer is a web page, which both services send in place of JSON when they fail.
 
     Examples
     --------
@@ -41,12 +41,12 @@ def _is_json(content: bytes) -> bool:
 
 
 def parsed(content: bytes, what: str, url: str) -> Any:
-    """Return what JSON says.
+    """Return parsed JSON.
 
     Raises
     ------
     RateRefused
-        If it is none; quotes what it says.
+        If it is not JSON; quotes it.
     """
     try:
         return json.loads(content.decode("utf-8-sig"))

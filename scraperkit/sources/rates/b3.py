@@ -1,4 +1,4 @@
-"""B3's index statistics: addresses, and what its answers say; without I/O.
+"""B3's index statistics: addresses and answers, without I/O.
 
 ``GetPortfolioDay/<base64 of {"index": "IBOVESPA", "language": "pt-br", "year": "2024"}>`` answers with ``results``: an
 object for each day of the month, ``day``, with ``rateValue1`` (January) to ``rateValue12``, numbers such as
@@ -54,7 +54,7 @@ def read(rate: Rate, span: Span, content: bytes, url: str) -> list[RateSample]:
     Raises
     ------
     RateRefused
-        If the answer is not as known; names day and month, and why.
+        If the answer is unexpected; names the day, the month and the reason.
     """
     what = f"B3 {rate.code} {span.first.year}"
     answer = parsed(content, what, url)
@@ -71,7 +71,7 @@ def read(rate: Rate, span: Span, content: bytes, url: str) -> list[RateSample]:
 def _samples(what: str, year: int, row: Any, url: str) -> Iterator[RateSample]:
     day = row.get("day") if isinstance(row, dict) else None
     if not isinstance(day, int) or not 1 <= day <= 31:
-        raise RateRefused(f"{what}: a result is of no day of a month: {str(row)[:100]!r}", url)
+        raise RateRefused(f"{what}: a result has no valid day: {str(row)[:100]!r}", url)
     for month in range(1, 13):
         if f"rateValue{month}" not in row:
             raise RateRefused(f"{what}: day {day} has no rateValue{month}: {str(row)[:100]!r}", url)
@@ -90,4 +90,4 @@ def _sample(what: str, day: tuple[int, int, int], text: Any, url: str) -> RateSa
     try:
         return RateSample(dt.date(*day), value)
     except ValueError:
-        raise RateRefused(f"{what}: {shown} has a value, and is no day", url) from None
+        raise RateRefused(f"{what}: {shown} has a value, but is not a day", url) from None

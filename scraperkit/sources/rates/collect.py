@@ -1,4 +1,4 @@
-"""Have the values of a rate: those that are stored, and before that those that are not, or may have been revised."""
+"""Collect the values of a rate: fetch those that are missing or may have been revised, then read all."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from scraperkit.sources.rates.services import RateService, sent_at_once
 from scraperkit.sources.rates.storage import RateStore
 from scraperkit.sources.rates.windows import hole, merged, missing, newest_possible, possible
 
-# Older than this, the newest value says that the service has stopped the series.
+# If the newest value is older than this, the series seems to have ended.
 _SILENT_DAYS, _SILENT_MONTHS = 30, 150
 
-# Threads that want the same rate at once: one asks, the others find it stored.
+# If threads want the same rate at once, one fetches it, and the others find it stored.
 _collecting: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 class Collected(NamedTuple):
-    """The values of a rate, the oldest first, what a user should know of them, and when the newest were asked for."""
+    """The values of a rate, oldest first, notes for the user, and when the newest were requested."""
 
     samples: list[RateSample]
     notes: list[str]
@@ -35,14 +35,14 @@ class Collected(NamedTuple):
 
 
 def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings, *, refresh: bool = False) -> Collected:
-    """Return the values of a span, after asking for what is missing of it; with `refresh`, for all of it.
+    """Return the values of a span, after fetching those that are missing, or all with `refresh`.
 
     Raises
     ------
     SourceError
-        If the service does not have it, or refuses, and the beginning of the span is not stored.
+        If the service fails or refuses, and the beginning of the span is not stored.
     RedisError
-        If Redis goes away, or refuses.
+        If Redis is unreachable, or refuses.
     """
     moment = now()
     wanted = possible(rate, span, moment.date())
@@ -59,7 +59,7 @@ def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings, *
                 asked, _ = store.state()
                 if asked is None or not asked.first <= wanted.first <= asked.last:
                     raise
-                notes = [f"{rate.name}: what is stored may lack days, or newer values of some: {error}"]
+                notes = [f"{rate.name}: the stored values may lack days or revisions: {error}"]
     samples = store.read(wanted)
     if not samples:
         notes.append(f"{rate.name}: {rate.source} has no value from {wanted.first} to {wanted.last}")
@@ -68,7 +68,7 @@ def collect(rate: Rate, span: Span, redis: redis_py.Redis, settings: Settings, *
 
 
 class _Call(NamedTuple):
-    """What one call wants."""
+    """The request of one call."""
 
     rate: Rate
     wanted: Span
@@ -77,7 +77,7 @@ class _Call(NamedTuple):
 
 
 def _due(call: _Call, store: RateStore) -> list[Span]:
-    """Return the spans to ask for: days never asked for, the newest ones, and holes; or all, to be fetched anew."""
+    """Return the spans to fetch: days never requested, the newest ones, and holes; or all with `refresh`."""
     rate, wanted, moment, refresh = call
     asked, newest = store.state()
     needed = possible(rate, sent_at_once(rate, wanted), moment.date())
@@ -91,7 +91,7 @@ def _due(call: _Call, store: RateStore) -> list[Span]:
 
 
 def _fetch(call: _Call, store: RateStore, redis: redis_py.Redis, settings: Settings) -> None:
-    """Store what is missing now: another thread may have stored it meanwhile."""
+    """Fetch what is still missing: another thread may have stored it meanwhile."""
     if spans := _due(call, store):
         asked, _ = store.state()
         with RateService(call.rate, redis, settings) as service:
@@ -101,7 +101,7 @@ def _fetch(call: _Call, store: RateStore, redis: redis_py.Redis, settings: Setti
 
 
 def _nothing(rate: Rate, span: Span, today: dt.date) -> str:
-    """Return in words why a span can hold no value."""
+    """Return the note on why a span can have no value."""
     if span.last < rate.first:
         return f"{rate.name}: {span.last} is before its first value, of {rate.first}; give a later end"
     newest = newest_possible(rate, today)
@@ -115,4 +115,4 @@ def _ended(rate: Rate, wanted: Span, newest: dt.date | None, today: dt.date) -> 
     silent = _SILENT_MONTHS if rate.monthly else _SILENT_DAYS
     if newest is None or wanted.last < expected or (expected - newest).days < silent:
         return []
-    return [f"{rate.name}: the newest value of {rate.source} is of {newest}; the series may have ended there"]
+    return [f"{rate.name}: the newest value of {rate.source} is of {newest}; the series may have ended then"]

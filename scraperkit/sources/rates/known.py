@@ -1,4 +1,4 @@
-"""The rates that the kit knows, what each of them is, and those that have come to an end."""
+"""The rates that the kit knows, and those that have ended."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ class Rate:
     Attributes
     ----------
     name, title : str
-        What users call it, and what it is.
+        Its name for users, and its description.
     kind : str
         ``rate a day`` accrues from its day to the next business day, ``rate a month`` over the month that its day
         begins, and a ``level`` compares with itself on other days.
     unit : str
-        Of the values: ``% a day``, ``% a month``, ``points`` or ``R$``.
+        The unit of its values: ``% a day``, ``% a month``, ``points`` or ``R$``.
     service : str
-        Who is asked.
+        The service that has it.
     code : str
-        What the service calls it.
+        Its name in the service.
     first : datetime.date
-        The first day that is asked for.
+        The first day to request.
     lag : int
-        Of a monthly rate, how many months pass before its value can be published.
+        For a monthly rate, how many months pass before its value can be published.
     moves_in_session : bool
         Whether the day's value is published before it is final.
     """
@@ -59,7 +59,7 @@ class Rate:
 
     @property
     def licence(self) -> str:
-        """Whose figures they are, and what is known of their licence."""
+        """The owner of the figures, and their licence if known."""
         return _TERMS[self.service]
 
 
@@ -82,7 +82,7 @@ KNOWN_RATES = {
     )
 }
 
-# What has ended there, by the names that people use for it.
+# What has ended, by the names that people use.
 _IBOVESPA_ENDED = "SGS 7, the Banco Central's Ibovespa, ended on 2019-09-30; use 'ibovespa', which comes from B3"
 _IMA_B_ENDED = (
     "SGS 12466, the Banco Central's IMA-B, has ended; ANBIMA publishes the IMA-B, but the kit does not fetch it: "
@@ -102,7 +102,7 @@ _OTHER_NAMES = {rate.code.lower(): rate.name for rate in KNOWN_RATES.values()} |
 
 
 def known(name: object) -> Rate:
-    """Return the rate of that name.
+    """Return the rate with that name.
 
     Raises
     ------

@@ -33,9 +33,8 @@ def rates(
 ) -> pd.Series[float]:
     """Return a reference rate or an index, fetching what is not stored yet.
 
-    Values stay in Redis TimeSeries. Only days that were never asked for, and the newest ones, which may have been
-    revised, are fetched, and once a day those that lack a value between others; a call that can bring nothing new makes
-    no request. May be called from many threads.
+    Values stay in Redis TimeSeries. A call fetches only days that were never requested, the newest days, which may have
+    been revised, and, once a day, gaps between values; if nothing can be new, it makes no request. Threads may call it.
 
     Parameters
     ----------
@@ -47,7 +46,7 @@ def rates(
         up to today in São Paulo. A monthly rate's value belongs to the month whose first day it has, so it is included
         if `start` is any day of that month.
     refresh : bool
-        Fetch the whole window anew, whatever is stored.
+        Fetch the whole window again, even if it is stored.
     redis : redis.Redis, optional
         A client made by :func:`scraperkit.connect`; by default a connection of its own.
 
@@ -56,25 +55,25 @@ def rates(
     pandas.Series
         Values as they are published, ``float64``: 0.055131 is 0.055131 %. Index ``date``, naive, ascending. The name is
         that of the rate. ``attrs`` holds ``name``, ``kind``, ``unit``, ``source``, ``licence`` and ``fetched_to``, when
-        the newest values were last asked for; kind and unit are ``rate a day`` and ``% a day``, ``rate a month`` and
+        the newest values were last requested; kind and unit are ``rate a day`` and ``% a day``, ``rate a month`` and
         ``% a month``, or ``level`` and ``points`` or ``R$``. Empty, with a warning that says why, if nothing was
         published in the window.
 
     Raises
     ------
     ConfigError
-        If there is no such rate, or it has ended (says what to use instead), or a day is none.
+        If there is no such rate, or it has ended (says what to use instead), or a day is invalid.
     SiteUnavailable
         If the service does not answer, and the beginning of the window is not stored.
     RateRefused
-        Likewise, if it refuses, or answers with something else than values.
+        Likewise, if it refuses, or answers without values.
     RedisError
-        If Redis goes away, or refuses.
+        If Redis is unreachable, or refuses.
 
     Warns
     -----
     ScraperKitWarning
-        If not all could be fetched that was due, the window has no value, or the series seems to have ended.
+        If not all due values could be fetched, the window has no value, or the series seems to have ended.
 
     Notes
     -----
@@ -115,7 +114,7 @@ def span_of(start: Day | None, end: Day | None) -> Span:
     Raises
     ------
     ConfigError
-        If one is no day, or `end` is before `start`.
+        If one is not a day, or `end` is before `start`.
     """
     first, last = window(start, end)
     if start is None:

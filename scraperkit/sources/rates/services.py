@@ -1,4 +1,4 @@
-"""Asks a service for a rate, politely, and again where it sends a web page in place of values."""
+"""Request a rate of a service politely, again if it sends a web page in place of values."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from scraperkit.sources.rates.known import Rate
 from scraperkit.sources.says import says
 from scraperkit.sources.wire import leads_here
 
-# A caller waits for the answer: an open circuit, or a Redis that agrees on no turn, must not take longer.
+# A caller is waiting: an open circuit, or an unreachable Redis, must not take longer.
 NOTEBOOK_PATIENCE = 60.0
 
 
 def sent_at_once(rate: Rate, span: Span) -> Span:
-    """Return what a service sends with the days of a span: B3 sends whole years.
+    """Return the span that a service sends for a span: B3 sends whole years.
 
     Examples
     --------
@@ -40,13 +40,13 @@ def sent_at_once(rate: Rate, span: Span) -> Span:
 
 
 def base_of(rate: Rate, settings: Settings) -> str:
-    """Return the address of a rate's service; raises ``ConfigError`` if it is none."""
+    """Return the address of a rate's service; raises ``ConfigError`` if it is invalid."""
     variable = f"SCRAPERKIT_{rate.service.upper()}_URL"
     return checked_base(settings.sgs_url if rate.service == "sgs" else settings.b3_url, variable)
 
 
 def is_invented(rate: Rate, settings: Settings) -> bool:
-    """Return whether the service is one of this machine, which is a replica and has invented figures."""
+    """Return whether the service is on this machine: a replica, with invented figures."""
     return leads_here(urlsplit(base_of(rate, settings)).hostname or "")
 
 
@@ -64,7 +64,7 @@ class RateService:
     Raises
     ------
     ConfigError
-        If the service's address is none.
+        If the service's address is invalid.
     """
 
     def __init__(self, rate: Rate, redis: redis_py.Redis, settings: Settings) -> None:
@@ -90,14 +90,14 @@ class RateService:
         Raises
         ------
         SourceError
-            If the service does not answer, refuses, or answers with something else than values.
+            If the service does not answer, refuses, or answers without values.
         """
         samples: list[RateSample] = []
         for piece in sgs.pieces(span) if self._rate.service == "sgs" else b3.pieces(span):
             try:
                 samples += self._piece(piece)
             except SourceError as error:
-                # A service that refuses a request is well.
+                # A service that refuses a request works.
                 if error.retryable:
                     self._politeness.failed(str(error))
                 raise
@@ -117,8 +117,8 @@ class RateService:
             answer = self._http.get(url, statuses)
             if answer.status != 200 or not is_web_page(answer.content, answer.content_type):
                 return answer
-        told = says(decode(answer.content, answer.content_type))
+        words = says(decode(answer.content, answer.content_type))
         raise SiteUnavailable(
-            f"{self._rate.source}: HTTP 200 with a web page instead of values{told}; try again later",
+            f"{self._rate.source}: HTTP 200 with a web page instead of values{words}; try again later",
             answer.shown_url,
         )

@@ -1,4 +1,4 @@
-"""The Banco Central's time series (SGS): addresses, and what its answers say; without I/O.
+"""The Banco Central's time series (SGS): addresses and answers, without I/O.
 
 ``bcdata.sgs.<number>/dados?formato=json&dataInicial=dd/mm/aaaa&dataFinal=dd/mm/aaaa`` answers with a list of
 ``{"data": "01/10/2025", "valor": "0.055131"}``. Daily series want both dates and at most ten years between them. If a
@@ -28,7 +28,7 @@ _PUBLISHED = re.compile(r"-?[0-9]{1,12}(?:\.[0-9]{1,12})?")
 
 
 def pieces(span: Span) -> Iterator[Span]:
-    """Yield the spans that one request each may ask for.
+    """Yield the spans to request, one request each.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[
     Raises
     ------
     RateRefused
-        If the service refuses the request, or its answer is not as known; names the entry, and why.
+        If the service refuses the request, or its answer is unexpected; names the entry and the reason.
     """
     what = f"SGS {rate.code} ({rate.name})"
     if status != HTTPStatus.OK:
@@ -76,7 +76,7 @@ def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[
         raise RateRefused(f"{what}: {_refusal(status, text)}", url)
     answer = parsed(content, what, url)
     if not isinstance(answer, list):
-        raise RateRefused(f"{what}: the response is not a list of values{_told(answer)}", url)
+        raise RateRefused(f"{what}: the response is not a list of values{_detail(answer)}", url)
     if not answer:
         raise RateRefused(
             f"{what}: the response is an empty list, but the service answers HTTP 404 where it has no values", url
@@ -86,19 +86,19 @@ def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[
 
 def _refusal(status: int, text: str) -> str:
     try:
-        told = _told(json.loads(text))
+        detail = _detail(json.loads(text))
     except (ValueError, RecursionError):
-        told = says(text)
+        detail = says(text)
     match status:
         case HTTPStatus.NOT_ACCEPTABLE:
-            return f"the service refuses the dates (HTTP 406); it requires both, and at most {YEARS} years{told}"
+            return f"the service refuses the dates (HTTP 406); it requires both, and at most {YEARS} years{detail}"
         case HTTPStatus.NOT_FOUND:
-            return f"HTTP 404 that does not say that the range has no values; check SCRAPERKIT_SGS_URL{told}"
-    return f"the service refuses the request (HTTP {status}){told}"
+            return f"HTTP 404 that does not say that the range has no values; check SCRAPERKIT_SGS_URL{detail}"
+    return f"the service refuses the request (HTTP {status}){detail}"
 
 
-def _told(answer: Any) -> str:
-    """Return what stands where values should be, as the end of a sentence."""
+def _detail(answer: Any) -> str:
+    """Return what an answer says in place of values, as the end of a sentence."""
     if isinstance(answer, dict):
         inner = answer.get("erro", answer.get("error", answer))
         answer = inner.get("detail", inner) if isinstance(inner, dict) else inner
@@ -111,7 +111,7 @@ def _sample(what: str, place: int, entry: Any, span: Span, url: str) -> RateSamp
     if day is None or value is None:
         raise RateRefused(f"{what}: value {place} is malformed: {str(entry)[:100]!r}", url)
     if not span.first <= day <= span.last:
-        raise RateRefused(f"{what}: value {place} is of {day}, and {span.first} to {span.last} was asked for", url)
+        raise RateRefused(f"{what}: value {place} is for {day}, outside {span.first} to {span.last}", url)
     return RateSample(day, value)
 
 

@@ -1,4 +1,4 @@
-"""Rates in Redis TimeSeries: a series each, whose labels say what was asked for, so that neither outlives the other."""
+"""Rates in Redis TimeSeries: one series each; its labels record what was requested, so both are lost together."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class RateStore:
 
     @redis_needed()
     def state(self) -> tuple[Looked | None, dt.date | None]:
-        """Return what was asked for, and the newest day that is stored."""
+        """Return what was requested, and the newest day that is stored."""
         if not self._redis.exists(self.key):
             return None, None
         info = self._redis.execute_command("TS.INFO", self.key)
@@ -48,7 +48,7 @@ class RateStore:
                 if "holes_at" in labels
                 else None,
             )
-        except (KeyError, ValueError):  # somebody else's labels: ask anew
+        except (KeyError, ValueError):  # changed by others: request again
             return None, newest
         return asked, newest
 
@@ -63,7 +63,7 @@ class RateStore:
 
     @redis_needed()
     def write(self, samples: list[RateSample], asked: Looked) -> None:
-        """Store values, and what was asked for, at once. A day that is stored gets its new value.
+        """Store values, and what was requested, atomically. New values replace stored ones.
 
         Raises
         ------

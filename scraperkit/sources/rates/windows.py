@@ -1,4 +1,4 @@
-"""Which days of a rate have to be asked for, given what was asked for before; without I/O."""
+"""Which days of a rate to request, given what was requested before; without I/O."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from scraperkit.models import Month
 from scraperkit.sources.rates.answers import Span
 from scraperkit.sources.rates.known import Rate
 
-# The newest values are looked at again, since they may have been revised.
+# The newest values are requested again, since they may have been revised.
 REVISED_DAYS = 5
 REVISED_MONTHS = 2
-# A value of today may come at any moment; it is asked for again only after a while.
+# Today's value may come at any moment; it is requested again only after a while.
 PATIENCE = dt.timedelta(minutes=10)
-# Days without a value between others are asked for again once a day; a few hours less, so that what runs at the same
-# hour each day finds them due.
+# Gaps between values are requested again once a day; a few hours less, so that a job at the same hour each day finds
+# them due.
 HOLES_PAUSE = dt.timedelta(hours=20)
-_LONGEST_BREAK = dt.timedelta(days=30)  # has more than REVISED_DAYS business days, whatever the holidays
+_LONGEST_BREAK = dt.timedelta(days=30)  # has more than REVISED_DAYS business days, even with holidays
 
 
 class HolesLooked(NamedTuple):
-    """Days, from the first to the last, that were all asked for since a time, the holes among them included."""
+    """Days, from the first to the last, that were all requested since a time, including the holes."""
 
     first: dt.date
     last: dt.date
@@ -31,9 +31,9 @@ class HolesLooked(NamedTuple):
 
 
 class Looked(NamedTuple):
-    """What was asked for of a rate: every day from the first to the last, and when its newest days were looked at.
+    """What was requested of a rate: every day from the first to the last, and when its newest days were.
 
-    `holes` tells which of these days may wait, even if they have no value.
+    `holes` says which of these days may wait, even without a value.
     """
 
     first: dt.date
@@ -43,7 +43,7 @@ class Looked(NamedTuple):
 
 
 def newest_possible(rate: Rate, today: dt.date) -> dt.date:
-    """Return the newest day of which a value can have been published.
+    """Return the newest day whose value can have been published.
 
     Examples
     --------
@@ -66,15 +66,15 @@ def possible(rate: Rate, span: Span, today: dt.date) -> Span:
 
 
 def missing(rate: Rate, asked: Looked | None, wanted: Span, newest: dt.date | None, now: dt.datetime) -> list[Span]:
-    """Return the spans that have to be asked for.
+    """Return the spans to request.
 
-    What was asked for stays one stretch without a gap: so a span apart from it is asked for with all days between.
+    The requested days stay one stretch without a gap, so a separate span is requested with all days between.
 
     Parameters
     ----------
     rate : Rate
     asked : Looked, optional
-        What was asked for before.
+        What was requested before.
     wanted : Span
         As :func:`possible` returns it.
     newest : datetime.date, optional
@@ -104,7 +104,7 @@ def missing(rate: Rate, asked: Looked | None, wanted: Span, newest: dt.date | No
 
 
 def merged(asked: Looked | None, span: Span, now: dt.datetime) -> Looked:
-    """Return what was asked for once a span has been asked for, too."""
+    """Return what was requested, including one more span."""
     if asked is None:
         return Looked(*span, now, HolesLooked(*span, now))
     looked = now if span.last >= asked.last else asked.at
@@ -120,20 +120,20 @@ def _holes_merged(looked: HolesLooked | None, span: Span, now: dt.datetime) -> H
 
 
 def hole(rate: Rate, asked: Looked | None, wanted: Span, have: Collection[dt.date], now: dt.datetime) -> Span | None:
-    """Return the days from the first to the last hole of a span, if they are to be asked for again now.
+    """Return the days from the first to the last hole of a span, if they are to be requested again now.
 
-    A hole is a business day, or of a monthly rate a month, that has no value although a later one has. The exchange
-    closes on days of its own, so its levels have no holes.
+    A hole is a business day, or for a monthly rate a month, that has no value although a later one has. The exchange
+    has its own holidays, so its levels have no holes.
 
     Parameters
     ----------
     rate : Rate
     asked : Looked, optional
-        What was asked for before; other days have not had the chance to be holes.
+        What was requested before; other days cannot be holes yet.
     wanted : Span
         As :func:`possible` returns it.
     have : collection of datetime.date
-        The days of it that are stored.
+        Its days that are stored.
     now : datetime.datetime
         In São Paulo.
 
@@ -163,7 +163,7 @@ def _expected(rate: Rate, first: dt.date, last: dt.date) -> set[dt.date]:
 
 
 def _is_due(rate: Rate, asked: Looked, newest: dt.date | None, now: dt.datetime) -> bool:
-    """Return whether something may have been published, or revised, since the newest days were looked at."""
+    """Return whether something may have been published, or revised, since the newest days were requested."""
     today, looked = now.date(), asked.at.date()
     opened = _open_days(today)[-1]
     if looked > opened:
@@ -177,7 +177,7 @@ def _is_due(rate: Rate, asked: Looked, newest: dt.date | None, now: dt.datetime)
 
 
 def _settled(rate: Rate, asked: Looked) -> dt.date:
-    """Return the last day that was asked for late enough to stay as it is."""
+    """Return the last day that was requested late enough to be final."""
     day = asked.at.date()
     if rate.monthly:
         return min(asked.last, Month.of(day).shift(-rate.lag - REVISED_MONTHS).first_day)

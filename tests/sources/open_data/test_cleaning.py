@@ -1,4 +1,4 @@
-"""A month of the archive: valid series, each day once, sorted, flagged, and a reason for all that is not in it."""
+"""A month of the archive: valid series, each day once, sorted, flagged, and a reason for each rejected line."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def clean(*lines: str):
 
 
 class TestOneRowADay:
-    def test_identical_duplicates_collapse_and_are_told(self):
+    def test_identical_duplicates_collapse_and_are_reported(self):
         rows, rejected = clean(line(), line())
         assert len(rows) == 1
         assert rejected == [(2, "the same as line 3")]
 
-    def test_of_conflicting_ones_the_class_beats_the_fund_wherever_it_stands(self):
+    def test_a_class_beats_a_conflicting_fund_in_either_order(self):
         fund, klass = line(kind="FI", quota="1.1"), line(quota="2.2")
         for pair in ((fund, klass), (klass, fund)):
             rows, rejected = clean(*pair)
@@ -44,18 +44,18 @@ class TestOneRowADay:
                 [(lost, f"conflicts with line {won}: {why}"), (won, f"kept, but line {lost} conflicts with it: {why}")]
             )
 
-    def test_blanks_around_the_kind_do_not_count(self):
+    def test_blanks_around_the_kind_are_ignored(self):
         rows, _ = clean(line(kind="CLASSES - FIF ", quota="2.2"), line(kind="FI", quota="1.1"))
         assert [(row["kind"], row["quota"]) for row in rows] == [("CLASSES - FIF", 2.2)]
 
-    def test_a_month_of_duplicates_is_no_slower_than_its_lines(self):
+    def test_a_month_of_duplicates_is_cleaned_within_a_second(self):
         lines = [line(day=f"2026-08-{day:02d}", subclass=f"S{number}") for number in range(3_000) for day in (3, 4)]
         began = time.process_time()
         rows, rejected = clean(*lines, *lines)
         assert (len(rows), len(rejected)) == (6_000, 6_000)
         assert time.process_time() - began < 1
 
-    def test_of_other_conflicting_ones_the_last_counts(self):
+    def test_of_other_conflicting_lines_the_last_counts(self):
         rows, rejected = clean(line(quota="1.1"), line(quota="2.2"), line(quota="3.3"))
         assert [row["quota"] for row in rows] == [3.3]
         assert [told[0] for told in rejected] == [2, 3, 4, 4]
@@ -68,17 +68,17 @@ class TestOneRowADay:
 
 
 class TestFigures:
-    def test_a_row_of_zeros_gives_no_quota_and_is_told(self):
+    def test_a_row_of_zeros_has_no_quota_and_is_reported(self):
         rows, rejected = clean(line(quota="0.000000000000", net_worth="0.00", holders="0"))
         assert (rows[0]["quota"], rows[0]["net_worth"], rows[0]["flag"]) == (None, 0.0, "row of zeros: no quota")
         assert rejected == [(2, "row of zeros: no quota")]
 
-    def test_a_blank_quota_stays_blank_and_is_told(self):
+    def test_a_blank_quota_stays_blank_and_is_reported(self):
         rows, rejected = clean(line(quota=""))
         assert (rows[0]["quota"], rows[0]["net_worth"], rows[0]["flag"]) == (None, 1000.0, "blank quota")
         assert rejected == [(2, "blank quota")]
 
-    def test_a_quota_of_zero_beside_money_is_kept(self):
+    def test_a_quota_of_zero_with_a_net_worth_is_kept(self):
         rows, rejected = clean(line(quota="0"))
         assert (rows[0]["quota"], rows[0]["flag"]) == (0.0, "")
         assert not rejected
@@ -92,12 +92,12 @@ class TestFigures:
             ("1000000000.5", "5", ""),
         ],
     )
-    def test_negative_and_huge_ones_are_kept_and_flagged(self, quota, net_worth, flag):
+    def test_negative_and_huge_figures_are_kept_and_negative_ones_flagged(self, quota, net_worth, flag):
         rows, rejected = clean(line(quota=quota, net_worth=net_worth))
         assert (rows[0]["quota"], rows[0]["net_worth"], rows[0]["flag"]) == (float(quota), float(net_worth), flag)
         assert not rejected
 
-    def test_a_row_without_any_figure_is_none(self):
+    def test_a_row_without_figures_is_rejected(self):
         rows, rejected = clean(f"FI;{CNPJ};;2026-08-03;;;;;;", line(OTHER))
         assert [row["cnpj"] for row in rows] == [B_KEY]
         assert rejected == [(2, "no figures")]
@@ -123,22 +123,22 @@ class TestSeries:
             (line(subclass="A{B}"), "subclass: 'A{B}' is not valid"),
         ],
     )
-    def test_a_bad_one_is_rejected(self, text, reason):
+    def test_an_invalid_series_is_rejected(self, text, reason):
         rows, rejected = clean(text, line(OTHER))
         assert [row["cnpj"] for row in rows] == [B_KEY]
         assert rejected == [(2, reason)]
 
-    def test_subclasses_are_stored_as_they_are_asked_for(self):
+    def test_subclasses_are_stored_in_upper_case(self):
         rows, rejected = clean(line(subclass="z2hfz1"), line(OTHER, subclass="A" * 40))
         assert [row["subclass"] for row in rows] == ["Z2HFZ1", "A" * 40]
         assert not rejected
 
-    def test_bare_and_punctuated_numbers_are_one_series_and_letters_are_numbers(self):
+    def test_bare_and_punctuated_cnpjs_are_one_series_and_may_have_letters(self):
         rows, _ = clean(line(CNPJ), line(A_KEY, day="2026-08-04"), line("12.abc.345/01de-35"))
         assert [row["cnpj"] for row in rows] == [A_KEY, A_KEY, "12ABC34501DE35"]
 
     @given(st.lists(st.text(st.sampled_from("0123456789AZaz./- x"), max_size=20), min_size=1, max_size=10), st.data())
-    def test_what_is_a_cnpj_is_what_stdnum_says(self, texts, data):
+    def test_cnpjs_are_valid_where_stdnum_says_so(self, texts, data):
         bodies = data.draw(st.lists(st.text(st.sampled_from("0123456789ABZ"), min_size=12, max_size=12), max_size=10))
         texts += [body + stdnum_cnpj.calc_check_digits(body) for body in bodies]
         names, valid = valid_cnpjs(np.array(texts))

@@ -1,4 +1,4 @@
-"""What is fetched, how politely, and what is said of it."""
+"""What is downloaded, how politely, and what is reported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class TestWhatIsAskedFor:
         assert is_due(file, Entry(file.name, "", checked_at=checked, outcome="refused"), NOW)
         assert is_due(file, None, NOW)
 
-    def test_a_clock_that_was_ahead_keeps_nothing_from_being_asked_for(self, site, market):
+    def test_a_clock_that_was_ahead_blocks_no_request(self, site, market):
         market.download("2024-12", "2024-12")
         path = market.archive / "ledger" / "inf_diario_fi_202412.zip.json"
         year = str(dt.datetime.now(dt.UTC).year)
@@ -63,7 +63,7 @@ class TestWhatIsAskedFor:
         assert len(files) == 24
         assert files["outcome"].isin(["new", "missing"]).all()
 
-    def test_without_months_it_is_what_was_begun_and_only_what_is_due(self, site, market):
+    def test_without_named_months_the_due_files_of_the_archive_are_requested(self, site, market):
         market.download("2024-10", "2024-10")
         asked = market.download()["file"].tolist()
         begun = Month(2024, 11)
@@ -81,26 +81,26 @@ class TestWhatIsAskedFor:
             (5, None, "start"),
         ],
     )
-    def test_months_that_are_none_are_refused(self, market, start, end, field):
+    def test_invalid_months_are_refused(self, market, start, end, field):
         with pytest.raises(ConfigError, match=f"^{field}: "):
             market.download(start, end)
 
 
 class TestConditions:
-    def test_what_is_not_written_again_is_not_sent_again(self, site, market):
+    def test_an_unchanged_file_is_not_sent_again(self, site, market):
         market.download("2024-11", "2024-12")
         again = market.download("2024-11", "2024-12")
         assert again["outcome"].tolist() == ["unchanged", "unchanged"]
         assert again["rows"].tolist() == [len(site.portal.rows(month)) for month in ("2024-12", "2024-11")]
         assert (site.portal.requests["file"], site.portal.requests["not_modified"]) == (2, 2)
 
-    def test_what_is_written_again_with_the_same_rows_is_unchanged(self, site, market):
+    def test_a_file_rewritten_with_the_same_rows_is_unchanged(self, site, market):
         market.download("2024-12", "2024-12")
         site.portal.rewrite("2024-12", dt.date(2026, 3, 1))
         assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["unchanged"]
         assert market.changes().empty
 
-    def test_what_was_restated_is_changed_and_counted(self, site, market):
+    def test_restated_figures_are_counted_as_changed(self, site, market):
         market.download("2024-12", "2024-12")
         restated = site.portal.restate("2024-12", 0.02)
         (row,) = market.download("2024-12", "2024-12").to_dict("records")
@@ -111,30 +111,30 @@ class TestConditions:
         ]
 
     @pytest.mark.parametrize("status", [403, 404])
-    def test_a_file_that_is_not_there_is_missing_and_what_was_stored_stays(self, site, market, status):
+    def test_a_removed_file_is_missing_and_its_stored_data_stays(self, site, market, status):
         market.download("2024-12", "2024-12")
         site.portal.missing_status = status
         site.portal.remove("2024-12")
         (row,) = market.download("2024-12", "2024-12").to_dict("records")
         assert row["outcome"] == "missing"
-        assert f"the site answers {status}: it has no such file; what is stored of it stays" in row["reason"]
+        assert f"the site answers {status}: it has no such file; the stored data stays" in row["reason"]
         assert row["rows"] == len(market.quotes())
         assert len(market.quotes())
         assert market.changes().empty
 
-    def test_an_unchanged_that_nobody_asked_for_is_refused(self, site, market, monkeypatch):
+    def test_an_unrequested_304_is_refused(self, site, market, monkeypatch):
         answer = site.portal.answer("/dados/FI/" + site.portal.path("2024-12"))
         monkeypatch.setattr(site.portal, "_file", lambda *_: ("file", PortalAnswer(304, answer.headers)))
         assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["refused"]
         assert market.update_registry()["outcome"].tolist() == ["refused", "refused"]
 
-    def test_a_month_that_was_deleted_is_sent_again(self, market):
+    def test_a_deleted_month_is_downloaded_again(self, market):
         market.download("2024-12", "2024-12")
         (market.archive / "quotes" / "2024-12.parquet").unlink()
         market.download("2024-12", "2024-12")
         assert len(market.quotes())
 
-    def test_the_ledger_tells_all(self, site, market):
+    def test_the_ledger_describes_each_file(self, site, market):
         market.download("2024-12", "2024-12")
         entry = market.archive_info().loc["inf_diario_fi_202412.zip"]
         answer = site.portal.answer("/dados/FI/" + site.portal.path("2024-12"))
@@ -171,7 +171,7 @@ class TestPoliteness:
                 market.politeness.unshare(redis)
                 market.close()
 
-    def test_it_says_first_how_much_that_is(self, site, market, capsys):
+    def test_the_amount_is_printed_first(self, site, market, capsys):
         market.download("2024-11", "2024-12", progress=True)
         told = capsys.readouterr().err
         assert re.search(r"2 files, 0 MB, less than a minute", told)
@@ -179,29 +179,29 @@ class TestPoliteness:
         market.download("2024-11", "2024-12", progress=True)
         assert site.portal.requests["listing"] == 1  # sizes are known by now
 
-    def test_a_script_is_told_as_well_unless_it_does_not_want_to_be(self, market, capsys):
+    def test_a_script_prints_the_amount_unless_progress_is_off(self, market, capsys):
         market.download("2024-11", "2024-12", progress=False)
         assert capsys.readouterr().err == ""
         market.download("2024-11", "2024-12")
         assert capsys.readouterr().err == "2 files, 0 MB, less than a minute\n"
 
-    def test_the_plan_knows_the_crawl_delay_before_anything_is_asked_for(self, site, market):
+    def test_the_plan_knows_the_crawl_delay_before_the_first_request(self, site, market):
         market.download("2023-01", "2024-12", progress=False)
         site.portal.crawl_delay = 30
         with sk.OpenData(site.open_data_url, archive=market.archive) as other:
             files = files_between(Month(2023, 1), Month(2024, 12))
             assert other._downloader.plan(files) == "24 files, 0 MB, about 12 minutes"
 
-    def test_the_plan_of_months_counts_what_is_missing_alone(self, site, market, monkeypatch):
+    def test_a_plan_counts_only_missing_files(self, site, market, monkeypatch):
         market.download("2024-11", "2024-11", progress=False)
         months = [Month(2024, 11), Month(2024, 12)]
         assert market.plan(months) == "1 file, 0 MB, less than a minute"
         monkeypatch.setattr("scraperkit.sources.open_data.source.is_due", lambda *_: True)  # as a day later
-        assert market.plan(months) == "1 file, 0 MB, less than a minute; and a look at 1 there already"
+        assert market.plan(months) == "1 file, 0 MB, less than a minute; and a check of 1 already stored"
         market.download("2024-12", "2024-12", progress=False)
-        assert market.plan(months) == "0 files, 0 MB, less than a minute; and a look at 2 there already"
+        assert market.plan(months) == "0 files, 0 MB, less than a minute; and a check of 2 already stored"
 
-    def test_it_says_that_it_waits_and_gives_up_when_the_wait_is_too_long(self, site, tmp_path, caplog):
+    def test_it_logs_a_wait_and_gives_up_if_the_wait_is_too_long(self, site, tmp_path, caplog):
         settings = Settings.load(http_retries=1)
         with sk.OpenData(site.open_data_url, archive=tmp_path, settings=settings) as market:
             site.portal.outage(7)
@@ -212,14 +212,14 @@ class TestPoliteness:
         assert (files["outcome"] == "refused").all()
         assert files["reason"].str.contains("try again in [56][0-9]{2} s").sum() == 3
 
-    def test_a_portal_that_is_away_is_not_asked_for_ever(self, site, tmp_path):
+    def test_after_three_failures_no_more_files_are_requested(self, site, tmp_path):
         settings = Settings.load(http_retries=0, breaker_failures=100)
         with sk.OpenData(site.open_data_url, archive=tmp_path, settings=settings) as market:
             site.open_data_up = False
             files = market.download("2024-01", "2024-12")
         assert (files["outcome"] == "refused").all()
         assert files["reason"].str.startswith("the site is away").sum() == 3
-        assert files["reason"].str.startswith("not asked for").sum() == 9
+        assert files["reason"].str.startswith("not requested").sum() == 9
 
 
 class TestSettings:
@@ -234,30 +234,30 @@ class TestSettings:
             assert (market.url, market.archive) == (OPEN_DATA_URL, tmp_path / "open_data")
         assert not list(tmp_path.iterdir())
 
-    def test_months_are_taken_as_the_kit_has_them(self, market):
+    def test_months_may_be_month_objects(self, market):
         assert market.download(Month(2024, 11), Month(2024, 12))["outcome"].tolist() == ["new", "new"]
         assert len(market.market(Month(2024, 12))) == len(market.market("2024-12"))
 
-    def test_an_archive_that_is_no_folder_is_refused(self, tmp_path):
+    def test_an_archive_that_is_not_a_folder_is_refused(self, tmp_path):
         with pytest.raises(ConfigError, match="archive: expected the path of a folder, got int"):
             sk.OpenData(archive=5)
         (tmp_path / "file").write_text("")
         with pytest.raises(ConfigError, match="archive: .*file is a file; give a folder"):
             sk.OpenData(archive=tmp_path / "file")
 
-    def test_a_variable_that_is_set_to_nothing_is_not_set(self, monkeypatch, tmp_path):
+    def test_an_empty_variable_counts_as_unset(self, monkeypatch, tmp_path):
         monkeypatch.setenv("SCRAPERKIT_OPEN_DATA_URL", "")
         with sk.OpenData(archive=tmp_path) as market:
             assert market.url == OPEN_DATA_URL
 
-    def test_a_site_that_redirects_elsewhere_names_its_own_variable(self, site, tmp_path, monkeypatch):
+    def test_a_redirect_error_names_the_portals_variable(self, site, tmp_path, monkeypatch):
         elsewhere = PortalAnswer(301, {"Location": "http://other.example/"})
         monkeypatch.setattr(site.portal, "_file", lambda *_: ("file", elsewhere))
         with sk.OpenData(site.open_data_url, archive=tmp_path) as market:
             (row,) = market.download("2024-12", "2024-12").to_dict("records")
         assert "set SCRAPERKIT_OPEN_DATA_URL" in row["reason"]
 
-    def test_what_is_no_address_is_refused_with_its_variable(self):
+    def test_an_invalid_address_error_names_its_variable(self):
         with pytest.raises(ConfigError, match="SCRAPERKIT_OPEN_DATA_URL"):
             sk.OpenData("")
 
@@ -268,7 +268,7 @@ class TestSettings:
         assert listed_sizes(page) == {"inf_diario_fi_202101.zip": 11 << 20}
 
 
-def test_what_is_ended_from_here_is_no_failure_of_the_site(site, market, redis):
+def test_an_interrupted_download_is_not_a_failure_of_the_site(site, market, redis):
     """Otherwise one Ctrl-C would open the circuit for every worker on this Redis."""
     site.portal.latency = 3_600
     market.politeness.share(redis)

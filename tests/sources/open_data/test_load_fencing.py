@@ -1,4 +1,4 @@
-"""A month is of the source that fetched it last: a file, when the portal last sent or confirmed it."""
+"""A month belongs to the last source that fetched it; a file is fetched when last sent or confirmed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class TestOrder:
         pd.testing.assert_frame_equal(reader.quotes(FUND), market.quotes(FUND))
         assert sources(reader) == {FUND: "open_data"}
 
-    def test_a_fetch_after_the_file_stays_and_it_is_said(self, loaded, market, reader, scrape):
+    def test_a_fetch_after_the_file_stays_with_a_warning(self, loaded, market, reader, scrape):
         scrape()
         with pytest.warns(ScraperKitWarning, match=r"1 months stay as they are.*993\.924/0001-00 2024-11; call d"):
             samples = loaded()
@@ -81,14 +81,14 @@ class TestOrder:
         pd.testing.assert_frame_equal(reader.quotes(OTHER), kept)
         assert samples == int(kept[list(METRICS)].count().sum())
 
-    def test_a_file_that_is_confirmed_later_is_newer_again(self, loaded, market, reader, scrape):
+    def test_a_file_confirmed_later_replaces_the_fetch(self, loaded, market, reader, scrape):
         scrape()
         assert market.download("2024-11", "2024-11")["outcome"].tolist() == ["unchanged"]
         loaded(FUND)
         pd.testing.assert_frame_equal(reader.quotes(FUND), market.quotes(FUND))
 
     @pytest.mark.parametrize("lever", ["away", "missing"])
-    def test_a_file_that_could_not_be_confirmed_is_not(self, site, loaded, market, reader, scrape, lever):
+    def test_an_unconfirmed_file_does_not_replace_the_fetch(self, site, loaded, market, reader, scrape, lever):
         scrape()
         if lever == "away":
             site.open_data_up = False
@@ -107,9 +107,7 @@ class TestOrder:
     def test_loading_twice_writes_twice(self, loaded):
         assert loaded() == loaded() > 0
 
-    def test_a_worker_that_stores_the_month_between_look_and_write_is_not_overwritten(
-        self, loaded, reader, scrape, monkeypatch
-    ):
+    def test_a_month_stored_between_check_and_write_is_not_overwritten(self, loaded, reader, scrape, monkeypatch):
         look, came = MonthWriter._newer, []
 
         def slow(self, *given):
@@ -127,7 +125,7 @@ class TestOrder:
 
 
 class TestASubclassAlone:
-    def test_is_loaded_without_a_claim_on_the_month(self, market, reader, redis, namespace):
+    def test_is_loaded_without_a_record_of_the_month(self, market, reader, redis, namespace):
         market.download("2024-10", "2024-10")
         rows = market.market("2024-10")
         name = (rows["cnpj"] + ":" + rows["subclass"])[rows["subclass"] != ""].iloc[0]
@@ -140,24 +138,24 @@ class TestTheClock:
     ENTRY = Entry(FILE, "", confirmed_at="2026-01-01T00:00:00+00:00")
     AT = dt.datetime(2026, 1, 1, tzinfo=dt.UTC).timestamp()
 
-    def test_of_this_machine_is_brought_to_that_of_redis(self):
+    def test_of_this_machine_is_corrected_to_that_of_redis(self):
         assert fetched_at(self.ENTRY, self.AT + 3_600, self.AT + 60) == self.AT + 3_540
 
-    def test_that_was_set_back_makes_no_token_of_the_future(self):
+    def test_that_was_set_back_yields_no_future_token(self):
         assert fetched_at(self.ENTRY, self.AT - 10, self.AT - 10) == self.AT - 10
 
-    def test_that_is_measured_a_little_otherwise_makes_the_same_token(self):
+    def test_measured_with_noise_yields_the_same_token(self):
         tokens = {fetched_at(self.ENTRY, self.AT + 60 + noise, self.AT + 60) for noise in (-0.2, 0.0, 0.3)}
         assert tokens == {self.AT}
 
-    def test_that_nothing_is_known_of_is_older_than_any_fetch(self, market, redis, namespace, loaded, reader, scrape):
+    def test_of_a_file_without_an_entry_is_older_than_any_fetch(self, market, redis, namespace, loaded, reader, scrape):
         (market.archive / "ledger" / f"{FILE}.json").unlink()
         loaded(FUND)
         scrape()
         with pytest.warns(ScraperKitWarning, match="stay as they are"):
             loaded(FUND)
 
-    def test_of_the_ledger_is_when_the_portal_last_had_the_file(self, market):
+    def test_of_the_ledger_is_when_the_portal_last_confirmed_the_file(self, market):
         market.download("2024-11", "2024-11")
         path = market.archive / "ledger" / f"{FILE}.json"
         first = json.loads(path.read_text())
@@ -181,7 +179,7 @@ def test_a_user_without_transactions_is_refused_before_anything_is_written(marke
 
 
 class TestNews:
-    def test_each_chunk_is_one_message_about_what_was_written_and_nothing_else(self, redis, namespace, loaded, scrape):
+    def test_each_chunk_is_one_message_about_the_written_months_only(self, redis, namespace, loaded, scrape):
         heard: list[list[sk.Stored]] = []
         with sk.on_stored(redis, heard.append, namespace=namespace):
             loaded()
@@ -193,7 +191,7 @@ class TestNews:
         }
         assert [stored.days for stored in message] == [len(TimeSeriesReader(redis, namespace).prices(FUND))] * 2
 
-    def test_a_month_that_a_newer_fetch_keeps_is_no_news(self, redis, namespace, loaded, scrape):
+    def test_a_month_kept_by_a_newer_fetch_is_not_announced(self, redis, namespace, loaded, scrape):
         loaded()
         scrape()
         heard: list[sk.Stored] = []

@@ -1,4 +1,4 @@
-"""What a CNPJ stands for, and what a subclass inherits: the archive and TimeSeries answer alike."""
+"""What a CNPJ stands for, and what a subclass inherits: the archive and TimeSeries agree."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def subclasses(market) -> list[str]:
 
 
 def shown(read) -> tuple[pd.DataFrame, list[str]]:
-    """Return what is read, and which series are said to stand for their class."""
+    """Return the frame, and the series that warnings name for their class."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ScraperKitWarning)
         frame = read()
@@ -72,7 +72,7 @@ WANTED = {
 
 @pytest.mark.parametrize("wanted", WANTED)
 @pytest.mark.parametrize("window", WINDOWS)
-def test_they_answer_alike(both, window, wanted):
+def test_the_archive_and_time_series_agree(both, window, wanted):
     market, reader = both
     last, first = split_day(market)
     assert last < first, "the sample's class ends before its subclasses begin"
@@ -90,13 +90,13 @@ def test_they_answer_alike(both, window, wanted):
         assert kept.attrs == stored.attrs
         assert bool(stands) == bool(said)
         assert ("inherited" in kept) is inherit
-        if inherit:  # marked in each row, which survives what loses attributes
+        if inherit:  # marked in each row, which survives a loss of attributes
             joined = {name: rows["date"].max() for name, rows in kept[kept["inherited"]].groupby(["cnpj", "subclass"])}
             told = kept.attrs.get("inherited", {})
             assert {":".join(name): f"{day:%Y-%m-%d}" for name, day in joined.items()} == told
 
 
-def test_the_days_asked_for_decide(both):
+def test_the_requested_days_decide(both):
     market, reader = both
     names = [f"{SPLIT}:{each}" for each in subclasses(market)]
     for source in (market, reader):
@@ -106,7 +106,7 @@ def test_the_days_asked_for_decide(both):
             assert source.prices(SPLIT, "2024-10").columns.tolist() == names
 
 
-def test_a_subclass_inherits_on_request_only_and_from_its_class_alone(both):
+def test_a_subclass_inherits_only_on_request_and_only_from_its_class(both):
     market, reader = both
     name = f"{SPLIT}:{subclasses(market)[0]}"
     last, first = split_day(market)

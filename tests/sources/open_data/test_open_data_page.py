@@ -1,4 +1,4 @@
-"""docs/open-data.md: its examples run as they stand, and its tables are what is on disk."""
+"""docs/open-data.md: its examples run unchanged, and its tables match the files on disk."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class TestOtherPrograms:
         assert names["by_day"].sort_index().tolist() == counts.tolist()
 
 
-def test_the_first_example_and_that_of_revisions_run(archive, monkeypatch):
+def test_the_first_example_and_the_one_on_revisions_run(archive, monkeypatch):
     with sk.Replica.start() as site:
         site.portal.crawl_delay = 0
         monkeypatch.setenv("SCRAPERKIT_OPEN_DATA_URL", site.open_data_url)
@@ -90,13 +90,13 @@ def test_all_examples_run_one_after_the_other(redis, redis_url, namespace, tmp_p
     assert names["prices"].index[0].isoformat() == "2022-01-03T00:00:00"
 
 
-def test_the_table_of_columns_is_what_is_on_disk(archive):
+def test_the_table_of_columns_matches_the_files(archive):
     told = re.findall(r"^\| (`[a-z_`, ]+`) \| (text|float64|int64|timestamp)", PAGE, re.MULTILINE)
     names = [name for cell, _ in told for name in re.findall("`([a-z_]+)`", cell)]
     assert names == pq.ParquetFile(archive / "quotes" / "2024-09.parquet").schema_arrow.names
 
 
-def test_the_table_of_folders_is_what_is_on_disk(archive):
+def test_the_table_of_folders_matches_the_archive(archive):
     told = re.findall(r"^\| `([a-z]+)/` \|", PAGE, re.MULTILINE)
     assert sorted(told) == sorted(path.name for path in archive.iterdir())
 

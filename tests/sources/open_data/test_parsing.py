@@ -1,4 +1,4 @@
-"""Lines of daily reports become columns: every layout, exact figures, and each bad line told by its number."""
+"""Lines of daily reports become columns: every layout, exact figures, and each bad line reported by number."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def parse(lines: list[str], layout: str = "C"):
 
 class TestLayouts:
     @pytest.mark.parametrize("name", HEADERS)
-    def test_each_is_told_by_its_header(self, name):
+    def test_each_is_recognised_by_its_header(self, name):
         assert layout_of(HEADERS[name].encode() + b"\r\n").name == name
         assert layout_of(b"\xef\xbb\xbf" + HEADERS[name].encode()).name == name
 
     @pytest.mark.parametrize(
         "header", ["", "<html>", "CNPJ_FUNDO;DT_COMPTC", HEADERS["A"].replace(";", ","), HEADERS["C"] + ";MORE"]
     )
-    def test_any_other_is_refused_and_shown(self, header):
+    def test_any_other_header_is_refused_and_shown(self, header):
         with pytest.raises(FileRefused, match="unknown header"):
             layout_of(header.encode())
 
-    def test_all_give_the_same_columns(self):
+    def test_all_layouts_yield_the_same_columns(self):
         rest = "2020-01-02;1.00;2.5;3.00;4.00;5.00;6"
         lines = {"A": f"{CNPJ};{rest}", "B": f"FI;{CNPJ};{rest}", "C": f"FI;{CNPJ};;{rest}"}
         tables = {name: parse([text], name)[0].to_pylist()[0] for name, text in lines.items()}
@@ -60,8 +60,8 @@ class TestBadLines:
             (line(quota="1e999"), "quota: '1e999' is not a number"),
             (line(net_worth="0x10"), "net_worth: '0x10' is not a number"),
             (line(net_worth="R$ 5"), "net_worth: 'R$ 5' is not a number"),
-            (line(holders="7.5"), "holders: '7.5' is not a number of people"),
-            (line(holders="1e300"), "holders: '1e300' is not a number of people"),
+            (line(holders="7.5"), "holders: '7.5' is not a number of holders"),
+            (line(holders="1e300"), "holders: '1e300' is not a number of holders"),
             (line() + ";1", "line: 11 fields instead of 10"),
             ("x", "line: 1 fields instead of 10"),
             ("", "line: 1 fields instead of 10"),
@@ -69,13 +69,13 @@ class TestBadLines:
             (line(f"{CNPJ}\0"), "line: it holds a carriage return or a NUL"),
         ],
     )
-    def test_costs_only_itself(self, bad, reason):
+    def test_a_bad_line_costs_only_itself(self, bad, reason):
         table, rejected = parse([self.GOOD, bad, self.GOOD])
         assert [tuple(each) for each in rejected] == [(3, reason)]
         assert table["line"].to_pylist() == [2, 4]
         assert table["cnpj"].to_pylist() == [OTHER, OTHER]
 
-    def test_quotes_are_letters(self):
+    def test_quotes_are_plain_characters(self):
         table, rejected = parse([line(kind='A "B'), line(kind='"C')])
         assert table["kind"].to_pylist() == ['A "B', '"C']
         assert not rejected
@@ -121,7 +121,7 @@ class TestExactness:
 
     @given(st.lists(st.text(st.sampled_from("0123456789.,-+eE xnaif\t"), max_size=8), min_size=1, max_size=8))
     def test_a_line_means_the_same_beside_a_bad_one(self, texts):
-        """Blocks with a bad line are parsed on another road: both must agree on each line."""
+        """Blocks with a bad line are parsed in another way: both must agree on each line."""
         lines = [line(quota=text) for text in texts]
         alone = [parse([each]) for each in lines]
         together, rejected = parse([*lines, "bad"])
@@ -138,7 +138,7 @@ class TestExactness:
             assert not table.num_rows or re.fullmatch("[ \t]*[0-9]{4}-[0-9]{2}-[0-9]{2}[ \t]*", text)
 
     @pytest.mark.parametrize("pair", [["", f"{line(kind='a')}\r{line(kind='b')}"], ["", f"{line()}\r"]])
-    def test_a_blank_line_and_a_stray_carriage_return_do_not_make_up_for_each_other(self, pair):
+    def test_a_blank_line_and_a_stray_carriage_return_do_not_cancel_out(self, pair):
         table, rejected = parse([line(OTHER), *pair, line()])
         assert table["line"].to_pylist() == [2, 5]
         assert [told.line for told in rejected] == [3, 4]

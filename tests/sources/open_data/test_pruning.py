@@ -1,4 +1,4 @@
-"""What was pruned stays away until a call names it, also where a file holds a year."""
+"""Pruned months stay away until a call names them, even if a file holds a year."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def months(market) -> list[str]:
 
 
 def make_old(market) -> None:
-    """Let everything be due: as if the ledger was a year old."""
+    """Make everything due, as if the ledger were a year old."""
     long_ago = (dt.datetime.now(dt.UTC) - dt.timedelta(days=365)).isoformat()
     for path in (market.archive / "ledger").glob("*.json"):
         entry = market._folder.entry(path.stem)
@@ -44,7 +44,7 @@ class TestAYearlyFile:
         assert files.set_index("file")["outcome"][path.rpartition("/")[2]] == "unchanged"
         assert months(market)[:4] == kept
 
-    def test_that_is_written_again_brings_only_the_months_that_are_there(self, site, market, year):
+    def test_that_is_rewritten_updates_only_the_stored_months(self, site, market, year):
         kept = months(market)
         site.portal.restate(f"{year}-12")
         site.portal.restate(f"{year}-01")
@@ -52,7 +52,7 @@ class TestAYearlyFile:
         assert (row["outcome"], months(market)) == ("changed", kept)
         assert set(market.changes()["date"].dt.month) == {12}
 
-    def test_brings_back_those_that_a_call_names_and_no_others(self, market, year):
+    def test_brings_back_only_the_months_that_a_call_names(self, market, year):
         kept = months(market)
         market.download(f"{year}-03", f"{year}-04")
         assert months(market) == [f"{year}-03", f"{year}-04", *kept]
@@ -69,7 +69,7 @@ class TestAYearlyFile:
 
 
 class TestMonthlyFiles:
-    def test_are_not_asked_for_once_they_are_pruned(self, market):
+    def test_are_not_requested_once_pruned(self, market):
         market.download("2024-09", "2024-12")
         market.prune(2)
         make_old(market)
@@ -78,7 +78,7 @@ class TestMonthlyFiles:
         assert market.download("2024-09", "2024-09")["outcome"].tolist() == ["new"]
         assert months(market)[:3] == ["2024-09", "2024-11", "2024-12"]
 
-    def test_that_were_never_in_the_archive_are_told_from_those_that_the_portal_has_not(self, market):
+    def test_that_were_pruned_are_downloaded_for_a_message(self, market):
         market.download("2024-11", "2024-12")
         market.prune(1)
         assert market.fetch(ScrapeRequest(document=FUND, month_year="11/2024", source="open_data"))

@@ -1,4 +1,4 @@
-"""An archive that others fill, mounted where nothing can be written: it is read, and the portal is left alone."""
+"""A read-only archive that others fill: it is read, and no request goes to the portal."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def request(month: str) -> ScrapeRequest:
     return ScrapeRequest(document=FUND, month_year=month, source="open_data")
 
 
-def test_what_it_has_is_read_and_found_without_a_request(site, reader):
+def test_stored_months_are_read_without_a_request(site, reader):
     asked = site.portal.requests.total()
     assert reader.fetch(request("12/2024"))
     assert not reader.prices(FUND).empty
@@ -40,7 +40,7 @@ def test_what_it_has_is_read_and_found_without_a_request(site, reader):
     assert site.portal.requests.total() == asked
 
 
-def test_what_it_lacks_says_what_to_download_where(site, reader):
+def test_a_missing_month_error_says_what_to_run(site, reader):
     asked = site.portal.requests.total()
     with pytest.raises(ArchiveError, match="`scraperkit market download --start 2024-11 --end 2024-11` where it can"):
         reader.fetch(request("11/2024"))
@@ -49,7 +49,7 @@ def test_what_it_lacks_says_what_to_download_where(site, reader):
     assert site.portal.requests.total() == asked
 
 
-def test_a_month_before_the_first_is_not_offered_and_not_asked_for(site, market):
+def test_a_month_before_the_first_is_not_offered_and_not_requested(site, market):
     with pytest.raises(MonthNotOffered, match="the portal begins with 2000-01"):
         market.fetch(request("12/1999"))
     assert not site.portal.requests

@@ -1,4 +1,4 @@
-"""The frames of the archive: those of TimeSeriesReader, with an honest answer to each kind of nothing."""
+"""The archive's frames: equal to TimeSeriesReader's, with a clear answer for each kind of missing data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def stored(folder):
 
 
 class TestFrames:
-    def test_they_are_those_of_the_time_series_reader(self, site, market, redis, namespace):
+    def test_they_equal_those_of_the_time_series_reader(self, site, market, redis, namespace):
         cnpjs = ["18993924000100", "99101011000125"]
         market.download("2024-11", "2024-12")
         quotes = market.quotes(cnpjs)
@@ -46,14 +46,14 @@ class TestFrames:
             expected = reader.prices(cnpjs[::-1], start="2024-11-15", metric=metric)
             pd.testing.assert_frame_equal(market.prices(cnpjs[::-1], start="2024-11-15", metric=metric), expected)
 
-    def test_nothing_has_the_same_dtypes(self, stored):
+    def test_an_empty_frame_has_the_same_dtypes(self, stored):
         some, nothing = stored.quotes(A_KEY), stored.quotes(A_KEY, "2026-08-20")
         assert nothing.empty
         pd.testing.assert_series_equal(nothing.dtypes, some.dtypes)
         prices = stored.prices(A_KEY, "2026-08-20")
         assert (prices.shape, prices.columns.tolist(), prices.index.name) == ((0, 1), [A_KEY], "date")
 
-    def test_all_series_stand_side_by_side_under_their_names(self, stored):
+    def test_all_series_are_columns_under_their_names(self, stored):
         prices = stored.prices()
         names = [A_KEY, f"{B_KEY}:A1", f"{B_KEY}:B2", SPLIT, f"{SPLIT}:S1"]
         assert prices.columns.tolist() == names
@@ -65,7 +65,7 @@ class TestFrames:
         assert rows.to_numpy().tolist() == sorted(rows.to_numpy().tolist())
         assert len(rows) == 8
 
-    def test_a_market_day_has_all_series_with_kind_flag_and_whether_it_is_final(self, stored):
+    def test_a_market_day_has_all_series_with_kind_flag_and_provisional(self, stored):
         day = stored.market("2026-08-05")
         assert day[["cnpj", "kind", "flag"]].to_numpy().tolist() == [[A_KEY, "CLASSES - FIF", "blank quota"]]
         assert stored.market("2026-08")["date"].is_monotonic_increasing is False
@@ -75,21 +75,21 @@ class TestFrames:
 
 
 class TestSeries:
-    def test_a_cnpj_alone_is_its_own_series_even_after_a_split(self, stored):
+    def test_a_cnpj_alone_is_the_class_even_after_a_split(self, stored):
         assert stored.prices(SPLIT).columns.tolist() == [SPLIT]
         assert stored.quotes(SPLIT)["subclass"].tolist() == ["", ""]
 
-    def test_where_only_subclasses_have_rows_it_is_all_of_them_and_says_so(self, stored):
+    def test_if_only_subclasses_have_rows_a_cnpj_is_all_of_them_with_a_warning(self, stored):
         with pytest.warns(ScraperKitWarning, match=f"{B_KEY} has no rows of its own here.*{B_KEY}:A1, {B_KEY}:B2"):
             prices = stored.prices([B_KEY, A_KEY])
         assert prices.columns.tolist() == [f"{B_KEY}:A1", f"{B_KEY}:B2", A_KEY]
 
-    def test_a_subclass_is_named_after_a_colon_and_nothing_of_a_sibling_is_in_it(self, stored):
+    def test_a_subclass_after_a_colon_excludes_its_siblings(self, stored):
         quotes = stored.quotes("00.068.305/0001-35:B2")
         assert quotes[["cnpj", "subclass"]].to_numpy().tolist() == [[B_KEY, "B2"]]
 
     @pytest.mark.parametrize("bad", ["1", f"{A_KEY}:", f"{A_KEY}:a b", 5, [5], f"{A_KEY}:A1:B"])
-    def test_what_is_no_series_is_refused(self, stored, bad):
+    def test_an_invalid_series_is_refused(self, stored, bad):
         with pytest.raises(ConfigError):
             stored.prices(bad)
 
@@ -98,8 +98,8 @@ class TestSeries:
             stored.prices(metric="x")
 
 
-class TestThreeKindsOfNothing:
-    def test_a_file_not_there(self, market):
+class TestMissingData:
+    def test_a_month_that_was_not_downloaded_is_named(self, market):
         with pytest.raises(NotDownloaded, match=r"it is empty: call download\(start, end\) first"):
             market.prices()
         market.download("2024-12", "2024-12")
@@ -112,12 +112,12 @@ class TestThreeKindsOfNothing:
         with pytest.warns(ScraperKitWarning, match=r"the archive has nothing of 2024-10 to 2024-11: call download"):
             market.prices(start="2024-10")
 
-    def test_a_file_that_the_portal_does_not_have(self, site, market):
+    def test_a_month_that_the_portal_lacks_is_named(self, site, market):
         market.download("2024-12", "2025-01")
         with pytest.warns(ScraperKitWarning, match="the portal had no file of 2025-01"):
             market.prices(end="2025-01")
 
-    def test_what_is_told_of_an_archive_says_what_that_lacks(self, site, market):
+    def test_every_report_warns_of_the_months_that_are_missing(self, site, market):
         market.download("2024-10", "2024-10")
         market.download("2024-12", "2025-01")
         for read in (market.changes, market.rejected, market.prices):
@@ -135,28 +135,28 @@ class TestThreeKindsOfNothing:
         }  # fmt: skip
 
     @pytest.mark.parametrize("day", ["05/03/2024", None, 5, pd.NaT])
-    def test_what_is_no_day_of_the_market_is_refused_by_that_name(self, stored, day):
+    def test_an_invalid_day_of_the_market_is_refused_by_name(self, stored, day):
         with pytest.raises(ConfigError, match="^day: "):
             stored.market(day)
 
-    def test_a_day_not_published(self, stored):
+    def test_an_unpublished_day_is_reported_as_such(self, stored):
         frame = stored.completeness("2026-08-03", "2026-08-06")
         assert frame["state"].tolist() == ["published", "published", "published", "not published"]
         assert frame["series"].tolist() == [2, 1, 1, 0]
 
-    def test_a_fund_absent(self, stored):
+    def test_an_unknown_fund_is_an_error(self, stored):
         with pytest.raises(UnknownFund, match=r"the archive has nothing of 18993924000100; find\(\)"):
             stored.prices(["18.993.924/0001-00", A_KEY])
         with pytest.raises(UnknownFund, match=f"{A_KEY}:ZZ"):
             stored.quotes(f"{A_KEY}:ZZ")
-        # Known, but not of these days: no error, and nothing filled.
+        # Known, but without rows on these days: no error, and nothing is filled.
         with pytest.warns(ScraperKitWarning, match=f"{SPLIT}:S1"):
             prices = stored.prices([A_KEY, SPLIT], "2026-08-04", "2026-08-04")
         assert prices[A_KEY].isna().tolist() == [True]
 
 
 class TestCompleteness:
-    def test_it_counts_beside_the_day_before(self, folder):
+    def test_it_compares_each_day_with_the_day_before(self, folder):
         lines = [line(day="2026-08-03"), line(OTHER, "2026-08-03"), line(day="2026-08-04", quota="")]
         bring_in(folder, month_zip(lines))
         with sk.OpenData("http://127.0.0.1:9/", archive=folder.path) as market:
@@ -174,7 +174,7 @@ class TestCompleteness:
         assert frame["series"].dtype == "int64"
         assert frame.index.dtype == "datetime64[ms]"
 
-    def test_the_first_day_is_beside_the_one_before_and_a_gap_is_no_day_before(self, folder):
+    def test_the_first_day_is_compared_with_the_day_before_and_a_gap_ends_that(self, folder):
         bring_in(folder, month_zip([line(day="2026-07-31"), line(OTHER, "2026-07-31")], month="202607"), "2026-07")
         bring_in(folder, month_zip([line(day="2026-08-03"), line(day="2026-08-17")]))
         with sk.OpenData("http://127.0.0.1:9/", archive=folder.path) as market:
@@ -207,8 +207,8 @@ class TestCompleteness:
             assert market.completeness("2026-08-03", "2026-08-03")["provisional"].tolist() == [False]
 
 
-class TestOthers:
-    """The folder is read by other programs as it lies."""
+class TestOtherPrograms:
+    """Other programs read the folder directly."""
 
     def test_pandas_reads_the_same_rows(self, stored):
         frame = pd.read_parquet(stored.archive / "quotes")
@@ -230,7 +230,7 @@ class TestOthers:
             keys = [tuple(row.values()) for row in rows]
             assert keys == sorted(keys)
 
-    def test_the_view_names_the_source_and_what_to_mind(self, stored):
+    def test_the_view_names_the_source_and_the_warnings(self, stored):
         html, text = stored._repr_html_(), stored._repr_mimebundle_()["text/plain"]
         for words in (
             "Comissão de Valores Mobiliários",
@@ -245,7 +245,7 @@ class TestOthers:
             assert words in text
             assert words in sk.OpenData.__doc__
 
-    def test_pruning_keeps_the_newest_and_says_what_went(self, stored):
+    def test_pruning_keeps_the_newest_and_returns_what_it_deleted(self, stored):
         gone = stored.prune(1)
         assert gone["month"].tolist() == ["2026-07"]
         assert gone["bytes"].sum() > 0

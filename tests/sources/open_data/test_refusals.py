@@ -1,4 +1,4 @@
-"""A file that is not as known is refused by address and reason: what was stored stays, and nothing is withdrawn."""
+"""An unexpected file is refused with address and reason: stored data stays, and nothing is withdrawn."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def bomb() -> bytes:
 
 
 def lying_bomb() -> bytes:
-    """A member that says that it is short, and is not."""
+    """A member that claims to be short."""
     content = bytearray(zip_of({MEMBER: text_of(GOOD) + b"x" * 3_000_000}))
     for mark, place in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
         at = content.index(mark) + place
@@ -64,7 +64,7 @@ def odd_offset() -> bytes:
 
 
 def flipped(method: int) -> bytes:
-    """A byte flipped in the midst of a member that is packed in another way."""
+    """A flipped byte within a member that is compressed in another way."""
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", method) as archive:
         archive.writestr(MEMBER, text_of(GOOD * 200))
@@ -75,7 +75,7 @@ def flipped(method: int) -> bytes:
 
 
 def odd_name() -> bytes:
-    """A name that says it is UTF-8, and is not."""
+    """A name that is marked as UTF-8, but is not."""
     content = bytearray(zip_of({f"ã{MEMBER}": text_of(GOOD)}))
     return bytes(content).replace("ã".encode(), b"\xff\xff")
 
@@ -102,20 +102,23 @@ BAD = {
     "unknown header": (zip_of({MEMBER: b"A;B;C\r\n1;2;3\r\n"}), "unknown header 'A;B;C'"),
     "unknown in one of two": (zip_of({MEMBER: text_of(GOOD), "b.csv": b"A;B\r\n"}), "unknown header 'A;B'"),
     "the month twice": (zip_of({MEMBER: text_of(GOOD), "b.csv": text_of(GOOD)}), "two members"),
-    "no rows": (month_zip([], month="202412"), "it has 0 rows of 2024-12, of which"),
+    "no rows": (month_zip([], month="202412"), "it has 0 rows of 2024-12, but"),
     "few rows": (
         month_zip(GOOD, month="202412"),
-        "it has 2 rows of 2024-12, of which 588 are stored; if that is right",
+        "it has 2 rows of 2024-12, but 588 are stored; if that is right",
     ),
     **{f"an odd zip: {name}": (make(), "not a zip, or damaged") for name, make in ODD.items()},
-    "another month": (month_zip([line(day="2024-11-04")]), "of its 1 lines only 0 can be used"),
-    "decimal commas": (month_zip([text.replace(".5", ",5") for text in GOOD], month="202412"), "only 0 can be used"),
+    "another month": (month_zip([line(day="2024-11-04")]), "only 0 of its 1 lines can be used"),
+    "decimal commas": (
+        month_zip([text.replace(".5", ",5") for text in GOOD], month="202412"),
+        "only 0 of its",
+    ),
     "a line without end": (endless_line(), "a line of more than"),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_it_is_refused_and_what_was_stored_stays(what, site, market):
+def test_a_bad_file_is_refused_and_stored_data_stays(what, site, market):
     market.download("2024-12", "2024-12")
     before = market.quotes()
     content, reason = BAD[what]
@@ -131,7 +134,7 @@ def test_it_is_refused_and_what_was_stored_stays(what, site, market):
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_zip_keeps_no_other_file_from_coming(name, site, market):
+def test_an_odd_zip_does_not_stop_other_files(name, site, market):
     site.portal.put("2024-11", ODD[name]())
     site.portal.put("registry", ODD[name]())
     assert market.download("2024-10", "2024-12")["outcome"].tolist() == ["new", "refused", "new"]
@@ -139,7 +142,7 @@ def test_an_odd_zip_keeps_no_other_file_from_coming(name, site, market):
     assert "inf_diario_fi_202411.zip" in market.archive_info().index
 
 
-def test_a_month_that_has_no_rows_yet_is_no_error(site, market):
+def test_a_month_that_has_no_rows_yet_is_not_an_error(site, market):
     site.portal.put("2024-12", month_zip([], month="202412"))
     (row,) = market.download("2024-12", "2024-12").to_dict("records")
     assert (row["outcome"], row["rows"], row["reason"]) == ("unchanged", 0, "it has no rows yet")
@@ -172,7 +175,7 @@ class TestYears:
             "date: 2018-02-28 is not in the period of the file, 2018-03-01 to 2018-03-31"
         ]
 
-    def test_a_member_without_a_readable_day_is_told_of(self, folder):
+    def test_a_member_without_a_readable_day_is_reported(self, folder):
         bad = [f"{CNPJ};0{day}/03/2018;1;1.5;1;0;0;7" for day in (1, 2, 5)]
         good = [f"{CNPJ};2018-02-0{day};1;1;1;0;0;7" for day in range(1, 8)]
         members = {"1.csv": ["x"], "2.csv": good, "3.csv": bad}
@@ -184,17 +187,17 @@ class TestYears:
                 ["1.csv", 2, "x"], *(["3.csv", 2 + place, text] for place, text in enumerate(bad))
             ]  # fmt: skip
 
-    def test_a_month_that_vanishes_is_refused(self, site, market):
+    def test_a_file_that_lost_a_month_is_refused(self, site, market):
         site.portal.put("2018", self.year())
         market.download("2018-01", "2018-12")
         site.portal.put("2018", self.year(2))
         (row,) = market.download("2018-01", "2018-12").to_dict("records")
         assert row["outcome"] == "refused"
-        assert "it has 0 rows of 2018-02, of which 6 are stored" in row["reason"]
+        assert "it has 0 rows of 2018-02, but 6 are stored" in row["reason"]
 
 
-class TestWhatCannotBeRead:
-    """It withdraws nothing: the row that a bad line may be of stays as it was."""
+class TestUnreadableLines:
+    """They withdraw nothing: the row that a bad line may be about stays."""
 
     DAYS = ("2026-08-03", "2026-08-04", "2026-08-05")
 
@@ -212,7 +215,7 @@ class TestWhatCannotBeRead:
             (line("00.017.024/0001-54", DAYS[2]), False),
         ],
     )
-    def test_a_bad_line_stands_for_what_it_may_be_of(self, folder, bad, stays):
+    def test_a_bad_line_keeps_only_the_rows_that_it_may_be_about(self, folder, bad, stays):
         bring_in(
             folder, month_zip([line(day=day) for day in self.DAYS]), seen_at=dt.datetime(2026, 9, 1, tzinfo=dt.UTC)
         )
@@ -224,13 +227,13 @@ class TestWhatCannotBeRead:
             assert len(market.rejected()) == 1
 
 
-def test_lines_that_come_several_times_are_not_unusable(folder):
+def test_repeated_lines_do_not_count_as_unusable(folder):
     lines = [line(day=f"2026-08-{day:02d}") for day in range(3, 21)]
     done = bring_in(folder, month_zip(lines * 3))
     assert (done.rows_read, done.kept, done.rejected) == (54, 18, 36)
 
 
-def test_a_file_that_is_well_again_is_taken(site, market):
+def test_a_repaired_file_is_accepted(site, market):
     market.download("2024-12", "2024-12")
     site.portal.show_html("2024-12")
     assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["refused"]
@@ -239,7 +242,7 @@ def test_a_file_that_is_well_again_is_taken(site, market):
     assert market.archive_info().loc[NAME, "reason"] == ""
 
 
-def test_a_file_that_breaks_off_on_the_way_is_refused(site, market):
+def test_a_download_that_breaks_off_is_refused(site, market):
     market.download("2024-12", "2024-12")
     before = market.quotes()
     site.portal.rewrite("2024-12")
@@ -250,13 +253,13 @@ def test_a_file_that_breaks_off_on_the_way_is_refused(site, market):
     pd.testing.assert_frame_equal(market.quotes(), before)
 
 
-def test_what_is_refused_first_leaves_nothing_behind(site, market):
+def test_a_file_refused_at_first_leaves_nothing_behind(site, market):
     site.portal.put("2024-12", b"<html>")
     assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["refused"]
     assert not list((market.archive / "quotes").iterdir())
 
 
-def test_a_bad_line_keeps_no_other_from_coming_and_is_told_with_its_text(site, market):
+def test_a_bad_line_does_not_stop_others_and_is_reported_with_its_text(site, market):
     bad = line("00.017.024/0001-54", "2024-12-02", kind="Ações")
     site.portal.put(
         "2024-12", zip_of({MEMBER: text_of([*GOOD, line(day="2024-12-03"), bad, "x", line(CNPJ, "2024-11-29")])})

@@ -1,4 +1,4 @@
-"""The registry: read with its dirt, kept by day, and searched the way people write names."""
+"""The registry: read despite its faults, kept by day, and searched the way people write names."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class TestParsing:
         )
     )
 
-    def test_a_row_a_series(self):
+    def test_each_series_has_one_row(self):
         assert self.FRAME.index.tolist() == [
             "00017024000153",
             CAIXA,
@@ -96,11 +96,11 @@ class TestParsing:
         assert self.FRAME.loc[CAIXA, "started_on"] == pd.Timestamp("1994-05-26")
         assert self.FRAME.loc["01129004000137", "started_on"] == pd.Timestamp("1996-04-23")
 
-    def test_managers_are_listed_and_stray_quotes_are_letters(self):
+    def test_managers_are_listed_and_stray_quotes_are_kept(self):
         assert self.FRAME.loc[CAIXA, ["managers", "administrator"]].tolist() == ["GESTORA A, GESTORA B", "ADMIN 1"]
         assert self.FRAME.loc["01129004000137:Z2HFZ1734468953", "name"] == 'SUBCLASSE "PLUS'
 
-    def test_of_two_classes_of_a_number_the_active_one_counts_with_its_subclasses(self):
+    def test_of_two_classes_with_one_cnpj_the_active_one_counts_with_its_subclasses(self):
         row = self.FRAME.loc["01129004000137"]
         assert row[["name", "status", "subclasses"]].tolist() == ["ITAÚ CLASSE NOVA", NORMAL, "Z2HFZ1734468953"]
 
@@ -115,18 +115,18 @@ class TestParsing:
 
 
 class TestSearch:
-    def test_accents_case_order_and_noise_do_not_count(self, market):
+    def test_accents_case_order_and_noise_are_ignored(self, market):
         names = market.find("acai previdencia FIA")["name"].tolist()
         assert names == ["FUNDO EXEMPLO AÇAÍ-JUÇARA PREVIDÊNCIA AÇÕES FIA"]
         for text in ("previdência AÇAÍ", "PREVID fic acai", "rl acai fif juc", "responsabilidade limitada açaí"):
             assert market.find(text)["name"].tolist() == names
 
-    def test_by_number_or_its_beginning(self, market):
+    def test_a_number_or_its_beginning_is_found(self, market):
         assert market.find("18.993.924/0001-00").index.tolist() == ["18993924000100"]
         assert market.find("18.993.924").index.tolist() == ["18993924000100"]
         assert market.find("9z8y7x6w01de54").index.tolist() == ["9Z8Y7X6W01DE54"]
 
-    def test_what_the_readme_searches_for_is_found(self, market):
+    def test_the_readmes_searches_find_something(self, market):
         texts = re.findall(r'market\.find\("([^"]+)", active=True\)', (ROOT / "README.md").read_text())
         assert texts
         assert all(len(market.find(text, active=True)) for text in texts)
@@ -148,11 +148,11 @@ class TestSearch:
             "AZUL F.I.C. RF",
         ],
     )
-    def test_words_that_names_write_in_several_ways_lose_no_hit(self, text):
+    def test_words_written_in_several_ways_lose_no_hit(self, text):
         search = RegistrySearch(small_registry({"1": "AZUL RENDA FIXA FIC FIF RL", "2": "AZUL FI RF"}))
         assert sorted(search.find(text).index) == ["1", "2"]
 
-    def test_a_wrong_digit_is_told_the_nearest_numbers_first(self, market):
+    def test_a_wrong_digit_lists_the_nearest_numbers_first(self, market):
         with pytest.raises(FundNotFound, match=r"nearest are 99\.101\.011/0001-25 "):
             market.find_fund("99.101.011/0001-26")
 
@@ -165,21 +165,21 @@ class TestSearch:
         assert market.find_fund(series.partition(":")[0]).cnpj == series.partition(":")[0]
 
     @pytest.mark.parametrize("active", ["yes", 1, "x"])
-    def test_what_is_neither_active_nor_not_is_refused(self, market, active):
+    def test_an_invalid_value_of_active_is_refused(self, market, active):
         with pytest.raises(ConfigError, match="active: "):
             market.find("aroeira", active)
 
-    def test_active_ones_or_the_others(self, market):
+    def test_active_selects_active_funds_or_the_others(self, market):
         both = market.find("exemplo")
         parts = [market.find("exemplo", active=active) for active in (True, False)]
         assert sorted(both.index) == sorted(series for part in parts for series in part.index)
         assert parts[0]["status"].str.upper().eq("EM FUNCIONAMENTO NORMAL").all()
         assert not parts[1]["status"].str.upper().eq("EM FUNCIONAMENTO NORMAL").any()
 
-    def test_the_long_dead_come_from_the_old_registry(self, market):
+    def test_funds_that_ended_long_ago_come_from_the_old_registry(self, market):
         assert market.find("jequitiba", active=False)["status"].tolist() == ["CANCELADA", "CANCELADA"]
 
-    def test_columns_and_holders(self, market):
+    def test_a_hit_has_all_columns_and_its_holders(self, market):
         market.download("2024-12", "2024-12")
         found = market.find("aroeira")
         assert found.index.name == "series"
@@ -194,7 +194,7 @@ class TestSearch:
             "datetime64[ms]",
         ]
 
-    def test_one_fund(self, market):
+    def test_find_fund_returns_one_fund_or_lists_the_nearest(self, market):
         fund = market.find_fund("jatobá")
         assert (fund.cnpj, fund.started_on) == ("99101011000125", dt.date(2021, 1, 4))
         assert market.find_fund("99.101.011/0001-25") == fund
@@ -204,7 +204,7 @@ class TestSearch:
         assert "JATOBÁ" in str(told.value)
 
     @pytest.mark.parametrize("text", ["", "FIC FIM", "  - "])
-    def test_no_word_is_told(self, market, text):
+    def test_a_text_without_a_word_is_refused(self, market, text):
         with pytest.raises(ConfigError, match="text"):
             market.find(text)
 
@@ -247,12 +247,12 @@ class TestSnapshots:
             ):
                 assert len(market.find("aroeira")) == 1
 
-    def test_without_any_it_says_why(self, site, market):
+    def test_without_any_registry_the_error_says_why(self, site, market):
         site.portal.show_html("registry")
         with pytest.raises(FileRefused, match="no registry to search: .*a web page"):
             market.find("aroeira")
 
-    def test_what_was_refused_is_said_again_until_it_is_well(self, site, market):
+    def test_a_refusal_is_repeated_until_the_file_is_repaired(self, site, market):
         market.update_registry()
         site.portal.show_html("registry")
         site.portal.show_html("cad_fi")
@@ -265,7 +265,7 @@ class TestSnapshots:
         site.portal.rewrite("cad_fi")
         assert market.update_registry()["outcome"].tolist() == ["unchanged", "unchanged"]
 
-    def test_no_search_waits_for_what_was_refused_a_minute_ago(self, site, market):
+    def test_no_search_requests_a_file_refused_a_minute_ago(self, site, market):
         site.portal.put("cad_fi", b"<html>")
         for _ in range(3):
             with pytest.warns(ScraperKitWarning, match=r"cad_fi\.csv: its header lacks"):
@@ -273,7 +273,7 @@ class TestSnapshots:
         assert site.portal.requests["file"] == 2
 
     @pytest.mark.parametrize("what", ["empty", "half of the classes", "half of the subclasses", "a bomb"])
-    def test_one_that_was_broken_off_is_refused_and_overwrites_nothing(self, site, market, what):
+    def test_a_truncated_registry_is_refused_and_overwrites_nothing(self, site, market, what):
         market.update_registry()
         before = market.find("exemplo")
         broken = self.broken(site, what)
@@ -287,7 +287,7 @@ class TestSnapshots:
         with pytest.warns(ScraperKitWarning):
             pd.testing.assert_frame_equal(market.find("exemplo"), before)
 
-    def test_a_second_one_of_a_day_is_kept_beside_the_first_and_searched(self, site, market):
+    def test_a_second_registry_of_a_day_is_kept_and_searched(self, site, market):
         market.find("aroeira")
         files = self.broken(site, "")
         files["registro_classe.csv"] = files["registro_classe.csv"].replace(b"AROEIRA", b"MOGNO")
@@ -305,7 +305,7 @@ class TestSnapshots:
 
     @staticmethod
     def make_old(market):
-        """Have the ledger say that the registry was looked for long ago."""
+        """Make the ledger say that the registry was requested long ago."""
         for path in (market.archive / "ledger").iterdir():
             path.write_text(re.sub('"checked_at": "[0-9]{4}', '"checked_at": "2020', path.read_text()))
 

@@ -1,4 +1,4 @@
-"""What was revised is logged once, and any moment's state can be had again."""
+"""Revisions are logged once, and the state at any moment can be restored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def content_of(state: dict[tuple[str, str, int], tuple[str, str, str]]) -> bytes
 class TestStates:
     @settings(max_examples=30)
     @given(st.lists(STATE, min_size=1, max_size=5))
-    def test_each_can_be_had_again(self, tmp_path_factory, states):
+    def test_each_can_be_restored(self, tmp_path_factory, states):
         archive = tmp_path_factory.mktemp("archive")
         folder = Folder(archive)
         with sk.OpenData("http://127.0.0.1:9/", archive=archive) as market:
@@ -53,7 +53,7 @@ class TestStates:
 
     @settings(max_examples=30)
     @given(st.lists(STATE, min_size=2, max_size=4))
-    def test_the_log_is_what_differs(self, tmp_path_factory, states):
+    def test_the_log_lists_exactly_the_differences(self, tmp_path_factory, states):
         archive = tmp_path_factory.mktemp("archive")
         folder = Folder(archive)
         with sk.OpenData("http://127.0.0.1:9/", archive=archive) as market:
@@ -88,7 +88,7 @@ def same(old: float, new: float) -> bool:
 
 
 class TestTheLog:
-    def test_restated_and_withdrawn(self, folder):
+    def test_restated_and_withdrawn_figures_are_logged(self, folder):
         first = [line(day="2026-08-03"), line(day="2026-08-04"), line(OTHER)]
         bring_in(folder, month_zip(first), seen_at=moment(0))
         second = [line(day="2026-08-03", quota="1.75"), line(OTHER), line(day="2026-08-05")]
@@ -107,7 +107,7 @@ class TestTheLog:
             assert set(withdrawn["date"]) == {pd.Timestamp("2026-08-04")}
             assert market.changes("2026-08-04", "2026-08-04").equals(withdrawn.reset_index(drop=True))
 
-    def test_the_same_content_is_no_revision_whatever_its_bytes(self, folder):
+    def test_the_same_content_in_other_bytes_is_not_a_revision(self, folder):
         lines = [line(day=f"2026-08-{day:02d}") for day in (3, 4, 5)]
         bring_in(folder, month_zip(lines), seen_at=moment(0))
         stamp = (folder.path / "quotes" / "2026-08.parquet").stat()
@@ -115,13 +115,13 @@ class TestTheLog:
         assert (done.added, done.changed) == (0, 0)
         assert (folder.path / "quotes" / "2026-08.parquet").stat() == stamp
 
-    def test_a_new_layout_is_no_revision(self, folder):
+    def test_a_new_layout_is_not_a_revision(self, folder):
         rest = "2026-08-03;1.00;2.5;3.00;4.00;5.00;6"
         for number, (layout, text) in enumerate({"A": f"{CNPJ};{rest}", "B": f"FI;{CNPJ};{rest}"}.items()):
             done = bring_in(folder, month_zip([text], layout), seen_at=moment(number))
         assert (done.layout, done.added, done.changed) == ("B", 0, 0)
 
-    def test_a_file_of_it_that_cannot_be_read_is_named(self, folder):
+    def test_an_unreadable_file_of_changes_is_named(self, folder):
         for quota, number in (("1.5", 0), ("1.75", 1)):
             bring_in(folder, month_zip([line(quota=quota)]), seen_at=moment(number))
         (path,) = (folder.path / "changes").iterdir()

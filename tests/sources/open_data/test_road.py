@@ -1,4 +1,4 @@
-"""The archive on the road: as a source for workers, and loaded in bulk."""
+"""From the archive to TimeSeries: as a source for workers, and loaded in bulk."""
 
 from __future__ import annotations
 
@@ -63,9 +63,7 @@ def split(market) -> str:
 
 
 class TestAsASource:
-    def test_a_worker_brings_the_months_of_a_fund_and_what_it_stores_is_what_the_archive_has(
-        self, redis, namespace, market, reader, split
-    ):
+    def test_a_worker_stores_what_the_archive_has(self, redis, namespace, market, reader, split):
         requests = [
             ScrapeRequest(document=cnpj, month_year=month, source="open_data")
             for cnpj in (FUND, split)
@@ -78,11 +76,11 @@ class TestAsASource:
         pd.testing.assert_frame_equal(reader.quotes(), kept)
         assert set(reader.months()["source"]) == {"open_data"}
 
-    def test_the_requests_of_a_fund_found_by_name_are_its_own(self, market):
+    def test_the_requests_of_a_found_fund_name_this_source(self, market):
         fund = market.find_fund(FUND)
         assert {request.source for request in fund.months("2024-01", "2024-03")} == {"open_data"}
 
-    def test_a_file_is_asked_for_and_imported_once_for_all_processes(self, site, tmp_path):
+    def test_a_file_is_requested_and_imported_once_for_all_processes(self, site, tmp_path):
         before = site.portal.requests
         words = [sys.executable, "-c", PROCESS, site.open_data_url, str(tmp_path), FUND]
         pipe = subprocess.PIPE
@@ -101,7 +99,7 @@ class TestAsASource:
         assert (asked["file"], asked["not_modified"]) == (1, 0)
         assert sorted(out.split()[1] for out, _ in told) == ["0", "0", "0", "1"], "imports"
 
-    def test_a_file_is_asked_for_once_for_all_threads(self, market):
+    def test_a_file_is_requested_once_for_all_threads(self, market):
         ready = threading.Barrier(8)
 
         def fetch(_: int) -> int:
@@ -112,14 +110,14 @@ class TestAsASource:
             assert len(set(pool.map(fetch, range(8)))) == 1
         assert market.archive_info()["outcome"].tolist() == ["new"]
 
-    def test_a_fund_that_a_month_has_no_row_of_has_no_quotes(self, market):
+    def test_a_fund_without_rows_in_a_month_has_no_quotes(self, market):
         assert market.fetch(ScrapeRequest(document="12ABC34501DE35", month_year="05/2024", source="open_data")) == []
 
     def test_a_month_without_a_file_is_not_offered(self, market):
         with pytest.raises(MonthNotOffered, match="the portal has nothing of 2025-03"):
             market.fetch(ScrapeRequest(document=FUND, month_year="03/2025", source="open_data"))
 
-    def test_a_portal_that_is_away_is_worth_another_try_unless_the_month_is_there(self, tmp_path):
+    def test_an_unreachable_portal_is_an_error_unless_the_month_is_stored(self, tmp_path):
         request = ScrapeRequest(document=FUND, month_year="06/2024", source="open_data")
         kept = ScrapeRequest(document=FUND, month_year="05/2024", source="open_data")
         with Replica.start() as site, sk.OpenData(site.open_data_url, archive=tmp_path) as market:
@@ -149,7 +147,7 @@ class TestLoad:
         assert reader.prices([gone, other])[other].tolist() == [7.0]
         assert reader.prices(gone).empty
 
-    def test_tells_what_it_stored_and_what_it_withdrew(self, redis, namespace, market, split):
+    def test_announces_what_it_stored_and_withdrew(self, redis, namespace, market, split):
         day = pd.Timestamp("2024-11-04").date()
         sk.SeriesStore(redis, namespace).write([sk.DailyQuote(split, day, 7.0, subclass="GONE1")])
         heard = []
@@ -161,7 +159,7 @@ class TestLoad:
         days = quotes[quotes["cnpj"] == split].groupby("subclass")["date"].count()
         assert {stored.subclass: stored.days for stored in heard[:-1]} == days.to_dict()
 
-    def test_says_first_what_memory_it_takes(self, redis, namespace, market, split, capsys):
+    def test_prints_the_memory_it_needs_first(self, redis, namespace, market, split, capsys):
         capsys.readouterr()
         market.load(redis, [split], namespace=namespace)  # in a script, too
         assert "Redis will need about" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""From the portal's text to the frame: every figure of the sample, in each layout, however it is cut into blocks."""
+"""From the portal's text to the frame: every figure of the sample, in each layout, and in blocks of any size."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_year_before_2021_brings_all_its_months(site, market):
 
 @pytest.mark.parametrize("block", [97, 1000, 1 << 24])
 @pytest.mark.parametrize("kept", [0, 1 << 26])
-def test_blocks_change_nothing(tmp_path, monkeypatch, block, kept):
+def test_the_size_of_blocks_changes_nothing(tmp_path, monkeypatch, block, kept):
     """Lines, their numbers and their texts are the same, whether the member is kept or unpacked twice."""
     monkeypatch.setattr(members, "BLOCK_BYTES", block)
     monkeypatch.setattr(importing, "_MOST_BYTES_KEPT", kept)

@@ -1,4 +1,4 @@
-"""Killed at any step, two at once, on a full disk: the archive stays whole."""
+"""Killed at any step, written by two at once, on a full disk: the archive stays intact."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MONTHS = ("2024-11", "2024-12")
 
 @contextlib.contextmanager
 def downloader(url: str, archive: Path, *months: str) -> Iterator[subprocess.Popen[str]]:
-    """Run a process that downloads whenever it is told to."""
+    """Run a process that downloads on command."""
     words = [sys.executable, "-m", "support.market_process", url, str(archive), *months]
     environment = os.environ | {"PYTHONPATH": str(ROOT / "tests")}
     with subprocess.Popen(
@@ -43,7 +43,7 @@ def tell(process: subprocess.Popen[str], step: int) -> str:
 
 class TestKills:
     def test_at_every_step_leave_each_month_old_or_new(self, site, market, tmp_path):
-        """A restated month, and a new one: killed before each of the steps on the disk, one after the other."""
+        """Kill the download of a restated and a new month before each of its disk writes."""
         market.download(MONTHS[0], MONTHS[0])
         old = market.quotes(start=MONTHS[0])
         before = dt.datetime.now(dt.UTC)
@@ -85,7 +85,7 @@ class TestKills:
 
 
 class TestTwoAtOnce:
-    def test_each_file_is_fetched_once_and_all_are_there(self, site, tmp_path):
+    def test_each_file_is_fetched_once_and_all_are_stored(self, site, tmp_path):
         archive, months = tmp_path / "archive", ("2023-01", "2024-12")
         with (
             downloader(site.open_data_url, archive, *months) as one,
@@ -107,7 +107,7 @@ class TestTwoAtOnce:
 
 class TestFullDisk:
     @pytest.mark.parametrize("left", [0, 5_000, 20_000, 60_000])
-    def test_it_says_so_and_what_was_stored_is_whole(self, site, tmp_path, left):
+    def test_the_error_says_so_and_stored_data_is_intact(self, site, tmp_path, left):
         with small_disk(tmp_path / "disk", "2m") as disk, sk.OpenData(site.open_data_url, archive=disk / "a") as market:
             market.download(MONTHS[0], MONTHS[0])
             before = market.quotes()
@@ -126,7 +126,7 @@ class TestFullDisk:
             assert set(market.download("2023-01", MONTHS[0])["outcome"]) <= {"new", "changed", "unchanged"}
             assert len(market.quotes(start=MONTHS[0])) == len(site.portal.rows(MONTHS[0]))
 
-    def test_a_folder_that_cannot_be_made_is_told(self, site, tmp_path):
+    def test_a_folder_that_cannot_be_created_is_an_error(self, site, tmp_path):
         (tmp_path / "file").write_text("")
         with (
             sk.OpenData(site.open_data_url, archive=tmp_path / "file" / "archive") as market,
@@ -134,7 +134,7 @@ class TestFullDisk:
         ):
             market.download(MONTHS[0], MONTHS[0])
 
-    def test_a_file_that_is_no_month_is_told_with_the_way_out(self, market):
+    def test_a_file_that_is_not_a_month_is_an_error_with_a_remedy(self, market):
         market.download(MONTHS[0], MONTHS[0])
         path = market.archive / "quotes" / f"{MONTHS[0]}.parquet"
         path.write_bytes(b"PAR1 not really")

@@ -14,7 +14,7 @@ from scraperkit.replica.rate_services import RateServices
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch, namespace: str) -> Iterator[Replica]:
-    """Yield a replica that every setting of this process names."""
+    """Yield a replica that the settings of this process name."""
     with Replica.start() as replica:
         monkeypatch.setenv("SCRAPERKIT_SGS_URL", replica.sgs_url)
         monkeypatch.setenv("SCRAPERKIT_B3_URL", replica.b3_url)

@@ -1,4 +1,4 @@
-"""The CDI of a day accrues to the next business day: a year of it, against a product in decimals of its own."""
+"""The CDI of a day accrues to the next business day: a year of it, compared with a product of decimals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DIGITS = Decimal("1e-8")
 
 @pytest.mark.parametrize("name", ["cdi", "selic"])
 def test_a_year_is_the_product_of_its_published_rates_to_eight_digits(redis, services, name):
-    # Another rate on every day, so that a day too many or too few, or one day off, shows.
+    # A different rate each day reveals an extra, missing or shifted day.
     draw = Random(name)
     for stamp in business_days("2021-12-01", "2023-01-31"):
         services.restate(name, stamp.date(), f"{draw.uniform(0.02, 0.08):.6f}")
@@ -31,7 +31,7 @@ def test_a_year_is_the_product_of_its_published_rates_to_eight_digits(redis, ser
         for stamp, value in grown.items():
             assert abs(Decimal(value) - factor) < DIGITS, stamp
             factor *= 1 + Decimal(published.get(stamp.date(), "0")) / 100
-    # 31 December was no business day: the rate of the 30th has accrued by 2 January.
+    # 31 December was not a business day: the rate of the 30th has accrued by 2 January.
     assert grown.index[-1] == pd.Timestamp("2023-01-02")
     assert abs(grown.iloc[-1] - 1) > 0.1
 

@@ -1,4 +1,4 @@
-"""What the services answer is read to the digit; what is not as known is refused, and told by entry and reason."""
+"""The services' answers are read to the digit; unexpected ones are refused, with entry and reason."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def row(day=2, **values):
 
 
 class TestSgs:
-    def test_values_as_they_are_published(self):
+    def test_values_are_read_as_published(self):
         found = of_sgs([entry("02/10/2025", "0.050788"), entry("01/10/2025", dataFim="01/10/2025")])
         assert found == [(dt.date(2025, 10, 1), 0.055131), (dt.date(2025, 10, 2), 0.050788)]
 
     @pytest.mark.parametrize("text", ["-0.64", "0", "13.0000000", "120000.5", "0.055131"])
-    def test_each_number_is_the_nearest_to_its_text(self, text):
+    def test_each_number_is_the_float_nearest_to_its_text(self, text):
         ((_, value),) = of_sgs([entry(valor=text)])
         assert value == float(Decimal(text))
 
-    def test_bytes_with_a_mark_of_their_order_are_read(self):
+    def test_a_byte_order_mark_is_skipped(self):
         assert len(of_sgs(b"\xef\xbb\xbf" + json.dumps([entry()]).encode())) == 1
 
-    def test_a_day_told_twice_with_the_same_value_counts_once(self):
+    def test_a_day_repeated_with_the_same_value_counts_once(self):
         assert len(of_sgs([entry(), entry()])) == 1
 
     @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ class TestSgs:
             ([entry(valor=0.055131)], "value 1 is malformed"),
             ([{"data": "01/10/2025"}], "value 1 is malformed"),
             (["01/10/2025"], "value 1 is malformed"),
-            ([entry("30/09/2025")], "value 1 is of 2025-09-30, and 2025-10-01 to 2025-10-31 was asked for"),
+            ([entry("30/09/2025")], "value 1 is for 2025-09-30, outside 2025-10-01 to 2025-10-31"),
             ([entry(), entry(valor="0.05")], "2025-10-01 has two values, 0.055131 and 0.05"),
             ({"erro": {"detail": "Sistema fora"}}, "not a list of values; it says 'Sistema fora'"),
             (b"", "not JSON"),
@@ -88,7 +88,7 @@ class TestSgs:
             (b'[{"data": "01/10/2025", "valor"', "not JSON"),
         ],
     )
-    def test_what_is_not_as_known_is_refused(self, answer, told):
+    def test_an_unexpected_answer_is_refused(self, answer, told):
         with pytest.raises(RateRefused) as error:
             of_sgs(answer)
         assert told in str(error.value)
@@ -108,7 +108,7 @@ class TestSgs:
             (404, b"<html><title>404 Not Found</title>", "does not say that the range has no values"),
         ],
     )
-    def test_a_refusal_is_told_with_its_status_and_its_words(self, status, answer, told):
+    def test_a_refusal_quotes_its_status_and_words(self, status, answer, told):
         with pytest.raises(RateRefused, match=f"HTTP {status}") as error:
             of_sgs(answer, status)
         assert told in str(error.value)
@@ -118,7 +118,7 @@ class TestSgs:
         )
 
     @given(days, days)
-    def test_pieces_are_what_the_service_takes_and_leave_out_no_day(self, one, other):
+    def test_pieces_are_accepted_by_the_service_and_omit_no_day(self, one, other):
         span = Span(min(one, other), max(one, other))
         services, expected = RateServices(), span.first
         services.today = dt.date(1986, 3, 6)
@@ -132,7 +132,7 @@ class TestSgs:
 
 
 class TestB3:
-    def test_values_by_day_and_month(self):
+    def test_values_are_read_by_day_and_month(self):
         found = of_b3([row(2, m1="132.696,63", m12="999,5"), row(1), row(31, m1="1.127.752,00", m3="7")])
         assert found == [
             (dt.date(2024, 1, 2), 132696.63),
@@ -151,11 +151,11 @@ class TestB3:
     @pytest.mark.parametrize(
         ("rows", "told"),
         [
-            ([row(30, m2="1,0")], "2024-02-30 has a value, and is no day"),
-            ([row(0)], "a result is of no day of a month"),
-            ([row(32)], "a result is of no day of a month"),
-            ([row("2")], "a result is of no day of a month"),
-            ([7], "a result is of no day of a month"),
+            ([row(30, m2="1,0")], "2024-02-30 has a value, but is not a day"),
+            ([row(0)], "a result has no valid day"),
+            ([row(32)], "a result has no valid day"),
+            ([row("2")], "a result has no valid day"),
+            ([7], "a result has no valid day"),
             ([{"day": 2, "rateValue1": None}], "day 2 has no rateValue2"),
             ([row(2, m1="132,696.63")], "2024-01-02 has '132,696.63'"),
             ([row(2, m1="132.69,63")], "2024-01-02 has '132.69,63'"),
@@ -166,14 +166,14 @@ class TestB3:
             ([row(2, m1="1,0"), row(2, m1="2,0")], "2024-01-02 has two values, 1 and 2"),
         ],
     )
-    def test_what_is_not_as_known_is_refused(self, rows, told):
+    def test_an_unexpected_answer_is_refused(self, rows, told):
         with pytest.raises(RateRefused) as error:
             of_b3(rows)
         assert told in str(error.value)
         assert str(error.value).startswith("B3 IBOVESPA 2024: ")
 
     @pytest.mark.parametrize("content", [b"[]", b"{}", b'{"results": null}', b'"x"', b"", b"{"])
-    def test_no_results_at_all_are_refused(self, content):
+    def test_an_answer_without_results_is_refused(self, content):
         with pytest.raises(RateRefused, match="no list of results|not JSON"):
             b3.read(IBOVESPA, YEAR, content, URL)
 
@@ -195,5 +195,5 @@ class TestB3:
         (b"", "application/json", False),
     ],
 )
-def test_a_web_page_is_told_from_json(content, content_type, is_page):
+def test_a_web_page_is_distinguished_from_json(content, content_type, is_page):
     assert is_web_page(content, content_type) == is_page

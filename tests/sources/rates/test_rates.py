@@ -21,19 +21,19 @@ JANUARY = ("2022-01-03", "2022-01-14")
 
 
 def asked(services) -> int:
-    """How many requests for values have come."""
+    """Return the number of requests for values."""
     return sum(count for kind, count in services.requests.items() if kind != "missing")
 
 
 def published(services, name: str, first: str, last: str) -> dict[pd.Timestamp, float]:
-    """What the service has of a window, with the texts read by ``float`` alone."""
+    """Return the service's values in a window, parsed by ``float`` alone."""
     span = dt.date.fromisoformat(first), dt.date.fromisoformat(last)
     return {pd.Timestamp(day): float(text) for day, text in services.values(name).items() if span[0] <= day <= span[1]}
 
 
 class TestValues:
     @pytest.mark.parametrize("name", KNOWN_RATES)
-    def test_they_are_those_that_were_published(self, redis, services, name):
+    def test_they_equal_the_published_ones(self, redis, services, name):
         rate = sk.rates(name, "2021-11-15", "2022-03-10", redis=redis)
         first = "2021-11-01" if name in ("ipca", "igpm") else "2021-11-15"
         expected = published(services, name, first, "2022-03-10")
@@ -41,7 +41,7 @@ class TestValues:
         assert len(expected) == (5 if name in ("ipca", "igpm") else len(business_days(first, "2022-03-10")))
 
     @pytest.mark.parametrize("name", KNOWN_RATES)
-    def test_each_declares_what_it_is(self, redis, services, name):
+    def test_each_declares_its_kind_unit_and_source(self, redis, services, name):
         rate = sk.rates(name, *JANUARY, redis=redis)
         units = {"rate a day": {"% a day"}, "rate a month": {"% a month"}, "level": {"points", "R$"}}
         assert rate.name == rate.attrs["name"] == name
@@ -67,14 +67,14 @@ class TestValues:
             (("1960-01", "1960-03"), "before its first value"),
         ],
     )
-    def test_a_window_in_which_nothing_can_be_is_empty_and_asks_nobody(self, redis, services, at, window, told):
+    def test_a_window_that_can_have_no_values_is_empty_without_a_request(self, redis, services, at, window, told):
         at("2022-01-16T12:00")
         with pytest.warns(ScraperKitWarning, match=told):
             rate = sk.rates("cdi", *window, redis=redis)
         assert (len(rate), rate.attrs["kind"], str(rate.dtype)) == (0, "rate a day", "float64")
         assert asked(services) == 0
 
-    def test_a_window_without_values_is_empty_and_known_to_be(self, redis, services):
+    def test_a_window_without_values_is_requested_once(self, redis, services):
         for _ in range(2):
             with pytest.warns(ScraperKitWarning, match="SGS 12 has no value from 2022-02-26 to 2022-03-01"):
                 assert not len(sk.rates("cdi", "2022-02-26", "2022-03-01", redis=redis))  # Carnival
@@ -87,13 +87,13 @@ class TestValues:
 
 
 class TestWhatIsFetched:
-    def test_all_of_it_in_pieces_of_ten_years(self, redis, services, at):
+    def test_a_long_window_is_fetched_in_pieces_of_ten_years(self, redis, services, at):
         at(FRIDAY)
         rate = sk.rates("cdi", "1986-01", redis=redis)
         assert rate.to_dict() == published(services, "cdi", "1986-03-06", "2022-01-14")
         assert services.requests["sgs"] == 4  # 1986, 1996, 2006 and 2016
 
-    def test_the_ibovespa_a_year_at_a_time(self, redis, services, at):
+    def test_the_ibovespa_is_fetched_a_year_at_a_time(self, redis, services, at):
         at(FRIDAY)
         rate = sk.rates("ibovespa", "2019-07-01", redis=redis)
         assert rate.to_dict() == published(services, "ibovespa", "2019-07-01", "2022-01-14")
@@ -105,7 +105,7 @@ class TestWhatIsFetched:
         assert services.requests["b3"] == 1
 
     @pytest.mark.parametrize("name", ["cdi", "ipca"])
-    def test_only_what_was_never_asked_for(self, redis, services, name):
+    def test_only_days_never_requested_are_fetched(self, redis, services, name):
         sk.rates(name, "2012-01", "2012-12", redis=redis)
         for window, requests in [
             (("2012-03", "2012-09"), 1),
@@ -121,7 +121,7 @@ class TestWhatIsFetched:
             assert asked(services) == requests, window
 
     @pytest.mark.parametrize("name", [name for name, rate in KNOWN_RATES.items() if not rate.moves_in_session])
-    def test_a_second_call_asks_nobody_while_nothing_can_be_new(self, redis, services, at, name):
+    def test_a_second_call_makes_no_request_while_nothing_can_be_new(self, redis, services, at, name):
         at(FRIDAY)
         rate = sk.rates(name, redis=redis)
         before = services.requests
@@ -130,7 +130,7 @@ class TestWhatIsFetched:
             assert sk.rates(name, "2021-06", redis=redis).equals(rate["2021-06":])
         assert services.requests == before
 
-    def test_on_a_weekend_what_was_asked_for_before_the_close_is_asked_for_once_more(self, redis, services, at):
+    def test_a_value_fetched_before_the_close_is_fetched_again_on_the_weekend(self, redis, services, at):
         at("2022-01-14T11:00")
         services.in_session = True
         before_the_close = sk.rates("ibovespa", redis=redis).iloc[-1]
@@ -142,7 +142,7 @@ class TestWhatIsFetched:
         assert values[0] != before_the_close
         assert asked(services) == requests + 1
 
-    def test_a_value_of_today_is_looked_for_again_after_ten_minutes(self, redis, services, at):
+    def test_todays_value_is_requested_again_after_ten_minutes(self, redis, services, at):
         services.withdraw("cdi", dt.date(2022, 1, 14))
         for moment, requests in [("09:00", 1), ("09:09", 1), ("09:10", 2), ("09:15", 2)]:
             at(f"2022-01-14T{moment}")
@@ -154,11 +154,11 @@ class TestWhatIsFetched:
             assert sk.rates("cdi", redis=redis).iloc[-1] == 0.05
             assert asked(services) == requests, moment
 
-    def test_the_newest_days_are_looked_at_again_on_the_next_business_day(self, redis, services, at):
+    def test_the_newest_days_are_requested_again_on_the_next_business_day(self, redis, services, at):
         at(FRIDAY)
         sk.rates("dollar", redis=redis)
         services.restate("dollar", dt.date(2022, 1, 10), "1.2345")
-        services.restate("dollar", dt.date(2022, 1, 7), "6.7890")  # the sixth newest: no more looked at
+        services.restate("dollar", dt.date(2022, 1, 7), "6.7890")  # the sixth newest: not requested again
         at("2022-01-17T20:00")
         rate = sk.rates("dollar", redis=redis)
         assert rate["2022-01-10"] == 1.2345
@@ -166,7 +166,7 @@ class TestWhatIsFetched:
         assert rate.index[-1] == pd.Timestamp("2022-01-17")
         assert asked(services) == 2
 
-    def test_a_month_is_looked_for_until_it_is_there_and_revised_once_a_month(self, redis, services, at):
+    def test_a_month_is_requested_until_it_is_published_and_then_once_a_month(self, redis, services, at):
         at("2022-01-14T12:00")
         services.withdraw("ipca", dt.date(2021, 12, 1))
         for moment, requests in [("14T12:00", 1), ("14T12:05", 1), ("14T13:00", 2), ("15T13:00", 3), ("16T13:00", 3)]:
@@ -183,7 +183,7 @@ class TestWhatIsFetched:
         at("2022-02-01T09:00")
         assert sk.rates("ipca", end="2021-12", redis=redis).iloc[-1] == 0.74
 
-    def test_many_threads_ask_once(self, redis, services):
+    def test_many_threads_make_one_request(self, redis, services):
         services.latency = 0.05
         gate, found = threading.Barrier(8), []
 
@@ -199,7 +199,7 @@ class TestWhatIsFetched:
         assert [len(rate) for rate in found] == [251] * 8
         assert asked(services) == 1
 
-    def test_namespaces_do_not_share_what_they_keep(self, redis, services, monkeypatch, keys):
+    def test_namespaces_do_not_share_values(self, redis, services, monkeypatch, keys):
         sk.rates("cdi", *JANUARY, redis=redis)
         redis.execute_command("TS.MADD", keys.index("cdi"), 1641168000000, 99.0)
         monkeypatch.setenv("SCRAPERKIT_NAMESPACE", f"{keys.namespace}-2")
@@ -210,7 +210,7 @@ class TestWhatIsFetched:
 
 
 class TestWhatIsKept:
-    def test_one_series_whose_labels_say_what_was_asked_for(self, redis, services, keys, at):
+    def test_the_labels_of_a_series_record_what_was_requested(self, redis, services, keys, at):
         at(FRIDAY)
         sk.rates("cdi", *JANUARY, redis=redis)
         assert redis.execute_command("TS.INFO", keys.index("cdi"))["labels"] == {
@@ -227,30 +227,30 @@ class TestWhatIsKept:
             "holes_at": "2022-01-14T20:00:00-03:00",
         }
 
-    def test_who_deletes_the_series_has_it_fetched_again(self, redis, services, keys):
+    def test_a_deleted_series_is_fetched_again(self, redis, services, keys):
         sk.rates("cdi", *JANUARY, redis=redis)
         redis.unlink(keys.index("cdi"))
         assert len(sk.rates("cdi", *JANUARY, redis=redis)) == 10
         assert asked(services) == 2
 
-    def test_rates_are_no_funds_to_the_reader(self, redis, services, namespace):
+    def test_the_reader_does_not_list_rates_as_funds(self, redis, services, namespace):
         sk.rates("cdi", *JANUARY, redis=redis)
         assert sk.TimeSeriesReader(redis, namespace=namespace).funds().empty
         assert sk.TimeSeriesReader(redis, namespace=namespace).prices().empty
 
-    def test_labels_that_somebody_changed_are_not_believed(self, redis, services, keys):
+    def test_changed_labels_are_not_trusted(self, redis, services, keys):
         sk.rates("cdi", *JANUARY, redis=redis)
         redis.execute_command("TS.ALTER", keys.index("cdi"), "LABELS", "asked_from", "ever", "asked_to", "2022-01-14")
         assert len(sk.rates("cdi", *JANUARY, redis=redis)) == 10
         assert asked(services) == 2
 
-    def test_a_key_that_is_something_else_is_refused_and_left(self, redis, services, keys):
+    def test_a_key_of_another_type_is_refused_and_kept(self, redis, services, keys):
         redis.set(keys.index("cdi"), "mine")
         with pytest.raises((RedisRefused, StoreError), match=r"Redis refused"):
             sk.rates("cdi", *JANUARY, redis=redis)
         assert redis.get(keys.index("cdi")) == "mine"
 
-    def test_a_redis_that_is_full_is_told_as_such(self, services, tmp_path):
+    def test_a_full_redis_is_reported_as_such(self, services, tmp_path):
         with redis_server(tmp_path, "--port", "0"), sk.connect(f"unix://{tmp_path}/ready.sock") as own:
             own.config_set("maxmemory", 1)
             with pytest.raises(RedisRefused, match="Redis is full: raise its maxmemory"):
@@ -262,12 +262,12 @@ class TestWhatIsKept:
 class TestTrouble:
     @pytest.mark.parametrize("name", ["cdi", "ibovespa"])
     @pytest.mark.parametrize("lever", ["fail", "show_html"])
-    def test_a_passing_one_is_tried_again(self, redis, services, name, lever):
+    def test_a_passing_fault_is_retried(self, redis, services, name, lever):
         getattr(services, lever)(2)
         assert len(sk.rates(name, *JANUARY, redis=redis)) == 10
         assert services.requests["fault"] == 2
 
-    def test_a_lasting_504_is_told_and_stores_nothing(self, redis, services, keys, monkeypatch):
+    def test_a_lasting_504_is_an_error_and_stores_nothing(self, redis, services, keys, monkeypatch):
         monkeypatch.setenv("SCRAPERKIT_HTTP_RETRIES", "1")
         services.outage(600)
         with pytest.raises(SiteUnavailable, match=r"504.*bcdata\.sgs\.12"):
@@ -277,34 +277,34 @@ class TestTrouble:
         assert len(sk.rates("cdi", *JANUARY, redis=redis)) == 10
 
     @pytest.mark.parametrize("name", ["cdi", "ibovespa"])
-    def test_lasting_html_with_status_200_is_told_in_its_own_words(self, redis, services, name):
+    def test_lasting_html_with_status_200_is_quoted(self, redis, services, name):
         services.show_html(99)
         with pytest.raises(SiteUnavailable, match="web page instead of values.*temporariamente indisponível"):
             sk.rates(name, *JANUARY, redis=redis)
 
-    def test_a_service_that_does_not_listen_is_told(self, redis, site, monkeypatch):
+    def test_a_service_that_does_not_listen_is_an_error(self, redis, site, monkeypatch):
         monkeypatch.setenv("SCRAPERKIT_HTTP_RETRIES", "0")
         site.rates_up = False
         with pytest.raises(SiteUnavailable, match="does not answer"):
             sk.rates("cdi", *JANUARY, redis=redis)
 
-    def test_what_is_stored_is_returned_with_a_warning_if_the_newest_cannot_be_had(self, redis, services, at):
+    def test_stored_values_are_returned_with_a_warning_if_the_newest_cannot_be_fetched(self, redis, services, at):
         at(FRIDAY)
         stored = sk.rates("cdi", redis=redis)
         at("2022-01-18T12:00")
         services.put("cdi", b"[]x")
-        with pytest.warns(ScraperKitWarning, match=r"^cdi: what is stored may lack days, .*: SGS 12 \(cdi\)"):
+        with pytest.warns(ScraperKitWarning, match=r"^cdi: the stored values may lack days .*: SGS 12 \(cdi\)"):
             rate = sk.rates("cdi", "2021-01-15", redis=redis)
         assert rate.equals(stored)
 
-    def test_a_window_whose_beginning_cannot_be_had_is_an_error(self, redis, services):
+    def test_a_window_whose_beginning_cannot_be_fetched_is_an_error(self, redis, services):
         sk.rates("cdi", *JANUARY, redis=redis)
         services.put("cdi", b"[]x")
         with pytest.raises(RateRefused, match="not JSON"):
             sk.rates("cdi", "2021-01", "2022-01-14", redis=redis)
         assert len(sk.rates("cdi", *JANUARY, redis=redis)) == 10
 
-    def test_a_series_that_has_ended_is_told(self, redis, services, at):
+    def test_a_warning_says_that_a_series_has_ended(self, redis, services, at):
         at(FRIDAY)
         services.end("selic", dt.date(2021, 11, 30))
         for _ in range(2):
@@ -327,30 +327,30 @@ class TestTrouble:
             ("", "choose one of"),
         ],
     )
-    def test_what_is_dead_or_unknown_is_refused_by_name_before_anything_is_opened(self, monkeypatch, name, told):
+    def test_an_ended_or_unknown_rate_is_refused_before_any_connection(self, monkeypatch, name, told):
         monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
         with pytest.raises(ConfigError, match=f"^name: .*{told}"):
             sk.rates(name)
 
     @pytest.mark.parametrize("window", [("soon", None), (None, "2022-13"), ("2022-02", "2022-01")])
-    def test_days_that_are_none_are_refused_likewise(self, monkeypatch, window):
+    def test_invalid_days_are_refused_before_any_connection(self, monkeypatch, window):
         monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
         with pytest.raises(ConfigError, match=r"^(start|end): "):
             sk.rates("cdi", *window)
 
-    def test_an_address_that_is_none_names_its_setting(self, redis, services, monkeypatch):
+    def test_an_invalid_address_error_names_its_setting(self, redis, services, monkeypatch):
         monkeypatch.setenv("SCRAPERKIT_SGS_URL", "ftp://bcb.example")
         with pytest.raises(ConfigError, match="SCRAPERKIT_SGS_URL"):
             sk.rates("cdi", *JANUARY, redis=redis)
 
-    def test_a_wrong_path_is_no_empty_range(self, redis, site, monkeypatch):
+    def test_a_wrong_path_is_not_an_empty_range(self, redis, site, monkeypatch):
         monkeypatch.setenv("SCRAPERKIT_SGS_URL", site.sgs_url.replace(SGS_PATH, "/elsewhere/"))
         with pytest.raises(RateRefused, match="HTTP 404 that does not say .* check SCRAPERKIT_SGS_URL"):
             sk.rates("cdi", *JANUARY, redis=redis)
 
 
-class TestWhatIsNoAnswer:
-    def test_a_window_of_which_nothing_is_stored_is_an_error_if_the_service_fails(self, redis, services):
+class TestUnusableAnswers:
+    def test_a_window_with_nothing_stored_is_an_error_if_the_service_fails(self, redis, services):
         sk.rates("selic", "2020-01", "2020-02", redis=redis)
         services.fail(60)
         with pytest.raises(SiteUnavailable):
@@ -366,7 +366,7 @@ class TestWhatIsNoAnswer:
 
 
 class TestHoles:
-    def test_a_day_that_is_missing_between_others_is_asked_for_once_a_day_until_it_is_there(self, redis, services, at):
+    def test_a_missing_day_between_others_is_requested_once_a_day_until_it_is_published(self, redis, services, at):
         day, prices_days = dt.date(2021, 6, 16), pd.DatetimeIndex(["2021-06-01", "2021-06-30"], name="date")
         services.withdraw("cdi", day)
         for moment, requests in [("14T20:00", 1), ("15T15:00", 1), ("15T16:00", 2), ("15T16:01", 2), ("16T11:59", 2)]:
@@ -382,7 +382,7 @@ class TestHoles:
             assert sk.rates("cdi", "2021-06", "2021-06", redis=redis)["2021-06-16"] == 0.05
             assert asked(services) == requests, moment
 
-    def test_a_month_that_is_missing_between_others_likewise(self, redis, services, at):
+    def test_a_missing_month_between_others_is_requested_once_a_day(self, redis, services, at):
         services.withdraw("ipca", dt.date(2021, 3, 1))
         for moment, length, requests in [("14T20:00", 11, 1), ("14T21:00", 11, 1), ("16T20:00", 12, 2)]:
             at(f"2022-01-{moment}")
@@ -390,7 +390,7 @@ class TestHoles:
             assert asked(services) == requests, moment
             services.restate("ipca", dt.date(2021, 3, 1), "0.93")
 
-    def test_two_windows_with_holes_do_not_take_turns_in_asking(self, redis, services, at, keys):
+    def test_two_windows_with_holes_do_not_trigger_each_other(self, redis, services, at, keys):
         at(FRIDAY)
         sk.rates("cdi", "2020-01", "2021-12", redis=redis)
         for day in (dt.date(2020, 3, 4), dt.date(2021, 8, 4)):
@@ -401,7 +401,7 @@ class TestHoles:
             assert len(sk.rates("cdi", "2021-08", "2021-08", redis=redis)) == 22
         assert asked(services) == 3
 
-    def test_refresh_fetches_the_window_anew_at_once(self, redis, services, at):
+    def test_refresh_fetches_the_window_again_at_once(self, redis, services, at):
         at(FRIDAY)
         day = dt.date(2021, 6, 16)
         services.withdraw("cdi", day)
@@ -412,7 +412,7 @@ class TestHoles:
         assert rate.to_dict() == published(services, "cdi", "2021-06-01", "2021-06-30")
         assert asked(services) == 2
 
-    def test_refresh_leaves_no_gap_to_what_is_stored(self, redis, services, at):
+    def test_refresh_leaves_no_gap_to_stored_values(self, redis, services, at):
         at(FRIDAY)
         sk.rates("cdi", "2021-06", "2021-06", redis=redis)
         sk.rates("cdi", "2020-01", "2020-01", refresh=True, redis=redis)
@@ -420,20 +420,20 @@ class TestHoles:
         assert rate.to_dict() == published(services, "cdi", "2020-01-01", "2021-06-30")
         assert asked(services) == 2
 
-    def test_days_on_which_the_exchange_alone_is_closed_are_no_holes(self, redis, services, at):
+    def test_days_when_only_the_exchange_is_closed_are_not_holes(self, redis, services, at):
         services.withdraw("ibovespa", dt.date(2021, 7, 9))
         for moment in (FRIDAY, "2022-01-17T20:00"):
             at(moment)
             sk.rates("ibovespa", "2021-07", "2021-07", redis=redis)
         assert asked(services) == 1
 
-    def test_a_hole_that_cannot_be_asked_for_leaves_what_is_stored_with_a_warning(self, redis, services, at):
+    def test_a_hole_that_cannot_be_fetched_is_only_a_warning(self, redis, services, at):
         at(FRIDAY)
         services.withdraw("cdi", dt.date(2021, 6, 16))
         sk.rates("cdi", "2021-06", "2021-06", redis=redis)
         services.put("cdi", b"[]x")
         at("2022-01-17T20:00")
-        with pytest.warns(ScraperKitWarning, match="what is stored may lack days"):
+        with pytest.warns(ScraperKitWarning, match="the stored values may lack days"):
             assert len(sk.rates("cdi", "2021-06", "2021-06", redis=redis)) == 20
 
 

@@ -1,4 +1,4 @@
-"""docs/rates.md and the README's section on rates: their examples run, and their table is what the kit knows."""
+"""docs/rates.md and the README's section on rates: their examples run, and the table lists what the kit knows."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_the_examples_run(text, services, redis_url, monkeypatch):
         assert list(cdi.attrs) == [*told, "licence", "fetched_to"]
 
 
-def test_the_table_is_what_is_known():
+def test_the_table_lists_the_known_rates():
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", PAGE, flags=re.MULTILINE)
     told = {name: tuple(cells.split(" | ")) for name, cells in rows}
     assert told == {

@@ -1,4 +1,4 @@
-"""Which days are asked for: whatever the calls before, none is forgotten, none settled is asked for twice."""
+"""Which days are requested: after any calls, none is forgotten, and no final one is requested twice."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def told(spans: list[Span]) -> list[str]:
         ("2022-01-01", "ipca", "2021-12-01"),
     ],
 )
-def test_the_newest_day_that_can_have_a_value(today, name, newest):
+def test_newest_possible_is_the_newest_day_that_can_have_a_value(today, name, newest):
     assert newest_possible(KNOWN_RATES[name], dt.date.fromisoformat(today)).isoformat() == newest
 
 
@@ -68,14 +68,14 @@ def test_a_month_belongs_to_a_window_that_begins_within_it():
         (("2022-02-10", "2022-02-01"), []),
     ],
 )
-def test_what_was_asked_for_long_after_its_days_is_settled(wanted, asked_for):
+def test_days_requested_long_afterwards_are_final(wanted, asked_for):
     asked = Looked(dt.date(2022, 1, 3), dt.date(2022, 3, 31), NOW - dt.timedelta(days=30))
     assert told(missing(KNOWN_RATES["cdi"], asked, span(*wanted), dt.date(2022, 3, 31), NOW)) == asked_for
 
 
 @given(names, st.lists(st.tuples(days, days, st.integers(0, 10_000)), min_size=1, max_size=6))
-def test_whatever_the_calls_before_every_day_wanted_was_asked_for_since_it_could_change(name, calls):
-    """An oracle with a clock for each day: when was it last asked for?"""
+def test_after_any_calls_each_wanted_day_was_requested_since_it_could_change(name, calls):
+    """An oracle with a clock for each day: when was it last requested?"""
     rate = KNOWN_RATES[name]
     asked_at: dict[dt.date, dt.datetime] = {}
     asked, now = None, NOW - dt.timedelta(minutes=sum(minutes for _, _, minutes in calls))
@@ -89,12 +89,12 @@ def test_whatever_the_calls_before_every_day_wanted_was_asked_for_since_it_could
         newest = dt.datetime.combine(newest_possible(rate, now.date()), dt.time())
         for place, day in enumerate(OPEN):
             if wanted.first <= day <= wanted.last:
-                # Looked at once the fifth business day after it had begun, or since the newest business day began.
+                # Requested after the fifth business day after it began, or since the newest business day began.
                 assert asked_at[day] >= min(newest, dt.datetime.combine(OPEN[place + REVISED_DAYS], dt.time())), day
         assert missing(rate, asked, wanted, max(asked_at, default=None), now) == []
 
 
-def test_of_monthly_rates_the_newest_two_are_looked_at_again():
+def test_the_newest_two_months_of_a_monthly_rate_are_requested_again():
     asked = Looked(dt.date(2021, 1, 1), dt.date(2022, 4, 1), dt.datetime(2022, 5, 20, 12))
     wanted = possible(KNOWN_RATES["ipca"], span("2021-01-01", "2022-06-15"), NOW.date())
     assert told(missing(KNOWN_RATES["ipca"], asked, wanted, dt.date(2022, 4, 1), NOW)) == ["2022-03-01 2022-05-01"]
