@@ -33,6 +33,7 @@ LAST = ["Exercises", "Summary", "Next", "Clean up"]
 CHECK = re.compile(r"lesson\.check\((\d), answer_\1\)")
 # What happened is folded away, so that a reader predicts before reading on.
 FOLDED = re.compile(r"<details><summary>What happened</summary>\n\n.+\n\n</details>", re.DOTALL)
+OPENING = re.compile(r'<details lang="pt-BR"><summary>Em português</summary>\n\n(.+)\n\n</details>', re.DOTALL)
 SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n.+?\n```\n.*</details>", re.DOTALL)
 
 
@@ -143,7 +144,7 @@ def test_the_map_tells_the_minutes_of_each():
 
 
 @EACH
-def test_it_begins_with_what_you_will_do_and_need(path):
+def test_the_first_cell_says_what_you_will_do_and_need(path):
     first = texts(path)[0]
     titles = [line for text in texts(path) for line in text.splitlines() if line.startswith("# ")]
     assert [first.splitlines()[0]] == [title for title in titles if "```" not in title]
@@ -151,6 +152,19 @@ def test_it_begins_with_what_you_will_do_and_need(path):
     for beginning in ("- **You will** ", "- **You need** ", "- **Time:** "):
         assert f"\n{beginning}" in first
     assert 5 <= minutes(path) <= 30
+
+
+@EACH
+def test_a_portuguese_opening_says_how_long_it_takes_and_names_terms_of_the_lesson(path):
+    opening = OPENING.fullmatch(cells(path)[1].source)
+    assert opening, "the second cell is folded, and in Portuguese"
+    plain = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", " ".join(opening[1].split()))
+    assert 5 <= len(re.findall(r"\.(?=\s|$)", plain)) <= 8
+    assert f"{minutes(path)} minutos" in plain
+    terms = re.findall(r"\(([^)]+)\)", plain)
+    assert 3 <= len(terms) <= 4
+    lesson = " ".join(" ".join(texts(path)[2:]).lower().split())
+    assert not [term for term in terms if term not in lesson]
 
 
 @EACH
