@@ -1,6 +1,6 @@
-"""What each notebook begins with, checks its exercises with, and ends with; imported by the front door.
+"""Beginning, checks and end of each lesson; imported by the front door.
 
-A lesson has a namespace of its own, new for each run, so that two may run on one Redis::
+A lesson has its own namespace, new for each run, so that two runs can share a Redis::
 
     import scraperkit as sk
 

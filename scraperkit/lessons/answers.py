@@ -1,4 +1,4 @@
-"""What the checks of several lessons ask of an answer."""
+"""Checks that several lessons share."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from typing import Any
 from scraperkit.batch import Batch
 from scraperkit.models import Month
 
-# A learner who tries again must not be stuck with what the first try has done.
-AGAIN = "Publish with force=True when you try again: the same months without it are the same batch, and done already."
+# Without it, a second try would reuse the batch of the first.
+AGAIN = "Publish with force=True when you try again: without it, the same months are the same batch, already done."
 
 
 def batch_of(answer: Any, months: Set[str]) -> tuple[Batch, None] | tuple[None, str]:
-    """Return the answer if it is a batch of just these months (``MM/YYYY``), else a hint."""
+    """Return the answer if it is a batch of exactly these months (``MM/YYYY``), else a hint."""
     if not isinstance(answer, Batch):
         return None, f"the answer is the batch that publish() returns; this is a {type(answer).__name__}."
     found = set(answer.jobs()["month"])
     if found != months:
         wrong = ", ".join(sorted(found ^ months, key=Month.parse)[:6])
-        return None, f"these months are missing, or too many: {wrong}."
+        return None, f"these months are missing or unexpected: {wrong}."
     return answer, None
 
 
@@ -29,7 +29,7 @@ def unfinished(batch: Batch) -> str | None:
     if status.lost:
         return f"{status.lost} are lost: nobody listened when they were published. What has to come first?"
     if status.pending:
-        return f"{status.pending} are pending: has a worker listened, and did you wait for the batch while it did?"
+        return f"{status.pending} are pending: was a worker running, and did you wait for the batch meanwhile?"
     if status.not_offered:
         return f"{status.not_offered} are not offered by the site: are these the right months?"
-    return f"{status.failed} have failed; failures() says why." if status.failed else None
+    return f"{status.failed} have failed; failures() shows why." if status.failed else None

@@ -36,23 +36,23 @@ __all__ = [
 ]
 
 _ALARM = "#D55E00"
-# Colours of scraperkit.plot, and a pattern where colour alone would say it.
+# Colours of scraperkit.plot, and a hatch, so that colour is not the only mark.
 _LOOKS = {"done": ("#0072B2", ""), "failed": ("#E69F00", "//"), "lost": ("#D55E00", "xx"), "pending": ("#BBBBBB", "")}
 
 
 def freeze_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: int = 6) -> pd.Timestamp:
-    """Freeze a worker process once `after` jobs of a batch are done and it holds some more; return when that was.
+    """Freeze a worker process once `after` jobs of a batch are done and it holds more; return the time.
 
     Raises
     ------
     TimeoutError
-        If it does not come to that.
+        If that does not happen in time.
     """
 
     def caught() -> bool:
-        worker.freeze()  # first: on a busy machine, a running worker holds other jobs at every look
+        worker.freeze()  # first: a running worker's jobs change between two looks
         held = in_hand(lesson, worker, batch)
-        # Redis has seen all that the worker sent, and no page in hand is stored yet.
+        # Redis has processed all that the worker sent, and none of its pages is stored yet.
         if held and in_hand(lesson, worker, batch) == held and not _any_stored(lesson, batch, held):
             return True
         worker.thaw()
@@ -64,12 +64,12 @@ def freeze_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: i
 
 
 def kill_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: int = 6) -> pd.Timestamp:
-    """Kill a worker process (SIGKILL) once `after` jobs are done and it holds some more; return when that was.
+    """Kill a worker process (SIGKILL) once `after` jobs are done and it holds more; return the time.
 
     Raises
     ------
     TimeoutError
-        If it does not come to that.
+        If that does not happen in time.
     """
     when = freeze_at_work(lesson, worker, batch, after)
     worker.kill()
@@ -77,7 +77,7 @@ def kill_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: int
 
 
 def in_hand(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> list[str]:
-    """Return the months (``MM/YYYY``) of a batch that a worker has received and not yet settled."""
+    """Return the months (``MM/YYYY``) of a batch that a worker has received but not yet settled."""
     redis: Any = lesson.redis
     jobs = batch.jobs()
     jobs = jobs[jobs["state"].isin(["pending", "running"])]
@@ -115,7 +115,7 @@ def _unacknowledged(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> Iter
 
 
 def pending(lesson: Lesson) -> pd.DataFrame:
-    """Return what Redis knows of messages in workers' hands: its list of entries that are not acknowledged.
+    """Return the stream entries that workers have received but not acknowledged, as Redis lists them.
 
     Returns
     -------
@@ -134,16 +134,16 @@ def pending(lesson: Lesson) -> pd.DataFrame:
 
 
 def mark(ax: Axes, batch: Batch, moments: Mapping[str, pd.Timestamp]) -> Axes:
-    """Mark moments on the timeline of a batch: a dashed line each, and what happened there.
+    """Mark moments on the timeline of a batch with labelled dashed lines.
 
     Parameters
     ----------
     ax : matplotlib.axes.Axes
         From :func:`scraperkit.plot.timeline`.
     batch : Batch
-        The one that is drawn.
+        The batch that `ax` shows.
     moments : mapping of str to pandas.Timestamp
-        What happened, and when.
+        Label and time of each.
     """
     start = batch.events()["published_at"].min()
     behind: dict[str, Any] = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
@@ -165,7 +165,7 @@ def deaths(batches: Mapping[str, tuple[Batch, pd.Timestamp]]) -> Axes:
     Parameters
     ----------
     batches : mapping of str to (Batch, pandas.Timestamp)
-        What to call each, and when the worker was killed.
+        Name of each, the batch, and when its worker was killed.
     """
     from matplotlib import pyplot as plt
 
@@ -184,12 +184,12 @@ def deaths(batches: Mapping[str, tuple[Batch, pd.Timestamp]]) -> Axes:
 
 
 def outcomes(batches: Mapping[str, Batch], ax: Axes | None = None) -> Axes:
-    """Draw what became of the messages of each batch, as a bar.
+    """Draw the outcomes of the messages of each batch as a stacked bar.
 
     Parameters
     ----------
     batches : mapping of str to Batch
-        What to call each.
+        Name of each.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
     """
@@ -219,7 +219,7 @@ def outcomes(batches: Mapping[str, Batch], ax: Axes | None = None) -> Axes:
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:
-    """The months that were fetched twice, from the event log of the batch with the frozen worker."""
+    """Check the months that were fetched twice, from the event log of the batch with the frozen worker."""
     try:
         months = {str(month) for month in ([answer] if isinstance(answer, str) else answer)}
     except TypeError:
@@ -230,12 +230,12 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:
     if months in twice.values():
         return None
     if any(months > each for each in twice.values() if each):
-        return "there are months too many in it; which of the messages have two events?"
-    return "these are not the months whose message has two events, in the batch that saw anna frozen."
+        return "it has too many months; which messages have two events?"
+    return "these are not the months whose messages have two events in the batch during which anna was frozen."
 
 
 def _superseded(lesson: Lesson) -> dict[str, set[str]]:
-    """The months of each batch that came to the outcome that does not count."""
+    """Return the superseded months of each batch."""
     found: dict[str, set[str]] = {}
     for event in _events(lesson):
         if event["outcome"] == "superseded":
@@ -244,7 +244,7 @@ def _superseded(lesson: Lesson) -> dict[str, set[str]]:
 
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:
-    """What a channel lost, done after all, and only that."""
+    """Check a batch of the months that a channel lost, and of no others."""
     if not isinstance(answer, Batch):
         return f"the answer is the batch that publish() returns; this is a {type(answer).__name__}."
     if hint := unfinished(answer):
@@ -253,11 +253,11 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
     done = [event for event in _events(lesson) if event["outcome"] == "done" and event.get("cnpj") in set(jobs["cnpj"])]
     spoken = {event["batch"] for event in done if event["delivery"] == "pubsub" and event.get("batch")}
     if not spoken:
-        return "that batch is of another fund than the one whose months a channel lost."
+        return "that batch is for another fund; take the fund whose months the channel lost."
     counts = Counter(event["month"] for event in done)
     again = [month for month in jobs["month"] if counts[month] > 1]
     if again:
-        return f"{len(again)} of these months were done before, {again[0]} for one; only the lost ones are wanted."
+        return f"{len(again)} of these months were done before, such as {again[0]}; publish only the lost ones."
     wanted = {
         month for batch in spoken for month in Batch(lesson.redis, batch, namespace=lesson.namespace).jobs()["month"]
     }
@@ -266,21 +266,21 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
 
 
 def _events(lesson: Lesson) -> list[dict[str, Any]]:
-    """All events of the lesson, oldest first."""
+    """Return all events of the lesson, oldest first."""
     entries: Any = lesson.redis.xrange(lesson.keys.events)
     return [json.loads(fields["event"]) | {"outcome": fields["outcome"]} for _, fields in entries]
 
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:
-    """A dead letter that a message about no CNPJ has become."""
+    """Check the dead letter of a message whose document is not a CNPJ."""
     letters = DeadLetters(lesson.redis, namespace=lesson.namespace).list()
     if not isinstance(answer, str):
         return f"the answer is a dead letter's id, a text such as '1700000000000-0'; this is a {type(answer).__name__}."
     if answer not in letters.index:
-        return "there is no dead letter of that id; list() shows those that there are."
+        return "there is no dead letter with that id; list() shows all of them."
     error = str(letters.loc[answer, "error"])
     if not error.startswith("BadMessage"):
-        return f"this one died of something else: {error[:100]}"
+        return f"this one failed for another reason: {error[:100]}"
     if "document" not in error:
-        return f"its error is about something else than the document: {error[:100]}"
+        return f"its error is not about the document: {error[:100]}"
     return None

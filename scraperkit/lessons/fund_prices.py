@@ -13,17 +13,17 @@ from scraperkit.errors import UnknownFund
 from scraperkit.lessons.lesson import Lesson
 from scraperkit.timeseries.reader import TimeSeriesReader
 
-# The funds of the lesson that its exercises are about.
+# The funds that the exercises use.
 STOCKS, PATCHY, LOANS = "18993924000100", "99101016000158", "99101018000147"
 _FIRST, _LAST_SHOWN = "2022-01-01", "2023-12-31"
 _BIG_FALL = -0.05
 
 
-_NOTHING_YET = "the prices are not there yet: run the cells above from the top."
+_NOTHING_YET = "no prices are stored yet: run the cells above from the top."
 
 
 def _prices(lesson: Lesson, cnpj: str) -> pd.Series[float] | None:
-    """Return the prices of one of the funds, unless they have not been collected."""
+    """Return the prices of one of the funds, or ``None`` if there are none."""
     reader = TimeSeriesReader(lesson.redis, namespace=lesson.namespace)
     try:
         return reader.prices(cnpj, start=_FIRST, end=_LAST_SHOWN)[cnpj].dropna()
@@ -38,7 +38,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:
         with contextlib.suppress(ValueError):
             month = pd.Period(answer, freq="M")
     if pd.isna(month):
-        return "the answer is a month, as the index of the monthly returns has it, or as text: '2022-01'."
+        return "the answer is a month, as in the index of the monthly returns, or as text: '2022-01'."
     own = _prices(lesson, STOCKS)
     if own is None:
         return _NOTHING_YET
@@ -48,11 +48,11 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:
     if month == max(of_month, key=of_month.__getitem__):
         return "that is the best month. Which end of the list do you want?"
     worst = min(of_month, key=of_month.__getitem__)
-    return None if month == worst else f"{month} brought {of_month[month]:+.1%}; another month was worse."
+    return None if month == worst else f"{month} returned {of_month[month]:+.1%}; another month was worse."
 
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:
-    """Check an index of the fund of loans in which the two amortisations are no losses."""
+    """Check an index of the fund of loans in which the two amortisations do not count as losses."""
     if isinstance(answer, pd.DataFrame) and answer.shape[1] == 1:
         answer = answer.iloc[:, 0]
     if not isinstance(answer, pd.Series):
@@ -66,15 +66,15 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
         return (
             f"{int(answer.isna().sum())} of its days are NaN. A first day has no return: what has it grown by so far?"
         )
-    pair = pd.DataFrame({"told": own, "answer": answer})
+    pair = pd.DataFrame({"price": own, "answer": answer})
     daily = metrics.returns(pair).iloc[1:]
     if (daily["answer"] < _BIG_FALL).any():
         return f"on {daily['answer'].idxmin():%d %B %Y} it still falls by {-daily['answer'].min():.0%}."
-    paid_back = daily["told"] < _BIG_FALL
-    if (daily["answer"] - daily["told"])[~paid_back].abs().max() > 1e-9:
+    paid_back = daily["price"] < _BIG_FALL
+    if (daily["answer"] - daily["price"])[~paid_back].abs().max() > 1e-9:
         return "the two falls are gone, but the returns of other days changed too; leave those as they are."
     far = daily.loc[paid_back, "answer"].abs().max() > -_BIG_FALL
-    return "on the two days it jumps now; on a usual day this fund moves by far less than 1 %." if far else None
+    return "it now jumps on the two days; on a usual day this fund moves by far less than 1 %." if far else None
 
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:
@@ -89,10 +89,10 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
     business, priced = business_days(_FIRST, _LAST_SHOWN), pd.DatetimeIndex(own.index)
     closed, there = days.difference(business), days.intersection(priced)
     if len(closed):
-        return f"{closed[0]:%d %B %Y} is a weekend, a holiday or out of the two years: nobody was to give a price."
+        return f"{closed[0]:%d %B %Y} is a weekend, a holiday or outside the two years: no price was due."
     if len(there):
         return f"there is a price on {there[0]:%d %B %Y}."
     more = len(business.difference(priced)) - len(days)
     if not more:
         return None
-    return f"of the days that are missing, {more} {'is' if more == 1 else 'are'} not in your answer."
+    return f"{more} of the missing days {'is' if more == 1 else 'are'} not in your answer."

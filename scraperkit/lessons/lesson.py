@@ -1,4 +1,4 @@
-"""A lesson's life: a namespace of its own, a site, checks, and an end that leaves nothing."""
+"""The life of a lesson: its namespace, its site, its checks, and an end that leaves nothing running."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ LESSONS = {
     "07_the_whole_market": "whole_market",
     "08_news_live": "news_live",
 }
-# The one CNPJ of the sample that is a real fund's too.
+# The only CNPJ of the sample that is also a real fund's.
 _REAL_FUND = "18993924000100"
 _BREAKS_ITS_SITE = "05_when_things_fail"
 _WHOLE_FROM = Month(2022, 1)
 _VARIABLE = "SCRAPERKIT_NAMESPACE"
 _OUR_THREADS = ("scraper", "replica")
 _JOIN_SECONDS = 2.0
-# Of a wide table only the last column, which holds the errors, is broken into lines: dates and ids would be at hyphens.
+# Only the last column of a wide table, which holds the errors, wraps: dates and ids would break at their hyphens.
 _UNBROKEN = (
     "<style>table.dataframe th, table.dataframe td:not(:last-child) { white-space: nowrap; } "
     "table.dataframe td:last-child { overflow-wrap: anywhere; }</style>"
@@ -74,24 +74,24 @@ def _variables(**values: str) -> Iterator[None]:
 
 
 def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Lesson:
-    """Begin a lesson: connect, and take a namespace that nobody else has.
+    """Begin a lesson: connect, and choose a unique namespace.
 
-    Until :meth:`Lesson.end`, everything of this process that is given no namespace uses the lesson's. A lesson that
+    Until :meth:`Lesson.end`, everything in this process that is given no namespace uses the lesson's. A lesson that
     is still open in this process, because its first cell is run again, is closed first.
 
     Parameters
     ----------
     name : str
-        The notebook's, without ``.ipynb``: a key of :data:`LESSONS`.
+        Name of the notebook, without ``.ipynb``: a key of :data:`LESSONS`.
     live : bool
         Read the regulator's own site instead of the offline replica.
     redis_url : str, optional
-        A Redis to share with others; left out, as for :func:`scraperkit.connect`.
+        Address of a Redis to share; the default is that of :func:`scraperkit.connect`.
 
     Raises
     ------
     ConfigError
-        If there is no such lesson, or `live` is asked of the one that breaks its site.
+        If the lesson is unknown, or `live` is set for the one that breaks its site.
     RedisError
         As :func:`scraperkit.connect` does.
 
@@ -104,9 +104,9 @@ def begin(name: str, *, live: bool = False, redis_url: str | None = None) -> Les
     The lesson is over: no worker failed. Its 0 keys in Redis are deleted, nothing is left running.
     """
     if name not in LESSONS:
-        raise ConfigError(f"name: there is no lesson {str(name)[:40]!r}; take one of {', '.join(LESSONS)}")
+        raise ConfigError(f"name: unknown lesson {str(name)[:40]!r}; choose one of {', '.join(LESSONS)}")
     if live and name == _BREAKS_ITS_SITE:
-        raise ConfigError("live: this lesson breaks its site, so it takes the offline one; leave LIVE = False")
+        raise ConfigError("live: this lesson breaks its site, so it uses the offline one; leave LIVE = False")
     for lesson in list(_open):
         lesson.close()
     return Lesson(name, connect(redis_url), live=live, redis_url=redis_url or os.environ.get("REDIS_URL", ""))
@@ -118,15 +118,15 @@ class Lesson:
     Attributes
     ----------
     name : str
-        The notebook's.
+        Name of the notebook.
     namespace : str
-        The lesson's own: the start of every key that it writes.
+        Prefix of every key that the lesson writes.
     keys : Keys
         Every name in that namespace: ``lesson.keys.channel``, ``lesson.keys.jobs`` and so on.
     redis : redis.Redis
         A client for the lesson.
     redis_url : str
-        Where that Redis is, for :class:`scraperkit.WorkerProcess`; empty for the embedded server.
+        Address of that Redis, for :class:`scraperkit.WorkerProcess`; empty for the embedded server.
     live : bool
         Whether the site is the regulator's own.
     """
@@ -135,7 +135,7 @@ class Lesson:
         import pandas as pd
         from tqdm import tqdm
 
-        tqdm.monitor_interval = 0  # or the first progress bar starts a thread that outlives the lesson
+        tqdm.monitor_interval = 0  # else the first progress bar starts a thread that outlives the lesson
         self.name = name
         self.live = live
         self.redis = redis
@@ -145,16 +145,16 @@ class Lesson:
         self._threads_before = set(threading.enumerate())
         self._outer_namespace = os.environ.get(_VARIABLE)
         self._stack, self._last = ExitStack(), ExitStack()
-        self._stack.enter_context(pd.option_context("display.max_colwidth", None))  # errors are read to their end
+        self._stack.enter_context(pd.option_context("display.max_colwidth", None))  # show errors in full
         self._ended = False
         os.environ[_VARIABLE] = self.namespace
-        # A kernel that is shut down in the middle still tidies up.
+        # Clean up even if the kernel is shut down in the middle.
         atexit.register(self.close)
         _open.append(self)
 
     @cached_property
     def site(self) -> Replica | None:
-        """The offline site, started when it is first asked for; ``None`` in a live lesson.
+        """The offline site, started on first use; ``None`` in a live lesson.
 
         From then on :func:`scraperkit.rates` reads the site's rates, too.
         """
@@ -171,7 +171,7 @@ class Lesson:
 
     @cached_property
     def market(self) -> OpenData:
-        """The open data: the offline portal's, in a folder that the lesson's end deletes, or live your own archive."""
+        """The open data: the offline portal in a temporary folder or, live, your own archive."""
         if self.site is None:
             return self.enter(OpenData())
         self.site.portal.crawl_delay = 0
@@ -180,25 +180,25 @@ class Lesson:
 
     @property
     def cnpjs(self) -> list[str]:
-        """CNPJs of funds that the offline site shows for all of 2022 and 2023; a live lesson has one to begin with."""
+        """CNPJs of funds that the offline site shows for all of 2022 and 2023; a live lesson has only one."""
         if self.live:
             return [_REAL_FUND]
         whole = (fund for fund in load_sample().funds if fund.active and fund.ended_on is None)
         return list(dict.fromkeys(fund.cnpj for fund in whole if Month.of(fund.started_on) <= _WHOLE_FROM))
 
     def enter(self, resource: AbstractContextManager[_Resource], *, last: bool = False) -> _Resource:
-        """Enter a context manager that the lesson's end leaves, the last one first; its own Redis `last` of all."""
+        """Enter a context manager; the lesson's end exits the latest first, and those with `last` after all others."""
         return (self._last if last else self._stack).enter_context(resource)
 
     def check(self, number: int, answer: Any) -> Verdict:
-        """Say whether an exercise is done, or give a hint; an answer that does not fit raises nothing.
+        """Return whether an exercise is done, or a hint; a wrong answer never raises.
 
         Parameters
         ----------
         number : int
-            The exercise's.
+            Number of the exercise.
         answer : object
-            What the exercise asks for; ``...`` is no answer yet.
+            What the exercise asks for; ``...`` means no answer yet.
 
         Raises
         ------
@@ -211,47 +211,47 @@ class Lesson:
             return Verdict(False, f"Exercise {number}: {what_to_do}")
         try:
             hint = check(self, answer)
-        except Exception as error:  # noqa: BLE001 - whatever an answer is, a beginner gets a sentence and no traceback
+        except Exception as error:  # noqa: BLE001 - a beginner gets a sentence, never a traceback
             hint = f"this answer cannot be checked ({type(error).__name__}: {str(error)[:200]})."
         return Verdict(hint is None, f"Exercise {number} is done." if hint is None else f"Exercise {number}: {hint}")
 
     def wait_until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
-        """Wait for a condition: never for a time, which is too long on one machine and too short on another.
+        """Wait for a condition, not for a fixed time, which would be too short on a slow machine.
 
         Raises
         ------
         TimeoutError
-            If it has not come after so many seconds.
+            If the condition is still false after that many seconds.
         """
         deadline = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"what this cell waits for has not come within {seconds:g} s; run it again")
+                raise TimeoutError(f"the condition of this cell is still false after {seconds:g} s; run the cell again")
             time.sleep(0.01)
 
     def end(self) -> Verdict:
-        """End the lesson: no worker of it may have failed or still run; its keys, and only those, are deleted.
+        """End the lesson: check that no worker failed or still runs, and delete the lesson's keys.
 
-        The site is stopped, what was given to :meth:`enter` is left, connections are closed. Again is harmless.
+        Also stops the site, exits what was given to :meth:`enter`, and closes connections. May be called again.
 
         Raises
         ------
         WorkerError
-            If the engine of a subscriber had failed, or a worker or a thread of the lesson still runs; says which.
-            Everything is tidied up all the same.
+            If the engine of a subscriber failed, or a worker or a thread of the lesson still runs; names it.
+            Cleans up all the same.
         """
         if self._ended:
-            return Verdict(True, "The lesson is over already; run its first cell to begin anew.")
+            return Verdict(True, "The lesson is already over; run its first cell to begin again.")
         deleted, problems = self._tidy_up()
         if problems:
-            raise WorkerError(f"the lesson is over and tidied up, but {'; '.join(problems)}")
+            raise WorkerError(f"the lesson is over and cleaned up, but {'; '.join(problems)}")
         return Verdict(
             True,
             f"The lesson is over: no worker failed. Its {deleted} keys in Redis are deleted, nothing is left running.",
         )
 
     def close(self) -> None:
-        """End the lesson without a word, whatever has happened in it."""
+        """End the lesson and ignore its errors."""
         if not self._ended:
             with contextlib.suppress(Exception):
                 self._tidy_up()

@@ -1,4 +1,4 @@
-"""A Redis of one's own, to be killed: nobody else is on it, and it leaves nothing."""
+"""A private Redis that a lesson may kill; it leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _open: list[OwnRedis] = []
 
 
 class OwnRedis(EmbeddedServer):
-    """A Redis in a temporary folder, which nobody else knows; leaving the block ends it and deletes the folder.
+    """A private Redis in a temporary folder; leaving the block stops it and deletes the folder.
 
-    It keeps a log of every change that it was told (an append-only file): killed, it comes back as it was.
+    It logs every change in an append-only file, so a restart after a kill restores its data.
     """
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class OwnRedis(EmbeddedServer):
         _open.append(self)
 
     def close(self) -> None:
-        """End the server and delete all that it kept; again is harmless."""
+        """Stop the server and delete its folder; may be called again."""
         self.stop()
         self._temporary.cleanup()
         if self in _open:
@@ -35,7 +35,7 @@ class OwnRedis(EmbeddedServer):
 
 
 def own_redis() -> OwnRedis:
-    """Start a Redis that belongs to one lesson alone, which leaves it last: ``lesson.enter(server, last=True)``.
+    """Start a Redis for one lesson, which exits it last: ``lesson.enter(server, last=True)``.
 
     Examples
     --------

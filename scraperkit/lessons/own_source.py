@@ -31,8 +31,8 @@ _COMMAS, _LAST_MONTH = Month(2023, 5), Month(2023, 12)
 class PriceSite:
     """A made-up site that serves JSON on 127.0.0.1: ``<url><cnpj>/<YYYY-MM>.json`` is one month of a fund.
 
-    It tells of the offline site's funds in its own way. Prices have four decimals. A month before the fund's start has
-    ``null`` for its days; one that has not come yet is 404. And it makes mistakes: in June 2022 one price is ten times
+    It has the offline site's funds. Prices have four decimals. A month before the fund's start has
+    ``null`` for its days; a future month is 404. And it makes mistakes: in June 2022 one price is ten times
     too high, and in May 2023 one is text with a comma.
 
     Attributes
@@ -40,9 +40,9 @@ class PriceSite:
     url : str
         Where it is.
     asked : list of float
-        When each request came, by a clock of seconds.
+        Time of each request, in seconds of a monotonic clock.
     busy : int
-        So many of the next requests are answered by 503: ``{"days": [], "error": "busy"}``.
+        How many of the next requests get 503: ``{"days": [], "error": "busy"}``.
 
     Examples
     --------
@@ -86,7 +86,7 @@ class PriceSite:
 
 
 def answer(sample: Sample, path: str) -> tuple[int, dict[str, Any]]:
-    """Return status and JSON of what the site answers to a path.
+    """Return the status and the JSON with which the site answers a path.
 
     Examples
     --------
@@ -152,12 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def arrivals(moments: Mapping[str, Sequence[float]], ax: Axes | None = None) -> Axes:
-    """Draw how many requests a site had seen by when, as steps.
+    """Draw the cumulative number of requests to a site over time, as steps.
 
     Parameters
     ----------
     moments : mapping of str to sequence of float
-        What to call each run, and when its requests came: a part of :attr:`PriceSite.asked`.
+        Name of each run, and the times of its requests: a slice of :attr:`PriceSite.asked`.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
     """
@@ -175,7 +175,7 @@ def arrivals(moments: Mapping[str, Sequence[float]], ax: Axes | None = None) -> 
     ax.set_ylim(bottom=0)
     ax.grid(visible=True, color=FAINT, linewidth=0.7)
     ax.legend(loc="lower right", frameon=False)
-    entitle(ax, "Requests that the site has seen")
+    entitle(ax, "Requests received by the site")
     unbox(ax)
     return ax
 
@@ -186,7 +186,7 @@ _REQUEST = ScrapeRequest(document="18993924000100", fund_pk="132922", month_year
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
-    """A function that makes a quote of a row, with holders and net worth."""
+    """Check a function that turns a row into a quote, with holders and net worth."""
     if not callable(answer):
         return f"the answer is your function, without parentheses; this is a {type(answer).__name__}."
     row = {"day": "2022-01-04", "price": 1.5, "holders": 7, "worth": 1234.5}
@@ -199,7 +199,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         if found != getattr(wanted, field):
             return f"for the row {row} your quote has {field}={found!r}."
     if quote != wanted:
-        return "it fills a field that the site does not tell."
+        return "it fills a field that the site does not report."
     try:
         comma = answer(_REQUEST, row | {"price": "1,5"})
     except ValueError:
@@ -208,7 +208,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
 
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
-    """A function that has a busy site asked again later, and tells a missing month from that."""
+    """Check a function that raises a retryable error for a busy site and a final one for a missing month."""
     if not callable(answer):
         return f"the answer is your function, without parentheses; this is a {type(answer).__name__}."
     with PriceSite() as site:
@@ -224,13 +224,13 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
 
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
-    """A function for which a month without days is an empty one."""
+    """Check a function that returns an empty list for a month without days."""
     if not callable(answer):
         return f"the answer is your function, without parentheses; this is a {type(answer).__name__}."
     with PriceSite() as site:
         error, rows = _outcome(answer, site.url + "18993924000100/2020-12.json")
         if error is not None:
-            return f"for a month with `null` it raises {type(error).__name__}, so the job fails; it is no failure."
+            return f"for a month with `null` it raises {type(error).__name__}, so the job fails; this is not a failure."
         if rows is None:
             return "for a month with `null` it returns None; what can be looped over, and holds nothing?"
         if list(rows):
@@ -239,18 +239,18 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
 
 
 def _keeps_the_rest(answer: Any, site: PriceSite) -> str | None:
-    """What the function did well in the lesson, it is to do still."""
+    """Return a hint unless the function still does what the lesson's did."""
     error, rows = _outcome(answer, site.url + "18993924000100/2022-01.json")
     if error is not None or not rows:
-        return f"a month that is there does not come any more: {error or rows!r}"
+        return f"a month that exists is no longer returned: {error or rows!r}"
     error, _ = _outcome(answer, site.url + "18993924000100/2099-01.json")
     if not isinstance(error, MonthNotOffered):
-        return "a month that the site does not have (404) has to raise sk.errors.MonthNotOffered still."
+        return "a month that the site does not have (404) must still raise sk.errors.MonthNotOffered."
     return None
 
 
 def _outcome(function: Callable[[str], Any], address: str) -> tuple[Exception | None, Any]:
     try:
         return None, function(address)
-    except Exception as error:  # noqa: BLE001 - to be looked at
+    except Exception as error:  # noqa: BLE001 - the checks inspect it
         return error, None

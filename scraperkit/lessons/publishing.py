@@ -24,7 +24,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
     if (request.document, request.fund_pk) != (_FUND.cnpj, _FUND.pk):
         return "a fine message, but for another fund: compare document and fund_pk with the one above."
     if request.acked:
-        return "acked says that it is done elsewhere, so no worker would touch it."
+        return "acked says that it is already done, so no worker would do it."
     return None if request.month_year == "03/2023" else f"a fine message, but it asks for {request.month_year}."
 
 
@@ -35,7 +35,7 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         return hint
     kept = batch.receivers is None and batch.status().pending
     if kept or (batch.events()["delivery"] == "stream").any():
-        return f"these went to the stream, where nothing gets lost anyway; the channel is delivery='pubsub'. {AGAIN}"
+        return f"these went to the stream, where nothing is lost anyway; the channel is delivery='pubsub'. {AGAIN}"
     return unfinished(batch)
 
 
@@ -47,12 +47,12 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
     if not months:
         return "nothing was missing: the whole year is stored by now. Take 2023, after you have collected a part of it."
     if len(months) == 12:
-        return "this asks for all twelve months again; one argument of publish leaves out what is stored."
+        return "this requests all twelve months again; one argument of publish leaves out what is stored."
     if hint := unfinished(answer):
         return hint
     years = {Month.parse(month).year for month in months}
     stored = set(lesson.redis.hkeys(lesson.keys.months(_FUND.cnpj)))
     missing = {Month(year, month).iso for year in years for month in range(1, 13)} - stored
     if missing:
-        return f"{min(missing)} is not stored yet, though the whole year was asked for."
+        return f"{min(missing)} is not stored yet, though the exercise asks for the whole year."
     return None

@@ -28,7 +28,7 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         return f"from a stream each message goes to one worker only; which delivery reaches everybody? {AGAIN}"
     workers = events.loc[events["outcome"] == "done", "worker"].nunique()
     if workers == 1 and batch.receivers and batch.receivers > 1:
-        return f"{batch.receivers} heard it, but one laid a claim on it and the others held back. {AGAIN}"
+        return f"{batch.receivers} received it, but one claimed it and the others ignored it. {AGAIN}"
     return None if workers == 3 else f"{workers} of three workers have done it. {AGAIN}"
 
 
@@ -45,5 +45,5 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
     shares = sorted(events["worker"].value_counts(), reverse=True)
     if shares == [4, 2]:
         return None
-    told = " and ".join(map(str, shares))
-    return f"the shares are {told}. How many does a worker with two threads do in a round? {AGAIN}"
+    shown = " and ".join(map(str, shares))
+    return f"the shares are {shown}. How many does a worker with two threads do in a round? {AGAIN}"

@@ -1,4 +1,4 @@
-"""What a check says."""
+"""The result of a check."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check says about an answer; a notebook shows it as a line of text."""
+    """The result of checking an answer; a notebook shows it as a line of text."""
 
     done: bool
     text: str

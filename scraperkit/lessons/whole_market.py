@@ -18,19 +18,19 @@ from scraperkit.sources.rates import rates
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# The exercises' days, and the two numbers of one fund: the second goes on where the first ends.
+# The exercises' period, and two CNPJs of one fund: the second continues where the first ends.
 SINCE, UNTIL = "2022-01-01", "2024-12-31"
 BEFORE, AFTER = "99101036000129", "99101037000173"
-# Shares of the series that have reported on the newest day, one day later, and two days later.
+# Shares of the series that have reported the newest day, the day before, and the one before that.
 _REPORTED = (0.1, 0.9, 0.97)
 _RESTATED = 0.01
 _NAMED = 40
 _BETTER, _WORSE = "#0072B2", "#D55E00"
-_NOTHING_YET = "the archive has no figures of this yet: run the cells above from the top."
+_NOTHING_YET = "the archive has no figures for this yet: run the cells above from the top."
 
 
 class LateReports:
-    """The newest month of a portal as it stood two nights ago: figures that will be corrected, and days still to come.
+    """The newest month of a portal as it was two nights ago: wrong figures, and days still missing.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class LateReports:
     Attributes
     ----------
     held_back : int
-        How many rows are still to come.
+        How many rows are still missing.
     """
 
     def __init__(self, portal: Portal, month: str) -> None:
@@ -60,7 +60,7 @@ class LateReports:
         portal.publish(month, kept)
 
     def arrive(self) -> None:
-        """Publish the month as it is in the end."""
+        """Publish the final version of the month."""
         self._portal.publish(self._month, self._final)
 
 
@@ -72,7 +72,7 @@ def ranking(total: pd.Series[float], benchmark: float, ended: pd.Series[bool], a
     total : pandas.Series
         Return of each series, as a share; 0.1 is 10 %. Names for up to 40 of them in ``attrs["names"]``.
     benchmark : float
-        What the benchmark returned, likewise.
+        Return of the benchmark, as a share.
     ended : pandas.Series
         Whether a series has ended before the last day; bool, same index as `total`.
     ax : matplotlib.axes.Axes, optional
@@ -95,7 +95,7 @@ def ranking(total: pd.Series[float], benchmark: float, ended: pd.Series[bool], a
         for colour, chosen in ((_WORSE, ~above), (_BETTER, above)):
             ax.fill_betweenx(places[chosen], 100 * ranked[chosen], color=colour, linewidth=0)
         ax.set_ylabel("funds, from the worst to the best, %")
-        ax.set_xlim(*100 * ranked.quantile([0.005, 0.995]))  # a few absurd quotas would hide everybody else
+        ax.set_xlim(*100 * ranked.quantile([0.005, 0.995]))  # a few absurd quotas would hide all others
     ax.axvline(100 * benchmark, color="black", linestyle="--", linewidth=1.2)
     ax.set_ylim(0, 100)
     ax.set_xlabel("total return, %")
@@ -124,7 +124,7 @@ def _bars(ax: Axes, places: Any, ranked: pd.Series[float], above: Any, gone: Any
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:
-    """Check the prices of a fund that goes on under another CNPJ, as one Series."""
+    """Check the prices of a fund that continues under another CNPJ, as one Series."""
     if isinstance(answer, pd.DataFrame) and answer.shape[1] == 1:
         answer = answer.iloc[:, 0]
     if not isinstance(answer, pd.Series):
@@ -144,7 +144,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:
 
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:
-    """Check the largest revision, in per cent of the figure that was there before."""
+    """Check the largest revision, in per cent of the earlier figure."""
     number = _number(answer)
     if number is None:
         return "the answer is a number, in per cent."
@@ -185,7 +185,7 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
     if math.isclose(number, share(own.iloc[0]), abs_tol=0.0005):
         return None
     if math.isclose(number, share(own.iloc[-1]), abs_tol=0.0005):
-        return "that is the money of the last day; take that of the first, when nobody knew what was to come."
+        return "that is the money of the last day; take that of the first, before the returns were known."
     if math.isclose(number, better.mean(), abs_tol=0.0005):
         return "that counts each fund once, large or small; weigh it with its net worth on the first day."
     if math.isclose(number, 100 * share(own.iloc[0]), abs_tol=0.05):
@@ -194,7 +194,7 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
 
 
 def totals(prices: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[bool]]:
-    """Return the return of each series that has a price on the first day, to its last one, and whether it has ended.
+    """Return the total return of each series that has a price on the first day, and whether it has ended.
 
     Examples
     --------

@@ -22,7 +22,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
     if hint := unfinished(batch):
         return hint
     workers = batch.events()["worker"].nunique()
-    return None if workers >= 2 else "one subscriber has done it all: it has to stop earlier. Is the site slow enough?"
+    return None if workers >= 2 else "one subscriber did all of it: it has to stop earlier. Is the site slow enough?"
 
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
@@ -33,7 +33,7 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         return hint
     events = answer.events()
     if events.empty:
-        return "nothing was done for this batch now: force=True has what is stored fetched again."
+        return "this batch fetched nothing: force=True fetches stored months again."
     if events["worker"].nunique() > 1:
         return "more than one subscriber took part."
     threads = events["thread"].nunique()
@@ -51,6 +51,6 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         return "the job is still pending: wait for the batch while a subscriber works."
     events = answer.events()
     if list(events["outcome"]).count("dead") != 1:
-        return "the job is no dead letter."
+        return "the job is not a dead letter."
     attempts = len(events)
     return None if attempts == _ATTEMPTS else f"it was tried {attempts} times. Which setting says how often?"

@@ -1,4 +1,4 @@
-"""Every lesson in a real JupyterLab, in a real browser: Run All, twice, and everything is there."""
+"""Every lesson runs twice in a real JupyterLab, in a real browser, and shows its charts and widgets."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUT = ROOT / "out" / "browser"
 # Dashboard, progress bar and live chart are here; `make lessons-in-browser` runs the others, too.
 LIVELIEST = ("03_workers_in_the_background", "08_news_live")
 OTHERS = [pytest.param(name, marks=pytest.mark.exhaustive) for name in LESSONS if name not in LIVELIEST]
-# How many jobs or files the first bar of these lessons counts at least.
+# The least number of jobs or files that the first progress bar of these lessons counts.
 WITH_PROGRESS = {"00_tour": 11, "03_workers_in_the_background": 11, "07_the_whole_market": 36, "08_news_live": 3}
 
 
@@ -68,7 +68,7 @@ def lab(tool, folder, redis_url):
 @pytest.mark.long
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", [*LIVELIEST, *OTHERS])
-def test_it_runs_twice_in_jupyterlab(tool, lab, folder, name):
+def test_a_lesson_runs_twice_in_jupyterlab(tool, lab, folder, name):
     with tool.browser() as page:
         notebook = tool.Notebook(page, lab, f"{name}.ipynb")
         notebook.hide_sidebar()
@@ -81,15 +81,15 @@ def test_it_runs_twice_in_jupyterlab(tool, lab, folder, name):
             except PlaywrightTimeout:
                 page.screenshot(path=OUT / f"{name}-failed.png")
                 notebook.save()
-                pytest.fail(f"{name} did not come to its end: {errors_in(folder / f'{name}.ipynb')}")
+                pytest.fail(f"{name} did not reach its end: {errors_in(folder / f'{name}.ipynb')}")
             notebook.save()
             assert not errors_in(folder / f"{name}.ipynb")
-            assert not page.locator(".jp-toast-button, .Toastify__toast").count(), "JupyterLab has something to say"
+            assert not page.locator(".jp-toast-button, .Toastify__toast").count(), "JupyterLab shows a notification"
         look_at(page, notebook, name)
 
 
 def look_at(page, notebook, name: str) -> None:
-    """Take pictures of what a lesson shows in the end, and check that it is there."""
+    """Take pictures of what a lesson shows at its end, and check them."""
     for number, plot in enumerate(notebook.panel.locator(".jp-OutputArea-output img").all(), 1):
         picture(page, plot, f"{name}-plot-{number}")
         assert plot.evaluate("image => image.complete && image.naturalWidth > 300")

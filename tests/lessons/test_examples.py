@@ -28,24 +28,24 @@ SHOWN = {
 
 
 def code_lines(path: Path) -> set[int]:
-    """The lines of a file that hold code, not text about it."""
+    """Return the numbers of the lines that hold code, not comments."""
     skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
     with path.open("rb") as file:
         words = [word for word in tokenize.tokenize(file.readline) if word.type not in (*skipped, tokenize.ENCODING)]
     return {line for word in words[1:] for line in range(word.start[0], word.end[0] + 1)}
 
 
-def test_there_are_no_others():
+def test_every_example_is_tested():
     assert {path.stem for path in EXAMPLES} == set(SHOWN)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_it_is_short(path):
+def test_an_example_has_at_most_15_lines_of_code(path):
     assert len(code_lines(path)) <= 15
 
 
-def test_those_of_the_researchers_day_can_go_live(tmp_path):
-    """The live portal is one of this machine, with nothing revised: what is shown must not depend on the replica."""
+def test_the_example_of_revisions_runs_live(tmp_path):
+    """The live portal is a local one without revisions, so its output differs from the replica's."""
     with sk.Replica.start() as site:
         site.portal.crawl_delay = 0
         given = {"SCRAPERKIT_OPEN_DATA_URL": site.open_data_url, "SCRAPERKIT_ARCHIVE": str(tmp_path / "archive")}
@@ -60,7 +60,7 @@ def test_those_of_the_researchers_day_can_go_live(tmp_path):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_it_runs_and_leaves_a_chart(path, tmp_path):
+def test_an_example_prints_its_table_and_saves_its_chart(path, tmp_path):
     script = Path(shutil.copy(path, tmp_path))
     environment = os.environ | {
         "SCRAPERKIT_DATA": str(tmp_path / "data"),

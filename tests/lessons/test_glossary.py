@@ -52,7 +52,7 @@ def sections(lesson: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("word", OF_THE_FIELD + OF_THE_KIT)
-def test_it_defines(word):
+def test_the_glossary_defines(word):
     assert word in ENTRIES
 
 
@@ -76,7 +76,7 @@ def test_an_entry_is_one_to_three_sentences_with_a_lesson_and_something_to_read(
 
 
 @EACH
-def test_its_links_lead_somewhere(word):
+def test_links_of_an_entry_lead_to_existing_headings(word):
     for target in re.findall(r"\]\((?!https://)([^)]+)\)", ENTRIES[word]):
         path, _, where = target.partition("#")
         page = (GLOSSARY.parent / path).resolve() if path else GLOSSARY
@@ -85,7 +85,7 @@ def test_its_links_lead_somewhere(word):
 
 
 @EACH
-def test_the_sections_of_lessons_that_it_names_exist(word):
+def test_an_entry_names_sections_that_exist(word):
     see = ENTRIES[word].partition("See it: ")[2].partition(" Read: ")[0]
     for path, section in re.findall(r"\]\(([^)]+\.ipynb)\), \"([^\"]+)\"", see):
         assert section in sections((GLOSSARY.parent / path).resolve()), section

@@ -1,4 +1,4 @@
-"""``make lab`` opens the lessons, and nothing that asks for attention."""
+"""``make lab`` opens the lessons without any question."""
 
 from __future__ import annotations
 
@@ -25,6 +25,6 @@ def test_jupyterlab_does_not_ask_whether_to_fetch_news(tmp_path):
     assert not error
 
 
-def test_a_folder_of_settings_of_ones_own_stays():
+def test_the_users_own_settings_folder_is_kept():
     found = load_tool("lab.py").with_defaults({"JUPYTER_CONFIG_PATH": "/mine"})["JUPYTER_CONFIG_PATH"]
     assert found.endswith(f"tools/jupyter{os.pathsep}/mine")

@@ -1,4 +1,4 @@
-"""A lesson begins in a namespace of its own, judges answers in sentences, and ends with nothing left."""
+"""A lesson begins in its own namespace, checks answers with hints, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FUND = Fund("18993924000100", "132922")
 
 @pytest.fixture
 def begin(redis_url, monkeypatch):
-    """Begin lessons on the test's Redis; whatever happens, none stays open."""
+    """Begin lessons on the test's Redis; close them after the test."""
     monkeypatch.delenv("SCRAPERKIT_NAMESPACE", raising=False)
     begun: list[Lesson] = []
 
@@ -51,14 +51,14 @@ def keys_of(redis, lesson: Lesson) -> set[str]:
 # ------------------------------------------------------------------ begin and end
 
 
-def test_all_that_names_no_namespace_is_the_lesson_s(begin, redis):
+def test_a_call_without_a_namespace_uses_the_lessons(begin, redis):
     lesson = begin()
     batch = Publisher(lesson.redis).publish(FUND.months("2022-01", "2022-03"))
     assert batch.keys.namespace == lesson.namespace
     assert lesson.keys.jobs in keys_of(redis, lesson)
 
 
-def test_the_end_deletes_the_lesson_s_keys_and_no_others(begin, redis, namespace):
+def test_the_end_deletes_the_lessons_keys_and_no_others(begin, redis, namespace):
     others = Publisher(redis, namespace=namespace).publish(FUND.months("2022-01"))
     lesson = begin()
     Publisher(lesson.redis).publish(FUND.months("2022-01", "2022-03"))
@@ -70,7 +70,7 @@ def test_the_end_deletes_the_lesson_s_keys_and_no_others(begin, redis, namespace
     assert "SCRAPERKIT_NAMESPACE" not in os.environ
 
 
-def test_tables_show_errors_to_their_end_and_break_no_date(begin):
+def test_tables_show_errors_in_full_and_do_not_wrap_dates(begin):
     before = pd.get_option("display.max_colwidth")
     lesson = begin()
     error = "NotACvmPage: not the daily page: " + "it has no element, " * 9 + "none"
@@ -80,7 +80,7 @@ def test_tables_show_errors_to_their_end_and_break_no_date(begin):
     assert pd.get_option("display.max_colwidth") == before
 
 
-def test_rates_are_those_of_the_offline_site_until_the_end(begin, redis):
+def test_rates_come_from_the_offline_site_until_the_end(begin, redis):
     lesson = begin()
     assert lesson.site is not None
     cdi = rates("cdi", "2022-01-03", "2022-01-05", redis=redis)
@@ -89,7 +89,7 @@ def test_rates_are_those_of_the_offline_site_until_the_end(begin, redis):
     assert "SCRAPERKIT_SGS_URL" not in os.environ
 
 
-def test_worker_processes_find_the_lesson_s_redis(begin, redis_url, monkeypatch):
+def test_a_lesson_knows_the_address_of_its_redis(begin, redis_url, monkeypatch):
     assert begin().redis_url == redis_url
     monkeypatch.setenv("REDIS_URL", redis_url)
     another = lessons.begin("01_publish_batches")
@@ -97,7 +97,7 @@ def test_worker_processes_find_the_lesson_s_redis(begin, redis_url, monkeypatch)
     another.close()
 
 
-def test_the_namespace_from_before_comes_back(begin, monkeypatch):
+def test_the_end_restores_the_earlier_namespace(begin, monkeypatch):
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", "mine")
     lesson = begin()
     assert os.environ["SCRAPERKIT_NAMESPACE"] == lesson.namespace
@@ -105,7 +105,7 @@ def test_the_namespace_from_before_comes_back(begin, monkeypatch):
     assert os.environ["SCRAPERKIT_NAMESPACE"] == "mine"
 
 
-def test_the_first_cell_run_again_closes_what_was_open(begin, redis):
+def test_running_the_first_cell_again_closes_the_open_lesson(begin, redis):
     first = begin()
     site = first.site
     Publisher(first.redis).publish(FUND.months("2022-01"))
@@ -117,13 +117,13 @@ def test_the_first_cell_run_again_closes_what_was_open(begin, redis):
     assert second.end().done
 
 
-def test_the_end_may_be_run_again(begin):
+def test_end_may_be_called_twice(begin):
     lesson = begin()
     lesson.end()
-    assert "over already" in lesson.end().text
+    assert "already over" in lesson.end().text
 
 
-def test_a_kernel_that_is_shut_down_in_the_middle_tidies_up(redis, redis_url):
+def test_a_kernel_shut_down_in_the_middle_cleans_up(redis, redis_url):
     code = (
         "import os, scraperkit as sk\n"
         "lesson = sk.lessons.begin('01_publish_batches')\n"
@@ -131,26 +131,26 @@ def test_a_kernel_that_is_shut_down_in_the_middle_tidies_up(redis, redis_url):
         "sk.Subscriber(lesson.redis, lesson.source, threads=1).start()\n"
         "print(lesson.namespace, lesson.redis.exists(lesson.keys.jobs))\n"
     )
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, "REDIS_URL": redis_url}, capture_output=True, text=True
     )
-    assert told.returncode == 0, told.stderr
-    name, there = told.stdout.split()
+    assert done.returncode == 0, done.stderr
+    name, there = done.stdout.split()
     assert there == "1"
     assert list(redis.scan_iter(f"{name}:*")) == []
 
 
 def test_an_unknown_lesson_is_refused():
-    with pytest.raises(ConfigError, match="no lesson '07_nothing'; take one of 00_tour"):
+    with pytest.raises(ConfigError, match="unknown lesson '07_nothing'; choose one of 00_tour"):
         lessons.begin("07_nothing")
 
 
-def test_the_lesson_that_breaks_its_site_refuses_the_regulator_s(redis_url):
+def test_the_lesson_that_breaks_its_site_refuses_to_run_live(redis_url):
     with pytest.raises(ConfigError, match="^live: .* leave LIVE = False"):
         lessons.begin("05_when_things_fail", live=True, redis_url=redis_url)
 
 
-def test_a_live_lesson_has_no_site_of_its_own(begin):
+def test_a_live_lesson_has_no_offline_site(begin):
     lesson = begin(live=True)
     assert lesson.site is None
     assert lesson.source.url.startswith("https://cvmweb.cvm.gov.br")
@@ -158,7 +158,7 @@ def test_a_live_lesson_has_no_site_of_its_own(begin):
     assert "live" in lesson._repr_html_()
 
 
-def test_its_funds_are_on_the_site(begin):
+def test_the_funds_of_a_lesson_are_on_the_site(begin):
     lesson = begin()
     assert len(lesson.cnpjs) >= 10
     assert lesson.source.find_fund(lesson.cnpjs[9]).cnpj == lesson.cnpjs[9]
@@ -177,7 +177,7 @@ def test_the_end_names_a_subscriber_that_was_left_running(begin, redis):
     assert keys_of(redis, lesson) == set()
 
 
-def test_the_end_tells_that_an_engine_had_failed(begin, monkeypatch):
+def test_the_end_reports_a_failed_engine(begin, monkeypatch):
     async def broken(self):
         raise ZeroDivisionError("the engine is broken")
 
@@ -218,7 +218,7 @@ def test_the_end_names_a_thread_that_still_runs(begin, monkeypatch):
         thread.join()
 
 
-def test_the_end_says_so_if_redis_is_away(begin, redis):
+def test_the_end_reports_an_unreachable_redis(begin, redis):
     lesson = begin()
     namespace = lesson.namespace
     lesson.redis.close()
@@ -228,7 +228,7 @@ def test_the_end_says_so_if_redis_is_away(begin, redis):
     assert "SCRAPERKIT_NAMESPACE" not in os.environ
 
 
-def test_what_was_entered_is_left_the_last_one_first(begin):
+def test_context_managers_are_exited_latest_first(begin):
     lesson = begin()
     left = []
 
@@ -249,23 +249,23 @@ def test_what_was_entered_is_left_the_last_one_first(begin):
     assert left == ["second", "first", "last of all"]
 
 
-def test_waiting_ends_with_a_sentence(begin):
+def test_waiting_too_long_raises_a_clear_error(begin):
     lesson = begin()
     lesson.wait_until(lambda: True)
-    with pytest.raises(TimeoutError, match=r"not come within 0\.01 s"):
+    with pytest.raises(TimeoutError, match=r"still false after 0\.01 s"):
         lesson.wait_until(lambda: False, seconds=0.01)
 
 
 # ------------------------------------------------------------------------- checks
 
 
-def test_dots_are_no_answer_yet(begin):
+def test_an_unsolved_exercise_says_what_to_do(begin):
     verdict = begin().check(1, ...)
     assert not verdict.done
     assert verdict.text == "Exercise 1: put your answer in place of the dots, run that cell, then this one."
 
 
-def test_an_answer_that_breaks_the_check_gets_a_sentence(begin):
+def test_an_answer_that_breaks_the_check_gets_a_hint(begin):
     lesson = begin("02_subscribe_step_by_step")
     batch = Publisher(lesson.redis).publish(FUND.months("2021-08", "2021-08"))
     lesson.redis.set(batch.keys.events, "not a stream")
@@ -274,7 +274,7 @@ def test_an_answer_that_breaks_the_check_gets_a_sentence(begin):
     assert verdict.text.startswith("Exercise 2: this answer cannot be checked (RedisRefused: ")
 
 
-def test_an_exercise_that_is_none_is_refused(begin):
+def test_an_unknown_exercise_is_refused(begin):
     with pytest.raises(ConfigError, match="lesson 01_publish_batches has no exercise 9"):
         begin().check(9, 1)
 
@@ -296,7 +296,7 @@ def module_of(name: str):
     return importlib.import_module(f"scraperkit.lessons.{LESSONS[name]}")
 
 
-def test_a_verdict_is_shown_escaped():
+def test_a_verdict_is_escaped_in_html():
     shown = Verdict(False, "<b>&")._repr_html_()
     assert "&lt;b&gt;&amp;" in shown
     assert "✔" not in shown
@@ -317,21 +317,21 @@ def test_a_verdict_is_shown_escaped():
         ('{"document": "18993924000100", "fund_pk": "132922", "month_year": "04/2023"}', "it asks for 04/2023"),
         (
             '{"document": "18993924000100", "fund_pk": "132922", "month_year": "03/2023", "acked": true}',
-            "acked says that it is done elsewhere",
+            "acked says that it is already done",
         ),
         ('{"document": "18.993.924/0001-00", "fund_pk": 132922, "month_year": "03/2023"}', None),
     ],
 )
-def test_a_message_by_hand(begin, answer, hint):
+def test_hints_for_a_handwritten_message(begin, answer, hint):
     said = publishing.check_1(begin(), answer)
     assert said is None if hint is None else hint in said
 
 
-def test_a_channel_that_loses_nothing(begin):
+def test_hints_for_a_batch_over_a_channel(begin):
     lesson = begin()
     half_a_year = FUND.months("2021-01", "2021-06")
     channel = Publisher(lesson.redis, delivery="pubsub")
-    assert "these months are missing, or too many: 06/2021" in publishing.check_2(
+    assert "these months are missing or unexpected: 06/2021" in publishing.check_2(
         lesson, stream(lesson, half_a_year[:5])
     )
     kept = stream(lesson, half_a_year)
@@ -349,7 +349,7 @@ def test_a_channel_that_loses_nothing(begin):
     assert publishing.check_2(lesson, done) is None
 
 
-def test_only_what_is_missing(begin):
+def test_hints_for_the_missing_months(begin):
     lesson = begin()
     year = FUND.months("2022-01", "2022-12")
     early = stream(lesson, year[:7])
@@ -366,7 +366,7 @@ def test_only_what_is_missing(begin):
     assert "nothing was missing" in publishing.check_3(lesson, nothing)
 
 
-def test_rounds_are_counted(begin):
+def test_hints_for_the_number_of_rounds(begin):
     lesson = begin("02_subscribe_step_by_step")
     assert subscribing.check_1(lesson, 3) is None
     assert "still find anything" in subscribing.check_1(lesson, 4)
@@ -380,11 +380,11 @@ def test_rounds_are_counted(begin):
     [
         ("pubsub", False, 3, None),
         ("pubsub", False, 2, "2 of three workers have done it. Publish with force=True"),
-        ("pubsub", True, 3, "3 heard it, but one laid a claim on it"),
+        ("pubsub", True, 3, "3 received it, but one claimed it"),
         ("stream", True, 3, "from a stream each message goes to one worker only"),
     ],
 )
-def test_one_message_three_times(begin, delivery, claim, workers, hint):
+def test_hints_for_one_message_and_three_workers(begin, delivery, claim, workers, hint):
     lesson = begin("02_subscribe_step_by_step")
 
     async def work():
@@ -410,7 +410,7 @@ def test_one_message_three_times(begin, delivery, claim, workers, hint):
         ("pubsub", (2, 1), "the stream is what a group shares"),
     ],
 )
-def test_an_uneven_share(begin, delivery, rounds, hint):
+def test_hints_for_an_uneven_share(begin, delivery, rounds, hint):
     lesson = begin("02_subscribe_step_by_step")
 
     async def work():
@@ -430,7 +430,7 @@ def test_an_uneven_share(begin, delivery, rounds, hint):
     assert said is None if hint is None else hint in said
 
 
-def test_the_deepest_fall(begin):
+def test_hints_for_the_deepest_fall(begin):
     lesson = begin("00_tour")
     with Subscriber(lesson.redis, lesson.source, threads=4):
         requests = [r for cnpj in lesson.cnpjs[:2] for r in lesson.source.find_fund(cnpj).months("2022-01", "2022-03")]
@@ -441,7 +441,7 @@ def test_the_deepest_fall(begin):
     assert "a CNPJ, as text" in tour.check_1(lesson, 1)
 
 
-def test_a_year_of_the_first_fund(begin):
+def test_hints_for_a_year_of_the_first_fund(begin):
     lesson = begin("00_tour")
     year = ("2021-01", "2021-12")
     other = Fund(lesson.cnpjs[1], "1")

@@ -50,7 +50,7 @@ class TestARedisOfItsOwn:
             assert not first.folder.exists()
             assert lesson.end().done
 
-    def test_keeps_what_it_was_told_and_ends_after_the_lesson_s_keys(self):
+    def test_keeps_its_data_when_killed_and_ends_after_the_lesson(self):
         server = own_redis()
         lesson = lessons.begin("05_when_things_fail", redis_url=server.url)
         lesson.enter(server, last=True)
@@ -64,7 +64,7 @@ class TestARedisOfItsOwn:
 
 
 @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
-def test_what_a_worker_has_in_hand_is_known_for_both_deliveries(lesson, delivery):
+def test_unsettled_messages_of_a_worker_are_found_for_both_deliveries(lesson, delivery):
     site = GatedSite()
     with Subscriber(lesson.redis, site, threads=1) as anna:
         batch = Publisher(lesson.redis, delivery=delivery).publish(months(1))
@@ -75,8 +75,8 @@ def test_what_a_worker_has_in_hand_is_known_for_both_deliveries(lesson, delivery
         assert failures.in_hand(lesson, anna, batch) == []
 
 
-class TestPictures:
-    def test_a_moment_is_marked_where_it_was_even_after_the_last_job(self, lesson):
+class TestCharts:
+    def test_a_moment_after_the_last_job_is_marked(self, lesson):
         with worker(lesson):
             batch = Publisher(lesson.redis).publish(months(4))
             batch.wait(60)
@@ -86,7 +86,7 @@ class TestPictures:
         assert ax.get_xlim()[1] > 9
         assert ax.texts[-1].get_text() == "the end"
 
-    def test_outcomes_are_bars_as_long_as_the_batch(self, lesson):
+    def test_bars_count_the_outcomes_of_a_batch(self, lesson):
         with worker(lesson, lambda request: [] if request.month < 3 else 1 / 0):
             batches = {"a": Publisher(lesson.redis).publish(months(4))}
             batches["a"].wait(60, progress=False)
@@ -106,7 +106,7 @@ class TestPictures:
         assert figure.axes[0].get_title(loc="left") == "a: 3 published, 3 done"
 
 
-class TestWhatWasDoneTwice:
+class TestMonthsDoneTwice:
     @pytest.fixture
     def log(self, lesson):
         for batch, month, outcome in (
@@ -117,7 +117,7 @@ class TestWhatWasDoneTwice:
             lesson.redis.xadd(lesson.keys.events, {"outcome": outcome, "attempt": 1, "event": event})
 
     @pytest.mark.parametrize("answer", [["01/2022"], pd.Series(["01/2022"]), "01/2022", {"03/2022"}])
-    def test_is_found(self, lesson, log, answer):
+    def test_the_superseded_months_are_right(self, lesson, log, answer):
         assert lesson.check(1, answer).done
 
     @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ class TestWhatWasDoneTwice:
             ([], "the list is empty"),
             (7, "a list of months"),
             (["02/2022"], "these are not the months"),
-            (["01/2022", "02/2022"], "months too many"),
+            (["01/2022", "02/2022"], "too many months"),
         ],
     )
-    def test_is_missed(self, lesson, log, answer, hint):
+    def test_other_answers_get_a_hint(self, lesson, log, answer, hint):
         assert hint in lesson.check(1, answer).text
 
 
-class TestWhatWasLost:
+class TestMonthsThatAChannelLost:
     """Two of four months are done over a channel, two are lost."""
 
     @pytest.fixture
@@ -151,20 +151,20 @@ class TestWhatWasLost:
             batch.wait(60)
         return lesson.check(2, batch)
 
-    def test_is_brought_back(self, lesson, lost):
+    def test_publishing_only_missing_months_is_right(self, lesson, lost):
         assert self.check(lesson, months(4), only_missing=True).done
 
-    def test_and_nothing_else_is_wanted(self, lesson, lost):
-        assert "2 of these months were done before, 03/2021" in self.check(lesson, months(4), force=True).text
+    def test_months_done_before_get_a_hint(self, lesson, lost):
+        assert "2 of these months were done before, such as 03/2021" in self.check(lesson, months(4), force=True).text
 
-    def test_but_still_to_be_done(self, lesson, lost):
+    def test_pending_months_get_a_hint(self, lesson, lost):
         assert "1 are pending" in lesson.check(2, Publisher(lesson.redis).publish(lost[:1])).text
 
-    def test_in_another_batch_than_that_of_another_fund(self, lesson):
+    def test_a_batch_of_another_fund_gets_a_hint(self, lesson):
         assert "another fund" in self.check(lesson, months(1)).text
 
 
-class TestAPoisonedStream:
+class TestDeadLetterOfAPoisonMessage:
     @pytest.fixture
     def letters(self, lesson):
         texts = ["hello", '{"document": "18993924000101", "fund_pk": "132922", "month_year": "12/2022"}']
@@ -175,10 +175,10 @@ class TestAPoisonedStream:
             lesson.wait_until(lambda: subscriber.outcomes["dead"] == 3)
         return list(DeadLetters(lesson.redis).list().index)
 
-    def test_has_the_letter(self, lesson, letters):
+    def test_its_id_is_right(self, lesson, letters):
         assert lesson.check(3, letters[2]).done
 
-    def test_has_other_letters_too(self, lesson, letters):
-        assert "died of something else: ZeroDivisionError" in lesson.check(3, letters[0]).text
-        assert "about something else than the document" in lesson.check(3, letters[1]).text
-        assert "no dead letter of that id" in lesson.check(3, "1-1").text
+    def test_other_letters_get_a_hint(self, lesson, letters):
+        assert "failed for another reason: ZeroDivisionError" in lesson.check(3, letters[0]).text
+        assert "not about the document" in lesson.check(3, letters[1]).text
+        assert "no dead letter with that id" in lesson.check(3, "1-1").text

@@ -21,7 +21,7 @@ mpl.use("agg")
 
 @pytest.fixture
 def lesson(redis_url):
-    """A lesson whose archive has three years, and has seen the newest month being corrected."""
+    """A lesson whose archive has three years, with revisions of the newest month."""
     lesson = lessons.begin("07_the_whole_market", redis_url=redis_url)
     late = LateReports(lesson.site.portal, "2024-12")
     lesson.market.download("2022-01", "2024-12", progress=False)
@@ -46,7 +46,7 @@ def prices(lesson) -> pd.DataFrame:
 # ------------------------------------------------------------------------ the lesson
 
 
-def test_the_market_and_the_rates_are_the_offline_ones_until_the_end(redis_url, monkeypatch):
+def test_the_market_and_the_rates_come_from_the_offline_site_until_the_end(redis_url, monkeypatch):
     monkeypatch.setenv("SCRAPERKIT_SGS_URL", "http://127.0.0.1:9/")
     monkeypatch.delenv("SCRAPERKIT_B3_URL", raising=False)
     lesson = lessons.begin("07_the_whole_market", redis_url=redis_url)
@@ -60,7 +60,7 @@ def test_the_market_and_the_rates_are_the_offline_ones_until_the_end(redis_url, 
     assert "SCRAPERKIT_B3_URL" not in os.environ
 
 
-def test_live_it_is_the_archive_of_the_user(redis_url, tmp_path, monkeypatch):
+def test_a_live_lesson_uses_the_users_archive(redis_url, tmp_path, monkeypatch):
     monkeypatch.setenv("SCRAPERKIT_ARCHIVE", str(tmp_path / "own"))
     lesson = lessons.begin("07_the_whole_market", redis_url=redis_url, live=True)
     (tmp_path / "own").mkdir()
@@ -83,7 +83,7 @@ def test_the_newest_days_lack_reports_that_arrive_later():
     assert portal.rows("2024-12") == final
 
 
-def test_what_arrives_late_is_new_and_what_is_corrected_is_a_revision(lesson):
+def test_a_corrected_figure_is_a_revision_and_a_late_one_is_not(lesson):
     changes = lesson.market.changes("2024-12", "2024-12")
     assert 1 <= len(changes) < 20
     assert changes[["old", "new"]].notna().all(axis=None)
@@ -97,7 +97,7 @@ def totals(**shares: float) -> pd.Series:
     return pd.Series(shares)
 
 
-def test_the_chart_ranks_and_marks_who_is_above_and_who_ended():
+def test_the_chart_ranks_funds_and_marks_winners_and_ended_funds():
     total = totals(good=0.5, bad=-0.1, gone=0.05)
     total.attrs["names"] = {"good": "Good", "bad": "Bad", "gone": "Gone"}
     ax = ranking(total, 0.2, pd.Series({"bad": False, "gone": True, "good": False}))
@@ -110,7 +110,7 @@ def test_the_chart_ranks_and_marks_who_is_above_and_who_ended():
     assert ax.get_xlabel().endswith("%")
 
 
-def test_a_whole_market_is_a_curve_that_absurd_quotas_do_not_squeeze():
+def test_a_large_market_is_a_curve_whose_scale_ignores_outliers():
     total = pd.Series(np.linspace(-0.5, 1.0, 20_000))
     total.iloc[-1] = 1e9
     ax = ranking(total, 0.2, total > 5)
@@ -122,7 +122,7 @@ def test_a_whole_market_is_a_curve_that_absurd_quotas_do_not_squeeze():
 # ------------------------------------------------------------------------ exercises
 
 
-def test_one_series_of_two_numbers(lesson, prices):
+def test_hints_for_one_series_from_two_cnpjs(lesson, prices):
     right = prices[BEFORE].combine_first(prices[AFTER])
     assert whole_market.check_1(lesson, right) is None
     assert whole_market.check_1(lesson, right.dropna().to_frame()) is None
@@ -133,7 +133,7 @@ def test_one_series_of_two_numbers(lesson, prices):
     assert "this is a float" in whole_market.check_1(lesson, 3.0)
 
 
-def test_the_largest_revision(lesson):
+def test_hints_for_the_largest_revision(lesson):
     changes = lesson.market.changes(SINCE, UNTIL)
     sizes = 100 * (changes["new"] / changes["old"] - 1)
     largest = sizes.abs().max()
@@ -144,7 +144,7 @@ def test_the_largest_revision(lesson):
     assert "a number, in per cent" in whole_market.check_2(lesson, "much")
 
 
-def test_where_the_money_was(lesson, prices):
+def test_hints_for_the_share_of_money(lesson, prices):
     total, ended = whole_market.totals(prices)
     better = total > whole_market.cash(prices, lesson)
     money = lesson.market.prices(start=SINCE, end=UNTIL, metric="net_worth")[total.index]
@@ -162,5 +162,5 @@ def test_where_the_money_was(lesson, prices):
 
 
 @pytest.mark.parametrize(("number", "answer"), [(1, pd.Series([1.0])), (2, 1.0), (3, 0.5)])
-def test_before_anything_is_downloaded(empty, number, answer):
+def test_hints_before_anything_is_downloaded(empty, number, answer):
     assert "run the cells above" in empty.check(number, answer).text

@@ -1,4 +1,4 @@
-"""Lesson 06: the other site answers as the text says, and the checks know a right answer from a wrong one."""
+"""Lesson 06: the other site answers as the text says, and wrong answers get hints."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def days(month: str) -> dict[str, float]:
 
 
 class TestTheSite:
-    def test_tells_what_the_sample_does_with_four_decimals(self):
+    def test_serves_the_prices_of_the_sample_with_four_decimals(self):
         quotes = load_sample().month(CNPJ, "01/2022")
         assert days("2022-01") == {f"{quote.date}": round(quote.quota, 4) for quote in quotes}
 
-    def test_slips_once_and_writes_a_comma_once(self):
+    def test_has_one_wrong_price_and_one_decimal_comma(self):
         slip = next(quote for quote in load_sample().month(CNPJ, "06/2022") if quote.date == dt.date(2022, 6, 15))
         assert days("2022-06")["2022-06-15"] == round(10 * slip.quota, 4)
         assert [day for day, price in days("2023-05").items() if isinstance(price, str)] == ["2023-05-31"]
@@ -56,18 +56,18 @@ class TestTheSite:
             ("/../../etc/passwd", 404, {"error": "no such fund"}),
         ],
     )
-    def test_has_its_own_ways_to_say_no(self, site, path, status, content):
+    def test_answers_bad_requests_in_its_own_way(self, site, path, status, content):
         reply = requests.get(site.url.removesuffix("/prices/") + path, timeout=60)
         assert (reply.status_code, reply.json()) == (status, content)
 
-    def test_is_busy_as_often_as_it_is_told(self, site):
+    def test_is_busy_for_the_given_number_of_requests(self, site):
         site.busy = 2
         address = f"{site.url}{CNPJ}/2022-01.json"
         assert [requests.get(address, timeout=60).status_code for _ in range(3)] == [503, 503, 200]
         assert len(site.asked) == 3
 
 
-def test_arrivals_are_counted_from_each_run_s_first_request():
+def test_arrivals_are_counted_from_the_first_request_of_each_run():
     ax = arrivals({"hasty": [5.0, 5.1], "polite": [7.0, 8.0, 9.0], "none": []})
     assert [list(line.get_xdata())[:-1] for line in ax.lines[:4:2]] == [[0.0, pytest.approx(0.1)], [0.0, 1.0, 2.0]]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["hasty", "polite", "none"]
@@ -95,12 +95,12 @@ def full(request, row, **more):
         (lambda request, row: None, "returns a NoneType"),
         (lambda request, row: full(request, row, holders=None), "has holders=None"),
         (lambda request, row: full(request, row, net_worth=7), "has net_worth=7"),
-        (lambda request, row: full(request, row, inflow=1.0), "a field that the site does not tell"),
+        (lambda request, row: full(request, row, inflow=1.0), "a field that the site does not report"),
         (lambda request, row: full(request, row, quota=float(row["price"])), "is refused now"),
         (lambda request, row: full(request, row, quota=row["price"]), "has to become a number"),
     ],
 )
-def test_more_fields(lesson, function, hint):
+def test_hints_for_more_fields(lesson, function, hint):
     assert hint in lesson.check(1, function).text
 
 
@@ -121,11 +121,11 @@ def rows(address, *, busy=SiteUnavailable, missing=MonthNotOffered, empty=()):
         ({"busy": None}, "returned [] as if that were the month"),
         ({"busy": RuntimeError}, "one of the kit's own errors"),
         ({"busy": MonthNotOffered}, "which is final"),
-        ({"missing": None}, "has to raise sk.errors.MonthNotOffered still"),
-        ({"missing": SiteUnavailable}, "has to raise sk.errors.MonthNotOffered still"),
+        ({"missing": None}, "must still raise sk.errors.MonthNotOffered"),
+        ({"missing": SiteUnavailable}, "must still raise sk.errors.MonthNotOffered"),
     ],
 )
-def test_try_again(lesson, wrong, hint):
+def test_hints_for_a_busy_site(lesson, wrong, hint):
     assert hint in lesson.check(2, lambda address: rows(address, **wrong)).text
 
 
@@ -135,13 +135,13 @@ def test_try_again(lesson, wrong, hint):
         ({}, "is done"),
         ({"empty": None}, "returns None"),
         ({"empty": [{"day": "2020-12-01"}]}, "a month without days has none"),
-        ({"missing": None}, "has to raise sk.errors.MonthNotOffered still"),
+        ({"missing": None}, "must still raise sk.errors.MonthNotOffered"),
     ],
 )
-def test_a_month_without_quotes(lesson, wrong, hint):
+def test_hints_for_a_month_without_quotes(lesson, wrong, hint):
     assert hint in lesson.check(3, lambda address: rows(address, **wrong)).text
 
 
-def test_a_function_that_does_nothing_any_more(lesson):
-    assert "does not come any more" in lesson.check(3, lambda _: []).text
-    assert "it is no failure" in lesson.check(3, lambda _: [][0]).text
+def test_a_function_that_breaks_other_months_gets_a_hint(lesson):
+    assert "is no longer returned" in lesson.check(3, lambda _: []).text
+    assert "this is not a failure" in lesson.check(3, lambda _: [][0]).text

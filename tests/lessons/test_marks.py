@@ -1,4 +1,4 @@
-"""What a lesson's text says of an output is checked where the text stands."""
+"""A number or a claim about an output in a lesson's text is checked during the run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tool() -> ModuleType:
         *[("1,324", 1323.6), ("`4,0498`", "4,0498"), ("twice", True), ("7 %", 0.0697), ("3.6", 3.633)],
     ],
 )
-def test_what_agrees(tool, said, value):
+def test_a_text_that_agrees_with_the_value_passes(tool, said, value):
     assert tool.agrees(said, value)
 
 
@@ -33,11 +33,11 @@ def test_what_agrees(tool, said, value):
         ("3,5012", "4,0498"),
     ],
 )
-def test_what_does_not(tool, said, value):
+def test_a_text_that_disagrees_with_the_value_fails(tool, said, value):
     assert not tool.agrees(said, value)
 
 
-def test_a_run_tells_what_is_not_so(tool, tmp_path):
+def test_a_run_reports_what_is_untrue(tool, tmp_path):
     code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     notebook = nbformat.v4.new_notebook(
         cells=[

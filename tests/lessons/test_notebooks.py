@@ -1,4 +1,4 @@
-"""Every lesson reads as the template says, and runs twice side by side, solved and unsolved, leaving nothing."""
+"""Every lesson follows the template, and runs twice side by side, solved and unsolved, leaving nothing behind."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ LAST = ["Exercises", "Summary", "Next", "Clean up"]
 CHECK = re.compile(r"lesson\.check\((\d), answer_\1\)")
 # What happened is folded away, so that a reader predicts before reading on.
 FOLDED = re.compile(r"<details><summary>What happened</summary>\n\n.+\n\n</details>", re.DOTALL)
+OPENING = re.compile(r'<details lang="pt-BR"><summary>Em português</summary>\n\n(.+)\n\n</details>', re.DOTALL)
 SOLUTION = re.compile(r"<details><summary>Solution</summary>\n\n```python\n.+?\n```\n.*</details>", re.DOTALL)
 
 
@@ -52,7 +53,7 @@ def texts(path: Path) -> list[str]:
 
 def minutes(path: Path) -> int:
     found = re.search(r"^- \*\*Time:\*\* (\d+) minutes", texts(path)[0], re.MULTILINE)
-    assert found, "the first cell tells the minutes"
+    assert found, "the first cell states the minutes"
     return int(found[1])
 
 
@@ -61,21 +62,21 @@ def minutes(path: Path) -> int:
 
 @pytest.fixture(scope="module")
 def regulator() -> Iterator[Replica]:
-    """What a live lesson takes for the regulator's own site."""
+    """A replica in place of the regulator's own site, for live lessons."""
     with Replica.start() as site:
         site.portal.crawl_delay = 0
         yield site
 
 
 def asked_of(site: Replica) -> int:
-    """How often the pages and the files of a site were asked for."""
+    """Return how many pages and files of a site were requested."""
     return site.requests.total() + site.portal.requests.total()
 
 
 @EACH
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_it_runs_solved_and_unsolved_offline_and_live_side_by_side(
+def test_a_lesson_runs_live_unsolved_beside_an_offline_solved_run(
     tool, path, regulator, redis, redis_url, tmp_path, monkeypatch
 ):
     mark = uuid.uuid4().hex
@@ -110,7 +111,7 @@ def test_it_runs_solved_and_unsolved_offline_and_live_side_by_side(
 
 
 @EACH
-def test_what_it_draws_is_in_the_notebook(path):
+def test_a_cell_that_draws_does_not_print_its_axes(path):
     drawing = [cell.source for cell in cells(path, "code") if "sk.plot." in cell.source]
     assert all(re.search(r"^\w+ = sk\.plot\.|^ *sk\.plot\.\w+\(.*ax=", source, re.MULTILINE) for source in drawing), (
         "ax = sk.plot…, or the Axes is printed below its picture"
@@ -131,11 +132,11 @@ def processes_of(mark: str) -> list[str]:
 # ----------------------------------------------------------------------- they read
 
 
-def test_they_are_those_of_the_package():
+def test_the_package_names_every_notebook():
     assert [path.stem for path in NOTEBOOKS] == list(LESSONS)
 
 
-def test_the_map_tells_the_minutes_of_each():
+def test_the_overview_shows_the_minutes_of_each_lesson():
     rows = dict(re.findall(r"^\| \[(\w+)\]\(\1\.ipynb\) \|.*\| (\d+) \|[^|]+\|$", OVERVIEW, re.MULTILINE))
     assert list(rows) == list(LESSONS)
     assert {path.stem: minutes(path) for path in NOTEBOOKS} == {name: int(rows[name]) for name in rows}
@@ -143,7 +144,7 @@ def test_the_map_tells_the_minutes_of_each():
 
 
 @EACH
-def test_it_begins_with_what_you_will_do_and_need(path):
+def test_the_first_cell_says_what_you_will_do_and_need(path):
     first = texts(path)[0]
     titles = [line for text in texts(path) for line in text.splitlines() if line.startswith("# ")]
     assert [first.splitlines()[0]] == [title for title in titles if "```" not in title]
@@ -151,6 +152,19 @@ def test_it_begins_with_what_you_will_do_and_need(path):
     for beginning in ("- **You will** ", "- **You need** ", "- **Time:** "):
         assert f"\n{beginning}" in first
     assert 5 <= minutes(path) <= 30
+
+
+@EACH
+def test_a_portuguese_opening_says_how_long_it_takes_and_names_terms_of_the_lesson(path):
+    opening = OPENING.fullmatch(cells(path)[1].source)
+    assert opening, "the second cell is folded, and in Portuguese"
+    plain = re.sub(r"\[([^\]]+)\]\([^)]+\)", r"\1", " ".join(opening[1].split()))
+    assert 5 <= len(re.findall(r"\.(?=\s|$)", plain)) <= 8
+    assert f"{minutes(path)} minutos" in plain
+    terms = re.findall(r"\(([^)]+)\)", plain)
+    assert 3 <= len(terms) <= 4
+    lesson = " ".join(" ".join(texts(path)[2:]).lower().split())
+    assert not [term for term in terms if term not in lesson]
 
 
 @EACH
@@ -215,7 +229,7 @@ def test_numbers_that_speak_of_an_output_are_checked_by_the_run(path):
 
 
 @EACH
-def test_it_ends_with_exercises_summary_next_and_clean_up(path):
+def test_a_lesson_ends_with_exercises_summary_next_and_clean_up(path):
     headings = re.findall(r"^## (.+)$", "\n".join(texts(path)), re.MULTILINE)
     assert headings[-4:] == LAST
     assert cells(path)[-1].source.splitlines()[-1] == "lesson.end()"
@@ -236,7 +250,7 @@ def test_each_exercise_has_a_check_and_a_folded_solution(path):
 
 
 @EACH
-def test_its_links_lead_somewhere(path):
+def test_links_of_a_lesson_lead_to_existing_files(path):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", "\n".join(texts(path))):
         known = (
             target.removesuffix(".ipynb") in LESSONS if target.endswith(".ipynb") else (path.parent / target).exists()
@@ -245,7 +259,7 @@ def test_its_links_lead_somewhere(path):
 
 
 @EACH
-def test_it_is_kept_without_outputs(path):
+def test_a_notebook_is_stored_without_outputs(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     assert all(not cell.outputs and cell.execution_count is None for cell in cells(path, "code"))

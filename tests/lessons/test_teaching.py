@@ -29,7 +29,7 @@ def test_the_plan_takes_90_minutes_and_goes_through_the_lessons_in_order():
 
 
 @pytest.mark.parametrize(("lesson", "shown", "left_out"), [row[1:] for row in PLAN if row[1] != "none"])
-def test_it_names_sections_that_the_lessons_have(lesson, shown, left_out):
+def test_the_plan_names_sections_that_the_lessons_have(lesson, shown, left_out):
     assert {*shown.split("; "), *left_out.split("; ")} <= sections(lesson[1:3])
 
 
@@ -47,13 +47,13 @@ def test_every_lesson_of_the_plan_has_a_question():
     assert re.findall(r"^### (\d\d):", TEXT, re.MULTILINE) == ["00", "01", "02", "03", "05"]
 
 
-def test_it_tells_how_long_the_lessons_run():
+def test_the_page_says_how_long_the_lessons_run():
     measured = re.findall(r"^\| (\d\d) \| (\d+) \| (\d+) \|$", TEXT, re.MULTILINE)
     assert [lesson for lesson, *_ in measured] == ["00", "01", "02", "03", "05"]
     assert all(0 < int(busy) <= int(wall) < 120 for _, busy, wall in measured)
 
 
-def test_its_links_lead_somewhere():
+def test_links_of_the_page_lead_to_existing_files():
     for target in re.findall(r"\]\((?!https://)([^)#]+)", TEXT):
         assert (PAGE.parent / target).is_file(), target
 
