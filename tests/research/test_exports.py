@@ -155,13 +155,13 @@ def test_rows_chosen_from_a_tidy_frame_are_written_without_their_numbers(tmp_pat
     [
         (b"", "its first line holds no headings"),
         (b"date,date\n", "two columns are called 'date'; rename one"),
-        (b"date,00360305000104\n2022-01-03,1.5,2\n", "no CSV file of one table: .*Expected 2 columns, got 3"),
-        (b"date,00360305000104\n2022-01-03,1.5\n2022-01-04,x\n", "column '00360305000104', line 3: 'x' is no number"),
-        (b"date,00360305000104\n03/01/2022,1.5\n", "column 'date', line 2: '03/01/2022' is no day; write it as 2022"),
-        (b"date;00360305000104\n2022-01-03;1.234\n", "line 2: '1.234' is a point in a number, where fields end with ;"),
+        (b"date,00360305000104\n2022-01-03,1.5,2\n", "not a CSV file of one table: .*Expected 2 columns, got 3"),
+        (b"date,00360305000104\n2022-01-03,1.5\n2022-01-04,x\n", "column '00360305000104', line 3: 'x' is not a number"),
+        (b"date,00360305000104\n03/01/2022,1.5\n", "column 'date', line 2: '03/01/2022' is not a day; write it as 2022"),
+        (b"date;00360305000104\n2022-01-03;1.234\n", "line 2: '1.234' is a number with a point, in a file with ;"),
         (b"cnpj,quota\n1.89939E+13,2\n", "column 'cnpj', line 2: '1.89939E\\+13' is not a CNPJ"),
         (b"cnpj,quota\n360305000104,2\n", "cut off its leading zeros: if so, write '00360305000104'"),
-        (b"cnpj,holders\n00360305000104,2.5\n", "column 'holders', line 2: '2.5' is no whole number"),
+        (b"cnpj,holders\n00360305000104,2.5\n", "column 'holders', line 2: '2.5' is not a whole number"),
         (b"PAR1 is not all", "a Parquet file that cannot be read"),
     ],
 )
@@ -394,5 +394,5 @@ def test_a_tilde_is_the_home_folder_and_a_name_that_is_too_long_is_told(prices, 
             use(tmp_path / ("x" * 300 + ".csv"))
         with pytest.raises(ConfigError, match=r"path: the path has 4,\d\d\d bytes; give at most 4,000"):
             use(tmp_path / "/".join(["x" * 99] * 40) / "y.csv")
-        with pytest.raises(ConfigError, match="path: '~nobody-of-this-name/x.csv': there is no such home"):
+        with pytest.raises(ConfigError, match="path: '~nobody-of-this-name/x.csv': no such home folder"):
             use("~nobody-of-this-name/x.csv")
