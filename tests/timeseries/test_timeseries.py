@@ -182,7 +182,7 @@ def test_a_day_before_1970_is_refused(store):
 
 
 def test_a_day_that_is_text_is_refused(store):
-    with pytest.raises(StoreError, match=r"'2022-01-03' is no datetime.date"):
+    with pytest.raises(StoreError, match=r"'2022-01-03' is not a datetime.date"):
         store.write([dataclasses.replace(quote(A, "2022-01-03"), date="2022-01-03")])
 
 
