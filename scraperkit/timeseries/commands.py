@@ -50,7 +50,7 @@ _values_of = attrgetter(*METRICS)
 
 
 def word(text: bytes) -> bytes:
-    r"""Return one word of a command, without its last line break.
+    r"""Return one packed word of a command, without its last line break.
 
     Examples
     --------

@@ -153,19 +153,25 @@ def test_rows_chosen_from_a_tidy_frame_are_written_without_their_numbers(tmp_pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "its first line holds no headings"),
+        (b"", "its first line has no headings"),
         (b"date,date\n", "two columns are called 'date'; rename one"),
         (b"date,00360305000104\n2022-01-03,1.5,2\n", "not a CSV file of one table: .*Expected 2 columns, got 3"),
-        (b"date,00360305000104\n2022-01-03,1.5\n2022-01-04,x\n", "column '00360305000104', line 3: 'x' is not a number"),
-        (b"date,00360305000104\n03/01/2022,1.5\n", "column 'date', line 2: '03/01/2022' is not a day; write it as 2022"),
+        (
+            b"date,00360305000104\n2022-01-03,1.5\n2022-01-04,x\n",
+            "'00360305000104', line 3: 'x' is not a number",
+        ),
+        (
+            b"date,00360305000104\n03/01/2022,1.5\n",
+            "column 'date', line 2: '03/01/2022' is not a day; write it as",
+        ),
         (b"date;00360305000104\n2022-01-03;1.234\n", "line 2: '1.234' is a number with a point, in a file with ;"),
         (b"cnpj,quota\n1.89939E+13,2\n", "column 'cnpj', line 2: '1.89939E\\+13' is not a CNPJ"),
         (b"cnpj,quota\n360305000104,2\n", "cut off its leading zeros: if so, write '00360305000104'"),
         (b"cnpj,holders\n00360305000104,2.5\n", "column 'holders', line 2: '2.5' is not a whole number"),
-        (b"PAR1 is not all", "a Parquet file that cannot be read"),
+        (b"PAR1 is not all", "cannot read this Parquet file"),
     ],
 )
-def test_a_file_that_is_not_as_it_should_be_is_refused_by_column_and_line(content, message, tmp_path):
+def test_the_error_for_a_malformed_file_names_column_and_line(content, message, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=f"^{path}: .*{message}"):
