@@ -19,7 +19,7 @@ from scraperkit.embedded import shared
 from scraperkit.keys import Keys
 from scraperkit.publisher import Publisher
 
-# On a busy machine, an example may take long to make and to run.
+# On a busy machine, examples may take long to generate and to run.
 UNHURRIED = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
 hypothesis.settings.register_profile("ci", **UNHURRIED, derandomize=True)
 hypothesis.settings.register_profile("default", **UNHURRIED)
@@ -28,11 +28,11 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 # Otherwise tqdm starts a monitor thread that lives until the process ends.
 tqdm.tqdm.monitor_interval = 0
 
-# In the background of a shell SIGINT is ignored, and would be by every command that a test starts and interrupts.
+# A shell's background processes ignore SIGINT, and so would every command that a test starts and interrupts.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Tests must ignore the developer's own settings, except the cache, so that the binary is downloaded only once.
+# Tests ignore the developer's settings, except the cache, so that the binary is downloaded only once.
 for _name in [name for name in os.environ if name.startswith("SCRAPERKIT_") or name == "REDIS_URL"]:
     if _name != "SCRAPERKIT_CACHE":
         del os.environ[_name]

@@ -1,4 +1,4 @@
-"""Every example in Python of the README and of docs/ is run, and it is known by which test."""
+"""Every Python example of the README and of docs/ is run by a known test."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import re
 import pytest
 from support.tree import ROOT
 
-# The README by its sections, docs by their pages: the test that runs all of their examples.
+# Sections of the README and pages of docs, each with the test that runs all of its examples.
 RUN_BY = {
     "README.md#three-lines": "test_readme::test_the_one_call_runs_as_a_script_without_a_warning",
     "README.md#ten-lines": "test_readme::test_the_ten_lines_run_as_a_script_without_a_warning",
     "README.md#the-whole-market": "test_readme::test_the_whole_market_runs",
     "README.md#rates": "sources/rates/test_rates_page::test_the_examples_run",
     "docs/files.md": "research/test_exports::test_the_examples_of_the_page_run_in_order",
-    "docs/metrics.md": "metrics/test_metrics_page::test_the_examples_run_and_give_what_they_show",
+    "docs/metrics.md": "metrics/test_metrics_page::test_the_examples_run_and_return_what_they_show",
     "docs/open-data.md": "sources/open_data/test_open_data_page::test_all_examples_run_one_after_the_other",
     "docs/rates.md": "sources/rates/test_rates_page::test_the_examples_run",
     "docs/scaling.md": "service/test_scaling::test_the_lines_for_several_servers_run",
@@ -39,14 +39,14 @@ def test_every_place_with_examples_has_a_test_and_every_test_has_a_place():
 
 
 @pytest.mark.parametrize("place", RUN_BY)
-def test_that_test_is_there(place):
+def test_the_named_test_exists(place):
     module, _, name = RUN_BY[place].partition("::")
     text = (ROOT / "tests" / f"{module}.py").read_text(encoding="utf-8")
     assert re.search(rf"^def {name}\(", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_examples_are_of_a_kind_that_is_run(page):
+def test_code_blocks_are_in_python_console_or_yaml(page):
     kinds = FENCE.findall(page.read_text(encoding="utf-8"))
     assert set(kinds[::2]) <= {"python", "console", "yaml"}
     assert set(kinds[1::2]) <= {""}
@@ -63,16 +63,16 @@ def code_of(text: str) -> list[str]:
 
 
 class TestThePortugueseReadme:
-    def test_its_examples_are_those_of_the_english_one_in_the_same_order(self):
+    def test_its_examples_are_in_the_english_one_in_the_same_order(self):
         ours, theirs = code_of(PORTUGUESE), code_of(ENGLISH)
         assert len(ours) >= 5
         assert [block for block in theirs if block in ours] == ours
 
-    def test_each_leads_to_the_other(self):
+    def test_each_readme_links_to_the_other(self):
         assert "](README.md)" in PORTUGUESE
         assert "](README.pt-BR.md)" in ENGLISH
 
-    def test_its_links_and_pictures_are_there_and_in_the_english_one_too(self):
+    def test_its_links_and_pictures_exist_and_are_in_the_english_one_too(self):
         targets = re.findall(r"\]\(([^)#]+)\)", PORTUGUESE)
         assert [target for target in targets if not (ROOT / target).exists()] == []
         assert set(targets) - {"README.md"} <= set(re.findall(r"\]\(([^)#]+)\)", ENGLISH))

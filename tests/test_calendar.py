@@ -20,7 +20,7 @@ CLOSED = {
 
 
 @pytest.mark.parametrize(("year", "count"), [(2021, 251), (2022, 251), (2023, 249), (2024, 253)])
-def test_a_year_is_its_weekdays_without_the_closed_ones(year: int, count: int) -> None:
+def test_a_year_is_its_weekdays_except_closed_days(year: int, count: int) -> None:
     closed = {dt.date.fromisoformat(f"{year}-{day}") for day in CLOSED[year].split()}
     every = [dt.date(year, 1, 1) + dt.timedelta(days=n) for n in range(366)]
     expected = [day for day in every if day.year == year and day.weekday() < 5 and day not in closed]
@@ -33,13 +33,13 @@ def test_a_year_is_its_weekdays_without_the_closed_ones(year: int, count: int) -
 
 
 @pytest.mark.parametrize("day", ["2022-02-28", "2022-03-01", "2022-06-16", "2022-04-15", "2022-12-24", "2022-12-25"])
-def test_closed(day: str) -> None:
+def test_a_holiday_or_weekend_is_closed(day: str) -> None:
     assert not is_business_day(day)
     assert business_days(day, day).empty
 
 
 @pytest.mark.parametrize("day", ["2022-03-02", "2022-12-26", "2022-12-30", "2023-11-20", "2021-06-04"])
-def test_open(day: str) -> None:
+def test_a_business_day_is_open(day: str) -> None:
     assert is_business_day(day)
     assert len(business_days(day, day)) == 1
 
@@ -52,7 +52,7 @@ def test_the_index_is_naive_ascending_and_in_milliseconds() -> None:
     pd.testing.assert_index_equal(days, expected, exact=True)
 
 
-def test_an_end_before_the_start_is_empty_with_the_same_type() -> None:
+def test_an_end_before_the_start_returns_an_empty_index_of_the_same_type() -> None:
     for start, end in [("2022-01-10", "2022-01-03"), ("2023-01-10", "2022-01-03")]:
         days = business_days(start, end)
         assert (len(days), str(days.dtype), days.name) == (0, "datetime64[ms]", "date")
@@ -64,7 +64,7 @@ def test_a_time_of_day_is_ignored() -> None:
 
 
 @pytest.mark.parametrize("value", ["", "soon", "2022-13-01", "99999-01-01", "2022-01-03T00:00Z", None, 20220103])
-def test_what_is_no_day_is_refused_by_name(value: object) -> None:
+def test_an_invalid_day_is_refused_by_name(value: object) -> None:
     with pytest.raises(ConfigError, match=r"end: .* is not a day"):
         business_days("2022-01-03", value)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="date: "):

@@ -1,4 +1,4 @@
-"""Why the kit refuses a Redis Cluster: each reason that docs/scaling.md gives, on real primaries and replicas."""
+"""Why the kit refuses a Redis Cluster: each reason in docs/scaling.md, on real primaries and replicas."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MONTH = MonthFetched("2022-01", 1640995200000, 1643673599999, "1", [])
 
 MORE_THAN_IS_ON_THE_WAY = 64_000_000
 
-#: The scripts that settle anything of a namespace or of the sites, as they are called.
+#: Calls of the scripts that change the state of a namespace or of the sites.
 ACROSS: dict[str, Callable[[Any], Any]] = {
     "publish": lambda redis: scripts.publish(redis, KEYS, "b", [MESSAGE], **BATCH),
     "claim": lambda redis: scripts.claim(
@@ -47,7 +47,7 @@ ACROSS: dict[str, Callable[[Any], Any]] = {
     "retry_dead": lambda redis: scripts.retry_dead(redis, KEYS, "1-1", message_id="id", batch_id="b"),
     "agree_on_site": lambda redis: scripts.agree_on_site(redis, "site", "succeeded"),
 }
-#: The other scripts, and the key that says where each belongs.
+#: The other scripts, each with a key in its slot.
 WITHIN: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "pending_entries": (KEYS.jobs, lambda redis: scripts.pending_entries(redis, KEYS)),
     "take_turn": (KEYS.turn("site"), lambda redis: scripts.take_turn(redis, "site", apart=1.0, ahead=1.0, longest=1.0)),
@@ -70,7 +70,7 @@ class OneTag(Keys):
     """The keys of a namespace, all with one hash tag."""
 
     def __post_init__(self) -> None:
-        """Take the braces, which no namespace may have."""
+        """Allow braces, which are invalid in a namespace."""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +80,7 @@ def cluster(tmp_path_factory) -> Iterator[RealCluster]:
 
 
 def call(port: int, script: Callable[[Any], Any]) -> Any:
-    """Call a script on a node, with a client of the kind that it takes."""
+    """Call a script on a node, with the kind of client that it takes."""
 
     async def awaited() -> Any:
         async with redis_asyncio.Redis(port=port, protocol=3, decode_responses=True) as node:
@@ -94,24 +94,24 @@ def call(port: int, script: Callable[[Any], Any]) -> Any:
     return asyncio.run(awaited())
 
 
-def test_these_are_all_scripts():
+def test_no_script_is_missing_here():
     assert {*ACROSS, *WITHIN} == set(scripts.names().values())
 
 
 @pytest.mark.parametrize("name", ACROSS)
-def test_what_must_happen_all_at_once_lies_in_several_slots(cluster, name):
+def test_these_atomic_scripts_need_keys_in_several_slots(cluster, name):
     with pytest.raises(ClusterCrossSlotError):
         call(cluster.primaries[0], ACROSS[name])
 
 
 @pytest.mark.parametrize("name", WITHIN)
-def test_other_scripts_keep_to_one_slot(cluster, name):
+def test_the_other_scripts_need_keys_in_one_slot_only(cluster, name):
     key, script = WITHIN[name]
     answer = call(cluster.home(key), script)
     assert not any(isinstance(found, Exception) for found in (answer if isinstance(answer, list) else [answer]))
 
 
-def test_a_primary_tells_of_its_own_series_only(cluster):
+def test_a_primary_lists_only_its_own_series(cluster):
     cnpjs = [f"{number:014d}" for number in range(30)]
     for cnpj in cnpjs:
         key = KEYS.series(cnpj, "quota")
@@ -134,8 +134,8 @@ def test_publish_counts_the_receivers_of_one_node_only(cluster):
         assert listener.get_message(timeout=60)["data"] == "heard"
 
 
-def test_with_one_tag_all_work_stands_still_while_its_slot_moves(cluster):
-    """What a script needs is then on two primaries: neither runs it before the last key has moved."""
+def test_with_one_hash_tag_all_work_stops_while_its_slot_moves(cluster):
+    """Its keys are then on two primaries: neither runs a script before the last key has moved."""
     keys = OneTag("{tagged}")
     slot = key_slot(keys.jobs.encode())
     home = cluster.home(keys.jobs)
@@ -164,8 +164,8 @@ def test_with_one_tag_all_work_stands_still_while_its_slot_moves(cluster):
         assert node.xlen(keys.jobs) == 21
 
 
-def test_a_failover_of_one_primary_loses_figures_whose_job_another_has_settled(tmp_path):
-    """On one Redis, whatever a replica knows of a settlement, it knows of the figures that were stored before."""
+def test_a_failover_of_one_primary_loses_figures_although_another_has_settled_their_job(tmp_path):
+    """On one Redis, a replica that has a settlement also has the figures that were stored before it."""
     with redis_cluster(tmp_path, node_timeout=2_000) as cluster:
         key = KEYS.series(FUND.cnpj, "quota")
         home = cluster.home(key)

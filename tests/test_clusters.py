@@ -1,4 +1,4 @@
-"""A Redis Cluster is refused, in one sentence that says what to do instead, by whoever meets one."""
+"""Every part of the kit refuses a Redis Cluster, in one sentence that says what to do instead."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TestConnecting:
                 connect(f"redis://127.0.0.1:{port}")
 
     @pytest.mark.parametrize("scheme", ["redis+cluster", "rediss+cluster", "Redis+Cluster"])
-    def test_the_address_of_a_cluster_is_refused_without_asking_it(self, scheme, monkeypatch):
+    def test_the_address_of_a_cluster_is_refused_without_connecting(self, scheme, monkeypatch):
         with pytest.raises(ConfigError, match=f"^url: {SENTENCE}") as caught:
             connect(f"{scheme}://:s3cret@127.0.0.1:9,127.0.0.1:9")
         assert "s3cret" not in str(caught.value)
@@ -62,19 +62,19 @@ class TestConnecting:
             connect()
 
     @pytest.mark.parametrize("words", [["work", "--processes", "2"], ["api", "--port", "0"]])
-    def test_services_end_with_the_code_that_no_restart_will_help(self, environment, words):
+    def test_services_exit_with_the_code_of_a_configuration_error(self, environment, words):
         ended = subprocess.run([COMMAND, *words], env=environment, capture_output=True, text=True, timeout=120)
         assert (ended.returncode, ended.stdout) == (CONFIG, "")
         assert re.search(f"^scraperkit: 127.0.0.1:[0-9]+: {SENTENCE}", ended.stderr, re.MULTILINE), ended.stderr
 
     @pytest.mark.parametrize("words", [["prices"], ["doctor"]])
-    def test_commands_say_so(self, environment, words):
+    def test_commands_fail_with_the_sentence(self, environment, words):
         ended = subprocess.run([COMMAND, *words], env=environment, capture_output=True, text=True, timeout=120)
         assert ended.returncode != 0
         assert (ended.stdout + ended.stderr).count("the kit does not run on a Redis Cluster") == 1
 
 
-#: What asks for series or settles something, given a client that redis-py has made.
+#: Calls that read series or change state, given a plain redis-py client.
 USES: dict[str, Callable[[redis_py.Redis], object]] = {
     "publisher": lambda redis: sk.Publisher(redis, namespace=NAMESPACE).publish(months(2)),
     "channel": lambda redis: sk.Publisher(redis, namespace=NAMESPACE, delivery="pubsub").publish(months(2)),
@@ -104,7 +104,7 @@ def refused_by(cluster: RealCluster, kind: type[redis_py.RedisError], folder: Pa
         yield home, ["MGET", "a", "b"]
     elif kind is ClusterDownError:
         options = ["--port", str(free_port(0)), "--cluster-enabled", "yes", "--cluster-port", str(free_port(0))]
-        with redis_server(folder, *options):  # a node that knows of nobody who has the slots
+        with redis_server(folder, *options):  # a node of a cluster without slots
             yield int(options[1]), ["GET", keys[0]]
     else:
         slot = key_slot(keys[0].encode())
@@ -120,7 +120,7 @@ def refused_by(cluster: RealCluster, kind: type[redis_py.RedisError], folder: Pa
 
 
 @pytest.mark.parametrize("kind", [MovedError, AskError, TryAgainError, ClusterCrossSlotError, ClusterDownError])
-def test_whatever_a_node_refuses_a_command_with_is_that_sentence(cluster, tmp_path, kind):
+def test_every_refusal_of_a_cluster_node_becomes_that_sentence(cluster, tmp_path, kind):
     with refused_by(cluster, kind, tmp_path) as (port, command):
         with client(port) as node:
             with pytest.raises(kind):
@@ -134,7 +134,7 @@ def test_whatever_a_node_refuses_a_command_with_is_that_sentence(cluster, tmp_pa
 
             with pytest.raises(ConfigError, match=f"^localhost:{port}: {SENTENCE}") as caught:
                 asyncio.run(ask())
-            assert not is_away(caught.value), "a worker would wait for ever"
+            assert not is_away(caught.value), "a worker would wait forever"
 
 
 class TestClients:
@@ -147,18 +147,18 @@ class TestClients:
                 check_client(made)
 
     @pytest.mark.parametrize("use", USES)
-    def test_a_client_made_by_hand_for_one_node_gets_no_partial_answer(self, cluster, use):
+    def test_a_plain_client_of_one_node_gets_no_partial_answer(self, cluster, use):
         for port in (*cluster.primaries, *cluster.replicas):
             with client(port) as node, pytest.raises(ConfigError, match=SENTENCE):
                 USES[use](node)
 
-    def test_a_client_that_has_asked_something_before_does_not_either(self, cluster):
+    def test_a_client_that_is_already_connected_gets_none_either(self, cluster):
         with client(cluster.primaries[0]) as node:
             assert node.ping()
             with pytest.raises(ConfigError, match=SENTENCE):
                 sk.TimeSeriesReader(node, namespace=NAMESPACE).funds()
 
-    def test_one_for_a_single_server_is_taken_as_before(self, redis, namespace):
+    def test_a_plain_client_of_a_single_server_is_accepted(self, redis, namespace):
         options = {key: redis.get_connection_kwargs()[key] for key in ("host", "port", "password")}
         with redis_py.Redis(**options, **RESP3) as made:
             sk.SeriesStore(made, namespace=namespace).write(one_quote(months(1)[0]))

@@ -1,4 +1,4 @@
-"""Settings come from the environment; what does not fit is named, never shown."""
+"""Settings come from the environment; errors name the setting and never show its value."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def test_arguments_win_over_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize("value", ["many", "0", "-1", "1.5"])
-def test_an_unfit_value_names_its_variable_and_not_the_value(monkeypatch, value):
+def test_the_error_for_an_invalid_value_names_its_variable_and_not_the_value(monkeypatch, value):
     monkeypatch.setenv("SCRAPERKIT_THREADS", value)
     with pytest.raises(ConfigError, match="^SCRAPERKIT_THREADS: "):
         Settings.load()
 
 
-def test_every_setting_is_explained():
+def test_every_setting_has_a_description():
     assert all(field.description for field in Settings.model_fields.values())
 
 
@@ -57,7 +57,7 @@ class TestKeys:
         assert keys.fund("18993924000100") == "scraperkit:{18993924000100}:fund"
         assert keys.series("18993924000100", "quota") == "scraperkit:{18993924000100}:quota"
 
-    def test_another_namespace_has_a_channel_of_its_own(self):
+    def test_another_namespace_has_its_own_channel(self):
         assert Keys("lesson").channel == "lesson:fund_parser"
 
     @pytest.mark.parametrize("namespace", ["", "a b", "a:b", "a*", "{a}", "a(b)", "a,b", "é", "x" * 101, "a\n"])
@@ -77,6 +77,6 @@ class TestKeys:
         ("claim_ttl", 10**18),
     ],
 )
-def test_seconds_that_redis_or_a_timer_would_refuse_are_refused_at_once(name, value):
+def test_durations_that_redis_or_a_timer_would_refuse_are_refused_at_once(name, value):
     with pytest.raises(ConfigError, match=f"SCRAPERKIT_{name.upper()}: input should be "):
         Settings.load(**{name: value})

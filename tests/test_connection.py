@@ -1,4 +1,4 @@
-"""connect(): what it accepts, what it refuses, and in which words; never with a password in them."""
+"""connect(): what it accepts, what it refuses, and its messages, which never show a password."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ QUOTED = "s3cret%2F%23%3A%40pass"
 
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory) -> Iterator[int]:
-    """The port of a server with TimeSeries and a password."""
+    """Yield the port of a server with TimeSeries and a password."""
     port = free_port(0)
     with redis_server(tmp_path_factory.mktemp("guarded"), "--port", str(port), "--requirepass", SECRET):
         yield port
 
 
 def takers() -> Iterator[tuple[str, Callable[..., object]]]:
-    """Yield what takes a client, by name: each public class, its methods, and each public function."""
+    """Yield all public classes, methods and functions that take a client, by name."""
     errors = tuple(vars(sk.errors).values())
     named = {name: found for name in sk.__all__ if callable(found := getattr(sk, name)) and found not in errors}
     for name, owner in (named | {"Politeness": Politeness, "RowReader": RowReader}).items():
@@ -57,7 +57,7 @@ def takers() -> Iterator[tuple[str, Callable[..., object]]]:
 
 TAKERS = dict(takers())
 DAYS = {"start": "2022-01", "end": "2022-02"}
-#: What else they need.
+#: Their other arguments.
 ARGUMENTS = {
     "Batch": {"batch_id": "0"},
     "Batch.find": {"batch_id": "0"},
@@ -78,7 +78,7 @@ ARGUMENTS = {
 
 
 def refusal(kind: type[Exception], url: str) -> str:
-    """Return the whole traceback of a refused address, which is what a user sees."""
+    """Return the message for a refused address; check that its traceback shows no password."""
     with pytest.raises(kind) as caught:
         connect(url)
     shown = "".join(traceback.format_exception(caught.value))
@@ -89,7 +89,7 @@ def refusal(kind: type[Exception], url: str) -> str:
 
 
 class TestEmbedded:
-    def test_without_an_address_it_is_the_embedded_server(self, redis_url, monkeypatch):
+    def test_without_an_address_it_connects_to_the_embedded_server(self, redis_url, monkeypatch):
         monkeypatch.delenv("REDIS_URL", raising=False)
         with connect() as client:
             assert client.get_connection_kwargs()["port"] == urlsplit(redis_url).port
@@ -97,7 +97,7 @@ class TestEmbedded:
         with connect() as client:
             assert client.get_connection_kwargs()["port"] == urlsplit(redis_url).port
 
-    def test_the_client_is_made_for_the_kit(self, redis, redis_url):
+    def test_the_client_has_the_options_of_the_kit(self, redis, redis_url):
         assert check_client(redis) is redis
         assert redis.client_getname() == "scraperkit"
         assert redis.client_info()["resp"] == "3"
@@ -106,7 +106,7 @@ class TestEmbedded:
         assert redis.get_retry().get_retries() == 3
         assert urlsplit(redis_url).password not in repr(redis)
 
-    def test_the_series_commands_are_there(self, redis, namespace):
+    def test_the_timeseries_commands_work(self, redis, namespace):
         redis.execute_command("TS.ADD", f"{namespace}:x", 1, 2.5)
         assert redis.execute_command("TS.GET", f"{namespace}:x") == [1, 2.5]
 
@@ -118,7 +118,7 @@ class TestAddresses:
             assert client.ping()
             assert SECRET not in repr(client)
 
-    def test_a_user_without_rights_to_the_probe_is_let_in(self, guarded):
+    def test_a_user_without_the_right_to_probe_is_accepted(self, guarded):
         with connect(f"redis://:{QUOTED}@127.0.0.1:{guarded}/0") as client:
             client.acl_setuser("reader", enabled=True, passwords=["+" + SECRET], categories=["+@connection"])
         with connect(f"redis://reader:{QUOTED}@127.0.0.1:{guarded}") as client:
@@ -180,7 +180,7 @@ class TestAddresses:
             "redis://",
         ],
     )
-    def test_what_is_no_address_is_refused(self, url):
+    def test_an_invalid_address_is_refused(self, url):
         assert "write redis://host:6379" in refusal(ConfigError, url)
 
     @pytest.mark.parametrize("option", ["protocol=2", "decode_responses=False", "socket_timeout=1", "no_such=1"])
@@ -191,7 +191,7 @@ class TestAddresses:
 
 
 class TestRefusals:
-    def test_nobody_there(self):
+    def test_no_server_at_the_address(self):
         port = free_port(0)
         text = refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:{port}")
         assert f"no Redis answers at 127.0.0.1:{port}" in text
@@ -208,7 +208,7 @@ class TestRefusals:
             assert f"127.0.0.1:{guarded} rejected this user and password" in text
             assert "redis://:password@host:6379" in text
 
-    def test_a_password_that_is_missing(self, guarded):
+    def test_a_missing_password(self, guarded):
         assert "requires a password" in refusal(RedisUnreachable, f"redis://127.0.0.1:{guarded}")
 
     def test_a_user_who_may_not_even_ping(self, guarded):
@@ -248,7 +248,7 @@ class TestRefusals:
             (redis_py.ConnectionError(), "no Redis answers .*ConnectionError"),
         ],
     )
-    def test_what_redis_says_is_told_without_the_password(self, error, told, monkeypatch):
+    def test_the_error_of_redis_is_shown_without_the_password(self, error, told, monkeypatch):
         def fail(_client):
             raise error
 
@@ -277,7 +277,7 @@ class TestClients:
 
     @pytest.mark.parametrize("case", ["database 1", "protocol=3", "decode_responses=True", "None", "Cluster"])
     @pytest.mark.parametrize("name", TAKERS)
-    def test_is_refused_by_whoever_takes_one(self, redis, namespace, name, case):
+    def test_an_unfit_client_is_refused_by_every_taker(self, redis, namespace, name, case):
         unfit = {
             "database 1": sibling(redis, db=1),
             "protocol=3": sibling(redis, protocol=2),
@@ -292,14 +292,14 @@ class TestClients:
         with pytest.raises(ConfigError, match=f"redis: .*{case}.*{way_out}"):
             take(**arguments, redis=unfit)
 
-    def test_a_client_made_by_hand_is_taken(self):
+    def test_a_plain_client_with_the_right_options_is_accepted(self):
         made = redis_py.Redis(protocol=3, decode_responses=True)
         assert check_client(made) is made
         assert connection_kwargs(made)["host"] == "localhost"
         patient = redis_py.Redis(protocol=3, decode_responses=True, socket_timeout=None)
         assert async_client(patient).get_connection_kwargs()["socket_timeout"] is None
 
-    def test_an_asyncio_client_has_connections_of_its_own_and_no_retries(self, redis):
+    def test_an_asyncio_client_has_its_own_connections_and_no_retries(self, redis):
         other = async_client(redis, socket_timeout=3.0, client_name="worker-1")
         assert other.get_connection_kwargs()["socket_timeout"] == 3.0
         assert other.get_connection_kwargs()["retry"].get_retries() == 0
@@ -319,12 +319,12 @@ class TestClients:
         own = AsyncPlainConnection().pack_command(command, *words)
         assert b"".join(own) == b"".join(redis.asyncio.Connection().pack_command(command, *words))
 
-    def test_a_word_that_is_no_text_is_refused_as_redis_py_refuses_it(self):
+    def test_an_invalid_word_is_refused_as_redis_py_refuses_it(self):
         for connection in (AsyncPlainConnection(), redis.asyncio.Connection()):
             with pytest.raises(redis_py.DataError):
                 connection.pack_command("SET", "key", None)
 
-    def test_a_sibling_has_connections_of_its_own(self, redis):
+    def test_a_sibling_has_its_own_connections(self, redis):
         with sibling(redis, client_name="other") as other:
             assert other.client_id() != redis.client_id()
             assert other.client_getname() == "other"

@@ -1,4 +1,4 @@
-"""Dead letters: looked at, tried again, dropped."""
+"""Dead letters: list, retry, drop."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def changed(_):
 
 @pytest.fixture
 def batch(redis, namespace, work):
-    """A batch of two whose first month died."""
+    """Return a batch of two months, the first a dead letter."""
     batch = Publisher(redis, namespace=namespace).publish(months(2))
     work(lambda request: changed(request) if request.month == 1 else one_quote(request))
     return batch
 
 
-def test_a_letter_tells_what_died_of_what(letters, batch):
+def test_a_letter_has_the_message_and_its_errors(letters, batch):
     (row,) = letters.list().to_dict("records")
     assert (row["cnpj"], row["month"], row["attempts"]) == ("18993924000100", "01/2021", 1)
     assert row["error"] == "PageChanged: no heading 'Quota (R$)' [http://site/page]"
@@ -52,7 +52,7 @@ def test_a_letter_tells_what_died_of_what(letters, batch):
     assert repr(letters).endswith(": 1>")
 
 
-def test_a_letter_put_back_is_done_and_its_batch_knows(letters, batch, work):
+def test_a_retried_letter_is_done_and_counted_in_its_batch(letters, batch, work):
     assert letters.retry() == 1
     assert len(letters) == 0
     assert str(batch.status()) == "2 published, 1 done, 1 pending"
@@ -60,12 +60,12 @@ def test_a_letter_put_back_is_done_and_its_batch_knows(letters, batch, work):
     assert str(batch.status()) == "2 published, 2 done"
 
 
-def test_its_attempts_are_counted_anew(letters, batch, work):
+def test_the_attempts_of_a_retried_letter_start_at_zero(letters, batch, work):
     letters.retry(letters.list().index[0])
     assert work(lambda _: int("?")) == {"retry": 1}
 
 
-def test_a_letter_of_rubbish_can_be_put_back_and_dies_again(redis, namespace, letters, work):
+def test_an_invalid_letter_can_be_retried_and_dies_again(redis, namespace, letters, work):
     redis.xadd(Keys(namespace).jobs, {"message": "rubbish"})
     work()
     assert letters.list()["cnpj"].tolist() == [""]
@@ -73,7 +73,7 @@ def test_a_letter_of_rubbish_can_be_put_back_and_dies_again(redis, namespace, le
     assert work() == {"dead": 1}
 
 
-def test_dropping_forgets(letters, batch):
+def test_dropped_letters_are_gone(letters, batch):
     assert letters.drop(list(letters.list().index)) == 1
     assert letters.list().empty
     assert letters.drop() == 0
@@ -89,7 +89,7 @@ def test_an_unknown_id_is_named_and_nothing_is_done(letters, batch):
     assert len(letters) == 1
 
 
-def test_none_is_an_empty_frame_of_the_same_shape(letters, batch):
+def test_without_letters_the_frame_is_empty_with_the_same_dtypes(letters, batch):
     full = letters.list()
     letters.drop()
     assert (letters.list().dtypes == full.dtypes).all()

@@ -20,7 +20,7 @@ PUBLIC = {name: getattr(scraperkit, name) for name in scraperkit.__all__}
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_the_examples_do_what_they_show(name, redis, redis_url, namespace, monkeypatch):
+def test_the_examples_return_what_they_show(name, redis, redis_url, namespace, monkeypatch):
     monkeypatch.setenv("REDIS_URL", redis_url)
     module = importlib.import_module(name)
     given = {"redis": redis, "namespace": namespace, "fund": FUND, "source": FakeSite(), **PUBLIC}

@@ -1,4 +1,4 @@
-"""How the workers and the queue are doing, seen from any process."""
+"""The health of workers and queue, seen from any process."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scraperkit.health import Health
 from scraperkit.keys import Keys
 
 
-def test_nothing_there_is_told_as_such(redis, namespace):
+def test_an_empty_namespace_has_no_workers_and_no_messages(redis, namespace):
     health = Health.read(redis, namespace=namespace)
     assert not health.alive
     assert health.last_heartbeat is None
@@ -36,7 +36,7 @@ def test_a_worker_and_its_queue(redis, namespace, publisher):
     assert not Health.read(redis, namespace=namespace).alive
 
 
-def test_failures_are_counted(redis, namespace, publisher):
+def test_scheduled_retries_are_counted(redis, namespace, publisher):
     def fails(request):
         raise OSError if request.month == 1 else LookupError
 
@@ -45,7 +45,7 @@ def test_failures_are_counted(redis, namespace, publisher):
         assert wait_until(lambda: one.health().retries == 2)
 
 
-def test_a_worker_that_fell_silent_is_named_and_then_forgotten(redis, namespace, keys):
+def test_a_silent_worker_is_listed_as_stale_and_then_forgotten(redis, namespace, keys):
     with subscriber(redis, namespace, FakeSite(), name="anna"):
         redis.zadd(keys.workers, {"bob": time.time() - 10})
         redis.xgroup_createconsumer(keys.jobs, keys.group, "bob")
@@ -53,18 +53,18 @@ def test_a_worker_that_fell_silent_is_named_and_then_forgotten(redis, namespace,
     redis.zadd(keys.workers, {"bob": 1.0})
     with subscriber(redis, namespace, FakeSite(), name="anna", **LIVELY):
         assert wait_until(lambda: not Health.read(redis, namespace=namespace).stale)
-        # Anna herself is a consumer from her first read on.
+        # Anna becomes a consumer with her first read.
         assert wait_until(lambda: {each["name"] for each in redis.xinfo_consumers(keys.jobs, keys.group)} == {"anna"})
 
 
-def test_a_dead_worker_is_not_forgotten_while_something_of_it_is_pending(redis, namespace, keys, publisher):
+def test_a_dead_worker_is_not_forgotten_while_it_has_pending_entries(redis, namespace, keys, publisher):
     site = GatedSite()
     with subscriber(redis, namespace, site, threads=1, prefetch=0, name="anna", **LIVELY):
         publisher.publish(months(2))
         assert site.inside.acquire(timeout=60)
         redis.xreadgroup(keys.group, "bob", {keys.jobs: ">"})
         redis.zadd(keys.workers, {"bob": 1.0})
-        # Anna's one thread is busy, so she cannot take it over; her upkeep goes on all the same.
+        # Anna's only thread is busy, so she cannot take the entry over; her upkeep continues.
         beats = redis.zscore(keys.workers, "anna")
         assert wait_until(lambda: redis.zscore(keys.workers, "anna") > beats + 1)
         assert Health.read(redis, namespace=namespace).stale == ("bob",)
@@ -75,7 +75,7 @@ def test_a_dead_worker_is_not_forgotten_while_something_of_it_is_pending(redis, 
     assert max(site.asked.values()) == 1
 
 
-def test_the_library_logs_by_child_loggers_and_installs_no_handler(redis, namespace, redis_url, publisher, caplog):
+def test_the_library_logs_through_child_loggers_and_installs_no_handler(redis, namespace, redis_url, publisher, caplog):
     caplog.set_level(logging.DEBUG)
     password = redis_url.split(":")[2].split("@")[0]
     redis.xadd(Keys(namespace).jobs, {"message": "rubbish"})

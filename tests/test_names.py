@@ -1,4 +1,4 @@
-"""Short names of funds: readable, short, and never the same for two."""
+"""Short names of funds: readable, short and unique."""
 
 from __future__ import annotations
 
@@ -44,27 +44,27 @@ REAL_STYLE = {
 
 
 @pytest.mark.parametrize("name", REAL_STYLE)
-def test_the_legal_form_goes_and_the_strategy_is_abbreviated(name):
+def test_the_legal_form_is_dropped_and_the_strategy_is_abbreviated(name):
     assert short_name(name) == REAL_STYLE[name]
 
 
-def test_a_fund_has_a_short_name_or_its_number():
+def test_a_fund_without_a_name_is_shown_by_its_number():
     assert Fund("18993924000100", name="AROEIRA FIA").short_name == "Aroeira Ações"
     assert Fund("18993924000100").short_name == Fund("18993924000100", name=" ").short_name == "18.993.924/0001-00"
 
 
-def test_the_funds_of_the_sample_all_have_another():
+def test_the_short_names_of_the_sample_are_unique():
     names = {fund.cnpj: fund.name for fund in load_sample().funds}
     short = short_names(names)
     assert len(set(short.values())) == len(names)
     assert max(map(len, short.values())) <= SHORT_NAME
-    # Classe Única do … and its fund have one CNPJ; no other pair needs its number.
+    # No two funds of the sample need their numbers.
     assert not [label for label in short.values() if "/" in label]
 
 
 @given(st.lists(st.text(alphabet="AÇ FIM\x85-$_/.…0124839", max_size=60), min_size=1, max_size=12))
 @settings(max_examples=300, deadline=None)
-def test_no_two_are_the_same_whatever_the_names(names):
+def test_short_names_are_unique_for_any_names(names):
     series = [f"{number:08d}0001{number:02d}" for number in range(len(names))]
     series += [f"{series[0]}:SUB{number}" for number in range(len(names))]
     known = dict(zip(series, names + names, strict=True))
@@ -76,7 +76,7 @@ def test_no_two_are_the_same_whatever_the_names(names):
         assert len(label) <= SHORT_NAME or label.endswith((format_cnpj(one[:14]), one.partition(":")[2]))
 
 
-def test_twins_end_with_their_number_and_classes_of_one_fund_with_their_own():
+def test_equal_names_end_with_the_cnpj_and_subclasses_with_their_id():
     twins = {
         "18993924000100": "AROEIRA MASTER LONGO PRAZO DIVIDENDOS FIA",
         "99101011000125": "Aroeira Master LP Dividendos FIA",
@@ -89,7 +89,7 @@ def test_twins_end_with_their_number_and_classes_of_one_fund_with_their_own():
     ]  # fmt: skip
 
 
-def test_the_nearest_come_first():
+def test_the_nearest_names_come_first():
     names = ["Fundo Ipê Roxo", "Fundo Aroeira", "FUNDO IPÊ-AMARELO", "Ipe Amarelo"]
     assert nearest_names("ipê amarelo", names) == [3, 2, 0, 1]
     assert nearest_names("x", [], 3) == []
@@ -106,7 +106,7 @@ def test_the_nearest_come_first():
         ("AROEIRA IMA-E FIM", "Aroeira IMA-E Multi"),
     ],
 )
-def test_particles_are_small_behind_hyphens_too(name, short):
+def test_particles_after_hyphens_are_lower_case(name, short):
     assert short_name(name).startswith(short)
 
 
@@ -120,7 +120,7 @@ FUNDS = {
 
 
 @pytest.mark.parametrize("width", [18, 28, 60])
-def test_what_is_shown_tells_which_fund_it_is(width):
+def test_a_shown_name_identifies_its_fund(width):
     for series, shown in short_names(FUNDS, width).items():
         assert [each for each, name in FUNDS.items() if is_shown_as(name, shown, each)] == [series], shown
         assert may_be_short(shown)

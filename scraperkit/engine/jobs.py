@@ -224,7 +224,7 @@ class Committer:
         _log(stored, answers, errors)
         if refused and not self._news_refused:
             self._news_refused = True
-            log.warning("cannot publish news of stored prices: Redis refuses it on %s: %s", self._keys.stored, refused)
+            log.warning("cannot publish news of stored prices: Redis refused it on %s: %s", self._keys.stored, refused)
         return answers
 
     def _settlement(self, result: Result, error: str) -> scripts.Settlement:

@@ -1,12 +1,12 @@
 """Figures computed from price frames, in plain pandas; imported by the front door, plot, lessons, api and cli.
 
 Every function takes the wide frame of :meth:`scraperkit.TimeSeriesReader.prices`: index ``date``, a column for each
-fund, NaN where a fund has no price. A missing day breaks nothing: each fund is measured over the days that it has, so
-the return after a gap covers the whole gap.
+fund, NaN where a fund has no price. Missing days are allowed: each fund is measured over its own days, so the return
+after a gap covers the whole gap.
 
-Only a positive, finite number is a price. A quota of 0 or below, which funds do report, counts as a missing day, with a
-:class:`~scraperkit.ScraperKitWarning` that names fund and days. A frame of another shape, such as a CSV read back as it
-is, raises a :class:`~scraperkit.errors.ConfigError` that says how to mend it.
+Only a positive, finite number is a price. A quota of 0 or below, which some funds report, counts as a missing day, with
+a :class:`~scraperkit.ScraperKitWarning` that names fund and days. A frame of another shape, such as a CSV read without
+options, raises a :class:`~scraperkit.errors.ConfigError` that says how to fix it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What 1 R$ becomes in a benchmark, on the days of a price frame: the one place that knows how rates accrue."""
+"""The growth of 1 R$ in a benchmark, on the days of a price frame; all accrual rules are here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Benchmark: TypeAlias = "pd.Series[float]"
 DAILY, MONTHLY, LEVEL = RATE_KINDS = ("rate a day", "rate a month", "level")
 
 _UNITS = {DAILY: "% a day", MONTHLY: "% a month"}
-# Per cent. Since the Real, no daily rate was above 1 %; none that paid anything was below 0.5 % a year.
+# Per cent. Since the Real, no daily rate was above 1 %, and none above zero was below 0.5 % a year.
 _BOUNDS = {DAILY: (0.002, 1.0), MONTHLY: (0.0, 100.0)}
 _REAL = "1995"
-# The exchange never closes for longer between two levels; over a longer hole the level is not known.
+# The exchange never closes for longer; over a longer gap the level is unknown.
 _CARRIED = pd.Timedelta(days=7)
 _DECLARE = (
     'declare it with benchmark.attrs["kind"] = "rate a day" (per cent a day, as CDI and Selic are published), '
@@ -32,7 +32,7 @@ _DayStamps: TypeAlias = "npt.NDArray[np.datetime64]"
 
 
 def growth(benchmark: Benchmark, days: pd.DatetimeIndex) -> pd.Series[float]:
-    """Return what 1 R$ in a benchmark has become by each of the given days.
+    """Return the value of 1 R$ invested in a benchmark, on each of the given days.
 
     With r in per cent, and for days s < t:
 
@@ -40,14 +40,14 @@ def growth(benchmark: Benchmark, days: pd.DatetimeIndex) -> pd.Series[float]:
       t is the product of (1 + r(d) / 100) over all days s ≤ d < t;
     - ``"rate a month"`` (IPCA, IGP-M): the growth from the last business day of a month to that of the next is
       1 + r / 100 of the latter month; after k of a month's n business days it is (1 + r / 100) ** (k / n);
-    - ``"level"`` (Ibovespa, dollar): level(t) / level(s), each the last level published up to that day and at most 7
-      days before it.
+    - ``"level"`` (Ibovespa, dollar): level(t) / level(s), each the last level published up to that day, at most 7 days
+      old.
 
     Parameters
     ----------
     benchmark : pandas.Series
-        Index of dates, values as published: rates in per cent, levels as they are. ``attrs["kind"]`` is one of the
-        three kinds above; the index of a monthly rate holds any one day of each month.
+        Index of dates, values as published; rates in per cent. ``attrs["kind"]`` is one of the three kinds above; a
+        monthly rate has any one day of each month in its index.
     days : pandas.DatetimeIndex
         Sorted, without a time zone, such as the index of a price frame.
 
@@ -56,13 +56,13 @@ def growth(benchmark: Benchmark, days: pd.DatetimeIndex) -> pd.Series[float]:
     pandas.Series
         Index `days`, named as the benchmark, ``float64``, 1 on the first day that the benchmark covers. NaN on days
         that it does not cover: before its first value, after the business day to which its last rate accrues, after its
-        last month or level, and in a hole of levels.
+        last month or level, and in a gap of levels.
 
     Raises
     ------
     ConfigError
-        If the benchmark declares no kind, its values do not fit the kind, a rate is missing between others, or it
-        covers none of `days`.
+        If the benchmark declares no kind, its values do not fit the kind, it has a gap between rates, or it covers none
+        of `days`.
 
     Examples
     --------
@@ -87,12 +87,12 @@ def growth(benchmark: Benchmark, days: pd.DatetimeIndex) -> pd.Series[float]:
 
 
 def declared(benchmark: Any) -> tuple[Benchmark, str]:
-    """Return a benchmark in order and without gaps of NaN, and its kind.
+    """Return a benchmark, sorted and without NaN, and its kind.
 
     Raises
     ------
     ConfigError
-        If it is no benchmark: says what to declare, or how to mend it.
+        If it is not a benchmark: says what to declare, or how to fix it.
 
     Examples
     --------
@@ -109,13 +109,13 @@ def declared(benchmark: Any) -> tuple[Benchmark, str]:
         raise ConfigError(f"benchmark: {name} {problem}; {_DECLARE}")
     if problem := _problem(benchmark, kind):
         raise ConfigError(f"benchmark: {name}: {problem}")
-    # A copy without attrs: whatever is computed from it is no published rate any more.
+    # A copy without attrs: figures computed from it are not published rates.
     values = pd.Series(benchmark.to_numpy(dtype=np.float64), index=benchmark.index, name=name)
     return values.dropna().sort_index(), str(kind)
 
 
 def _problem(benchmark: Benchmark, kind: str) -> str:
-    """Return in words why the values do not fit the kind; empty if they do."""
+    """Return why the values do not fit the kind; empty if they do."""
     if len(benchmark) and (problem := dates_problem(benchmark.index)):
         return f"{problem}; {_SHAPE}"
     if not benchmark.index.is_unique:
@@ -134,7 +134,7 @@ def _problem(benchmark: Benchmark, kind: str) -> str:
     lowest, highest = _BOUNDS[kind]
     most = float(values.abs().max()) if len(values) else 0.0
     if 0 < most < lowest or (values[values.index >= _REAL].abs() > highest).any():
-        return f"{most:g} is no {kind} in per cent; CDI is about 0.05 (% a day) and IPCA about 0.4 (% a month)"
+        return f"{most:g} is not a {kind} in per cent; CDI is about 0.05 (% a day) and IPCA about 0.4 (% a month)"
     return ""
 
 
@@ -166,7 +166,7 @@ def _of_monthly_rates(name: str, own: _DayStamps, rates: Floats, asked: _DayStam
     place = np.searchsorted(months, of_day)
     before = np.concatenate([[1.0], np.cumprod(1 + rates / 100)])
     own_rate = np.append(rates, np.nan)[place] / 100
-    # From the last business day of the month before the first rate on, that rate has a base.
+    # The first rate accrues from the last business day of the month before.
     is_base = (of_day + 1 == months[0]) & (share == 1)
     known = (of_day >= months[0]) & (of_day <= months[-1])
     return np.where(is_base, 1.0, np.where(known, before[place] * (1 + own_rate) ** share, np.nan))
@@ -185,8 +185,8 @@ def _refuse_missing(name: str, missing: pd.DatetimeIndex, form: str, what: str) 
     if len(missing):
         raise ConfigError(
             f"benchmark: {name} has no rate for {len(missing):,} of the {what} between its first and last, the first "
-            f"{missing[0]:{form}}; fetch it anew, with sk.rates(name, start, end, refresh=True), or use the part "
-            "without the hole"
+            f"{missing[0]:{form}}; fetch it again with sk.rates(name, start, end, refresh=True), or use a part "
+            "without the gap"
         )
 
 

@@ -15,12 +15,12 @@ _DAYS = "datetime64[ms]"
 def beside(
     prices: pd.DataFrame, benchmark: Benchmark | None, risk_free: Benchmark | None, inflation: Benchmark | None
 ) -> pd.DataFrame:
-    """Return what :func:`scraperkit.metrics.summary` says of funds beside benchmarks; no columns without any.
+    """Return the benchmark columns of :func:`scraperkit.metrics.summary`; none without a benchmark.
 
     Raises
     ------
     ConfigError
-        If a benchmark declares no kind, or one that does not fit its role.
+        If a benchmark declares no kind, or one that is wrong for its role.
     """
     found = pd.DataFrame(index=prices.columns)
     if benchmark is not None:
@@ -72,18 +72,18 @@ def _compared(prices: pd.DataFrame, benchmark: Benchmark) -> pd.DataFrame:
 
 
 def _warn_if_short(prices: pd.DataFrame, benchmark: Benchmark, argument: str, columns: str) -> None:
-    """Warn of days with a price that a benchmark does not cover, and say what stands on which days."""
+    """Warn of days with a price that a benchmark lacks, and say which columns cover which days."""
     days = pd.DatetimeIndex(prices.index[prices.notna().any(axis=1)])
     has = growth(benchmark, days).notna().to_numpy() if len(days) else np.ones(0, dtype=bool)
     if has.all():
         return
     without = days[~has]
     also = {DAILY: " and sharpe", MONTHLY: " and real_return"}.get(declared(benchmark)[1], "")
-    stands = f"{columns}{also if argument == 'benchmark' else ''}"
+    affected = f"{columns}{also if argument == 'benchmark' else ''}"
     warn(
         f"{argument}: {benchmark.name} lacks {len(without):,} of the {len(days):,} days of the prices, "
-        f"{without[0]:%Y-%m-%d} to {without[-1]:%Y-%m-%d}: {stands} stand on the days that a fund shares with it, "
-        f"within {days[has][0]:%Y-%m-%d} to {days[has][-1]:%Y-%m-%d}, all other columns on all days of the prices"
+        f"{without[0]:%Y-%m-%d} to {without[-1]:%Y-%m-%d}: {affected} cover the days that a fund shares with it, "
+        f"within {days[has][0]:%Y-%m-%d} to {days[has][-1]:%Y-%m-%d}; all other columns cover all days of the prices"
     )
 
 

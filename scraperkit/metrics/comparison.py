@@ -1,4 +1,4 @@
-"""Funds beside a benchmark: excess and real return, tracking error, information ratio, beta, windows and years."""
+"""Compare funds with a benchmark: excess and real return, tracking error, information ratio, beta, windows, years."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scraperkit.metrics.benchmark import LEVEL, Benchmark, declared, growth
 from scraperkit.metrics.inputs import wide_prices
 from scraperkit.metrics.series import NO_SPREAD, TRADING_DAYS, returns
 
-_LATE = pd.Timedelta(days=7)  # a window may begin with a price that is so much older
+_LATE = pd.Timedelta(days=7)  # a window may begin with a price that is this much older
 
 
 class Compared(NamedTuple):
@@ -33,12 +33,12 @@ class Compared(NamedTuple):
 
 
 def compared(prices: pd.DataFrame, benchmark: Benchmark) -> Compared:
-    """Return funds and benchmark side by side: every figure of this module begins here.
+    """Align funds with a benchmark; every figure of this module begins here.
 
     Raises
     ------
     ConfigError
-        If `prices` is not a wide frame, or `benchmark` does not fit (see :func:`growth`).
+        If `prices` is not a wide frame, or `benchmark` is invalid (see :func:`growth`).
     """
     prices = wide_prices(prices)
     _, kind = declared(benchmark)
@@ -70,7 +70,7 @@ def excess_return(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -101,12 +101,12 @@ def share_of_benchmark(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[
     -------
     pandas.Series
         One ``float64`` for each fund, index ``cnpj``, name ``share_of_benchmark``. NaN where the benchmark did not
-        gain, since a share of a loss says nothing, and for a fund with fewer than two prices.
+        gain, since a share of a loss has no meaning, and for a fund with fewer than two prices.
 
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -121,10 +121,10 @@ def share_of_benchmark(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[
 
 
 def real_return(prices: pd.DataFrame, inflation: Benchmark) -> pd.Series[float]:
-    """Return what each fund gained in purchasing power: its total return over inflation's.
+    """Return each fund's gain in purchasing power: its total return deflated by inflation.
 
-    ``(p(last) / p(first)) / (g(last) / g(first)) - 1``, in the terms of :func:`excess_return`. The last day is the last
-    one of the last month of `inflation`: after that, inflation is not known.
+    ``(p(last) / p(first)) / (g(last) / g(first)) - 1``, in the terms of :func:`excess_return`. It ends with the last
+    month of `inflation`: after that, inflation is unknown.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def real_return(prices: pd.DataFrame, inflation: Benchmark) -> pd.Series[float]:
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -178,7 +178,7 @@ def tracking_error(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[floa
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -214,7 +214,7 @@ def information_ratio(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[f
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -229,7 +229,7 @@ def information_ratio(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[f
 
 
 def beta(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float]:
-    """Return how much of the benchmark's daily moves each fund follows: covariance over variance of the benchmark.
+    """Return each fund's beta: its covariance with the benchmark over the variance of the benchmark.
 
     Both returns are since the fund's previous price: ``cov(r, b) / var(b)``.
 
@@ -244,12 +244,12 @@ def beta(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float]:
     -------
     pandas.Series
         One ``float64`` for each fund, index ``cnpj``, name ``beta``, no unit. NaN for a benchmark of rates, which has
-        no moves to follow, for a fund with fewer than two returns, and where the benchmark does not vary.
+        no moves to follow, for a fund with fewer than two returns, and if the benchmark does not vary.
 
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -269,10 +269,10 @@ def beta(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float]:
 
 
 def windows(prices: pd.DataFrame, benchmark: Benchmark | None = None, months: int = 12) -> pd.DataFrame:
-    """Return the return of each fund over every window of some months, or its excess over the benchmark's.
+    """Return the return of each fund over every window of `months`, or its excess over the benchmark's.
 
-    The window that ends on day t begins with the fund's last price up to the same day so many months before, if that
-    price is at most 7 days older: ``p(t) / p(begin) - 1``, with a benchmark less ``g(t) / g(begin) - 1``.
+    The window that ends on day t begins with the fund's last price up to the same day `months` earlier, if that price
+    is at most 7 days older: ``p(t) / p(begin) - 1``, with a benchmark less ``g(t) / g(begin) - 1``.
 
     Parameters
     ----------
@@ -292,7 +292,7 @@ def windows(prices: pd.DataFrame, benchmark: Benchmark | None = None, months: in
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -312,26 +312,26 @@ def windows(prices: pd.DataFrame, benchmark: Benchmark | None = None, months: in
 def yearly_returns(prices: pd.DataFrame, benchmark: Benchmark | None = None) -> pd.DataFrame:
     """Return the simple return of each fund in each calendar year: its last price over its last of the year before.
 
-    A fund's first year counts from its first price, and the last year goes as far as its prices, so both may be parts
-    of a year; all years of a fund, one after the other, make its total return.
+    A fund's first year counts from its first price and its last year ends with its last, so both may be partial; the
+    years of a fund compound to its total return.
 
     Parameters
     ----------
     prices : pandas.DataFrame
         Wide frame of prices.
     benchmark : pandas.Series, optional
-        See :func:`growth`; adds a column of its name, over all days of `prices` that it covers.
+        See :func:`growth`; adds a column with its name, over all days of `prices` that it covers.
 
     Returns
     -------
     pandas.DataFrame
         Index ``year`` (int), every year from the first to the last of `prices`; same columns, and the benchmark's.
-        ``float64``, as a fraction. NaN where a fund has no price in a year, or only the first that it has.
+        ``float64``, as a fraction. NaN where a fund has no price in a year, or only its very first price.
 
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------

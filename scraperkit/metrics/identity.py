@@ -1,4 +1,4 @@
-"""The identity of one series: its net worth is that of the day before, grown as the quota did, plus what flowed in."""
+"""The identity of one series: net worth is that of the day before, grown with the quota, plus net inflow."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from scraperkit.metrics.inputs import check_tidy
 
 Floats: TypeAlias = "npt.NDArray[np.float64]"
 _WALKED = ("quota", "net_worth", "inflow", "outflow")
-_TOLERANCE = 0.001  # of the net worth: real reports keep to it on 99.8 % of days
+_TOLERANCE = 0.001  # of the net worth: real reports stay within it on 99.8 % of days
 _WINDOW, _FEW = 253, 8
-# What a usual day is taken to move at least, and what it is taken to move where too few days are known.
+# The smallest usual move, and the usual move assumed if too few days are known.
 _LEAST_SCALE, _UNKNOWN_SCALE = 0.0002, 0.01
 
 
 class Walk(NamedTuple):
-    """A series over the days on which it has a quota; each array has one value for each of them.
+    """A series over the days on which it has a quota; each array has one value for each of these days.
 
     Attributes
     ----------
     cnpj, subclass : str
-        Which series.
+        The series.
     days : array of datetime64
-        In order.
+        Sorted.
     quota, net_worth : array of float64
         In R$; the net worth is NaN where it is blank.
     flows, outflow : array of float64
-        What came in less what went out since the day before, and what went out, in R$; blanks count as 0.
+        Inflow less outflow since the day before, and outflow, in R$; blanks count as 0.
     whole : array of bool
-        Whether flows are known of every business day since the day before.
+        Whether the flows of every business day since the day before are known.
     move, usual, scale : array of float64
-        Logarithmic return since the day before, what it is on a usual day, and how far usual days are from that.
+        Logarithmic return since the day before, its usual value, and the usual distance from that.
     gap, off : array of float64
-        What quota and flows do not explain of the net worth, in R$, and as a share of it.
+        The part of the net worth that quota and flows do not explain, in R$ and as a share.
     """
 
     cnpj: str
@@ -57,7 +57,7 @@ class Walk(NamedTuple):
     off: Floats
 
     def surprise(self, place: int) -> float:
-        """Return how many times a usual day's distance this day's return is away from a usual one."""
+        """Return the distance of a day's return from the usual one, in usual distances."""
         return float(abs(self.move[place] - self.usual[place]) / self.scale[place])
 
     def holds(self, place: int) -> bool:
@@ -65,11 +65,11 @@ class Walk(NamedTuple):
         return bool(abs(self.off[place]) <= _TOLERANCE)
 
     def broken(self, place: int) -> bool:
-        """Return whether they do not, though all of them are known."""
+        """Return whether quota and flows, all known, do not explain the net worth of a day."""
         return bool(abs(self.off[place]) > _TOLERANCE and self.whole[place])
 
     def closes(self, before: int, after: int) -> bool:
-        """Return whether the identity holds from one day to a later one, whatever was between them."""
+        """Return whether the identity holds from one day to a later one, ignoring the days between."""
         flows = float(self.flows[before + 1 : after + 1].sum())
         grown = self.net_worth[before] * self.quota[after] / self.quota[before]
         most = max(abs(grown), abs(self.net_worth[after]))
@@ -82,7 +82,7 @@ def series_of(quotes: pd.DataFrame) -> list[pd.DataFrame]:
     Raises
     ------
     ConfigError
-        If the frame is not a tidy one, or has a day of a series twice.
+        If the frame is not tidy, or has a day of a series twice.
     """
     check_tidy(quotes, _WALKED)
     own = quotes if "subclass" in quotes else quotes.assign(subclass="")
@@ -95,7 +95,7 @@ def series_of(quotes: pd.DataFrame) -> list[pd.DataFrame]:
 
 
 def named(cnpj: str, subclass: str) -> str:
-    """Return the name of a series, as columns of a wide frame have it."""
+    """Return the name of a series, as in the columns of a wide frame."""
     return f"{cnpj}:{subclass}" if subclass else cnpj
 
 
@@ -130,7 +130,7 @@ def _sums(values: Floats, begin: npt.NDArray[np.intp], end: npt.NDArray[np.intp]
     """Return the sum of the values from each begin to its end, both included."""
     total = np.concatenate([[0.0], np.cumsum(values)])
     sums: Floats = total[end + 1] - total[begin]
-    # Cumulated sums of large amounts leave rounding behind where nothing flowed.
+    # Cumulative sums of large amounts leave rounding errors where nothing flowed.
     return np.where(np.abs(sums) < 1e-9 * total[-1], 0.0, sums)
 
 
@@ -146,7 +146,7 @@ def _business_steps(days: npt.NDArray[np.datetime64]) -> Floats:
 
 def _usual(move: Floats) -> tuple[Floats, Floats]:
     """Return the median return around each day, and the usual distance from it; robust against single days."""
-    # A quota that is repeated for days is no sign of calm.
+    # A quota repeated for days does not mean low volatility.
     moving = pd.Series(np.where(move == 0, np.nan, move))
     around = moving.rolling(_WINDOW, center=True, min_periods=1)
     usual = around.median().fillna(0.0)
@@ -165,15 +165,15 @@ def _unexplained(quota: Floats, net_worth: Floats, flows: Floats) -> tuple[Float
 
 
 def percent(move: float) -> str:
-    """Return a logarithmic return as text in per cent."""
+    """Format a logarithmic return in per cent."""
     return signed(math.expm1(move))
 
 
 def signed(share: float) -> str:
-    """Return a share as text in per cent, with its sign."""
+    """Format a share in per cent, with its sign."""
     return f"{share * 100:+,.2f} %".replace("-", "−")
 
 
 def money(amount: float) -> str:
-    """Return an amount as text in R$."""
+    """Format an amount in R$."""
     return f"R$ {amount:,.2f}".replace("-", "−")

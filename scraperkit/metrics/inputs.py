@@ -1,4 +1,4 @@
-"""What frames have to look like, and which of their values are prices: every metric and chart begins here."""
+"""Check frames and find their prices; every metric and chart begins here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from scraperkit.errors import ConfigError, warn
 from scraperkit.models import Fund
 
 Names: TypeAlias = "Mapping[str, str] | pd.Series[str] | Iterable[Fund] | Fund | None"
-_WIDE = "give the wide frame of TimeSeriesReader.prices(): an index of dates, a column a fund"
+_WIDE = "give the wide frame of TimeSeriesReader.prices(): an index of dates, a column for each fund"
 _TIDY = "give the tidy frame of TimeSeriesReader.quotes()"
 _READ_WIDE = 'read a CSV with pd.read_csv(path, index_col="date", parse_dates=["date"])'
 _READ_TIDY = 'read a CSV with pd.read_csv(path, dtype={"cnpj": "str"}, parse_dates=["date"])'
@@ -21,20 +21,20 @@ _SAID_AT_MOST = 5  # funds, and days of each, that a sentence names
 
 
 def wide_prices(frame: Any, argument: str = "prices") -> pd.DataFrame:
-    """Return a wide frame as float64, NaN where a value is no price.
+    """Return a wide frame as float64, with NaN in place of values that are not prices.
 
-    Only a positive, finite number is a price. What is none counts as missing from here on, so the return after it
-    covers the whole gap.
+    Only a positive, finite number is a price. Any other value counts as missing, so the return after it covers the
+    whole gap.
 
     Raises
     ------
     ConfigError
-        If the frame is not a wide one; names what is wrong, and how to mend it.
+        If the frame is not wide; says what is wrong, and how to fix it.
 
     Warns
     -----
     ScraperKitWarning
-        If values are no prices; names their funds and days.
+        If values are not prices; names their funds and days.
 
     Examples
     --------
@@ -52,14 +52,14 @@ def wide_prices(frame: Any, argument: str = "prices") -> pd.DataFrame:
 
 
 def names_of(frame: pd.DataFrame, names: Names = None) -> dict[str, str]:
-    """Return the names by which to show the funds of a frame, by CNPJ or series: those given before those it carries.
+    """Return the display names of the funds of a frame, by CNPJ or series; `names` override those in ``attrs``.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Its ``attrs["names"]`` is what it carries.
+        May have names in ``attrs["names"]``.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        Of funds, their short names.
+        A ``Fund`` counts with its short name.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def names_of(frame: pd.DataFrame, names: Names = None) -> dict[str, str]:
 
 
 def name_column(series: Iterable[str], names: Mapping[str, str]) -> list[str]:
-    """Return what a table calls each fund: its name, or its punctuated CNPJ where it has none; no two are the same.
+    """Return a unique label of each fund for a table: its name, or its punctuated CNPJ if it has none.
 
     Examples
     --------
@@ -105,19 +105,19 @@ def name_column(series: Iterable[str], names: Mapping[str, str]) -> list[str]:
 
 
 def check_wide(frame: Any, argument: str = "prices") -> None:
-    """Refuse what is no wide frame.
+    """Refuse a frame that is not wide.
 
     Raises
     ------
     ConfigError
-        Names what is wrong, and how to mend it.
+        Says what is wrong, and how to fix it.
     """
     if problem := _wide_problem(frame):
         raise ConfigError(f"{argument}: {_WIDE}; {problem}")
 
 
 def days_without_price(prices: pd.DataFrame) -> dict[str, list[str]]:
-    """Return for each fund the days, as YYYY-MM-DD, whose value is no price; nothing for funds without any.
+    """Return the days, as YYYY-MM-DD, on which a fund's value is not a price, by fund; omit funds without any.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def days_without_price(prices: pd.DataFrame) -> dict[str, list[str]]:
 
 
 def told(unpriced: dict[str, list[str]]) -> str:
-    """Return in words which days of which funds have no price.
+    """Return a phrase that names the funds and days without a price.
 
     Examples
     --------
@@ -149,19 +149,19 @@ def told(unpriced: dict[str, list[str]]) -> str:
 
 
 def check_tidy(quotes: Any, columns: Collection[str]) -> None:
-    """Refuse what is no tidy frame with these columns of numbers beside ``cnpj`` and ``date``.
+    """Refuse a frame that is not tidy, or lacks one of these columns of numbers.
 
     Raises
     ------
     ConfigError
-        Names what is wrong, and how to mend it.
+        Says what is wrong, and how to fix it.
     """
     if problem := _tidy_problem(quotes, columns):
         raise ConfigError(f"quotes: {problem}")
 
 
 def dates_problem(index: pd.Index[Any]) -> str:
-    """Return in words why an index is not one of dates; empty if it is."""
+    """Return why an index is not an index of dates; empty if it is."""
     if not isinstance(index, pd.DatetimeIndex):
         return f"the index holds {_kind(index.dtype)}, not dates"
     if index.tz is not None:
@@ -208,7 +208,7 @@ def _numbers_problem(column: pd.Series[Any]) -> str:
         return ""
     return (
         f"the column {column.name} holds {_kind(column.dtype)}, not numbers; convert it with "
-        'astype("float64"), or read the CSV with decimal="," if it is written so'
+        'astype("float64"), or read the CSV with decimal="," if it has decimal commas'
     )
 
 

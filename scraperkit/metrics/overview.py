@@ -1,4 +1,4 @@
-"""One row of figures for each fund, and how much of the calendar is there."""
+"""Summarise each fund in one row, and measure how much of the calendar its prices cover."""
 
 from __future__ import annotations
 
@@ -32,23 +32,23 @@ def summary(
     inflation: Benchmark | None = None,
     names: Names = None,
 ) -> pd.DataFrame:
-    """Return one row of figures for each fund, over the days that it has, also beside a benchmark.
+    """Return one row of figures for each fund, over its own days, optionally against a benchmark.
 
     Parameters
     ----------
     prices : pandas.DataFrame
         Wide frame of prices.
     calendar : callable, optional
-        ``calendar(start, end)`` gives the business days from `start` to `end`, both included, as a DatetimeIndex;
-        :func:`scraperkit.calendar.business_days` if left out.
+        ``calendar(start, end)`` returns the business days from `start` to `end`, both included, as a DatetimeIndex;
+        :func:`scraperkit.calendar.business_days` if omitted.
     benchmark : pandas.Series, optional
         A benchmark of a declared kind (see :func:`growth`), such as CDI or Ibovespa: adds the columns below.
     risk_free : pandas.Series, optional
-        The rate of the Sharpe ratio; `benchmark` if left out and that is a rate a day.
+        The rate of the Sharpe ratio; if omitted, `benchmark` if that is a rate a day.
     inflation : pandas.Series, optional
-        What real returns are measured against; `benchmark` if left out and that is a rate a month.
+        The inflation of real returns; if omitted, `benchmark` if that is a rate a month.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that `prices` carries (``attrs["names"]``) where there is none.
+        A name for each CNPJ; for others, the name in ``prices.attrs["names"]``.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def summary(
         - ``max_drawdown`` (float64, fraction): the lowest of :func:`drawdown`;
         - ``missing_days`` (int64): business days between the fund's own first and last day without a price.
 
-        If a fund has a name, ``name`` (str) comes first: the punctuated CNPJ of those that have none.
+        If any fund has a name, ``name`` (str) comes first; it is the punctuated CNPJ of funds without a name.
 
         With `benchmark`, over the days that a fund shares with it; ``attrs["benchmark"]`` is its name:
 
@@ -71,27 +71,27 @@ def summary(
         - ``share_of_benchmark`` (float64, 1.04 is 104 % of CDI): see :func:`share_of_benchmark`;
         - ``tracking_error`` (float64, fraction a year), ``information_ratio``, ``beta`` (float64): see
           :func:`tracking_error`, :func:`information_ratio`, :func:`beta`;
-        - ``windows`` (int64), ``windows_beaten`` (float64, share): how many windows of 12 months there are, and in
-          which share of them the fund gained more than the benchmark: see :func:`windows`;
+        - ``windows`` (int64), ``windows_beaten`` (float64, share): the number of windows of 12 months, and the share of
+          them in which the fund gained more than the benchmark: see :func:`windows`;
         - ``best_window``, ``worst_window`` (float64, fraction): the fund's own highest and lowest return in them;
         - ``return_2022`` and so on (float64, fraction): see :func:`yearly_returns`, over all days of `prices`.
 
         With a rate a day, ``sharpe`` (float64): see :func:`sharpe`. With inflation, ``real_return`` (float64,
         fraction): see :func:`real_return`, over the days that a fund shares with `inflation`.
 
-        Columns without a benchmark, and the returns by year, stand on all days of `prices`.
+        Columns without a benchmark, and the returns by year, cover all days of `prices`.
 
-        A fund without prices has 0 days and NaN. A frame without columns gives no rows, the same columns and dtypes.
+        A fund without prices has 0 days and NaN. A frame without columns returns no rows, the same columns and dtypes.
 
     Raises
     ------
     ConfigError
-        If `prices` is not a wide frame, or a benchmark declares no kind or one that does not fit its role.
+        If `prices` is not a wide frame, or a benchmark declares no kind or one that is wrong for its role.
 
     Warns
     -----
     ScraperKitWarning
-        If a benchmark lacks days of `prices`: names them, and says which columns stand on which days.
+        If a benchmark lacks days of `prices`: names them, and says which columns cover which days.
 
     Examples
     --------
@@ -137,29 +137,29 @@ def coverage(
 ) -> pd.DataFrame:
     """Return the share of each month's business days on which a fund has a price.
 
-    Days count from the fund's start to its end, or to the last day of `prices`.
+    Only days from the fund's start to its end, or to the last day of `prices`, count.
 
     Parameters
     ----------
     prices : pandas.DataFrame
-        Wide frame of prices. A quota of 0 or below is no price.
+        Wide frame of prices. A quota of 0 or below is not a price.
     started_on : mapping of str to date, or pandas.Series, optional
-        The first day of each fund, as in ``reader.funds()["started_on"]``. Where it is not known, the fund's first
-        price, or the first day of `prices` for a fund without any.
+        The first day of each fund, as in ``reader.funds()["started_on"]``. If unknown, the fund's first price, or the
+        first day of `prices` for a fund without any.
     calendar : callable, optional
-        ``calendar(start, end)`` gives the business days from `start` to `end`, both included, as a DatetimeIndex;
-        :func:`scraperkit.calendar.business_days` if left out.
+        ``calendar(start, end)`` returns the business days from `start` to `end`, both included, as a DatetimeIndex;
+        :func:`scraperkit.calendar.business_days` if omitted.
     ended_on : mapping of str to date, or pandas.Series, optional
-        The last day of each fund that has ended, as :func:`ends` finds it. Where it is not known, the last day of
-        `prices`: its last price alone does not tell an ended fund from one whose months are missing.
+        The last day of each fund that has ended, as returned by :func:`ends`. If unknown, the last day of `prices`: a
+        last price alone does not distinguish an ended fund from one with missing months.
 
     Returns
     -------
     pandas.DataFrame
         Index ``month``, a PeriodIndex of every month from the first to the last day of `prices`; same columns.
-        ``float64``, 0 to 1; NaN for months before a fund's start or after its end, and where no business day is left of
-        a month. An empty frame gives no rows, the same columns. ``attrs["no_price"]`` has for each fund the days, as
-        YYYY-MM-DD, with a quota that is not a price; the chart shows them.
+        ``float64``, 0 to 1; NaN for months before a fund's start or after its end, or without a business day. An empty
+        frame returns no rows, the same columns. ``attrs["no_price"]`` has for each fund the days, as YYYY-MM-DD, with a
+        quota that is not a price; the chart shows them.
 
     Raises
     ------
@@ -208,14 +208,14 @@ def ends(funds: pd.DataFrame) -> pd.Series[pd.Timestamp]:
     Parameters
     ----------
     funds : pandas.DataFrame
-        As :meth:`scraperkit.TimeSeriesReader.funds` returns it: index ``cnpj``, columns ``status`` and ``last``, and
-        ``ended_on`` where it is known.
+        From :meth:`scraperkit.TimeSeriesReader.funds`: index ``cnpj``, columns ``status`` and ``last``, and optionally
+        ``ended_on``.
 
     Returns
     -------
     pandas.Series
-        Index ``cnpj``, name ``ended_on``: ``ended_on`` where the frame has it, else the day of the last quota stored of
-        a fund whose status is cancelled (``CANCELADA``). NaT for all others.
+        Index ``cnpj``, name ``ended_on``: ``ended_on`` where the frame has it, else the day of the last stored quota of
+        a cancelled fund (status ``CANCELADA``). NaT for all others.
 
     Raises
     ------
@@ -239,7 +239,7 @@ def ends(funds: pd.DataFrame) -> pd.Series[pd.Timestamp]:
 
 
 def _checked_dates(argument: str, dates: Any) -> Dates:
-    """Return the dates as days by CNPJ; refuse anything else, which would silently match no fund."""
+    """Return the dates as days by CNPJ; refuse anything else, since it would silently match no fund."""
     if dates is None:
         return None
     give = f"{argument}: give a day for each CNPJ, as in reader.funds()"
@@ -266,7 +266,7 @@ def _start(own: pd.Series[float], started_on: Dates) -> pd.Timestamp:
 
 
 def _known(own: pd.Series[float], dates: Dates) -> pd.Timestamp | None:
-    """Return what is known of a fund's date; ``None`` if nothing is."""
+    """Return the date of a fund; ``None`` if it is unknown."""
     day: Any = dates.get(str(own.name)) if dates is not None else None
     return None if day is None or pd.isna(day) else pd.Timestamp(day)
 

@@ -1,4 +1,4 @@
-"""What a unit has become with all that was paid out."""
+"""The total return of a quota with payouts reinvested."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ _DAYS_SAID = 5
 
 
 def total_return(quotes: pd.DataFrame, jumps: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return an index of each series in which money that was paid out is no loss, as if it had been reinvested.
+    """Return a total return index of each series, as if payouts had been reinvested.
 
     It begins with the first quota and grows each day by ``quota(t) / quota(t-1)``, except on the days that `jumps`
-    explains, with P for what was paid out:
+    explains:
 
     - ``payout``: by ``quota(t) / quota(t-1) + P / net worth(t-1)``, where P is the outflow for which no unit was
-      redeemed. Where none is reported on that day, by the return of a usual day, since P is not known;
+      redeemed. If none is reported on that day, by the return of a usual day, since P is unknown;
     - ``split``: by ``(net worth(t) - inflow(t) + outflow(t)) / net worth(t-1)``;
     - ``error`` of a quota: the index is NaN from the day to ``until``.
 
-    Everything else counts as it is reported, a ``payout or write-down`` as a loss. If you know from the fund's notices
-    that it was a payout, change its kind in the frame of :func:`jumps` and give that.
+    All other days count as reported, a ``payout or write-down`` as a loss. If you know from the fund's notices that it
+    was a payout, change its kind in the frame of :func:`jumps` and pass that frame.
 
     Parameters
     ----------
     quotes : pandas.DataFrame
         Tidy frame of :meth:`scraperkit.TimeSeriesReader.quotes`.
     jumps : pandas.DataFrame, optional
-        Of :func:`jumps`, with kinds changed or rows removed as you know better; those of `quotes` if left out.
+        From :func:`jumps`, with kinds corrected or rows removed; computed from `quotes` if omitted.
 
     Returns
     -------
     pandas.DataFrame
         A wide frame, as all other metrics take it: index ``date``, a column for each series (``CNPJ`` or
         ``CNPJ:SUBCLASS``), ``float64`` in R$, NaN where there is no quota. ``attrs["adjusted"]`` has for each series
-        the days, as YYYY-MM-DD, on which it differs from the quota's return, with the kind.
+        the adjusted days, as YYYY-MM-DD, with their kind.
 
     Raises
     ------
     ConfigError
-        If a frame is not as these functions return it, or `jumps` names a day that `quotes` does not have.
+        If a frame has another shape, or `jumps` names a day that `quotes` does not have.
 
     Warns
     -----
     ScraperKitWarning
-        If `jumps` is left out and days were adjusted, or may have to be; names them.
+        If `jumps` is omitted and days were adjusted or may need it; names them.
 
     Examples
     --------
@@ -99,8 +99,8 @@ def _index(own: Walk, mine: pd.DataFrame) -> Floats:
         factors[place] = factor = _paid(own, place) if kind == verdicts.PAYOUT else _stayed(own, place)
         if not 0 < factor < np.inf:
             raise ConfigError(
-                f"jumps: {named(own.cnpj, own.subclass)} on {day} cannot be a {kind}: its net worth is missing or has "
-                "gone; remove the row"
+                f"jumps: {named(own.cnpj, own.subclass)} on {day} cannot be a {kind}: its net worth is missing or "
+                "not positive; remove the row"
             )
     return np.where(wrong, np.nan, np.cumprod(factors))
 
@@ -117,9 +117,7 @@ def _stayed(own: Walk, place: int) -> float:
 
 def _checked(jumps: Any) -> pd.DataFrame:
     if not isinstance(jumps, pd.DataFrame) or not set(_KEYS) <= set(jumps):
-        raise ConfigError(
-            "jumps: give the frame of metrics.jumps(quotes), with the kinds corrected where you know better"
-        )
+        raise ConfigError("jumps: give the frame of metrics.jumps(quotes), with corrected kinds where you know better")
     if unknown := sorted({str(kind)[:40] for kind in jumps["kind"]} - set(verdicts.JUMP_KINDS)):
         raise ConfigError(f"jumps: {unknown[0]!r} is not a kind; use one of {', '.join(verdicts.JUMP_KINDS)}")
     return jumps
@@ -127,7 +125,7 @@ def _checked(jumps: Any) -> pd.DataFrame:
 
 def _warn(told: pd.DataFrame) -> None:
     parts = []
-    for kinds, what in ((_ADJUSTED, "adjusted"), (_OPEN_VERDICTS, "taken as they are, though they may be payouts")):
+    for kinds, what in ((_ADJUSTED, "adjusted"), (_OPEN_VERDICTS, "left as reported, though they may be payouts")):
         rows = told[told["kind"].isin(kinds) & (told["metric"] == "quota")]
         if len(rows):
             first = rows.head(_DAYS_SAID)
@@ -136,5 +134,5 @@ def _warn(told: pd.DataFrame) -> None:
             more = f", {len(rows) - _DAYS_SAID:,} more" if len(rows) > _DAYS_SAID else ""
             parts.append(f"{len(rows):,} {what}: {', '.join(days)}{more}")
     if parts:
-        way = "look at metrics.jumps(quotes), and give it as jumps= with the kinds corrected where you know better"
+        way = "look at metrics.jumps(quotes), correct the kinds where you know better, and pass it as jumps="
         warn(f"quotes: days that jumped; {'; '.join(parts)}; {way}")

@@ -16,7 +16,7 @@ from scraperkit.metrics.inputs import dates_problem, wide_prices
 from scraperkit.metrics.series import NO_SPREAD, TRADING_DAYS, returns
 
 Rates: TypeAlias = "pd.Series[float] | pd.DataFrame | float"
-# 1 % a day is over 1,100 % a year: no rate came near it since the daily figures begin, in 2000.
+# 1 % a day is over 1,100 % a year: no rate came near it since daily figures began in 2000.
 _HIGHEST_RATE = 0.01
 _RATES_WANTED = "give a Series of daily rates with an index of dates, a frame with that one column, or one number"
 
@@ -33,20 +33,20 @@ def volatility(prices: pd.DataFrame, window: int | None = None) -> pd.Series[flo
     prices : pandas.DataFrame
         Wide frame of prices.
     window : int, optional
-        Number of returns, 2 or more, to look back on at each day; a fund's own days count, not the gaps. Left out, all
-        returns make one number for each fund.
+        Number of returns, 2 or more, to look back on at each day; a fund's own days count, not the gaps. If omitted,
+        all returns are used.
 
     Returns
     -------
     pandas.Series or pandas.DataFrame
         Without `window`: one ``float64`` for each fund, index ``cnpj``, name ``volatility``. With it: same index and
         columns as `prices`, NaN where there is no price or fewer returns than `window` so far. Both as a fraction a
-        year (0.2 is 20 %). Fewer than two returns give NaN, an empty frame an empty result.
+        year (0.2 is 20 %). NaN with fewer than two returns; an empty frame returns an empty result.
 
     Raises
     ------
     ConfigError
-        If `window` is not a whole number from 2 on, or `prices` is not a wide frame.
+        If `window` is not a whole number, 2 or more, or `prices` is not a wide frame.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def correlation(prices: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Index and columns ``cnpj``, in the order of `prices`; symmetric, ``float64`` from -1 to 1. NaN for pairs with
-        fewer than two common returns, and for funds whose returns do not vary. A frame without columns gives none.
+        fewer than two common returns, and for funds whose returns do not vary. A frame without columns returns none.
 
     Raises
     ------
@@ -124,12 +124,12 @@ def _correlation(pair: npt.NDArray[np.float64]) -> float:
 def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
     """Return the annualised Sharpe ratio of each fund: mean over deviation of its daily excess returns.
 
-    The excess is a fund's simple return less what the risk-free rate gave over the same days. The ratio is the mean
-    excess over the sample deviation of the excess, times the root of 252; returns over gaps count as one day each.
+    The excess is a fund's simple return less the risk-free return over the same days. The ratio is the mean excess over
+    the sample deviation of the excess, times the root of 252; returns over gaps count as one day each.
 
-    A rate with a declared kind, such as CDI, accrues as :func:`growth` says: that of day d from d to the next business
-    day. A rate without one is that of a return: the rates of all days after the fund's previous price, up to and with
-    the day of the return, are compounded.
+    A rate with a declared kind, such as CDI, accrues as in :func:`growth`: that of day d from d to the next business
+    day. Rates without a kind are compounded over all days after the fund's previous price, up to and including the day
+    of the return.
 
     Parameters
     ----------
@@ -138,8 +138,8 @@ def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
     risk_free : pandas.Series, pandas.DataFrame or float
         A benchmark of a declared kind, in per cent as published (see :func:`growth`). Or, without a kind, the rate of
         each business day as a fraction a day (0.0004 is 0.04 %), indexed by date; or a frame with that one
-        column; or one number, the rate of every business day. A day that a series does not have earns nothing; each
-        day on which a fund has a return must be there.
+        column; or one number, the rate of every business day. A day without a rate earns nothing; each day on which a
+        fund has a return must have one.
 
     Returns
     -------
@@ -150,9 +150,8 @@ def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
     Raises
     ------
     ConfigError
-        If `risk_free` declares a kind and does not fit it; is not indexed by dates, each once, has no rate for a day
-        with a return, or a rate above 1 % a day, which is one in per cent or of a year; if `prices` is not a wide
-        frame.
+        If `risk_free` does not fit its declared kind, is not indexed by unique dates, has no rate for a day with a
+        return, or has a rate above 1 % a day (most likely in per cent, or a year's); if `prices` is not a wide frame.
 
     Examples
     --------
@@ -168,7 +167,7 @@ def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
         return ratio(compared(prices, risk_free).active()).rename("sharpe")
     daily = returns(prices)
     rates = _rates(risk_free, on=daily.index[daily.notna().any(axis="columns")])
-    # What 1 R$ has grown to by each day. Over a fund's own days, its returns are the rates of the same spans.
+    # The value of 1 R$ by each day: over a fund's own days, its returns are the rates of the same spans.
     bank = (1 + rates).cumprod().reindex(prices.index, method="ffill").fillna(1.0)
     cash = pd.DataFrame(dict.fromkeys(range(prices.shape[1]), bank), index=prices.index).set_axis(
         prices.columns, axis=1
@@ -178,7 +177,7 @@ def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
 
 
 def _rates(risk_free: Rates, on: pd.Index[Any]) -> pd.Series[float]:
-    """Return the rates in order, having checked that they are there on all those days, as fractions a day."""
+    """Return the sorted rates, as fractions a day; refuse rates that are missing on one of these days."""
     rates = _series(risk_free, on).dropna().sort_index()
     if not rates.index.is_unique:
         raise ConfigError(f"risk_free: {rates.index[rates.index.duplicated()][0]:%Y-%m-%d} appears twice; keep one")
@@ -199,7 +198,7 @@ def _rates(risk_free: Rates, on: pd.Index[Any]) -> pd.Series[float]:
 
 
 def _series(risk_free: Any, on: pd.Index[Any]) -> pd.Series[float]:
-    """Return the rates as a series of numbers by date, whatever they were given as."""
+    """Return the rates, given in any form, as a series of numbers by date."""
     if isinstance(risk_free, pd.DataFrame):
         if risk_free.shape[1] != 1:
             raise ConfigError(f"risk_free: {_RATES_WANTED}; the frame has {risk_free.shape[1]} columns: choose one")

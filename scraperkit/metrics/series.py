@@ -9,7 +9,7 @@ from scraperkit.metrics.inputs import wide_prices
 #: Trading days in a year, with which daily figures are annualised.
 TRADING_DAYS = 252
 """Business days of a year, by the convention of the Brazilian market."""
-# Prices have at most 8 decimals: what varies by less than this does so by rounding alone.
+# Prices have at most 8 decimals: a smaller variation is rounding.
 NO_SPREAD = 1e-12
 
 
@@ -25,7 +25,7 @@ def returns(prices: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Same index and columns, ``float64``, as a fraction (0.01 is 1 %). NaN where there is no price, and on a fund's
-        first day. An empty frame gives an empty frame.
+        first day. An empty frame returns an empty frame.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def returns(prices: pd.DataFrame) -> pd.DataFrame:
     Warns
     -----
     ScraperKitWarning
-        If quotas are 0 or below; they are no prices, and the return after them covers the whole gap.
+        If quotas are 0 or below: they are not prices, and the return after them covers the whole gap.
 
     Examples
     --------
@@ -51,8 +51,8 @@ def returns(prices: pd.DataFrame) -> pd.DataFrame:
 def monthly_returns(prices: pd.DataFrame) -> pd.DataFrame:
     """Return the simple return of each fund in each month: its last price over its last price of the month before.
 
-    A fund's first month counts from its first price. So all months of a fund, one after the other, make the return
-    from its first price to its last. After months without a price, the next one covers them too.
+    A fund's first month counts from its first price, so its months compound to the return from its first price to its
+    last. The return after months without a price covers them too.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def monthly_returns(prices: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Index ``month``, a PeriodIndex of every month from the first to the last day of `prices`; same columns.
-        ``float64``, as a fraction (0.01 is 1 %). NaN where a fund has no price in a month, and where its only one is
-        the first that it has. An empty frame gives no rows, the same columns.
+        ``float64``, as a fraction (0.01 is 1 %). NaN where a fund has no price in a month, or only its very first
+        price. An empty frame returns no rows, the same columns.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def drawdown(prices: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Same index and columns, ``float64``, as a fraction from -1 to 0. NaN where there is no price. An empty frame
-        gives an empty frame.
+        returns an empty frame.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Which days of a series jump, and what each jump is: judged by the identity, and by what the next days do."""
+"""Find the days on which a series jumps, and classify each jump by the identity and the next days."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ MARKET, PAYOUT, PAYOUT_OR_LOSS, SPLIT = "market move", "payout", "payout or writ
 ERROR, MOVED_FLOW, HIDDEN_FLOW, UNCLEAR = "error", "flow on another day", "unreported flow", "unclear"
 JUMP_KINDS = (MARKET, PAYOUT, PAYOUT_OR_LOSS, SPLIT, ERROR, MOVED_FLOW, HIDDEN_FLOW, UNCLEAR)
 
-_UNUSUAL, _EXTREME = 8.0, 20.0  # times the usual distance: from here a return is a jump, and from here no market's
-_SOON = 5  # days with a quota within which an error is mended
-_FACTOR = math.log(1.25)  # no split is by less
+_UNUSUAL, _EXTREME = 8.0, 20.0  # times the usual distance: a jump, and more than a market moves
+_SOON = 5  # days with a quota within which errors are corrected
+_FACTOR = math.log(1.25)  # the smallest split
 _VERDICT_COLUMNS = {
     "cnpj": "str", "subclass": "str", "date": "datetime64[ms]", "metric": "str", "size": "float64", "kind": "str",
     "until": "datetime64[ms]", "before": "float64", "after": "float64", "unexplained": "float64", "evidence": "str",
@@ -29,12 +29,12 @@ class _Judged(NamedTuple):
     metric: str
     kind: str
     evidence: str
-    last: int  # the last day that is concerned
-    settled: int  # the last day that this explains
+    last: int  # the last affected day
+    settled: int  # the last explained day
 
 
 def jumps(quotes: pd.DataFrame, smallest: float = 0.005) -> pd.DataFrame:
-    """Return the days on which a quota or a net worth jumped, with what kind of jump it was and the evidence.
+    """Return the days on which a quota or a net worth jumped, with the kind of jump and the evidence.
 
     A quota jumps if its return is more than 8 times as far from a usual one as usual days are (the median of a year
     around the day), and by `smallest` or more. A net worth jumps if ``net worth(t) - net worth(t-1) · quota(t) /
@@ -47,24 +47,24 @@ def jumps(quotes: pd.DataFrame, smallest: float = 0.005) -> pd.DataFrame:
     ``market move``          the net worth moved as the quota did, by no more than markets do
     ``payout``               the quota fell, the money is an outflow, and no unit was redeemed: an amortisation or a
                              distribution
-    ``payout or write-down`` as a market move, but down by more than 20 usual distances, and it stays: money that was
-                             paid out without being reported as an outflow, or a loss; only the fund's notices tell
+    ``payout or write-down`` as a market move, but down by more than 20 usual distances, and it stays: a payout that is
+                             not reported as an outflow, or a loss; only the fund's notices say which
     ``split``                the quota changed by a factor, the money did not, and it stays: units were split or grouped
     ``error``                the quota or the net worth was back after at most five days, a quota was 0 or below, or a
                              flow never reached the net worth
     ``flow on another day``  the net worth shows a flow that is reported on another day
-    ``unreported flow``      the net worth changed for good without a return or a flow, as in a merger of funds
-    ``unclear``              a figure that would tell is missing: net worth, flows, or the days after
+    ``unreported flow``      the net worth changed permanently without a return or a flow, as in a merger of funds
+    ``unclear``              a deciding figure is missing: net worth, flows, or the days after
     ======================== ===========================================================================================
 
-    Nothing is corrected. :func:`total_return` uses the verdicts, and says what it did.
+    Nothing is corrected. :func:`total_return` uses the verdicts, and reports its adjustments.
 
     Parameters
     ----------
     quotes : pandas.DataFrame
         Tidy frame of :meth:`scraperkit.TimeSeriesReader.quotes`.
     smallest : float
-        As a fraction: moves and shares below this are no jumps.
+        A fraction: smaller moves and shares are not jumps.
 
     Returns
     -------
@@ -77,14 +77,14 @@ def jumps(quotes: pd.DataFrame, smallest: float = 0.005) -> pd.DataFrame:
         - ``kind`` (str): see above;
         - ``until`` (datetime64[ms]): the last day of an error, else `date`;
         - ``before``, ``after`` (float64, R$): the figure on the day before, and on `date`;
-        - ``unexplained`` (float64, R$): what quota and flows do not explain of the net worth of `date`; NaN where a
-          figure is missing;
+        - ``unexplained`` (float64, R$): the part of the net worth of `date` that quota and flows do not explain; NaN
+          where a figure is missing;
         - ``evidence`` (str): one sentence with the numbers.
 
     Raises
     ------
     ConfigError
-        If the frame is not a tidy one, has a day of a series twice, or `smallest` is not a fraction.
+        If the frame is not tidy, has a day of a series twice, or `smallest` is not a fraction.
 
     Examples
     --------
@@ -145,12 +145,12 @@ def _candidates(own: Walk, smallest: float) -> list[int]:
 
 
 def _judge(own: Walk, place: int, smallest: float) -> _Judged | None:
-    """Return what a day's jump is; ``None`` if flows that are not known may explain it."""
+    """Classify a day's jump; ``None`` if unknown flows may explain it."""
     away = abs(own.move[place] - own.usual[place])
     if away < max(_UNUSUAL * own.scale[place], smallest):
         return _of_net_worth(own, place) if own.broken(place) else None
     back = _back(own, place)
-    # A market falls and recovers, too: where the net worth did the same, only what no market does is an error.
+    # Markets fall and recover too: if the net worth did the same, only an impossible move is an error.
     beyond = own.surprise(place) > _EXTREME and abs(own.move[place]) > _FACTOR
     if back and (own.broken(place) or beyond):
         told = f"{_moves(own, place)}; back at {own.quota[back]:,.8g} on {own.days[back]}"
@@ -163,19 +163,19 @@ def _judge(own: Walk, place: int, smallest: float) -> _Judged | None:
 
 
 def _back(own: Walk, place: int) -> int:
-    """Return the day on which the quota jumps back to where it came from; 0 if it does not soon."""
+    """Return the day on which the quota jumps back to its old level; 0 if it does not within `_SOON` days."""
     jump = own.move[place]
     for later in range(place + 1, min(place + 1 + _SOON, len(own.days))):
         way = own.move[place : later + 1].sum() - own.usual[place] * (later - place + 1)
         near = max(4 * own.scale[later] * math.sqrt(later - place + 1), 0.05 * min(abs(jump), 1.0))
-        # In one jump: in several days, any small move may be made up for by chance.
+        # In one jump: over several days, a small move may reverse by chance.
         if abs(way) <= min(near, abs(jump) / 2) and own.move[later] / jump < -0.5:
             return later
     return 0
 
 
 def _together(own: Walk, place: int) -> _Judged:
-    """Judge a return that the net worth has made, too."""
+    """Classify a return that the net worth shared."""
     told = f"{_moves(own, place)}, as quota and flows explain"
     if own.move[place] > 0 or own.surprise(place) <= _EXTREME:
         return _Judged("quota", MARKET, told, place, place)
@@ -183,21 +183,21 @@ def _together(own: Walk, place: int) -> _Judged:
     for later in range(place + 1, min(place + 1 + _SOON, len(own.days))):
         paid = own.gap[later]
         if own.broken(later) and abs(paid - lost) <= 0.02 * lost and paid <= own.outflow[later] * 1.001:
-            told += f"; {money(own.outflow[later])} are reported as outflow on {own.days[later]}"
+            told += f"; {money(own.outflow[later])} is reported as an outflow on {own.days[later]}"
             return _Judged("quota", PAYOUT, told, place, later)
     usual = f"{own.surprise(place):,.0f} times the distance of a usual day"
-    seen = "no outflow of it is reported" if own.whole[place] else "flows of that day are missing"
+    seen = "no matching outflow is reported" if own.whole[place] else "flows of that day are missing"
     return _Judged("quota", PAYOUT_OR_LOSS, f"{told}; {seen}; {usual}", place, place)
 
 
 def _payout(own: Walk, place: int) -> _Judged | None:
-    """Judge whether money left that is reported as outflow, while no unit was redeemed for it."""
+    """Return a payout if an outflow was reported for which no unit was redeemed."""
     if own.net_worth[place - 1] <= 0:
         return None
     paid, share = own.gap[place], own.gap[place] / own.net_worth[place - 1]
     kept = math.expm1(own.move[place]) + share
     usual = abs(kept - math.expm1(own.usual[place])) <= max(_UNUSUAL * own.scale[place], 0.002)
-    # Otherwise the return is likelier without a payout, and the outflow is what is wrong.
+    # Otherwise the return is likelier without a payout, and the outflow is the error.
     fell = math.expm1(own.move[place] - own.usual[place]) < -share / 2
     if not 0 < paid <= own.outflow[place] * 1.001 or not usual or not fell:
         return None
@@ -206,7 +206,7 @@ def _payout(own: Walk, place: int) -> _Judged | None:
 
 
 def _split(own: Walk, place: int) -> _Judged | None:
-    """Judge whether the money stayed while the quota changed by a factor."""
+    """Return a split if the quota changed by a factor while the money stayed."""
     if own.net_worth[place - 1] <= 0 or abs(own.move[place]) < _FACTOR:
         return None
     stayed = (own.net_worth[place] - own.flows[place]) / own.net_worth[place - 1] - 1
@@ -216,7 +216,7 @@ def _split(own: Walk, place: int) -> _Judged | None:
     units = f"one unit became {1 / factor:,.6g}" if factor < 1 else f"{factor:,.6g} units became one"
     told = f"{_moves(own, place)}, {signed(stayed)} without flows: as if {units}"
     if place in (1, len(own.days) - 1):
-        why = "one more day on either side would tell a split from an error"
+        why = "one more day on either side would distinguish a split from an error"
         return _Judged("quota", UNCLEAR, f"{told}; {why}", place, place)
     return _Judged("quota", SPLIT, f"{told}; it stays", place, place)
 
@@ -232,9 +232,9 @@ def _unclear(own: Walk, place: int) -> _Judged:
 
 
 def _of_net_worth(own: Walk, place: int) -> _Judged:
-    """Judge a net worth that quota and flows do not explain, on a day of a usual return."""
+    """Classify a net worth that quota and flows do not explain, on a day of a usual return."""
     gap = float(own.gap[place])
-    told = f"quota {percent(own.move[place])}, but {money(gap)} of the net worth are not explained by it and flows"
+    told = f"quota {percent(own.move[place])}, but quota and flows do not explain {money(gap)} of the net worth"
     for later in range(place + 1, min(place + 1 + _SOON, len(own.days))):
         if own.closes(place - 1, later):
             flow = own.flows[place] if abs(own.flows[place] + gap) < abs(own.flows[later] - gap) else own.flows[later]
@@ -246,9 +246,9 @@ def _of_net_worth(own: Walk, place: int) -> _Judged:
     if payout := _payout(own, place):
         return payout
     if abs(gap + own.flows[place]) <= 0.02 * abs(gap):
-        told += f"; the net worth never saw the flow of {money(own.flows[place])}"
+        told += f"; the flow of {money(own.flows[place])} never reached the net worth"
         return _Judged("net_worth", ERROR, told, place, place)
-    return _Judged("net_worth", HIDDEN_FLOW, f"{told}, nor by the next days", place, place)
+    return _Judged("net_worth", HIDDEN_FLOW, f"{told}, nor do the next days", place, place)
 
 
 def _moves(own: Walk, place: int) -> str:

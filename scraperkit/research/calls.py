@@ -1,4 +1,4 @@
-"""Prices and quotes in one call: what is missing is collected, what is there is read."""
+"""Return prices and quotes in one call: collect what is missing, then read."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def prices(
     source: str | Source | None = None,
     redis: redis_py.Redis | None = None,
 ) -> pd.DataFrame:
-    """Return one metric of some funds side by side; collect what is missing, or may have been revised, before.
+    """Return one metric of some funds side by side, after collecting what is missing or may have been revised.
 
-    Collecting goes by way of Redis: a message for each fund and month, done by the workers that are at work, or else by
-    threads of this process. The same call again fetches nothing: the newest two months are asked for once a day.
+    Collecting uses Redis: a message for each fund and month, done by running workers, or else by threads of this
+    process. The same call again fetches nothing: the newest two months are requested once a day.
 
     Parameters
     ----------
@@ -46,13 +46,13 @@ def prices(
         Any mix of CNPJs, with or without punctuation, series (``CNPJ:SUBCLASS``), names or parts of names, and
         :class:`~scraperkit.Fund`.
     start, end : str, datetime.date, pandas.Timestamp or pandas.Period, optional
-        ``"2022-01-31"``, or ``"2022-01"`` for a month; both included. The last twelve months if `start` is left out;
-        offline, those up to December 2023, with which the invented pages end.
+        ``"2022-01-31"``, or ``"2022-01"`` for a month; both included. If `start` is omitted, the last twelve months;
+        offline, those up to December 2023, the end of the invented pages.
     metric : str
         ``quota`` (R$), ``net_worth``, ``inflow``, ``outflow``, ``portfolio`` (R$) or ``holders`` (people).
     source : str or Source, optional
-        ``"cvm_pages"``, ``"open_data"``, or a source of your own. If omitted: pages for up to 24 months of funds, files
-        for more.
+        ``"cvm_pages"``, ``"open_data"``, or your own source. If omitted: pages for up to 24 months of funds, files for
+        more.
     redis : redis.Redis, optional
         From :func:`scraperkit.connect`, which is called if this is omitted.
 
@@ -60,21 +60,21 @@ def prices(
     -------
     pandas.DataFrame
         As :meth:`TimeSeriesReader.prices <scraperkit.TimeSeriesReader.prices>`: index ``date``, a column for each
-        series, in the order asked for, ``float64``. What could not be had is a column of NaN, named as you asked for
-        it. ``frame.attrs`` tells ``metric``, ``units``, ``source``, ``licence``, when it was fetched (``fetched_from``,
-        ``fetched_to``), and the ``problems``, if some could not be had; :func:`export` writes them into Parquet files.
+        series, in the order requested, ``float64``. A fund that could not be collected is a column of NaN, named as you
+        wrote it. ``frame.attrs`` has ``metric``, ``units``, ``source``, ``licence``, the fetch times (``fetched_from``,
+        ``fetched_to``), and ``problems``, if there were any; :func:`export` writes them into Parquet files.
 
     Raises
     ------
     ConfigError
         If an argument is invalid; names it.
     RedisUnreachable
-        If Redis goes away.
+        If Redis is unreachable.
 
     Warns
     -----
     ScraperKitWarning
-        If a fund, or some of its months, could not be had; says why.
+        If a fund, or some of its months, could not be collected; says why.
 
     Examples
     --------
@@ -102,7 +102,7 @@ def quotes(
     source: str | Source | None = None,
     redis: redis_py.Redis | None = None,
 ) -> pd.DataFrame:
-    """Return every metric of some funds, one row for each series and day; collect what is missing before.
+    """Return every metric of some funds, one row for each series and day, after collecting what is missing.
 
     Parameters
     ----------
@@ -112,7 +112,8 @@ def quotes(
     Returns
     -------
     pandas.DataFrame
-        As :meth:`TimeSeriesReader.quotes <scraperkit.TimeSeriesReader.quotes>`. What could not be had has no rows.
+        As :meth:`TimeSeriesReader.quotes <scraperkit.TimeSeriesReader.quotes>`. What could not be collected has no
+        rows.
 
     Raises
     ------
@@ -136,7 +137,7 @@ def quotes(
 def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
 ) -> Iterator[tuple[TimeSeriesReader, FundsCollected, Day]]:
-    """Collect what is missing; yield a reader, what came of it, and the first day."""
+    """Collect what is missing; yield a reader, the result, and the first day."""
     current, newest = Month.of(today()), INVENTED_UNTIL if is_offline() and start is None else today()
     since = newest - relativedelta(months=12, days=-1) if start is None else start
     first, last = Month.given("start", since), Month.of(newest) if end is None else Month.given("end", end)
@@ -159,7 +160,7 @@ def _read(
 
 
 def _columns(collected: FundsCollected, found: pd.DataFrame) -> list[str]:
-    """Return the columns in the order asked for: a CNPJ's subclasses stand in its place, a label where nothing is."""
+    """Return the columns in the order requested: subclasses in place of their CNPJ, the label of an unknown fund."""
     there = [str(name) for name in found.columns]
     columns: dict[str, None] = {}
     for each in collected.wanted:
@@ -169,7 +170,7 @@ def _columns(collected: FundsCollected, found: pd.DataFrame) -> list[str]:
 
 
 def _tell(frame: pd.DataFrame, collected: FundsCollected, empty: list[str]) -> None:
-    """Warn, once, of all that could not be had, and why; note it in the frame's `attrs`."""
+    """Warn once of all that could not be collected, and why; note it in the frame's `attrs`."""
     told = {}
     for each in collected.wanted:
         name = format_series(each.series) if each.series else repr(each.label)

@@ -1,4 +1,4 @@
-"""Collect what is due of some funds: look them up, publish, and have it done here unless workers are at work."""
+"""Collect the due months of funds: look them up, publish, and work here unless workers are running."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ _one_at_a_time = threading.Lock()
 
 @dataclass(slots=True)
 class FundsCollected:
-    """What came of a collection.
+    """The result of a collection.
 
     Attributes
     ----------
     wanted : list of WantedFund
-        In the order asked for; a name that means nothing that could be found has no series.
+        In the order requested; a name that was not found has no series.
     problems : dict
-        By label or CNPJ, why a fund, or some of its months, could not be had.
+        By label or CNPJ, why a fund, or some of its months, could not be collected.
     absent : dict
-        By CNPJ, which months the source has instead of some that were asked for.
+        By CNPJ, which months the source has, if requested ones are missing.
     """
 
     wanted: list[WantedFund]
@@ -66,16 +66,16 @@ def collect(
     *,
     is_free: bool | None = None,
 ) -> FundsCollected:
-    """Collect the months that are due of these funds; nobody is asked if none is.
+    """Collect the due months of these funds; send no request if none is due.
 
-    Of several threads that collect at once, one does, and the others then look what is still missing.
+    Only one thread collects at a time; the others then check what is still missing.
 
     Raises
     ------
     ConfigError
-        If there is no such source.
+        If the source does not exist.
     RedisUnreachable
-        If Redis goes away.
+        If Redis is unreachable.
     """
     plan = make_plan(redis, keys, wanted, source, is_free)
     if not plan.size:
@@ -113,12 +113,12 @@ def _request(fund: Fund, month: Month) -> ScrapeRequest:
 
 @contextlib.contextmanager
 def _opened(redis: redis_py.Redis, source: str | Source) -> Iterator[Any]:
-    """Open a source that is given by name; share its site's limits with the workers on this Redis."""
+    """Open a source given by name; share its site's limits with the workers on this Redis."""
     with contextlib.ExitStack() as stack:
         opened: Any = source
         if isinstance(source, str):
             settings = Settings.load()
-            # Somebody waits for it, who would rather have what there is, and be told what is missing.
+            # A user is waiting: better an incomplete result soon, with a warning.
             hasty = {"site_patience": settings.site_patience or _PATIENCE_AT_SITE}
             opened = stack.enter_context(sources.named(source, settings=settings.model_copy(update=hasty)))
         if (politeness := getattr(opened, "politeness", None)) is not None:
@@ -131,7 +131,7 @@ def _opened(redis: redis_py.Redis, source: str | Source) -> Iterator[Any]:
 
 
 def _find(plan: Plan, source: Any) -> tuple[dict[str, str], dict[str, Fund]]:
-    """Find what names mean, and note it; return why some are not found, and the funds, by CNPJ."""
+    """Look up names and remember the results; return the problems by name, and the funds by CNPJ."""
     problems: dict[str, str] = {}
     funds: dict[str, Fund] = {}
     means: dict[str, str] = {}
@@ -150,7 +150,7 @@ def _find(plan: Plan, source: Any) -> tuple[dict[str, str], dict[str, Fund]]:
 def _looked_up(
     redis: redis_py.Redis, plan: Plan, source: Any, funds: Mapping[str, Fund], problems: dict[str, str]
 ) -> Iterator[tuple[Fund, list[Month]]]:
-    """Yield each fund that is to be asked for, with its months; add to `problems` why one cannot be."""
+    """Yield each fund to request, with its months; add the reason to `problems` if a look-up fails."""
     stored = RowReader(redis, plan.keys.namespace, advice="").funds(plan.due)
     cards = {each.series: each.card for each in stored if each.card}
     given = {each.cnpj: each.fund for each in plan.wanted if each.fund is not None}
@@ -166,14 +166,14 @@ def _looked_up(
                 if by_page or not isinstance(error, FundNotFound | FileRefused):
                     problems[cnpj] = _why(error)
                     continue
-                fund = Fund(cnpj)  # it may have figures, although no registry or search knows it
+                fund = Fund(cnpj)  # it may have figures even if no registry or search knows it
         yield replace(fund, cnpj=cnpj, source=plan.keys.source), months
 
 
 def _find_fund(plan: Plan, source: Any, text: str) -> Fund:
-    """Look a fund up, unless the source said a short while ago that it knows no such fund."""
+    """Look up a fund, unless the source recently said that it does not exist."""
     if not isinstance(plan.source, str):
-        return _ask_for_fund(source, text)  # one's own may have changed meanwhile
+        return _ask_for_fund(source, text)  # a user's own source may have changed
     plan.memory.refuse_not_found(text)
     try:
         return _ask_for_fund(source, text)
@@ -187,7 +187,7 @@ def _ask_for_fund(source: Any, text: str) -> Fund:
     if find is None:
         raise FundNotFound(f"{name_of(source)} has no find_fund(text): give CNPJs or Funds", "")
     fund: Fund
-    if isinstance(getattr(find, "__self__", None), CvmPages | OpenData):  # these ask again by themselves
+    if isinstance(getattr(find, "__self__", None), CvmPages | OpenData):  # these retry by themselves
         fund = find(text)
         return fund
     try:
@@ -200,7 +200,7 @@ def _ask_for_fund(source: Any, text: str) -> Fund:
 
 
 def _of_card(card: Mapping[str, str] | None) -> Fund | None:
-    """Return the fund that its card tells of; ``None`` if it was never looked up."""
+    """Return the fund on a card; ``None`` if it was never looked up."""
     if not card or not card.get("name"):
         return None
     days = {name: card.get(name) for name in ("started_on", "ended_on")}
@@ -212,7 +212,7 @@ def _of_card(card: Mapping[str, str] | None) -> Fund | None:
 
 
 def _plan_text(requests: Sequence[ScrapeRequest], source: Any) -> str:
-    """Return what will be fetched, and how long that takes."""
+    """Describe what will be fetched, and how long that takes."""
     funds, months = {request.document for request in requests}, {request.period for request in requests}
     what = f"{_count(len(requests), 'month')} of {_count(len(funds), 'fund')}"
     if hasattr(source, "plan"):
@@ -225,14 +225,14 @@ def _plan_text(requests: Sequence[ScrapeRequest], source: Any) -> str:
 
 
 def _scrape(redis: redis_py.Redis, keys: Keys, source: Any, requests: Sequence[ScrapeRequest]) -> pd.DataFrame:
-    """Have the requests done, and return the state of each; withdraw them if that is interrupted."""
+    """Publish the requests, wait, and return their states; cancel them if interrupted."""
     publisher = Publisher(redis, namespace=keys.namespace)
     publishing: Future[Batch] | None = None
     with ThreadPoolExecutor(1, "scraperkit-publish") as thread:
         try:
             with _at_work(redis, keys, source):
-                # In a thread, so that an interrupt does not lose what is being published. A month that may have been
-                # revised is the same request as before, and is to be done again.
+                # In a thread, so that an interrupt does not lose the batch. `force`, since a month that may have been
+                # revised is the same request as before.
                 publishing = thread.submit(publisher.publish, requests, force=True)
                 batch = publishing.result()
                 batch.wait(report=False)
@@ -245,7 +245,7 @@ def _scrape(redis: redis_py.Redis, keys: Keys, source: Any, requests: Sequence[S
 
 
 def _reasons(jobs: pd.DataFrame, *states: str) -> dict[str, str]:
-    """Return by CNPJ why months are in one of these states: the first of them, and how many more there are."""
+    """Return by CNPJ why months are in one of these states: the first reason, and how many more there are."""
     found: dict[str, str] = {}
     for cnpj, some in jobs[jobs["state"].isin(states)].groupby("cnpj"):
         month, state, error = some.iloc[0][["month", "state", "error"]]
@@ -256,7 +256,7 @@ def _reasons(jobs: pd.DataFrame, *states: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _at_work(redis: redis_py.Redis, keys: Keys, source: Any) -> Iterator[None]:
-    """Have workers at work: those that are, or a subscriber in this process."""
+    """Ensure that workers are running: existing ones, or a subscriber in this process."""
     if any(worker.delivery in ("both", "stream") for worker in live_workers(redis, keys)):
         yield
         return

@@ -1,4 +1,4 @@
-"""Which months of a fund are to be asked for: those never asked for, and those that may have been revised. No I/O."""
+"""Decide which months of a fund to request: new ones, and those that may have been revised. No I/O."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import NamedTuple
 
 from scraperkit.models import Month
 
-# A few hours less than a day, a week and a month, so that what runs at the same hour each day finds them over.
+# A few hours less than a day, a week and a month, so that a job at the same hour each day finds them elapsed.
 _DAILY_PAUSE, _WEEKLY, _MONTHLY_PAUSE = 20 * 3_600, 156 * 3_600, 29 * 86_400
-_SETTLED_AFTER = 10  # days after a month's end: five business days, Carnival included, and one to fetch
+_SETTLED_AFTER = 10  # days after a month's end: five business days, even over Carnival, and one to fetch
 
 
 class LastAsked(NamedTuple):
-    """When a month was last asked for, in seconds since 1970, and whether it was to be had."""
+    """When a month was last requested, in seconds since 1970, and whether it was available."""
 
     at: float
     found: bool
 
 
 def is_due(month: Month, asked: LastAsked | None, now: float, *, by_file: bool) -> bool:
-    """Return whether a month is to be asked for.
+    """Return whether a month should be requested.
 
-    The newest two months are asked for once a day. An older month that comes in a file with all other funds, or that
-    was not to be had, is asked for once a week in its first year, and then once a month. A page of its own costs a
-    request of its own, and is left alone once its month is settled.
+    The newest two months are requested once a day. An older month that comes in a file with all other funds, or that
+    was not available, is requested once a week in its first year, and then once a month. A month that has its own page
+    is not requested again once it is settled.
 
     Examples
     --------

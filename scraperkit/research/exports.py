@@ -1,4 +1,4 @@
-"""Frames and funds out into files, with what is known of the figures."""
+"""Export frames and funds to files, with the provenance of the figures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from scraperkit.timeseries.csv_files import expanded, write_csv
 from scraperkit.timeseries.frames import Day, Funds
 from scraperkit.timeseries.reader import TimeSeriesReader
 
-KEY = b"scraperkit"  # of the metadata of Parquet files
+KEY = b"scraperkit"  # in the metadata of Parquet files
 
 
 def export(
@@ -47,24 +47,23 @@ def export(
 ) -> Path:
     """Write a frame, or the figures of funds, to a CSV or Parquet file; :func:`read_csv` reads either back.
 
-    The file is written under another name and then renamed, so that a file of that name is whole at any moment.
+    The file is written under another name and then renamed, so readers never see a partial file.
 
     Parameters
     ----------
     data : pandas.DataFrame, pandas.Series, str, Fund, several, or None
-        A frame as any call of the kit returns it, a Series, such as a rate, which is written and read back as a frame
-        of one column, or funds as for :func:`prices`. ``None`` is all that is stored, of
-        which nothing is fetched.
+        A frame that a call of the kit returned; a Series, such as a rate, which reads back as a frame of one column; or
+        funds as for :func:`prices`. ``None`` exports all that is stored, and fetches nothing.
     path : str or pathlib.Path
-        Ends in ``.csv`` or ``.parquet``; a file of that name is replaced.
+        Ends in ``.csv`` or ``.parquet``; an existing file is replaced.
     start, end, source, redis
-        Of funds, as for :func:`prices`. With ``source="open_data"``, or an :class:`OpenData`, figures come straight out
-        of the archive on disk: no Redis is needed, and nothing is fetched.
+        For funds, as for :func:`prices`. With ``source="open_data"``, or an :class:`OpenData`, figures come from the
+        archive on disk: no Redis is needed, and nothing is fetched.
     metric : str
-        Of funds: one for a wide table, a column for each series, or ``"all"`` for a tidy one.
+        For funds: one metric for a wide table, a column for each series, or ``"all"`` for a tidy table.
     excel_br : bool
-        Write CSV as Excel set to Portuguese expects it: ``;``, decimal commas, a byte order mark, and CNPJs with
-        punctuation, which Excel would else turn into numbers.
+        Write CSV for Excel set to Portuguese: ``;``, decimal commas, a byte order mark, and punctuated CNPJs, since
+        Excel would turn plain digits into numbers.
 
     Returns
     -------
@@ -74,18 +73,17 @@ def export(
     Raises
     ------
     ConfigError
-        If an argument is invalid, there is nothing to write, or the file cannot be written; what was there stays.
+        If an argument is invalid, there is nothing to write, or the file cannot be written; an existing file is kept.
     NotDownloaded, UnknownFund
         If the archive has nothing of these days, or of one of the funds.
     RedisUnreachable
-        If Redis goes away.
+        If Redis is unreachable.
 
     Notes
     -----
-    Parquet keeps the frame as it is, ``attrs`` included (what is in them becomes JSON). Its metadata have a key
-    ``scraperkit``, with JSON: ``units`` by metric or rate, a rate's ``kind``, ``source``, ``licence``,
-    ``fetched_from`` and ``fetched_to``, as far as ``attrs`` tell them. CSV keeps values and headings
-    alone: no ``attrs``, thus no names, and no index of numbers.
+    Parquet keeps the whole frame, ``attrs`` included (as JSON). Its metadata has a key ``scraperkit`` with JSON:
+    ``units`` by metric or rate, a rate's ``kind``, ``source``, ``licence``, ``fetched_from`` and ``fetched_to``, if
+    ``attrs`` has them. CSV keeps only values and headings: no ``attrs``, so no names, and no index of numbers.
 
     Examples
     --------
@@ -104,7 +102,7 @@ def export(
     if isinstance(data, pd.DataFrame | pd.Series):
         given = {"start": start, "end": end, "source": source, "redis": redis}
         if extra := [name for name, value in given.items() if value is not None] or ["metric"] * (metric != "quota"):
-            raise ConfigError(f"{extra[0]}: is for funds; of a frame, choose rows and columns before you export it")
+            raise ConfigError(f"{extra[0]}: applies only to funds; choose rows and columns of a frame before exporting")
         frame = data if isinstance(data, pd.DataFrame) else data.to_frame(data.name or "value")
     else:
         frame = figures_of(data, start, end, metric, source=source, redis=redis)
@@ -125,16 +123,16 @@ def figures_of(
     source: str | Source | None = None,
     redis: redis_py.Redis | None = None,
 ) -> pd.DataFrame:
-    """Return the figures of funds, wide or, of all metrics, tidy; see :func:`export`."""
+    """Return the figures of funds, wide, or tidy with all metrics; see :func:`export`."""
     if metric not in (*METRICS, "all"):
         raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}, or all")
     if source == FILES or isinstance(source, OpenData):
         if redis is not None:
-            raise ConfigError("redis: the archive needs none; leave it out, or leave out source")
+            raise ConfigError("redis: the archive needs none; omit it, or omit source")
         return _archived(funds, start, end, metric, source)
     if funds is None:
         if source is not None:
-            raise ConfigError("source: is for funds that you name; of all that is stored, nothing is fetched")
+            raise ConfigError("source: applies only to funds that you name; without funds, nothing is fetched")
         return _stored(start, end, metric, redis)
     if metric == "all":
         return quotes(funds, start, end, source=source, redis=redis)
@@ -189,12 +187,12 @@ def _since(start: Day | None) -> Day:
 
 
 def checked_path(path: str | Path, field: str = "path", *, excel_br: bool = False) -> Path:
-    """Return a path that a table may be written to; refuse any other before work is done.
+    """Return a path that a table may be written to; refuse any other before any work is done.
 
     Raises
     ------
     ConfigError
-        If its end or its folder does not fit; names `field`.
+        If its suffix or its folder is unusable; names `field`.
     """
     if not isinstance(path, str | Path):
         raise ConfigError(f"{field}: give text or a Path; got {type(path).__name__}")
@@ -203,21 +201,21 @@ def checked_path(path: str | Path, field: str = "path", *, excel_br: bool = Fals
         hint = "; for Excel, write .csv with excel_br" if file.suffix.lower().startswith(".xls") else ""
         raise ConfigError(f"{field}: {file.name!r} must end in .csv or .parquet{hint}")
     if excel_br and file.suffix.lower() == ".parquet":
-        raise ConfigError(f"excel_br: is for CSV; let {field} end in .csv, or leave excel_br out")
+        raise ConfigError(f"excel_br: applies only to CSV; let {field} end in .csv, or omit excel_br")
     if file.is_dir():
         raise ConfigError(f"{field}: {file} is a folder; give the name of a file in it")
     if not file.parent.is_dir():
-        raise ConfigError(f"{field}: there is no folder {file.parent}; create it first")
+        raise ConfigError(f"{field}: no folder {file.parent}; create it first")
     return file
 
 
 def write(frame: pd.DataFrame, path: str | Path, *, excel_br: bool = False) -> Path:
-    """Write a frame as its file's name says, even if it has no rows.
+    """Write a frame in the format of the file's suffix, even if it has no rows.
 
     Raises
     ------
     ConfigError
-        If it cannot be written; what was there stays.
+        If it cannot be written; an existing file is kept.
     """
     file = checked_path(path, excel_br=excel_br)
     with _replacing(file) as part:
@@ -230,8 +228,8 @@ def write(frame: pd.DataFrame, path: str | Path, *, excel_br: bool = False) -> P
 
 @contextlib.contextmanager
 def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a name beside a file; what is written there takes its place at the end."""
-    target = path.resolve()  # a link stays one
+    """Yield a temporary path beside a file; the file written there replaces it at the end."""
+    target = path.resolve()  # keep a symlink
     part = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield part
@@ -240,7 +238,7 @@ def _replacing(path: Path) -> Iterator[Path]:
         part.replace(target)
     except OSError as error:
         why = error.strerror or type(error).__name__
-        raise ConfigError(f"path: cannot write {path}: {why}; choose another place, or make room there") from None
+        raise ConfigError(f"path: cannot write {path}: {why}; choose another place, or free some space") from None
     except (pa.ArrowException, TypeError, ValueError) as error:
         raise ConfigError(f"data: cannot be written to {path}: {str(error)[:200]}") from None
     finally:
@@ -248,7 +246,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def _table(frame: pd.DataFrame) -> pa.Table:
-    """Return a frame for Parquet, with what is known of it."""
+    """Return a frame as a Parquet table with its metadata."""
     attrs = json.dumps(frame.attrs, default=str)
     bare = frame.copy(deep=False)
     bare.attrs = {}

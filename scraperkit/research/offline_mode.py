@@ -1,4 +1,4 @@
-"""Work without the regulator's site: a replica becomes the default of this process."""
+"""Work without the regulator's site: make a replica the default of this process."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _current: Offline | None = None
 
 
 class Offline(NotebookRepr):
-    """The replica that this process uses in place of the real sites. Get it from :func:`offline`.
+    """The replica that this process uses instead of the real sites. Get it from :func:`offline`.
 
     Attributes
     ----------
     replica : Replica
-        Its levers make it slow, faulty or restate figures.
+        Its methods make it slow or faulty, or restate figures.
     """
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Offline(NotebookRepr):
             "SCRAPERKIT_SGS_URL": self.replica.sgs_url,
             "SCRAPERKIT_B3_URL": self.replica.b3_url,
             "SCRAPERKIT_ARCHIVE": self._archive,
-            # Invented figures must never stand among real ones.
+            # Invented figures must never mix with real ones.
             "SCRAPERKIT_NAMESPACE": namespace + _SUFFIX,
         }
         self._before = {name: os.environ.get(name) for name in self._variables}
@@ -50,11 +50,11 @@ class Offline(NotebookRepr):
 
     @property
     def running(self) -> bool:
-        """Whether it is still this process's default."""
+        """Whether it is still the default of this process."""
         return _current is self
 
     def stop(self) -> None:
-        """Stop the replica; the defaults are again what they were. May be called twice."""
+        """Stop the replica and restore the defaults. May be called twice."""
         global _current
         with _guard:
             if _current is not self:
@@ -91,7 +91,7 @@ class Offline(NotebookRepr):
 
 
 def is_offline() -> bool:
-    """Return whether figures are invented: in this process, or in the one that started it, :func:`offline` is on."""
+    """Return whether :func:`offline` is active, in this process or its parent, so that figures are invented."""
     return Settings.load().namespace.endswith(_SUFFIX)
 
 
@@ -99,8 +99,8 @@ def offline() -> Offline:
     """Work offline: start a replica of the regulator's site, with invented figures, and make it the default.
 
     From then on, until :meth:`Offline.stop` or the end of the process, this process and its children read the replica's
-    pages, files and rates. They use a namespace of their own in Redis, whose name ends in ``-offline``, so that
-    invented figures never stand among real ones. Calling it again returns the same object.
+    pages, files and rates. They use a separate namespace in Redis, which ends in ``-offline``, so that invented figures
+    never mix with real ones. Calling it again returns the same object.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What a call has to fetch, and from where."""
+"""Plan what a call fetches, and from which source."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ MOST_PAGES = 24  # they take about as long as one file
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a call has to fetch from one source.
+    """The funds and months to fetch from one source.
 
     Attributes
     ----------
     source : str or Source
     memory : Memory
-        Of that source.
+        The memory of that source.
     wanted : list of WantedFund
-        In the order asked for; the series of a name is known if it was found out before.
+        In the order requested; a name resolved earlier has its series.
     due : dict
-        By CNPJ, the months to ask for; a fund without any is left out.
+        By CNPJ, the months to request; a fund without any is omitted.
     is_free : bool
-        Whether the caller named no source, so that what any has answered counts.
+        Whether the caller named no source, so that answers of any source count.
     """
 
     source: str | Source
@@ -46,17 +46,17 @@ class Plan:
 
     @property
     def keys(self) -> Keys:
-        """The keys of the namespace, as the source sees them."""
+        """The keys of the namespace, for this source."""
         return self.memory.keys
 
     @property
     def unknown(self) -> list[str]:
-        """The names of which nobody knows yet what they mean."""
+        """The names that are not resolved yet."""
         return [each.label for each in self.wanted if not each.series]
 
     @property
     def size(self) -> int:
-        """How many months of funds there may be to fetch."""
+        """The maximal number of months of funds to fetch."""
         return sum(map(len, self.due.values())) + sum(len(each.months) for each in self.wanted if not each.series)
 
 
@@ -67,14 +67,14 @@ def make_plan(
     source: str | Source | None = None,
     is_free: bool | None = None,
 ) -> Plan:
-    """Return what there is to fetch; without a `source`, from pages if there are few, and else from files.
+    """Return what to fetch; without a `source`, few months come from pages, and more from files.
 
-    With `is_free`, which goes without saying if no source is given, figures of any source will do.
+    With `is_free`, which is implied if no source is given, figures of any source count.
 
     Raises
     ------
     ConfigError
-        If `source` is not one.
+        If `source` is not a source.
     """
 
     def plan(source: str | Source, is_free: bool = False) -> Plan:
@@ -90,7 +90,7 @@ def make_plan(
 
 
 def renewed(plan: Plan) -> Plan:
-    """Return a plan anew, with what has been found out meanwhile."""
+    """Return an updated plan, with what has been found out meanwhile."""
     memory = plan.memory
     means = memory.series_of(plan.unknown)
     known = [replace(each, series=each.series or means.get(each.label, "")) for each in plan.wanted]
@@ -116,14 +116,14 @@ def _checked(source: str | Source) -> str | Source:
 
 
 class NamedSource:
-    """A source without a name, under that of its class: it gets requests of its own, which no other source does."""
+    """A source under the name of its class, if it has none: its requests go to no other source."""
 
     def __init__(self, source: Source) -> None:
         self.name = name_of(source)
         self._source = source
 
     def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
-        """Do what the source does."""
+        """Call the source."""
         return self._source.fetch(request)
 
     def __getattr__(self, name: str) -> Any:

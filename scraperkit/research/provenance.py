@@ -1,4 +1,4 @@
-"""Where the figures of a frame come from: kept in its `attrs`, written into files."""
+"""Record where the figures of a frame come from, in its `attrs` and in files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scraperkit.sources.open_data.source import ATTRIBUTION
 from scraperkit.timeseries.frames import Day
 from scraperkit.timeseries.reader import TimeSeriesReader
 
-# What of a frame's `attrs` a file's metadata tell.
+# The keys of a frame's `attrs` that go into a file's metadata.
 TOLD_IN_FILES = ("metric", "name", "kind", "units", "source", "licence", "fetched_from", "fetched_to")
 LICENCES = {
     FILES: ATTRIBUTION,
@@ -39,16 +39,16 @@ def units_of(columns: Iterable[str]) -> dict[str, str]:
 
 
 def told_of(frame: pd.DataFrame) -> dict[str, Any]:
-    """Return what a file's metadata tell of a frame, which may be a rate or have been one."""
+    """Return the file metadata of a frame, which may be a rate or come from one."""
     attrs = frame.attrs
     units = {attrs["name"]: attrs["unit"]} if {"name", "unit"} <= attrs.keys() else units_of(map(str, frame.columns))
     return {"units": units} | {name: attrs[name] for name in TOLD_IN_FILES if name in attrs}
 
 
 def note_stored(frame: pd.DataFrame, reader: TimeSeriesReader, start: Day, end: Day | None, metric: str = "") -> None:
-    """Note of what workers have stored where it comes from, and when it was fetched."""
+    """Note source and fetch times of figures that workers have stored."""
     cnpjs = {str(name).partition(":")[0] for name in (frame.columns if metric else frame["cnpj"].unique())}
-    # What is no CNPJ is a name that means no fund.
+    # Anything else is a name that was not found.
     months = reader.months(sorted(reader.known([name for name in cnpjs if looks_like_cnpj(name)])))
     first, last = Month.given("start", start).iso, "9999-12" if end is None else Month.given("end", end).iso
     months = months[months["month"].between(first, last)]
@@ -56,7 +56,7 @@ def note_stored(frame: pd.DataFrame, reader: TimeSeriesReader, start: Day, end: 
 
 
 def note_archived(frame: pd.DataFrame, market: OpenData, start: Day, end: Day | None, metric: str = "") -> None:
-    """Note of figures out of the archive when their files were fetched."""
+    """Note the fetch times of figures from the archive."""
     last = Month.of(today()) if end is None else Month.given("end", end)
     files = {file_of(month).name for month in Month.given("start", start).until(last)}
     ledger = market.archive_info()
@@ -65,7 +65,7 @@ def note_archived(frame: pd.DataFrame, market: OpenData, start: Day, end: Day | 
 
 def _note(frame: pd.DataFrame, metric: str, sources: list[str], fetched: pd.Series[Any]) -> None:
     units = units_of([metric] if metric else frame.columns)
-    # Of a source of one's own, nobody knows.
+    # The licence of a user's own source is unknown.
     licences = dict.fromkeys(_INVENTED if is_offline() else LICENCES[name] for name in sources if name in LICENCES)
     told = {"units": units, "source": ", ".join(sources), "licence": "; ".join(licences)}
     if metric:

@@ -1,4 +1,4 @@
-"""Which of the funds that are stored a name means; nobody is asked."""
+"""Resolve names among stored funds, without asking a source."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _MOST_LISTED = 5
 
 
 def stored_series(redis: redis_py.Redis, reader: TimeSeriesReader, funds: Funds, namespace: str) -> list[str]:
-    """Return the series of funds, each once, in the order asked for; names are looked for among what is stored.
+    """Return the series of funds, without duplicates, in order; look up names among stored funds.
 
     Parameters
     ----------
     redis : redis.Redis
     reader : TimeSeriesReader
-        Of that namespace.
+        A reader of that namespace.
     funds : str, Fund, or several
-        As for :func:`scraperkit.prices`. What a name was found to mean lately counts, then a whole name, a short name
-        as tables show it, and words of a name.
+        As for :func:`scraperkit.prices`. A name is matched with recent look-ups, then with full names, short names as
+        tables show them, and words of a name.
     namespace : str
 
     Raises
     ------
     ConfigError
-        If something is neither text nor a fund, or a number that is no CNPJ.
+        If an item is neither text nor a fund, or is an invalid CNPJ.
     UnknownFund
         If no stored fund has such a name, or several have.
     """
@@ -53,7 +53,7 @@ def _the_one(text: str, names: dict[str, str]) -> str:
     )
     for fit in fits:
         found = [series for series, name in names.items() if fit(series, name)]
-        # A subclass may bear the name of its class.
+        # A subclass may have the name of its class.
         chosen = [series for series in found if ":" not in series] or found
         if len(chosen) == 1:
             return chosen[0]

@@ -1,4 +1,4 @@
-"""Bring what is stored up to date: the newest days, and what may have been revised."""
+"""Update stored funds: fetch the newest days, and months that may have been revised."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from scraperkit.timeseries.rows import RowReader
 
 
 class News(NamedTuple):
-    """What an update brought: its table, and which figures were restated or withdrawn."""
+    """The result of an update: its table, and the restated or withdrawn figures."""
 
     table: pd.DataFrame
     changes: pd.DataFrame
@@ -35,18 +35,18 @@ class News(NamedTuple):
 def update(
     funds: Funds | None = None, *, source: str | Source | None = None, redis: redis_py.Redis | None = None
 ) -> pd.DataFrame:
-    r"""Fetch the newest days of funds that are stored, and what may have been revised; nothing else.
+    r"""Fetch only the newest days of stored funds, and months that may have been revised.
 
-    Of each fund, the months from the newest that is stored are asked for, and those before it that may have been
-    revised: the newest two once a day, and with ``open_data`` those of the last twelve months once a week, and older
-    ones once a month.
+    For each fund, the months from its newest stored one on are requested, and earlier ones that may have been revised:
+    the newest two once a day, and with ``open_data`` those of the last twelve months once a week, and older ones once a
+    month.
 
     Parameters
     ----------
     funds : str, Fund, or several, optional
-        As for :func:`prices`; all that are stored if omitted.
+        As for :func:`prices`; all stored funds if omitted.
     source : str or Source, optional
-        If omitted, each fund is asked for where its newest month came from.
+        If omitted, the source of each fund's newest month.
     redis : redis.Redis, optional
         As for :func:`prices`.
 
@@ -54,14 +54,14 @@ def update(
     -------
     pandas.DataFrame
         A row for each series, index ``cnpj``; columns ``last`` (the newest day, ``datetime64[ms]``), ``new_days``,
-        ``changed`` (figures restated or withdrawn) and ``problem`` (why months could not be had, or empty).
+        ``changed`` (figures restated or withdrawn) and ``problem`` (why months could not be collected, or empty).
 
     Raises
     ------
     ConfigError
         If an argument is invalid, or nothing is stored.
     RedisUnreachable
-        If Redis goes away.
+        If Redis is unreachable.
 
     Examples
     --------
@@ -82,12 +82,12 @@ def bring_news(
     source: str | Source | None = None,
     told: Callable[[str], None] = say,
 ) -> News:
-    """Do what :func:`update` does; return also which figures changed, as ``TimeSeriesReader.changes`` has them.
+    """Do the work of :func:`update`; also return the changed figures, as ``TimeSeriesReader.changes`` does.
 
     Parameters
     ----------
     told : callable
-        Is told what will be fetched.
+        Receives a sentence about what will be fetched.
     """
     keys = Keys(Settings.load().namespace)
     reader, rows = TimeSeriesReader(redis, keys.namespace), RowReader(redis, keys.namespace, advice="")
@@ -109,13 +109,13 @@ def bring_news(
 
 
 def _now(redis: redis_py.Redis) -> pd.Timestamp:
-    """Return the time by the clock of Redis, by which changes are dated."""
+    """Return the time by the clock of Redis, which dates changes."""
     seconds, microseconds = redis.time()
     return pd.Timestamp(seconds * 1_000_000 + microseconds, unit="us", tz="UTC").floor("ms")
 
 
 def named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[WantedFund]) -> list[WantedFund]:
-    """Return funds with the series of each name that a source was found to mean lately."""
+    """Return funds with the series of each name that was resolved recently."""
     names = [each.label for each in wanted if not each.series]
     means: dict[str, str] = {}
     for source in get_args(BuiltIn):
@@ -126,7 +126,7 @@ def named_before(redis: redis_py.Redis, keys: Keys, wanted: Sequence[WantedFund]
 def _by_source(
     rows: RowReader, wanted: Sequence[WantedFund], source: str | Source | None
 ) -> dict[str | Source, list[WantedFund]]:
-    """Return which funds to ask which source for, each with its months: those stored, and those after the newest."""
+    """Return the funds to request from each source, with their stored months and those after the newest."""
     stored: dict[str, dict[Month, str]] = {}
     for cnpj, month, record in rows.months(dict.fromkeys(each.cnpj for each in wanted if each.series)):
         stored.setdefault(cnpj, {})[Month.parse_iso(month)] = record.source
@@ -143,7 +143,7 @@ def _by_source(
 
 
 def _days(rows: RowReader, wanted: Sequence[WantedFund]) -> pd.DataFrame:
-    """Return the newest day and the number of days of each series that is stored of these funds."""
+    """Return the newest day and the number of days of each stored series of these funds."""
     cnpjs = list(dict.fromkeys(each.cnpj for each in wanted if each.series))
     stored = sorted(rows.stored(cnpjs)) if cnpjs else []
     frame: pd.DataFrame = funds_frame(rows.funds(stored))[["last", "days"]]
@@ -173,5 +173,5 @@ def _table(
 
 
 def series_of_rows(rows: pd.DataFrame) -> pd.Series[str]:
-    """Return the series that each row of a tidy frame is about."""
+    """Return the series of each row of a tidy frame."""
     return rows["cnpj"] + (":" + rows["subclass"]).where(rows["subclass"] != "", "")

@@ -1,4 +1,4 @@
-"""What a caller asks for: CNPJs, series, funds and names, in any mix."""
+"""Parse a caller's request: CNPJs, series, funds and names, in any mix."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from scraperkit.timeseries.frames import Funds
 
 @dataclass(frozen=True, slots=True)
 class WantedFund:
-    """One of the funds that a caller asks for.
+    """One fund that a caller requests.
 
     Attributes
     ----------
     label : str
         The series, or the name as the caller wrote it.
     series : str
-        ``CNPJ`` or ``CNPJ:SUBCLASS``; empty as long as only a name is known.
+        ``CNPJ`` or ``CNPJ:SUBCLASS``; empty while only a name is known.
     fund : Fund or None
         The fund, if the caller gave one.
     months : tuple of Month
-        Those that may be asked for.
+        The months that may be requested.
     """
 
     label: str
@@ -34,17 +34,17 @@ class WantedFund:
 
     @property
     def cnpj(self) -> str:
-        """The CNPJ of the series; empty as long as only a name is known."""
+        """The CNPJ of the series; empty while only a name is known."""
         return self.series.partition(":")[0]
 
 
 def read_wanted(funds: Funds, months: tuple[Month, ...] = ()) -> list[WantedFund]:
-    """Return what a caller asks for, each once, in the order asked for, with the same months for each.
+    """Return the requested funds, without duplicates, in order, each with these months.
 
     Raises
     ------
     ConfigError
-        If something is neither text nor a fund, or a number that is no CNPJ.
+        If an item is neither text nor a fund, or is an invalid CNPJ.
 
     Examples
     --------

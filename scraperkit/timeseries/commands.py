@@ -1,13 +1,13 @@
-"""Quotes and fund cards as Redis commands, and what the replies mean; nothing here talks to a server or needs pandas.
+"""Turn quotes and fund cards into Redis commands, and read the replies; no server, no pandas.
 
 :class:`~scraperkit.SeriesStore` does::
 
     commands = add_commands(keys, quotes)              # send them, in one pipeline
-    refused = refused_series(commands, replies)         # usually none
-    again = repair_commands(keys, commands, refused)   # if anybody: send these,
-    check_replies(again, replies_again)                # and now everything must have worked
+    refused = refused_series(commands, replies)        # usually none
+    again = repair_commands(keys, commands, refused)   # if any: send these,
+    check_replies(again, replies_again)                # and now all must have succeeded
 
-The engine hands :func:`words_of` a month to a script, which replaces a month.
+The engine passes the :func:`words_of` a month to a script that replaces the month.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from scraperkit.models import METRICS, DailyQuote, Fund, Month, Stored, news
 
 Command = tuple[str | int, ...]
 
-CHUNK_SIZE = 512  # bytes; daily values arrive in any order, and a small chunk is rewritten faster than the default 4096
+CHUNK_SIZE = 512  # bytes; values arrive in any order, and a small chunk is rewritten faster than the default 4096
 DAY_MS = 86_400_000
 SAMPLES_PER_COMMAND = 1_000
-# Whatever the server's own defaults are: every sample is kept as it was written, and the newer of two holds.
+# Override the server's defaults: keep every sample as written, and the newer of two.
 SERIES_OPTIONS: tuple[str | int, ...] = (
     *("RETENTION", 0, "ENCODING", "COMPRESSED", "CHUNK_SIZE", CHUNK_SIZE),
     *("DUPLICATE_POLICY", "LAST", "IGNORE", 0, 0),
 )
-ANY_FUND = "\0" * 14  # no namespace can hold it, and every CNPJ is as long
+ANY_FUND = "\0" * 14  # as long as a CNPJ, and impossible in a namespace
 EPOCH = dt.date(1970, 1, 1)
 _EPOCH_ORDINAL = EPOCH.toordinal()
 _HEAD = b"$7\r\nTS.MADD"
 LENGTHS = [b"$%d" % length for length in range(32)]  # no float needs more than 24 characters
 _values_of = attrgetter(*METRICS)
 
-# ------------------------------------------------------ packing: many words at once; redis-py makes each by itself
+# ------------------------------------------------------ packing: many words at once; redis-py packs one at a time
 
 
 def word(text: bytes) -> bytes:
-    r"""Return one word of a command, without its last line break.
+    r"""Return one packed word of a command, without its last line break.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def unpack(command: bytes) -> list[str]:
 
 
 def for_funds(packed: bytes, cnpjs: Iterable[str]) -> list[bytes]:
-    r"""Return packed words or commands that name ``ANY_FUND`` for each of these funds: a tenth of the price of packing.
+    r"""Return a copy for each fund of packed words that name ``ANY_FUND``, at a tenth of the cost of packing.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def for_funds(packed: bytes, cnpjs: Iterable[str]) -> list[bytes]:
 
 
 def for_series(make: Callable[[str], bytes], series: Sequence[str]) -> list[bytes]:
-    r"""Return what `make` makes of each series, calling it once for each length of a subclass's id.
+    r"""Return the result of `make` for each series, with one call for each length of subclass id.
 
     Examples
     --------
@@ -123,21 +123,21 @@ def for_series(make: Callable[[str], bytes], series: Sequence[str]) -> list[byte
 
 
 def float_texts(values: Sequence[float]) -> list[bytes]:
-    """Return for each finite number the shortest text that reads back as the same ``float64``.
+    """Return the shortest text of each finite number that reads back as the same ``float64``.
 
     Raises
     ------
     TypeError
         If one is not a number.
     OverflowError, ValueError
-        If one is an integer beyond every float, infinite, or NaN.
+        If one is infinite, NaN, or an integer too large for a float.
 
     Examples
     --------
     >>> float_texts([1.25, 7, 1e300])
     [b'1.25', b'7.0', b'1e+300']
     """
-    # The array turns everything into floats, or raises; to_json formats them in Rust, in a tenth of the time of repr.
+    # The array makes floats, or raises; to_json formats them in Rust, ten times faster than repr.
     text = to_json(array.array("d", values).tolist())[1:-1]
     if b"N" in text or b"I" in text:
         raise ValueError("NaN and infinite values cannot be stored")
@@ -213,7 +213,7 @@ def day_number(day: dt.date) -> int:
 
 @lru_cache(maxsize=10_000)
 def stamp(day: int) -> bytes:
-    r"""Return the word of a command that says a day since 1970.
+    r"""Return the packed timestamp of a day, given as days since 1970.
 
     Examples
     --------
@@ -249,7 +249,7 @@ def exists_command(keys: Keys, series: str) -> bytes:
 
 
 def card_command(keys: Keys, fund: Fund) -> Command:
-    """Return the ``HSET`` that writes the whole card of a fund, in place of what it held.
+    """Return the ``HSET`` that overwrites the whole card of a fund.
 
     Examples
     --------
@@ -265,7 +265,7 @@ def card_command(keys: Keys, fund: Fund) -> Command:
 
 
 def first_card_commands(keys: Keys, cnpj: str, pk: str) -> list[Command]:
-    """Return the ``HSETNX`` that start a card with what a request tells; a card that is there keeps its fields."""
+    """Return the ``HSETNX`` that start a card from a request; an existing card keeps its fields."""
     told = {"cnpj": cnpj} | ({"pk": pk} if pk else {})
     return [("HSETNX", keys.fund(cnpj), *field) for field in told.items()]
 
@@ -273,15 +273,15 @@ def first_card_commands(keys: Keys, cnpj: str, pk: str) -> list[Command]:
 def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
     """Return the ``TS.MADD`` that write these quotes, packed.
 
-    No command mixes funds, so each stays within one slot of a Redis Cluster and a refusal concerns one fund; none has
-    more than 1,000 samples. Where a day occurs twice, the later quote wins.
+    No command mixes funds, so a refusal concerns one fund; none has more than 1,000 samples. If a day occurs twice, the
+    later quote wins.
 
     Raises
     ------
     StoreError
-        If a value is no number, NaN or infinite, or a day is none or before 1970; names series and day.
+        If a value is not a finite number, or a day is invalid or before 1970; names series and day.
     ConfigError
-        If a quote's CNPJ is none.
+        If a quote's CNPJ is invalid.
 
     Examples
     --------
@@ -290,7 +290,7 @@ def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
     ['TS.MADD', 'lesson:{18993924000100}:quota', '1641168000000', '1.25']
     """
     found: dict[str, list[DailyQuote]] = {}
-    spelled: dict[tuple[str, str], list[DailyQuote]] = {}  # one CNPJ may be spelled in two ways
+    spelled: dict[tuple[str, str], list[DailyQuote]] = {}  # a CNPJ may be spelled in two ways
     for quote in quotes:
         of_series = spelled.get((quote.cnpj, quote.subclass))
         if of_series is None:
@@ -318,14 +318,14 @@ def months_of(quotes: Iterable[DailyQuote]) -> list[Stored]:
     spelled: dict[tuple[str, int, int], set[int]] = {}
     for quote in quotes:
         spelled.setdefault((quote.series, quote.date.year, quote.date.month), set()).add(quote.date.day)
-    days: dict[tuple[str, str], set[int]] = {}  # one CNPJ may be spelled in two ways
+    days: dict[tuple[str, str], set[int]] = {}  # a CNPJ may be spelled in two ways
     for (series, year, month), found in spelled.items():
         days.setdefault((normalize_series(series), Month(year, month).iso), set()).update(found)
     return [Stored.of(series, month, len(found)) for (series, month), found in days.items()]
 
 
 def news_commands(keys: Keys, months: Iterable[Stored]) -> list[bytes]:
-    """Return the ``PUBLISH`` that tells of these months, if there are any."""
+    """Return the ``PUBLISH`` that announces these months, if there are any."""
     text = news(months)
     return [pack(("PUBLISH", keys.stored, text.decode()))] if text else []
 
@@ -336,7 +336,7 @@ def month_words(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
     Raises
     ------
     StoreError
-        If a value is no number, NaN or infinite, or a day is before 1970; names series and day.
+        If a value is not a finite number, or a day is before 1970; names series and day.
 
     Examples
     --------
@@ -347,7 +347,7 @@ def month_words(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
 
 
 def by_series(quotes: Iterable[DailyQuote]) -> dict[str, dict[dt.date, DailyQuote]]:
-    """Return the quotes of each series by day; where a day occurs twice, the later quote wins."""
+    """Return the quotes of each series by day; if a day occurs twice, the later quote wins."""
     found: dict[str, dict[dt.date, DailyQuote]] = {}
     for quote in quotes:
         found.setdefault(quote.series, {})[quote.date] = quote
@@ -355,7 +355,7 @@ def by_series(quotes: Iterable[DailyQuote]) -> dict[str, dict[dt.date, DailyQuot
 
 
 def words_of(keys: Keys, quotes: Mapping[str, Mapping[dt.date, DailyQuote]]) -> list[bytes]:
-    """Return what :func:`month_words` does, of quotes by series and day."""
+    """Do the work of :func:`month_words` for quotes by series and day."""
     words: list[bytes] = []
     for series, by_day in quotes.items():
         days = [by_day[day] for day in sorted(by_day)]
@@ -378,7 +378,7 @@ def _milliseconds(day: int) -> bytes:
 def _columns(
     names: list[bytes], stamp_of: Callable[[int], bytes], quotes: Sequence[DailyQuote]
 ) -> tuple[Iterable[bytes], Iterable[bytes], list[float]]:
-    """Return name, time and value of each sample, given the names of a fund's series."""
+    """Return name, time and value of each sample, given the keys of a series."""
     days = [day_number(quote.date) for quote in quotes]
     if min(days) < 0:
         raise ValueError
@@ -399,7 +399,7 @@ def _naming_the_unfit(keys: Keys, series: str, quotes: Sequence[DailyQuote]) -> 
 def _first_unfit(keys: Keys, series: str, quotes: Iterable[DailyQuote]) -> StoreError:
     for quote in quotes:
         if not hasattr(quote.date, "toordinal"):
-            return StoreError(f"{keys.series(series, 'quota')}: {str(quote.date)[:30]!r} is no datetime.date")
+            return StoreError(f"{keys.series(series, 'quota')}: {str(quote.date)[:30]!r} is not a datetime.date")
         for metric, value in quote.metrics():
             if quote.date.year < 1970 or not _is_finite(value):
                 return unfit(keys.series(series, metric), quote.date, value)
@@ -409,7 +409,7 @@ def _first_unfit(keys: Keys, series: str, quotes: Iterable[DailyQuote]) -> Store
 def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
-    except (OverflowError, TypeError, ValueError):  # an int beyond every float, or text
+    except (OverflowError, TypeError, ValueError):  # an int too large for a float, or text
         return False
 
 
@@ -434,11 +434,11 @@ def sample_count(commands: Iterable[bytes]) -> int:
 
 
 def refused_series(commands: Sequence[bytes], replies: Sequence[Any]) -> list[str]:
-    """Return the series, as ``CNPJ`` or ``CNPJ:SUBCLASS``, of which Redis refused a sample, or a range to delete.
+    """Return the series, as ``CNPJ`` or ``CNPJ:SUBCLASS``, for which Redis refused a sample or a deletion.
 
-    Most likely they do not exist yet. The text of a refusal does not tell: RedisTimeSeries 1.12 says ``the key
-    is not a TSDB key`` of a missing key and of a key of another type. So create them, write again, and believe the
-    second answer: see :func:`repair_commands`.
+    Most likely they do not exist yet. The text of a refusal does not distinguish: RedisTimeSeries 1.12 says ``the key
+    is not a TSDB key`` both for a missing key and for a key of another type. So create them, write again, and trust
+    the second answer: see :func:`repair_commands`.
 
     Raises
     ------
@@ -450,7 +450,7 @@ def refused_series(commands: Sequence[bytes], replies: Sequence[Any]) -> list[st
 
 
 def refused_creates(commands: Sequence[bytes], replies: Iterable[Any]) -> set[str]:
-    """Return the series that were there already when these ``TS.CREATE``, the first of the replies, came."""
+    """Return the series that existed already, by the replies to these ``TS.CREATE``, which come first."""
     return {
         series_in(_key(command))
         for command, reply in zip(commands, replies, strict=False)
@@ -464,17 +464,17 @@ def repair_commands(keys: Keys, commands: Iterable[bytes], series: Collection[st
 
 
 def of_series(commands: Iterable[bytes], series: Collection[str]) -> list[bytes]:
-    """Return those of some commands that write to these series."""
+    """Return the commands that write to these series."""
     return [command for command in commands if series_in(_key(command)) in series]
 
 
 def check_replies(commands: Sequence[bytes], replies: Sequence[Any]) -> None:
-    """Check that every command did its work; that a series to create is there already is fine.
+    """Check that every command succeeded; creating an existing series counts as success.
 
     Raises
     ------
     StoreError
-        If a command or a sample was refused; names the first key, for a sample its day, and how many there are.
+        If a command or a sample was refused; names the first key, the day of a sample, and how many more there are.
     """
     _refuse_failed_commands(commands, replies)
     refused = list(_refused_samples(commands, replies))
@@ -501,7 +501,7 @@ def _refused_samples(commands: Sequence[bytes], replies: Sequence[Any]) -> Itera
             words = unpack(command)
             if words[0] == "TS.DEL":
                 yield words[1], _day(words[2]), reply
-        # Nearly always all are timestamps, and checking their types costs least.
+        # Nearly always all are timestamps, and comparing types is the cheapest check.
         elif _is_add(command) and set(map(type, reply)) != {int}:
             words = unpack(command)
             for place, item in enumerate(reply):

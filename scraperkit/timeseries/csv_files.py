@@ -1,4 +1,4 @@
-"""Frames as CSV files: spreadsheets may open them, and they read back as they were."""
+"""Write frames to CSV files that are safe in spreadsheets, and read them back unchanged."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from scraperkit.text import safe_cell
 _DAY = f"^{ISO_DAY.pattern}$"
 _MOMENT = rf"^{ISO_DAY.pattern}[ T][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(\.[0-9]{{1,6}})?(\+00:00|Z)$"
 _WHOLE = r"^-?(0|[1-9]\d{0,17})$"
-_MOST_NAME_BYTES = 200  # bytes; file systems take 255, and a file is written under a longer name before it is renamed
+_MOST_NAME_BYTES = 200  # file systems allow 255, and the temporary name is longer
 _MOST_PATH_BYTES = 4_000
-_CODE = r"^[+-]?0\d"  # a number has no such zero, a code may have
+_CODE = r"^[+-]?0\d"  # a leading zero marks a code, not a number
 _GUARDED = re.compile("'[=+@\t\r\n＝＋－＠-]")
-# Columns of the kit's frames that hold text, also where all of it is digits or empty.
+# Columns of the kit's frames that hold text, even if it is all digits or empty.
 _COLUMNS_OF_TEXT = {name for name, column in COLUMNS.items() if column.dtype == "str"} | {
     *("name", "pk", "status", "month", "metric", "source", "kind", "flag", "state", "problem", "reason", "file")
 }
@@ -39,7 +39,7 @@ def expanded(path: Path | str, field: str = "path") -> Path:
     Raises
     ------
     ConfigError
-        If there is no such home, or a name is longer than file systems take; names `field`.
+        If the home folder does not exist, or a name is too long for file systems; names `field`.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def expanded(path: Path | str, field: str = "path") -> Path:
     try:
         found = Path(path).expanduser()
     except RuntimeError:
-        raise ConfigError(f"{field}: {str(path)[:80]!r}: there is no such home; write the folder out") from None
+        raise ConfigError(f"{field}: {str(path)[:80]!r}: no such home folder; give the full path") from None
     long = next((part for part in found.parts if len(os.fsencode(part)) > _MOST_NAME_BYTES), None)
     if long is not None:
         size = len(os.fsencode(long))
@@ -63,20 +63,20 @@ def expanded(path: Path | str, field: str = "path") -> Path:
 
 
 def write_csv(frame: pd.DataFrame, path: Path | str | TextIO, *, excel_br: bool = False) -> None:
-    """Write a frame as CSV in which no text is a formula to a spreadsheet, neither a cell nor a heading.
+    """Write a frame as CSV, with cells and headings that spreadsheets do not take for formulas.
 
-    Numbers and dates are written as pandas writes them, and read back the same. An index of numbers without a name is
-    left out.
+    Numbers and dates are written as pandas writes them, and read back the same. An unnamed index of numbers is left
+    out.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Such as :meth:`scraperkit.TimeSeriesReader.funds` or ``prices()`` returns it.
+        As returned by :meth:`scraperkit.TimeSeriesReader.funds` or ``prices()``, for example.
     path : path, str or text file
         The file; it is replaced.
     excel_br : bool
-        As Excel set to Portuguese expects it: fields end with ``;``, decimals begin with a comma, a byte order mark
-        tells the encoding. CNPJs have their punctuation: of plain digits, Excel would make a number, and cut zeros off.
+        Write for Excel set to Portuguese: ``;`` between fields, decimal commas, and a byte order mark. CNPJs are
+        punctuated: Excel would turn plain digits into a number and drop leading zeros.
 
     Examples
     --------
@@ -141,8 +141,8 @@ def _is_text(dtype: Any) -> bool:
 def read_csv(path: Path | str) -> pd.DataFrame:
     """Read a file that :func:`scraperkit.export` has written: CSV of either kind, or Parquet; wide or tidy.
 
-    Of a CSV file, its heading tells which kind it is. Files that Excel has saved again can be read, too, as long as it
-    has not turned what they hold into other numbers.
+    The heading of a CSV file shows which kind it is. Files that Excel has saved again can be read too, unless Excel
+    has changed their numbers.
 
     Parameters
     ----------
@@ -153,14 +153,14 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     pandas.DataFrame
         Wide, if the first column is ``date``: index ``date`` (``datetime64[ms]``), a column for each series, named
         ``cnpj``, ``float64``. Otherwise with index 0, 1, 2, ... and the dtypes of :data:`~scraperkit.models.COLUMNS`;
-        columns that are not in it are text, dates, booleans or numbers, as all their cells are. CNPJs are text of 14
-        characters, with all zeros. An empty cell is NaN, ``<NA>`` or empty text. From Parquet, the frame is as it was,
-        ``attrs`` included.
+        other columns are text, dates, booleans or numbers, whichever fits all their cells. CNPJs are text of 14
+        characters, leading zeros included. An empty cell is NaN, ``<NA>`` or empty text. A Parquet file returns the
+        frame as it was, ``attrs`` included.
 
     Raises
     ------
     ConfigError
-        If it is not such a file, or a cell is not what its column holds; names file, column and line.
+        If it is not such a file, or a cell does not fit its column; names file, column and line.
     OSError
         If the file cannot be read.
 
@@ -183,7 +183,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
         try:
             return pd.read_parquet(path)
         except (pa.ArrowException, ValueError) as error:
-            raise ConfigError(f"{path}: a Parquet file that cannot be read: {_first_line(error)}") from None
+            raise ConfigError(f"{path}: cannot read this Parquet file: {_first_line(error)}") from None
     text, headings, comma = _opened(path, content)
     table = _texts_of(path, text, headings, comma)
     names = [_series_or_none(name) or _unguarded(name) for name in headings]
@@ -201,7 +201,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
 
 
 def _opened(path: Path, content: bytes) -> tuple[bytes, list[str], bool]:
-    """Return the text as UTF-8, its headings, and whether decimals begin with a comma."""
+    """Return the text as UTF-8, its headings, and whether it has decimal commas."""
     content = content.removeprefix(b"\xef\xbb\xbf")
     try:
         content.decode()
@@ -212,7 +212,7 @@ def _opened(path: Path, content: bytes) -> tuple[bytes, list[str], bool]:
     comma = bare.count(";") > bare.count(",")
     headings = next(csv.reader([line], delimiter=";" if comma else ","), [])
     if not any(headings):
-        raise ConfigError(f"{path}: no CSV file: its first line holds no headings")
+        raise ConfigError(f"{path}: not a CSV file: its first line has no headings")
     twice = next((name for name, times in Counter(headings).items() if times > 1), None)
     if twice is not None:
         raise ConfigError(f"{path}: two columns are called {twice[:40]!r}; rename one")
@@ -229,11 +229,11 @@ def _texts_of(path: Path, text: bytes, headings: Sequence[str], comma: bool) -> 
             ),
         )
     except pa.ArrowInvalid as error:
-        raise ConfigError(f"{path}: no CSV file of one table: {_first_line(error)}") from None
+        raise ConfigError(f"{path}: not a CSV file of one table: {_first_line(error)}") from None
 
 
 class _Cells(NamedTuple):
-    """The cells of a column as the file has them, and what they are."""
+    """The cells of a column, as text, and their conversion."""
 
     path: Path
     heading: str
@@ -241,7 +241,7 @@ class _Cells(NamedTuple):
     comma: bool
 
     def as_named(self, name: str) -> Any:
-        """Return the cells as what a column of this name holds; of an unknown name, as what they all are."""
+        """Return the cells in the dtype of a column of this name; guess it if the name is unknown."""
         if name == "cnpj":
             return self.series()
         if name in _COLUMNS_OF_TEXT:
@@ -258,7 +258,7 @@ class _Cells(NamedTuple):
         return found.replace(guarded) if guarded else found
 
     def series(self) -> Any:
-        """Return CNPJs, each with a subclass or none, without their punctuation."""
+        """Return series without punctuation."""
         found = self.texts.to_pandas().astype("str")
         known = {}
         for text in found.unique():
@@ -274,13 +274,13 @@ class _Cells(NamedTuple):
             if self.comma
             else self.texts
         )
-        return self._cast(texts, pa.timestamp("ms"), "no day; write it as 2022-01-31").astype("datetime64[ms]")
+        return self._cast(texts, pa.timestamp("ms"), "not a day; write it as 2022-01-31").astype("datetime64[ms]")
 
     def numbers(self) -> Any:
-        return self._cast(self._with_points(), pa.float64(), "no number").astype("float64")
+        return self._cast(self._with_points(), pa.float64(), "not a number").astype("float64")
 
     def whole_numbers(self) -> Any:
-        found = self._cast(self._with_points(), pa.int64(), "no whole number", as_float=False)
+        found = self._cast(self._with_points(), pa.int64(), "not a whole number", as_float=False)
         return pd.array(found, dtype="Int64")
 
     def _with_points(self) -> pa.ChunkedArray:
@@ -288,7 +288,7 @@ class _Cells(NamedTuple):
             return self.texts
         if pc.any(pc.match_substring(self.texts, ".")).as_py():
             bad = next(text for text in self.texts.to_pylist() if "." in text)
-            raise self._refused(bad, "a point in a number, where fields end with ; and decimals begin with a comma")
+            raise self._refused(bad, "a number with a point, in a file with ; and decimal commas")
         return pc.replace_substring(self.texts, ",", ".", max_replacements=1)
 
     def _cast(self, texts: pa.ChunkedArray, to: pa.DataType, what: str, *, as_float: bool = True) -> Any:
@@ -313,7 +313,7 @@ class _Cells(NamedTuple):
         if pc.any(pc.match_substring_regex(there, _CODE)).as_py() or _are_cnpjs(there):
             return self.text()
         if is_full and _all_match(there, _WHOLE):
-            return self._cast(self.texts, pa.int64(), "no whole number")
+            return self._cast(self.texts, pa.int64(), "not a whole number")
         try:
             return self.numbers()
         except ConfigError:

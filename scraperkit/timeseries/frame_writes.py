@@ -33,7 +33,7 @@ from scraperkit.timeseries.range_replies import Numbers, Values
 
 ROWS_PER_CHUNK = 5_000  # at most 30,000 samples: 3 MB as commands
 _FIRST_DAY, _LAST_DAY = day_number(dt.date.min), day_number(dt.date.max)
-_DAYS = 10_000_000  # more than any number of a day
+_DAYS = 10_000_000  # more than any day number
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class FrameChunk:
     series : list of str
         The series in these rows, as ``CNPJ`` or ``CNPJ:SUBCLASS``, in order of appearance.
     codes, days : numpy.ndarray
-        For each row, the place of its series in `series`, and its days since 1970.
+        For each row, the position of its series in `series`, and its day since 1970.
     values : numpy.ndarray
-        A row for each row and a column for each metric of `metrics`; NaN where there is no sample.
+        Shape (rows, metrics); NaN where there is no sample.
     """
 
     series: list[str]
@@ -58,11 +58,11 @@ class FrameChunk:
 
     @property
     def samples(self) -> int:
-        """How many samples these rows hold."""
+        """The number of samples in these rows."""
         return int(np.count_nonzero(~np.isnan(self.values)))
 
     def add_commands(self, keys: Keys) -> list[bytes]:
-        """Return the ``TS.MADD`` that write these rows, none of which mixes funds."""
+        """Return the ``TS.MADD`` that write these rows; none mixes funds."""
         row, column = np.nonzero(~np.isnan(self.values))
         codes = self.codes[row]
         if not row.size:
@@ -80,7 +80,7 @@ class FrameChunk:
         return cut_commands(lines.ravel().tolist(), ends.tolist())
 
     def months(self, with_empty: bool) -> list[Stored]:
-        """Return the months of these rows, and how many days with a value each has; maybe also those without any."""
+        """Return the months of these rows with their number of days with a value; `with_empty` includes 0."""
         found = np.unique(self.codes * _DAYS + _months(self.days))
         given = ~np.isnan(self.values).all(axis=1)
         days = np.unique(self.codes[given] * _DAYS + self.days[given])  # a day may come twice
@@ -91,9 +91,9 @@ class FrameChunk:
         return [Stored.of(self.series[code], texts[month], count) for code, month, count in each if count or with_empty]
 
     def delete_commands(self, keys: Keys, series: Collection[str]) -> list[bytes]:
-        """Return the ``TS.DEL`` that empty each month that these series have a row in."""
+        """Return the ``TS.DEL`` that empty each month in which these series have a row."""
         found = np.unique(np.stack([self.codes, _months(self.days)]), axis=1)
-        # Months that follow each other need one range.
+        # Consecutive months share one range.
         starts = np.flatnonzero(np.any(np.diff(found, axis=1, prepend=-9) != [[0], [1]], axis=0))
         ends = np.append(starts[1:], found.shape[1]) - 1
         ranges: dict[tuple[int, int], list[str]] = {}
@@ -112,12 +112,12 @@ class FrameChunk:
 
 
 def checked_metrics(frame: pd.DataFrame) -> list[str]:
-    """Return the metrics that a frame has columns of.
+    """Return the metrics among the columns of a frame.
 
     Raises
     ------
     ConfigError
-        If ``cnpj``, ``date`` or every metric is missing, or a column has an unknown or a repeated name.
+        If ``cnpj``, ``date`` or every metric is missing, or a column name is unknown or repeated.
     """
     if not isinstance(frame, pd.DataFrame):
         raise ConfigError(f"quotes: expected a pandas.DataFrame, got {type(frame).__name__}")
@@ -132,14 +132,14 @@ def checked_metrics(frame: pd.DataFrame) -> list[str]:
 
 
 class Survey(NamedTuple):
-    """What a frame writes to, all of it checked.
+    """The series and months that a checked frame writes to.
 
     Attributes
     ----------
     series : list of str
         As ``CNPJ`` or ``CNPJ:SUBCLASS``, each once, in order of appearance.
     months : numpy.ndarray or None
-        A number for each row that is the same for the rows of one series and month, and ascends with both.
+        A number for each row: the same for all rows of one series and month, and ascending with both.
     """
 
     series: list[str]
@@ -147,7 +147,7 @@ class Survey(NamedTuple):
 
 
 def survey(keys: Keys, frame: pd.DataFrame, metrics: Sequence[str], with_months: bool = False) -> Survey:
-    """Check a whole frame; see :func:`frame_chunks`. Months take memory for three numbers a row."""
+    """Check a whole frame; see :func:`frame_chunks`. Months need memory for three numbers a row."""
     months = np.empty(len(frame), dtype=np.int64) if with_months else None
     place: dict[str, int] = {}
     at = 0
@@ -173,7 +173,7 @@ def frame_chunks(
     metrics : sequence of str
         See :func:`checked_metrics`.
     months : numpy.ndarray, optional
-        Those of a :class:`Survey`: keep each series' rows of a month in one chunk, whatever the order of the rows.
+        Those of a :class:`Survey`: keep each series' rows of a month in one chunk, in any order of rows.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def _checked(keys: Keys, rows: pd.DataFrame, metrics: Sequence[str]) -> FrameChu
 
 
 def _series(rows: pd.DataFrame) -> tuple[list[str], Numbers]:
-    """Return the series in these rows, and for each row the place of its own among them."""
+    """Return the series in these rows, and for each row the position of its series."""
     codes, found_cnpjs = pd.factorize(rows["cnpj"], use_na_sentinel=False)
     cnpjs, subclasses = found_cnpjs.tolist(), [""]
     if "subclass" in rows:
@@ -243,7 +243,7 @@ def _key_word(keys: Keys, series: str, metric: str) -> bytes:
 
 
 def _delete_command(keys: Keys, series: str, *, metric: str, months: tuple[int, int]) -> bytes:
-    """Return the ``TS.DEL`` of the days of some months, told as months since 1970, both included."""
+    """Return the ``TS.DEL`` of a range of months, given as months since 1970, both included."""
     first, last = months
     begin, end = (
         int(np.datetime64(month, "M").astype("datetime64[D]").astype(np.int64)) for month in (first, last + 1)
@@ -252,12 +252,12 @@ def _delete_command(keys: Keys, series: str, *, metric: str, months: tuple[int, 
 
 
 def _months(days: Numbers) -> Numbers:
-    """Return months since 1970 of days since 1970."""
+    """Convert days since 1970 to months since 1970."""
     return days.astype("datetime64[D]").astype("datetime64[M]").astype(np.int64)
 
 
 def _days(column: pd.Series[Any]) -> Numbers:
-    """Return days since 1970, and a number far outside every range for what is not a day."""
+    """Return days since 1970; a value that is not a day gets a number far out of range."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column = column.dt.tz_localize(None)
     if pd.api.types.is_datetime64_dtype(column.dtype):
@@ -273,7 +273,7 @@ def _day(value: Any) -> int:
 
 
 def _numbers(column: pd.Series[Any]) -> tuple[Values, int | None]:
-    """Return a column as floats, NaN where it has no value, and the first row whose value cannot be stored."""
+    """Return a column as floats, NaN where empty, and the first row with a value that cannot be stored."""
     is_numeric = pd.api.types.is_numeric_dtype(column.dtype)
     present = column.notna().to_numpy()
     if not is_numeric:

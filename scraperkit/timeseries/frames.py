@@ -23,7 +23,7 @@ Funds = str | Fund | Iterable[str | Fund]
 NamesOf = Callable[[Sequence[str]], Mapping[str, str]]
 Day = str | dt.date | np.datetime64 | pd.Period | Month
 
-MOST_NAMED = 1_000  # series: pandas copies the attributes of a frame with each step, and no legend shows as many
+MOST_NAMED = 1_000  # series: pandas copies attrs with each step, and no legend shows as many
 _LAST_DAY = dt.date(9999, 12, 31)
 LAST = day_number(_LAST_DAY) * DAY_MS
 _NAT = np.iinfo(np.int64).min
@@ -33,12 +33,12 @@ _DATE_DTYPE: Any = COLUMNS["date"].dtype
 
 
 def wanted_series(cnpjs: Funds, field: str = "cnpjs") -> list[str]:
-    """Return the series asked for, normalized, each once, in the order asked for.
+    """Return the requested series, normalized, without duplicates, in the order requested.
 
     Raises
     ------
     ConfigError
-        If something among them is neither a CNPJ, with or without a subclass, nor a :class:`~scraperkit.models.Fund`.
+        If an item is neither a CNPJ, with or without a subclass, nor a :class:`~scraperkit.models.Fund`.
 
     Examples
     --------
@@ -54,18 +54,18 @@ def wanted_series(cnpjs: Funds, field: str = "cnpjs") -> list[str]:
 
 
 def window(start: Day | None, end: Day | None) -> tuple[int, int]:
-    """Return the first and the last timestamp, in milliseconds, of a range of days with both ends in it.
+    """Return the first and the last timestamp, in milliseconds, of a range of days, both ends included.
 
     Parameters
     ----------
     start, end : str, datetime.date, numpy.datetime64, pandas.Timestamp or pandas.Period, optional
-        ``"2022-01-31"``, or ``"2022-01"`` for a month: as `start` its first day, as `end` its last. Of a point in time
-        only the day counts. Left out, the range is open on that side.
+        ``"2022-01-31"``, or ``"2022-01"`` for a month: as `start` its first day, as `end` its last. The time of day is
+        ignored. If omitted, the range is open on that side.
 
     Raises
     ------
     ConfigError
-        If one is no date, or `end` is before `start`; names the argument.
+        If one is not a date, or `end` is before `start`; names the argument.
 
     Examples
     --------
@@ -77,12 +77,12 @@ def window(start: Day | None, end: Day | None) -> tuple[int, int]:
     if last < first and start is not None:
         raise ConfigError(f"end: {last} is before start, {first}")
     if day_number(last) < 0:
-        return 1, 0  # Redis refuses negative timestamps; a range upside down is empty to it
+        return 1, 0  # Redis refuses negative timestamps; to it, a reversed range is empty
     return max(day_number(first), 0) * DAY_MS, day_number(last) * DAY_MS
 
 
 def span(field: str, day: Day) -> tuple[dt.date, dt.date]:
-    """Return the first and the last day of a day, or of a month; for what is taken see :func:`window`.
+    """Return the first and the last day of a day or a month, given as for :func:`window`.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def span(field: str, day: Day) -> tuple[dt.date, dt.date]:
 
 
 def timestamp_of(timestamp: int) -> pd.Timestamp:
-    """Return the day of a timestamp, as frames have days.
+    """Return the day of a timestamp as a pandas Timestamp.
 
     Examples
     --------
@@ -133,12 +133,12 @@ def _date_of_text(text: str, month_end: bool) -> dt.date:
 
 
 def align(counts: Sequence[int] | Days, days: Days, values: Values) -> tuple[Days, Values]:
-    """Put series side by side: a row for each day that any of them has, a column for each; NaN where it has none.
+    """Put series side by side: a row for each day of any of them, a column for each, NaN for missing values.
 
     Parameters
     ----------
     counts : sequence of int
-        For each series its number of samples.
+        The number of samples of each series.
     days, values : numpy.ndarray
         The samples of all series, one series after another.
 
@@ -158,7 +158,7 @@ def align(counts: Sequence[int] | Days, days: Days, values: Values) -> tuple[Day
 
 
 def _rows(each: Sequence[Days]) -> tuple[Days, Days]:
-    """Return all days in order, and for each day since the first the row that it gets."""
+    """Return all days in order, and the row of each day since the first."""
     first = min(days.min() for days in each)
     present = np.zeros(max(days.max() for days in each) - first + 1, dtype=np.bool_)
     for days in each:
@@ -167,7 +167,7 @@ def _rows(each: Sequence[Days]) -> tuple[Days, Days]:
 
 
 def dates(days: Days) -> npt.NDArray[np.datetime64]:
-    """Return days since 1970 in the dtype that the kit keeps dates in."""
+    """Return days since 1970 in the kit's dtype for dates."""
     return days.astype("datetime64[D]").astype(_DATE_DTYPE)
 
 
@@ -178,8 +178,7 @@ def wide_frame(series: Sequence[str], tables: list[tuple[Days, Values]]) -> pd.D
     ----------
     series : sequence of str
     tables : list of (days, values)
-        For some series after others their days, and a column of values for each; emptied, so that memory holds no value
-        twice.
+        For each group of series, its days and a column of values for each series; emptied to save memory.
     """
     filled = [days for days, _ in tables if days.size]
     found, row = _rows(filled) if filled else (_NO_DAYS, _NO_DAYS)
@@ -204,7 +203,7 @@ def tidy_frame(series: Sequence[str], tables: Sequence[tuple[Days, Values]]) -> 
     ----------
     series : sequence of str
     tables : sequence of (days, values)
-        For each of them its days, and a column of values for each metric.
+        For each series its days, and a column of values for each metric.
     """
     counts = np.array([days.size for days, _ in tables], dtype=np.int64)
     days = np.concatenate([_NO_DAYS, *(days for days, _ in tables)])
@@ -219,7 +218,7 @@ def tidy_frame(series: Sequence[str], tables: Sequence[tuple[Days, Values]]) -> 
 
 
 def named(frame: pd.DataFrame, series: Sequence[str], names_of: NamesOf) -> pd.DataFrame:
-    """Return a frame of some series with their short names in ``attrs["names"]``, as far as they are known.
+    """Return a frame with the known short names of its series in ``attrs["names"]``.
 
     Nothing is looked up for more than `MOST_NAMED` series.
 
@@ -228,7 +227,7 @@ def named(frame: pd.DataFrame, series: Sequence[str], names_of: NamesOf) -> pd.D
     frame : pandas.DataFrame
     series : sequence of str
     names_of : callable
-        Returns the whole names that it knows of some series.
+        Returns the known full names of some series.
 
     Examples
     --------
@@ -257,7 +256,7 @@ def last_frame(series: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> 
     ----------
     series : sequence of str
     newest : sequence of (days, values)
-        For some series after others, a row for each and a column for each metric; -1 as the day of what has none.
+        For each group of series, a row for each series and a column for each metric; -1 as the day of a missing one.
     """
     empty = np.empty((0, len(METRICS)))
     days = np.concatenate([empty.astype(np.int64), *(days for days, _ in newest)])
@@ -270,7 +269,7 @@ def last_frame(series: Sequence[str], newest: Sequence[tuple[Days, Values]]) -> 
 
 
 def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
-    """Return what is stored of each fund; see :meth:`~scraperkit.TimeSeriesReader.funds`."""
+    """Return the frame of stored funds; see :meth:`~scraperkit.TimeSeriesReader.funds`."""
     text = {
         name: pd.array([fund.card.get(name, "") for fund in funds], dtype=_TEXT_DTYPE)
         for name in ("name", "pk", "status")
@@ -284,7 +283,7 @@ def funds_frame(funds: Sequence[StoredFund]) -> pd.DataFrame:
 
 
 def months_frame(months: Iterable[tuple[str, str, MonthRecord]]) -> pd.DataFrame:
-    """Return what is known of each month; see :meth:`~scraperkit.TimeSeriesReader.months`."""
+    """Return the frame of fetched months; see :meth:`~scraperkit.TimeSeriesReader.months`."""
     rows = [(cnpj, month, *record) for cnpj, month, record in months]
     frame = pd.DataFrame(rows, columns=["cnpj", "month", "stored_at", "fetched_at", "source", "digest"])
     moments = {name: _moments(frame[name]) for name in ("fetched_at", "stored_at")}
@@ -292,7 +291,7 @@ def months_frame(months: Iterable[tuple[str, str, MonthRecord]]) -> pd.DataFrame
 
 
 def changes_frame(changes: Iterable[Change]) -> pd.DataFrame:
-    """Return what was restated or withdrawn; see :meth:`~scraperkit.TimeSeriesReader.changes`."""
+    """Return the frame of restated and withdrawn figures; see :meth:`~scraperkit.TimeSeriesReader.changes`."""
     frame = pd.DataFrame(changes, columns=list(Change._fields))
     text = {name: frame[name].astype(_TEXT_DTYPE) for name in ("cnpj", "subclass", "metric", "source")}
     days = np.array(frame["day"].to_list(), dtype="datetime64[D]").astype(_DATE_DTYPE)

@@ -1,4 +1,4 @@
-"""Join the history of a class to its subclass, where one has become the other."""
+"""Join the history of a class to the subclass that it became."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import pandas as pd
 
 from scraperkit.models import METRICS
 
-# A class that was not quoted this shortly before its subclass began has not become it.
+# A class became a subclass only if its last quote is at most this much older than the subclass.
 _LONGEST_GAP = pd.Timedelta(days=7)
 
 
 def with_history(
     frame: pd.DataFrame, classes: pd.DataFrame, began: Mapping[str, dt.date], last: pd.Timestamp
 ) -> pd.DataFrame:
-    """Return a wide frame in which each subclass begins with the figures that its class had before.
+    """Return a wide frame in which each subclass begins with the earlier figures of its class.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         A column for each series.
     classes : pandas.DataFrame
-        The same of the classes themselves, with days after the window; one that has no figures may be missing.
+        The same for the classes, including days after the window; a class without figures may be missing.
     began : mapping
         The first day of each subclass.
     last : pandas.Timestamp
@@ -32,8 +32,7 @@ def with_history(
     Returns
     -------
     pandas.DataFrame
-        Its ``attrs["inherited"]`` holds, for each series that was joined, the last day that is its class's, as
-        YYYY-MM-DD.
+        Its ``attrs["inherited"]`` holds, for each joined series, the last day taken from its class, as YYYY-MM-DD.
 
     Examples
     --------
@@ -66,9 +65,9 @@ def with_history(
 def rows_with_history(
     rows: pd.DataFrame, classes: pd.DataFrame, began: Mapping[str, dt.date], last: pd.Timestamp
 ) -> pd.DataFrame:
-    """Return a tidy frame in which each subclass begins with the rows that its class had before, marked `inherited`.
+    """Return a tidy frame in which each subclass begins with the earlier rows of its class, marked `inherited`.
 
-    `classes` are the rows of the classes themselves; for the rest see :func:`with_history`.
+    `classes` are the rows of the classes; for the other parameters see :func:`with_history`.
     """
     rows = rows.assign(inherited=False)
     older, inherited = [], {}

@@ -1,6 +1,6 @@
-"""How the store and the reader of series talk to Redis: redis-py connects; ready-made bytes may travel between.
+"""Connect the series store and reader to Redis: redis-py keeps the connections; packed bytes may travel on them.
 
-redis-py makes, authenticates, pools and retries the connection; only what travels on it is made and read elsewhere.
+redis-py makes, authenticates, pools and retries the connections; other modules write and parse the bytes.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ T = TypeVar("T")
 _READS_IN_FLIGHT = 4
 _RECEIVE_BYTES = 262_144
 _NULL = b"_\r\n"
-_SOCKET = "_sock"  # the one private name of redis-py that the kit uses: nothing public gives bytes
+_SOCKET = "_sock"  # the only private name of redis-py that the kit uses: no public API returns bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Request:
     packed : bytes
         The commands, one after another.
     replies : int
-        How many replies they get.
+        The number of replies to expect.
     """
 
     packed: bytes
@@ -54,26 +54,25 @@ class Request:
 def stream(
     pool: Any, requests: Iterable[Request], receive: Callable[[Any, Request], T], in_flight: int = 2
 ) -> Generator[T, None, None]:
-    """Yield what `receive` makes of the reply to each request, in order.
+    """Yield the result of `receive` for each request, in order.
 
-    Requests are made and sent while the server works on those before them, so `in_flight` are in memory at a time.
-    After a lost connection, these are sent again as often as the client's retries allow: a request must be safe to
-    repeat. Close the generator if you leave it early. A connection with replies still to come never returns to the pool
-    open.
+    Requests are made and sent while the server works on earlier ones, so `in_flight` are in memory at a time. After a
+    lost connection, they are sent again as often as the client's retries allow: a request must be safe to repeat. Close
+    the generator if you leave it early. A connection with outstanding replies is closed before it returns to the pool.
 
     Parameters
     ----------
     pool : redis.ConnectionPool
     requests : iterable of Request
     receive : callable
-        Takes a connection and a request, and reads all replies to the request from the connection.
+        Reads all replies to a request from a connection; takes connection and request.
     in_flight : int
-        At least 2. With more, the server has work while the caller does much with a reply.
+        At least 2. More keep the server busy while the caller works on a reply.
 
     Raises
     ------
     redis.RedisError
-        If the connection fails after all retries, and whatever `requests` or `receive` raise.
+        If the connection fails after all retries. Errors of `requests` and `receive` pass through.
     """
     upcoming, waiting, sent = iter(requests), deque[Request](), 0
     connection = pool.get_connection()
@@ -82,7 +81,7 @@ def stream(
     def answer() -> T:
         nonlocal sent
         while sent < len(waiting):
-            # A health check would read replies that are not its own.
+            # A health check would consume replies to earlier requests.
             connection.send_packed_command([waiting[sent].packed], check_health=False)
             sent += 1
         return receive(connection, waiting[0])
@@ -112,12 +111,12 @@ def parsed_replies(connection: Any, request: Request) -> list[Any]:
 
 
 def bare_replies(reply: bytes | bytearray, count: int) -> list[Any]:
-    r"""Parse replies as redis-py would, with the parser that it uses, but without its work for each of them.
+    r"""Parse replies with redis-py's parser, without its overhead per reply.
 
     Raises
     ------
     redis.ConnectionError
-        If the server says that it is not ready yet, or a replica.
+        If the server is still loading, or is a replica.
 
     Examples
     --------
@@ -134,7 +133,7 @@ def bare_replies(reply: bytes | bytearray, count: int) -> list[Any]:
 
 
 def refused_replies(reply: bytearray, count: int) -> list[Any]:
-    """Parse replies to writing commands, if any is a refusal: it begins with a minus, and nothing else holds one."""
+    """Parse replies to write commands only if one is a refusal: nothing else in them holds a minus."""
     return bare_replies(reply, count) if b"-" in reply else []
 
 
@@ -145,10 +144,10 @@ def _refusal(text: str) -> Exception:
 
 
 class RawReplies:
-    """Receives the bytes of replies up to the reply to a ``PING`` that carries a word nobody else knows.
+    """Receives the bytes of replies up to the reply to a ``PING`` with a random word.
 
-    redis-py has no public way to read bytes from a connection, so this reads its socket. Nothing of a reply is in
-    redis-py's own buffer: a connection from the pool has no unread data, and only this object reads until it returns.
+    redis-py has no public way to read bytes from a connection, so this reads its socket. redis-py's own buffer is
+    empty: a connection from the pool has no unread data, and only this object reads until it returns.
 
     Attributes
     ----------
@@ -173,7 +172,7 @@ class RawReplies:
             If the connection ends before the reply does.
         """
         sock = socket_of(connection)
-        if sock is not self._socket:  # reconnected: what the old connection left is worth nothing
+        if sock is not self._socket:  # reconnected: bytes of the old connection are useless
             self._socket, self._received = sock, bytearray()
         received, searched = self._received, 0
         while (end := received.find(self._end, searched)) < 0:
@@ -193,12 +192,12 @@ class RawReplies:
 
 
 class Dialogue:
-    """A connection of one's own, for what depends on the replies before it; get one from :meth:`Link.dialogue`.
+    """A connection for commands that depend on earlier replies; get one from :meth:`Link.dialogue`.
 
     Attributes
     ----------
     was_nothing : bool
-        Whether the last reply received was null, as that to an ``EXEC`` is if a key that was watched has changed.
+        Whether the last reply received was null, as ``EXEC`` replies if a watched key has changed.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -206,7 +205,7 @@ class Dialogue:
         self.was_nothing = False
 
     def repeat(self, exchange: Callable[[], T]) -> T:
-        """Return what `exchange` does; after a lost connection it is done again, as often as the retries allow."""
+        """Return the result of `exchange`; repeat it after a lost connection, as often as the retries allow."""
         answer: T = self._connection.retry.call_with_retry(exchange, lambda _: self._connection.disconnect())
         return answer
 
@@ -232,7 +231,7 @@ def socket_of(connection: Any) -> Any:
     Raises
     ------
     NoSocket
-        If this redis-py keeps it elsewhere.
+        If this release of redis-py keeps it elsewhere.
     """
     sock = getattr(connection, _SOCKET, None)
     if not hasattr(sock, "recv_into"):
@@ -241,7 +240,7 @@ def socket_of(connection: Any) -> Any:
 
 
 class NoSocket(Exception):
-    """redis-py keeps its sockets in another place than this module knows."""
+    """redis-py keeps its sockets where this module does not find them."""
 
 
 def _parsed_reply(connection: Any) -> Any:
@@ -252,15 +251,15 @@ def _parsed_reply(connection: Any) -> Any:
 
 
 class Link:
-    """A client of our own on the connections of a given one; what goes wrong comes as an error of the kit.
+    """A client on the connections of a given one; its errors are the kit's.
 
-    ``redis.ts()`` changes for good what raw ``TS.*`` commands answer on the client that it is called on; nobody calls
-    it on this one.
+    ``redis.ts()`` permanently changes the replies to raw ``TS.*`` commands on its client; it is never called on this
+    one.
 
     Raises
     ------
     ConfigError
-        If the given client is not one that :func:`~scraperkit.connection.check_client` lets pass.
+        If :func:`~scraperkit.connection.check_client` refuses the given client.
     """
 
     def __init__(self, redis: redis_py.Redis) -> None:
@@ -298,8 +297,8 @@ class Link:
         ----------
         requests : iterable of Request
         parse : callable
-            Takes the bytes of the replies to a request, and how many they are. If redis-py does not show the sockets of
-            its connections, its own parser takes over: what is yielded may always be all replies.
+            Takes the bytes of the replies to a request, and their number. If redis-py does not show the sockets of its
+            connections, its own parser is used, and all replies are yielded.
         """
         raw = RawReplies()
 
@@ -316,12 +315,12 @@ class Link:
 
     @contextmanager
     def dialogue(self) -> Iterator[Dialogue]:
-        """Yield a connection of one's own, for transactions that depend on what was read before.
+        """Yield a connection of its own, for transactions that depend on earlier reads.
 
         Raises
         ------
         RedisUnreachable
-            If Redis goes away.
+            If Redis is unreachable.
         """
         with _kit_errors():
             pool = self._client.connection_pool
@@ -329,7 +328,7 @@ class Link:
             try:
                 yield Dialogue(connection)
             except BaseException:
-                connection.disconnect()  # replies may be still to come, or keys be watched
+                connection.disconnect()  # it may have unread replies or watched keys
                 raise
             finally:
                 pool.release(connection)
@@ -342,7 +341,7 @@ class Link:
         NoSocket
             If redis-py does not show the sockets of its connections.
         RedisUnreachable
-            If Redis goes away.
+            If Redis is unreachable.
         """
         receive = RawReplies()
         marked = (Request(request + receive.mark, 1) for request in requests)
@@ -360,7 +359,7 @@ def _kit_errors() -> Iterator[None]:
 
 
 def keys_of(namespace: str | None) -> Keys:
-    """Return the keys of a namespace; left out, of the one in the settings."""
+    """Return the keys of a namespace, by default the one in the settings."""
     return Keys(namespace if namespace is not None else Settings.load().namespace)
 
 

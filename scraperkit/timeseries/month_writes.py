@@ -1,4 +1,4 @@
-"""Replace a month of many funds, except where a fetch that is newer has stored it."""
+"""Replace a month of many funds, except where a newer fetch has stored it."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _CLOCKS_DIFFER = 2.0  # seconds
 
 
 class Written(NamedTuple):
-    """What became of a month: how many samples were written, and the CNPJs of which a newer fetch was kept."""
+    """The result of writing a month: the number of samples, and the CNPJs whose newer data was kept."""
 
     samples: int
     kept: set[str]
 
 
 class _Prepared(NamedTuple):
-    """What a chunk needs.
+    """The commands that write one chunk.
 
     Attributes
     ----------
@@ -51,8 +51,8 @@ class _Prepared(NamedTuple):
     funds : list of str
         Their CNPJs.
     creates, look, commands, news : list of bytes
-        What creates the series that are missing, what watches and tells who stored the months, what replaces these, and
-        what publishes that.
+        Commands that create missing series, watch and read the records of the months, replace the months, and publish
+        the news.
     """
 
     chunk: FrameChunk
@@ -64,7 +64,7 @@ class _Prepared(NamedTuple):
 
 
 class MonthWriter:
-    """Writes a month of many funds as if all had been fetched at one moment, which is their fencing token.
+    """Writes a month of many funds, all with the same fetch time as their fencing token.
 
     Parameters
     ----------
@@ -72,9 +72,9 @@ class MonthWriter:
     keys : Keys
     month : Month
     record : MonthRecord
-        What is noted of the month of each whole fund; its `fetched_at` is the token.
+        The record of the month for each whole fund; its `fetched_at` is the token.
     whole : collection of str
-        The CNPJs of which the frame has all series: others that are stored of them lose the month.
+        The CNPJs of which the frame has all series: their other stored series lose the month.
     """
 
     def __init__(self, link: Link, keys: Keys, month: Month, record: MonthRecord, whole: Collection[str]) -> None:
@@ -86,14 +86,14 @@ class MonthWriter:
         self._announcer = Announcer(keys)
 
     def write(self, frame: pd.DataFrame) -> Written:
-        """Write the rows of a frame, about 5,000 at a time; each fund's in a transaction that checks its token.
+        """Write the rows of a frame, about 5,000 at a time, in transactions that check each fund's token.
 
         Raises
         ------
         StoreError
             If Redis refuses a sample; names series and day.
         RedisUnreachable
-            If Redis goes away; writing all again is safe.
+            If Redis is unreachable; writing everything again is safe.
         """
         self._look(frame)
         samples, kept = 0, set[str]()
@@ -107,7 +107,7 @@ class MonthWriter:
         return Written(samples, kept)
 
     def _look(self, frame: pd.DataFrame) -> None:
-        """Find out which series are new, and which others of whole funds are stored."""
+        """Find the new series, and the stored series of whole funds that the frame lacks."""
         first = day_number(self._month.first_day) * DAY_MS
         last = day_number(self._month.shift(1).first_day) * DAY_MS - 1
         names = frame[["cnpj", "subclass"]].drop_duplicates()
@@ -126,7 +126,7 @@ class MonthWriter:
                     self._gone.setdefault(cnpj, []).append(Stored.of(name, self._month.iso, 0))
 
     def _prepare(self, chunk: FrameChunk) -> _Prepared:
-        """Make all that a chunk needs, while the server works on the one before it."""
+        """Make the commands of a chunk while the server works on the one before it."""
         funds = list(dict.fromkeys(name.partition(":")[0] for name in chunk.series))
         creates = create_all(self._keys, [name for name in chunk.series if name in self._new])
         asked = for_funds(pack(("HGET", self._keys.months(ANY_FUND), self._month.iso)), funds)
@@ -144,7 +144,7 @@ class MonthWriter:
     def _replace(
         self, dialogue: Dialogue, prepared: _Prepared, chunks: Iterator[_Prepared]
     ) -> tuple[int, set[str], _Prepared | None]:
-        """Write a chunk, and prepare the next one meanwhile; return samples, funds kept, and that next one."""
+        """Write a chunk and prepare the next one meanwhile; return samples, funds kept, and the next chunk."""
         following: list[_Prepared | None] = []
 
         def exchange() -> tuple[_Prepared, set[str]] | None:
@@ -155,7 +155,7 @@ class MonthWriter:
                 following.append(next(chunks, None))
             replies = dialogue.receive(len(mine.commands) + 2, refused_replies)
             if dialogue.was_nothing:
-                return None  # somebody has stored a month of these funds meanwhile: look again
+                return None  # another writer has stored a month of these funds: read again
             if replies:
                 executed = replies[-1]
                 whole = executed if isinstance(executed, list) else [executed] * len(mine.commands)
@@ -163,7 +163,7 @@ class MonthWriter:
             return mine, newer
 
         while (done := dialogue.repeat(exchange)) is None:
-            self._new.difference_update(prepared.chunk.series)  # now they are there, and may have figures
+            self._new.difference_update(prepared.chunk.series)  # now they exist and may hold samples
             prepared = self._prepare(prepared.chunk)
         mine, newer = done
         self._announcer.hear(self._link.write(mine.news) if mine.news else [])
@@ -178,7 +178,7 @@ class MonthWriter:
         watched, *records = replies[len(creates) :]
         for reply in (watched, *records):
             if isinstance(reply, Exception):
-                raise StoreError(f"Redis refused the transaction that a month is written in: {reply}") from reply
+                raise StoreError(f"Redis refused the transaction that writes a month: {reply}") from reply
         return {
             cnpj
             for cnpj, text in zip(prepared.funds, records, strict=True)
@@ -186,12 +186,12 @@ class MonthWriter:
         }
 
     def _is_older_than(self, known: MonthRecord) -> bool:
-        # Of one file two writes may measure the clocks a second apart.
+        # Two writes of one file may record times up to a second apart.
         is_alike = (known.source, known.digest) == (self._record.source, self._record.digest)
         return known.fetched_at > self._record.fetched_at + (_CLOCKS_DIFFER if is_alike else 0)
 
     def _settle(self, commands: list[bytes], replies: list[object]) -> None:
-        """Create the series that somebody has deleted meanwhile, and write to them again."""
+        """Create the series that were deleted meanwhile, and write to them again."""
         if refused := refused_series(commands, replies):
             again = repair_commands(self._keys, commands, refused)
             check_replies(again, self._link.write(again))
@@ -205,7 +205,7 @@ def _series_of_rows(frame: pd.DataFrame) -> Numbers:
 
 
 def _without(chunk: FrameChunk, cnpjs: Collection[str]) -> FrameChunk:
-    """Return the rows of a chunk that are not of these funds."""
+    """Return a chunk without the rows of these funds."""
     stays = [name.partition(":")[0] not in cnpjs for name in chunk.series]
     names = [name for name, is_here in zip(chunk.series, stays, strict=True) if is_here]
     place = np.cumsum(stays) - 1

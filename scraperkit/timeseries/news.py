@@ -1,4 +1,4 @@
-"""Publish news of what is stored, and listen to them."""
+"""Publish news of stored prices, and listen to it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SHOWN = 80
 
 
 class Announcer:
-    """Makes the commands that publish news; a user who may not publish them loses the news alone."""
+    """Makes the commands that publish news; a user without that permission loses only the news."""
 
     def __init__(self, keys: Keys) -> None:
         self._keys = keys
@@ -41,12 +41,12 @@ class Announcer:
         return news_commands(self._keys, months)
 
     def hear(self, replies: Iterable[Any]) -> None:
-        """Log, once, a refusal among the replies."""
+        """Log the first refusal among the replies, once."""
         for refusal in replies:
             if isinstance(refusal, Exception) and not self._is_refused:
                 self._is_refused = True
                 log.warning(
-                    "cannot publish news of stored prices: Redis refuses it on %s: %s", self._keys.stored, refusal
+                    "cannot publish news of stored prices: Redis refused it on %s: %s", self._keys.stored, refusal
                 )
 
 
@@ -57,37 +57,37 @@ def on_stored(
     on_gap: Callable[[], object] | None = None,
     namespace: str | None = None,
 ) -> StoredListener:
-    """Call a function whenever prices have been stored, by whichever worker or program.
+    """Call a function whenever any worker or program has stored prices.
 
-    The news travel by Pub/Sub: they reach those who listen now, and nobody keeps them. Each message is about one commit
-    of a worker, or one chunk of a bulk load; it may come twice, and what it names can be read. While Redis is away, the
-    listener waits for it; news of that time are gone. To catch up, read the prices once more
+    The news travels by Pub/Sub: it is delivered to current listeners only, not stored. Each message is about one commit
+    of a worker, or one chunk of a bulk load; it may come twice, and the prices that it names can be read. While Redis
+    is unreachable, the listener retries; news from that time is lost. To catch up, read the prices again
     (:meth:`TimeSeriesReader.prices`) after this function has returned, and whenever `on_gap` is called.
 
     Parameters
     ----------
     redis : redis.Redis
-        From :func:`scraperkit.connect`; the listener opens a connection of its own.
+        From :func:`scraperkit.connect`; the listener opens its own connection.
     callback : callable
         Takes a list of :class:`Stored`, one for each series and month. It is called in a background thread, one call
         after another, so do not print from it in a notebook. An exception that it raises is logged.
     on_gap : callable, optional
-        Called in the same thread, without arguments, when the listener hears again after it had lost Redis.
+        Called in the same thread, without arguments, when the listener has reconnected after losing Redis.
     namespace : str, optional
         The namespace to listen to; default ``SCRAPERKIT_NAMESPACE``.
 
     Returns
     -------
     StoredListener
-        Close it, or use it in a ``with`` block. The server has confirmed the subscription: nothing that is stored from
-        now on is missed.
+        Close it, or use it in a ``with`` block. The server has confirmed the subscription: nothing stored from now on
+        is missed.
 
     Raises
     ------
     ConfigError
         If the client or the namespace does not fit.
     RedisUnreachable
-        If Redis is unreachable now.
+        If Redis is unreachable.
     RedisRefused
         If this user may not subscribe to the channel.
 
@@ -119,8 +119,8 @@ class StoredListener:
                 raise ConfigError(f"{name}: a coroutine function, which would never be awaited; give a plain function")
         self.channel = keys.stored
         self._callback, self._on_gap = callback, on_gap
-        # The thread waits for Redis itself, so that it ends in time when it is closed.
-        # Anybody may publish anything: what is no UTF-8 is malformed like other messages, and ends nothing.
+        # The thread itself waits for Redis, so that it ends in time when it is closed.
+        # Anyone may publish anything: a message that is not UTF-8 must not end the listener.
         self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), encoding_errors="replace")
         self._allowed = self._redis.get_connection_kwargs().get("socket_timeout") or SOCKET_TIMEOUT
         self._ending = threading.Event()
@@ -162,7 +162,7 @@ class StoredListener:
                 try:
                     self._listen(pubsub)
                 except _CUT_OFF as error:
-                    log.warning("no news on %s: Redis is away (%s); trying again until it is back", self.channel, error)
+                    log.warning("no news on %s: Redis unreachable (%s); retrying until it is back", self.channel, error)
                     pubsub.close()
                     pubsub = self._subscribe_again()
         finally:
@@ -171,7 +171,7 @@ class StoredListener:
             self._redis.close()
 
     def _listen(self, pubsub: Any) -> None:
-        """Pass on what is heard until the end. A connection may be dead and silent: so the server is asked."""
+        """Pass on messages until closed; ping the server when silent, since a dead connection is silent too."""
         heard_at, asked_at = time.monotonic(), 0.0
         while not self._ending.is_set():
             message = pubsub.get_message(timeout=_CLOSE_WITHIN)
@@ -187,7 +187,7 @@ class StoredListener:
                 pubsub.ping()
 
     def _subscribe_again(self) -> Any:
-        """Return a new subscription once Redis is back; nothing if the listener is closed meanwhile."""
+        """Return a new subscription once Redis is back; ``None`` if the listener is closed meanwhile."""
         failures = 0
         while not self._ending.wait(_PAUSES.compute(failures)):
             try:
@@ -195,7 +195,7 @@ class StoredListener:
             except _CUT_OFF:
                 failures += 1
                 continue
-            log.warning("receiving news on %s again; news of the gap is lost", self.channel)
+            log.warning("receiving news on %s again; news from the gap is lost", self.channel)
             if self._on_gap is not None:
                 self._call(self._on_gap)
             return pubsub
@@ -214,7 +214,7 @@ class StoredListener:
         try:
             function(*arguments)
         except Exception:
-            log.exception("the callback of on_stored failed; the next news will call it again")
+            log.exception("the callback of on_stored failed; the next message will call it again")
 
     def __enter__(self) -> Self:
         return self

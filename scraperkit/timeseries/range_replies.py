@@ -10,8 +10,8 @@ The commands travel in one transaction, so that the server answers as of one mom
     *2\r\n:<milliseconds>\r\n,<value>\r\n
 
 ``TS.GET`` answers with the sample alone, or with ``*0`` if there is none. A series that does not exist has an error in
-place of its samples. A value is ``+<value>`` in version 2. Whatever looks different raises ``ReplyError``, and redis-py
-reads it instead.
+place of its samples. A value is ``+<value>`` in version 2. Any other reply raises ``ReplyError``, and redis-py reads it
+instead.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _ASCII_ZEROS, _POINTS = np.uint64(_ZERO) * _LOWEST_BITS, np.uint64(ord(".") ^ _Z
 
 
 class ReplyError(Exception):
-    """A reply that does not look as this module expects."""
+    """A reply in a format that this module does not expect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Ranges:
     Attributes
     ----------
     counts : numpy.ndarray
-        For each series its number of samples, or ``MISSING``.
+        The number of samples of each series, or ``MISSING``.
     timestamps : numpy.ndarray
         Milliseconds since 1970.
     values : numpy.ndarray
@@ -75,7 +75,7 @@ def range_commands(keys: Keys, series: Sequence[str], metrics: Sequence[str], fi
 
 
 def newest_commands(keys: Keys, series: Sequence[str], metrics: Sequence[str]) -> bytes:
-    """Return the packed commands that read the newest sample of each metric: at a third of the cost of a range."""
+    """Return the packed commands that read the newest sample of each metric, at a third of the cost of a range."""
     return _transaction(series, lambda name: [("TS.GET", keys.series(name, metric)) for metric in metrics])
 
 
@@ -92,14 +92,14 @@ def parse_ranges(reply: bytes | bytearray, series: int, newest: bool = False) ->
     reply : bytes or bytearray
         The whole reply, and nothing after it.
     series : int
-        How many series were asked for.
+        How many series were requested.
     newest : bool
-        Whether only the newest sample of each was asked for.
+        Whether only the newest sample of each was requested.
 
     Raises
     ------
     ReplyError
-        If the reply has another shape, ends early, or holds another error than that a series does not exist.
+        If the reply has another shape, ends early, or holds an error other than a missing series.
 
     Examples
     --------
@@ -151,12 +151,12 @@ def _count_samples(
     series: int,
     newest: bool,
 ) -> Numbers:
-    """Return the number of samples of each series, and check that there are as many.
+    """Return the number of samples that each series announces, and check it.
 
     Parameters
     ----------
     ends, kinds, is_sample : numpy.ndarray
-        Where the line before each line ends, the first character of each line, and whether a sample begins with it.
+        For each line, where the line before it ends, its first character, and whether it begins a sample.
     """
     is_error = kinds == _MINUS
     is_head = is_error | (kinds == _STAR if newest else (kinds == _STAR) & ~is_sample)
@@ -177,7 +177,7 @@ def _count_samples(
     if not np.all(is_missing | (is_plain & (text[end] == _RETURN))):
         raise ReplyError("a series does not begin with its number of samples")
     counts = np.where(is_missing, 0, numbers.astype(np.int64))
-    if newest:  # a sample is two things and has no line before it
+    if newest:  # a sample is an array of two without an outer array
         counts //= 2
         lines = np.where(is_sample[heads], 3, 1)
     else:
@@ -192,13 +192,13 @@ def _count_samples(
 def _values(reply: bytes | bytearray, text: Bytes, words: Words, starts: Numbers, ends: Numbers) -> Values:
     """Return decimal numbers as floats, rounded as ``float`` rounds them.
 
-    A number such as -12.25 is read as 1225 / 100. Both are exact if they are small enough, and then so is the rounding
-    of their quotient (Clinger 1990). ``float`` itself reads the others: with an exponent, or more than 16 characters.
+    A number such as -12.25 is read as 1225 / 100. If both are small enough, they are exact, and their quotient is
+    rounded correctly (Clinger 1990). ``float`` reads numbers with an exponent or more than 16 characters.
     """
     is_negative = text[starts] == _MINUS
     firsts = starts + is_negative
     lengths = ends - firsts
-    # The last 16 characters as two words, the later characters in the higher bytes. The point is pushed out of them.
+    # The last 16 characters as two words, later characters in higher bytes; the point is then shifted out.
     low = _blanked(words[ends - 8], np.minimum(lengths, 8))
     high = _blanked(words[ends - 16], np.minimum(np.maximum(lengths - 8, 0), 8))
     low_point = _point(low)
@@ -216,7 +216,7 @@ def _values(reply: bytes | bytearray, text: Bytes, words: Words, starts: Numbers
     np.negative(values, out=values, where=is_negative)
     for place in np.flatnonzero(~is_plain).tolist():
         number = bytes(reply[starts[place] : ends[place]])
-        # float itself would take spaces and underscores, too, and make infinity of too large an exponent.
+        # float alone would accept spaces and underscores, and turn too large an exponent into infinity.
         if _VALUE.fullmatch(number) is None or math.isinf(value := float(number)):
             raise ReplyError(f"not a number: {number[:60]!r}")
         values[place] = value
@@ -236,12 +236,12 @@ def _after(point: Words) -> Words:
 
 
 def _without(digits: Words, point: Words, shift: Words) -> Words:
-    """Return digits with those before the point pushed onto its place."""
+    """Return digits with those before the point shifted over it."""
     return (digits & _after(point)) | ((digits & ((point >> np.uint64(7)) - np.uint64(1))) << shift)
 
 
 def _integers(words: Words, starts: Numbers, ends: Numbers) -> tuple[Words, Flags]:
-    """Return the integers in a text, and which of them are at most 16 digits and nothing else."""
+    """Return the integers in a text, and which of them consist of 1 to 16 digits."""
     lengths = ends - starts
     numbers, is_plain = _eight_digits(_blanked(words[ends - 8], np.minimum(lengths, 8)))
     if lengths.max() > 8:
@@ -258,7 +258,7 @@ def _blanked(words: Words, lengths: Numbers) -> Words:
 
 
 def _eight_digits(digits: Words) -> tuple[Words, Flags]:
-    """Return what eight digits come to, and whether they are digits.
+    """Return the value of eight digits, and whether all are digits.
 
     The characters of a word are added up in pairs, fours and eights at once; see D. Lemire, "Quickly parsing eight
     digits" (2018). The first character is the lowest byte.

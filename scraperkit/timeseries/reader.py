@@ -1,4 +1,4 @@
-"""Reads what is stored back as pandas frames: fast from the bytes of the replies, or else through redis-py."""
+"""Read stored prices as pandas frames: fast from the bytes of the replies, or else through redis-py."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from scraperkit.timeseries.rows import FUNDS_PER_PIPELINE, RowReader, StoredFund
 
 T = TypeVar("T")
 SAMPLES_PER_READ = 15_000  # half a MB as bytes: while it is parsed, it fits the processor's cache
-SERIES_PER_READ = 12  # as long as nothing is known of how many samples a series has, and through redis-py
-# A policy of the server concerns all funds, so a look at some is enough with each read; funds() looks at all.
+SERIES_PER_READ = 12  # for the first read, before the number of samples is known, and through redis-py
+# A policy of the server affects all funds, so each read checks only some; funds() checks all.
 _FUNDS_CHECKED = 20
 _MOST_SERIES = 3_000
 _ADVICE = (
@@ -45,7 +45,7 @@ _ADVICE = (
 
 
 class _OnlySubclasses(Exception):
-    """Some of the classes asked for have no figures of their own on these days, but subclasses that do."""
+    """Some of the requested classes have no figures on these days, but their subclasses do."""
 
     def __init__(self, subclasses: dict[str, list[str]]) -> None:
         super().__init__(subclasses)
@@ -53,36 +53,35 @@ class _OnlySubclasses(Exception):
 
 
 class TimeSeriesReader:
-    """Reads what is stored back as pandas frames.
+    """Reads stored prices as pandas frames.
 
     Parameters
     ----------
     redis : redis.Redis
         A client made by :func:`scraperkit.connect`; only its connections are used.
     namespace : str, optional
-        The start of every key; ``Settings.namespace`` if left out.
+        The start of every key; ``Settings.namespace`` if omitted.
 
     Notes
     -----
-    Every method raises ``RedisUnreachable`` if Redis goes away; :meth:`prices`, :meth:`quotes` and :meth:`funds` warn
-    (``ScraperKitWarning``) of series that were made to forget their past, other than by the kit. Where it takes them:
+    Every method raises ``RedisUnreachable`` if Redis is unreachable; :meth:`prices`, :meth:`quotes` and :meth:`funds`
+    warn (``ScraperKitWarning``) of series whose old samples Redis deletes, which the kit never configures. Arguments:
 
     - `cnpjs` is one CNPJ or :class:`~scraperkit.models.Fund`, or several, with or without punctuation; ``None`` is all
-      that is stored, sorted. What is no CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``. A fund
-      whose months were fetched and have no figures reads as empty.
-    - ``CNPJ:SUBCLASS`` is a subclass, and a CNPJ alone the class's own series. If only its subclasses have figures on
-      the days asked for, it stands for all of them, with a warning (``ScraperKitWarning``) that names them; a CNPJ that
-      is asked for beside one of its subclasses is the class itself. So an answer depends on its days alone, and not on
+      that is stored, sorted. An invalid CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``. A fund
+      whose fetched months have no figures reads as empty.
+    - ``CNPJ:SUBCLASS`` is a subclass, and a CNPJ alone is the class's own series. If only its subclasses have figures
+      on the requested days, all of them replace it, with a warning (``ScraperKitWarning``) that names them. A CNPJ
+      requested beside one of its subclasses is always the class itself. So the result depends only on the days, not on
       what else is stored. :class:`~scraperkit.OpenData` has the same rule.
-    - `inherit` lets a subclass begin with the figures of its class, if that was quoted within 7 days before the first
-      day of the subclass; ``frame.attrs["inherited"]`` tells the last such day of each, as YYYY-MM-DD. Otherwise
-      nothing is joined.
-    - ``frame.attrs["names"]`` of every frame of up to 1,000 series has the short name of each series whose fund's name
-      is known, as a dict; charts show them. pandas keeps it in slices, arithmetic and Parquet; ``merge``, ``join``,
-      ``rolling`` and ``concat`` of frames with different names lose it. Put it back with
+    - `inherit` starts a subclass with the earlier figures of its class, if the class was quoted within 7 days before
+      the first day of the subclass; ``frame.attrs["inherited"]`` has the last such day of each, as YYYY-MM-DD.
+    - ``frame.attrs["names"]`` of every frame of up to 1,000 series has the known short names, by series, as a dict;
+      charts show them. pandas keeps it in slices, arithmetic and Parquet; ``merge``, ``join``, ``rolling`` and
+      ``concat`` of frames with different names lose it. Put it back with
       ``other.attrs["names"] = frame.attrs["names"]``.
-    - `start` and `end` are both included: ``"2022-01-31"``, a date, a Timestamp, or ``"2022-01"``, which is the whole
-      month. ``None`` leaves that side open. Anything else, or an `end` before `start`, raises ``ConfigError``.
+    - `start` and `end` are both included: ``"2022-01-31"``, a date, a Timestamp, or ``"2022-01"`` for the whole month.
+      ``None`` leaves that side open. Anything else, or an `end` before `start`, raises ``ConfigError``.
 
     Examples
     --------
@@ -118,13 +117,13 @@ class TimeSeriesReader:
         -------
         pandas.DataFrame
             Index ``date``: naive, sorted, ``datetime64[ms]``, the days on which any of the funds has a value. Columns
-            ``cnpj``: 14 characters, or ``CNPJ:SUBCLASS``, in the order asked for. Values ``float64``, in R$
+            ``cnpj``: 14 characters, or ``CNPJ:SUBCLASS``, in the order requested. Values ``float64``, in R$
             (``holders``: people), NaN where a fund has none. Without any value: no rows, the same columns and dtypes.
 
         Raises
         ------
         ConfigError
-            If an argument does not fit; names it.
+            If an argument is invalid; names it.
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
@@ -167,12 +166,12 @@ class TimeSeriesReader:
             Columns ``cnpj``, ``subclass`` (empty for the class itself), ``date`` and the metrics, with the dtypes and
             units of :data:`~scraperkit.models.COLUMNS`; NaN, for holders ``<NA>``, where the page showed nothing.
             Sorted by ``cnpj``, ``subclass`` and ``date``, index 0, 1, 2, ... Without any value: no rows, the same
-            columns and dtypes. With `inherit` also ``inherited`` (bool): the row is its class's.
+            columns and dtypes. With `inherit` also ``inherited`` (bool): whether the row comes from the class.
 
         Raises
         ------
         ConfigError
-            If an argument does not fit; names it.
+            If an argument is invalid; names it.
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
@@ -195,7 +194,7 @@ class TimeSeriesReader:
 
     @staticmethod
     def _wide(reads: Iterator[Ranges]) -> list[tuple[Days, Values]]:
-        """Return the days of some series of one metric after others, and their values side by side."""
+        """Return for each read its days, and the values of its series side by side."""
         return [frames.align(np.maximum(found.counts, 0), found.timestamps // DAY_MS, found.values) for found in reads]
 
     @staticmethod
@@ -217,28 +216,28 @@ class TimeSeriesReader:
     def _history(
         self, subclasses: Iterable[str], metrics: Sequence[str], first: int
     ) -> tuple[list[str], Iterator[Ranges]]:
-        """Return the classes of subclasses, sorted, and what they have from a day on.
+        """Return the stored classes of subclasses, sorted, and their samples from `first` on.
 
-        To the end of all days: whether a class was quoted shortly before a subclass began must not depend on a window.
+        It reads to the last day: whether a class was quoted shortly before a subclass must not depend on the window.
         """
         owners = {name.partition(":")[0] for name in subclasses}
         classes = sorted(owners & self._stored_of(sorted(owners)))
         return classes, (found for _, found in read_ranges(self._rows, classes, metrics, first, frames.LAST))
 
     def last(self, cnpjs: Funds | None = None) -> pd.DataFrame:
-        """Return the newest day stored of each fund.
+        """Return the newest stored day of each fund.
 
         Returns
         -------
         pandas.DataFrame
-            Index ``cnpj``, in the order asked for; columns ``date`` and the metrics of that day, with the dtypes and
+            Index ``cnpj``, in the order requested; columns ``date`` and the metrics of that day, with the dtypes and
             units of :data:`~scraperkit.models.COLUMNS`. A fund without quotes has NaT and NaN. With nothing stored:
             no rows, the same columns and dtypes.
 
         Raises
         ------
         ConfigError
-            If a CNPJ is none.
+            If a CNPJ is invalid.
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
@@ -257,22 +256,22 @@ class TimeSeriesReader:
         return frames.named(frames.last_frame(wanted, newest), wanted, self._rows.names)
 
     def funds(self) -> pd.DataFrame:
-        """Return what is stored: a row for each fund that has series, and for each subclass.
+        """Return a row for each stored fund and subclass.
 
         Returns
         -------
         pandas.DataFrame
             Index ``cnpj``, sorted, with ``CNPJ:SUBCLASS`` for subclasses. Columns ``name``, ``pk``, ``status`` (str,
-            empty where not known), ``started_on`` (first day of the fund, as the site tells it), ``ended_on`` (last day
-            of a fund that no longer operates: in the last month that the site offers, the newest quota stored, or else
-            the end of that month), ``first`` and ``last`` (days of the oldest and the newest quota stored; all four
-            ``datetime64[ms]``, NaT where not known) and ``days`` (int64, quotas stored). With nothing stored: no rows,
+            empty if unknown), ``started_on`` (first day of the fund, as the site reports it), ``ended_on`` (last day of
+            a fund that no longer operates: its newest stored quota if that is in the last month that the site offers,
+            else the end of that month), ``first`` and ``last`` (days of the oldest and the newest stored quota; all
+            four ``datetime64[ms]``, NaT if unknown) and ``days`` (int64, quotas stored). With nothing stored: no rows,
             the same columns and dtypes.
 
         Warns
         -----
         ScraperKitWarning
-            If a series was made to forget its past, other than by the kit; names it, and says what to do.
+            If Redis deletes old samples of a series; names it, and says what to do.
         """
         found = self._rows.funds(self._wanted(None))
         self._warn(found)
@@ -284,52 +283,52 @@ class TimeSeriesReader:
             warn(told)
 
     def months(self, cnpjs: Funds | None = None) -> pd.DataFrame:
-        """Return which months workers have fetched, when, and from which source: the one that wrote a month last.
+        """Return the months that workers have fetched, each with the time and source of its last write.
 
         Returns
         -------
         pandas.DataFrame
             RangeIndex; columns ``cnpj``, ``month`` (``YYYY-MM``), ``source`` (str, empty if an earlier version stored
-            it), ``fetched_at`` (when that fetch began) and ``stored_at`` (when it was last found to be so; both UTC).
-            Sorted by fund, in the order asked for, and month. What :class:`SeriesStore` wrote is not in it.
+            it), ``fetched_at`` (when that fetch began) and ``stored_at`` (when it was last confirmed; both UTC). Sorted
+            by fund, in the order requested, and month. Writes by :class:`SeriesStore` are not included.
 
         Raises
         ------
         ConfigError
-            If a CNPJ is none.
+            If a CNPJ is invalid.
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
         return frames.months_frame(self._rows.months(self._stored(cnpjs)))
 
     def changes(self, cnpjs: Funds | None = None) -> pd.DataFrame:
-        """Return which figures were restated or withdrawn by their source after they had been stored.
+        """Return the stored figures that their source later restated or withdrew.
 
-        A month is compared with what is stored whenever it is fetched again. A day that is new is no change.
+        A month that is fetched again is compared with the stored one. A new day is not a change.
 
         Returns
         -------
         pandas.DataFrame
             RangeIndex; columns ``cnpj``, ``subclass``, ``date``, ``metric``, ``old`` and ``new`` (float64; `new` is NaN
-            where the figure was withdrawn), ``source`` and ``changed_at`` (UTC). Sorted by fund, in the order asked
-            for, and ``changed_at``. Redis keeps about the newest 10,000 months with changes of each fund.
+            where the figure was withdrawn), ``source`` and ``changed_at`` (UTC). Sorted by fund, in the order
+            requested, and ``changed_at``. Redis keeps about the newest 10,000 months with changes of each fund.
 
         Raises
         ------
         ConfigError
-            If a CNPJ is none.
+            If a CNPJ is invalid.
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
         return frames.changes_frame(self._rows.changes(self._stored(cnpjs)))
 
     def known(self, cnpjs: Funds) -> set[str]:
-        """Return those of these series that can be read: a CNPJ also if only its subclasses have figures, or none does.
+        """Return the series that can be read, including a CNPJ of which only subclasses, or only empty months, exist.
 
         Raises
         ------
         ConfigError
-            If a CNPJ is none.
+            If a CNPJ is invalid.
         """
         wanted = wanted_series(cnpjs)
         stored = self._stored_of(wanted) if wanted else set()
@@ -339,7 +338,7 @@ class TimeSeriesReader:
         )
 
     def _stored(self, cnpjs: Funds | None) -> list[str]:
-        """Return the CNPJs asked for; refuse those of which nothing is stored."""
+        """Return the requested CNPJs; refuse those of which nothing is stored."""
         wanted = list(dict.fromkeys(name.partition(":")[0] for name in self._wanted(cnpjs)))
         if cnpjs is not None:
             self._refuse_unknown(wanted)
@@ -353,25 +352,25 @@ class TimeSeriesReader:
         self._rows.refuse([name for name in missing if name not in fetched])
 
     def _stored_of(self, series: Sequence[str]) -> set[str]:
-        """Return what is stored of the funds of these series."""
+        """Return the stored series of the funds of these series."""
         return {name for some in batched(series, FUNDS_PER_PIPELINE) for name in self._rows.stored(some)}
 
     def _wanted(self, cnpjs: Funds | None) -> list[str]:
         return sorted(self._rows.stored()) if cnpjs is None else wanted_series(cnpjs)
 
     def _resolved(self, wanted: list[str], read: Callable[[Sequence[str]], T]) -> tuple[list[str], T]:
-        """Return the series and what was read of them; where a CNPJ has only subclasses, these stand in its place."""
+        """Return the series and the result of `read`; a CNPJ with figures only in subclasses is replaced by them."""
         try:
             return wanted, read(wanted)
         except _OnlySubclasses as found:
             told = "; ".join(f"{format_cnpj(cnpj)}: {', '.join(names)}" for cnpj, names in found.subclasses.items())
-            text = f"figures of these days are reported by subclass, so these stand for their class: {told[:1_000]}"
+            text = f"figures of these days are reported by subclass, so subclasses replace the class: {told[:1_000]}"
             warn(text)
             wanted = [name for each in wanted for name in found.subclasses.get(each, [each])]
             return wanted, read(wanted)
 
     def _seen(self, reads: Generator[tuple[list[str], Ranges], None, None], days: tuple[int, int]) -> Iterator[Ranges]:
-        """Yield what is read; then refuse the series of which nothing is stored, and tell of those with subclasses."""
+        """Yield the reads; then refuse series of which nothing is stored, and raise for those with only subclasses."""
         missing: list[str] = []
         empty: list[str] = []
         by_subclass: set[str] = set()
@@ -384,7 +383,7 @@ class TimeSeriesReader:
                 yield found
         if missing:
             self._refuse_unknown(missing)
-        # A class that was asked for beside a subclass is meant by itself.
+        # A class requested beside its subclass means the class itself.
         alone = [name for name in empty if ":" not in name and name not in by_subclass]
         if subclasses := self._rows.stands_for(alone, *days):
             raise _OnlySubclasses(subclasses)
@@ -393,20 +392,20 @@ class TimeSeriesReader:
 def read_ranges(
     rows: RowReader, cnpjs: Sequence[str], metrics: Sequence[str], first: int, last: int
 ) -> Generator[tuple[list[str], Ranges], None, None]:
-    """Yield some funds after others, with the samples of each metric of each of them from `first` to `last`.
+    """Yield groups of funds with the samples of each metric from `first` to `last`.
 
-    Redis reads the next funds while the caller works on these. Close the generator if you leave it early.
+    Redis reads the next group while the caller works on this one. Close the generator if you leave it early.
 
     Warns
     -----
     ScraperKitWarning
-        If the bytes on the connection are not what the kit expects, as with another release of redis-py or Redis.
-        Reading goes on through redis-py.
+        If the kit cannot use the bytes on the connection, as with another release of redis-py or Redis. Reading
+        continues through redis-py.
 
     Raises
     ------
     RedisUnreachable
-        If Redis goes away.
+        If Redis is unreachable.
     StoreError
         If Redis refuses to read.
     """
@@ -421,7 +420,7 @@ def read_ranges(
 
 
 def read_newest(rows: RowReader, cnpjs: Sequence[str]) -> Generator[tuple[list[str], Ranges], None, None]:
-    """Yield some funds after others, with the newest sample of each metric; see :func:`read_ranges`."""
+    """Yield groups of funds with the newest sample of each metric; see :func:`read_ranges`."""
 
     def parsed(some: Sequence[str]) -> list[list[Any]]:
         found = rows.newest(some)
@@ -473,7 +472,7 @@ def _read(
 
 
 def parsed_ranges(found: Sequence[Sequence[Any]]) -> Ranges:
-    """Return what redis-py has parsed, as :meth:`.RowReader.ranges` gives it, as arrays.
+    """Return the result of :meth:`.RowReader.ranges` as arrays.
 
     Examples
     --------
@@ -482,7 +481,7 @@ def parsed_ranges(found: Sequence[Sequence[Any]]) -> Ranges:
     """
     series = [samples for of_fund in found for samples in of_fund]
     counts = np.array([MISSING if samples is None else len(samples) for samples in series], dtype=np.int64)
-    # A flat fromiter takes 0.6 of the time of np.array on the nested lists.
+    # A flat fromiter takes 60 % of the time of np.array on the nested lists.
     samples = itertools.chain.from_iterable(filter(None, series))
     flat = np.fromiter(itertools.chain.from_iterable(samples), dtype=np.float64)
     return Ranges(counts, flat[0::2].astype(np.int64), flat[1::2].copy())

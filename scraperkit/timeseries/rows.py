@@ -1,4 +1,4 @@
-"""Read what is stored as plain rows, without pandas: for the frames of the reader, and for the pricer."""
+"""Read stored figures as plain rows, without pandas, for the reader's frames and the pricer."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from scraperkit.timeseries.link import Link, Request, bare_replies, batched, key
 
 FUNDS_PER_PIPELINE = 500
 _FIELDS = ("totalSamples", "firstTimestamp", "lastTimestamp", "retentionTime")
-# These lines of the reply to TS.INFO, of thirty; as objects the others would take most of the time.
+# Only these of the thirty fields of TS.INFO: parsing the others would take most of the time.
 _INFO = re.compile(rb".*?".join(rb"\+%b\r\n:([0-9]+)\r\n" % field.encode() for field in _FIELDS), re.DOTALL)
 StoredSample = tuple[int, float]
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFund:
-    """What is stored of one fund, or of a subclass.
+    """The stored data of one fund or subclass.
 
     Attributes
     ----------
@@ -40,11 +40,11 @@ class StoredFund:
     card : mapping
         The fund card: name, pk, status, started_on, ended_on; empty if there is none.
     days : int
-        Quotas stored.
+        Number of quotas stored.
     first, last : datetime.date or None
         The days of the oldest and the newest quota.
     keeps : int
-        How many milliseconds before the newest quota Redis forgets one; 0 for never, as the kit makes its series.
+        Retention in milliseconds, counted back from the newest quota; 0, the kit's setting, keeps all.
     """
 
     series: str
@@ -56,13 +56,13 @@ class StoredFund:
 
     @property
     def started_on(self) -> dt.date | None:
-        """The first day of the fund, as the site tells it."""
+        """The first day of the fund, as the site reports it."""
         text = self.card.get("started_on")
         return dt.date.fromisoformat(text) if text else None
 
     @property
     def ended_on(self) -> dt.date | None:
-        """The last day of a fund that ended: of its last month, the newest quota stored, or else the month's end."""
+        """The last day of a fund that ended: its newest quota if that is in its last month, else the month's end."""
         text = self.card.get("ended_on")
         if not text:
             return None
@@ -71,19 +71,19 @@ class StoredFund:
 
 
 def forgetful(keys: Keys, funds: Sequence[StoredFund]) -> str:
-    """Return a sentence about series that forget their past, as another program or the server's policy made them."""
+    """Return a warning about series with a retention, set by another program or the server's policy."""
     found = [fund for fund in funds if fund.keeps]
     if not found:
         return ""
     series, days = keys.series(found[0].series, "quota"), found[0].keeps / DAY_MS
     return (
-        f"{len(found)} series forget their past, as {series}, which keeps {days:.3g} days: a worker that stores a "
-        f"month of the fund corrects that, or you do by `TS.ALTER {series} RETENTION 0`; fetch again what is gone"
+        f"Redis deletes old samples of {len(found)} series, such as {series}, which keeps {days:.3g} days: run "
+        f"`TS.ALTER {series} RETENTION 0`, or let a worker store a month of the fund; then fetch the lost months again"
     )
 
 
 class Change(NamedTuple):
-    """A figure that was restated or withdrawn: its new value is NaN then. `changed_at` is in seconds since 1970."""
+    """A restated or withdrawn figure; `new` is NaN if withdrawn. `changed_at` is in seconds since 1970."""
 
     cnpj: str
     subclass: str
@@ -96,11 +96,11 @@ class Change(NamedTuple):
 
 
 def stored_series(link: Link, keys: Keys, cnpjs: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> set[str]:
-    """Return what is stored, of these CNPJs or of all: each as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
-    # A list of metrics would cost the server three times as much, and their series end with them.
+    """Return the stored series of these CNPJs, or all: each as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
+    # Filtering by metric here is three times faster than in the server.
     names = link.send("TS.QUERYINDEX", *_filters(keys, cnpjs, ()))
     start, ends = keys.series("", "").partition("}")[0], tuple(f":{metric}" for metric in metrics)
-    # The last colon of a name comes before its metric, so that of its six series a fund is looked at once.
+    # Without its metric, each of the six keys of a series has the same name.
     found = {name.rpartition(":")[0] for name in names if name.endswith(ends) and name.startswith(start)}
     return {series_in(f"{name}:") for name in found}
 
@@ -114,16 +114,16 @@ def _filters(keys: Keys, series: Sequence[str], metrics: Sequence[str] = METRICS
 class RowReader:
     """Reads rows: times in milliseconds and values as Redis keeps them.
 
-    Every method raises ``RedisUnreachable`` if Redis goes away, and ``StoreError`` if it refuses.
+    Every method raises ``RedisUnreachable`` if Redis is unreachable, and ``StoreError`` if it refuses.
 
     Parameters
     ----------
     redis : redis.Redis
         A client made by :func:`scraperkit.connect`; only its connections are used.
     namespace : str, optional
-        The start of every key; ``Settings.namespace`` if left out.
+        The start of every key; ``Settings.namespace`` if omitted.
     advice : str
-        What to do if nothing is stored for a fund, as the error's second half.
+        What to do if nothing is stored for a fund: the error's second half.
     """
 
     def __init__(self, redis: redis_py.Redis, namespace: str | None = None, *, advice: str) -> None:
@@ -132,14 +132,14 @@ class RowReader:
         self._advice = advice
 
     def stored(self, cnpjs: Sequence[str] = (), metrics: Sequence[str] = METRICS) -> set[str]:
-        """Return what is stored, of these CNPJs or of all: each as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
+        """Return the stored series of these CNPJs, or all: each as ``CNPJ`` or ``CNPJ:SUBCLASS``."""
         return stored_series(self.link, self.keys, cnpjs, metrics)
 
     def stands_for(self, cnpjs: Sequence[str], first: int, last: int) -> dict[str, list[str]]:
-        """Return the subclasses, sorted, of those of these CNPJs that stand for them from `first` to `last`.
+        """Return the sorted subclasses that replace each of these CNPJs from `first` to `last`.
 
-        These have no figure of their own on those days, in any metric, and subclasses that do. Which days are asked for
-        decides, so that the answer does not depend on what else is stored.
+        Such a CNPJ has no figure of its own on those days, in any metric, but its subclasses do. Only the requested
+        days decide, so the answer does not depend on what else is stored.
         """
         found: dict[str, list[str]] = {}
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):
@@ -152,14 +152,14 @@ class RowReader:
         return found
 
     def _present(self, series: Sequence[str], first: int, last: int) -> set[str]:
-        """Return those of these series that have any figure from `first` to `last`."""
+        """Return the series that have any figure from `first` to `last`."""
         keys = [(name, self.keys.series(name, metric)) for name in series for metric in METRICS]
         replies = self.link.pipeline([("TS.RANGE", key, first, last, "COUNT", 1) for _, key in keys])
-        # A metric that is not stored is an error here.
+        # The reply for a metric that is not stored is an error.
         return {name for (name, _), reply in zip(keys, replies, strict=True) if isinstance(reply, list) and reply}
 
     def fetched(self, cnpjs: Iterable[str]) -> set[str]:
-        """Return those of these CNPJs of which a month was fetched, even if it had no figures."""
+        """Return the CNPJs of which a month was fetched, even if it had no figures."""
         found = set()
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):
             replies = self._replies([("EXISTS", self.keys.months(cnpj)) for cnpj in some])
@@ -167,7 +167,7 @@ class RowReader:
         return found
 
     def funds(self, series: Iterable[str]) -> list[StoredFund]:
-        """Return what is stored of each of these series."""
+        """Return the stored data of each of these series."""
         found: list[StoredFund] = []
         each = list(batched(series, FUNDS_PER_PIPELINE))
 
@@ -183,22 +183,22 @@ class RowReader:
         return found
 
     def names(self, series: Sequence[str]) -> dict[str, str]:
-        """Return the names on the cards of these series' funds, as far as there are any."""
+        """Return the fund name of each of these series that has one on its card."""
         card = pack(("HGET", self.keys.fund(ANY_FUND), "name"))
         owners = for_funds(card, [name.partition(":")[0] for name in series])
         (replies,) = self.link.stream([Request(b"".join(owners), len(series))])
-        # A key of another type is an error here: nothing is known of it.
+        # The reply for a key of another type is an error: it has no name.
         return {name: reply for name, reply in zip(series, replies, strict=True) if isinstance(reply, str) and reply}
 
     def months(self, cnpjs: Iterable[str]) -> Iterator[tuple[str, str, MonthRecord]]:
-        """Yield what is known of each month that was fetched, with its CNPJ and the month as ``YYYY-MM``."""
+        """Yield CNPJ, month as ``YYYY-MM`` and record of each fetched month."""
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):
             replies = self._replies([("HGETALL", self.keys.months(cnpj)) for cnpj in some])
             for cnpj, records in zip(some, replies, strict=True):
                 yield from ((cnpj, month, MonthRecord.read(text)) for month, text in sorted(records.items()))
 
     def changes(self, cnpjs: Iterable[str]) -> Iterator[Change]:
-        """Yield what was restated or withdrawn, fund by fund, the oldest change first."""
+        """Yield restated and withdrawn figures, fund by fund, the oldest change first."""
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):
             replies = self._replies([("XRANGE", self.keys.changes(cnpj), "-", "+") for cnpj in some])
             for cnpj, entries in zip(some, replies, strict=True):
@@ -217,7 +217,7 @@ class RowReader:
         return replies
 
     def newest(self, series: Sequence[str]) -> dict[str, dict[str, StoredSample]]:
-        """Return the newest sample of each metric, by series; one that is not stored is left out."""
+        """Return the newest sample of each stored metric, by series."""
         reply = self.link.send("TS.MGET", "FILTER", *_filters(self.keys, series))
         found = {}
         for name in series:
@@ -227,7 +227,7 @@ class RowReader:
         return found
 
     def ranges(self, series: Sequence[str], metrics: Sequence[str], first: int, last: int) -> list[list[Any]]:
-        """Return of each series the samples of each metric from `first` to `last`; ``None`` where there are none."""
+        """Return each metric's samples of each series from `first` to `last`; ``None`` for one that is not stored."""
         reply = self.link.send("TS.MRANGE", first, last, "FILTER", *_filters(self.keys, series, metrics))
         found = [[reply.get(self.keys.series(name, metric)) for metric in metrics] for name in series]
         return [[entry[-1] if entry else None for entry in entries] for entries in found]
@@ -238,17 +238,17 @@ class RowReader:
         Raises
         ------
         UnknownFund
-            If nothing is known of the fund.
+            If the fund is unknown.
         """
         return self._one_series(series, metric, "TS.RANGE", first, last, "COUNT", most)
 
     def newest_until(self, series: str, metric: str, day: dt.date) -> StoredSample | None:
-        """Return the newest sample of a series that is not after a day; ``None`` if there is none.
+        """Return the newest sample of a series up to a day; ``None`` if there is none.
 
         Raises
         ------
         UnknownFund
-            If nothing is known of the fund.
+            If the fund is unknown.
         """
         until = day_number(day) * DAY_MS
         found = self._one_series(series, metric, "TS.REVRANGE", 0, max(until, 0), "COUNT", 1)
@@ -273,13 +273,13 @@ class RowReader:
 
 
 def _parse_infos(reply: bytearray, count: int) -> list[Any]:
-    """Return number, first and last timestamp of some series; other replies than the usual ones as they are."""
+    """Return the fields of `_FIELDS` for each series; parse all fields if a reply is unusual."""
     found = _INFO.findall(reply)
     return found if len(found) == count else bare_replies(reply, count)
 
 
 def _stored_fund(series: str, card: Any, info: Any) -> StoredFund:
-    # A key deleted meanwhile, or of another type, is an error here: nothing is known of it.
+    # The reply for a key deleted meanwhile, or of another type, is an error.
     known = {} if isinstance(card, Exception) else card
     if not isinstance(info, tuple):
         info = [0 if isinstance(info, Exception) else info.get(field, 0) for field in _FIELDS]

@@ -43,19 +43,19 @@ QUOTES_PER_PIPELINE = 5_000
 class SeriesStore:
     """Writes daily quotes and fund cards.
 
-    Writing is idempotent: a day written twice holds what was written last.
+    Writing is idempotent: a day written twice holds the last value.
 
     Parameters
     ----------
     redis : redis.Redis
         A client made by :func:`scraperkit.connect`; only its connections are used.
     namespace : str, optional
-        The start of every key; ``Settings.namespace`` if left out.
+        The start of every key; ``Settings.namespace`` if omitted.
 
     Raises
     ------
     ConfigError
-        If the client was not made for this (RESP3, decoded replies), or `namespace` does not fit.
+        If the client does not fit (RESP3, decoded replies), or `namespace` is invalid.
 
     Examples
     --------
@@ -73,19 +73,19 @@ class SeriesStore:
         return f"SeriesStore(namespace={self._keys.namespace!r})"
 
     def write(self, quotes: Iterable[DailyQuote]) -> int:
-        """Write quotes, creating the series that are missing, and return the number of samples written.
+        """Write quotes, creating missing series, and return the number of samples written.
 
-        A metric that is ``None`` is left as it was. Quotes are sent 5,000 at a time, so an error may leave earlier
-        ones written; writing all again is safe.
+        A metric that is ``None`` keeps its stored value. Quotes are sent 5,000 at a time, so an error may leave earlier
+        ones written; writing everything again is safe.
 
         Raises
         ------
         StoreError
             If a value is not finite, a day is before 1970, or Redis refuses a sample; names series and day.
         ConfigError
-            If a quote's CNPJ is none.
+            If a quote's CNPJ is invalid.
         RedisUnreachable
-            If Redis goes away.
+            If Redis is unreachable.
         """
         return sum(self._write_some(some) for some in batched(quotes, QUOTES_PER_PIPELINE))
 
@@ -96,10 +96,10 @@ class SeriesStore:
         return sample_count(commands)
 
     def _settle(self, commands: Sequence[bytes], publish: Sequence[bytes], replies: Sequence[Any]) -> None:
-        """Create the series that were missing and write to them again; raise what Redis still refuses.
+        """Create missing series and write to them again; raise what Redis still refuses.
 
-        The news are the last of the commands. They are published again with what is written again: the first time, not
-        all of it could be read.
+        The news comes last in the replies. It is published again after a repair, since not all of its prices could be
+        read the first time.
         """
         replies, heard = replies[: len(commands)], replies[len(commands) :]
         if refused := refused_series(commands, replies):
@@ -110,23 +110,22 @@ class SeriesStore:
         self._announcer.hear(heard)
 
     def write_frame(self, quotes: pd.DataFrame, *, replace: bool = False) -> int:
-        """Write a frame of quotes, creating the series that are missing, and return the number of samples written.
+        """Write a frame of quotes, creating missing series, and return the number of samples written.
 
         This is the fast way to write many quotes. The whole frame is checked before anything is written, then sent
-        about 5,000 rows at a time, so losing Redis may leave earlier rows written; writing all again is safe. If it
-        takes longer than a second, a progress bar is shown in terminals and notebooks.
+        about 5,000 rows at a time, so losing Redis may leave earlier rows written; writing everything again is safe. If
+        it takes longer than a second, terminals and notebooks show a progress bar.
 
         Parameters
         ----------
         quotes : pandas.DataFrame
             The columns of :meth:`TimeSeriesReader.quotes`: ``cnpj``, ``date`` and at least one metric, in any order;
-            ``subclass`` may be left out where there are none.
-            ``NaN``, ``<NA>`` and ``None`` are not written. Of a point in time only the day counts. If a day occurs
-            twice, the later row wins.
+            ``subclass`` may be omitted if there are none. ``NaN``, ``<NA>`` and ``None`` are not written. The time of
+            day is ignored. If a day occurs twice, the later row wins.
         replace : bool
-            Whether each month of a series in the frame replaces what is stored of it: days without a row, and metrics
-            without a value, are removed. Metrics that the frame has no column of are left as they are. Readers see a
-            month as it was or as it is now, never in between.
+            Whether each month of a series in the frame replaces the stored one: days without a row, and metrics without
+            a value, are removed. Metrics without a column in the frame are kept. Readers see the old month or the new
+            one, never a mixture.
 
         Raises
         ------
@@ -135,7 +134,7 @@ class SeriesStore:
         StoreError
             If a value is not a finite number, a day is before 1970, or Redis refuses a sample; names series and day.
         RedisUnreachable
-            If Redis goes away.
+            If Redis is unreachable.
 
         Examples
         --------
@@ -153,7 +152,7 @@ class SeriesStore:
             return sum(self._write_chunks(chunks, present, replace, bar))
 
     def _check_transactions(self) -> None:
-        """Raise the refusal of a user without transactions, before anything is deleted outside of one."""
+        """Refuse a user without transactions, before anything is deleted outside of one."""
         for reply in self._link.write([MULTI, EXEC]):
             if isinstance(reply, Exception):
                 raise StoreError(f"Redis refused the transaction that replace=True needs: {reply}") from reply
@@ -171,7 +170,7 @@ class SeriesStore:
     def _write_chunks(
         self, chunks: Iterable[FrameChunk], present: Mapping[str, int], replace: bool, bar: Any
     ) -> Iterator[int]:
-        """Write chunks, each along with the series that are missing, on one trip."""
+        """Write each chunk and create its missing series in one round trip."""
         sent: deque[tuple[FrameChunk, list[bytes], list[bytes], list[bytes]]] = deque()
         incomplete = {name for name, metrics in present.items() if metrics < len(METRICS)}
 
@@ -203,7 +202,7 @@ class SeriesStore:
             yield chunk.samples
 
     def _replace(self, commands: Sequence[bytes]) -> None:
-        """Replace months of series that somebody else has created while they counted as missing."""
+        """Replace months of series that another writer created after they were found missing."""
         *_, executed = self._link.write([MULTI, *commands, EXEC])
         check_replies(commands, executed)
 
@@ -212,18 +211,18 @@ class SeriesStore:
         self.save_funds([fund])
 
     def save_funds(self, funds: Iterable[Fund]) -> None:
-        """Write the cards of funds, in place of what they held, and create their series where missing.
+        """Overwrite the cards of funds, and create their missing series.
 
-        From then on the reader knows these funds, with or without quotes.
+        The reader then knows these funds, even without quotes.
 
         Raises
         ------
         StoreError
             If Redis refuses a key; names it.
         ConfigError
-            If a fund's CNPJ is none.
+            If a fund's CNPJ is invalid.
         RedisUnreachable
-            If Redis goes away.
+            If Redis is unreachable.
         """
         for some in batched(funds, FUNDS_PER_PIPELINE):
             commands = [pack(card_command(self._keys, fund)) for fund in some]
@@ -231,16 +230,16 @@ class SeriesStore:
             check_replies(commands, self._link.write(commands))
 
     def delete(self, cnpjs: Funds) -> int:
-        """Delete all series and the card of these funds; return how many of them had any.
+        """Delete all series and the card of these funds; return how many funds had any.
 
-        Of ``CNPJ:SUBCLASS`` only the series of that subclass are deleted.
+        For ``CNPJ:SUBCLASS``, only the series of that subclass are deleted.
 
         Raises
         ------
         ConfigError
-            If a CNPJ is none.
+            If a CNPJ is invalid.
         RedisUnreachable
-            If Redis goes away.
+            If Redis is unreachable.
         """
         wanted = wanted_series(cnpjs)
         of_funds = {name: [name] for name in wanted}

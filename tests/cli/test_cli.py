@@ -200,10 +200,10 @@ class TestDoctorOfAServer:
         def make(redis):
             labels = ("LABELS", "kit", "scraperkit", "metric", "quota", "cnpj", "18993924000100")
             redis.execute_command("TS.CREATE", series, "RETENTION", 86_400_000, *labels)
-            with pytest.warns(sk.ScraperKitWarning, match="1 series forget their past"):
+            with pytest.warns(sk.ScraperKitWarning, match="Redis deletes old samples of 1 series"):
                 assert len(sk.TimeSeriesReader(redis).funds()) == 1
             for read in (sk.TimeSeriesReader(redis).prices, sk.TimeSeriesReader(redis).quotes):
-                with pytest.warns(sk.ScraperKitWarning, match="1 series forget their past"):
+                with pytest.warns(sk.ScraperKitWarning, match="Redis deletes old samples of 1 series"):
                     assert read().empty
 
         (line,) = doctor("--appendonly", "yes", before=make)

@@ -78,10 +78,10 @@ def test_nothing_to_write_leaves_what_was_there(run, tmp_path):
     ("words", "message"),
     [
         (["export", A, "-o", "x.xlsx"], "--out: 'x.xlsx' must end in .csv or .parquet; for Excel, write .csv"),
-        (["export", A, "-o", "no/x.csv"], "--out: there is no folder no; create it first"),
-        (["prices", "--out", "no/x.csv"], "--out: there is no folder no; create it first"),
-        (["export", A, "-o", "x.parquet", "--excel-br"], "excel_br: is for CSV"),
-        (["export", "-o", "x.csv", "--source", "cvm_pages"], "source: is for funds that you name"),
+        (["export", A, "-o", "no/x.csv"], "--out: no folder no; create it first"),
+        (["prices", "--out", "no/x.csv"], "--out: no folder no; create it first"),
+        (["export", A, "-o", "x.parquet", "--excel-br"], "excel_br: applies only to CSV"),
+        (["export", "-o", "x.csv", "--source", "cvm_pages"], "source: applies only to funds that you name"),
     ],
 )
 def test_a_mistake_is_told_in_one_sentence(run, words, message, tmp_path):

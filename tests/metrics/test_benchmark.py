@@ -1,4 +1,4 @@
-"""What benchmarks become: held against products in decimals, made day by day from what publishers say of accrual."""
+"""Growth of benchmarks, checked against decimal products made day by day by the publishers' accrual rules."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def declared(values, days, kind: str, name: str = "cdi") -> pd.Series:
 
 
 def rates_of(days, seed: int = 1) -> list[str]:
-    """Rates as the Banco Central writes them: per cent a day, six decimals."""
+    """Return rates as the Banco Central writes them: per cent a day, six decimals."""
     return [f"{rate:.6f}" for rate in np.random.default_rng(seed).uniform(0.03, 0.06, len(days))]
 
 
@@ -48,7 +48,7 @@ class TestADailyRate:
         cdi = declared([0.1, 0.2, 0.3], days[:3], "rate a day")
         assert metrics.growth(cdi, days).tolist() == pytest.approx([1, 1.001, 1.001 * 1.002, 1.001 * 1.002 * 1.003])
 
-    def test_over_a_year_to_ten_digits_against_a_product_in_decimals(self):
+    def test_agrees_with_a_decimal_product_over_a_year_to_ten_digits(self):
         texts = dict(zip(YEAR.date, rates_of(YEAR), strict=True))
         found = metrics.growth(declared(map(float, texts.values()), YEAR, "rate a day"), YEAR)
         for end in (1, 20, 100, 251, len(YEAR) - 1):
@@ -56,7 +56,7 @@ class TestADailyRate:
 
     @settings(max_examples=60, deadline=None)
     @given(st.data())
-    def test_between_any_days_of_a_fund_with_gaps(self, data):
+    def test_agrees_with_a_decimal_product_between_any_days_of_a_fund_with_gaps(self, data):
         texts = dict(zip(YEAR.date, rates_of(YEAR, data.draw(st.integers(0, 99))), strict=True))
         places = data.draw(st.sets(st.integers(0, len(YEAR) - 1), min_size=2, max_size=30))
         days = YEAR[sorted(places)]
@@ -70,7 +70,7 @@ class TestADailyRate:
         found = metrics.growth(declared([0.05] * 3, days[2:5], "rate a day"), days)
         assert found.notna().tolist() == [False, False, True, True, True, True, False, False]
 
-    def test_a_hole_is_refused_only_where_it_counts(self):
+    def test_a_gap_is_refused_only_within_the_days_of_the_prices(self):
         cdi = declared([0.05] * len(YEAR), YEAR, "rate a day").drop(YEAR[10])
         with pytest.raises(ConfigError, match="cdi has no rate for 1 of the business days.*first 2022-01-17"):
             metrics.growth(cdi, YEAR)
@@ -103,7 +103,7 @@ class TestAMonthlyRate:
         for place, value in enumerate(found):
             assert value == pytest.approx(float(Decimal("1.0101") ** (Decimal(place) / 19)), rel=1e-12)
 
-    def test_a_missing_month_and_one_that_is_there_twice_are_refused(self):
+    def test_a_missing_month_and_a_duplicate_month_are_refused(self):
         ipca = declared(map(float, self.TEXTS), self.MONTHS, "rate a month", "ipca")
         days = business_days("2022-01-03", "2022-12-30")
         with pytest.raises(ConfigError, match="ipca has no rate for 1 of the months.*first 2022-03"):
@@ -114,7 +114,7 @@ class TestAMonthlyRate:
 
 
 class TestALevel:
-    def test_is_carried_over_a_few_closed_days_but_not_over_a_hole_nor_beyond_its_end(self):
+    def test_is_carried_over_a_few_closed_days_but_not_over_a_gap_nor_beyond_its_end(self):
         days = pd.date_range("2022-01-03", periods=14, name="date")
         index = declared([100, 110, 121], days[[1, 3, 12]], "level", "ibovespa")
         found = metrics.growth(index, days)
@@ -126,9 +126,9 @@ class TestALevel:
     [
         (pd.Series([0.05], index=YEAR[:1], name="cdi"), r'cdi declares no kind; declare it with benchmark\.attrs\["ki'),
         (declared([1], YEAR[:1], "rate a year"), "declares the kind 'rate a year', which is unknown; declare it"),
-        (declared([0.0005], YEAR[:1], "rate a day"), "0.0005 is no rate a day in per cent"),
-        (declared([13.65], YEAR[:1], "rate a day"), "13.65 is no rate a day in per cent"),
-        (declared([120], YEAR[:1], "rate a month"), "120 is no rate a month"),
+        (declared([0.0005], YEAR[:1], "rate a day"), "0.0005 is not a rate a day in per cent"),
+        (declared([13.65], YEAR[:1], "rate a day"), "13.65 is not a rate a day in per cent"),
+        (declared([120], YEAR[:1], "rate a month"), "120 is not a rate a month"),
         (declared([0.0], YEAR[:1], "level"), "0 on 2022-01-03 is not a level"),
         (declared([math.inf], YEAR[:1], "rate a day"), "infinite"),
         (declared([0.05, 0.05], YEAR[[0, 0]], "rate a day"), "2022-01-03 appears twice"),
@@ -141,7 +141,7 @@ class TestALevel:
         (0.05, "this is a float"),
     ],
 )
-def test_what_is_no_benchmark_gets_a_sentence(benchmark, says):
+def test_the_error_for_an_invalid_benchmark_says_what_is_wrong(benchmark, says):
     with pytest.raises(ConfigError, match=f"^benchmark: .*{says}"):
         metrics.growth(benchmark, YEAR)
 
@@ -160,9 +160,9 @@ def test_a_unit_that_contradicts_the_kind_is_refused():
         metrics.growth(cdi, YEAR)
 
 
-def test_what_arithmetic_made_of_a_rate_is_not_taken_for_the_rate():
-    """pandas carries attrs over a division, so a fraction would be divided by 100 once more."""
+def test_the_result_of_arithmetic_on_a_rate_is_not_taken_for_the_rate():
+    """pandas keeps attrs in a division, so a fraction would be divided by 100 again."""
     cdi = declared([0.05] * 10, YEAR[:10], "rate a day")
-    with pytest.raises(ConfigError, match="0.0005 is no rate a day in per cent"):
+    with pytest.raises(ConfigError, match="0.0005 is not a rate a day in per cent"):
         metrics.growth(cdi / 100, YEAR[:10])
     assert "kind" not in metrics.growth(cdi, YEAR[:10]).attrs

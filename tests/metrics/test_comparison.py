@@ -1,4 +1,4 @@
-"""Funds beside a benchmark: against empyrical where it has the figure, else against plain loops and decimals."""
+"""Funds against a benchmark, checked with empyrical where it has the figure, else with plain loops and decimals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BENCHMARKS = {"cdi": CDI, "ibovespa": IBOVESPA, "ipca": IPCA}
 
 
 def walk(gaps: float, seed: int) -> pd.DataFrame:
-    """Prices of four funds, a share of whose days is missing; one begins late."""
+    """Return prices of four funds with a share of missing days; one begins late."""
     random = np.random.default_rng(seed)
     prices = 10 * np.exp(random.normal(0.0004, 0.01, (len(DAYS), 4)).cumsum(axis=0))
     prices[random.random(prices.shape) < gaps] = np.nan
@@ -124,8 +124,8 @@ class TestAgainstPlainLoops:
         assert metrics.share_of_benchmark(prices, CDI)["a"] == pytest.approx(float(expected), rel=1e-9)
         assert round(expected, 2) == Decimal("1.04")
 
-    def test_the_mean_over_the_deviation_of_what_was_earned_above_cdi(self):
-        """By the statistics module, from the definition: a rate of day d belongs to the return of the next day."""
+    def test_sharpe_is_the_mean_over_the_deviation_of_returns_above_cdi(self):
+        """By the statistics module, from the definition: the rate of day d belongs to the return of the next day."""
         prices = walk(0.0, seed=5)
         active = [
             prices["a"].iloc[place] / prices["a"].iloc[place - 1] - 1 - CDI.iloc[place - 1] / 100
@@ -136,7 +136,7 @@ class TestAgainstPlainLoops:
 
 
 class TestTheTable:
-    def test_has_every_figure_as_its_own_function_gives_it(self, prices):
+    def test_has_the_figures_that_the_single_functions_return(self, prices):
         found = metrics.summary(prices, benchmark=CDI, inflation=IPCA)
         assert found.attrs["benchmark"] == "cdi"
         for name in ("excess_return", "share_of_benchmark", "tracking_error", "information_ratio"):
@@ -156,7 +156,7 @@ class TestTheTable:
     def test_says_on_which_days_a_shorter_benchmark_was_compared(self, prices):
         told = (
             r"^benchmark: ipca lacks \d+ of the \d+ days of the prices, .*: compared_from to worst_window "
-            r"and real_return stand on the days that a fund shares with it, .*, all other columns on all days of"
+            r"and real_return cover the days that a fund shares with it, .*; all other columns cover all days of"
         )
         with pytest.warns(ScraperKitWarning, match=told) as caught:
             found = metrics.summary(prices, benchmark=IPCA.iloc[6:18], risk_free=CDI)
@@ -169,16 +169,16 @@ class TestTheTable:
     @pytest.mark.parametrize(
         ("roles", "told"),
         [
-            ({"benchmark": CDI.iloc[:100]}, "benchmark: cdi lacks .*compared_from to worst_window and sharpe stand"),
+            ({"benchmark": CDI.iloc[:100]}, "benchmark: cdi lacks .*compared_from to worst_window and sharpe cover"),
             (
                 {"benchmark": IBOVESPA.iloc[50:]},
-                "benchmark: ibovespa lacks 50 .*to worst_window stand",
+                "benchmark: ibovespa lacks 50 .*to worst_window cover",
             ),
-            ({"risk_free": CDI.iloc[:100]}, "risk_free: cdi lacks .*: sharpe stand"),
-            ({"inflation": IPCA.iloc[:12]}, "inflation: ipca lacks .*: real_return stand"),
+            ({"risk_free": CDI.iloc[:100]}, "risk_free: cdi lacks .*: sharpe cover"),
+            ({"inflation": IPCA.iloc[:12]}, "inflation: ipca lacks .*: real_return cover"),
         ],
     )
-    def test_warns_of_days_without_the_benchmark_and_says_what_stands_on_which(self, roles, told):
+    def test_warns_of_days_without_the_benchmark_and_names_the_affected_columns(self, roles, told):
         prices = walk(0.0, seed=3)
         with pytest.warns(ScraperKitWarning, match=told) as caught:
             metrics.summary(prices, **roles)
@@ -188,13 +188,13 @@ class TestTheTable:
         days = prices.index[without]
         assert f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}:" in text
 
-    def test_without_a_benchmark_is_as_it_was(self, prices):
+    def test_without_a_benchmark_has_only_the_plain_columns(self, prices):
         plain = ["days", "first", "last", "total_return", "volatility", "max_drawdown", "missing_days"]
         assert list(metrics.summary(prices)) == plain
         assert list(metrics.summary(prices, risk_free=CDI)) == [*plain, "sharpe"]
         assert metrics.summary(prices).attrs == {}
 
-    def test_tells_of_quotas_that_are_no_prices_once(self):
+    def test_warns_only_once_of_quotas_that_are_not_prices(self):
         prices = walk(0.0, seed=2)
         prices.iloc[5, 0] = 0
         with pytest.warns(ScraperKitWarning) as caught:
@@ -202,7 +202,7 @@ class TestTheTable:
         assert len(caught) == 1
 
     @pytest.mark.parametrize("none", [walk(0.0, 1).iloc[:0], walk(0.0, 1)[[]], walk(1.0, 1), walk(0.0, 1).iloc[:1]])
-    def test_of_nothing_and_of_a_single_day_has_the_same_columns(self, none):
+    def test_has_the_same_columns_for_no_prices_and_for_a_single_day(self, none):
         for benchmark in BENCHMARKS.values():
             found = metrics.summary(none, benchmark=benchmark)
             assert found["excess_return"].isna().all()
@@ -230,13 +230,13 @@ class TestTheTable:
             metrics.windows(prices, months=months)
 
 
-def test_a_loss_of_the_benchmark_has_no_share():
+def test_share_of_benchmark_is_nan_if_the_benchmark_lost():
     prices = walk(0.0, seed=1)
     falling = declared(np.linspace(100, 50, len(DAYS)), DAYS, "level", "index")
     assert metrics.share_of_benchmark(prices, falling).isna().all()
 
 
-def test_inputs_are_left_as_they_are(prices, benchmark):
+def test_inputs_are_not_modified(prices, benchmark):
     frames = prices.copy(), benchmark.copy()
     metrics.summary(prices, benchmark=benchmark)
     pd.testing.assert_frame_equal(prices, frames[0])

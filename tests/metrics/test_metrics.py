@@ -1,4 +1,4 @@
-"""Figures against numbers worked out by hand, and against loops that look at one day after the other."""
+"""Figures against numbers worked out by hand, and against loops over the days."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ some_prices = (
 
 
 def own_returns(column: pd.Series) -> dict[pd.Timestamp, float]:
-    """One return for each of the fund's own days but the first."""
+    """Return the return on each of the fund's own days except the first."""
     found, before = {}, None
     for day, price in column.items():
         if math.isnan(price):
@@ -115,7 +115,7 @@ def test_volatility_against_a_loop(prices):
 
 @given(some_prices, st.integers(2, 4))
 def test_rolling_volatility_looks_back_on_the_funds_own_days(prices, window):
-    # Prices of like size: pandas keeps running sums, whose rounding would drown the small among the huge.
+    # Prices of similar size: in pandas's running sums, rounding would swamp small prices among huge ones.
     prices = 1 + prices / 1e6
     found = metrics.volatility(prices, window=window)
     assert found.index.equals(prices.index)
@@ -131,7 +131,7 @@ def test_rolling_volatility_looks_back_on_the_funds_own_days(prices, window):
 
 
 @pytest.mark.parametrize("window", [1, 0, -3, 2.5, "20", True])
-def test_a_window_that_does_not_fit_is_refused(window):
+def test_an_invalid_window_is_refused(window):
     with pytest.raises(ConfigError, match=r"^window: .* 2 or more"):
         metrics.volatility(wide({A: [1.0, 2.0]}), window=window)
 
@@ -143,14 +143,14 @@ def test_monthly_returns_by_hand():
         "month",
         ["2022-01", "2022-02", "2022-03", "2022-04"],
     )
-    # January counts from the first price; March has none, so April covers it too; a first price alone is no return.
+    # January counts from the first price; April covers March, which has none; a first price alone has no return.
     assert found[A].tolist() == pytest.approx([0.1, -0.1, NAN, 1.0], nan_ok=True)
     assert found[B].tolist() == pytest.approx([NAN, 0.5, NAN, NAN], nan_ok=True)
 
 
 @given(some_prices, st.integers(1, 40))
-def test_monthly_returns_make_the_total_return(prices, step):
-    """Whatever the months, and whatever is missing: one after the other they lead from the first price to the last."""
+def test_monthly_returns_compound_to_the_total_return(prices, step):
+    """Compounded, they lead from the first price to the last, whichever days are missing."""
     prices.index = pd.date_range("2021-11-15", periods=len(prices), freq=f"{step}D", name="date")
     found = metrics.monthly_returns(prices)
     assert found.index.equals(pd.period_range(prices.index[0], prices.index[-1], freq="M"))
@@ -164,7 +164,7 @@ def test_monthly_returns_make_the_total_return(prices, step):
         assert len(months_with_prices) - found[cnpj].count() <= 1
 
 
-def test_a_tidy_frame_has_no_months():
+def test_functions_by_month_refuse_a_frame_without_dates():
     for function in (metrics.monthly_returns, metrics.coverage):
         with pytest.raises(ConfigError, match=r"^prices: give the wide frame"):
             function(pd.DataFrame({A: [1.0, 2.0]}))
@@ -180,7 +180,7 @@ def test_correlation_by_hand():
 
 
 def test_a_pair_is_measured_over_the_days_that_both_have():
-    # Day by day B lacks what A has; over the common days both move alike.
+    # B lacks a day on which A moves; over the common days, both move alike.
     found = metrics.correlation(wide({A: [1.0, 9.0, 2.0, 2.0, 6.0], B: [1.0, NAN, 2.0, 2.0, 6.0]}))
     assert found.at[A, B] == pytest.approx(1)
     alone = metrics.correlation(wide({A: [1.0, 2.0, NAN, NAN], B: [NAN, NAN, 3.0, 4.0]}))
@@ -205,13 +205,13 @@ def test_sharpe_by_hand():
     prices = wide({A: [100.0, 102.0, NAN, 102.0], B: [NAN, 5.0, 5.5, NAN], C: [NAN] * 4})
     found = metrics.sharpe(prices, pd.Series([-0.01, 0.01, 0.01, 0.01], index=prices.index))
     assert (found.name, found.index.name, found.index.tolist()) == ("sharpe", "cnpj", [A, B, C])
-    # The first rate is for before there was a price; the second return covers two days of 1 %.
+    # The first rate precedes the first price; the second return covers two days of 1 %.
     excess = [0.02 - 0.01, 0 - (1.01**2 - 1)]
     assert found[A] == pytest.approx(sum(excess) / 2 / deviation(excess) * math.sqrt(252))
     assert found[[B, C]].isna().all()
 
 
-def test_rates_of_days_without_prices_count_too():
+def test_rates_on_days_without_prices_count():
     days = pd.DatetimeIndex(["2022-01-03", "2022-01-05", "2022-01-06"])
     rates = pd.Series(0.01, index=business_days("2022-01-03", "2022-01-06"))
     excess = [0.1 - (1.01**2 - 1), 0.1 - 0.01]
@@ -219,8 +219,7 @@ def test_rates_of_days_without_prices_count_too():
     assert metrics.sharpe(wide({A: [100.0, 110.0, 121.0]}, days), rates)[A] == pytest.approx(expected)
 
 
-def test_a_first_price_on_a_day_without_a_rate():
-    # A Saturday: what the rates of the week before it gave is not taken off its first return.
+def test_rates_before_a_first_price_on_a_saturday_do_not_count():
     days = pd.DatetimeIndex(["2022-01-08", "2022-01-10", "2022-01-11"])
     rates = pd.Series(0.01, index=business_days("2022-01-03", "2022-01-11"))
     excess = [0.1 - 0.01, 0.2 - 0.01]
@@ -228,12 +227,12 @@ def test_a_first_price_on_a_day_without_a_rate():
     assert metrics.sharpe(wide({A: [100.0, 110.0, 132.0]}, days), rates)[A] == pytest.approx(expected)
 
 
-def test_a_fund_that_is_the_rate_has_no_ratio():
+def test_a_fund_that_equals_the_rate_has_no_sharpe_ratio():
     prices = wide({A: [100.0, 100.04, NAN, 100.3, 100.31]})
     assert math.isnan(metrics.sharpe(prices, metrics.returns(prices)[A].fillna(0.0))[A])
 
 
-def test_rates_that_do_not_fit_are_refused():
+def test_invalid_rates_are_refused():
     prices = wide({A: [1.0, 2.0, 3.0]})
     rates = pd.Series(0.0, index=prices.index)
     with pytest.raises(ConfigError, match=r"^risk_free: no rate for 1 of 2 days with a return, the first 2022-01-05"):
@@ -242,7 +241,7 @@ def test_rates_that_do_not_fit_are_refused():
         metrics.sharpe(prices, pd.concat([rates, rates]))
     with pytest.raises(ConfigError, match=r"^risk_free: give a Series"):
         metrics.sharpe(prices, rates.reset_index(drop=True))
-    # Without the first day's, whose return nobody knows, and in any order.
+    # The first day has no return and needs no rate; the order does not matter.
     assert metrics.sharpe(prices, rates.iloc[:0:-1])[A] == pytest.approx(metrics.sharpe(prices, rates)[A])
 
 
@@ -256,14 +255,14 @@ def test_summary_by_hand():
     assert found.loc[A, ["days", "first", "last"]].tolist() == [3, 100, 110]
     assert found.loc[A, ["total_return", "max_drawdown"]].tolist() == pytest.approx([0.1, -0.5])
     assert found.loc[A, "volatility"] == pytest.approx(deviation([-0.5, 1.2]) * math.sqrt(252))
-    # 28 February and 1 March are Carnival; 2 March is a business day that has no price.
+    # 28 February and 1 March are Carnival; 2 March is a business day without a price.
     assert found["missing_days"].tolist() == [1, 0, 0]
     assert found.loc[B, ["days", "first", "last", "total_return", "max_drawdown"]].tolist() == [1, 2, 2, 0, 0]
     assert found.loc[C, "days"] == 0
     assert found.loc[C].drop(["days", "missing_days"]).isna().all()
 
 
-def test_summary_takes_another_calendar():
+def test_summary_accepts_another_calendar():
     prices = wide({A: [1.0, 2.0]}, pd.DatetimeIndex(["2022-02-25", "2022-03-03"]))
     every_day = metrics.summary(prices, calendar=lambda start, end: pd.date_range(start, end))
     assert every_day["missing_days"].tolist() == [5]
@@ -329,7 +328,7 @@ def test_empty_frames_work(prices):
     assert summary.index.name == "cnpj"
 
 
-def test_nothing_given_is_changed():
+def test_inputs_are_not_modified():
     prices = wide({A: [100.0, NAN, 90.0]})
     before = prices.copy()
     metrics.summary(prices)

@@ -1,4 +1,4 @@
-"""Every figure against empyrical. That one knows no gaps: it is given the returns over each fund's own days."""
+"""Every figure against empyrical, which has no notion of gaps: it gets the returns over each fund's own days."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RATES = pd.Series(np.random.default_rng(7).normal(0.0005, 0.0001, len(DAYS)), in
 
 
 def walk(gaps: float, seed: int) -> pd.DataFrame:
-    """Prices of four funds, a share of whose days is missing."""
+    """Return prices of four funds with a share of missing days."""
     random = np.random.default_rng(seed)
     prices = 10 * np.exp(random.normal(0.0004, 0.01, (len(DAYS), 4)).cumsum(axis=0))
     prices[random.random(prices.shape) < gaps] = np.nan
@@ -77,19 +77,19 @@ def test_sharpe(prices):
     bank = (1 + RATES).cumprod()
     for fund in prices:
         own = own_returns(prices, fund)
-        # What the rate gave over each of the spans that the fund's returns cover.
+        # The rate's returns over the spans of the fund's returns.
         rates = empyrical.simple_returns(bank.reindex(prices[fund].dropna().index))
         same(found[fund], empyrical.sharpe_ratio(own, risk_free=rates))
 
 
-def test_sharpe_of_whole_prices_takes_the_rates_as_they_are():
+def test_sharpe_of_prices_without_gaps_uses_the_rates_unchanged():
     prices = walk(0.0, seed=3)
     for fund in prices:
         expected = empyrical.sharpe_ratio(own_returns(prices, fund), risk_free=RATES.iloc[1:])
         same(metrics.sharpe(prices, RATES)[fund], expected)
 
 
-def test_correlation_is_that_of_returns_where_nothing_is_missing():
+def test_correlation_without_gaps_is_the_correlation_of_returns():
     prices = walk(0.0, seed=4)
     same(metrics.correlation(prices), metrics.returns(prices).corr())
     beta = empyrical.beta(own_returns(prices, "a"), own_returns(prices, "b"))

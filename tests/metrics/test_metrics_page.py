@@ -1,4 +1,4 @@
-"""docs/metrics.md: its examples run one after the other, and its tables name what there is."""
+"""docs/metrics.md: its examples run in order, and its tables name existing columns and kinds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ mpl.use("Agg")
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
-def test_the_examples_run_and_give_what_they_show(redis_url, namespace, monkeypatch):
+def test_the_examples_run_and_return_what_they_show(redis_url, namespace, monkeypatch):
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
     names: dict[str, object] = {}

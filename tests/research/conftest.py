@@ -1,4 +1,4 @@
-"""An offline kit for one test: replica, archive and namespace of its own."""
+"""An offline kit for one test, with its own replica, archive and namespace."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def offline(redis, redis_url, namespace, monkeypatch):
 
 @pytest.fixture
 def requests(offline):
-    """Return a function that counts the requests that pages and portal have got so far."""
+    """Return a function that counts the requests to pages and portal so far."""
     return lambda: (sum(offline.replica.requests.values()), sum(offline.replica.portal.requests.values()))
 
 
 @pytest.fixture
 def oracle():
-    """Return a function that gives the quotas of a fund as the sample has them."""
+    """Return a function that returns the quotas of a fund in the sample."""
     quotes = load_sample().quotes
 
     def quotas(cnpj: str, start: str, end: str) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`sk.export` and `sk.read_csv`: what goes out comes back, and what cannot go out is said."""
+"""`sk.export` and `sk.read_csv`: files read back the same, and errors say why one cannot be written."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def tidy_frames(draw) -> pd.DataFrame:
 @pytest.mark.parametrize(("name", "excel_br"), KINDS)
 @given(frame=st.one_of(wide_frames(), tidy_frames()))
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
-def test_what_is_written_reads_back_the_same(frame, name, excel_br, tmp_path):
+def test_a_frame_reads_back_the_same(frame, name, excel_br, tmp_path):
     path = write(frame, tmp_path / name, excel_br=excel_br)
     back = sk.read_csv(path)
     pd.testing.assert_frame_equal(back, frame, check_exact=True, check_column_type=True, check_index_type=True)
@@ -86,7 +86,7 @@ def prices() -> pd.DataFrame:
     return pd.DataFrame([[1.5, np.nan], [1e-9, 2.0]], index=index, columns=series_index([ZEROS, LETTERS]))
 
 
-def test_excel_gets_numbers_it_reads_and_cnpjs_it_leaves_alone(prices, tmp_path):
+def test_excel_gets_numbers_it_reads_and_cnpjs_it_does_not_change(prices, tmp_path):
     path = sk.export(prices, tmp_path / "prices.csv", excel_br=True)
     assert path.read_bytes().decode("utf-8") == (
         "\ufeffdate;00.360.305/0001-04;12.ABC.345/01DE-35\n2022-01-03;1,5;\n2022-01-04;1e-09;2,0\n"
@@ -105,22 +105,22 @@ def test_a_file_that_excel_has_saved_again_is_read(tmp_path):
     assert back.iloc[1, 1] == 2.0
 
 
-def test_names_and_other_attrs_stay_in_parquet_and_are_lost_in_csv(prices, tmp_path):
+def test_parquet_keeps_names_and_other_attrs_and_csv_loses_them(prices, tmp_path):
     prices.attrs |= {"names": {ZEROS: "Fundo Ação"}, "inherited": {ZEROS: dt.date(2022, 1, 3)}}
     back = sk.read_csv(sk.export(prices, tmp_path / "prices.parquet"))
     assert back.attrs == {"names": {ZEROS: "Fundo Ação"}, "inherited": {ZEROS: "2022-01-03"}}
     assert sk.read_csv(sk.export(prices, tmp_path / "prices.csv")).attrs == {}
-    assert prices.attrs["inherited"][ZEROS] == dt.date(2022, 1, 3), "the frame itself is left as it is"
+    assert prices.attrs["inherited"][ZEROS] == dt.date(2022, 1, 3), "the frame itself is unchanged"
 
 
-def test_a_column_of_what_could_not_be_had_comes_back(prices, tmp_path):
+def test_a_column_of_a_fund_that_was_not_found_reads_back(prices, tmp_path):
     prices["=no such fund, at all"] = np.nan
     for name, excel_br in KINDS:
         back = sk.read_csv(sk.export(prices, tmp_path / name, excel_br=excel_br))
         pd.testing.assert_frame_equal(back, prices)
 
 
-def test_no_text_is_a_formula_to_a_spreadsheet_and_reads_back_without_its_guard(tmp_path):
+def test_text_is_guarded_against_formulas_and_reads_back_without_the_guard(tmp_path):
     frame = pd.DataFrame({"name": pd.array(["=1+1", "'quoted", "-5"], dtype="str"), "pk": ["007", "1", "2"]})
     for excel_br in (False, True):
         path = sk.export(frame, tmp_path / "funds.csv", excel_br=excel_br)
@@ -129,7 +129,7 @@ def test_no_text_is_a_formula_to_a_spreadsheet_and_reads_back_without_its_guard(
         assert sk.read_csv(path)["pk"].tolist() == ["007", "1", "2"]
 
 
-def test_columns_that_are_not_the_kits_are_what_their_cells_are(tmp_path):
+def test_unknown_columns_get_the_dtype_that_fits_all_their_cells(tmp_path):
     path = tmp_path / "mine.csv"
     path.write_text(
         "fund,code,day,at,is_good,count,share,word,nothing\n"
@@ -144,7 +144,7 @@ def test_columns_that_are_not_the_kits_are_what_their_cells_are(tmp_path):
     assert back["fund"].tolist() == [A, ZEROS]
 
 
-def test_rows_chosen_from_a_tidy_frame_are_written_without_their_numbers(tmp_path):
+def test_rows_selected_from_a_tidy_frame_are_written_without_row_numbers(tmp_path):
     tidy = pd.DataFrame({"cnpj": [A, ZEROS], "quota": [1.0, 2.0]})
     back = sk.read_csv(sk.export(tidy[tidy["cnpj"] == ZEROS], tmp_path / "some.csv"))
     assert back.to_dict("list") == {"cnpj": [ZEROS], "quota": [2.0]}
@@ -153,19 +153,25 @@ def test_rows_chosen_from_a_tidy_frame_are_written_without_their_numbers(tmp_pat
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "its first line holds no headings"),
+        (b"", "its first line has no headings"),
         (b"date,date\n", "two columns are called 'date'; rename one"),
-        (b"date,00360305000104\n2022-01-03,1.5,2\n", "no CSV file of one table: .*Expected 2 columns, got 3"),
-        (b"date,00360305000104\n2022-01-03,1.5\n2022-01-04,x\n", "column '00360305000104', line 3: 'x' is no number"),
-        (b"date,00360305000104\n03/01/2022,1.5\n", "column 'date', line 2: '03/01/2022' is no day; write it as 2022"),
-        (b"date;00360305000104\n2022-01-03;1.234\n", "line 2: '1.234' is a point in a number, where fields end with ;"),
+        (b"date,00360305000104\n2022-01-03,1.5,2\n", "not a CSV file of one table: .*Expected 2 columns, got 3"),
+        (
+            b"date,00360305000104\n2022-01-03,1.5\n2022-01-04,x\n",
+            "'00360305000104', line 3: 'x' is not a number",
+        ),
+        (
+            b"date,00360305000104\n03/01/2022,1.5\n",
+            "column 'date', line 2: '03/01/2022' is not a day; write it as",
+        ),
+        (b"date;00360305000104\n2022-01-03;1.234\n", "line 2: '1.234' is a number with a point, in a file with ;"),
         (b"cnpj,quota\n1.89939E+13,2\n", "column 'cnpj', line 2: '1.89939E\\+13' is not a CNPJ"),
         (b"cnpj,quota\n360305000104,2\n", "cut off its leading zeros: if so, write '00360305000104'"),
-        (b"cnpj,holders\n00360305000104,2.5\n", "column 'holders', line 2: '2.5' is no whole number"),
-        (b"PAR1 is not all", "a Parquet file that cannot be read"),
+        (b"cnpj,holders\n00360305000104,2.5\n", "column 'holders', line 2: '2.5' is not a whole number"),
+        (b"PAR1 is not all", "cannot read this Parquet file"),
     ],
 )
-def test_a_file_that_is_not_as_it_should_be_is_refused_by_column_and_line(content, message, tmp_path):
+def test_the_error_for_a_malformed_file_names_column_and_line(content, message, tmp_path):
     path = tmp_path / "mine.csv"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=f"^{path}: .*{message}"):
@@ -178,11 +184,11 @@ def test_a_file_that_is_not_as_it_should_be_is_refused_by_column_and_line(conten
         ("prices.xlsx", {}, r"path: 'prices.xlsx' must end in .csv or .parquet; for Excel, write .csv with excel_br"),
         ("prices", {}, "path: 'prices' must end in .csv or .parquet$"),
         ("prices.csv.gz", {}, "must end in .csv or .parquet$"),
-        ("prices.parquet", {"excel_br": True}, "excel_br: is for CSV; let path end in .csv"),
-        ("no/prices.csv", {}, "path: there is no folder .*no; create it first"),
+        ("prices.parquet", {"excel_br": True}, "excel_br: applies only to CSV; let path end in .csv"),
+        ("no/prices.csv", {}, "path: no folder .*no; create it first"),
         ("folder.csv", {}, "path: .*folder.csv is a folder"),
-        ("prices.csv", {"start": "2022-01"}, "start: is for funds; of a frame, choose rows"),
-        ("prices.csv", {"metric": "holders"}, "metric: is for funds"),
+        ("prices.csv", {"start": "2022-01"}, "start: applies only to funds; choose rows"),
+        ("prices.csv", {"metric": "holders"}, "metric: applies only to funds"),
     ],
 )
 def test_a_wrong_argument_is_refused_by_name(prices, tmp_path, name, options, message):
@@ -200,7 +206,7 @@ def test_any_series_is_written_as_a_frame_of_one_column(tmp_path, name, excel_br
     assert found == ([1.5, 2.5], [A, ZEROS])
 
 
-def test_an_empty_frame_is_refused_and_what_was_there_stays(prices, tmp_path):
+def test_an_empty_frame_is_refused_and_the_old_file_is_kept(prices, tmp_path):
     path = sk.export(prices, tmp_path / "prices.csv")
     before = path.read_bytes()
     for empty in (prices.iloc[:0], prices[[]]):
@@ -211,7 +217,7 @@ def test_an_empty_frame_is_refused_and_what_was_there_stays(prices, tmp_path):
     assert path.read_bytes() == before
 
 
-def test_a_frame_that_parquet_cannot_hold_leaves_what_was_there(prices, tmp_path):
+def test_a_frame_that_parquet_cannot_hold_leaves_the_old_file(prices, tmp_path):
     path = sk.export(prices, tmp_path / "prices.parquet")
     before = path.read_bytes()
     with pytest.raises(ConfigError, match=r"data: cannot be written to .*prices.parquet"):
@@ -220,20 +226,20 @@ def test_a_frame_that_parquet_cannot_hold_leaves_what_was_there(prices, tmp_path
     assert [each.name for each in tmp_path.iterdir()] == ["prices.parquet"]
 
 
-def test_a_file_is_replaced_whole_keeps_its_rights_and_a_link_stays_one(prices, tmp_path):
+def test_a_file_is_replaced_atomically_and_keeps_its_permissions_and_links(prices, tmp_path):
     path = sk.export(prices, tmp_path / "prices.csv")
     path.chmod(0o600)
     link = tmp_path / "link.csv"
     link.symlink_to(path)
     with path.open() as reader:
         sk.export(prices.iloc[:1], link)
-        assert len(reader.readlines()) == 3, "who has it open reads the old one to its end"
+        assert len(reader.readlines()) == 3, "an open reader reads the old file to its end"
     assert link.is_symlink()
     assert len(sk.read_csv(path)) == 1
     assert path.stat().st_mode & 0o777 == 0o600
 
 
-def test_a_full_disk_leaves_what_was_there(prices, tmp_path):
+def test_a_full_disk_leaves_the_old_file(prices, tmp_path):
     with small_disk(tmp_path / "disk") as disk:
         path = sk.export(prices, disk / "prices.csv")
         before = path.read_bytes()
@@ -245,13 +251,13 @@ def test_a_full_disk_leaves_what_was_there(prices, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
-def test_a_place_that_cannot_be_written_is_told(prices):
+def test_the_error_names_a_path_that_cannot_be_written(prices):
     with pytest.raises(ConfigError, match=r"path: cannot write /proc/prices.csv: No such file or directory; choose"):
         sk.export(prices, "/proc/prices.csv")
 
 
 class TestFunds:
-    def test_funds_are_collected_written_and_the_file_tells_whose_figures_they_are(self, offline, tmp_path):
+    def test_funds_are_collected_and_the_file_names_the_source_of_the_figures(self, offline, tmp_path):
         path = sk.export(FUND, tmp_path / "prices.parquet", "2022-01", "2022-02")
         prices = sk.prices(A, "2022-01", "2022-02")
         pd.testing.assert_frame_equal(pd.read_parquet(path), prices)
@@ -263,13 +269,13 @@ class TestFunds:
         assert told["fetched_from"] <= told["fetched_to"] <= f"{now:%Y-%m-%dT%H:%MZ}"
         assert told["fetched_from"][:4] == f"{now:%Y}"
 
-    def test_all_metrics_are_a_tidy_table_with_a_unit_each(self, offline, tmp_path):
+    def test_all_metrics_make_a_tidy_table_with_units(self, offline, tmp_path):
         path = sk.export(A, tmp_path / "quotes.parquet", "2022-01", "2022-01", "all")
         pd.testing.assert_frame_equal(sk.read_csv(path), sk.quotes(A, "2022-01", "2022-01"))
         told = json.loads(pq.read_schema(path).metadata[b"scraperkit"])
         assert told["units"]["holders"] == "people"
 
-    def test_none_is_all_that_is_stored_and_fetches_nothing(self, offline, requests, tmp_path):
+    def test_none_exports_all_that_is_stored_and_fetches_nothing(self, offline, requests, tmp_path):
         sk.prices(A, "2022-01", "2022-01")
         before = requests()
         assert sk.read_csv(sk.export(None, tmp_path / "all.csv", "2022-01")).columns.tolist() == [A]
@@ -287,9 +293,7 @@ class TestFunds:
     @pytest.mark.parametrize(
         ("name", "licence"), [("cdi", "Banco Central"), ("ipca", "Banco Central"), ("ibovespa", "B3 S.A.")]
     )
-    def test_a_rate_goes_out_with_all_that_is_known_of_it_and_comes_back(
-        self, offline, monkeypatch, tmp_path, name, licence
-    ):
+    def test_a_rate_is_exported_with_its_metadata_and_reads_back(self, offline, monkeypatch, tmp_path, name, licence):
         rate = sk.rates(name, "2022-01", "2022-03")
         path = sk.export(rate, tmp_path / "rate.parquet")
         told = json.loads(pq.read_schema(path).metadata[b"scraperkit"])
@@ -307,15 +311,15 @@ class TestFunds:
             pd.testing.assert_series_equal(table[name], rate)
             assert not table.attrs
 
-    def test_a_source_of_ones_own_has_no_licence_that_nobody_told(self, offline):
+    def test_a_users_own_source_has_no_licence(self, offline):
         assert sk.prices(A, "2022-01", "2022-01", source=FakeSite()).attrs["licence"] == ""
         mixed = sk.prices(A, "2022-01", "2022-02", source="cvm_pages").attrs
         assert mixed["licence"] == "invented figures of the offline replica"
 
-    def test_wrong_words_are_refused_before_anybody_is_asked(self, offline, requests, redis, tmp_path):
+    def test_invalid_arguments_are_refused_before_any_request(self, offline, requests, redis, tmp_path):
         for options, message in (
             ({"metric": "price"}, "metric: unknown metric 'price'; choose one of quota, .*, or all"),
-            ({"source": "open_data", "redis": redis}, "redis: the archive needs none; leave it out"),
+            ({"source": "open_data", "redis": redis}, "redis: the archive needs none; omit it"),
         ):
             with pytest.raises(ConfigError, match=message):
                 sk.export(A, tmp_path / "x.csv", "2022-01", **options)
@@ -337,9 +341,9 @@ with sk.Replica.start() as site:
 """
 
 
-def test_the_archive_goes_out_without_any_redis(tmp_path):
+def test_the_archive_is_exported_without_redis(tmp_path):
     environment = os.environ | {
-        "REDIS_URL": "redis://127.0.0.1:9",  # nobody is there
+        "REDIS_URL": "redis://127.0.0.1:9",  # nothing listens there
         "SCRAPERKIT_ARCHIVE": str(tmp_path / "archive"),
         "SCRAPERKIT_OPEN_DATA_URL": "http://127.0.0.1:9/",
     }
@@ -358,7 +362,7 @@ def test_the_archive_goes_out_without_any_redis(tmp_path):
     assert tidy.columns.tolist() == list(COLUMNS)
 
 
-def test_an_archive_without_these_days_or_funds_says_so(tmp_path):
+def test_exporting_days_or_funds_that_the_archive_lacks_is_an_error(tmp_path):
     with sk.Replica.start() as site:
         site.portal.crawl_delay = 0
         with sk.OpenData(site.open_data_url, archive=tmp_path / "archive") as market:
@@ -385,7 +389,7 @@ def test_the_examples_of_the_page_run_in_order(redis_url, namespace, tmp_path):
             redis.unlink(key)
 
 
-def test_a_tilde_is_the_home_folder_and_a_name_that_is_too_long_is_told(prices, monkeypatch, tmp_path):
+def test_a_tilde_is_the_home_folder_and_too_long_a_name_is_refused(prices, monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert sk.export(prices, "~/prices.csv") == tmp_path / "prices.csv"
     assert sk.read_csv("~/prices.csv").equals(prices)
@@ -394,5 +398,5 @@ def test_a_tilde_is_the_home_folder_and_a_name_that_is_too_long_is_told(prices, 
             use(tmp_path / ("x" * 300 + ".csv"))
         with pytest.raises(ConfigError, match=r"path: the path has 4,\d\d\d bytes; give at most 4,000"):
             use(tmp_path / "/".join(["x" * 99] * 40) / "y.csv")
-        with pytest.raises(ConfigError, match="path: '~nobody-of-this-name/x.csv': there is no such home"):
+        with pytest.raises(ConfigError, match="path: '~nobody-of-this-name/x.csv': no such home folder"):
             use("~nobody-of-this-name/x.csv")

@@ -1,4 +1,4 @@
-"""`sk.prices` and `sk.quotes`: any mix of funds, collected where they are missing, told of where they cannot be had."""
+"""`sk.prices` and `sk.quotes`: any mix of funds, collected if missing, with a warning if they cannot be."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def shown(prices, column):
     return {f"{day:%Y-%m-%d}": value for day, value in column.items()}
 
 
-def test_what_is_missing_is_collected_and_the_same_call_again_asks_nobody(offline, requests, oracle):
+def test_missing_prices_are_collected_and_the_same_call_again_sends_no_request(offline, requests, oracle):
     prices = sk.prices(DOTTED, "2022-01", "2022-03")
     assert shown(prices, A) == oracle(A, "2022-01-01", "2022-03-31")
     asked = requests()
@@ -40,14 +40,14 @@ def test_what_is_missing_is_collected_and_the_same_call_again_asks_nobody(offlin
     assert requests() == asked
 
 
-def test_only_the_months_that_are_missing_are_fetched(offline):
+def test_only_missing_months_are_fetched(offline):
     sk.prices(DOTTED, "2022-01", "2022-03")
     before = offline.replica.requests["daily_post"]
     sk.prices(DOTTED, "2022-01", "2022-05")
     assert offline.replica.requests["daily_post"] == before + 2
 
 
-def test_many_months_come_from_files_and_are_not_asked_for_again(offline, requests, oracle):
+def test_many_months_come_from_files_and_are_not_requested_again(offline, requests, oracle):
     funds = list(dict.fromkeys(fund.cnpj for fund in offline.replica.funds))
     with pytest.warns(ScraperKitWarning, match="no figures on these days"):  # of a fund that had not begun
         prices = sk.prices(funds, "2022-01", "2022-12")
@@ -70,7 +70,7 @@ def test_the_months_of_a_subclass_come_from_files(offline, requests):
     assert requests()[0] == 0
 
 
-def test_a_source_may_be_named_or_given(offline, requests, redis):
+def test_a_source_may_be_a_name_or_an_object(offline, requests, redis):
     sk.prices(DOTTED, "2022-01", "2022-01", source="open_data")
     assert requests()[0] == 0
     site = FakeSite()
@@ -86,7 +86,7 @@ def test_any_mix_of_numbers_names_and_funds_keeps_its_order(offline):
     assert prices.notna().all(axis=None)
 
 
-def test_what_a_name_means_is_looked_up_once(offline, requests):
+def test_a_name_is_looked_up_only_once(offline, requests):
     sk.prices("aroeira fundo exemplo", "2022-01", "2022-01", source="open_data")
     before = requests()
     prices = sk.prices("Aroeira  FUNDO exemplo", "2022-01", "2022-01", source="open_data")
@@ -94,7 +94,7 @@ def test_what_a_name_means_is_looked_up_once(offline, requests):
     assert requests() == before
 
 
-def test_what_cannot_be_had_is_told_once_and_is_a_column_of_nan(offline):
+def test_an_unknown_fund_gets_one_warning_and_a_column_of_nan(offline):
     with pytest.warns(ScraperKitWarning) as told:
         prices = sk.prices([DOTTED, "no such fund"], "2022-01", "2022-01", source="open_data")
     assert [str(each.message).partition(":")[0] for each in told] == ["could not be collected in full"]
@@ -119,14 +119,14 @@ def test_months_that_fail_are_named_with_their_reasons(offline, monkeypatch):
     assert prices.columns.tolist() == [A]
 
 
-def test_a_site_that_is_away_is_told_with_the_way_out(offline):
+def test_the_warning_for_an_unreachable_site_suggests_offline_mode(offline):
     offline.replica.stop()
     with pytest.warns(ScraperKitWarning, match=r"call sk\.offline\(\) first"):
         prices = sk.prices(DOTTED, "2022-01", "2022-01", source="cvm_pages")
     assert prices.columns.tolist() == [A]
 
 
-def test_a_month_before_the_fund_is_asked_for_once(offline, requests):
+def test_a_month_before_the_start_of_a_fund_is_requested_only_once(offline, requests):
     with pytest.warns(ScraperKitWarning, match="has no month in this period: it has months from 2021-01 to"):
         sk.prices(DOTTED, "2019-01", "2019-02")
     before = requests()
@@ -135,7 +135,7 @@ def test_a_month_before_the_fund_is_asked_for_once(offline, requests):
     assert requests() == before
 
 
-def test_workers_that_are_at_work_do_it(offline, redis):
+def test_running_workers_do_the_work(offline, redis):
     site = FakeSite()
     with sk.Subscriber(redis, site, threads=1):
         prices = sk.prices(sk.Fund(A, "132922", "Fundo"), "2022-01", "2022-02")
@@ -143,14 +143,14 @@ def test_workers_that_are_at_work_do_it(offline, redis):
     assert prices[A].tolist() == [2022.01, 2022.02]
 
 
-def test_a_source_without_a_name_gets_its_own_requests_also_beside_workers_of_the_pages(offline, redis):
+def test_a_source_without_a_name_gets_its_requests_even_beside_workers_of_the_pages(offline, redis):
     pages, own = FakeSite(), FakeSite()
     with sk.Subscriber(redis, pages, threads=1):
         sk.prices(FUND, "2022-01", "2022-02", source=own)
     assert (sum(own.asked.values()), sum(pages.asked.values())) == (2, 0)
 
 
-def test_a_source_that_is_named_is_asked_although_another_has_stored_the_month(offline, requests):
+def test_a_named_source_is_asked_even_if_another_source_has_stored_the_month(offline, requests):
     sk.prices(DOTTED, "2022-01", "2022-01", source="open_data")
     prices = sk.prices(DOTTED, "2022-01", "2022-01", source="cvm_pages")
     assert requests()[0] > 0
@@ -166,7 +166,7 @@ def test_an_unknown_source_is_refused_even_if_nothing_is_missing(offline):
         sk.prices(DOTTED, "2022-01", "2022-01", source="yahoo")
 
 
-def test_threads_that_want_the_same_ask_once(offline):
+def test_threads_with_the_same_call_fetch_each_month_once(offline):
     barrier = threading.Barrier(6)
 
     def ask():
@@ -181,7 +181,7 @@ def test_threads_that_want_the_same_ask_once(offline):
     assert offline.replica.requests["daily_post"] <= 6
 
 
-def test_a_site_that_asks_for_an_hour_is_not_waited_for(offline, monkeypatch):
+def test_a_call_does_not_wait_for_a_site_that_asks_for_an_hours_pause(offline, monkeypatch):
     monkeypatch.setattr(collecting, "_PATIENCE_AT_SITE", 0.5)
     offline.replica.outage(3_600)
     with pytest.warns(ScraperKitWarning, match=r"busy, or its circuit is open.*call sk\.offline\(\) first"):
@@ -189,12 +189,12 @@ def test_a_site_that_asks_for_an_hour_is_not_waited_for(offline, monkeypatch):
     assert prices.columns.tolist() == [A]
 
 
-def test_the_last_twelve_months_of_the_invented_pages_end_with_them(offline):
+def test_offline_the_default_window_is_the_last_year_of_the_invented_pages(offline):
     prices = sk.prices(DOTTED)
     assert (prices.index[0].date(), prices.index[-1].date()) == (dt.date(2023, 1, 2), dt.date(2023, 12, 29))
 
 
-def test_a_start_in_the_future_is_said(offline):
+def test_a_start_in_the_future_is_refused(offline):
     with pytest.raises(ConfigError, match="^start: 2999-01 is after the current month"):
         sk.prices(DOTTED, "2999-01")
 
@@ -233,7 +233,7 @@ with sk.offline() as kit:
 """
 
 
-def test_ctrl_c_leaves_nothing_behind(redis, redis_url, namespace):
+def test_ctrl_c_leaves_no_threads_and_no_jobs(redis, redis_url, namespace):
     environment = {**os.environ, "REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
     keys = Keys(f"{namespace}-offline")
     with subprocess.Popen(
@@ -269,7 +269,7 @@ def test_ctrl_c_leaves_nothing_behind(redis, redis_url, namespace):
         ((DOTTED, "2022-01", "2022-02", "price"), "metric: unknown metric 'price'; choose one of quota, "),
     ],
 )
-def test_a_wrong_argument_is_refused_by_name_before_anybody_is_asked(offline, requests, arguments, message):
+def test_an_invalid_argument_is_refused_by_name_before_any_request(offline, requests, arguments, message):
     with pytest.raises(ConfigError, match=f"^.*{message}"):
         sk.prices(*arguments)
     assert requests() == (0, 0)
@@ -305,7 +305,7 @@ class TestOffline:
 
 
 class Named(FakeSite):
-    """A source of one's own that finds funds, after some errors."""
+    """A user's own source that finds funds after some errors."""
 
     def __init__(self, *errors):
         super().__init__()
@@ -319,7 +319,7 @@ class Named(FakeSite):
 
 
 @pytest.mark.parametrize("name", ["Exemplo", DOTTED])
-def test_a_look_up_that_fails_is_tried_again_if_that_can_help(offline, monkeypatch, name):
+def test_a_look_up_that_fails_with_a_transient_error_is_retried(offline, monkeypatch, name):
     monkeypatch.setenv("SCRAPERKIT_BACKOFF", "0.01")
     site = Named(OSError("reset"), SiteUnavailable("away"))
     assert sk.prices(name, "2021-02", "2021-02", source=site)[A].tolist() == [2021.02]
@@ -327,7 +327,7 @@ def test_a_look_up_that_fails_is_tried_again_if_that_can_help(offline, monkeypat
 
 
 @pytest.mark.parametrize("name", ["Exemplo", DOTTED])
-def test_a_mistake_in_a_look_up_is_told_at_once_with_its_place(offline, name):
+def test_a_bug_in_a_look_up_is_reported_at_once_with_its_line(offline, name):
     site = Named(KeyError("pk"))
     with pytest.warns(
         ScraperKitWarning, match=r"named\.find_fund: KeyError: 'pk' \(test_one_call\.py, line \d+, in find_f"
@@ -336,7 +336,7 @@ def test_a_mistake_in_a_look_up_is_told_at_once_with_its_place(offline, name):
     assert site.looked_up == 1
 
 
-def test_a_mistake_in_a_fetch_is_told_at_once_with_its_place(offline):
+def test_a_bug_in_a_fetch_is_reported_at_once_with_its_line(offline):
     site = FakeSite(lambda request: request.quota)
     with pytest.warns(
         ScraperKitWarning, match=r"AttributeError: .*'quota' \(test_one_call\.py, line \d+, in <lambda>: "
@@ -346,13 +346,11 @@ def test_a_mistake_in_a_fetch_is_told_at_once_with_its_place(offline):
 
 
 @pytest.mark.parametrize("name", ["jequitibá rei", "33.000.167/0001-01"])
-def test_what_was_not_found_is_not_asked_for_again_for_ten_minutes(offline, requests, monkeypatch, name):
+def test_a_fund_that_was_not_found_is_not_looked_up_again_for_ten_minutes(offline, requests, monkeypatch, name):
     with pytest.warns(ScraperKitWarning, match="the site (finds no fund named|knows no fund with)"):
         sk.prices([DOTTED, name], "2022-01", "2022-01")
     asked = requests()
-    with pytest.warns(
-        ScraperKitWarning, match=r"\(asked at \d\d:\d\d:\d\d; it is asked again from \d\d:\d\d:\d\d on\)"
-    ):
+    with pytest.warns(ScraperKitWarning, match=r"\(asked at \d\d:\d\d:\d\d; will be asked again from \d\d:\d\d:\d\d\)"):
         sk.prices([DOTTED, name], "2022-01", "2022-01")
     assert requests() == asked
     later = time.time() + 601
@@ -363,7 +361,7 @@ def test_what_was_not_found_is_not_asked_for_again_for_ten_minutes(offline, requ
 
 
 @pytest.mark.parametrize("source", ["cvm_pages", "open_data"])
-def test_names_that_the_kit_shows_are_taken_back(offline, source):
+def test_names_that_the_kit_shows_are_accepted_as_input(offline, source):
     funds = [fund.cnpj for fund in offline.replica.funds if fund.active and fund.started_on.year < 2022][:8]
     prices = sk.prices(funds, "2022-01", "2022-01", source=source)
     names = prices.attrs["names"]

@@ -1,4 +1,4 @@
-"""`sk.update`: the newest days and what may have been revised, nothing else."""
+"""`sk.update` fetches only the newest days and months that may have been revised."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOW = Month.of(today())
 
 @pytest.fixture
 def days_pass(monkeypatch):
-    """Return a function that lets days pass, for what decides whether a month is due."""
+    """Return a function that moves the clock of the planner forward by days."""
     import time
 
     now = time.time
@@ -30,7 +30,7 @@ def collected(site, redis, months=3):
     sk.prices(FUND, NOW.shift(1 - months).iso, source=site, redis=redis)
 
 
-def test_the_newest_months_are_asked_for_again_after_a_day_and_no_others(offline, redis, days_pass):
+def test_only_the_newest_months_are_requested_again_after_a_day(offline, redis, days_pass):
     site = FakeSite()
     collected(site, redis)
     assert sum(site.asked.values()) == 3
@@ -68,7 +68,7 @@ def test_gaps_between_stored_months_stay_gaps(offline, redis):
     assert set(site.asked) == {str(NOW.shift(back)) for back in (-8, -2, -1, 0)}
 
 
-def test_each_fund_is_asked_for_where_its_newest_month_came_from(offline, redis):
+def test_each_fund_is_requested_from_the_source_of_its_newest_month(offline, redis):
     other = next(fund.cnpj for fund in offline.replica.funds if fund.active and fund.cnpj != A)
     sk.prices(A, "2023-11", "2023-12", source="cvm_pages")
     sk.prices(other, "2023-11", "2023-12", source="open_data")
@@ -81,7 +81,7 @@ def test_each_fund_is_asked_for_where_its_newest_month_came_from(offline, redis)
     assert news["last"].dt.strftime("%Y-%m-%d").to_dict() == {A: "2023-12-29", other: "2024-12-31"}
 
 
-def test_what_could_not_be_had_is_in_the_table(offline, redis, days_pass, monkeypatch):
+def test_problems_are_in_the_table(offline, redis, days_pass, monkeypatch):
     monkeypatch.setenv("SCRAPERKIT_MAX_ATTEMPTS", "1")
     site = FakeSite()
     collected(site, redis)
@@ -95,7 +95,7 @@ def test_what_could_not_be_had_is_in_the_table(offline, redis, days_pass, monkey
     assert "OSError: no route to host (and 1 month more)" in news.loc[A, "problem"]
 
 
-def test_nothing_stored_and_a_source_of_ones_own_are_said(offline, redis):
+def test_an_empty_store_and_a_missing_source_of_your_own_are_refused(offline, redis):
     with pytest.raises(ConfigError, match="nothing is stored in namespace .*; collect prices with sk.prices first"):
         sk.update()
     sk.prices(FUND, NOW.iso, source=FakeSite(), redis=redis)

@@ -1,6 +1,6 @@
 """From a fresh clone to a chart: `make`, tools/setup.py, the wheel, and the files that say what to install.
 
-These are real runs, in copies of the working tree. They use nothing of this environment but its base Python and its uv.
+These are real runs in copies of the working tree. They use only the base Python and the uv of this environment.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ pytestmark = pytest.mark.timeout(900)
 
 
 def copy_of_the_tree(target: Path) -> Path:
-    """Copy what a commit of everything here would hold."""
+    """Copy the files that a commit of the whole tree would hold."""
     names = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -114,7 +114,7 @@ def path_with_uv(tools, tmp_path) -> str:
 
 @pytest.fixture
 def small(clone: Path) -> Path:
-    """Return a clone whose locks hold only what builds the project, and in `dev` also six."""
+    """Return a clone whose locks hold only the build packages, and in `dev` also six."""
     for lock in LOCKS:
         names = [*BUILD, *(["six"] if lock == "dev" else [])]
         (clone / "locks" / f"{lock}.txt").write_text("".join(entries(clone / "locks" / "dev.txt", names)))
@@ -123,7 +123,7 @@ def small(clone: Path) -> Path:
 
 @pytest.fixture
 def commands(tmp_path):
-    """A folder that is the whole PATH, and a way to put commands there."""
+    """Return a function that writes a command into a folder, which can be the whole PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
 
@@ -144,7 +144,7 @@ def entries(lock: Path, names: list[str]) -> list[str]:
 
 
 def problem(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the one sentence with which a set-up failed; make adds a line of its own."""
+    """Return the one sentence of a failed set-up, without the line that make adds."""
     assert done.returncode != 0, done.stdout
     assert "Traceback" not in done.stdout + done.stderr
     sentences = [line for line in done.stderr.splitlines() if not line.startswith("make")]
@@ -153,7 +153,7 @@ def problem(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def left_running(folder: Path) -> list[str]:
-    """Return every process that was started below a folder, or for it."""
+    """Return every process that runs in a folder or names it."""
     found = []
     for process in psutil.process_iter():
         try:
@@ -166,7 +166,7 @@ def left_running(folder: Path) -> list[str]:
 
 
 def has_the_demo(said: str, below: Path) -> None:
-    """Check that what the demo said holds the table, and leads to the chart."""
+    """Check that the demo's output has the table and the path of the chart."""
     assert re.search(r"^ *fund +CNPJ +days", said, re.MULTILINE)
     assert "18.993.924/0001-00" in said
     chart = Path(re.findall(r"^chart +(.+)$", said, re.MULTILINE)[0])
@@ -175,7 +175,7 @@ def has_the_demo(said: str, below: Path) -> None:
 
 
 def files(folder: Path) -> dict[Path, int]:
-    """Return every file and when it was written, but what Python compiles as it goes."""
+    """Return every file and its modification time, without compiled Python files."""
     paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts and not path.is_dir())
     return {path: path.lstat().st_mtime_ns for path in paths}
 
@@ -224,13 +224,13 @@ class TestFirstContact:
         assert wait_until(lambda: not left_running(tmp_path)), left_running(tmp_path)
 
 
-class TestWhatCanGoWrong:
+class TestFailures:
     def test_no_python(self, clone, run, commands):
         said = problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON=""))
         assert said.startswith("Python 3.11, 3.12 or 3.13 is required")
         assert "make demo PYTHON=" in said
         said = problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON="/nonexistent/python"))
-        assert "/nonexistent/python does not run as one" in said, "it is not ignored"
+        assert "/nonexistent/python does not run as one" in said, "PYTHON must not be ignored"
 
     def test_an_old_python(self, clone, run, commands):
         pretend = "import runpy, sys; sys.version_info = (3, 10, 13, 'final', 0); del sys.argv[0]; "
@@ -252,8 +252,8 @@ class TestWhatCanGoWrong:
         assert "getting the packages" in done.stdout
         assert "file size limit is reached" in problem(done)
 
-        # The half-made environment is replaced. make skips a Python that does not run.
-        commands("python3.13", "exit 127  # as pyenv's does, where another version is chosen")
+        # The incomplete environment is replaced. make skips a Python that does not run.
+        commands("python3.13", "exit 127  # like pyenv's, if another version is selected")
         commands("python3", f'exec "{PYTHON}" "$@"')
         (clone / ".venv" / "bin" / "python").unlink()
         path = f"{commands.path}:{path_with_uv.split(':')[0]}"
@@ -280,12 +280,12 @@ class TestWhatCanGoWrong:
             fill = f'{mount} && cp -R pyproject.toml locks tools "{disk}" && exec "$0" "{disk}/tools/setup.py"'
             done = run("unshare", "-rm", "sh", "-c", fill, PYTHON, cwd=clone, PATH=path)
         else:
-            # Where only root may mount a disk, a limit on the size of files stands in for it.
+            # If only root may mount a disk, limit the size of files instead.
             done = run("sh", "-c", 'ulimit -f 3; exec "$0" tools/setup.py', PYTHON, cwd=clone, PATH=path)
         assert "disk is full" in problem(done)
 
     def test_a_folder_that_is_not_writable(self, clone, run):
-        # Root may write anywhere, unless it gives that up.
+        # Root may write anywhere unless it drops that capability.
         weaken = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
         clone.chmod(0o555)
         try:
@@ -306,7 +306,7 @@ class TestWhatCanGoWrong:
 
 
 def without(*modules: str) -> list[str]:
-    """Return a command that runs the set-up in a Python which lacks some modules, as Debian's does."""
+    """Return a command that runs the set-up in a Python without some modules, like Debian's."""
     hide = "".join(f"sys.modules[{module!r}] = None; " for module in modules)
     start = f"import runpy, sys; {hide}sys.path.insert(0, 'tools'); sys.argv = ['tools/setup.py']; "
     return [PYTHON, "-c", f"{start}runpy.run_path('tools/setup.py', run_name='__main__')"]
@@ -329,7 +329,7 @@ class TestUv:
         assert "getting uv" in done.stdout
         assert "package index does not answer" in problem(done)
 
-    def test_what_uv_is_told(self, clone, run, commands, tmp_path):
+    def test_uv_gets_the_locks_and_the_users_settings(self, clone, run, commands, tmp_path):
         told = tmp_path / "told"
         commands("uv", f'[ "$1" = --version ] && echo uv 1.0 && exit\n{{ echo "$@"; /usr/bin/env; }} >> "{told}"')
         variables = {"PIP_INDEX_URL": "https://pip.invalid", "PIP_EXTRA_INDEX_URL": "https://more.invalid"}
@@ -348,7 +348,7 @@ class TestUv:
         said = problem(run(PYTHON, "tools/setup.py", cwd=clone, PATH=path_with_uv, **secret))
         assert "s3cret" not in said + (clone / ".setup" / "setup.log").read_text()
 
-    def test_pip_s_settings_for_uv(self, tools):
+    def test_pips_settings_become_settings_of_uv(self, tools):
         listing = """\
 :env:.index-url='https://third/simple'
 :env:.no-color='1'
@@ -364,7 +364,7 @@ global.trusted-host=''
             "UV_FIND_LINKS": "/wheels,/more",
         }
 
-    def test_an_index_and_a_certificate_of_pip_s_configuration_are_used(self, clone, run, tmp_path, path_with_uv):
+    def test_the_index_and_certificate_in_pips_configuration_are_used(self, clone, run, tmp_path, path_with_uv):
         index, authority = tmp_path / "index", trustme.CA()
         lock = tmp_path / "lock.txt"
         wheel = make_wheel(index / "simple" / "tiny")
@@ -394,7 +394,7 @@ global.trusted-host=''
 
 
 def make_wheel(folder: Path) -> Path:
-    """Make the smallest wheel there is: the module `tiny`."""
+    """Make a minimal wheel with the module `tiny`."""
     folder.mkdir(parents=True)
     path = folder / "tiny-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as wheel:
@@ -434,12 +434,12 @@ class TestEnvironment:
         assert done.returncode == 0, done.stdout + done.stderr
         return small / ".venv"
 
-    def test_nothing_is_done_when_nothing_changed(self, complete, set_up):
+    def test_nothing_is_done_if_nothing_changed(self, complete, set_up):
         before = files(complete)
         assert set_up(**OFFLINE).stdout == ""
         assert files(complete) == before
 
-    def test_a_larger_lock_adds_what_is_missing(self, complete, run, small, path_with_uv):
+    def test_a_larger_lock_adds_only_missing_packages(self, complete, run, small, path_with_uv):
         before = files(complete)
         command = (PYTHON, "tools/setup.py", "dev")
         done = run(*command, cwd=small, PATH=path_with_uv, REDIS_URL="redis://127.0.0.1:9")
@@ -448,14 +448,14 @@ class TestEnvironment:
         assert "six.py" in added
         assert not {path for path in before if "hatchling" in path.parts and before[path] != files(complete)[path]}
 
-    def test_a_failure_of_the_index_leaves_the_environment_as_it_was(self, complete, run, small, set_up, path_with_uv):
+    def test_a_failure_of_the_index_does_not_change_the_environment(self, complete, run, small, set_up, path_with_uv):
         done = run(PYTHON, "tools/setup.py", "dev", cwd=small, PATH=path_with_uv, **OFFLINE)
         assert "package index does not answer" in problem(done)
         again = set_up(**OFFLINE)
         assert (again.returncode, again.stdout) == (0, "")
 
     @pytest.mark.parametrize("damage", ["interrupted", "another Python", "moved Python"])
-    def test_an_environment_that_cannot_be_used_is_replaced(self, damage, complete, set_up):
+    def test_an_unusable_environment_is_replaced(self, damage, complete, set_up):
         stamp = complete / "setup.json"
         if damage == "interrupted":
             stamp.unlink()
@@ -470,8 +470,8 @@ class TestEnvironment:
         assert "replacing .venv" in done.stdout
         assert not (complete / "left").exists()
 
-    def test_it_is_replaced_though_its_own_python_runs_the_set_up(self, complete, small, run, path_with_uv):
-        """make prefers the environment's Python, which is about to go, and which may have no pip yet."""
+    def test_it_is_replaced_even_if_its_own_python_runs_the_set_up(self, complete, small, run, path_with_uv):
+        """make prefers the environment's Python, which is about to be replaced and may have no pip yet."""
         (complete / "setup.json").unlink()
         own = complete / "bin" / "python"
         done = run(own, "tools/setup.py", cwd=small, PATH=path_with_uv, REDIS_URL="redis://127.0.0.1:9")
@@ -479,7 +479,7 @@ class TestEnvironment:
         assert "replacing .venv" in done.stdout
         assert own.exists()
 
-    def test_one_set_up_at_a_time(self, small, path_with_uv):
+    def test_a_second_set_up_waits_for_the_first(self, small, path_with_uv):
         folder = os.open(small, os.O_RDONLY)
         fcntl.flock(folder, fcntl.LOCK_EX)
         variables = os.environ | OFFLINE | {"PATH": path_with_uv}
@@ -493,7 +493,7 @@ class TestEnvironment:
 
 
 def read_lock(name: str) -> list[Requirement]:
-    """Return the pins of a lock; each must have a hash, and the lock no index, address or other option."""
+    """Return the pins of a lock; check that each has a hash, and that the lock has no other options."""
     text = (ROOT / "locks" / f"{name}.txt").read_text()
     assert "://" not in text
     pins = []
@@ -519,7 +519,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("lock", "extras"), [("base", []), ("api", ["api"]), ("lab", ["lab", "api"]), ("dev", ["dev"])]
     )
-    def test_a_lock_pins_all_that_its_extras_need_with_hashes_and_names_no_host(self, lock, extras):
+    def test_a_lock_pins_all_packages_of_its_extras_with_hashes_and_names_no_host(self, lock, extras):
         pins = read_lock(lock)
         project, build = PYPROJECT["project"], PYPROJECT["dependency-groups"]["build"]
         wanted = [*project["dependencies"], *build]
@@ -542,7 +542,7 @@ class TestFiles:
         (wanted,) = map(Requirement, PYPROJECT["dependency-groups"]["setup"])
         assert wanted.specifier.contains(str(uv.specifier)[2:])
 
-    def test_conda_takes_python_and_pip_only(self):
+    def test_conda_installs_only_python_and_pip(self):
         text = (ROOT / "environment.yml").read_text()
         python, pip, through_pip = yaml.safe_load(text)["dependencies"]
         assert re.fullmatch(r"python=3\.1[123]", python)
@@ -550,15 +550,15 @@ class TestFiles:
         assert through_pip["pip"] == ["--require-hashes", "-r locks/lab.txt"]
         assert "pip install --no-deps --no-build-isolation --editable ." in text
 
-    def test_binder_takes_the_lock_and_a_python_that_is_supported(self):
+    def test_binder_uses_the_lock_and_a_supported_python(self):
         requirements = (ROOT / ".binder" / "requirements.txt").read_text().splitlines()
         assert requirements[1:] == ["--require-hashes", "-r ../locks/lab.txt"]
         assert re.fullmatch(r"python-3\.1[123]\n", (ROOT / ".binder" / "runtime.txt").read_text())
         assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
 
     @pytest.mark.long
-    def test_what_binder_runs_makes_an_environment_in_which_a_lesson_can_begin(self, clone, run, tools, tmp_path):
-        """As repo2docker does it: the requirements into an empty environment, then postBuild in the repository."""
+    def test_binders_steps_make_an_environment_in_which_a_lesson_can_begin(self, clone, run, tools, tmp_path):
+        """Like repo2docker: the requirements into an empty environment, then postBuild in the repository."""
         venv = tmp_path / "kernel"
         uv, path = tools("uv_tool")["find"](), f"{venv / 'bin'}:{os.environ['PATH']}"
         for command in (
@@ -571,7 +571,7 @@ class TestFiles:
             done = run(*command, cwd=clone, PATH=path)
             assert done.returncode == 0, done.stderr
 
-    def test_the_same_pythons_everywhere(self, tools):
+    def test_all_files_name_the_same_python_versions(self, tools):
         setup = tools("setup")
         assert setup["LOCKS"] == LOCKS
         names = [".".join(map(str, version)) for version in setup["PYTHONS"]]
@@ -582,13 +582,13 @@ class TestFiles:
         assert PYPROJECT["project"]["requires-python"] == f">={names[0]},<3.{setup['PYTHONS'][-1][1] + 1}"
         assert f"(3, {names[0][2:]}) <= sys.version_info[:2] <= (3, {names[-1][2:]})" in (ROOT / "Makefile").read_text()
 
-    def test_one_version(self):
+    def test_all_files_name_the_same_version_of_the_kit(self):
         citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
         assert citation["version"] == scraperkit.__version__
         assert citation["license"] == PYPROJECT["project"]["license"] == "MIT"
         newest = re.findall(r"^## \[?(\d[^\] ]*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0]
         assert newest == scraperkit.__version__
 
-    def test_the_check_for_machines(self):
+    def test_the_ci_script_is_executable_and_valid_bash(self):
         assert os.access(ROOT / ".ci" / "run", os.X_OK)
         assert subprocess.run(["bash", "-n", ROOT / ".ci" / "run"]).returncode == 0

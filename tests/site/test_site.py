@@ -1,4 +1,4 @@
-"""The site: everything is there, every link inside it leads somewhere, nothing is fetched, and it can be searched."""
+"""The site: it is complete, its internal links lead somewhere, nothing is fetched, and it can be searched."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def executed_lesson():
-    """A lesson as a run leaves it: printed text, a progress bar, a chart, a table, and a formula in the text."""
+    """Return a lesson as after a run: printed text, a progress bar, a chart, a table, and a formula in the text."""
 
     def model(name, **state):
         return {"model_name": name, "state": state}
@@ -65,7 +65,7 @@ def tool():
 
 @pytest.fixture(scope="module")
 def site(tool, tmp_path_factory) -> Path:
-    """The whole site; its lessons are as they are in the repository, without outputs, and one more has some."""
+    """Return the whole site, with the lessons of the repository, without outputs, and one more that has outputs."""
     folder = tmp_path_factory.mktemp("site")
     executed = shutil.copytree(ROOT / "notebooks", folder / "executed")
     nbformat.write(executed_lesson(), executed / "99_executed.ipynb")
@@ -79,8 +79,8 @@ def pages(site) -> dict[str, BeautifulSoup]:
     return {page.relative_to(site).as_posix(): BeautifulSoup(page.read_text("utf-8"), "lxml") for page in found}
 
 
-class TestWhatIsThere:
-    def test_each_text_of_the_repository_is_a_page_that_another_leads_to(self, pages):
+class TestPages:
+    def test_each_text_of_the_repository_is_a_page_that_another_links_to(self, pages):
         texts = [path for folder in (".", "docs", "notebooks") for path in (ROOT / folder).glob("*.md")]
         names = {path.relative_to(ROOT).with_suffix(".html").as_posix() for path in [*texts, *NOTEBOOKS]}
         names = {re.sub(r"\bREADME\.html$", "index.html", name) for name in names} | {"benchmarks/results.html"}
@@ -108,7 +108,7 @@ class TestWhatIsThere:
             assert field in text
             assert str(info.description).split("`")[0] in text
 
-    def test_pages_tell_their_language(self, pages):
+    def test_pages_declare_their_language(self, pages):
         languages = {name: page.html["lang"] for name, page in pages.items()}
         assert languages.pop("README.pt-BR.html") == "pt-BR"
         assert set(languages.values()) == {"en"}
@@ -123,17 +123,17 @@ class TestLessons:
         assert lesson.find("math").find("msqrt").get_text(strip=True) == "252"
         assert "costs R$ 1 or R$ 2." in lesson.get_text()
 
-    def test_a_widget_is_as_it_was_in_the_end(self, pages):
+    def test_a_widget_shows_its_last_state(self, pages):
         output = pages["notebooks/99_executed.html"].find("progress").parent
         assert output.get_text(" ", strip=True) == "scraping: 100% <stop>"
         assert output.progress["value"] == output.progress["max"] == "12"
 
-    def test_solutions_are_folded_away(self, pages):
+    def test_solutions_are_folded(self, pages):
         folded = [details for details in pages["notebooks/01_publish_batches.html"].find_all("details") if details.pre]
         assert len(folded) >= 3
         assert not any(details.has_attr("open") for details in folded)
 
-    def test_pictures_are_described(self, pages):
+    def test_pictures_have_descriptions(self, pages):
         for path in NOTEBOOKS:
             assert len(pages[f"notebooks/{path.stem}.html"].article.img["alt"]) > 40
 
@@ -156,7 +156,7 @@ def test_every_link_inside_the_site_leads_to_a_page_and_to_its_heading(site, pag
     assert lost == []
 
 
-def test_no_page_and_no_style_sheet_names_anything_on_another_host(site, pages):
+def test_no_page_and_no_style_sheet_refers_to_another_host(site, pages):
     elsewhere = re.compile(r"^(https?:)?//")
     for name, page in pages.items():
         assert not page.find_all(["script", "img", "iframe", "source"], src=elsewhere), name
@@ -193,7 +193,7 @@ def lab():
 
 @pytest.mark.parametrize("opened", ["from a server", "as files"])
 def test_it_is_searched_in_a_browser(lab, site, opened):
-    """As files too, since that is how it is read offline; there, a browser refuses the excerpts of what is found."""
+    """As files too, as it is read offline; there, a browser refuses to load the excerpts of results."""
     from_server = opened == "from a server"
     asked: list[str] = []
     wrong: list[str] = []
@@ -218,7 +218,7 @@ def test_it_is_searched_in_a_browser(lab, site, opened):
     assert [url for url in asked if not url.startswith((address, "data:"))] == []
 
 
-def test_it_says_what_to_do_when_no_lesson_has_been_executed(tool, tmp_path, monkeypatch, capsys):
+def test_building_without_executed_lessons_says_what_to_do(tool, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tool, "EXECUTED", tmp_path)
     assert tool.main() == 1
     assert "run `make notebooks` first" in capsys.readouterr().err

@@ -19,12 +19,12 @@ SLOTS = 16_384
 
 
 class RealCluster:
-    """Primaries that share the slots evenly, and one replica of each if wanted.
+    """Primaries that share the slots evenly, optionally with one replica each.
 
     Attributes
     ----------
     primaries, replicas : list of int
-        Their ports; the first replica is of the first primary, and so on.
+        Their ports; the first replica belongs to the first primary, and so on.
     processes : dict of int to subprocess.Popen
         By port.
     """
@@ -46,11 +46,11 @@ class RealCluster:
 
     @property
     def url(self) -> str:
-        """The address of one of its nodes, as of a server of its own."""
+        """The address of one of its nodes, like that of a single server."""
         return f"redis://127.0.0.1:{self.primaries[0]}"
 
     def home(self, key: str) -> int:
-        """Return the primary to which a key's slot was given at first."""
+        """Return the primary that got a key's slot at first."""
         return next(
             port
             for place, port in enumerate(self.primaries)
@@ -67,7 +67,7 @@ class RealCluster:
         folder.mkdir()
         log = self._stack.enter_context((folder / "log").open("wb"))
         words = ["--port", str(port), "--dir", str(folder), "--save", "", "--cluster-enabled", "yes"]
-        # A bus apart from the usual one, which is 10,000 ports up and may be beyond all ports.
+        # The default bus port, 10,000 higher, may exceed the highest port.
         words += ["--cluster-port", str(free_port(0)), "--repl-diskless-sync-delay", "0", *self._options]
         module = self._home / "lib" / "redistimeseries.so"
         process = subprocess.Popen(
@@ -108,20 +108,20 @@ class RealCluster:
 def redis_cluster(
     folder: Path, primaries: int = 3, with_replicas: bool = True, node_timeout: int = 15_000
 ) -> Iterator[RealCluster]:
-    """Run one, whose nodes miss another after so many milliseconds; everything is ended afterwards."""
+    """Run a cluster with this node timeout in milliseconds; end everything afterwards."""
     with contextlib.ExitStack() as stack:
         yield RealCluster(folder, stack, primaries, with_replicas, node_timeout)
 
 
 def client(port: int) -> redis_py.Redis:
-    """Return a client made for no kit, which asks one node only."""
+    """Return a plain client of one node."""
     return redis_py.Redis(port=port, protocol=3, decode_responses=True, socket_timeout=5)
 
 
 def tell(port: int, *words: str | int) -> str:
     """Return the reply of a node to a ``CLUSTER`` command, as its text."""
     with client(port) as node:
-        # From a script, since redis-py would make a dict of the reply.
+        # In a script, since redis-py would turn the reply into a dict.
         return node.eval("return redis.call('CLUSTER', unpack(ARGV))", 0, *words)
 
 

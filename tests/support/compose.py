@@ -38,7 +38,7 @@ PORTS = {
     **dict.fromkeys(SENTINELS, 26379),
     **{"pricer": 8000, "lab": 8888, "replica": 8765, "portal": 8766, "rates": 8767},
 }
-# What the profile `ha` is told.
+# The environment of the profile `ha`.
 GUARDED = {
     "SCRAPERKIT_REDIS_SCHEME": "redis+sentinel",
     "SCRAPERKIT_REDIS_HOSTS": "sentinel-1:26379,sentinel-2:26379,sentinel-3:26379/prices",
@@ -103,7 +103,7 @@ class Stack:
         self._write_commands(home)
 
     def _mount(self, service: str) -> None:
-        """Make a container's folder, in which each volume is a link to what all containers with that volume share."""
+        """Make a container's folder, with each volume as a link to a shared folder."""
         for volume in ["home:/home/scraperkit", *self.services[service].get("volumes", [])]:
             source, target, *_ = volume.split(":")
             shared = ROOT / source if source.startswith(".") else self.folder / "volumes" / source
@@ -115,7 +115,7 @@ class Stack:
             place.symlink_to(shared)
 
     def container(self, service: str) -> Path:
-        """Return the folder that stands for the root folder of a service's container."""
+        """Return the folder that emulates the root folder of a service's container."""
         return self.folder / "containers" / service
 
     def _write_commands(self, home: Path) -> None:

@@ -39,7 +39,7 @@ def main(folder: Path, command: str, words: list[str]) -> None:
     elif command == "logs":
         logs(folder, service, "-f" in options)
     else:
-        sys.exit(f"compose_exec.py: {command} is not done here")
+        sys.exit(f"compose_exec.py: unsupported command {command}")
 
 
 if __name__ == "__main__":

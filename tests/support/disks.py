@@ -1,4 +1,4 @@
-"""A small disk of its own for a test that fills it."""
+"""A small disk for a test that fills it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
     try:
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
     except FileNotFoundError:
-        pytest.skip("there is no `mount`")
+        pytest.skip("no `mount` here")
     if mounted.returncode:
         pytest.skip(f"a disk cannot be mounted here: {mounted.stderr.decode().strip()}")
     try:
         yield folder
     finally:
-        # Lazily: a process that is just ending may still have a file open there.
+        # Lazily: a process that is ending may still have a file open there.
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(folder: Path, *, leave: int = 0) -> Path:
-    """Fill the disk of a folder, but for some bytes; return the file that does."""
+    """Fill the disk of a folder except for `leave` bytes; return the filling file."""
     filling = folder / "filling"
     with contextlib.suppress(OSError), filling.open("wb", buffering=0) as file:
         while True:

@@ -50,7 +50,7 @@ class GatedSite(FakeSite):
 
 
 class SteadySite(GatedSite):
-    """Takes long enough for its fetches not to go to one thread by the handful."""
+    """A source slow enough that its fetches spread over the threads."""
 
     def fetch(self, request: ScrapeRequest):
         time.sleep(0.002)
@@ -58,7 +58,7 @@ class SteadySite(GatedSite):
 
 
 class FlakySite(FakeSite):
-    """Fails the first request for each February, and holds each January until the test lets it go."""
+    """A source that fails the first request for each February, and holds each January until the test releases it."""
 
     hold: Callable[[], bool] = staticmethod(lambda: True)
 

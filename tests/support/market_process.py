@@ -1,9 +1,9 @@
-"""A process that downloads, for tests that kill it: at its n-th step on the disk, or not at all.
+"""A downloading process that is killed at its n-th step on the disk, or not at all.
 
     python -m support.market_process URL ARCHIVE START END
 
-It reads numbers from stdin; for each it forks a child that downloads and kills itself before it opens, renames, makes
-or deletes a file of the archive for the n-th time; 0 never does. It answers with what became of the child.
+It reads numbers from stdin; for each number n, it forks a child that downloads and kills itself before it opens,
+renames, creates or deletes a file of the archive for the n-th time; with 0, never. It prints the child's exit status.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A server that answers what a test wants, and pages as the regulator's site has them."""
+"""A server with the replies that a test chooses, and pages like those of the regulator's site."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def _flat(query: str) -> dict[str, str]:
 
 
 class Odd:
-    """An HTTP server on a free port; `answer` says what it answers, `asked` what it was asked.
+    """An HTTP server on a free port; `answer` makes its replies, `asked` records its requests.
 
-    It has no robots.txt, and whether it was asked for one does not count.
+    It has no robots.txt, and does not record requests for it.
     """
 
     def __init__(self, answer: Callable[[Asked], Reply | str]) -> None:
@@ -108,7 +108,7 @@ class Odd:
         if isinstance(reply, str):
             reply = Reply(reply)
         if reply.reset:
-            # With a linger of 0 seconds closing sends RST.
+            # With a linger of 0 seconds, closing sends RST.
             handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             handler.close_connection = True
             handler.connection.close()
@@ -132,19 +132,19 @@ class Odd:
 
     @property
     def kinds(self) -> list[str]:
-        """What was asked, in order: the method and the page's name."""
+        """The requests in order, each as method and page name."""
         return [f"{asked.method} {urlsplit(asked.path).path.rpartition('/')[2]}" for asked in self.asked]
 
 
 @contextlib.contextmanager
 def served(answer: Callable[[Asked], Reply | str], settings: Settings = ONCE) -> Iterator[tuple[Odd, CvmPages]]:
-    """An odd server, and a source that asks it."""
+    """Yield an odd server, and a source that uses it."""
     with Odd(answer) as odd, CvmPages(odd.url, settings=settings) as source:
         yield odd, source
 
 
 def daily(months=("01/2022",), selected=None, *, cnpj=CNPJ, state="s", quota="1,5") -> str:
-    """A daily page; its quota tells the month, so that a test sees which one it got."""
+    """Return a daily page with this quota, by which a test recognises it."""
     selected = months[0] if selected is None else selected
     options = "".join(f'<option value="{m}"{" selected" * (m == selected)}>{m}</option>' for m in (*months, ""))
     row = ["3", quota, "0,00", "0,00", "1,00", "1,00", "1", ""]

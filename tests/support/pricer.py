@@ -103,7 +103,7 @@ class Service:
 
 @contextlib.contextmanager
 def service(redis_url: str, **environment: str) -> Iterator[Service]:
-    """Run the offline site and a pricer as processes, with their own namespace; rates come from a replica of here."""
+    """Run the offline site and a pricer as processes, in their own namespace, with rates from a local replica."""
     namespace = f"test-{uuid.uuid4().hex[:12]}"
     given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
     given |= {"SCRAPERKIT_OPEN_DATA_URL": "http://127.0.0.1:9/"}  # never the live portal
@@ -124,13 +124,13 @@ def service(redis_url: str, **environment: str) -> Iterator[Service]:
 
 
 def of_rates(replica: Replica) -> dict[str, str]:
-    """Return the settings by which a process finds the services of rates of a replica."""
+    """Return the settings that point a process at the rate services of a replica."""
     return {"SCRAPERKIT_SGS_URL": replica.sgs_url, "SCRAPERKIT_B3_URL": replica.b3_url}
 
 
 @contextlib.contextmanager
 def command(*words: str, environment: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run a command until the block ends; yield its process, with its log in `said` afterwards, and READY's text."""
+    """Run a command until the block ends; yield its process, whose `said` gets the log, and the text after READY."""
     # A file, because an unread pipe fills up and then blocks the writer.
     with (
         tempfile.TemporaryFile("w+") as log,

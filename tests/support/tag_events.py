@@ -1,4 +1,4 @@
-"""A second reading of daily pages, from the events by which lxml tells Beautiful Soup of each tag."""
+"""An independent reader of daily pages, from the events that lxml sends to Beautiful Soup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scraperkit.sources.markup import DailyMarkup, Option, attribute, clean
 
 
 def read_by_events(source: str, *, select_id: str, table_id: str) -> DailyMarkup:
-    """Read what :func:`~scraperkit.sources.markup.read_daily_markup` reads."""
+    """Do the work of :func:`~scraperkit.sources.markup.read_daily_markup`."""
     options, rows = _Options(), _Rows()
     soup = BeautifulSoup(source, builder=_Builder({select_id: options, table_id: rows}))
     tags = soup.find_all(True)

@@ -36,7 +36,7 @@ def servers_below(folder: Path) -> list[str]:
 
 
 def written_down(redis) -> None:
-    """Wait until Redis has on its disk all that it has acknowledged: on a busy disk that may take a second."""
+    """Wait until Redis has written everything to disk; on a busy disk, that may take a second."""
     with redis.client() as one:
         one.incr("written-down")
         assert one.execute_command("WAITAOF", 1, 0, 60_000)[0] == 1

@@ -9,10 +9,10 @@ from scraperkit.config import Settings
 from scraperkit.engine.worker import Worker
 from scraperkit.subscriber import Subscriber
 
-# A short lease makes housekeeping frequent; a longer heartbeat keeps the name of a worker that starves for a second.
+# A short lease makes upkeep frequent; with a longer heartbeat, a worker that starves for a second keeps its name.
 QUICK = {"lease": 1.0, "heartbeat": 2.0, "backoff": 0.05, "threads": 2, "max_attempts": 5}
 AT_ONCE = {"backoff": 0.0, "max_attempts": 3, "threads": 2}
-# The lease sets the pace of upkeep, the heartbeat the life of a card: ten signs of life a second, each valid for 60 s.
+# The lease sets the pace of upkeep, the heartbeat the life of a card: ten heartbeats a second, each valid for 60 s.
 LIVELY = {"lease": 0.4, "heartbeat": 20.0}
 
 

@@ -1,4 +1,4 @@
-"""Both roads give the same frames to the last bit, and whatever goes wrong leaves no half-read connection behind."""
+"""Both ways of reading return the same frames to the last bit, and no failure leaves a half-read connection."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def january(cnpj: str = A) -> list[DailyQuote]:
 
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     def parse(*_: object) -> None:
-        raise ReplyError("told so")
+        raise ReplyError("on purpose")
 
     monkeypatch.setattr(reading, "parse_ranges", parse)
 
@@ -71,7 +71,7 @@ quotes = st.builds(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(written=st.lists(quotes, max_size=30), series=st.integers(1, 18))
-def test_both_roads_give_the_same_frames(store, reader, written, series):
+def test_both_ways_return_the_same_frames(store, reader, written, series):
     def read() -> list[pd.DataFrame]:
         february = reader.quotes(start="2022-02", end="2022-02")
         return [reader.quotes(), february, reader.last(), *(reader.prices(metric=metric) for metric in METRICS)]
@@ -93,15 +93,15 @@ def test_both_roads_give_the_same_frames(store, reader, written, series):
             assert [value.hex() for value in one[name]] == [value.hex() for value in two[name]]
 
 
-def test_the_slow_road_takes_over_with_a_warning(store, reader, monkeypatch):
+def test_reading_falls_back_to_the_slow_way_with_a_warning(store, reader, monkeypatch):
     store.write(january())
     fast = reader.quotes()
     slow(monkeypatch)
-    with pytest.warns(ScraperKitWarning, match="reading slowly, through redis-py, since .*: told so"):
+    with pytest.warns(ScraperKitWarning, match="reading slowly, through redis-py, since .*: on purpose"):
         pd.testing.assert_frame_equal(reader.quotes(), fast)
 
 
-def test_the_slow_road_goes_on_where_the_fast_one_ended(store, reader, monkeypatch):
+def test_the_slow_way_continues_where_the_fast_one_stopped(store, reader, monkeypatch):
     for cnpj in (A, B, C):
         store.write(january(cnpj))
     whole = reader.prices([C, A, B])
@@ -112,7 +112,7 @@ def test_the_slow_road_goes_on_where_the_fast_one_ended(store, reader, monkeypat
     def parse_twice(*args):
         calls.append(1)
         if len(calls) > 2:
-            raise ReplyError("told so")
+            raise ReplyError("on purpose")
         return parse(*args)
 
     monkeypatch.setattr(reading, "parse_ranges", parse_twice)
@@ -122,7 +122,7 @@ def test_the_slow_road_goes_on_where_the_fast_one_ended(store, reader, monkeypat
 
 
 def test_redis_py_still_shows_its_sockets(redis, store, reader):
-    """The one private name that is used; if this fails, read redis-py's changes and `link.socket_of`."""
+    """The only private name in use; if this fails, read redis-py's changes and `link.socket_of`."""
     connection = redis.connection_pool.get_connection()
     try:
         assert link.socket_of(connection).recv_into
@@ -130,7 +130,7 @@ def test_redis_py_still_shows_its_sockets(redis, store, reader):
         redis.connection_pool.release(connection)
 
 
-def test_without_a_socket_the_slow_road_takes_over(redis, store, reader, monkeypatch):
+def test_without_a_socket_reading_falls_back_to_the_slow_way(redis, store, reader, monkeypatch):
     store.write(january())
     whole = reader.quotes()
     monkeypatch.setattr(link, "_SOCKET", "_elsewhere")
@@ -140,10 +140,10 @@ def test_without_a_socket_the_slow_road_takes_over(redis, store, reader, monkeyp
     assert redis.ping() is True
 
 
-# ---------------------------------------------------------------- what goes wrong
+# ---------------------------------------------------------------- failures
 
 
-def test_a_reply_that_is_lost_is_asked_for_again(proxy, namespace, store, reader):
+def test_a_lost_reply_is_requested_again(proxy, namespace, store, reader):
     store.write(january())
     with connect(proxy.url) as client:
         fault = proxy.lose_reply("EXEC")
@@ -167,7 +167,7 @@ def test_a_lost_connection_is_an_error_of_the_kit_and_leaves_nothing_half_read(p
         assert client.ping() is True
 
 
-def test_a_write_that_is_cut_is_sent_again(proxy, namespace, reader, store):
+def test_an_interrupted_write_is_sent_again(proxy, namespace, reader, store):
     store.write(january())
     whole = reader.quotes()
     store.delete([A])
@@ -179,7 +179,7 @@ def test_a_write_that_is_cut_is_sent_again(proxy, namespace, reader, store):
         assert connections_in_use(client) == 0
 
 
-def test_an_error_in_the_midst_is_a_missing_series_or_the_slow_road(redis, namespace, store, reader):
+def test_a_missing_key_or_a_key_of_another_type_reads_as_missing(redis, namespace, store, reader):
     for cnpj in (A, B):
         store.write(january(cnpj))
     redis.delete(f"{namespace}:{{{A}}}:holders")
@@ -191,7 +191,7 @@ def test_an_error_in_the_midst_is_a_missing_series_or_the_slow_road(redis, names
 
 @pytest.mark.parametrize("write", [False, True], ids=["read", "write"])
 def test_an_interrupt_leaves_no_half_read_connection(proxy, namespace, store, reader, write):
-    """The interrupt comes as a user's does, while the main thread waits for the server, which is silent."""
+    """The interrupt comes like a user's, while the main thread waits for a silent server."""
     store.write(january())
     whole = reader.quotes()
     with connect(proxy.url) as client:
@@ -225,7 +225,7 @@ def test_leaving_early_leaves_no_half_read_connection(redis, namespace, store, r
     assert redis.ping() is True
 
 
-# ---------------------------------------------------------------- other roads to the server
+# ---------------------------------------------------------------- other connections
 
 
 @pytest.mark.parametrize("road", ["unix", "tls"])
@@ -262,7 +262,7 @@ def limited(redis, redis_url, namespace) -> Iterator[redis_py.Redis]:
     redis.acl_deluser(namespace)
 
 
-def test_without_transactions_reads_go_the_slow_road_and_say_why(limited, namespace, store, reader):
+def test_without_transactions_reads_take_the_slow_way_and_warn_why(limited, namespace, store, reader):
     store.write(january())
     mine = TimeSeriesReader(limited, namespace)
     for read in ("prices", "quotes", "last"):
@@ -272,7 +272,7 @@ def test_without_transactions_reads_go_the_slow_road_and_say_why(limited, namesp
     pd.testing.assert_frame_equal(mine.funds(), reader.funds())
 
 
-def test_without_transactions_frames_are_written_but_replace_nothing(limited, namespace, store, reader):
+def test_without_transactions_frames_are_written_but_cannot_replace(limited, namespace, store, reader):
     mine = SeriesStore(limited, namespace)
     store.write(january())
     table = reader.quotes()
@@ -282,8 +282,8 @@ def test_without_transactions_frames_are_written_but_replace_nothing(limited, na
     pd.testing.assert_frame_equal(reader.quotes(), table)
 
 
-def test_each_more_fund_takes_its_share_of_the_frame_and_as_much_again(store, reader, monkeypatch):
-    """Beside what a single read takes, however many there are."""
+def test_each_additional_fund_takes_at_most_two_and_a_half_times_its_share_of_the_frame(store, reader, monkeypatch):
+    """A single read takes a constant amount in addition."""
     monkeypatch.setattr(frames, "_TEXT_DTYPE", object)  # whose memory tracemalloc sees
     monkeypatch.setattr(reading, "SAMPLES_PER_READ", 1_000)
     monkeypatch.setattr(reading, "SERIES_PER_READ", 1)

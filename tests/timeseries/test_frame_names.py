@@ -28,25 +28,25 @@ def stored(store):
 
 
 class TestReader:
-    def test_every_frame_has_the_names_that_are_known(self, stored, reader):
+    def test_every_frame_has_the_known_names(self, stored, reader):
         for frame in (reader.prices(), reader.quotes(), reader.last(), reader.funds(), reader.prices(inherit=True)):
             assert frame.attrs["names"] == NAMES
         assert reader.prices([C, B]).attrs["names"] == {B: NAMES[B]}
         assert reader.prices(B, end="2021-01").attrs["names"] == {B: NAMES[B]}
         assert "names" not in reader.prices(C).attrs
 
-    def test_a_card_that_is_none_is_not_known(self, stored, reader, redis, namespace):
+    def test_a_key_that_is_not_a_card_has_no_name(self, stored, reader, redis, namespace):
         redis.delete(Keys(namespace).fund(A))
         redis.set(Keys(namespace).fund(A), "no hash")
         assert reader.prices().attrs["names"] == {B: NAMES[B]}
 
-    def test_a_subclass_goes_by_its_fund_and_twins_by_their_number(self, stored, store, reader):
+    def test_a_subclass_has_the_name_of_its_fund_and_equal_names_get_a_number(self, stored, store, reader):
         store.write([DailyQuote(A, DAYS[0], 1.0, subclass="S1"), DailyQuote(A, DAYS[0], 1.0, subclass="S2")])
         assert reader.prices(f"{A}:S1").attrs["names"] == {f"{A}:S1": "Aroeira Ações"}
         found = reader.prices([A, f"{A}:S1", f"{A}:S2"]).attrs["names"]
         assert list(found.values()) == ["Aroeira Ações 924/0001-00", "Aroeira Ações …S1", "Aroeira Ações …S2"]
 
-    def test_beyond_the_most_nothing_is_looked_up(self, store, reader):
+    def test_names_are_not_looked_up_for_more_series_than_the_limit(self, store, reader):
         stems = [f"{number:012d}" for number in range(1, frames.MOST_NAMED + 2)]
         cnpjs = [stem + stdnum_cnpj.calc_check_digits(stem) for stem in stems]
         store.write(DailyQuote(cnpj, DAYS[0], 1.5) for cnpj in cnpjs)
@@ -55,7 +55,7 @@ class TestReader:
         assert "names" not in reader.prices(cnpjs).attrs
         assert frames.named(pd.DataFrame(), cnpjs, pytest.fail).attrs == {}
 
-    def test_they_survive_what_users_do_and_hinder_nothing(self, stored, reader, tmp_path):
+    def test_names_survive_common_operations_and_prevent_none(self, stored, reader, tmp_path):
         prices = reader.prices()
         other = prices.copy()
         other.attrs = {"names": {A: "Another"}}
@@ -77,7 +77,7 @@ class TestReader:
             back = pd.read_parquet(tmp_path / "frame.parquet")
             assert back.attrs == frame.attrs == json.loads(json.dumps(frame.attrs))
 
-    def test_attributes_of_one_frame_are_its_own(self, stored, reader):
+    def test_frames_do_not_share_their_attributes(self, stored, reader):
         reader.prices().attrs["names"].clear()
         assert reader.prices().attrs["names"] == NAMES
 
@@ -92,7 +92,7 @@ class TestOpenData:
                 market.site = site
                 yield market
 
-    def test_names_come_from_the_registry_that_is_there_and_nothing_is_fetched(self, market):
+    def test_names_come_from_the_downloaded_registry_and_nothing_is_fetched(self, market):
         reads = [lambda: market.prices([A, B]), lambda: market.quotes([A, B]), lambda: market.market("2024-12-02")]
         before = market.site.portal.requests.total()
         assert all("names" not in read().attrs for read in reads)

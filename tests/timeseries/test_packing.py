@@ -1,4 +1,4 @@
-"""Packed commands say what redis-py would have sent, and numbers read back to the last bit."""
+"""Packed commands are the bytes that redis-py would send, and numbers read back to the last bit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_samples_are_packed_as_hiredis_packs_them(samples):
 
 
 @given(st.integers(0, 3_000), st.integers(0, 3_000))
-def test_commands_end_where_told_and_after_1000_samples(first, second):
+def test_commands_end_at_the_given_places_and_after_1000_samples(first, second):
     count = first + second
     lines = sample_lines([word(b"a")] * first + [word(b"b")] * second, [word(b"0")] * count, [1.0] * count)
     words = [unpack(command) for command in cut_commands(lines, [first, count])]

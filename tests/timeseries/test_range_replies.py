@@ -1,4 +1,4 @@
-"""Replies are read to the last bit as hiredis and Python read them, and nothing that is cut or changed passes."""
+"""Replies are read to the last bit as hiredis and Python read them; truncated or corrupted ones are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MISSING_LINE = b"-ERR TSDB: the key does not exist\r\n"
 
 
 def reply_of(series: list[list[tuple[int, str]] | None], mark: bytes = b",") -> bytes:
-    """Return what a server says, with these texts as values."""
+    """Return the reply of a server with these texts as values."""
     parts = [b"+OK\r\n", b"+QUEUED\r\n" * len(series), b"*%d\r\n" % len(series)]
     for samples in series:
         parts.append(MISSING_LINE if samples is None else b"*%d\r\n" % len(samples))
@@ -60,7 +60,7 @@ def test_a_reply_is_read_as_hiredis_reads_it(series):
 
 
 @given(replies, st.data())
-def test_a_reply_that_ends_early_or_late_is_refused(series, data):
+def test_a_reply_that_is_too_short_or_too_long_is_refused(series, data):
     reply = reply_of(series)
     for wrong in (reply[: data.draw(st.integers(0, len(reply) - 1))], reply + b"\n", reply + b"*0\r\n"):
         with pytest.raises(ReplyError):
@@ -78,14 +78,14 @@ def hiredis_refuses(reply: bytes | bytearray) -> bool:
     return False
 
 
-def assert_is_a_number_all_the_same(reply: bytearray) -> None:
-    """The parser reads what hiredis refuses, as float does: 5e-3249, too small for it, is zero; and 007 is 7."""
+def assert_float_reads_it(reply: bytearray) -> None:
+    """Check that the reply has numbers that only hiredis refuses: float reads 5e-3249 as 0 and 007 as 7."""
     assert b"e-" in reply.lower() or re.search(rb"[:*]-?0[0-9]", reply)
 
 
 @settings(max_examples=300)
 @given(replies, st.data())
-def test_a_changed_reply_is_refused_or_still_what_hiredis_reads(series, data):
+def test_a_corrupted_reply_is_refused_or_read_as_hiredis_reads_it(series, data):
     reply = bytearray(reply_of(series))
     for _ in range(data.draw(st.integers(1, 3))):
         reply[data.draw(st.integers(0, len(reply) - 1))] = data.draw(st.sampled_from(b"0159*:,+-.\r\n eQ\x00\xff"))
@@ -96,7 +96,7 @@ def test_a_changed_reply_is_refused_or_still_what_hiredis_reads(series, data):
     reader = hiredis.Reader()
     reader.feed(bytes(reply))
     if hiredis_refuses(reply):
-        assert_is_a_number_all_the_same(reply)
+        assert_float_reads_it(reply)
         return
     *_, executed = [reader.gets() for _ in range(len(series) + 2)]
     assert [len(each) if isinstance(each, list) else MISSING for each in executed] == found.counts.tolist()
@@ -133,7 +133,7 @@ def test_the_commands_are_those_of_redis_py():
 
 
 def as_newest(reply: bytes) -> bytes:
-    """Return the reply to TS.GET that holds what this reply to TS.RANGE holds of at most one sample for each series."""
+    """Convert a reply to TS.RANGE with at most one sample for each series to the reply to TS.GET."""
     head, mark, body = reply.partition(b"\r\n*")
     count, _, body = body.partition(b"\r\n")
     return head + mark + count + b"\r\n" + body.replace(b"*1\r\n*2\r\n", b"*2\r\n")
@@ -143,7 +143,7 @@ newest_replies = st.lists(st.none() | st.lists(st.tuples(stamps, texts), max_siz
 
 
 @given(newest_replies, st.sampled_from([b",", b"+"]))
-def test_the_newest_samples_are_what_ranges_of_one_hold(series, mark):
+def test_newest_samples_are_the_same_as_ranges_of_one_sample(series, mark):
     reply = reply_of(series, mark)
     found, wanted = parse_ranges(as_newest(reply), len(series), newest=True), parse_ranges(reply, len(series))
     for one, two in zip(astuple(found), astuple(wanted), strict=True):
@@ -152,7 +152,7 @@ def test_the_newest_samples_are_what_ranges_of_one_hold(series, mark):
 
 @settings(max_examples=300)
 @given(newest_replies, st.data())
-def test_a_changed_reply_with_the_newest_is_refused_or_still_what_hiredis_reads(series, data):
+def test_a_corrupted_reply_with_the_newest_is_refused_or_read_as_hiredis_reads_it(series, data):
     reply = bytearray(as_newest(reply_of(series)))
     for _ in range(data.draw(st.integers(1, 3))):
         reply[data.draw(st.integers(0, len(reply) - 1))] = data.draw(st.sampled_from(b"0159*:,+-.\r\n eQ\x00\xff"))
@@ -161,7 +161,7 @@ def test_a_changed_reply_with_the_newest_is_refused_or_still_what_hiredis_reads(
     except ReplyError:
         return
     if hiredis_refuses(reply):
-        assert_is_a_number_all_the_same(reply)
+        assert_float_reads_it(reply)
         return
     reader = hiredis.Reader()
     reader.feed(bytes(reply))
@@ -173,7 +173,7 @@ def test_a_changed_reply_with_the_newest_is_refused_or_still_what_hiredis_reads(
 
 
 @given(newest_replies, st.data())
-def test_newest_samples_that_end_early_or_late_are_refused(series, data):
+def test_newest_samples_that_are_too_short_or_too_long_are_refused(series, data):
     reply = as_newest(reply_of(series))
     for wrong in (reply[: data.draw(st.integers(0, len(reply) - 1))], reply + b"\n", reply + b"*0\r\n"):
         with pytest.raises(ReplyError):

@@ -1,4 +1,4 @@
-"""A series is a CNPJ, or a CNPJ and a subclass; nothing is joined unless it is asked for."""
+"""A series is a CNPJ, or a CNPJ and a subclass; histories are joined only on request."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TestTheNameOfASeries:
 
 
 class TestASubclass:
-    def test_has_series_and_a_label_of_its_own(self, store, reader, redis, namespace):
+    def test_has_its_own_series_and_label(self, store, reader, redis, namespace):
         store.write([quote(FIRST, "2024-01-03", 1.5)])
         info = redis.execute_command("TS.INFO", f"{namespace}:{{{FUND}}}:Z2HFZ1734468953:quota")
         assert info["labels"] == {
@@ -63,7 +63,7 @@ class TestASubclass:
         assert reader.last([SECOND])["quota"].tolist() == [9.0]
         assert reader.funds()["days"].to_dict() == {FUND: 1, SECOND: 1, FIRST: 1}
 
-    def test_that_is_not_stored_is_unknown_by_its_whole_name(self, store, reader):
+    def test_that_is_not_stored_is_unknown_by_its_full_name(self, store, reader):
         store.write([quote(FIRST, "2024-01-03", 1.5)])
         with pytest.raises(UnknownFund, match=r"18\.993\.924/0001-00:B2"):
             reader.prices([FIRST, SECOND])
@@ -77,8 +77,8 @@ class TestASubclass:
         assert reader.funds().empty
 
 
-class TestAClassWithoutFiguresOfItsOwn:
-    def test_stands_for_all_its_subclasses_and_says_so(self, store, reader):
+class TestAClassWithoutItsOwnFigures:
+    def test_is_replaced_by_all_its_subclasses_with_a_warning(self, store, reader):
         store.write(
             [quote(FIRST, "2024-01-03", 1.5), quote(SECOND, "2024-01-03", 9.0), quote(OTHER, "2024-01-03", 2.0)]
         )
@@ -89,13 +89,13 @@ class TestAClassWithoutFiguresOfItsOwn:
             with pytest.warns(ScraperKitWarning, match="reported by subclass"):
                 assert len(read([OTHER, FUND])) == 3
 
-    def test_is_judged_by_the_days_asked_for_and_by_every_metric(self, store, reader):
+    def test_is_judged_by_the_requested_days_and_by_every_metric(self, store, reader):
         store.write([quote(FUND, "2023-01-03", 1.0), quote(FIRST, "2024-01-04", 1.5)])
         assert reader.prices(FUND).columns.tolist() == [FUND]
         with pytest.warns(ScraperKitWarning, match=FIRST):
             assert reader.prices(FUND, start="2024-01").columns.tolist() == [FIRST]
-        assert reader.prices(FUND, "2023-02", "2023-03").columns.tolist() == [FUND], "nobody has figures then"
-        # A class without a quota that reports its net worth still reports.
+        assert reader.prices(FUND, "2023-02", "2023-03").columns.tolist() == [FUND], "neither has figures then"
+        # A class that reports only its net worth has figures, too.
         store.write([DailyQuote(FUND, dt.date(2024, 1, 5), net_worth=5.0)])
         assert reader.prices(FUND, start="2024-01").columns.tolist() == [FUND]
 
@@ -127,7 +127,7 @@ class TestHistory:
         assert (len(reader.quotes(FIRST, inherit=True)) == 2) is is_joined
 
     def test_is_judged_by_the_series_and_cut_at_the_window(self, store, reader):
-        """Whether a class became its subclass does not depend on the days asked for."""
+        """Whether a class became its subclass does not depend on the requested days."""
         store.write([quote(FUND, f"2024-01-0{day}", day) for day in (1, 2, 3, 4)])
         store.write([quote(FIRST, "2024-01-08", 8.0)])
         joined = reader.prices(FIRST, end="2024-01-02", inherit=True)
@@ -138,11 +138,11 @@ class TestHistory:
         store.write([quote(FIRST, "2024-01-12", 9.0)])
         assert reader.prices(FIRST, end="2024-01-09", inherit=True).empty, "eight days without a quote"
 
-    def test_of_a_sibling_or_of_days_that_both_have_is_never_joined(self, store, reader):
+    def test_of_a_sibling_or_on_days_that_both_have_is_never_joined(self, store, reader):
         store.write([quote(SECOND, "2024-01-04", 4.0), quote(FUND, "2024-01-09", 1.0)])
         store.write([quote(FIRST, "2024-01-08", 8.0), quote(FIRST, "2024-01-09", 9.0)])
         assert reader.prices(FIRST, inherit=True)[FIRST].tolist() == [8.0, 9.0]
 
-    def test_leaves_a_frame_without_subclasses_as_it_is(self, store, reader):
+    def test_does_not_change_a_frame_without_subclasses(self, store, reader):
         store.write([quote(OTHER, "2024-01-04", 4.0)])
         pd.testing.assert_frame_equal(reader.prices(inherit=True), reader.prices())

@@ -1,4 +1,4 @@
-"""Series written come back as they were, and what cannot be written or read is said by name."""
+"""Series read back as they were written, and errors name what cannot be written or read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def quote(cnpj: str, date: str, quota: float | None = 1.5, **others) -> DailyQuo
     return DailyQuote(cnpj, dt.date.fromisoformat(date), quota, **others)
 
 
-# ---------------------------------------------------------------- what is written comes back
+# ---------------------------------------------------------------- round trips
 
 values = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 quotes_of_any_kind = st.builds(
@@ -65,7 +65,7 @@ quotes_of_any_kind = st.builds(
 
 
 def expected(quotes: list[DailyQuote]) -> pd.DataFrame:
-    """The tidy frame that these quotes make, cell by cell: later ones win, and None wins over nothing."""
+    """Return the tidy frame of these quotes, made cell by cell: later values win, and None changes nothing."""
     cells: dict[tuple[str, str, dt.date], dict[str, float]] = {}
     for one in quotes:
         for metric, value in one.metrics():
@@ -113,7 +113,7 @@ def test_the_last_value_of_a_day_wins(store, reader):
     assert reader.prices(A)[A].tolist() == [3.0]
 
 
-def test_the_last_value_wins_however_the_cnpj_is_punctuated(store, reader):
+def test_the_last_value_wins_with_any_punctuation_of_the_cnpj(store, reader):
     store.write([quote(A, "2022-01-03", 1.0), quote(format_cnpj(A), "2022-01-03", 2.0), quote(A, "2022-01-03", 3.0)])
     assert reader.prices()[A].tolist() == [3.0]
 
@@ -126,7 +126,7 @@ def test_writing_twice_is_harmless(store, reader):
     pd.testing.assert_frame_equal(reader.quotes(), once)
 
 
-def test_none_leaves_what_is_stored(store, reader):
+def test_none_keeps_the_stored_value(store, reader):
     store.write([quote(A, "2022-01-03", 1.25, holders=7)])
     store.write([quote(A, "2022-01-03", None, holders=8)])
     assert reader.quotes().loc[0, ["quota", "holders"]].tolist() == [1.25, 8]
@@ -151,7 +151,7 @@ def test_series_deleted_meanwhile_are_created_again(store, reader, redis, namesp
     assert (labels["chunkSize"], labels["duplicatePolicy"]) == (512, "last")
 
 
-def test_more_than_one_pipeline_and_more_than_one_read(store, reader, monkeypatch):
+def test_writes_and_reads_may_take_several_pipelines(store, reader, monkeypatch):
     monkeypatch.setattr("scraperkit.timeseries.store.QUOTES_PER_PIPELINE", 7)
     monkeypatch.setattr("scraperkit.timeseries.reader.SERIES_PER_READ", 4)
     monkeypatch.setattr("scraperkit.timeseries.reader.FUNDS_PER_PIPELINE", 3)
@@ -165,11 +165,11 @@ def test_more_than_one_pipeline_and_more_than_one_read(store, reader, monkeypatc
     assert reader.funds()["days"].tolist() == [5] * 11
 
 
-# ---------------------------------------------------------------- what cannot be written
+# ---------------------------------------------------------------- refused writes
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 10**400, "12,34", "1.5"])
-def test_a_value_that_is_no_number_is_refused_before_anything_is_written(store, reader, namespace, value):
+def test_a_value_that_is_not_a_number_is_refused_before_anything_is_written(store, reader, namespace, value):
     bad = quote(A, "2022-01-05", None, net_worth=value)
     with pytest.raises(StoreError, match=re.escape(f"{namespace}:{{{A}}}:net_worth on 2022-01-05")):
         store.write([quote(A, "2022-01-04"), bad])
@@ -182,11 +182,11 @@ def test_a_day_before_1970_is_refused(store):
 
 
 def test_a_day_that_is_text_is_refused(store):
-    with pytest.raises(StoreError, match=r"'2022-01-03' is no datetime.date"):
+    with pytest.raises(StoreError, match=r"'2022-01-03' is not a datetime.date"):
         store.write([dataclasses.replace(quote(A, "2022-01-03"), date="2022-01-03")])
 
 
-def test_a_cnpj_that_is_none_is_refused(store):
+def test_an_invalid_cnpj_is_refused(store):
     with pytest.raises(ConfigError, match="not a CNPJ"):
         store.write([quote("18993924000101", "2022-01-03")])
 
@@ -214,7 +214,7 @@ def test_a_command_refused_as_a_whole_is_named():
             check(commands, [refusal])
 
 
-def test_a_series_that_cannot_be_created_is_named_unless_it_is_there():
+def test_a_series_that_cannot_be_created_is_named_unless_it_exists():
     creates = create_all(KEYS, [A])[:1]
     check_replies(creates, [redis_py.ResponseError("TSDB: key already exists")])
     with pytest.raises(StoreError, match=r"TS.CREATE lesson:\{18993924000100\}:quota: NOPERM"):
@@ -277,7 +277,7 @@ def test_both_ends_are_included(reader, start, end, days):
         *("٢٠٢٢-٠١", 2022, 1.5, [], pd.NaT, np.datetime64("NaT"), pd.Period("2022Q1")),
     ],
 )
-def test_what_is_no_day_is_refused_by_the_name_of_its_argument(reader, day):
+def test_the_error_for_an_invalid_day_names_the_argument(reader, day):
     with pytest.raises(ConfigError, match=r"^start: .* is not a day; write it as '2022-01-31'"):
         reader.prices(start=day)
     with pytest.raises(ConfigError, match=r"^end: "):
@@ -289,7 +289,7 @@ def test_an_end_before_the_start_is_refused(reader):
         reader.prices(start="2022-02", end="2022-01")
 
 
-def test_a_metric_that_is_none_is_refused(reader):
+def test_an_unknown_metric_is_refused(reader):
     with pytest.raises(ConfigError, match="metric: 'price' is unknown; use one of quota, net_worth, holders"):
         reader.prices(metric="price")
 
@@ -305,7 +305,7 @@ def test_a_metric_that_is_none_is_refused(reader):
         {B: "b", A: "a"},
     ],
 )
-def test_funds_come_in_the_order_asked_for_each_once(store, reader, cnpjs):
+def test_funds_come_in_the_order_requested_without_duplicates(store, reader, cnpjs):
     store.write([quote(A, "2022-01-03", 1.0), quote(B, "2022-01-03", 2.0), quote(C, "2022-01-03", 3.0)])
     prices = reader.prices(cnpjs)
     assert prices.columns.tolist() == [B, A]
@@ -321,7 +321,7 @@ def test_one_fund_needs_no_list(store, reader, cnpj):
 
 
 @pytest.mark.parametrize("cnpjs", [5, [18993924000100], "18993924000101", [None], [""]])
-def test_what_is_no_cnpj_is_refused(reader, cnpjs):
+def test_anything_but_a_cnpj_is_refused(reader, cnpjs):
     for read in (reader.prices, reader.quotes, reader.last):
         with pytest.raises(ConfigError, match="CNPJ"):
             read(cnpjs)
@@ -351,7 +351,7 @@ def test_a_fund_without_the_metric_is_known(store, reader, redis, namespace):
     assert reader.prices(A, metric="inflow").shape == (0, 1)
 
 
-def test_foreign_series_with_our_labels_are_left_alone(store, reader, redis, namespace):
+def test_foreign_series_with_our_labels_are_ignored(store, reader, redis, namespace):
     store.write([quote(A, "2022-01-03")])
     labels = ("LABELS", "kit", namespace, "metric", "quota", "cnpj", A)
     redis.execute_command("TS.CREATE", f"{namespace}:weekly", *labels)
@@ -384,7 +384,7 @@ def check_funds(frame: pd.DataFrame) -> None:
     }  # fmt: skip
 
 
-def test_nothing_stored_gives_empty_frames(reader):
+def test_an_empty_store_returns_empty_frames(reader):
     for frame in (reader.prices(), reader.prices([])):
         assert frame.shape == (0, 0)
         check_wide(frame)
@@ -417,7 +417,7 @@ def test_a_day_that_a_fund_lacks_is_nan(store, reader):
     pd.testing.assert_frame_equal(frame, pd.DataFrame(cells, index=days, columns=columns), check_freq=False)
 
 
-def test_quotes_are_sorted_and_typed_whatever_order_is_asked_for(store, reader):
+def test_quotes_are_sorted_and_typed_whatever_order_is_requested(store, reader):
     store.write(
         [quote(A, "2022-01-04", 1.0, holders=3), quote(B, "2022-01-03", 2.0), quote(A, "2022-01-03", None, inflow=0)]
     )
@@ -430,7 +430,7 @@ def test_quotes_are_sorted_and_typed_whatever_order_is_asked_for(store, reader):
     assert isinstance(tidy.index, pd.RangeIndex)
 
 
-def test_frames_may_be_changed(store, reader):
+def test_returned_frames_are_writable(store, reader):
     store.write([quote(A, "2022-01-03", 1.0, holders=3)])
     wide, tidy = reader.prices(), reader.quotes()
     wide.loc[:, A] = 5.0
@@ -448,14 +448,14 @@ def test_last_is_the_newest_day_whatever_was_written_last(store, reader):
     assert (last.index.name, last.index.tolist()) == ("cnpj", [B, C, A])
     assert last["date"].tolist() == [pd.Timestamp("2022-01-01"), pd.NaT, pd.Timestamp("2022-03-01")]
     assert last.loc[A, ["quota", "holders"]].tolist() == [3.0, 30]
-    assert math.isnan(last.loc[A, "inflow"])  # its newest is of an older day
+    assert math.isnan(last.loc[A, "inflow"])  # its newest value is older
     assert last.loc[C].isna().all()
 
 
 # ---------------------------------------------------------------- fund cards
 
 
-def test_funds_tell_what_is_stored(store, reader):
+def test_funds_lists_cards_and_stored_days(store, reader):
     store.save_funds([Fund(A, "132922", "Fundo Ação", "EM FUNCIONAMENTO NORMAL", dt.date(2013, 10, 31)), Fund(C, "7")])
     store.write([quote(A, "2022-01-05"), quote(A, "2022-01-03"), quote(A, "2022-01-03"), quote(A, "2022-01-07", None)])
     store.write([quote(B, "1970-01-01")])
@@ -495,7 +495,7 @@ def test_saving_again_replaces_the_card_and_keeps_the_series(store, reader, redi
     assert reader.prices(A)[A].tolist() == [1.5]
 
 
-def test_the_card_of_a_request_leaves_a_full_one_alone(store, redis, namespace):
+def test_the_card_of_a_request_does_not_change_a_full_one(store, redis, namespace):
     keys = Keys(namespace)
     store.save_fund(Fund(A, "132922", "Fundo A"))
     for cnpj, pk in ((A, "1"), (B, "2")):
@@ -544,7 +544,7 @@ def test_a_client_of_another_kind_is_refused(options):
                 kind(client, "lesson")
 
 
-def test_redis_gone_is_an_error_of_the_kit():
+def test_losing_redis_is_an_error_of_the_kit():
     client = redis_py.Redis(port=1, protocol=3, decode_responses=True, retry=Retry(NoBackoff(), 0))
     with client, pytest.raises(RedisUnreachable, match="Redis went away"):
         TimeSeriesReader(client, "lesson").prices()

@@ -1,4 +1,4 @@
-"""Frames are written as quotes are, faster; what cannot be written is named, and nothing is half replaced."""
+"""Frames are stored like quotes, but faster; errors name the cell, and no month is half replaced."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def as_frame(rows: list[tuple]) -> pd.DataFrame:
 
 @with_redis
 @given(rows=rows, size=st.integers(1, 40), replace=st.booleans())
-def test_a_frame_is_stored_as_the_same_quotes_are(store, reader, rows, size, replace):
+def test_a_frame_is_stored_like_the_same_quotes(store, reader, rows, size, replace):
     quotes = [DailyQuote(cnpj, *figures, subclass=subclass) for cnpj, subclass, *figures in rows]
     try:
         with pytest.MonkeyPatch.context() as patch:
@@ -73,7 +73,7 @@ def test_a_frame_is_stored_as_the_same_quotes_are(store, reader, rows, size, rep
 
 @with_redis
 @given(before=rows, rows=rows, size=st.integers(1, 40))
-def test_replacing_leaves_of_the_months_in_the_frame_only_the_frame(store, reader, before, rows, size):
+def test_replacing_removes_all_other_days_of_the_months_in_the_frame(store, reader, before, rows, size):
     table, old = as_frame(rows), as_frame(before)
     months = {(normalize_cnpj(cnpj), subclass, day.year, day.month) for cnpj, subclass, day, *_ in rows}
     try:
@@ -93,7 +93,7 @@ def test_replacing_leaves_of_the_months_in_the_frame_only_the_frame(store, reade
         store.delete([A, B])
 
 
-def test_what_the_reader_gives_can_be_written_elsewhere(store, reader, redis, namespace):
+def test_a_frame_from_the_reader_can_be_written_to_another_namespace(store, reader, redis, namespace):
     store.write([DailyQuote(A, dt.date(2022, 1, 3), 1.5, holders=7), DailyQuote(B, dt.date(2022, 1, 4), None, 2.5)])
     copied = f"{namespace}-copy"
     copy = SeriesStore(redis, copied)
@@ -128,7 +128,7 @@ def test_metrics_without_a_column_survive_a_replacement(store, reader):
     ],
     ids=["date", "time", "zone", "seconds"],
 )
-def test_of_a_point_in_time_only_the_day_counts(store, reader, date):
+def test_the_time_of_day_is_ignored(store, reader, date):
     store.write_frame(pd.DataFrame({"cnpj": [A], "date": date, "quota": [1.5]}))
     assert reader.prices(A).index.tolist() == [pd.Timestamp("2022-01-03")]
 
@@ -189,7 +189,7 @@ def test_an_empty_frame_writes_nothing(store, reader):
 
 
 def test_chunks_are_made_as_they_are_sent(store, monkeypatch):
-    """At most two are on their way: the one that Redis works on, and the next."""
+    """At most two are in flight: the one that Redis works on, and the next."""
     monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 10)
     made, most = [], []
     checked = frame_writes._checked
@@ -197,7 +197,7 @@ def test_chunks_are_made_as_they_are_sent(store, monkeypatch):
     monkeypatch.setattr(tqdm.std.tqdm, "update", lambda *_: most.append(len(made)))
     days = pd.date_range("2000-01-01", periods=100)
     store.write_frame(pd.DataFrame({"cnpj": A, "date": days, "quota": 1.0}))
-    assert most == [10 + min(2 + done, 10) for done in range(10)]  # ten of the check before
+    assert most == [10 + min(2 + done, 10) for done in range(10)]  # the check before made ten
 
 
 def test_memory_does_not_grow_with_the_frame(store, monkeypatch):
@@ -213,7 +213,7 @@ def test_memory_does_not_grow_with_the_frame(store, monkeypatch):
         finally:
             tracemalloc.stop()
 
-    peak(1_000)  # what is imported and cached once
+    peak(1_000)  # import and fill caches first
     assert peak(40_000) < 1.3 * peak(4_000)
 
 
@@ -249,7 +249,7 @@ def test_series_are_created_whichever_are_missing(store, reader, redis, keys, mo
 
 
 def test_series_of_new_funds_travel_with_their_samples(store, redis, monkeypatch):
-    """One trip for each chunk, none for its series but a look at what is there: a market month creates 156,000."""
+    """Beside one look at existing series, creating them takes no extra trip: a market month creates 156,000."""
     monkeypatch.setattr(frame_writes, "ROWS_PER_CHUNK", 2)
     write, written = store._link.write, []
     monkeypatch.setattr(store._link, "write", lambda commands: written.extend(commands) or write(commands))
@@ -259,7 +259,7 @@ def test_series_of_new_funds_travel_with_their_samples(store, redis, monkeypatch
 
 
 @pytest.mark.parametrize("replace", [False, True])
-def test_a_series_that_somebody_else_creates_meanwhile_counts_as_one_that_was_there(store, redis, reader, replace):
+def test_a_series_created_meanwhile_by_another_writer_counts_as_existing(store, redis, reader, replace):
     other, present = SeriesStore(redis, store._keys.namespace), store._present
 
     def look_and_lose_the_race(series):
@@ -272,7 +272,7 @@ def test_a_series_that_somebody_else_creates_meanwhile_counts_as_one_that_was_th
     assert reader.prices(A)[A].tolist() == ([1.0] if replace else [1.0, 9.0])
 
 
-def test_nothing_is_deleted_from_series_that_are_new(store, redis):
+def test_nothing_is_deleted_from_new_series(store, redis):
     with monitor(redis, namespace=store._keys.namespace) as seen:
         store.write_frame(frame([(A, "2022-01-03", 1.0)], "quota"), replace=True)
         store.write_frame(frame([(A, "2022-01-03", 1.0)], "quota"), replace=True)
