@@ -301,7 +301,9 @@ def changes_frame(changes: Iterable[Change]) -> pd.DataFrame:
 
 
 def _moments(seconds: pd.Series[Any]) -> pd.Series[Any]:
-    return pd.to_datetime(seconds.astype("float64"), unit="s", utc=True).astype("datetime64[us, UTC]")
+    # Rounded, since a float of seconds may lie just below its microsecond, and a conversion would cut it off there.
+    micros = (seconds.astype("float64") * 1e6).round()
+    return pd.to_datetime(micros, unit="us", utc=True).astype("datetime64[us, UTC]")
 
 
 def _day_or_nat(day: dt.date | None) -> int:
