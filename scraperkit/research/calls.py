@@ -86,11 +86,11 @@ def prices(
     """
     if metric not in METRICS:
         raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}")
-    with _collected(funds, start, end, source, redis) as (reader, collected, since):
-        found = _read(reader, collected, lambda series: reader.prices(series, since, end, metric))
+    with _collected(funds, start, end, source, redis) as (reader, collected, since, until):
+        found = _read(reader, collected, lambda series: reader.prices(series, since, until, metric))
         frame = found.reindex(columns=_columns(collected, found))
         _tell(frame, collected, [str(name) for name in frame.columns if frame[name].isna().all()])
-        note_stored(frame, reader, since, end, metric)
+        note_stored(frame, reader, since, until, metric)
     return frame
 
 
@@ -125,22 +125,23 @@ def quotes(
     ScraperKitWarning
         As for :func:`prices`.
     """
-    with _collected(funds, start, end, source, redis) as (reader, collected, since):
-        frame = _read(reader, collected, lambda series: reader.quotes(series, since, end))
+    with _collected(funds, start, end, source, redis) as (reader, collected, since, until):
+        frame = _read(reader, collected, lambda series: reader.quotes(series, since, until))
         there = set(frame["cnpj"])
         _tell(frame, collected, [each.series for each in collected.wanted if each.series and each.cnpj not in there])
-        note_stored(frame, reader, since, end)
+        note_stored(frame, reader, since, until)
     return frame
 
 
 @contextlib.contextmanager
 def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
-) -> Iterator[tuple[TimeSeriesReader, FundsCollected, Day]]:
+) -> Iterator[tuple[TimeSeriesReader, FundsCollected, Day, Day]]:
     """Collect what is missing; yield a reader, the result, and the first day."""
     current, newest = Month.of(today()), INVENTED_UNTIL if is_offline() and start is None else today()
     since = newest - relativedelta(months=12, days=-1) if start is None else start
-    first, last = Month.given("start", since), Month.of(newest) if end is None else Month.given("end", end)
+    until = newest if end is None else end
+    first, last = Month.given("start", since), Month.given("end", until)
     if first > current:
         raise ConfigError(f"start: {first.iso} is after the current month; there are no prices yet")
     if last < first:
@@ -149,7 +150,7 @@ def _collected(
     keys = Keys(Settings.load().namespace)
     with contextlib.ExitStack() as stack:
         client = redis if redis is not None else stack.enter_context(connect())
-        yield TimeSeriesReader(client, keys.namespace), collect(client, keys, wanted, source), since
+        yield TimeSeriesReader(client, keys.namespace), collect(client, keys, wanted, source), since, until
 
 
 def _read(

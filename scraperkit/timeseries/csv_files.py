@@ -182,7 +182,7 @@ def read_csv(path: Path | str) -> pd.DataFrame:
     if content.startswith(b"PAR1"):
         try:
             return pd.read_parquet(path)
-        except (pa.ArrowException, ValueError) as error:
+        except (pa.ArrowException, ValueError, OSError) as error:
             raise ConfigError(f"{path}: cannot read this Parquet file: {_first_line(error)}") from None
     text, headings, comma = _opened(path, content)
     table = _texts_of(path, text, headings, comma)
@@ -210,7 +210,10 @@ def _opened(path: Path, content: bytes) -> tuple[bytes, list[str], bool]:
     line = content.partition(b"\n")[0].decode().rstrip("\r")
     bare = re.sub('"[^"]*"', "", line)
     comma = bare.count(";") > bare.count(",")
-    headings = next(csv.reader([line], delimiter=";" if comma else ","), [])
+    try:
+        headings = next(csv.reader([line], delimiter=";" if comma else ","), [])
+    except csv.Error:  # a carriage return in it, as in what is no text
+        headings = []
     if not any(headings):
         raise ConfigError(f"{path}: not a CSV file: its first line has no headings")
     twice = next((name for name, times in Counter(headings).items() if times > 1), None)

@@ -211,7 +211,7 @@ def _checked(keys: Keys, rows: pd.DataFrame, metrics: Sequence[str]) -> FrameChu
         raise unfit(name, EPOCH + dt.timedelta(days=int(days[row])), 0.0)
     values = np.empty((len(rows), len(metrics)))
     for column, metric in enumerate(metrics):
-        numbers, bad = _numbers(rows[metric])
+        numbers, bad = _numbers(rows[metric], metric)
         if bad is not None:
             date = EPOCH + dt.timedelta(days=int(days[bad]))
             raise unfit(series(bad, metric), date, rows[metric].iloc[bad])
@@ -272,21 +272,23 @@ def _day(value: Any) -> int:
         return np.iinfo(np.int64).min
 
 
-def _numbers(column: pd.Series[Any]) -> tuple[Values, int | None]:
+def _numbers(column: pd.Series[Any], metric: str) -> tuple[Values, int | None]:
     """Return a column as floats, NaN where empty, and the first row with a value that cannot be stored."""
-    is_numeric = pd.api.types.is_numeric_dtype(column.dtype)
+    is_numeric = pd.api.types.is_numeric_dtype(column.dtype) and not pd.api.types.is_complex_dtype(column.dtype)
     present = column.notna().to_numpy()
     if not is_numeric:
         for row in np.flatnonzero(present).tolist():
             try:
-                fits = not isinstance(column.iloc[row], str) and bool(np.isfinite(float(column.iloc[row])))
+                fits = not isinstance(column.iloc[row], str | complex) and bool(np.isfinite(float(column.iloc[row])))
             except (OverflowError, TypeError, ValueError):
                 fits = False
             if not fits:
                 return np.empty(0), row
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    infinite = np.flatnonzero(np.isinf(values))
-    return values, int(infinite[0]) if infinite.size else None
+    # What is counted is read back as whole numbers of 64 bits.
+    limit = 2.0**63 if COLUMNS[metric].dtype == "Int64" else np.inf
+    too_large = np.flatnonzero(np.abs(values) >= limit)
+    return values, int(too_large[0]) if too_large.size else None
 
 
 def _objects(words: Sequence[bytes] | Sequence[Sequence[bytes]]) -> npt.NDArray[np.object_]:

@@ -169,6 +169,7 @@ def test_rows_selected_from_a_tidy_frame_are_written_without_row_numbers(tmp_pat
         (b"cnpj,quota\n360305000104,2\n", "cut off its leading zeros: if so, write '00360305000104'"),
         (b"cnpj,holders\n00360305000104,2.5\n", "column 'holders', line 2: '2.5' is not a whole number"),
         (b"PAR1 is not all", "cannot read this Parquet file"),
+        (b"no\rtext\x93,\n1", "not a CSV file"),
     ],
 )
 def test_the_error_for_a_malformed_file_names_column_and_line(content, message, tmp_path):

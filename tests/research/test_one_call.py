@@ -40,6 +40,13 @@ def test_missing_prices_are_collected_and_the_same_call_again_sends_no_request(o
     assert requests() == asked
 
 
+def test_the_default_window_does_not_depend_on_what_else_is_stored(offline):
+    before = sk.prices(DOTTED)
+    sk.prices(DOTTED, "2024-01", "2024-02", source="open_data")
+    assert sk.prices(DOTTED).equals(before)
+    assert before.index[[0, -1]].strftime("%Y-%m").tolist() == ["2023-01", "2023-12"]
+
+
 def test_only_missing_months_are_fetched(offline):
     sk.prices(DOTTED, "2022-01", "2022-03")
     before = offline.replica.requests["daily_post"]

@@ -141,6 +141,7 @@ def test_the_time_of_day_is_ignored(store, reader, date):
         ("1.5", object, "'1.5' is text"),
         ("1.5", "str", "'1.5' is text"),
         (10**400, object, "cannot be stored"),
+        (1 + 2j, "complex128", r"\(1\+2j\) cannot be stored"),
     ],
 )
 def test_a_bad_value_is_named_and_nothing_is_written(store, reader, value, dtype, told):
@@ -149,6 +150,14 @@ def test_a_bad_value_is_named_and_nothing_is_written(store, reader, value, dtype
     with pytest.raises(StoreError, match=rf"\{{{B}\}}:inflow on 2022-01-04: .*{told}"):
         store.write_frame(table)
     assert reader.funds().empty
+
+
+@pytest.mark.parametrize("holders", [2.0**63, 1e300, 2**63])
+def test_a_count_that_could_not_be_read_back_is_refused(store, reader, holders):
+    with pytest.raises(StoreError, match=rf"\{{{A}\}}:holders on 2022-01-03: .* cannot be stored"):
+        store.write_frame(frame([(A, "2022-01-03", holders)], "holders"))
+    store.write_frame(frame([(A, "2022-01-03", np.nextafter(2.0**63, 0))], "holders"))
+    assert reader.quotes(A)["holders"].tolist() == [2**63 - 1024]
 
 
 @pytest.mark.parametrize("date", [dt.date(1969, 12, 31), pd.NaT, None, "2022-01-03", 3])

@@ -142,6 +142,8 @@ def lines_by_month(lines: Sequence[pa.Table]) -> Counter[Month]:
 def keys_in(texts: Sequence[str]) -> list[tuple[str, str]]:
     """Return the apparent CNPJ and day of each line, "" where one cannot be read.
 
+    A line with a NUL may have swallowed others, of any fund and day.
+
     Examples
     --------
     >>> keys_in(["FI;00.017.024/0001-53;;2018-01-02;1;x", "00.017.024/0001-53;2018-01-", "FI;00.0"])
@@ -149,11 +151,18 @@ def keys_in(texts: Sequence[str]) -> list[tuple[str, str]]:
     """
     if not texts:
         return []
-    fields = [[field.strip() for field in text.split(";")] for text in texts]
+    fields = [[field.strip() for field in text.split(";")] if "\0" not in text else [] for text in texts]
     named = [next(filter(_CNPJ_FIELD.fullmatch, each), "") for each in fields]
     cnpjs, are_some = valid_cnpjs(np.array(named, np.str_))
-    days = [next(filter(ISO_DAY.fullmatch, each), "") for each in fields]
+    days = [next(filter(_is_day, each), "") for each in fields]
     return list(zip(np.where(are_some, cnpjs, "").tolist(), days, strict=True))
+
+
+def _is_day(text: str) -> bool:
+    try:
+        return bool(ISO_DAY.fullmatch(text) and dt.date.fromisoformat(text))
+    except ValueError:
+        return False
 
 
 def _lines(table: pa.Table, rows: Numbers) -> list[int]:

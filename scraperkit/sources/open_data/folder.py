@@ -163,16 +163,19 @@ class Folder:
         except FileNotFoundError:
             yield None
             return
+        damaged = ArchiveError(
+            f"archive {self._month_path(month)}: not a month of the archive; delete it, and download it again"
+        )
         with source:
             try:
                 stored = StoredMonth(month, source, pq.ParquetFile(source, read_dictionary=list(TEXTS)))
                 _ = stored.generation
             except (pa.ArrowInvalid, KeyError, TypeError, ValueError):
-                path = self._month_path(month)
-                raise ArchiveError(
-                    f"archive {path}: not a month of the archive; delete it, and download it again"
-                ) from None
-            yield stored
+                raise damaged from None
+            try:
+                yield stored
+            except OSError as error:
+                raise (error if _is_of_the_disk(error) else damaged) from None
 
     def stamp(self, month: Month) -> object:
         """Return a value that changes with the month's file; ``None`` if there is none."""
@@ -303,8 +306,15 @@ def read_parquet(path: Path, schema: pa.Schema | None = None, columns: Sequence[
     try:
         table = pq.ParquetFile(path).read(columns=columns)
         return table if schema is None else table.cast(schema)
-    except (pa.ArrowException, ValueError, KeyError):
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
+        if _is_of_the_disk(error):
+            raise
         raise ArchiveError(f"archive {path}: not a file of the archive; delete it") from None
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """Return whether it is more than data that cannot be unpacked, for which pyarrow raises an OSError, too."""
+    return isinstance(error, OSError) and error.errno is not None
 
 
 def _read(paths: Sequence[Path], schema: pa.Schema) -> pa.Table:

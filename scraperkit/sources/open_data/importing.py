@@ -21,7 +21,7 @@ from scraperkit.sources.open_data.parsing import Rejection, parse_lines
 from scraperkit.sources.open_data.revisions import compare, with_unread
 
 _LARGEST_SHARE_REJECTED = 0.5
-_LEAST_SHARE_LEFT = 0.5  # of a month's stored rows
+_TOO_SMALL_A_SHARE = 0.5  # of a month's stored rows; a new file has more
 _FEW_ROWS = 20  # a month of fewer may lose more
 _MOST_BYTES_KEPT = 1 << 26
 
@@ -212,7 +212,7 @@ def _refuse_shrunk(folder: Folder, month: Month, now: int) -> None:
     """Refuse a file that has lost half of a month: it is truncated, or another; so much is not withdrawn."""
     with folder.month(month) as stored:
         before = stored.rows if stored else 0
-    if not now or (before >= _FEW_ROWS and now < _LEAST_SHARE_LEFT * before):
+    if not now or (before >= _FEW_ROWS and now <= _TOO_SMALL_A_SHARE * before):
         raise FileRefused(
             f"it has {now:,} rows of {month.iso}, but {before:,} are stored; if that is right, delete "
             f"{folder.quotes / month.iso}.parquet, and download it again"

@@ -206,6 +206,8 @@ class TestUnreadableLines:
         [
             (line(day=DAYS[1], quota="1,5"), True),
             (line(day="04/08/2026"), True),
+            (line(day="2026-08-32"), True),
+            (line(OTHER, DAYS[0]) + "\0\0", True),
             (line("00.017.024/0001-54", DAYS[1]), True),
             (line(subclass="A:B", day=DAYS[1]), True),
             (line(day=DAYS[1]) + ";1", True),
@@ -225,6 +227,15 @@ class TestUnreadableLines:
             assert (pd.Timestamp(self.DAYS[1]) in set(market.quotes()["date"])) is stays
             assert market.changes().empty is stays
             assert len(market.rejected()) == 1
+
+
+@pytest.mark.parametrize(("left", "outcome"), [(10, "refused"), (11, "changed")])
+def test_a_file_that_lost_half_of_a_month_is_refused(site, market, left, outcome):
+    lines = [line(day=f"2024-12-{day:02d}") for day in range(1, 21)]
+    for some in (lines, lines[:left]):
+        site.portal.put("2024-12", month_zip(some, month="202412"))
+        (row,) = market.download("2024-12", "2024-12").to_dict("records")
+    assert row["outcome"] == outcome
 
 
 def test_repeated_lines_do_not_count_as_unusable(folder):

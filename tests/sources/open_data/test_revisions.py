@@ -132,6 +132,20 @@ class TestTheLog:
         ):
             market.changes()
 
+    def test_a_month_of_which_a_block_is_damaged_is_named(self, folder):
+        days = [f"2026-08-{day:02d}" for day in range(3, 29)]
+        bring_in(folder, month_zip([line(day=day, quota=f"1.{number}7") for number, day in enumerate(days)]))
+        (path,) = folder.quotes.glob("*.parquet")
+        content = bytearray(path.read_bytes())
+        end = content.rindex(int.to_bytes(0x28B52FFD, 4, "big"))  # how a block of zstd begins
+        content[4:end] = content[4:10] + bytes(end - 10)
+        path.write_bytes(content)
+        with (
+            sk.OpenData("http://127.0.0.1:9/", archive=folder.path) as market,
+            pytest.raises(ArchiveError, match=f"{path.name}: not a month of the archive; delete it"),
+        ):
+            market.quotes()
+
     @pytest.mark.parametrize("as_of", ["2026-09-01", dt.date(2026, 9, 1), dt.datetime(2026, 9, 1), 5, pd.NaT])
     def test_a_moment_needs_a_time_zone(self, market, as_of):
         for read in (market.prices, market.quotes):
