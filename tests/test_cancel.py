@@ -108,7 +108,7 @@ class TestOfTheStream:
         redis.execute_command("XADD", keys.jobs, "*", "message", b"\xff\xfe " + batch.id.encode())
         assert batch.cancel() == 1
 
-    def test_a_batch_also_published_to_a_channel_without_subscribers_is_taken_back_from_the_stream(
+    def test_a_batch_published_again_by_pubsub_but_not_sent_again_is_taken_back_from_the_stream(
         self, redis, namespace, keys
     ):
         batch = Publisher(redis, namespace=namespace).publish(months(2))

@@ -1,4 +1,4 @@
-"""The wire message, a fund's months, and one day's figures."""
+"""The wire message, the months of a fund, and the figures of a day."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def message(**changes: object) -> str:
 
 
 class TestTheWireMessage:
-    def test_the_example_of_the_documentation_reads(self):
+    def test_the_example_of_the_documentation_is_read(self):
         request = ScrapeRequest.parse(EXAMPLE)
         assert request.document == "18993924000100"
         assert request.fund_pk == "132922"
@@ -83,11 +83,11 @@ class TestTheWireMessage:
             ({"published_at": float("inf")}, "published_at"),
         ],
     )
-    def test_an_unfit_field_is_named(self, changes, field):
+    def test_an_invalid_field_is_named(self, changes, field):
         with pytest.raises(BadMessage, match=rf"^{field}: "):
             ScrapeRequest.parse(message(**changes))
 
-    def test_a_time_in_milliseconds_is_told_from_one_in_seconds(self):
+    def test_the_error_for_a_time_in_milliseconds_says_so(self):
         with pytest.raises(BadMessage, match="^published_at: must be a time in seconds since 1970, not milliseconds"):
             ScrapeRequest.parse(message(published_at=1_700_000_000_000))
 
@@ -95,22 +95,22 @@ class TestTheWireMessage:
     def test_any_time_from_1970_to_2099_is_read(self, moment):
         assert ScrapeRequest.parse(message(published_at=moment)).published_at == moment
 
-    def test_every_unfit_field_is_named(self):
+    def test_every_invalid_field_is_named(self):
         with pytest.raises(BadMessage, match=r"document: .*; month_year: "):
             ScrapeRequest.parse("{}")
 
-    def test_a_message_without_an_id_is_told_of_the_fields_alone_that_the_id_would_follow_from(self):
+    def test_a_missing_id_is_not_an_error_of_its_own(self):
         with pytest.raises(BadMessage) as caught:
             ScrapeRequest.parse('{"document": "18993924000100"}')
         assert str(caught.value) == "month_year: Field required"
 
     @pytest.mark.parametrize("raw", ["", "{", "[]", "1", '"x"', b"\xff\xfe", "\udcff", "[" * 100_000])
-    def test_what_is_no_object_is_refused(self, raw):
+    def test_anything_but_a_json_object_is_refused(self, raw):
         with pytest.raises(BadMessage):
             ScrapeRequest.parse(raw)
 
     @given(st.text() | st.binary())
-    def test_no_text_ever_raises_anything_else(self, raw):
+    def test_random_input_always_raises_bad_message(self, raw):
         with pytest.raises(BadMessage):
             ScrapeRequest.parse(raw)
 
@@ -137,7 +137,7 @@ class TestTheWireMessage:
         message_id=st.none() | st.uuids(),
         acked=st.booleans(),
     )
-    def test_what_is_written_reads_back(self, year, month, pk, message_id, acked):
+    def test_a_request_reads_back_the_same(self, year, month, pk, message_id, acked):
         request = ScrapeRequest(
             document="18.993.924/0001-00",
             fund_pk=str(pk),
@@ -155,32 +155,32 @@ class TestTheWireMessage:
 
 class TestCnpj:
     @pytest.mark.parametrize("text", ["18.993.924/0001-01", "1", "", "18.993.924/0001-00X", "AB.CDE.FGH/0001-0X"])
-    def test_no_cnpj_is_named_in_the_error(self, text):
+    def test_an_invalid_cnpj_is_refused(self, text):
         with pytest.raises(ConfigError, match="is not a CNPJ"):
             normalize_cnpj(text)
 
-    def test_a_number_is_refused_since_it_lost_its_zeros(self):
+    def test_a_number_is_refused_since_it_may_have_lost_zeros(self):
         with pytest.raises(ConfigError, match="in quotes"):
             normalize_cnpj(18993924000100)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("number", ["360305000104", 360305000104, 360305000104.0, "360305/0001-04"])
-    def test_that_a_spreadsheet_has_cut_is_told_what_it_probably_was(self, number):
+    def test_the_error_for_lost_leading_zeros_suggests_the_whole_number(self, number):
         with pytest.raises(ConfigError, match="leading zeros: if so, write '00360305000104'$"):
             normalize_cnpj(number)  # type: ignore[arg-type]
 
     @pytest.mark.parametrize("number", ["360305000105", "18993924000101", "3603050001A4", 360305000105, 1.5, None])
-    def test_no_zeros_are_advised_where_they_make_no_cnpj(self, number):
+    def test_zeros_are_not_suggested_if_they_make_no_valid_cnpj(self, number):
         with pytest.raises(ConfigError, match="CNPJ") as caught:
             normalize_cnpj(number)  # type: ignore[arg-type]
         assert "spreadsheet" not in str(caught.value)
 
-    def test_formatting_and_reading_are_inverse(self):
+    def test_normalizing_undoes_formatting(self):
         assert normalize_cnpj(format_cnpj("12ABC34501DE35")) == "12ABC34501DE35"
 
 
 class TestAMonth:
     @given(st.dates())
-    def test_is_the_same_however_it_is_written(self, day):
+    def test_is_the_same_in_every_notation(self, day):
         month = Month.of(day)
         assert Month.parse_iso(month.iso) == Month.parse_iso(day.isoformat()) == month
         assert month.first_day <= day <= month.last_day
@@ -190,20 +190,20 @@ class TestAMonth:
     @pytest.mark.parametrize(
         "text", ["13/2022", "1/2022", "12/1899", "12/2100", "2022-12", "12/2022 ", "１２/2022", ""]
     )
-    def test_of_a_message_is_two_digits_a_slash_and_a_year_of_these_two_centuries(self, text):
+    def test_in_a_message_is_two_digits_a_slash_and_a_year_from_1900_to_2099(self, text):
         with pytest.raises(ValueError, match="MM/YYYY"):
             Month.parse(text)
 
     @pytest.mark.parametrize(
         "text", ["2022-13", "2022-1", "12/2022", "2022-02-30", "20220101", "0000-01", "2022-01-01T"]
     )
-    def test_in_iso_8601_is_a_month_or_a_day_that_there_is(self, text):
+    def test_in_iso_8601_is_an_existing_month_or_day(self, text):
         with pytest.raises(ValueError):
             Month.parse_iso(text)
 
 
 @pytest.mark.parametrize("text", ["30/02/2022", "1/2/2022", "2022-12-30", "30/12/2022 ", ""])
-def test_a_brazilian_date_is_a_day_that_there_is(text):
+def test_a_brazilian_date_is_an_existing_day(text):
     with pytest.raises(ValueError):
         brazilian_date(text)
 
@@ -232,7 +232,7 @@ class TestTheMonthsOfAFund:
     @pytest.mark.parametrize(
         ("start", "end"), [("1999-01", "1999-02"), (None, "1999-02"), ("2022-09", "2022-10"), ("2022-09", None)]
     )
-    def test_a_period_without_any_is_told(self, start, end):
+    def test_a_period_without_months_gets_a_warning(self, start, end):
         ended = replace(FUND, ended_on=dt.date(2022, 8, 31))
         told = r"18\.993\.924/0001-00 has no month in this period: it has months from 2019-01 to 2022-08"
         with pytest.warns(ScraperKitWarning, match=told):
@@ -249,23 +249,23 @@ class TestTheMonthsOfAFund:
             np.datetime64("2022-01-17T00:00:00", "ns"),
         ],
     )
-    def test_a_month_of_pandas_or_numpy_is_one(self, january):
+    def test_a_month_of_pandas_or_numpy_is_accepted(self, january):
         assert [request.month_year for request in FUND.months(january, january)] == ["01/2022"]
 
     @pytest.mark.parametrize(
         "none",
         [pd.NaT, np.datetime64("NaT"), float("nan"), pd.NA, pd.Period("2022Q1"), pd.Period("2022"), 2022],
     )
-    def test_what_is_no_month_of_pandas_is_named(self, none):
+    def test_an_invalid_month_of_pandas_is_refused_by_name(self, none):
         for start, end, field in ((none, None, "start"), ("2022-01", none, "end")):
             with pytest.raises(ConfigError, match=f"^{field}: '.*' is not a month; write it as '2022-01'$"):
                 FUND.months(start, end)
 
-    def test_dates_serve_as_well_as_text(self):
+    def test_dates_are_accepted_like_text(self):
         assert FUND.months(dt.date(2022, 1, 15), dt.date(2022, 1, 16)) == FUND.months("2022-01", "2022-01-31")
 
     @pytest.mark.parametrize("month", ["2022", "2022-13", "01/2022", "22-01", "", "2022-01-01x", "2022-01-45"])
-    def test_what_is_no_month_is_named(self, month):
+    def test_an_invalid_month_is_refused_by_name(self, month):
         with pytest.raises(ConfigError, match="^start: "):
             FUND.months(month)
 
@@ -273,7 +273,7 @@ class TestTheMonthsOfAFund:
         with pytest.raises(ConfigError, match="^end: "):
             FUND.months("2022-02", "2022-01")
 
-    def test_an_unknown_start_must_be_said(self):
+    def test_a_fund_with_an_unknown_start_needs_a_start(self):
         with pytest.raises(ConfigError, match="^start: "):
             Fund("18993924000100", "132922").months()
 
@@ -301,7 +301,7 @@ def test_every_metric_has_a_column_with_type_and_unit():
         ("3.60E+11", "its last digits are lost"),
     ],
 )
-def test_what_a_spreadsheet_made_of_a_cnpj_is_told_as_such(ruined, told):
+def test_the_error_for_a_cnpj_damaged_by_a_spreadsheet_explains_the_damage(ruined, told):
     for refuse in (normalize_cnpj, read_wanted):
         with pytest.raises(ConfigError, match=told):
             refuse([ruined] if refuse is read_wanted else ruined)

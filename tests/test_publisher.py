@@ -1,4 +1,4 @@
-"""Publishing: one message for each fund and month, each at most once."""
+"""Publishing sends one message for each fund and month, at most once."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ class TestToTheStream:
         assert {request.batch_id for request in requests} == {batch.id}
         assert all(abs(time.time() - request.published_at) < 60 for request in requests)
 
-    def test_the_group_reads_from_the_start_whoever_comes_first(self, redis, publisher, keys):
+    def test_the_consumer_group_reads_from_the_start_of_the_stream(self, redis, publisher, keys):
         publisher.publish(months(2))
         assert redis.xinfo_groups(keys.jobs)[0]["last-delivered-id"] == "0-0"
 
-    def test_a_batch_waits_for_whoever_comes(self, publisher):
+    def test_a_batch_without_workers_stays_pending(self, publisher):
         batch = publisher.publish(months(2))
         assert batch.receivers is None
         assert str(batch.status()) == "2 published, 0 done, 2 pending"
         assert not batch.status().finished
 
-    def test_a_large_batch_goes_out_whole_and_in_order(self, redis, publisher, keys):
+    def test_a_large_batch_is_sent_completely_and_in_order(self, redis, publisher, keys):
         requests = [ScrapeRequest(document=FUND.cnpj, fund_pk=str(pk), month_year="01/2021") for pk in range(1, 2_502)]
         publisher.publish(requests)
         sent = [json.loads(fields["message"])["fund_pk"] for _, fields in redis.xrange(keys.jobs)]
@@ -56,7 +56,7 @@ class TestToTheStream:
         assert batch.status().finished
         assert batch.wait(60).published == 0
 
-    def test_what_is_done_elsewhere_is_left_out(self, publisher):
+    def test_acknowledged_requests_are_not_published(self, publisher):
         done = replace(months(1)[0], acked=True)
         assert publisher.publish([done, *months(2)[1:]]).status().published == 1
 
@@ -65,7 +65,7 @@ class TestToTheStream:
         assert redis.hgetall(keys.fund(FUND.cnpj))["name"] == FUND.name
 
     @pytest.mark.parametrize("wrong", [["18993924000100"], [{}], [None]])
-    def test_something_else_than_a_request_is_refused(self, publisher, wrong):
+    def test_anything_but_a_request_is_refused(self, publisher, wrong):
         with pytest.raises(ConfigError, match="fund.months"):
             publisher.publish(wrong)
 
@@ -77,16 +77,16 @@ class TestRepeating:
         assert redis.xlen(keys.jobs) == 3
         assert second.status().published == 3
 
-    def test_unless_forced(self, redis, publisher, keys):
+    def test_with_force_the_same_requests_are_a_new_batch(self, redis, publisher, keys):
         first, second = publisher.publish(months(3)), publisher.publish(months(3), force=True)
         assert first.id != second.id
         assert redis.xlen(keys.jobs) == 6
 
-    def test_a_request_twice_in_one_batch_is_published_once(self, redis, publisher, keys):
+    def test_a_duplicate_request_in_a_batch_is_published_once(self, redis, publisher, keys):
         publisher.publish(months(2) + months(2))
         assert redis.xlen(keys.jobs) == 2
 
-    def test_a_batch_with_a_month_that_is_still_rewritten_is_a_new_one_each_day(self):
+    def test_a_batch_with_a_recent_month_is_a_new_one_each_day(self):
         def batch_id(day):
             return batch_id_of(months(3), dt.date(2021, 4, day)), batch_id_of(months(2), dt.date(2021, 4, day))
 
@@ -97,7 +97,7 @@ class TestRepeating:
 
 
 class TestToTheChannel:
-    def test_nobody_listening_is_warned_and_lost(self, redis, namespace):
+    def test_messages_without_subscribers_are_lost_with_a_warning(self, redis, namespace):
         publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
         with pytest.warns(ScraperKitWarning, match="no subscriber on"):
             batch = publisher.publish(months(2))
@@ -107,7 +107,7 @@ class TestToTheChannel:
         assert list(batch.failures()["state"]) == ["lost", "lost"]
         assert set(batch.failures()["error"]) == {"nobody was listening"}
 
-    def test_every_subscriber_receives_the_message_as_documented(self, redis, namespace, keys):
+    def test_every_subscriber_receives_the_documented_message(self, redis, namespace, keys):
         with redis.pubsub() as one, redis.pubsub() as two:
             for each in (one, two):
                 each.subscribe(keys.channel)
@@ -121,7 +121,7 @@ class TestToTheChannel:
         assert message["month_year"] == "01/2021"
         assert message["acked"] is False
 
-    def test_what_was_lost_is_published_again(self, redis, namespace, keys):
+    def test_lost_messages_are_published_again(self, redis, namespace, keys):
         publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
         with pytest.warns(ScraperKitWarning):
             publisher.publish(months(2))
@@ -134,7 +134,7 @@ class TestToTheChannel:
         assert (status.published, status.lost, status.pending) == (2, 0, 2)
 
     @pytest.mark.parametrize("delivery", ["pubsub", "stream"])
-    def test_what_died_with_its_worker_is_published_again(self, redis, namespace, monkeypatch, delivery):
+    def test_messages_lost_with_their_worker_are_published_again(self, redis, namespace, monkeypatch, delivery):
         monkeypatch.setenv("SCRAPERKIT_HEARTBEAT", "0.1")
         doomed = Subscriber(redis, FakeSite(), threads=1, namespace=namespace).start()
         doomed.crash_next()
@@ -142,13 +142,13 @@ class TestToTheChannel:
         assert str(batch.wait(60, progress=False)) == "3 published, 0 done, 3 lost"
         doomed.stop()
         with Subscriber(redis, FakeSite(), namespace=namespace):
-            # For some seconds, a listener may be one that has heard the first time.
+            # For some seconds, a listener may be one that received the first message.
             assert wait_until(lambda: batch.status().lost == 3)
             again = Publisher(redis, delivery=delivery, namespace=namespace).publish(months(3))
             assert again.id == batch.id
             assert str(again.wait(60)) == "3 published, 3 done"
 
-    def test_what_may_be_lost_goes_to_the_stream_as_well(self, redis, namespace, keys):
+    def test_messages_that_may_be_lost_are_also_sent_to_the_stream(self, redis, namespace, keys):
         with redis.pubsub() as deaf:
             deaf.subscribe(keys.channel)
             assert deaf.get_message(timeout=60)["type"] == "subscribe"
@@ -158,7 +158,7 @@ class TestToTheChannel:
         with Subscriber(redis, FakeSite(), namespace=namespace):
             assert str(batch.wait(60)) == "2 published, 2 done"
 
-    def test_what_another_worker_has_by_now_is_not_lost(self, redis, namespace, monkeypatch, keys):
+    def test_messages_that_a_worker_holds_are_not_lost(self, redis, namespace, monkeypatch, keys):
         monkeypatch.setenv("SCRAPERKIT_HEARTBEAT", "20")
         site = GatedSite()
         publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
@@ -172,11 +172,11 @@ class TestToTheChannel:
         assert site.asked.total() == 2
 
     @pytest.mark.parametrize("what", [None, 5, FUND, FUND.months])
-    def test_what_is_no_list_of_requests_is_refused(self, redis, namespace, what):
+    def test_anything_but_a_list_of_requests_is_refused(self, redis, namespace, what):
         with pytest.raises(ConfigError, match="^requests: expected ScrapeRequests, got .*; make them with fund.months"):
             Publisher(redis, namespace=namespace).publish(what)
 
-    def test_another_delivery_is_refused(self, redis):
+    def test_an_unknown_delivery_is_refused(self, redis):
         with pytest.raises(ConfigError, match="^delivery: "):
             Publisher(redis, delivery="pigeon")  # type: ignore[arg-type]
 
@@ -188,7 +188,7 @@ class TestFindingABatchAgain:
         assert found.status() == batch.status()
         assert publisher.batch(batch.id).id == batch.id
 
-    def test_an_unknown_one_is_named(self, publisher):
+    def test_an_unknown_batch_is_named(self, publisher):
         with pytest.raises(BatchNotFound, match="no-such-batch"):
             publisher.batch("no-such-batch")
 
@@ -196,7 +196,7 @@ class TestFindingABatchAgain:
         batch = publisher.publish(months(1))
         assert 0 < redis.ttl(keys.batch(batch.id)) <= publisher.settings.batch_ttl
 
-    def test_waiting_ends_with_the_timeout_and_the_work_goes_on(self, publisher):
+    def test_a_wait_ends_with_the_timeout_and_the_work_continues(self, publisher):
         batch = publisher.publish(months(1))
         with pytest.raises(BatchTimeout, match="1 pending"):
             batch.wait(0.2)
@@ -208,19 +208,19 @@ class TestFindingABatchAgain:
         assert list(jobs["month"]) == ["01/2021", "02/2021", "03/2021"]
         assert set(jobs["state"]) == {"pending"}
 
-    def test_an_empty_one_has_empty_frames_of_the_same_shape(self, publisher):
+    def test_an_empty_batch_has_empty_frames_of_the_same_shape(self, publisher):
         empty, full = publisher.publish([]), publisher.publish(months(1))
         assert list(empty.jobs().columns) == list(full.jobs().columns)
         assert list(empty.events().columns) == list(full.events().columns)
         assert (empty.events().dtypes == full.events().dtypes).all()
 
-    def test_it_shows_itself(self, publisher):
+    def test_its_repr_shows_its_counts(self, publisher):
         batch = publisher.publish(months(2))
         assert repr(batch) == f"<Batch {batch.id}: 2 published, 0 done, 2 pending>"
 
 
 class TestPublishingAgainByPubSub:
-    def test_what_failed_a_moment_ago_is_done(self, redis, namespace):
+    def test_recently_failed_messages_are_done(self, redis, namespace):
         well = threading.Event()
 
         def answer(request):
@@ -239,20 +239,20 @@ class TestOnlyMissing:
     def store(self, redis, keys, month: str, when: dt.datetime):
         redis.hset(keys.months(FUND.cnpj), month, int(when.timestamp()))
 
-    def test_months_stored_after_they_were_over_are_left_out(self, redis, publisher, keys):
+    def test_months_stored_after_their_end_are_omitted(self, redis, publisher, keys):
         self.store(redis, keys, "2021-01", dt.datetime(2021, 2, 2, tzinfo=dt.UTC))
         batch = publisher.publish(months(3), only_missing=True)
         assert list(batch.jobs()["month"]) == ["02/2021", "03/2021"]
 
-    def test_months_stored_while_they_ran_are_scraped_again(self, redis, publisher, keys):
+    def test_months_stored_before_their_end_are_scraped_again(self, redis, publisher, keys):
         self.store(redis, keys, "2021-01", dt.datetime(2021, 1, 31, 23, tzinfo=dt.UTC))
         assert publisher.publish(months(1), only_missing=True).status().published == 1
 
-    def test_the_current_month_is_never_left_out(self, redis, publisher, keys):
+    def test_the_current_month_is_never_omitted(self, redis, publisher, keys):
         self.store(redis, keys, f"{today():%Y-%m}", dt.datetime.now(dt.UTC))
         assert publisher.publish(FUND.months(today()), only_missing=True).status().published == 1
 
-    def test_what_workers_store_counts_an_empty_month_too(self, redis, namespace, publisher):
+    def test_months_stored_by_workers_count_even_if_empty(self, redis, namespace, publisher):
         site = FakeSite(lambda request: [] if request.month == 1 else one_quote(request))
         publisher.publish(months(2))
         step(Worker(redis, site, settings=Settings.load(namespace=namespace)))

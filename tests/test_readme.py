@@ -1,4 +1,4 @@
-"""What the README shows is what happens."""
+"""The README's examples, commands and links work as shown."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ONE_CALL, TEN_LINES = BLOCKS[:2]
 
 @pytest.fixture
 def alone(tmp_path, monkeypatch):
-    """The environment of somebody who has set nothing."""
+    """Set up the environment of a new user."""
     monkeypatch.setenv("SCRAPERKIT_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("MPLBACKEND", "agg")
     monkeypatch.delenv("SCRAPERKIT_NAMESPACE", raising=False)
@@ -63,7 +63,7 @@ def test_the_one_call_runs_as_a_script_without_a_warning(alone):
 
 
 @pytest.mark.parametrize("call", ["CvmPages().find_fund('18.993.924/0001-00')", "rates('cdi', start='2022-01')"])
-def test_the_way_out_is_told_where_the_live_site_cannot_be_reached(alone, call):
+def test_the_error_for_an_unreachable_site_suggests_offline_mode(alone, call):
     closed = f"http://127.0.0.1:{free_port(0)}/"
     addresses = {"SCRAPERKIT_CVM_URL": closed, "SCRAPERKIT_SGS_URL": closed, "SCRAPERKIT_BACKOFF": "0"}
     ended = subprocess.run(
@@ -81,7 +81,7 @@ def test_the_way_out_is_told_where_the_live_site_cannot_be_reached(alone, call):
 
 
 @pytest.mark.parametrize("code", [ONE_CALL, TEN_LINES], ids=["one call", "ten lines"])
-def test_they_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch, code):
+def test_examples_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch, code):
     monkeypatch.delenv("MPLBACKEND")
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     nbclient.NotebookClient(
@@ -92,7 +92,7 @@ def test_they_run_as_one_cell_of_a_notebook_and_draw(alone, monkeypatch, code):
     assert any("image/png" in output.get("data", {}) for output in outputs)
 
 
-def test_the_commands_are_found_in_a_shell_that_has_been_told():
+def test_after_activation_a_shell_finds_the_commands():
     (line,) = set(re.findall(r"^\$ (source \S+)", README, flags=re.MULTILINE))
     script = f"{line.replace('.venv', sys.prefix)} && command -v scraperkit && command -v python"
     bare = {"PATH": os.defpath, "HOME": os.environ.get("HOME", "/")}
@@ -102,7 +102,7 @@ def test_the_commands_are_found_in_a_shell_that_has_been_told():
 
 
 def test_the_api_answers_without_docker(alone):
-    """Each line typed into one shell: what ends with `&` runs on, and is waited for until it says that it is ready."""
+    """Run each line in one shell; commands with `&` run in the background once they are ready."""
     section = README.partition("## The API without Docker\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^\$ (.*?)(?:  +#.*)?$", section, flags=re.MULTILINE)
     site, api = free_port(0), free_port(0)
@@ -140,7 +140,7 @@ def in_the_background(line: str, environment: dict[str, str]) -> Iterator[None]:
 
 
 def answer_of(line: str, environment: dict[str, str]) -> str:
-    """What a command answers; a question for a price is asked until the workers have stored that of its day."""
+    """Return a command's output; repeat a request for a price until the workers have stored it."""
 
     def ask() -> str:
         return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=True).stdout
@@ -170,7 +170,7 @@ def test_the_commands_are_targets_of_make():
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
-def test_the_commands_of_the_command_line_exist_with_their_options():
+def test_the_scraperkit_commands_exist_with_their_options():
     command = str(Path(sys.executable).parent / "scraperkit")
     for line in re.findall(r"^\$ scraperkit ([^#&\n]*)", README, flags=re.MULTILINE):
         words = line.split()
@@ -187,7 +187,7 @@ def test_every_link_leads_to_a_file():
         assert (Path(__file__).parent.parent / target).exists(), target
 
 
-def test_every_setting_it_names_exists():
+def test_every_setting_in_the_readme_exists():
     from scraperkit.config import Settings
 
     for name in re.findall(r"SCRAPERKIT_([A-Z0-9_]+)", README):

@@ -1,4 +1,4 @@
-"""docs/redis.md explains every key of a Redis in which everything was used, and no key that is not there."""
+"""docs/redis.md explains every key of a Redis in which everything was used, and no other key."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ NAMESPACE = "scraperkit"
 CNPJ_OF_ANOTHER = "99101011000125"
 
 
-# Names hold no colon.
+# Names contain no colon.
 NAMES = dict.fromkeys(("<name>", "<source>", "<subclass>"), "[A-Za-z0-9_.-]+")
 
 
 class Row(NamedTuple):
-    """One line of the page's tables of keys."""
+    """A line of the page's tables of keys."""
 
     key: str
     kind: str
@@ -67,14 +67,14 @@ def rows() -> list[Row]:
 
 
 class Files(FakeSite):
-    """A source with a name of its own."""
+    """A source with its own name."""
 
     name = "files"
 
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory):
-    """A server of its own, after a run in which everything was used, with a worker still at work."""
+    """Yield a server after a run that used everything, with a worker still running."""
     with EmbeddedServer(tmp_path_factory.mktemp("redis")) as server, connect(server.url) as redis:
         use_everything(redis, server.url)
         gated = GatedSite()
@@ -91,7 +91,7 @@ def use_everything(redis, url):
     settings = Settings.load(namespace=NAMESPACE, backoff=3600.0, backoff_limit=3600.0, max_attempts=2)
     with Replica.start() as replica, CvmPages(replica.url, settings=settings) as source:
         fund = source.find_fund(FUND.cnpj)
-        # A figure that the site shows otherwise.
+        # A figure that the site will restate.
         SeriesStore(redis, NAMESPACE).write([DailyQuote(fund.cnpj, dt.date(2022, 1, 3), quota=1.0)])
         with Subscriber(redis, source, threads=2, settings=settings):
             Publisher(redis, namespace=NAMESPACE).publish(fund.months("2022-01", "2022-02")).wait(60)
@@ -137,7 +137,7 @@ def use_everything(redis, url):
         collect(KNOWN_RATES["cdi"], span, redis, Settings.load(namespace=NAMESPACE, sgs_url=replica.sgs_url))
 
 
-def test_the_page_explains_every_key_and_every_field_and_what_expires(used):
+def test_the_page_explains_every_key_every_field_and_which_keys_expire(used):
     unseen = {row.key for row in rows() if row.kind != "channel"}
     for key in used.scan_iter():
         explained = [row for row in rows() if row.matches(key)]
@@ -146,7 +146,7 @@ def test_the_page_explains_every_key_and_every_field_and_what_expires(used):
         assert {shown(field) for field in fields_of(used, key)} <= row.fields, key
         assert (used.pttl(key) > 0) == row.expires, key
         unseen.discard(row.key)
-    assert not unseen, "explained, but never there"
+    assert not unseen, "explained, but never seen"
 
 
 def shown(field: str) -> str:
@@ -157,7 +157,7 @@ def shown(field: str) -> str:
     return "<name>" if text == "aroeira" else text
 
 
-def test_the_page_names_the_channel_and_the_fields_of_what_is_json(used):
+def test_the_page_names_the_channels_and_the_fields_of_json_values(used):
     channels = {row.key.replace("{ns}", NAMESPACE) for row in rows() if row.kind == "channel"}
     assert channels == {*used.pubsub_channels()} == {"fund_parser", "scraperkit:stored"}
     told = {heading: set(re.findall(r"^- `([a-z_]+)`", text, flags=re.M)) for heading, text in sections().items()}

@@ -1,4 +1,4 @@
-"""Whatever Redis refuses, every public call raises an error of the kit, which says what helps."""
+"""If Redis refuses anything, every public call raises an error of the kit that says what to do."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ CALLS: dict[str, Call] = {
     "rates": lambda redis: sk.rates("cdi", redis=redis),
     "monitor": lambda redis: sk.monitor(redis, seconds=1),
 }
-# What does not ask Redis, or only through a worker that has started.
+# Methods that do not use Redis, or only through a started worker.
 SILENT = {
     "Subscriber": {"stop", "pause", "resume", "crash_next", "dashboard", "request_stop", "attach"},
     "Worker": {"start", "run", "close", "pause", "resume", "crash", "crash_next", "request_stop", "wait_until_paused"},
@@ -104,7 +104,7 @@ def frame():
 
 @pytest.fixture
 def powerless(redis):
-    """A client whose user may connect, and nothing else."""
+    """Yield a client whose user may only connect."""
     redis.acl_setuser("powerless", enabled=True, passwords=["+secret"], categories=["+@connection"], reset=True)
     with sibling(redis, username="powerless", password="secret") as client:
         yield client
@@ -122,7 +122,7 @@ class TestAUserWithoutRights:
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize(("call", "command"), [("months", "hgetall"), ("changes", "xrange")])
-    def test_for_one_command_gets_an_error_that_names_it_and_the_key(self, redis, namespace, call, command):
+    def test_to_one_command_gets_an_error_that_names_it_and_the_key(self, redis, namespace, call, command):
         sk.SeriesStore(redis, namespace).write(QUOTES)
         rights = {"commands": [f"-{command}"], "categories": ["+@all"], "keys": ["*"], "channels": ["*"]}
         redis.acl_setuser(f"no-{command}", enabled=True, passwords=["+secret"], reset=True, **rights)
@@ -131,7 +131,7 @@ class TestAUserWithoutRights:
                 getattr(sk.TimeSeriesReader(client, namespace), call)(FUND)
         redis.acl_deluser(f"no-{command}")
 
-    def test_every_public_call_was_tried(self):
+    def test_no_public_call_is_missing_here(self):
         tried = {name.split(" ")[0] for name in CALLS}
         for kind in (sk.Publisher, sk.Batch, sk.DeadLetters, sk.Health, sk.SeriesStore, sk.TimeSeriesReader):
             assert {f"{kind.__name__}.{name}" for name in public_methods(kind)} <= tried
@@ -156,7 +156,7 @@ def own(tmp_path_factory):
 
 class TestARedisThatIsFull:
     @pytest.mark.parametrize("name", WRITES)
-    def test_is_told_as_such(self, own, name):
+    def test_gets_an_error_that_says_so(self, own, name):
         own.config_set("maxmemory", 1)
         try:
             with pytest.raises(RedisRefused, match="Redis is full: raise its maxmemory"):
@@ -167,7 +167,7 @@ class TestARedisThatIsFull:
 
 class TestAReplica:
     @pytest.mark.parametrize("name", WRITES)
-    def test_is_told_as_such(self, own, tmp_path, name):
+    def test_gets_an_error_that_says_so(self, own, tmp_path, name):
         own.replicaof("127.0.0.1", "1")
         try:
             with pytest.raises((RedisRefused, RedisUnreachable), match="connect to the primary"):
@@ -183,7 +183,7 @@ class TestAKeyOfAnotherKind:
             publisher(own).publish(months(1))
         own.flushall()
 
-    def test_of_the_kit_is_told_to_who_counts_or_lists(self, own):
+    def test_of_the_kit_is_an_error_of_counting_and_listing(self, own):
         for name in ("jobs", "dead", "workers"):
             own.set(f"{NAMESPACE}:{name}", "mine")
         with pytest.raises(RedisRefused, match="another SCRAPERKIT_NAMESPACE"):
@@ -200,7 +200,7 @@ class TestAKeyOfAnotherKind:
         own.flushall()
 
 
-def test_a_server_that_goes_away_is_unreachable_to_every_call(tmp_path):
+def test_every_call_to_a_lost_server_raises_redis_unreachable(tmp_path):
     with redis_server(tmp_path, "--port", "0"):
         first = connect(f"unix://{tmp_path}/ready.sock")
         client = sibling(first, retry=Retry(NoBackoff(), 0))

@@ -1,4 +1,4 @@
-"""Nothing that a message may carry, valid or not, breaks a report: neither while it waits nor once it is settled."""
+"""No content of a message, valid or not, breaks a report, while it waits or after it is settled."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Reports:
 @pytest.fixture
 def reports(redis, redis_url, namespace, publisher) -> Iterator[Reports]:
     batch = publisher.publish(months(3))
-    redis.delete(publisher.keys.jobs)  # what comes to the stream is typed by hand
+    redis.delete(publisher.keys.jobs)  # the tests write the entries by hand
     with pricer(redis_url, namespace) as client:
         yield Reports(redis, redis_url, namespace, batch, client)
 
@@ -142,7 +142,7 @@ def test_no_message_breaks_a_report(redis, namespace, reports, messages):
 
 
 @pytest.mark.parametrize("moment", [-1, 1_700_000_000_000, 1e300, 10**400, math.nan, math.inf, "tomorrow"], ids=short)
-def test_a_time_that_is_none_is_refused_by_name_and_breaks_no_report(redis, namespace, reports, moment):
+def test_an_invalid_time_is_refused_by_name_and_breaks_no_report(redis, namespace, reports, moment):
     typed(redis, reports, json.dumps(MEMBERS[0] | {"batch_id": "THE BATCH", "published_at": moment}).encode())
     work(redis, namespace)
     assert reports.read().empty
@@ -152,7 +152,7 @@ def test_a_time_that_is_none_is_refused_by_name_and_breaks_no_report(redis, name
 @pytest.mark.parametrize(
     "moment", [-1, 1_700_000_000_000, 1e300, 10**400, math.nan, math.inf, "tomorrow", [1], None], ids=short
 )
-def test_what_older_versions_logged_breaks_no_report_either(redis, keys, reports, moment):
+def test_events_logged_by_older_versions_break_no_report(redis, keys, reports, moment):
     event = {
         "batch": reports.batch.id,
         "message": "m",
@@ -168,14 +168,14 @@ def test_what_older_versions_logged_breaks_no_report_either(redis, keys, reports
     assert events["published_at"].isna().all()
 
 
-def test_what_no_worker_wrote_is_left_out_of_the_events(redis, keys, reports):
+def test_events_that_no_worker_wrote_are_ignored(redis, keys, reports):
     for text in (reports.batch.id, f'["{reports.batch.id}"]', f'{{"batch": "{reports.batch.id}"}}'):
         redis.xadd(keys.events, {"event": text, "outcome": "done", "attempt": "x"})
     redis.xadd(keys.events, {"event": f'{{"batch": "{reports.batch.id}"}}'})
     assert reports.read().empty
 
 
-def test_counts_that_no_worker_wrote_are_none(redis, keys, reports):
+def test_invalid_counts_in_an_event_read_as_0(redis, keys, reports):
     event = {"batch": reports.batch.id, "quotes": "many", "changed": 2**70, "withdrawn": None}
     redis.xadd(keys.events, {"outcome": "done", "attempt": 1, "event": json.dumps(event)})
     assert reports.read()[["quotes", "changed", "withdrawn"]].values.tolist() == [[0, 0, 0]]

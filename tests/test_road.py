@@ -1,4 +1,4 @@
-"""The whole road: CNPJs in, stored prices out, against the sample read by other means."""
+"""The whole way from CNPJs to stored prices, checked against the sample read by other means."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SAMPLE = Path(__file__).parent.parent / "data" / "sample"
 
 @pytest.fixture(scope="module")
 def oracle() -> dict[tuple[str, dt.date], dict[str, Decimal]]:
-    """Every figure of the sample, read without the package: (cnpj, day) to metric to decimal text."""
+    """Return every figure of the sample, read without the package: (cnpj, day) to metric to decimal."""
     with (SAMPLE / "quotes.csv").open(encoding="utf-8", newline="") as file:
         return {
             (row["cnpj"], dt.date.fromisoformat(row["date"])): {
@@ -33,7 +33,7 @@ def listed() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_all_funds_of_the_sample_arrive_to_the_last_decimal_and_nothing_else(redis, namespace, oracle, listed):
+def test_exactly_the_figures_of_the_sample_are_stored_to_the_last_decimal(redis, namespace, oracle, listed):
     cnpjs = sorted({row["cnpj"] for row in listed})
     with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
         funds = {cnpj: source.find_fund(cnpj) for cnpj in cnpjs}
@@ -69,7 +69,7 @@ def test_all_funds_of_the_sample_arrive_to_the_last_decimal_and_nothing_else(red
     assert {cnpj: names[fund.pk] for cnpj, fund in funds.items()} == cards["name"].to_dict()
 
 
-def test_the_months_that_the_site_offers_are_those_that_can_be_had(redis, namespace, oracle):
+def test_the_available_months_are_those_of_the_sample(redis, namespace, oracle):
     with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
         fund = source.find_fund("18.993.924/0001-00")
         months = source.available_months(fund)
@@ -77,7 +77,7 @@ def test_the_months_that_the_site_offers_are_those_that_can_be_had(redis, namesp
     assert fund.pk == "132922"
 
 
-def test_a_site_that_fails_now_and_then_delays_but_loses_nothing(redis, namespace):
+def test_a_site_that_fails_at_random_causes_delays_but_no_loss(redis, namespace):
     settings = sk.Settings.load(namespace=namespace, backoff=0.05, max_attempts=20, http_retries=1, threads=4)
     with sk.Replica.start(error_rate=0.3) as site, sk.CvmPages(site.url, settings=settings) as source:
         fund = sk.Fund("18993924000100", "132922")

@@ -1,4 +1,4 @@
-"""What somebody does who has read nothing: a mistake gets a sentence, and an interrupt leaves nothing behind."""
+"""Mistakes of new users: each gets an error of one sentence, and an interrupt leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -26,44 +26,44 @@ from scraperkit.timeseries.reader import TimeSeriesReader
 
 class TestArguments:
     @pytest.mark.parametrize("url", ["", 5, "foo", "http://", "javascript:alert(1)"])
-    def test_an_address_that_is_none_does_not_mean_the_live_site(self, url):
+    def test_an_invalid_address_is_refused_and_does_not_mean_the_live_site(self, url):
         with pytest.raises(ConfigError, match=r"^url: '.*' is not an http:// or https:// address"):
             CvmPages(url)
 
-    def test_a_class_for_a_source(self, redis):
+    def test_a_class_instead_of_a_source(self, redis):
         with pytest.raises(ConfigError, match=r"CvmPages is a class; give an instance: CvmPages\(...\)"):
             Subscriber(redis, CvmPages)
 
-    def test_a_dictionary_for_settings(self, redis):
+    def test_a_dictionary_instead_of_settings(self, redis):
         with pytest.raises(ConfigError, match="settings: expected Settings, got dict"):
             Subscriber(redis, FakeSite(), settings={"threads": 2})
 
-    def test_a_setting_with_a_slip_of_the_pen(self):
+    def test_a_misspelled_setting(self):
         with pytest.raises(ConfigError, match="unknown setting 'thread'; did you mean threads?"):
             Settings.load(thread=2)
         with pytest.raises(ConfigError, match="unknown setting 'zzz'; did you mean .*backoff, "):
             Settings.load(zzz=2)
 
     @pytest.mark.parametrize("namespace", [5, "", "a b", "a:b", "ü", "*", "x\n"])
-    def test_an_odd_namespace(self, namespace):
+    def test_an_invalid_namespace(self, namespace):
         with pytest.raises(ConfigError, match="^namespace '.*' is invalid"):
             Keys(namespace)
 
-    def test_months_that_have_not_come(self):
+    def test_a_start_in_the_future(self):
         start = f"{today().year + 1}-01"
         with pytest.raises(ConfigError, match=f"^start: {start} is after the current month"):
             FUND.months(start)
 
 
 class _Interrupted(threading.Event):
-    """Ctrl-C comes while somebody waits for this."""
+    """An event on which a wait raises Ctrl-C."""
 
     def wait(self, timeout: float | None = None) -> bool:
         raise KeyboardInterrupt
 
 
 class TestCtrlC:
-    def test_in_a_start_leaves_no_worker_that_begins_later(self, redis, namespace):
+    def test_during_a_start_leaves_no_worker_that_begins_later(self, redis, namespace):
         one = Subscriber(redis, FakeSite(), threads=2, namespace=namespace)
         one._ready = _Interrupted()
         with pytest.raises(KeyboardInterrupt):
@@ -74,7 +74,7 @@ class TestCtrlC:
         with one:
             assert Publisher(redis, namespace=namespace).publish(months(1)).wait(60).done == 1
 
-    def test_in_a_stop_can_be_made_up_for_by_another(self, redis, namespace, monkeypatch):
+    def test_during_a_stop_can_be_followed_by_another_stop(self, redis, namespace, monkeypatch):
         site = GatedSite()
         one = Subscriber(redis, site, threads=1, namespace=namespace).start()
         batch = Publisher(redis, namespace=namespace).publish(months(1))
@@ -90,7 +90,7 @@ class TestCtrlC:
 
 
 class TestARedisThatHasGone:
-    """A proxy that lets nothing pass any more, under a client that was well before."""
+    """A client that loses its connection to Redis, by a proxy that closes."""
 
     @pytest.mark.parametrize(
         "call",
@@ -108,7 +108,7 @@ class TestARedisThatHasGone:
             lambda redis: Subscriber(redis, FakeSite()).start(),
         ],
     )
-    def test_is_told_in_a_sentence(self, redis_url, namespace, monkeypatch, call):
+    def test_is_an_error_of_one_sentence(self, redis_url, namespace, monkeypatch, call):
         monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
         with Proxy(redis_url) as proxy, connect(proxy.url) as client:
             proxy.shut()

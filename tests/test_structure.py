@@ -1,4 +1,4 @@
-"""The house: few modules at the root, imports in one direction, and a front door that shows only what is public."""
+"""The structure: few modules at the root, imports in one direction, and a root that shows only public names."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def figures() -> ModuleType:
 
 
 class TestRooms:
-    def test_the_root_can_be_read_in_an_afternoon(self):
+    def test_the_root_has_at_most_16_modules(self):
         assert len(list((ROOT / "scraperkit").glob("*.py"))) <= 16
 
-    def test_contributing_tells_of_all_rooms_and_modules_in_the_order_of_the_layers(self):
+    def test_contributing_lists_all_rooms_and_modules_in_the_order_of_the_layers(self):
         told = (ROOT / "CONTRIBUTING.md").read_text()
         table = told[told.index("| room |") : told.index("Beside the package")]
         rooms = re.findall(r"`(\w+)/`", "".join(line.split("|")[1] for line in table.splitlines() if "|" in line))
@@ -43,14 +43,14 @@ class TestRooms:
         (layers,) = re.findall(r"^    cli →.*?\n\n", told, re.DOTALL | re.MULTILINE)
         assert [layer.strip() for layer in layers.split("→")] == contract["layers"][1:]
 
-    def test_every_file_of_the_walk_is_there(self):
+    def test_every_file_of_the_walk_exists(self):
         told = (ROOT / "CONTRIBUTING.md").read_text()
         walk = told[told.index("## The walk") : told.index("## How to add")]
         assert (files := re.findall(r"`([\w/]+\.(?:py|lua))`", walk))
         assert [file for file in files if not (ROOT / "scraperkit" / file).is_file()] == []
 
     @pytest.mark.parametrize("room", ROOMS)
-    def test_the_first_line_of_each_says_who_imports_it_and_is_right(self, room):
+    def test_the_first_line_of_each_room_names_its_importers(self, room):
         docstring = ast.get_docstring(ast.parse((ROOT / "scraperkit" / room / "__init__.py").read_text()))
         told = docstring.splitlines()[0].partition("; imported by ")[2].rstrip(".")
         names = {name.removeprefix("the ") for name in re.split(", | and ", told)}
@@ -69,15 +69,15 @@ class TestRooms:
 
 
 class TestOneMeaningAName:
-    """Of classes, constants and aliases of types. A name that two modules keep to themselves may have two values."""
+    """For classes, constants and type aliases. Names that are private in two modules may differ."""
 
-    def test_no_public_name_is_defined_anywhere_else_with_an_underscore_or_without(self):
+    def test_no_public_name_is_defined_in_another_module_even_with_an_underscore(self):
         for name, where in names().items():
             private = all(each.startswith("_") for each, _ in where.values())
             assert len(where) == 1 or private, f"{name} is in {', '.join(where)}: one meaning a name"
 
-    def test_nothing_is_written_twice_and_no_pattern_shares_its_name(self):
-        """A pattern's name says what it matches."""
+    def test_no_value_is_defined_twice_and_no_two_patterns_share_a_name(self):
+        """The name of a pattern says what it matches."""
         for name, where in names().items():
             values = [value for _, value in where.values()]
             assert len(set(values)) == len(values), f"{name} is the same in {', '.join(where)}: define it once"
@@ -85,8 +85,8 @@ class TestOneMeaningAName:
                 assert not [value for value in values if value.startswith("re.compile(")], f"{name}: {', '.join(where)}"
 
 
-def test_months_and_days_are_spelled_by_the_models_alone():
-    """Neither put together by hand, nor matched by a pattern of one's own."""
+def test_only_the_models_format_and_match_months_and_days():
+    """Other modules neither format them by hand, nor match them by their own pattern."""
     spelled = re.compile(r"month:02d?}|\{4\}-(\(?\\d|\(?\[0-9\])\{2\}|\{2\}\)?/\(?(\\d|\[0-9\])\{4\}")
     by_hand = {
         f"{path.relative_to(ROOT)}:{number}"
@@ -98,7 +98,7 @@ def test_months_and_days_are_spelled_by_the_models_alone():
 
 
 def names() -> dict[str, dict[str, tuple[str, str]]]:
-    """Return what the package defines, by name without underscore: in which modules, under which name and as what."""
+    """Return the package's definitions by name without underscore: by module, the exact name and its value."""
     found: dict[str, dict[str, tuple[str, str]]] = {}
     for path in sorted((ROOT / "scraperkit").rglob("*.py")):
         for node in ast.parse(path.read_text()).body:
@@ -108,7 +108,7 @@ def names() -> dict[str, dict[str, tuple[str, str]]]:
 
 
 def defined(node: ast.stmt) -> Iterator[tuple[str, str]]:
-    """Yield name and text of what a statement defines, if it begins with a capital and is no type variable."""
+    """Yield name and source of each capitalised name that a statement defines, without type variables."""
     if isinstance(node, ast.ClassDef):
         yield node.name, ast.unparse(node)
     elif isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
@@ -121,11 +121,11 @@ def defined(node: ast.stmt) -> Iterator[tuple[str, str]]:
 
 
 class TestOneDirection:
-    def test_no_modules_import_each_other_in_a_circle_type_only_imports_counted(self, figures):
+    def test_there_are_no_import_cycles_even_with_type_only_imports(self, figures):
         assert figures.import_circles() == []
 
-    def test_the_contract_refuses_an_import_that_runs_back_up(self, tmp_path):
-        """The layers are those of pyproject.toml, held against a copy of the package with one import too many."""
+    def test_the_contract_refuses_an_import_of_a_higher_layer(self, tmp_path):
+        """The layers of pyproject.toml, checked against a copy of the package with a forbidden import."""
         package = tmp_path / "scraperkit"
         subprocess.run(["cp", "-r", ROOT / "scraperkit", package], check=True)
         subprocess.run(["cp", ROOT / "pyproject.toml", tmp_path], check=True)
@@ -140,12 +140,12 @@ class TestOneDirection:
 
 
 class TestTheFrontDoor:
-    def test_everything_it_names_is_there(self):
+    def test_every_name_in_all_exists(self):
         for name in sk.__all__:
             assert getattr(sk, name) is not None
         assert dir(sk) == sorted(sk.__all__)
 
-    def test_errors_are_in_a_room_of_their_own(self):
+    def test_errors_are_in_the_errors_module(self):
         at_the_top = {name for name in sk.__all__ if isinstance(getattr(sk, name), type)}
         assert {name for name in at_the_top if issubclass(getattr(sk, name), Exception)} == {
             "ScraperKitError",
@@ -155,12 +155,12 @@ class TestTheFrontDoor:
         assert issubclass(sk.errors.RedisError, sk.ScraperKitError)
 
     @pytest.mark.parametrize("name", PUBLIC_MODULES)
-    def test_tab_completion_shows_what_is_public_and_no_modules(self, name):
+    def test_tab_completion_shows_only_public_names_and_no_modules(self, name):
         module = getattr(sk, name)
         assert dir(module) == sorted(module.__all__)
         assert not [shown for shown in dir(module) if isinstance(getattr(module, shown), ModuleType)]
 
-    def test_a_notebooks_tab_key_offers_the_same(self):
+    def test_tab_completion_in_a_notebook_offers_the_same(self):
         code = f"""
             from IPython.core.completer import provisionalcompleter
             from IPython.core.interactiveshell import InteractiveShell
@@ -175,19 +175,19 @@ class TestTheFrontDoor:
         told = subprocess.run(words, capture_output=True, text=True, check=True).stdout
         assert told.splitlines() == [" ".join(sorted(getattr(sk, name).__all__)) for name in PUBLIC_MODULES]
 
-    def test_the_public_modules_are_those(self):
+    def test_the_public_modules_are_the_listed_ones(self):
         assert [name for name in sk.__all__ if isinstance(getattr(sk, name), ModuleType)] == PUBLIC_MODULES
 
-    def test_no_module_bears_the_name_of_a_public_function(self):
+    def test_no_module_has_the_name_of_a_public_function(self):
         for owner in (sk, *(getattr(sk, name) for name in PUBLIC_MODULES)):
             for name in set(owner.__all__) - set(PUBLIC_MODULES):
                 with pytest.raises(ModuleNotFoundError):
                     importlib.import_module(f"{owner.__name__}.{name}")
 
-    def test_what_looks_like_a_chart_of_a_fund_is_no_module(self):
+    def test_plot_has_no_attribute_fund(self):
         assert not hasattr(sk.plot, "fund")
 
-    def test_a_subscriber_has_its_dashboard_though_it_imports_none(self):
+    def test_a_subscriber_has_a_dashboard_without_importing_it(self):
         code = "import scraperkit as sk; print(sk.Subscriber._make_dashboard.__name__)"
         told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         assert told == "Dashboard\n"

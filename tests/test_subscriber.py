@@ -1,4 +1,4 @@
-"""A worker in the background: starting, stopping, what it says of itself, and what it does with errors."""
+"""A worker in the background: starting, stopping, its views, and its errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries.reader import TimeSeriesReader
 
 
-class TestTheRoad:
+class TestWorking:
     @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
     def test_a_batch_is_scraped_stored_and_counted(self, redis, namespace, delivery):
         with subscriber(redis, namespace, FakeSite(), threads=4):
@@ -34,7 +34,7 @@ class TestTheRoad:
         assert (status.published, status.done, status.failed, status.lost) == (24, 24, 0, 0)
         assert len(TimeSeriesReader(redis, namespace=namespace).prices([FUND.cnpj])) == 24
 
-    def test_messages_that_waited_are_done_first(self, redis, namespace, publisher):
+    def test_messages_published_before_the_start_are_done(self, redis, namespace, publisher):
         batch = publisher.publish(months(5))
         with subscriber(redis, namespace, FakeSite()):
             assert batch.wait(60).done == 5
@@ -51,11 +51,11 @@ class TestTheRoad:
                 out, _ = other.communicate(timeout=60)
         assert out.strip() == "5 published, 5 done"
 
-    def test_the_client_it_was_given_is_never_blocked(self, redis, namespace):
+    def test_the_given_client_is_never_blocked(self, redis, namespace):
         with subscriber(redis, namespace, FakeSite()):
             assert redis.ping()
 
-    def test_failures_are_told_when_the_waiting_ends(self, redis, namespace, publisher, capsys):
+    def test_failures_are_reported_at_the_end_of_a_wait(self, redis, namespace, publisher, capsys):
         def answer(request):
             if request.month == 2:
                 raise OSError("reset by peer")
@@ -74,7 +74,7 @@ class TestTheRoad:
 
 
 class TestTwoBatchesWithOneMonthInCommon:
-    def test_are_both_done_though_the_second_is_published_while_the_month_is_in_hand(self, redis, namespace):
+    def test_are_both_done_if_the_second_is_published_while_the_month_is_fetched(self, redis, namespace):
         site = GatedSite()
         publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
         with subscriber(redis, namespace, site, threads=2):
@@ -86,7 +86,7 @@ class TestTwoBatchesWithOneMonthInCommon:
             assert (str(first.wait(60)), str(second.wait(60))) == ("1 published, 1 done", "2 published, 2 done")
 
     @pytest.mark.parametrize("threads", [1, 2])
-    def test_are_both_done_though_the_first_worker_is_stopped_in_between(self, redis, namespace, threads):
+    def test_are_both_done_if_the_first_worker_is_stopped_in_between(self, redis, namespace, threads):
         site = GatedSite()
         publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
         with subscriber(redis, namespace, FakeSite(), threads=1) as other:
@@ -120,27 +120,27 @@ class TestStarting:
             with one:
                 assert publisher.publish(months(count)).wait(60).done == count
 
-    def test_without_redis_says_so(self, namespace):
+    def test_without_redis_raises_redis_unreachable(self, namespace):
         import redis as redis_py
 
         client = redis_py.Redis(port=1, protocol=3, decode_responses=True)
         with pytest.raises(RedisUnreachable, match="could not start"):
             Subscriber(client, FakeSite(), namespace=namespace).start()
 
-    def test_with_an_unfit_argument_says_which(self, redis):
+    def test_with_an_invalid_argument_names_it(self, redis):
         with pytest.raises(ConfigError, match="^delivery: "):
             Subscriber(redis, FakeSite(), delivery="mail")  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="SCRAPERKIT_THREADS"):
             Subscriber(redis, FakeSite(), threads=0)
 
-    def test_a_name_that_is_taken_is_told(self, redis, namespace):
+    def test_with_a_name_in_use_is_refused(self, redis, namespace):
         with subscriber(redis, namespace, FakeSite(), name="anna", **LIVELY):
             with pytest.raises(ConfigError, match="'anna'"):
                 subscriber(redis, namespace, FakeSite(), name="anna", heartbeat=0.2).start()
 
 
 class TestStopping:
-    def test_finishes_what_is_in_hand_and_hands_back_the_rest(self, redis, namespace, keys, publisher):
+    def test_finishes_the_jobs_in_hand_and_hands_back_the_rest(self, redis, namespace, keys, publisher):
         site = GatedSite()
         one = subscriber(redis, namespace, site, threads=2, prefetch=3, delivery="stream").start()
         batch = publisher.publish(months(10))
@@ -158,7 +158,7 @@ class TestStopping:
             assert batch.wait(60).done == 10
         assert max(site.asked.values()) == 1
 
-    def test_is_not_held_up_by_a_stuck_fetch(self, redis, namespace, keys, publisher):
+    def test_does_not_wait_for_a_stuck_fetch_beyond_the_deadline(self, redis, namespace, keys, publisher):
         site = GatedSite()
         one = subscriber(redis, namespace, site, threads=1, prefetch=0).start()
         batch = publisher.publish(months(1))
@@ -184,7 +184,7 @@ class TestStopping:
             assert connections(redis) - before
         assert wait_until(lambda: not connections(redis) - before)
 
-    def test_a_spoken_message_that_was_not_begun_is_said_again(self, redis, namespace):
+    def test_publishes_messages_of_the_channel_that_were_not_begun_again(self, redis, namespace):
         site = GatedSite()
         first = subscriber(redis, namespace, site, threads=1, prefetch=2, delivery="pubsub").start()
         batch = Publisher(redis, namespace=namespace, delivery="pubsub").publish(months(3))
@@ -194,7 +194,7 @@ class TestStopping:
             first.stop()
             assert batch.wait(60).done == 3
 
-    def test_happens_by_itself_when_the_process_ends(self, redis, redis_url, namespace, keys):
+    def test_is_automatic_when_the_process_ends(self, redis, redis_url, namespace, keys):
         code = textwrap.dedent(f"""
             import scraperkit as sk
             class Site:
@@ -210,7 +210,7 @@ class TestStopping:
 class TestAnErrorOfTheEngine:
     @pytest.fixture
     def broken(self, redis, namespace, keys, publisher):
-        """A subscriber with a job in hand, whose engine meets a key of a kind that it does not expect."""
+        """Yield a subscriber with a job in hand, whose engine meets a key of an unexpected type."""
         site = GatedSite()
         one = subscriber(redis, namespace, site, stop_deadline=0.5).start()
         self.batch = publisher.publish(months(1))
@@ -238,7 +238,7 @@ class TestAnErrorOfTheEngine:
             raise ZeroDivisionError
         assert "WRONGTYPE" in caught.value.__notes__[0]
 
-    def test_hands_back_what_was_in_hand(self, broken, redis, keys, namespace):
+    def test_hands_back_the_jobs_in_hand(self, broken, redis, keys, namespace):
         assert wait_until(lambda: broken.error is not None)
         with contextlib.suppress(WorkerError):
             broken.stop()
@@ -248,7 +248,7 @@ class TestAnErrorOfTheEngine:
 
 
 class TestANameThatWasTaken:
-    def test_while_it_was_silent_is_left_to_the_newcomer(self, redis, namespace, keys, publisher):
+    def test_during_a_silence_stays_with_the_newcomer(self, redis, namespace, keys, publisher):
         with subscriber(redis, namespace, FakeSite(), heartbeat=0.1) as one:
             name = one.name
             newcomer = json.loads(redis.get(keys.worker(name))) | {"instance": f"{name}/newcomer"}
@@ -258,8 +258,8 @@ class TestANameThatWasTaken:
         assert json.loads(redis.get(keys.worker(name)))["instance"] == f"{name}/newcomer"
 
 
-class TestItShowsItself:
-    def test_as_text_and_as_html_that_say_the_same(self, redis, namespace, publisher):
+class TestItsViews:
+    def test_text_and_html_show_the_same(self, redis, namespace, publisher):
         with subscriber(redis, namespace, FakeSite(), name="anna") as one:
             publisher.publish(months(2)).wait(60)
             assert repr(one) == "<Subscriber anna is listening: 2 done>"
@@ -267,14 +267,14 @@ class TestItShowsItself:
             assert "anna is listening" in html
         assert repr(one) == "<Subscriber stopped: 2 done>"
 
-    def test_and_no_password(self, redis_url, namespace):
+    def test_show_no_password(self, redis_url, namespace):
         password = redis_url.split(":")[2].split("@")[0]
         with connect(redis_url) as client, subscriber(client, namespace, FakeSite()) as one:
             assert password not in repr(one) + one._repr_html_() + repr(one.__dict__) + repr(one.worker.__dict__)
 
 
 def test_batches_on_the_channel_that_overlap_are_both_done(redis, namespace):
-    """The same job in another batch is claimed anew, though it was done a moment ago."""
+    """The same job in another batch is claimed again, even if it was just done."""
     site = FakeSite()
     publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
     with subscriber(redis, namespace, site), subscriber(redis, namespace, site):
@@ -283,7 +283,7 @@ def test_batches_on_the_channel_that_overlap_are_both_done(redis, namespace):
     assert site.asked == {"01/2021": 2, "02/2021": 2, "03/2021": 1}
 
 
-def test_what_was_done_for_another_batch_and_lost_for_this_one_is_told(redis, namespace, monkeypatch):
+def test_jobs_done_for_another_batch_but_lost_for_this_one_count_as_lost(redis, namespace, monkeypatch):
     monkeypatch.setattr("scraperkit.engine.ledger.GRACE", 0.0)
     publisher = Publisher(redis, namespace=namespace, delivery="pubsub")
     with subscriber(redis, namespace, FakeSite()):
@@ -295,7 +295,7 @@ def test_what_was_done_for_another_batch_and_lost_for_this_one_is_told(redis, na
     assert str(batch.wait(60)) == "3 published, 0 done, 3 lost"
 
 
-def test_the_log_tells_what_has_been_settled_each_once(redis, namespace, caplog):
+def test_the_log_counts_each_settled_job_once(redis, namespace, caplog):
     caplog.set_level("INFO", logger="scraperkit.engine.registry")
     engine = subscriber(redis, namespace, FakeSite(), name="anna")
     for year in (2021, 2022):

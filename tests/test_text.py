@@ -1,4 +1,4 @@
-"""Text from elsewhere steers no terminal and no spreadsheet, whichever way it is shown."""
+"""Foreign text never controls a terminal or a spreadsheet, in any output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def controls(text: str, but: str = "\n") -> set[str]:
 
 
 class Spiteful(FakeSite):
-    """A site whose pages say what would steer a terminal."""
+    """A site whose errors contain control sequences."""
 
     def fetch(self, request):
         raise ValueError(f"the page says {EVIL}\nand more")
@@ -55,12 +55,12 @@ def test_printable_text_is_one_line_and_utf8(text):
     assert not controls(found, but="")
     assert len(found.splitlines()) <= 1
     found.encode("utf-8")
-    assert printable(found) == found, "what is escaped already stays as it is"
+    assert printable(found) == found, "escaped text is not escaped again"
     if not controls(text, but="") and "\u2028" not in text and "\u2029" not in text and text.isprintable():
         assert found == text
 
 
-def test_letters_and_spaces_of_any_script_stay():
+def test_letters_and_spaces_of_any_script_are_kept():
     assert printable("Ações\u00a0Açaí – R$ 1,00 € 基金 😀") == "Ações\u00a0Açaí – R$ 1,00 € 基金 😀"
     assert printable("a\nb\tc", keep="\n") == "a\nb\\tc"
 
@@ -69,7 +69,7 @@ EVERY = [error for error in vars(errors).values() if isinstance(error, type) and
 
 
 @pytest.mark.parametrize("kind", EVERY)
-def test_no_error_of_the_kit_says_a_control_character(kind):
+def test_no_error_of_the_kit_shows_a_control_character(kind):
     error = kind(f"quoted: {EVIL}")
     assert str(error) == f"quoted: {SHOWN}".replace("\\r", "\\r")
     assert error.args[0] == f"quoted: {EVIL}" or kind.__init__ is not Exception.__init__
@@ -109,7 +109,7 @@ def test_reports_of_a_batch_and_its_dead_letters_are_printable(redis, redis_url,
     assert not controls(shown, but="\n\r")
     assert r"\x1b[2J" in shown
     given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
-    # One typed by hand, which is no message at all, and one of a version that kept errors as they came.
+    # An invalid message, with the unescaped error of an older version.
     redis.xadd(f"{namespace}:dead", {"message": EVIL + "\nforged line", "error": EVIL, "attempts": 1, "worker": EVIL})
     for words in (["dead", "list"], ["batch", "status", batch.id]):
         ended = subprocess.run([COMMAND, *words], env=given, capture_output=True, timeout=100, check=False)
@@ -148,7 +148,7 @@ def test_a_log_record_is_one_printable_line(monkeypatch):
     assert not controls(told.getvalue())
 
 
-# Where the kit may write to a terminal, to a log or to a CSV file, each in one place.
+# The only places where the kit may write to a terminal, a log or a CSV file.
 WRITERS = {
     "typer.echo": {"cli/terminal.py"},
     "logging.basicConfig": {"cli/logs.py"},
@@ -170,7 +170,7 @@ def calls() -> Iterator[tuple[str, str]]:
                 yield called.rpartition(".")[2], path.relative_to(package).as_posix()
 
 
-def test_nothing_is_written_past_these():
+def test_only_these_places_write():
     found = list(calls())
     for name, places in WRITERS.items():
         written = {place for called, place in found if called == name}
@@ -195,7 +195,7 @@ def test_no_cell_is_a_formula_to_a_spreadsheet(text, tmp_path):
     assert pd.read_csv(path)["quota"].tolist()[:2] == [-1.5, 2e-7]
 
 
-def test_no_category_and_no_label_of_several_parts_is_a_formula(tmp_path):
+def test_no_category_and_no_multi_index_label_is_a_formula(tmp_path):
     path = tmp_path / "funds.csv"
     write_csv(pd.DataFrame({"name": pd.Categorical(["=1", "b"])}, index=pd.CategoricalIndex(["@1", "b"])), path)
     assert path.read_text().splitlines() == [",name", "'@1,'=1", "b,b"]
@@ -205,12 +205,12 @@ def test_no_category_and_no_label_of_several_parts_is_a_formula(tmp_path):
 
 
 @given(st.floats(allow_nan=False), st.integers())
-def test_numbers_come_back_as_they_were(number, whole):
+def test_numbers_read_back_the_same(number, whole):
     assert float(safe_cell(repr(number))) == number
     assert int(safe_cell(str(whole))) == whole
 
 
-def test_a_frame_of_prices_comes_back_as_it_was(tmp_path):
+def test_a_frame_of_prices_is_written_as_pandas_writes_it(tmp_path):
     days = pd.date_range("2022-01-03", periods=3, name="date")
     columns = pd.Index(["18993924000100", "00360305000104"], dtype="str", name="cnpj")
     prices = pd.DataFrame([[1.1, -2.0], [float("nan"), 1e-9], [3.0, 4.0]], index=days, columns=columns)
@@ -229,7 +229,7 @@ def test_the_pricers_csv_holds_dates_and_numbers_only(redis, redis_url, namespac
     assert text == "date,quota\n2022-01-03,1.5\n2022-01-04,1.5\n"
 
 
-def test_warnings_are_errors_of_one_kind():
+def test_warnings_are_escaped_like_errors():
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         warnings.warn(EVIL, ScraperKitWarning, stacklevel=1)

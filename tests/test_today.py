@@ -1,4 +1,4 @@
-"""Today is the day in Brazil, wherever and by whatever clock the kit runs."""
+"""Today is the day in Brazil, in any time zone of the machine."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def at(monkeypatch):
         ("2018-11-05T02:30:00+00:00", "2018-11-05"),  # summer time, which Brazil had until 2019
     ],
 )
-def test_it_is_the_day_in_sao_paulo(at, moment, day, zone):
+def test_today_is_the_day_in_sao_paulo(at, moment, day, zone):
     at(moment, zone)
     assert today().isoformat() == day
 
 
-def test_no_month_is_asked_for_that_has_not_begun_in_brazil(at):
+def test_a_month_is_requested_only_once_it_has_begun_in_brazil(at):
     at("2026-12-01T01:30:00+00:00")
     assert FUND.last_month == Month(2026, 11)
     assert FUND.months("2026-10")[-1].month_year == "11/2026"
@@ -66,7 +66,7 @@ def test_the_batch_of_a_recent_month_changes_with_the_day_in_brazil(at, publishe
     assert publisher.publish(request).id != first.id
 
 
-def test_the_pricer_publishes_no_month_that_has_not_begun_in_brazil(at, redis_url, namespace):
+def test_the_pricer_publishes_only_months_that_have_begun_in_brazil(at, redis_url, namespace):
     with pricer(redis_url, namespace) as api:
         at("2026-12-01T01:30:00+00:00")
         order = {"document": FUND.cnpj, "from_date": "10/2026"}

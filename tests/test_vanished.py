@@ -1,4 +1,4 @@
-"""A stream batch whose entries vanished says so, and is healed by publishing again; what only moves is never lost."""
+"""Vanished stream entries are reported as lost and published again; messages that only move are never lost."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def vanish(request):
 
 
 def put_among_retries(redis, keys) -> None:
-    """Move all that is in the stream, as failures do."""
+    """Move all entries of the stream to the retries, as failures do."""
     for _, fields in redis.xrange(keys.jobs):
         redis.zadd(keys.retries, {fields["message"]: 4e12})
     WAYS["XTRIM"](redis, keys)
 
 
 class TestABatchWhoseEntriesVanished:
-    def test_says_so_and_why(self, redis, publisher, keys, vanish):
+    def test_reports_them_as_lost_with_the_reason(self, redis, publisher, keys, vanish):
         batch = publisher.publish(months(3))
         vanish(redis, keys)
         assert str(batch.status()) == "3 published, 0 done, 3 lost"
@@ -62,7 +62,7 @@ class TestABatchWhoseEntriesVanished:
         assert set(batch.failures()["error"]) == {REASON}
         assert str(batch.wait(60, progress=False)) == "3 published, 0 done, 3 lost"
 
-    def test_is_healed_by_publishing_again(self, redis, namespace, publisher, keys, vanish):
+    def test_is_repaired_by_publishing_again(self, redis, namespace, publisher, keys, vanish):
         publisher.publish(months(3))
         vanish(redis, keys)
         batch = publisher.publish(months(3))
@@ -70,7 +70,7 @@ class TestABatchWhoseEntriesVanished:
         with subscriber(redis, namespace, FakeSite()):
             assert str(batch.wait(60)) == "3 published, 3 done"
 
-    def test_from_the_retries_too_with_their_history(self, redis, publisher, keys):
+    def test_from_the_retries_is_repaired_without_the_old_history(self, redis, publisher, keys):
         batch = publisher.publish(months(2))
         put_among_retries(redis, keys)
         redis.hset(keys.history, mapping=dict.fromkeys(batch.jobs().index, "{}\n"))
@@ -78,13 +78,13 @@ class TestABatchWhoseEntriesVanished:
         redis.delete(keys.retries)
         assert batch.status().lost == 2
         assert publisher.publish(months(2)).status().pending == 2
-        assert (redis.xlen(keys.jobs), redis.hlen(keys.history)) == (2, 0), "attempts are counted anew"
+        assert (redis.xlen(keys.jobs), redis.hlen(keys.history)) == (2, 0), "attempts start at zero"
 
-    def test_among_those_of_others_is_found_by_a_search(self, redis, publisher, keys, monkeypatch):
+    def test_among_entries_of_others_is_found_by_a_search(self, redis, publisher, keys, monkeypatch):
         batch = publisher.publish(months(3))
         redis.xdel(keys.jobs, redis.xrange(keys.jobs)[1][0])
         publisher.publish(months(9, year=2019))
-        assert batch.status().pending == 3, "so many messages are in the stream, and nobody has looked at them"
+        assert batch.status().pending == 3, "the stream is too long for a search"
         assert str(batch.status(search_up_to=11)) == "3 published, 0 done, 1 lost, 2 pending"
         assert batch.status(search_up_to=10).lost == 0
         assert list(batch.failures()["month"]) == ["02/2021"]
@@ -114,7 +114,7 @@ class TestABatchWhoseEntriesVanished:
             assert (report["lost"], report["pending"], report["finished"]) == (1, 0, True)
             assert [(each["state"], each["error"]) for each in report["failures"]] == [("lost", REASON)]
 
-    def test_watchers_learn_it_when_nothing_moves(self, redis, redis_url, namespace, publisher, keys, monkeypatch):
+    def test_event_streams_report_it_if_idle(self, redis, redis_url, namespace, publisher, keys, monkeypatch):
         monkeypatch.setattr("scraperkit.api.batches.HEARTBEAT", 0.0)
         batch = publisher.publish(months(1))
         WAYS["XTRIM"](redis, keys)
@@ -134,9 +134,9 @@ class TestABatchWhoseEntriesVanished:
 
 
 class TestInHand:
-    """A message that a living worker has is not lost, whatever became of its entry."""
+    """A message held by a living worker is not lost, even if its entry vanished."""
 
-    def test_it_is_done_and_counts(self, redis, namespace, publisher, keys, vanish):
+    def test_it_is_done_and_counted(self, redis, namespace, publisher, keys, vanish):
         site = GatedSite()
         with subscriber(redis, namespace, site, **LIVELY, delivery="stream") as one:
             batch = publisher.publish(months(2))
@@ -175,7 +175,7 @@ class TestInHand:
         assert scripts.pending_entries(redis, keys) == {"ghost": (0, 2)}
         assert batch.status().lost == 2
 
-    def test_a_job_that_fails_then_is_lost_and_healed(self, redis, namespace, publisher, keys):
+    def test_a_job_that_then_fails_is_lost_and_published_again(self, redis, namespace, publisher, keys):
         site = GatedSite(lambda request: [][1])
         with subscriber(redis, namespace, site, **LIVELY, max_attempts=9) as one:
             batch = publisher.publish(months(1))
@@ -187,21 +187,21 @@ class TestInHand:
             site.answer = one_quote
             assert str(publisher.publish(months(1)).wait(60)) == "1 published, 1 done"
 
-    def test_called_lost_it_counts_once_when_it_is_done(self, redis, namespace, publisher, keys):
-        """As between a publisher's note and its sending: neither figure may count it twice."""
+    def test_noted_as_lost_it_is_counted_once_when_it_is_done(self, redis, namespace, publisher, keys):
+        """As between a publisher's note and its sending: it must not count as both lost and done."""
         site = GatedSite()
         with subscriber(redis, namespace, site, delivery="stream"):
             batch = publisher.publish(months(2))
             for _ in range(2):
                 assert site.inside.acquire(timeout=60)
-            redis.xdel(keys.jobs, redis.xrange(keys.jobs)[0][0])  # one is gone, one is there
+            redis.xdel(keys.jobs, redis.xrange(keys.jobs)[0][0])  # one entry vanishes, one stays
             noted = [(message_id, REASON, None) for message_id in batch.jobs().index]
             assert scripts.note_lost(redis, keys, batch.id, noted) == 2
             assert str(batch.status()) == "2 published, 0 done, 2 lost"
             site.gate.set()
             assert wait_until(lambda: str(batch.status()) == "2 published, 2 done")
 
-    def test_sent_again_meanwhile_it_counts_once(self, redis, namespace, publisher, keys):
+    def test_sent_again_meanwhile_it_is_counted_once(self, redis, namespace, publisher, keys):
         site = GatedSite()
         with subscriber(redis, namespace, site, delivery="stream") as one:
             batch = publisher.publish(months(1))
@@ -222,7 +222,7 @@ MOVES = ("end", "retries", "dead")
 
 
 def move(redis, keys, text: str, to: str | None) -> None:
-    """Move a message at once, from wherever it is, as the scripts do; a dead letter leaves by the stream's end."""
+    """Move a message atomically from its place, as the scripts do; a dead letter first returns to the stream."""
     if to is None:
         return
     request = ScrapeRequest.parse(text)
@@ -248,7 +248,7 @@ def move(redis, keys, text: str, to: str | None) -> None:
 
 @contextmanager
 def before_commands(monkeypatch, act: Callable[[int], None]) -> Iterator[Callable[[], int]]:
-    """Do something before each command of this thread, whatever its connection, but not before its own."""
+    """Call `act` before each command of this thread on any connection, except those of `act`."""
     numbers, acting = itertools.count(), threading.local()
 
     def hooked(original):
@@ -278,7 +278,7 @@ def pending(redis, keys) -> list[dict]:
 
 
 class TestAMessageThatMoves:
-    """Each move is made at each step of a search: whatever moves is met, or is settled."""
+    """Each move is made at each step of a search, which must find the message or see it settled."""
 
     @pytest.mark.parametrize(
         "moves", [*itertools.product(MOVES, repeat=2), ("retries", "end", "retries"), ("dead", "end", "retries")]
@@ -289,7 +289,7 @@ class TestAMessageThatMoves:
         batch = publisher.publish(months(4))
         publisher.publish(months(3, year=2020))
         text = redis.xrange(keys.jobs)[4][1]["message"]
-        move(redis, keys, text, "retries")  # so that a search goes on to its last look
+        move(redis, keys, text, "retries")  # so that a search continues to its last look
         commands = count_commands(monkeypatch, lambda: batch.status(search_up_to=math.inf))
         move(redis, keys, text, "end")
         assert commands > 5
@@ -301,8 +301,8 @@ class TestAMessageThatMoves:
                 assert batch.status(search_up_to=math.inf).lost == 0, planned
             move(redis, keys, text, "end")
 
-    def test_is_never_lost_while_workers_hurry(self, redis, namespace, publisher, keys, monkeypatch):
-        """Failures, retries, dead letters and handing back, as fast as they go, while searches go on."""
+    def test_is_never_lost_while_workers_move_it_fast(self, redis, namespace, publisher, keys, monkeypatch):
+        """Failures, retries, dead letters and handing back at full speed, during searches."""
         monkeypatch.setattr(ledger, "_READ_AT_ONCE", 3)
         stop, settled = threading.Event(), threading.Event()
 

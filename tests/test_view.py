@@ -1,4 +1,4 @@
-"""What a notebook shows of the kit's objects: the same as HTML and as text, and never a page's own HTML."""
+"""Notebook views of the kit's objects: HTML and text show the same, and foreign HTML is escaped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scraperkit.view import Table, View
 
 @pytest.fixture
 def failing_batch(redis, namespace):
-    """Of five jobs one is done; three fail of the same reason, one of another, which holds HTML."""
+    """Return a batch of five jobs: one done, three failed for one reason, one for another, which contains HTML."""
 
     def answer(request):
         if request.month == 1:
@@ -33,7 +33,7 @@ def failing_batch(redis, namespace):
 
 
 class TestABatch:
-    def test_counts_and_groups_what_failed_by_reason(self, failing_batch):
+    def test_shows_counts_and_groups_failures_by_reason(self, failing_batch):
         text, html = shown(failing_batch)
         assert failing_batch.id in text
         assert re.search(r"done +1\n", text)
@@ -47,15 +47,15 @@ class TestABatch:
         assert "aria-label='1 of 5 done'" in html
         assert re.findall(r"width: ([\d.]+)%", html) == ["20", "80"]
 
-    def test_that_goes_on_says_so(self, redis, namespace):
+    def test_that_is_not_finished_is_in_progress(self, redis, namespace):
         text, _ = shown(Publisher(redis, namespace=namespace).publish(months(3)))
         assert "in progress" in text
         assert re.search(r"pending +3", text)
 
-    def test_whose_status_is_shown_alone(self, failing_batch):
+    def test_has_a_status_with_its_own_view(self, failing_batch):
         assert shown(failing_batch.status())[0] == "Finished: 5 published, 1 done, 4 failed"
 
-    def test_of_nothing_is_finished(self, redis, namespace):
+    def test_without_jobs_is_finished(self, redis, namespace):
         text, _ = shown(Publisher(redis, namespace=namespace).publish([]))
         assert "finished" in text
 
@@ -70,13 +70,13 @@ class TestOthers:
         for fact in ("Fundo Exemplo", "18.993.924/0001-00", "132922", "EM FUNCIONAMENTO NORMAL", "2019-01-02"):
             assert fact in text
 
-    def test_a_fund_whose_name_is_no_name(self):
+    def test_a_fund_with_a_hostile_name(self):
         text, html = shown(Fund("18993924000100", "132922", EVIL + "\x1b[31m\nsecond line", EVIL))
         assert "<script" not in html
         assert "\x1b" not in text + html
         assert len(text.splitlines()) == 4
 
-    def test_a_subscriber_says_what_it_is_at(self, redis, namespace):
+    def test_a_subscriber_shows_its_state(self, redis, namespace):
         with subscriber(redis, namespace, FakeSite(), threads=2, name="anna") as one:
             Publisher(redis, namespace=namespace).publish(months(2)).wait(60)
             text, _ = shown(one)

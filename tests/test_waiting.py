@@ -1,4 +1,4 @@
-"""What a wait says: that nobody works, what to start, and why jobs failed."""
+"""Messages of a wait: no worker is running, what to start, and why jobs failed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def _no_grace(monkeypatch):
     monkeypatch.setattr(batches, "GRACE", 0.0)
 
 
-class TestWithNobodyAtWork:
+class TestWithoutWorkers:
     def test_the_timeout_says_so_and_what_to_start(self, publisher, namespace):
         with pytest.raises(BatchTimeout) as caught:
             publisher.publish(months(2)).wait(0.3)
@@ -38,13 +38,13 @@ class TestWithNobodyAtWork:
             publisher.publish(months(2)).wait(0.3, progress=False)
         assert capsys.readouterr() == ("", "")
 
-    def test_a_worker_that_listens_to_the_other_delivery_only_is_nobody(self, redis, namespace, publisher):
+    def test_a_worker_that_listens_only_to_the_other_delivery_does_not_count(self, redis, namespace, publisher):
         with subscriber(redis, namespace, FakeSite(), delivery="pubsub"):
             batch = publisher.publish(months(2))
             with pytest.raises(BatchTimeout, match="no worker listens to the stream"):
                 batch.wait(0.3)
 
-    def test_a_namespace_by_default_needs_no_option(self, redis, keys):
+    def test_the_suggested_command_omits_the_default_namespace(self, redis, keys):
         told = batches._command("work", type(keys)("scraperkit"))
         assert told == "scraperkit work"
 
@@ -60,7 +60,7 @@ class TestWithNobodyAtWork:
             assert batch.wait(60).done == 2
         assert "no worker" not in capsys.readouterr().err
 
-    def test_a_worker_that_dies_while_others_wait_is_missed(self, redis, namespace, publisher, capsys):
+    def test_a_wait_after_the_worker_has_stopped_says_so(self, redis, namespace, publisher, capsys):
         with subscriber(redis, namespace, FakeSite()) as worker:
             batch = publisher.publish(months(1))
             assert batch.wait(60).done == 1
