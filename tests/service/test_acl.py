@@ -140,7 +140,7 @@ class TestScraperkit:
 
     def test_it_may_wait_for_replicas(self, redis, admin):
         settings = Settings.load(confirmations=1, confirmation_timeout=0.05)
-        with pytest.raises(RedisUnreachable, match="0 of 1 replicas have confirmed"):
+        with pytest.raises(RedisUnreachable, match="0 of 1 replicas confirmed the write"):
             sk.Publisher(redis, settings=settings).publish(months(1))
         with sk.Subscriber(redis, FakeSite(), settings=settings):
             pass
