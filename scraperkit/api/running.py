@@ -68,7 +68,7 @@ class Running:
         return None
 
     async def look_up(self, work: Callable[[], T]) -> T:
-        """Do a request to the site in a thread.
+        """Make a request to the site in a thread.
 
         Raises
         ------
