@@ -60,8 +60,8 @@ async def events(asked: Annotated[Watched, Query()], running: TheRunning) -> Eve
     """Send an event `stored` for months of these funds as they are stored; a comment line in between keeps it alive.
 
     The first event is `listening`: news is sent from then on, so read now what you need. A later `listening` means that
-    news may have been missed: read again. A month may be reported twice. If the stream ends, the pricer is stopping: connect
-    again.
+    news may have been missed: read again. A month may be reported twice. If the stream ends, the pricer is stopping:
+    connect again.
     """
     if running.watchers >= batches.WATCHERS:
         raise ProblemError("busy", "too many open event streams; poll the prices instead", headers=batches.LATER)
