@@ -53,7 +53,7 @@ class TestSeveralFunds:
         known = sorted({fund.cnpj for fund in site.funds})
         code, told, errors = run("publish", TYPO, *known, UNKNOWN, "--from", "2021-11", "--to", "2021-11")
         batch = sk.Batch.find(redis, re.search(r"batch (\S+): ", told)[1], namespace=namespace)
-        # One fund begins in 2022, so it has no month here, which is not an error.
+        # One fund begins in 2022, so it has no month in this period: no error.
         assert set(batch.jobs()["cnpj"]) == set(known) - {"99101013000114"}
         assert code == CONFIG
         first, second, third, last = errors.splitlines()
