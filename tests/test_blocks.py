@@ -17,7 +17,7 @@ RUN_BY = {
     "docs/metrics.md": "metrics/test_metrics_page::test_the_examples_run_and_return_what_they_show",
     "docs/open-data.md": "sources/open_data/test_open_data_page::test_all_examples_run_one_after_the_other",
     "docs/rates.md": "sources/rates/test_rates_page::test_the_examples_run",
-    "docs/scaling.md": "service/test_scaling::test_the_lines_for_several_servers_run",
+    "docs/scaling.md": "service/test_scaling::test_the_documented_lines_for_several_servers_run",
 }
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^ *```(\w*) *$", re.MULTILINE)

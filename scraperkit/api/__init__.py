@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'scraperkit.api' has no attribute {name!r}")
     from scraperkit.api.application import create_app
 
-    # Importing this reads no setting and opens no file; whoever wants an app gets one.
+    # Importing this reads no setting and opens no file; only using `app` does.
     value = create_app if name == "create_app" else create_app()
     globals()[name] = value
     return value

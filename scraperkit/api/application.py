@@ -1,4 +1,4 @@
-"""Puts the app together."""
+"""Assembles the app."""
 
 from __future__ import annotations
 
@@ -38,30 +38,30 @@ from scraperkit.errors import ScraperKitWarning
 def create_app(
     settings: Settings | None = None, *, redis_url: str | None = None, source: FundSource | None = None
 ) -> FastAPI:
-    """Make the pricer. It opens no connection before it is served; one app is served once.
+    """Make the pricer. It opens no connection before it is served; serve each app only once.
 
     Parameters
     ----------
     settings : Settings, optional
-        From the environment if left out.
+        Read from the environment if omitted.
     redis_url : str, optional
-        As for :func:`scraperkit.connect`: ``REDIS_URL`` if left out, or the embedded server.
+        As for :func:`scraperkit.connect`: if omitted, ``REDIS_URL`` or the embedded server.
     source : object with ``find_fund``, optional
-        Where funds are looked up that an order names no other source for; what ``SCRAPERKIT_SOURCE`` says if left out:
-        the regulator's pages, or its open data. If it has a ``name``, its months go to the workers of that name.
+        Where to look up the funds of an order that names no source; default ``SCRAPERKIT_SOURCE``: the regulator's
+        pages or its open data. If it has a ``name``, its months go to the workers of that name.
 
     Raises
     ------
     ConfigError
-        If a setting does not fit, such as a file of API keys that cannot be read, or the name of a source.
+        If a setting is invalid, such as an unreadable file of API keys, or an unknown source.
     """
     settings = settings or Settings.load()
     backend = Backend(settings, redis_url, source)
     keyring = Keyring(settings)
     metrics = Metrics()
     limit = RateLimit(settings.api_rate, lambda: backend.connected, backend.keys.namespace)
-    # `receivers` tells the caller; the warning would only tell the log, and once. Its line is that which calls the kit:
-    # the one that runs a route's work in a thread.
+    # The caller reads `receivers`; the warning would reach only the log, and once. Python attributes it to the line in
+    # anyio that runs a route's work in a thread.
     warnings.filterwarnings("ignore", "no subscriber on", ScraperKitWarning, r"anyio\.")
 
     @contextlib.asynccontextmanager
@@ -84,7 +84,7 @@ def create_app(
     )
     app.state.keyring, app.state.backend = keyring, backend
     problems.install(app)
-    # Before the cards: a CNPJ in a path may hold a slash of its own.
+    # Before the cards: a CNPJ in a path may contain a slash.
     for part in (prices, figures, quotes, funds, search, market, batches, stored, dead, rates, service):
         app.include_router(part.router)
     openapi.install(app, with_keys=keyring.configured)

@@ -1,4 +1,4 @@
-"""What the pricer works with: one client for Redis, and sources, made when first needed and closed at the end."""
+"""The pricer's Redis client and sources, made when first needed and closed at the end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from scraperkit.sources.open_data.portal_files import DAILY_FILE
 from scraperkit.timeseries.rows import RowReader
 
 log = logging.getLogger(__name__)
-CALLER_PATIENCE = 20.0  # seconds: a caller waits on the other side
+CALLER_PATIENCE = 20.0  # seconds: a caller is waiting
 READ_TIMEOUT = 10.0
 REDIS_TIMEOUT = 3.0
 KNOWN_FUNDS = 4_096
@@ -42,13 +42,13 @@ KNOWN_DAYS, KNOWN_DAY_SECONDS = 4, 60.0
 _TRY_AGAIN = 0.5
 
 
-# What is not there of what it takes to work, in words; and what was seen, if Redis answers.
+# What is missing before the pricer can work, in words; and what was seen, if Redis answers.
 Seen = tuple[list[str], Health | None]
 SILENT: Seen = (["Redis does not answer"], None)
 
 
 class FundSource(Protocol):
-    """What the pricer asks of a source."""
+    """What the pricer needs of a source."""
 
     def find_fund(self, cnpj: str, /) -> Fund:
         """Look a fund up by its CNPJ."""
@@ -64,14 +64,14 @@ class Backend:
     redis_url : str, optional
         As for :func:`scraperkit.connect`.
     source : object with ``find_fund``, optional
-        One's own, which stands for the source of its ``name`` and is the default.
+        A custom source, which replaces the source of its ``name`` and is the default.
 
     Attributes
     ----------
     default_source : str
-        The source of an order that names none: one's own, or `Settings.source`.
+        The source of an order that names none: the custom one, or `Settings.source`.
     hasty_settings : Settings
-        For what asks a site while a caller waits: less patience, fewer retries.
+        For requests to a site while a caller waits: less patience, fewer retries.
 
     Raises
     ------
@@ -82,7 +82,7 @@ class Backend:
     def __init__(self, settings: Settings, redis_url: str | None = None, source: FundSource | None = None) -> None:
         self.settings = settings
         self.keys = Keys(settings.namespace)
-        # A caller waits for the answer, unlike a worker's job, which may be tried again later.
+        # A caller waits for the answer; a worker's job can be retried later.
         hasty = {
             "site_patience": settings.site_patience or CALLER_PATIENCE,
             "read_timeout": min(settings.read_timeout, READ_TIMEOUT),
@@ -98,11 +98,11 @@ class Backend:
         self._refused: tuple[float, RedisError] | None = None
         self._funds: TTLCache[Any, Fund] = TTLCache(KNOWN_FUNDS, KNOWN_SECONDS)
         self._funds_changed = threading.Condition()
-        # Many callers ask for the same fund at once: one asks the source, the others wait for what it gets.
+        # Many callers request the same fund at once: one asks the source, the others wait for its answer.
         self._look_up = cached(self._funds, condition=self._funds_changed)(self._ask)
         names: TTLCache[Any, Hits] = TTLCache(KNOWN_NAMES, KNOWN_SECONDS)
         self._search_site = cached(names, condition=threading.Condition())(self._ask_site)
-        # To read a day of the whole market takes half a second, and its pages follow one another.
+        # Reading a day of the whole market takes half a second, and callers request its pages in a row.
         days: TTLCache[Any, pd.DataFrame] = TTLCache(KNOWN_DAYS, KNOWN_DAY_SECONDS)
         self._market = cached(days, condition=threading.Condition())(self._read_market)
         confirmed: TTLCache[Any, float | None] = TTLCache(1, KNOWN_DAY_SECONDS)
@@ -111,17 +111,17 @@ class Backend:
 
     @property
     def connected(self) -> redis_py.Redis | None:
-        """The client, if Redis has answered once."""
+        """The client, if Redis has ever answered."""
         return self._client
 
     @property
     def redis(self) -> Any:
-        """The client, which comes back by itself when Redis does.
+        """The client, which reconnects by itself.
 
         Raises
         ------
         RedisError
-            If Redis has never answered yet, and does not now.
+            If Redis has never answered, and does not now.
         """
         with self._connecting:
             if self._client is None:
@@ -129,17 +129,17 @@ class Backend:
                     raise type(self._refused[1])(str(self._refused[1]))
                 try:
                     self._client = self._connect()
-                except ConfigError as error:  # a file of the address has gone: nothing that a caller could mend
+                except ConfigError as error:  # a file that the address names is gone: no fault of the caller
                     raise RedisUnreachable(str(error)) from None
             return self._client
 
     def open(self) -> None:
-        """Connect now, if Redis is there; if it is not, that is told, and tried again when somebody asks.
+        """Connect now; if Redis is unreachable, log a warning and try again at the first request.
 
         Raises
         ------
         ConfigError
-            If the address cannot be one.
+            If the address is invalid.
         """
         with self._connecting:
             try:
@@ -150,11 +150,11 @@ class Backend:
     def _connect(self) -> redis_py.Redis:
         try:
             with connect(self._redis_url) as first:
-                # Two tries more are safe: what is published twice counts once.
+                # Two retries are safe: publishing is idempotent.
                 retry = Retry(ExponentialWithJitterBackoff(base=0.05, cap=0.5), 2)
                 client = sibling(first, socket_timeout=REDIS_TIMEOUT, retry=retry)
         except RedisError as error:
-            # All who wait for the lock are told the same, rather than each trying in turn.
+            # All who wait for the lock get the same error, rather than each trying in turn.
             self._refused = time.monotonic() + _TRY_AGAIN, error
             raise
         for source in self._made:
@@ -177,7 +177,7 @@ class Backend:
         return Publisher(self.redis, delivery=delivery, namespace=self.keys.namespace, settings=self.settings)
 
     def find_fund(self, cnpj: str, source: str, *, anew: bool = False) -> Fund:
-        """Look a fund up at a source, or among those looked up in the last ten minutes.
+        """Look a fund up at a source; reuse answers of the last ten minutes unless `anew`.
 
         Raises
         ------
@@ -193,7 +193,7 @@ class Backend:
         return self._look_up(source, formatted)
 
     def search(self, name: str) -> tuple[str, Hits]:
-        """Search the registry in the archive for a name, or, if it has none, the first source that can be searched.
+        """Search for a name in the archive's registry, or, if it has none, at the first source that can be searched.
 
         Raises
         ------
@@ -218,12 +218,12 @@ class Backend:
 
     @property
     def archive(self) -> OpenData:
-        """The archive of the open data, which is only read here.
+        """The archive of the open data, read-only.
 
         Raises
         ------
         NotDownloaded
-            If one's own source stands in its place.
+            If a custom source replaces it.
         """
         found = self._source("open_data")
         if not isinstance(found, OpenData):
@@ -248,12 +248,12 @@ class Backend:
         return None if pd.isna(newest) else float(newest.timestamp())
 
     def market_on(self, day: dt.date) -> pd.DataFrame:
-        """Return every series of a day, sorted by the column ``document``; the same for some seconds.
+        """Return every series of a day, sorted by the column ``document``; cached for a minute.
 
         Raises
         ------
         NotDownloaded
-            If the archive has nothing of its month.
+            If the archive has no data for its month.
         ArchiveError
             If it cannot be read.
         """
@@ -268,7 +268,7 @@ class Backend:
         return replace(self._source(source).find_fund(cnpj), source=source)
 
     def _source(self, name: str) -> FundSource:
-        """Return a source by its name, made if it is one of the kit's."""
+        """Return a source by its name; make it if it is one of the kit's."""
         with self._connecting:
             if name not in self._sources:
                 made = named(name, settings=self.hasty_settings)
@@ -279,7 +279,7 @@ class Backend:
             return self._sources[name]
 
     def missing(self) -> Seen:
-        """Return in words what is not there of what it takes to work, and what was seen if Redis answers."""
+        """Return in words what is missing before the pricer can work, and what was seen if Redis answers."""
         try:
             self.redis.execute_command("TS.QUERYINDEX", "scraperkit.probe=1")
             health = Health.read(self.redis, namespace=self.keys.namespace)

@@ -1,4 +1,4 @@
-"""``/v1/batches``: how far a batch is, as it goes on, and to take back what has not begun."""
+"""``/v1/batches``: a batch's progress, once or as a stream, and its cancellation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from scraperkit.batch import Batch, BatchStatus
 
 router = APIRouter(prefix="/v1/batches", tags=["batches"])
 SHOWN_FAILURES = 100
-LOOK_EVERY = 0.25  # seconds between looks at a batch that somebody watches
-WATCHERS = 100  # each of them asks Redis several times a second
-HEARTBEAT = 15.0  # seconds after which a line goes out though nothing happened, so that no proxy hangs up
-SEARCHED = 10_000  # messages in the stream that a report may read to find out whether some have vanished
+LOOK_EVERY = 0.25  # seconds between looks at a watched batch
+WATCHERS = 100  # each asks Redis several times a second
+HEARTBEAT = 15.0  # seconds of silence after which a comment line is sent, so that no proxy hangs up
+SEARCHED = 10_000  # messages in the stream that a report may read to find lost ones
 LATER = {"Retry-After": "10"}
 _EVENT = {
     "type": "object",
@@ -49,9 +49,9 @@ data: {"batch_id":"0778e977-c9d1-5645-97ce-d1f8dcc5e752","published":12,"done":1
 
 @router.get("/{batch_id}", summary="A batch's progress and failures")
 async def report(batch_id: BatchId, running: TheRunning) -> BatchReport:
-    """Return how many messages are where, and the first 100 that failed or were lost, each with its reason.
+    """Return how many messages are in each state, and the first 100 that failed or were lost, each with its reason.
 
-    If messages wait and no worker of the batch's source listens, it says so, and what to start.
+    If messages wait and no worker of the batch's source listens, `lacks_worker` says so, and what to start.
     """
     return await running.read(lambda: _report(running.backend, batch_id))
 
@@ -74,7 +74,7 @@ def _report(backend: Backend, batch_id: str) -> BatchReport:
 
 @router.delete("/{batch_id}", summary="Cancel the messages that no worker has begun")
 async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
-    """Take back the messages that no worker has begun; what is being worked on is finished. Safe to repeat."""
+    """Cancel the messages that no worker has begun; running jobs are finished. Safe to repeat."""
 
     def work() -> Cancelled:
         batch = _find(running.backend, batch_id)
@@ -87,7 +87,7 @@ async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
 @router.get(
     "/{batch_id}/events",
     summary="A batch's progress as server-sent events",
-    response_class=StreamingResponse,  # the framework takes an EventSourceResponse here for a generator's
+    response_class=StreamingResponse,  # FastAPI would take EventSourceResponse to mean a generator
     responses={
         200: {
             "content": {"text/event-stream": {"schema": _EVENT, "example": _EVENT_STREAM_EXAMPLE}},
@@ -99,7 +99,7 @@ async def events(batch_id: BatchId, running: TheRunning) -> EventSourceResponse:
     """Send an event when a figure changes, until nothing is pending; a comment line in between keeps it alive.
 
     An event `error` holds a problem document, and is the last one. If the stream ends without `finished` or `error`,
-    the pricer is being stopped: ask again.
+    the pricer is stopping: connect again.
     """
     if running.watchers >= WATCHERS:
         raise ProblemError("busy", "too many open event streams; poll the batch instead", headers=LATER)
@@ -125,7 +125,7 @@ async def _watch(running: Running, progress: Progress) -> AsyncIterator[bytes]:
             await running.stopping.wait()
             return
         is_still = time.monotonic() - sent_at > HEARTBEAT
-        search = is_still or progress.lost > 0  # what was found to be lost stays so
+        search = is_still or progress.lost > 0  # a lost message stays lost
         try:
             now = await running.read(partial(_progress, running.backend, progress.batch_id, search=search))
         except KNOWN_ERRORS as error:

@@ -1,4 +1,4 @@
-"""The pricer's connections: how many there may be, and how long a request may take to arrive."""
+"""Limits of the pricer's connections: their number, and how long a request may take to arrive."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scraperkit.config import Settings
 
-STALLED_SECONDS = 60.0  # that an answer may lie without its reader taking any more of it
+STALLED_SECONDS = 60.0  # how long a client may read nothing of an answer
 
 
 class Limits(NamedTuple):
-    """What connections are held to."""
+    """Limits of connections."""
 
     most: int  # connections
-    seconds: float  # that a request may take to arrive whole
+    seconds: float  # for a request to arrive whole
 
     @classmethod
     def of(cls, settings: Settings) -> Limits:
-        """Return the limits of the settings; no more connections than half of the files that this process may open."""
+        """Return the limits of the settings; at most half of the files that this process may open are connections."""
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         most = settings.api_connections
         return cls(most if files == resource.RLIM_INFINITY else min(most, files // 2), settings.api_receive_timeout)
 
 
 def protocol_of(limits: Limits) -> type[HttpToolsProtocol]:
-    """Return the class of connections that are held to these limits."""
+    """Return a class of connections with these limits."""
 
     class LimitedConnection(_LimitedConnection):
         pass
@@ -38,10 +38,10 @@ def protocol_of(limits: Limits) -> type[HttpToolsProtocol]:
 
 
 class _LimitedConnection(HttpToolsProtocol):
-    """A connection that ends if a request does not arrive, or an answer is not taken, in time; or for want of room.
+    """A connection that ends if a request does not arrive or an answer is not read in time, or to make room.
 
-    uvicorn has a limit for idle connections only, and answers 503 to everybody while too many are open. So half a
-    request kept a connection for good, as an answer did that nobody read, and some hundreds of them kept everybody out.
+    uvicorn limits idle connections only, and answers 503 to all while too many are open. Half a request, or an answer
+    that is not read, would keep a connection open for ever, and some hundreds of them would lock out every client.
     """
 
     limits: Limits
@@ -56,7 +56,7 @@ class _LimitedConnection(HttpToolsProtocol):
         self._waits_since = self.loop.time()
         if len(self.connections) > self.limits.most:
             others = [one for one in self.connections if isinstance(one, _LimitedConnection) and one.may_end]
-            # The one that has been waiting for the longest; itself, if there is no other.
+            # The one that has waited longest; this one, if there is no other.
             min(others, key=lambda one: one._waits_since).give_up(b"503 Service Unavailable")
         if not transport.is_closing():
             self._await_request()
@@ -66,31 +66,31 @@ class _LimitedConnection(HttpToolsProtocol):
         self._forget_deadline()
         self._forget_stall()
         if self._answered is not None:
-            # uvicorn tells the newest request only, and this one would write to what has gone.
+            # uvicorn notifies the newest request only; this one would write to a closed connection.
             self._answered.disconnected = True
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """Wait for the reader of an answer, but not for good."""
+        """Wait for the client to read, but not for ever."""
         super().pause_writing()
         self._waits_since = self.loop.time()
         self._await_reader()
 
     def resume_writing(self) -> None:
-        """Go on: the reader takes more."""
+        """Continue: the client reads again."""
         self._forget_stall()
         super().resume_writing()
         if self.cycle is None or self.cycle.response_complete:
             self._await_reader()
 
     def data_received(self, data: bytes) -> None:
-        """Begin to wait for a request, unless one is being received or answered."""
+        """Start the deadline of a request, unless one is being received or answered."""
         if self._deadline is None and self.asks_nothing:
             self._await_request()
         super().data_received(data)
 
     def on_message_complete(self) -> None:
-        """Go on without a deadline: the request is there."""
+        """Drop the deadline: the request is complete."""
         self._forget_deadline()
         super().on_message_complete()
 
@@ -109,13 +109,13 @@ class _LimitedConnection(HttpToolsProtocol):
 
     @property
     def may_end(self) -> bool:
-        """Whether it may be ended for want of room: it asks nothing, or its reader has stopped taking the answer."""
+        """Whether it may be ended to make room: it is idle or still sending, or its client has stopped reading."""
         return self.asks_nothing or self.flow.write_paused
 
     def give_up(self, status: bytes) -> None:
         """End the connection, with a status if no answer has begun."""
         if self.transport.is_closing() or self._holds_unread():
-            # To close it would wait for a reader that may never read.
+            # Closing would wait for a client that may never read.
             self.transport.abort()
             self.connections.discard(self)
             return
@@ -124,7 +124,7 @@ class _LimitedConnection(HttpToolsProtocol):
         self.transport.close()
         if self._holds_unread():
             self.transport.abort()
-        # At once, rather than when the loop comes to it: many may be waiting to come in.
+        # Now, rather than later in the loop: many may be waiting to connect.
         self.connections.discard(self)
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
@@ -137,7 +137,7 @@ class _LimitedConnection(HttpToolsProtocol):
     def _holds_unread(self) -> bool:
         try:
             return bool(self.transport.get_write_buffer_size())
-        except RuntimeError:  # how uvloop says that the connection has gone
+        except RuntimeError:  # how uvloop reports a closed connection
             return False
 
     def _await_reader(self) -> None:

@@ -1,4 +1,4 @@
-"""``/v1/dead``: the jobs that failed for good."""
+"""``/v1/dead``: the jobs that failed permanently."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def _page(backend: Backend, page: Page) -> DeadLetterPage:
     return DeadLetterPage(dead=shown, next=more)
 
 
-@router.post("/{letter_id}/retry", status_code=202, summary="Try one again")
+@router.post("/{letter_id}/retry", status_code=202, summary="Retry one")
 async def retry(letter_id: LetterId, running: TheRunning) -> Retried:
-    """Put a dead letter back into the job stream; its attempts are counted anew, and its batch waits for it again."""
+    """Put a dead letter back into the job stream with its attempts reset; its batch waits for it again."""
 
     def work() -> Retried:
         try:

@@ -1,4 +1,4 @@
-"""What callers may send, one type for each kind of field, and how a wrong one is told."""
+"""The fields that callers may send, a type for each kind, and their error messages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _MONTH = r"^(?:(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])/(?:19|20)[0
 
 
 class _SeriesConvertor(Convertor[str]):
-    """A CNPJ in a path, maybe with a subclass, its own slash included: %2F reaches the router as a slash."""
+    """A CNPJ in a path, slash included, and an optional subclass: %2F reaches the router as a slash."""
 
     regex = r"[^/]+(?:/[0-9A-Za-z]{4}-?[0-9]{2}(?::[^/]*)?)?"
 
@@ -54,7 +54,7 @@ def _day(text: str) -> dt.date:
     try:
         return dt.date.fromisoformat(text) if ISO_DAY.fullmatch(text) else brazilian_date(text)
     except ValueError:
-        raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30; DD/MM/YYYY is also taken") from None
+        raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30; DD/MM/YYYY is also accepted") from None
 
 
 def _iso_day(text: str) -> dt.date:
@@ -64,7 +64,7 @@ def _iso_day(text: str) -> dt.date:
 
 
 def iso_month(text: str) -> str:
-    """Return a month of a message, ``MM/YYYY``, as answers have it, ``YYYY-MM``; any other text as it is.
+    """Turn a month of a message, ``MM/YYYY``, into ``YYYY-MM``; return any other text unchanged.
 
     Examples
     --------
@@ -87,7 +87,7 @@ def _rate_name(text: str) -> str:
     try:
         return known(text).name
     except ConfigError as error:
-        raise ValueError(str(error).removeprefix("name: ")) from None  # the field may have another name here
+        raise ValueError(str(error).removeprefix("name: ")) from None  # the field's name differs here
 
 
 def _finite(value: Any) -> Any:
@@ -120,14 +120,14 @@ SeriesInPath = Annotated[
     SeriesText,
     Path(
         description="CNPJ of the fund in any punctuation: the class's own series, or, where only its subclasses have "
-        "figures, all of them; or CNPJ:SUBCLASS"
+        "figures, all of these; or CNPJ:SUBCLASS"
     ),
 ]
 SourceName = Annotated[
     str,
     Field(
         pattern=f"^{SOURCE_NAME}$",
-        description="where the figures come from: `cvm_pages`, `open_data` or one's own; the pricer's if left out",
+        description="where the figures come from: `cvm_pages`, `open_data` or a custom one; default: the pricer's",
         examples=["open_data"],
     ),
 ]
@@ -149,7 +149,7 @@ FundName = Annotated[
         }
     ),
 ]
-# A figure of an answer: JSON knows no NaN and no infinity.
+# JSON has no NaN and no infinity.
 Figure = Annotated[float | None, BeforeValidator(_finite)]
 DayOrMonth = Annotated[
     str, AfterValidator(_day_text), WithJsonSchema({"type": "string", "format": "day", "examples": ["2022-01-31"]})
@@ -164,14 +164,14 @@ Money = Annotated[
     str, AfterValidator(_money), WithJsonSchema({"type": "string", "format": "reais", "examples": ["1000.00"]})
 ]
 BatchId = Annotated[
-    str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="as the answer to POST names it")
+    str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="from the answer to POST")
 ]
 LETTER_ID = r"^[0-9]{1,18}-[0-9]{1,18}$"
-LetterId = Annotated[str, Path(pattern=LETTER_ID, description="as GET /v1/dead names it")]
+LetterId = Annotated[str, Path(pattern=LETTER_ID, description="from GET /v1/dead")]
 
 
 class DaysAsked(BaseModel):
-    """Which days; the base of queries."""
+    """The days of a query; its base class."""
 
     model_config = ConfigDict(extra="forbid")
 

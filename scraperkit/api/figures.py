@@ -29,7 +29,7 @@ _DAYS_TOLD = 5
 
 
 class MetricsQuery(DaysAsked):
-    """Which days, and what to compare with."""
+    """The days, and the benchmark."""
 
     benchmark: RateName | None = Field(None, description="a reference rate, such as cdi; default: none")
 
@@ -38,11 +38,11 @@ class MetricsQuery(DaysAsked):
 async def fund_metrics(
     document: SeriesInPath, asked: Annotated[MetricsQuery, Query()], running: TheRunning
 ) -> FundMetrics:
-    """Return the figures of the quotas that are stored, and of the rate, which is fetched if it is not stored yet.
+    """Return figures of the stored quotas, beside the rate, which is fetched if it is not stored yet.
 
-    Returns and risks are fractions: 0.01 is 1 %. Figures beside the rate are of the days that the fund shares with it,
-    `compared_from` to `compared_to`. A figure that needs more days than there are is null. If only the subclasses of a
-    CNPJ have quotas on these days, each of them has figures of its own.
+    Returns and risks are fractions: 0.01 is 1 %. Comparisons with the rate cover the days that both have,
+    `compared_from` to `compared_to`. A figure that needs more days than exist is null. If only the subclasses of a
+    CNPJ have quotas on these days, each has its own figures.
     """
     backend = running.backend
     prices, subclasses = await running.read(lambda: _prices(backend, document, asked))
@@ -71,7 +71,7 @@ def _prices(backend: Backend, document: str, asked: MetricsQuery) -> tuple[pd.Da
 
 
 async def _rate(running: Running, name: str | None, prices: pd.DataFrame) -> tuple[pd.Series[float] | None, list[str]]:
-    """Return the rate on the days of the prices, and what to know of it."""
+    """Return the rate on the days of the prices, and notes about it."""
     if name is None:
         return None, []
     rate = known(name)

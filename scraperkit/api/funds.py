@@ -1,4 +1,4 @@
-"""``/v1/funds``: have months scraped, and see what is stored."""
+"""``/v1/funds``: request months, and list what is stored."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ router = APIRouter(prefix="/v1/funds", tags=["funds"])
 async def publish(order: Order, running: TheRunning, response: Response) -> Published | OrderResults:
     """Look the fund up at its source, and publish one message for each of its months.
 
-    A message is of a CNPJ and a month, and brings its subclasses, too. Workers of that source do it: `lacks_worker`
-    says if there are none now. Safe to repeat: the same months are the same batch. For several `documents`, each has a
-    result of its own; the status is 202 if all were published, and 207 if some were not.
+    A message covers a CNPJ and a month, subclasses included. Workers of that source process it: `lacks_worker` says if
+    there are none now. Safe to repeat: the same months are the same batch. Each of several `documents` has its own
+    result; the status is 202 if all were published, and 207 if some were not.
     """
     if isinstance(order, FundOrder):
         return await _publish_one(running, order)
@@ -76,7 +76,7 @@ async def _result(running: Running, order: FundsOrder, document: str) -> OrderRe
 
 
 async def _publish_one(running: Running, order: FundOrder) -> Published:
-    # Redis first: where nothing can be published, the site need not be asked.
+    # Redis first: if nothing can be published, the site need not be asked.
     await running.read(lambda: running.backend.redis)
     source = order.source or running.backend.default_source
     fund = await running.look_up(lambda: running.backend.find_fund(order.document, source, anew=order.force))
@@ -85,9 +85,7 @@ async def _publish_one(running: Running, order: FundOrder) -> Published:
 
 def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
     if order.from_date is None and fund.started_on is None:
-        raise ProblemError(
-            "bad-input", "the site does not show when this fund began: give from_date", field="from_date"
-        )
+        raise ProblemError("bad-input", "the site does not say when this fund began: give from_date", field="from_date")
     start = Month.parse_iso(order.from_date) if order.from_date else fund.first_month or fund.last_month
     end = Month.parse_iso(order.to_date) if order.to_date else fund.last_month
     if start > fund.last_month or end < (fund.first_month or end):
@@ -113,7 +111,7 @@ def _publish(backend: Backend, order: FundOrder, fund: Fund) -> Published:
 
 
 class CardsQuery(BaseModel):
-    """Which part of a list."""
+    """A page of the list."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -125,7 +123,7 @@ class CardsQuery(BaseModel):
 
 @router.get("", summary="Funds with stored series")
 async def cards(page: Annotated[CardsQuery, Query()], running: TheRunning) -> FundCards:
-    """Return their cards, by series: what is known of each, and which days are stored."""
+    """Return a card for each, sorted by series: what is known about it, and which days are stored."""
     return await running.read(lambda: _page(running.backend.rows, page))
 
 
@@ -138,7 +136,7 @@ def _page(rows: RowReader, page: CardsQuery) -> FundCards:
 
 @router.get("/{document:series}", summary="One fund's card")
 async def card(document: SeriesInPath, running: TheRunning) -> FundCard:
-    """Return what is known of the fund, and which days are stored; of a CNPJ, those of the class itself."""
+    """Return what is known about the fund, and which days are stored; for a CNPJ, those of the class itself."""
     return await running.read(lambda: _known_card(running.backend.rows, document))
 
 

@@ -1,4 +1,4 @@
-"""Who may, how often, and how much at once: looked at before anything of a request is read."""
+"""Checks before a request is read: who may send it, how often, and how long it may be."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from scraperkit.api.problems import ProblemError, refuse
 from scraperkit.api.ratelimit import RateLimit
 from scraperkit.config import Settings
 
-# Probes and the docs page come without a key; they tell nothing of what is stored.
+# Probes and the docs page need no key: they reveal nothing that is stored.
 OPEN = frozenset({"/health", "/ready", "/docs", "/openapi.json"})
 OPEN_BELOW = ("/static-offline-docs/",)
-# What proxies add. Beside these, all that begin with X-Forwarded or X-Envoy.
+# Headers that proxies add, besides all that begin with X-Forwarded or X-Envoy.
 _FORWARDED = frozenset(
     {"forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "x-original-forwarded-for"}
     | {"true-client-ip", "cf-connecting-ip", "cf-ray", "fastly-client-ip", "x-proxyuser-ip", "x-remote-ip"}
@@ -27,11 +27,11 @@ _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class Guard:
-    """ASGI middleware: host, key, rate.
+    """ASGI middleware that checks host, key and rate.
 
-    Without keys the pricer is for this machine alone: it answers only on loopback addresses, and only to requests
-    that call it by a loopback name, so that no web page can reach it through a name of its own (DNS rebinding). A
-    request that a proxy has passed on is refused: the proxy is on this machine, but its caller need not be.
+    Without keys the pricer serves this machine only: it answers on loopback addresses, and only requests that use a
+    loopback name, so that no web page can reach it through its own name (DNS rebinding). A request that a proxy has
+    forwarded is refused: the proxy is on this machine, but its caller may not be.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings, keyring: Keyring, limit: RateLimit) -> None:
@@ -77,7 +77,7 @@ class Guard:
         if not self._keyring.configured and not (here and (self._hosts or is_loopback(name))):
             why = "without API keys the pricer answers only this machine, as 127.0.0.1 or localhost"
             raise ProblemError("not-allowed", why, field="Host")
-        # A probe calls a container by its address, whatever its name.
+        # A probe uses the container's address, not its name.
         if self._hosts and name not in self._hosts and scope["path"] not in ("/health", "/ready"):
             why = "unknown host name; SCRAPERKIT_API_HOSTS lists the names that the pricer answers to"
             raise ProblemError("not-allowed", why, field="Host")
@@ -85,7 +85,7 @@ class Guard:
 
 def _check_not_forwarded(headers: Headers) -> None:
     for name in headers:
-        # Some servers between write an underscore for a hyphen.
+        # Some proxies write an underscore for a hyphen.
         plain = name.replace("_", "-")
         if plain in _FORWARDED or plain.startswith(("x-forwarded", "x-envoy-")):
             why = (
@@ -95,7 +95,7 @@ def _check_not_forwarded(headers: Headers) -> None:
 
 
 def _check_origin(scope: Scope, headers: Headers) -> None:
-    """A page of another site must not make a browser change anything here."""
+    """Refuse changes that a page of another site makes through a browser."""
     if scope["method"] in _HARMLESS:
         return
     origin = headers.get("origin")
@@ -105,7 +105,7 @@ def _check_origin(scope: Scope, headers: Headers) -> None:
 
 
 def urlsplit_host(origin: str) -> str:
-    """Return host and port of an origin; empty if it is none.
+    """Return host and port of an origin; empty if there is none.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def _host_of(header: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a name or an address is this machine's own, reachable from nowhere else.
+    """Return whether a name or an address can be reached from this machine only.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        # uvicorn on a socket file gives its path for a host.
+        # On a socket file, uvicorn gives its path as the host.
         return host == "localhost" or host.startswith("/")
 
 
@@ -149,14 +149,14 @@ def _key_of(headers: Headers) -> str:
 
 
 class BodyLimit:
-    """ASGI middleware: a body that is too long is refused, whether or not it says its length."""
+    """ASGI middleware that refuses a body that is too long, whether or not it declares its length."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self._app = app
         self._most = most
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request, or pass it on; count what comes in chunks."""
+        """Refuse the request, or pass it on; count the bytes of chunks."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -174,7 +174,7 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._most:
-                # The error handlers of the app, inside of which the body is read, answer with it.
+                # The app's error handlers answer, since the body is read inside them.
                 raise too_long
             return message
 

@@ -1,4 +1,4 @@
-"""The API keys: where they come from, and whose a key is."""
+"""The API keys: reading them, and finding the owner of one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _LONGEST_FILE = 100_000
 
 
 class Keyring:
-    """The keys that are accepted; kept as hashes only.
+    """The accepted keys, kept as hashes only.
 
     Parameters
     ----------
     settings : Settings
         ``api_keys`` and ``api_keys_file``. The file is read again when it changes: keys can be added and withdrawn
-        without a restart. While it cannot be read, the keys read last stay.
+        without a restart. While it is unreadable, the previous keys stay valid.
 
     Raises
     ------
     ConfigError
-        If a key is too short or the file cannot be read, or holds none; never tells a key.
+        If a key is too short, or the file is unreadable or has no key; the message never contains a key.
 
     Examples
     --------
@@ -52,17 +52,17 @@ class Keyring:
 
     @property
     def configured(self) -> bool:
-        """Whether callers need a key. A file that was emptied lets nobody in, rather than everybody."""
+        """Whether callers need a key. An emptied file admits nobody, rather than everybody."""
         return bool(self._fixed or self._file)
 
     def owner(self, key: str) -> str | None:
-        """Return a name for whoever has this key, or ``None`` if it is none. The name does not tell the key."""
+        """Return a name for the owner of this key, or ``None`` if it is unknown. The name does not reveal the key."""
         if self._file is not None:
             with self._guard:
                 self._read_if_changed()
         given = _hash(key)
         found = None
-        # Every key is compared, in constant time, so that the time taken tells nothing.
+        # Every key is compared, in constant time, so that the time reveals nothing.
         for known in (*self._fixed, *self._from_file):
             if hmac.compare_digest(given, known):
                 found = known

@@ -33,7 +33,7 @@ _CSV_EXAMPLE = (
 
 
 class MarketQuery(BaseModel):
-    """Which part of the day, and in which form."""
+    """A page of the day, and its format."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -66,12 +66,12 @@ async def market(
     asked: Annotated[MarketQuery, Query()],
     running: TheRunning,
 ) -> Response:
-    """Return what the archive has of a day, a page at a time; nothing is fetched.
+    """Return what the archive has for a day, a page at a time; nothing is fetched.
 
     No series means that nothing was published for the day. Figures of the newest five business days are `provisional`:
     funds may still report, and restate.
     """
-    # Checked as text and kept as what it says.
+    # The validator has made it a date.
     return await running.read(lambda: _answer(running.backend, cast("dt.date", day), asked))
 
 
@@ -81,7 +81,7 @@ def _answer(backend: Backend, day: dt.date, asked: MarketQuery) -> Response:
     except NotDownloaded:
         month = Month.of(day).iso
         way_out = f"`scraperkit market download --start {month} --end {month}` fetches it, if the portal has it"
-        text = f"the pricer's archive has nothing of {month}; {way_out}"
+        text = f"the pricer's archive has nothing for {month}; {way_out}"
         raise ProblemError("no-month", text, field="day") from None
     first = int(frame["document"].searchsorted(asked.after, side="right")) if asked.after else 0
     page = frame.iloc[first : first + asked.limit]

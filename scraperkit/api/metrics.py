@@ -16,7 +16,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Metrics:
-    """The figures of one app, in a registry of its own."""
+    """The figures of one app, in its own registry."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -28,14 +28,14 @@ class Metrics:
         )
 
     def text(self, missing: list[str], health: Health | None, archive_age: float | None) -> bytes:
-        """Return all of them, as Prometheus reads them, with what was seen of queue and archive."""
+        """Return all figures in Prometheus's text format, with those given of queue and archive."""
         queue = CollectorRegistry()
         queue.register(_Queue(missing, health, archive_age))
         return generate_latest(queue) + generate_latest(self._registry)
 
 
 class _Queue(Collector):
-    """Figures of the queue and the archive, as they were seen; what is not known is left out."""
+    """Figures of the queue and the archive as they were seen; unknown ones are left out."""
 
     def __init__(self, missing: list[str], health: Health | None, archive_age: float | None) -> None:
         self._missing = missing
@@ -64,7 +64,7 @@ class _Queue(Collector):
         for name, (help_text, value) in figures.items():
             if value is not None:
                 yield GaugeMetricFamily(f"scraperkit_{name}", help_text, float(value))
-        # By source: no worker does the messages of another.
+        # By source: a worker receives the messages of its own source only.
         lag = GaugeMetricFamily("scraperkit_queue_lag", "Messages that nobody has received yet", labels=["source"])
         for source, count in health.lags.items():
             lag.add_metric([source], count)
@@ -72,14 +72,14 @@ class _Queue(Collector):
 
 
 class Measured:
-    """ASGI middleware: counts requests, and measures how long they take."""
+    """ASGI middleware that counts and times requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and look at what became of it."""
+        """Pass the request on, and record its status and duration."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -95,7 +95,7 @@ class Measured:
         try:
             await self._app(scope, receive, watched)
         finally:
-            # The pattern, never the path: what a client makes up must not become a label.
+            # The pattern, never the path: a client could make up endless labels.
             route = getattr(scope.get("route"), "path_format", "none")
             method = scope["method"] if scope["method"] in _METHODS else "other"
             self._metrics.requests.labels(method, route, str(status)).inc()

@@ -1,4 +1,4 @@
-"""Passes the news of stored prices on to all who watch, from one listener."""
+"""Passes the news of stored prices from one listener to all watchers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MakeListener = Callable[[], StoredListener]
 
 
 class Watcher:
-    """Somebody who wants news of some series, of all if none is given; a CNPJ stands for all of its series."""
+    """A client that wants news of some series, or of all if none is given; a CNPJ means all of its series."""
 
     def __init__(self, series: Collection[str]) -> None:
         self._wanted = frozenset(series)
@@ -26,25 +26,25 @@ class Watcher:
         self._messages.put_nowait(GAP)
 
     async def next(self, seconds: float) -> list[Stored] | None:
-        """Return the next news; nothing at the end. An empty list tells of a gap: read anew what you need.
+        """Return the next news; ``None`` at the end. An empty list means a gap: read again what you need.
 
         Raises
         ------
         TimeoutError
-            If nothing comes for so many seconds.
+            If nothing arrives within `seconds`.
         """
         with anyio.fail_after(seconds):
             return await self._messages.get()
 
     def tell(self, told: list[Stored]) -> None:
-        """Keep what is wanted of this; who lags too far behind has a gap instead."""
+        """Queue what this watcher wants; if it lags too far behind, queue a gap instead."""
         if self._wanted:
             told = [stored for stored in told if not self._wanted.isdisjoint((stored.cnpj, stored.series))]
         if told:
             self._keep(told if self._messages.qsize() < UNREAD else None)
 
     def tell_of_a_gap(self) -> None:
-        """Drop what has not been read: a gap says more."""
+        """Replace unread news by a gap."""
         self._keep(None)
 
     def _keep(self, told: list[Stored] | None) -> None:
@@ -54,32 +54,32 @@ class Watcher:
         self._messages.put_nowait(GAP if told is None else told)
 
     def end(self) -> None:
-        """Let it read what there is, then nothing more."""
+        """End its stream after the news already queued."""
         self._messages.put_nowait(None)
 
 
 class Newsroom:
-    """All watchers of one app, and the listener that they share: it listens while anybody watches.
+    """All watchers of one app, and their shared listener, which runs while any client watches.
 
     All calls but :meth:`close` come from the event loop.
     """
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        # A stream that never began, since its client had gone, removes nobody.
+        # Weak: a stream that never began, because its client left, calls no remove().
         self._watchers: WeakSet[Watcher] = WeakSet()
         self._listener: StoredListener | None = None
         self._starting = asyncio.Lock()
         self._stopped = False
 
     async def add(self, watcher: Watcher, start: Callable[[MakeListener], Awaitable[StoredListener]]) -> None:
-        """Have a watcher told of what is stored from now on.
+        """Send a watcher the news from now on.
 
         Parameters
         ----------
         watcher : Watcher
         start : callable
-            Calls its argument, which waits for Redis, in a thread.
+            Calls its argument in a thread, since that waits for Redis.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Newsroom:
             watcher.end()
 
     def remove(self, watcher: Watcher) -> None:
-        """Tell a watcher no more; without any, nobody listens."""
+        """Stop sending news to a watcher; stop the listener after the last one."""
         self._watchers.discard(watcher)
         if not self._watchers and self._listener is not None:
             listener, self._listener = self._listener, None
@@ -116,7 +116,7 @@ class Newsroom:
         self._each(Watcher.end)
 
     def close(self) -> None:
-        """Stop listening, and wait for it."""
+        """Stop the listener, and wait until it has ended."""
         if self._listener is not None:
             self._listener.close()
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document, its page, and the headers that keep browsers careful."""
+"""The OpenAPI document, its page, and security headers for browsers."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ STATIC = "/static-offline-docs"
 _STATIC = Path(fastapi_offline.__file__).parent / "static"
 DESCRIPTION = """
 Publishes the months of Brazilian investment funds to be scraped from the regulator's site (CVM) or taken from its open
-data, tells how far they are, and serves the daily figures that are stored.
+data, reports their progress, and serves the stored daily figures.
 
-`POST /v1/funds` answers as soon as the messages are published; workers of their `source` do them (`scraperkit work`, or
-`scraperkit work --source open_data`). What is stored is read in the same way, whatever source it is from.
+`POST /v1/funds` answers as soon as the messages are published; workers of their `source` process them
+(`scraperkit work`, or `scraperkit work --source open_data`). Figures of all sources are read in the same way.
 
 CNPJs may be written in any punctuation; in a path the slash may be sent as it is or as `%2F`. Where figures are read, a
 subclass may follow: `CNPJ:SUBCLASS`. A CNPJ alone is the class's own series; if only its subclasses have figures on the
-days asked for, it stands for all of them, and the answer has `stands_for`. Every error is a problem document (RFC 9457)
-whose `errors` name the fields that do not fit.
+requested days, it stands for all of them, and the answer has `stands_for`. Every error is a problem document (RFC 9457)
+whose `errors` name the invalid fields.
 """
 TAGS = [
     {"name": "funds", "description": "Request months; what is known and stored about each fund."},
@@ -77,7 +77,7 @@ _SCHEMES = {
 
 
 def install(app: FastAPI, *, with_keys: bool) -> None:
-    """Give an app its OpenAPI document at ``/openapi.json``, and a page for it that needs no other host."""
+    """Serve an app's OpenAPI document at ``/openapi.json``, and a page of it that needs no other host."""
     document: dict[str, Any] = {}
 
     def openapi() -> dict[str, Any]:
@@ -102,7 +102,7 @@ def install(app: FastAPI, *, with_keys: bool) -> None:
 
 
 def _policy(html: str) -> str:
-    """Allow the page its own scripts, by their hash, and nothing from elsewhere."""
+    """Return a policy that allows the page's own scripts, by their hashes, and nothing from elsewhere."""
     scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
@@ -145,13 +145,13 @@ def _finish(operation: dict[str, Any], method: str, path: str, with_keys: bool) 
 
 
 class CarefulHeaders:
-    """ASGI middleware: answers are not to be guessed at, framed, run or kept."""
+    """ASGI middleware that forbids browsers to sniff, frame, run or store answers."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and put the headers on what comes back."""
+        """Pass the request on, and add the headers to its answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

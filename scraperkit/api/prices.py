@@ -17,19 +17,19 @@ from scraperkit.timeseries.frames import window
 from scraperkit.timeseries.rows import StoredSample, day_of
 
 router = APIRouter(prefix="/v1/funds", tags=["prices"])
-SAMPLES = 1_000  # of one read, and of one chunk of the answer
+SAMPLES = 1_000  # in one read and one chunk of the answer
 STANDS_FOR = "Stands-For"
 Samples = Sequence[StoredSample]
 
 
 class Wanted(DaysAsked):
-    """Which prices, and in which form."""
+    """The days, the metric and the format."""
 
     metric: Metric = Field("quota", description="which figure of the page")
     format: Literal["json", "csv"] = Field("json", description="a JSON object, or lines `date,value` under a heading")
 
 
-# With `stands_for`, a CNPJ's subclasses follow one another, and each price has the member, or column, `subclass`.
+# With `stands_for`, a CNPJ's subclasses follow one another, and each price has a member or column `subclass`.
 _EXAMPLE = '{"document":"18993924000100","metric":"quota","unit":"R$","prices":[{"date":"2022-01-03","value":1.0012}]}'
 _CONTENT: dict[str, Any] = {
     "application/json": {
@@ -80,16 +80,16 @@ _HEADERS: dict[str, Any] = {
     responses={200: {"content": _CONTENT, "description": "Streamed, the oldest day first", "headers": _HEADERS}},
 )
 async def prices(document: SeriesInPath, wanted: Annotated[Wanted, Query()], running: TheRunning) -> StreamingResponse:
-    """Return the days that are stored, as they are read: memory does not grow with their number.
+    """Stream the stored days as they are read: memory does not grow with their number.
 
-    A CNPJ is the class's own series. If only its subclasses have figures on these days, it stands for all of them.
+    A CNPJ is the class's own series. If only its subclasses have figures on these days, it stands for all of these.
     """
     first, last = window(wanted.start, wanted.end)
 
     async def read(series: str, first: int) -> Samples:
         return await running.read(lambda: running.backend.rows.samples(series, wanted.metric, first, last, SAMPLES))
 
-    # Read before the answer begins, so that what goes wrong has a status.
+    # Read before the answer begins, so that an error still has its status.
     samples = await read(document, first)
     subclasses: list[str] = []
     if not samples and ":" not in document:
@@ -142,7 +142,7 @@ def _subclass(series: str) -> str:
 
 
 def _texts(metric: str, samples: Samples) -> Iterable[tuple[str, str]]:
-    """Days and values as text; of a float the shortest that reads back the same."""
+    """Yield days and values as text; a float as the shortest text that reads back the same."""
     whole = COLUMNS[metric].dtype == "Int64"
     for timestamp, value in samples:
         yield day_of(timestamp).isoformat(), str(round(value)) if whole else repr(value)

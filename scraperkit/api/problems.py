@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem documents: which error of the kit is which status, in words that name the field."""
+"""Errors as RFC 9457 problem documents: a status for each error of the kit, and a text that names the field."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from scraperkit.models import current_request
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
-# The type of each problem is a URN: a name to tell problems apart by, and no page that one could ask for.
+# The type of each problem is a URN: it identifies the problem, and is no page to fetch.
 TYPE = "urn:scraperkit:problem:"
 TITLES = {
     "bad-input": (422, "Invalid request"),
@@ -61,7 +61,7 @@ _ODD = {
 
 
 class FieldError(BaseModel):
-    """One thing that does not fit."""
+    """One invalid field."""
 
     field: str = Field(description="name of the parameter, header or body field")
     detail: str = Field(description="what is wrong with it")
@@ -78,7 +78,7 @@ class Problem(BaseModel):
 
 
 class ProblemError(HTTPException):
-    """Raised by a route or while a body is read, and answered with its problem document."""
+    """An error that is answered with its problem document."""
 
     def __init__(
         self, kind: str, detail: str, *, field: str = "", headers: Mapping[str, str] | None = None, status: int = 0
@@ -90,7 +90,7 @@ class ProblemError(HTTPException):
 
 
 def problem_of(error: Exception) -> ProblemError:
-    """Return the problem that an error of the kit, or of Redis, is to a caller.
+    """Return the problem document's error for an error of the kit or of Redis.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def problem_of(error: Exception) -> ProblemError:
         case SourceError():
             return ProblemError("site", str(error))
         case ArchiveError():
-            # Where the archive is, is for whoever runs the pricer.
+            # The archive's path is for the pricer's operator only.
             log.warning("the archive: %s", error)
             text = "the pricer has no registry of the open data yet: `scraperkit market download` fetches it"
             return ProblemError("not-ready", text, headers={"Retry-After": "60"})
@@ -117,7 +117,7 @@ def problem_of(error: Exception) -> ProblemError:
             found = _FIELD.match(str(error))
             return ProblemError("bad-input", str(error), field=found[1] if found else "")
         case RedisError() | redis_py.RedisError():
-            # Where Redis is, and what it says, is for whoever runs the pricer.
+            # Redis's address and message are for the pricer's operator only.
             log.warning("Redis: %s", error)
             return ProblemError("redis-away", "Redis does not answer; try again in a moment", headers=_SOON)
     return ProblemError("bug", "internal error; see the log of the pricer")
@@ -147,7 +147,7 @@ async def refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send
 
 
 def install(app: FastAPI) -> None:
-    """Have every error of an app answered with a problem document."""
+    """Answer every error of an app with a problem document."""
 
     async def known(_: Request, error: Exception) -> Response:
         return answer(problem_of(error))
@@ -155,7 +155,7 @@ def install(app: FastAPI) -> None:
     async def bug(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.scope["path"].encode("unicode_escape").decode()[:200])
         found = answer(problem_of(error))
-        found.headers[REQUEST_HEADER] = current_request.get()  # it goes out past all middleware
+        found.headers[REQUEST_HEADER] = current_request.get()  # this answer bypasses all middleware
         return found
 
     for kind in KNOWN_ERRORS:
@@ -171,7 +171,7 @@ async def _unfit(_: Request, error: Exception) -> Response:
 
 
 def unfit(errors: Sequence[Mapping[str, Any]], field: str = "") -> ProblemError:
-    """Return the problem that a validation's errors are; `field` names what was validated, if they do not."""
+    """Return the problem for a validation's errors; `field` names what was validated if they do not."""
     fields = [_field_error(item, field) for item in errors[:20]]
     found = ProblemError("bad-input", "; ".join(f"{item.field}: {item.detail}" for item in fields))
     found.problem.errors = fields
@@ -182,13 +182,13 @@ def _field_error(item: Mapping[str, Any], field: str) -> FieldError:
     detail = str(item["msg"]).removeprefix("Value error, ")[:300]
     if item["type"] in _ODD:
         detail = _ODD[item["type"]]
-    elif named := _FIELD.match(detail):  # what is wrong between two fields says itself which is to change
+    elif named := _FIELD.match(detail):  # an error between two fields names the one to change
         return FieldError(field=named[1], detail=detail[named.end() :])
     return FieldError(field=field or ("body" if item["type"] == "json_invalid" else _place(item["loc"])), detail=detail)
 
 
 def _place(location: tuple[Any, ...]) -> str:
-    """The name of a field, without where FastAPI found it and which of the two orders it took it for."""
+    """Return a field's name without FastAPI's prefixes: its place in the request, and the kind of order."""
     steps = [str(step)[:60] for step in location[1:] if step not in ("one", "many")]
     return ".".join(steps) or str(location[0])
 
@@ -201,7 +201,7 @@ async def _http(request: Request, error: Exception) -> Response:
         case 405:
             allowed = ", ".join(_allowed(request))
             found = ProblemError("wrong-method", f"this address allows {allowed}", headers={"Allow": allowed})
-        case 400:  # what the framework makes of a body that it cannot even decode
+        case 400:  # FastAPI's answer to a body that it cannot decode
             found = ProblemError("bad-input", "body: must be JSON in UTF-8", field="body")
         case status:
             found = ProblemError("http", str(error.detail), status=status, headers=error.headers)
@@ -209,7 +209,7 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 def _allowed(request: Request) -> list[str]:
-    """The methods that an address knows; Starlette tells only those of its first route."""
+    """Return the methods of an address; Starlette gives only those of its first route."""
     routes: list[BaseRoute] = request.app.routes
     methods = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
     return [

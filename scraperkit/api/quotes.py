@@ -1,4 +1,4 @@
-"""``/v1/funds/quotes/{document}``: the quota of a day, and how many of them an investment buys."""
+"""``/v1/funds/quotes/{document}``: the quota of a day, and how many quotas an investment buys."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from scraperkit.timeseries.rows import StoredSample, day_of
 router = APIRouter(prefix="/v1/funds", tags=["prices"])
 ROUNDING = "quotas: 8 decimals, rounded down; nothing else is rounded"
 _PLACES = Decimal("1e-8")
-# More digits than any product or difference of such figures has, so that nothing is rounded unsaid.
+# More digits than any product or difference of such figures has, so that nothing is rounded silently.
 _EXACT = Context(prec=400, rounding=ROUND_DOWN)
 
 
 class QuotedDay(BaseModel):
-    """Which day, and how much is to be invested."""
+    """The day, and the amount to invest."""
 
     model_config = ConfigDict(extra="forbid")
 
-    date: AnyDay | None = Field(None, description="YYYY-MM-DD; DD/MM/YYYY is also taken; today in Brazil if left out")
+    date: AnyDay | None = Field(None, description="YYYY-MM-DD; DD/MM/YYYY is also accepted; default: today in Brazil")
     investment: Money | None = Field(None, description="reais, with a point: 1000.50")
 
 
@@ -42,13 +42,13 @@ class QuotedDay(BaseModel):
 async def quote(
     document: SeriesInPath, asked: Annotated[QuotedDay, Query()], running: TheRunning
 ) -> Quote | SubclassQuotes:
-    """Return the quota of that day, or the last one before it, and say which.
+    """Return the quota of that day, or else the last one before it, with its day.
 
-    All figures are exact decimals: the quota is the shortest text of the number stored; how many quotas the investment
-    buys has 8 decimals, rounded down; what is left of the investment is exact. If only the subclasses of a CNPJ have
-    figures up to that day, the quota of each of them is returned.
+    All figures are exact decimals: the quota is the shortest text of the stored number; `quotas` has 8 decimals,
+    rounded down; `cash_left` is exact. If only the subclasses of a CNPJ have figures up to that day, the quota of each
+    is returned.
     """
-    # The fields are checked as text and kept as what they say.
+    # The validators have made them a date and a Decimal.
     day = cast("dt.date | None", asked.date) or today()
     money = cast("Decimal | None", asked.investment)
     found, subclasses = await running.read(lambda: _last_quotas(running.backend, document, day))
@@ -95,7 +95,7 @@ def _last_quotas(backend: Backend, document: str, day: dt.date) -> tuple[dict[st
 
 
 def exact(value: Any) -> Decimal:
-    """Return a stored number as the decimal that its shortest text is.
+    """Return a stored number as the decimal of its shortest text.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def buys(money: Decimal, quota: Decimal) -> tuple[Decimal, Decimal]:
 
 
 def plain(number: Decimal) -> str:
-    """Return a decimal as digits, never as a power of ten.
+    """Return a decimal as digits, without an exponent.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How many requests each key may make, counted in Redis for all pricers together."""
+"""A limit of requests for each key, counted in Redis for all pricers together."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from scraperkit.connection import async_client
 from scraperkit.keys import RATE_LIMITS
 
 _TIMEOUT = 0.5
-_ALONE = 5.0  # seconds in which this process counts alone, before it asks Redis again
+_ALONE = 5.0  # seconds for which this process counts alone before it tries Redis again
 
 
 class RateLimit:
     """Counts the requests of each key in a sliding minute.
 
-    While Redis is away each pricer counts by itself, so a limit is still one.
+    While Redis is unreachable, each pricer counts by itself, so a limit still holds.
 
     Parameters
     ----------
     a_minute : int
-        0 does not limit.
+        Requests a minute; 0 means no limit.
     client : callable
         Returns the client for Redis, or ``None`` while there is none yet.
     namespace : str
-        Whose pricers count together.
+        Pricers of the same namespace count together.
     """
 
     def __init__(self, a_minute: int, client: Callable[[], redis_py.Redis | None], namespace: str) -> None:
@@ -50,7 +50,7 @@ class RateLimit:
         Raises
         ------
         ProblemError
-            429, if it is one too many; says when to come back.
+            429, if it exceeds the limit; says when to try again.
         """
         if self._item is None:
             return
@@ -91,7 +91,7 @@ class RateLimit:
 
 
 async def _wait(limiter: SlidingWindowCounterRateLimiter, item: RateLimitItemPerMinute, *names: str) -> int | None:
-    """Count one; return the seconds to wait if it is one too many."""
+    """Count a request; return the seconds to wait if it exceeds the limit."""
     if await limiter.hit(item, *names):
         return None
     until = (await limiter.get_window_stats(item, *names)).reset_time

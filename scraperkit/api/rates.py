@@ -21,18 +21,18 @@ class RateDays(DaysAsked):
     """Which days."""
 
     start: DayOrMonth | None = Field(
-        None, description="first day, YYYY-MM-DD, or month, YYYY-MM; twelve months before the last day if left out"
+        None, description="first day, YYYY-MM-DD, or month, YYYY-MM; default: twelve months before the last day"
     )
-    end: DayOrMonth | None = Field(None, description="last day or month, included; today if left out")
+    end: DayOrMonth | None = Field(None, description="last day or month, included; default: today")
 
 
 @router.get("/{name}", summary="A reference rate: CDI, Selic, IPCA, IGP-M, dollar or Ibovespa")
 async def rate(
     name: Annotated[RateName, Path(description="which rate")], asked: Annotated[RateDays, Query()], running: TheRunning
 ) -> RateSeries:
-    """Return the published values of a window, the oldest first, fetching those that are not stored yet.
+    """Return the published values of a window, oldest first; fetch those that are not stored yet.
 
-    If the newest days cannot be fetched, what is stored is returned, and `notes` says so.
+    If the newest days cannot be fetched, the stored ones are returned, and `notes` says so.
     """
     known_rate, span, backend = known(name), span_of(asked.start, asked.end), running.backend
     redis = await running.read(lambda: backend.redis)

@@ -1,4 +1,4 @@
-"""The id of each request: given by the caller or made here, told in the answer, the log, the messages and events."""
+"""The id of each request, from the caller or made here; the answer, the log, messages and events carry it."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ REQUEST_HEADER = "X-Request-ID"
 
 
 class RequestIds:
-    """ASGI middleware: a request is known by its id from here on.
+    """ASGI middleware that gives each request its id.
 
-    An id that does not fit is replaced rather than refused: a proxy may have made it, which its caller cannot change.
+    An invalid id is replaced rather than refused: a proxy may have made it, which the caller cannot change.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and put its id on what comes back."""
+        """Pass the request on, and add its id to the answer."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -33,14 +33,14 @@ class RequestIds:
                 MutableHeaders(scope=message)[REQUEST_HEADER] = request_id
             await send(message)
 
-        # Not reset: what the server logs of the request once this has returned, such as a bug, is about it, too. Every
-        # request is a task of its own, and sets it.
+        # Not reset: the server logs a bug only after this returns, and that line needs the id. Each request is a
+        # separate task.
         current_request.set(request_id)
         await self._app(scope, receive, with_id)
 
 
 def chosen(given: list[str]) -> str:
-    """Return the id that a caller gave if it gave one that fits, else a new one.
+    """Return the id that the caller gave if it is valid, else a new one.
 
     Examples
     --------

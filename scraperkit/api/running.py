@@ -1,4 +1,4 @@
-"""What an app has while it runs, how routes come by it, and the threads that they may take."""
+"""The state of a running app, and the threads of its routes."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from scraperkit.config import Settings
 
 T = TypeVar("T")
 PROBES = 4
-PROBE_SECONDS = 2.0  # whoever probes waits a few seconds at most, often 3 to 5
+PROBE_SECONDS = 2.0  # probes often time out after 3 to 5
 
 
 class Running:
     """One app's state, made in its event loop; on ``app.state.running``.
 
-    The event loop only passes requests on: all that waits, for Redis or for the site, waits in a thread. Each kind of
-    work has threads of its own, so that a slow site keeps no read waiting, and no read a probe.
+    The event loop only passes requests on; whatever waits for Redis or the site runs in a thread. Each kind of work has
+    its own threads, so a slow site does not delay reads, and reads do not delay probes.
 
     Attributes
     ----------
     stopping : anyio.Event
-        Set when the server begins to stop: streams that would go on for long end.
+        Set when the server begins to stop, so that endless streams end.
     watchers : int
-        How many such streams there are.
+        Number of such streams.
     """
 
     def __init__(self, settings: Settings, backend: Backend, metrics: Metrics) -> None:
@@ -43,7 +43,7 @@ class Running:
         self.stopping = anyio.Event()
         self._reads = anyio.CapacityLimiter(settings.api_threads)
         self._lookups = anyio.CapacityLimiter(settings.api_lookups)
-        # Not of anyio, which goes on counting, or forgets, a thread that nobody waits for any more.
+        # Not anyio's, which keeps counting an abandoned thread, or forgets it.
         self._probes = ThreadPoolExecutor(PROBES, "probe")
         self._archive_probe = ThreadPoolExecutor(1, "archive")
         self.newsroom = Newsroom(backend)
@@ -52,28 +52,28 @@ class Running:
         self._scopes: set[anyio.CancelScope] = set()
 
     async def read(self, work: Callable[[], T]) -> T:
-        """Do in a thread what asks Redis and is soon answered."""
+        """Do a short read of Redis in a thread."""
         return await anyio.to_thread.run_sync(work, limiter=self._reads)
 
     async def probe(self) -> Seen:
-        """Look in a thread how the service is doing; a Redis that hangs does not answer."""
+        """Check the service in a thread; a Redis that hangs counts as silent."""
         with anyio.move_on_after(PROBE_SECONDS):
             return await asyncio.wrap_future(self._probes.submit(self.backend.missing))
         return SILENT
 
     async def archive_age(self) -> float | None:
-        """Look in a thread how old the archive is; a disk that hangs does not tell."""
+        """Return the archive's age in seconds, read in a thread; ``None`` if the disk hangs."""
         with anyio.move_on_after(PROBE_SECONDS):
             return await asyncio.wrap_future(self._archive_probe.submit(self.backend.archive_age))
         return None
 
     async def look_up(self, work: Callable[[], T]) -> T:
-        """Do in a thread what asks the site.
+        """Make a request to the site in a thread.
 
         Raises
         ------
         ProblemError
-            503, if too many wait for that already, or the server stops meanwhile.
+            503, if too many are waiting already, or the server stops meanwhile.
         """
         if self._asking >= self.settings.api_lookups + self.settings.api_queue:
             raise ProblemError("busy", "too many funds are being looked up; try again", headers={"Retry-After": "5"})
@@ -85,10 +85,10 @@ class Running:
             finally:
                 self._scopes.remove(scope)
                 self._asking -= 1
-        raise ProblemError("busy", "the pricer is being stopped", headers={"Retry-After": "10"})
+        raise ProblemError("busy", "the pricer is stopping", headers={"Retry-After": "10"})
 
     def stop(self) -> None:
-        """End what would keep a server that stops waiting: streams, and look-ups that wait for the site."""
+        """End what would delay the server's stop: streams, and look-ups that wait for the site."""
         self.stopping.set()
         self.newsroom.stop()
         for probes in (self._probes, self._archive_probe):

@@ -18,10 +18,8 @@ MOST_DOCUMENTS = 100
 class _Order(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    from_date: MonthText | None = Field(
-        None, description="first month, YYYY-MM or MM/YYYY; the fund's first if left out"
-    )
-    to_date: MonthText | None = Field(None, description="last month, YYYY-MM or MM/YYYY; this month if left out")
+    from_date: MonthText | None = Field(None, description="first month, YYYY-MM or MM/YYYY; default: the fund's first")
+    to_date: MonthText | None = Field(None, description="last month, YYYY-MM or MM/YYYY; default: this month")
     delivery: DeliveryName = Field(
         "stream", description="stream: stored until done; pubsub: delivered to current listeners only"
     )
@@ -36,13 +34,13 @@ class _Order(BaseModel):
 
 
 class FundOrder(_Order):
-    """Have one fund's months scraped."""
+    """A request for one fund's months."""
 
     document: Document
 
 
 class FundsOrder(_Order):
-    """Have several funds' months scraped, the same months of each."""
+    """A request for the same months of several funds."""
 
     documents: list[Annotated[str, Field(max_length=LONGEST_CNPJ)]] = Field(
         min_length=1,
@@ -52,7 +50,7 @@ class FundsOrder(_Order):
     )
 
     def each(self, document: str) -> FundOrder:
-        """Return the order for one of them; raises ValidationError if its CNPJ does not fit."""
+        """Return the order for one of them; raise ValidationError if its CNPJ is invalid."""
         return FundOrder(document=document, **self.model_dump(exclude={"documents"}))
 
 
@@ -66,7 +64,7 @@ Order = Annotated[
 
 
 class FundCard(BaseModel):
-    """What is known and stored of a fund."""
+    """What is known and stored about a fund."""
 
     document: str = Field(
         description="CNPJ, 14 characters, or CNPJ:SUBCLASS",
@@ -80,7 +78,7 @@ class FundCard(BaseModel):
     name: str = Field(description="as its source shows it; empty where not known")
     pk: str = Field(description="CVM's PK_PARTIC; empty where not known", examples=["132922"])
     status: str = Field(description="as the site shows it", examples=["EM FUNCIONAMENTO NORMAL"])
-    started_on: dt.date | None = Field(description="first day of the fund, where the site tells it")
+    started_on: dt.date | None = Field(description="first day of the fund, where the site shows it")
     ended_on: dt.date | None = Field(description="last day of a fund that no longer operates, where known")
     first_day: dt.date | None = Field(description="day of the oldest quota stored")
     last_day: dt.date | None = Field(description="day of the newest quota stored")
@@ -95,7 +93,7 @@ class FundCards(BaseModel):
 
 
 class Links(BaseModel):
-    """Where to look next; paths on this server."""
+    """Related paths on this server."""
 
     fund: str
     prices: str
@@ -104,10 +102,10 @@ class Links(BaseModel):
 
 
 class Published(BaseModel):
-    """One fund's months have been published."""
+    """The result of publishing one fund's months."""
 
     fund: FundCard
-    source: str = Field(description="the source whose workers do them", examples=["cvm_pages", "open_data"])
+    source: str = Field(description="the source whose workers process them", examples=["cvm_pages", "open_data"])
     batch_id: str = Field(description="id of the batch; the same months form the same batch unless `force` is given")
     count: int = Field(description="messages in the batch, one a month", ge=0)
     receivers: int | None = Field(
@@ -120,7 +118,7 @@ class Published(BaseModel):
 
 
 class OrderResult(BaseModel):
-    """What became of one of several documents: either `published` or `problem`."""
+    """The result for one of several documents: either `published` or `problem`."""
 
     document: str = Field(description="as it was sent")
     status: int = Field(description="the HTTP status that this document alone would have received", examples=[202, 404])
@@ -147,7 +145,7 @@ class Failure(BaseModel):
 
 
 class Progress(BaseModel):
-    """How many messages of a batch are where."""
+    """How many messages of a batch are in each state."""
 
     batch_id: str
     published: int = Field(ge=0)
@@ -156,14 +154,14 @@ class Progress(BaseModel):
     lost: int = Field(ge=0)
     cancelled: int = Field(ge=0)
     not_offered: int = Field(ge=0, description="months that the site does not offer, or not yet")
-    pending: int = Field(ge=0, description="waiting, being worked on, or waiting for another attempt")
+    pending: int = Field(ge=0, description="waiting, in work, or waiting for a retry")
     finished: bool = Field(description="whether nothing is pending")
 
 
 class BatchReport(Progress):
     """A batch's progress and failures."""
 
-    source: str = Field(description="the source whose workers do it", examples=["cvm_pages", "open_data"])
+    source: str = Field(description="the source whose workers process it", examples=["cvm_pages", "open_data"])
     lacks_worker: str = Field(
         description="says that messages wait and no worker listens, and what to start; otherwise empty"
     )
@@ -180,7 +178,7 @@ class Cancelled(Progress):
 
 
 class DeadLetter(BaseModel):
-    """A message that failed for good."""
+    """A message that failed permanently."""
 
     id: str = Field(examples=["1700000000000-0"])
     document: str = Field(description="empty if the message does not say")
@@ -202,18 +200,18 @@ class DeadLetterPage(BaseModel):
 class Retried(BaseModel):
     """A dead letter is in the job stream again."""
 
-    retried: int = Field(description="1, or 0 if somebody else has put it back meanwhile", ge=0, le=1)
+    retried: int = Field(description="1, or 0 if another client has put it back meanwhile", ge=0, le=1)
 
 
 class Quote(BaseModel):
     """The quota of a day, and how many quotas an investment buys. All figures are exact decimals, as text."""
 
     document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
-    asked_for: dt.date = Field(description="the day asked for")
-    day: dt.date = Field(description="the day that the quota is of: the day asked for, or the last one before it")
+    asked_for: dt.date = Field(description="the requested day")
+    day: dt.date = Field(description="the day of the quota: the requested day, or the last one before it")
     is_day_asked_for: bool
     quota: str = Field(description="price of one quota in reais", examples=["1.23456789"])
-    investment: str | None = Field(description="reais, as asked", examples=["1000.00"])
+    investment: str | None = Field(description="reais, as requested", examples=["1000.00"])
     quotas: str | None = Field(description="how many that buys: 8 decimals, rounded down", examples=["810.00007"])
     cash_left: str | None = Field(description="investment - quotas x quota, exactly", examples=["0.0000000035"])
     rounding: str = Field(description="how `quotas` is rounded")
@@ -223,7 +221,7 @@ class SubclassQuotes(BaseModel):
     """The quotas of the subclasses that a CNPJ stands for, since its class itself has none up to that day."""
 
     document: str = Field(description="CNPJ", examples=["18993924000100"])
-    stands_for: list[str] = Field(description="the subclasses, each CNPJ:SUBCLASS")
+    stands_for: list[str] = Field(description="the subclasses, each as CNPJ:SUBCLASS")
     quotes: list[Quote] = Field(description="one for each of them that has a quota")
 
 
@@ -245,9 +243,7 @@ class RateSeries(BaseModel):
     unit: str = Field(description="`% a day`, `% a month`, `points` or `R$`", examples=["% a day"])
     source: str = Field(description="who publishes it", examples=["Banco Central do Brasil SGS 12"])
     values: list[RateValue]
-    notes: list[str] = Field(
-        description="what to know about these values, such as that the newest could not be fetched"
-    )
+    notes: list[str] = Field(description="remarks about these values, such as that the newest could not be fetched")
 
 
 class FoundFund(BaseModel):
@@ -258,14 +254,14 @@ class FoundFund(BaseModel):
     name: str
     kind: str = Field(description="as the registry shows it", examples=["Multimercado"])
     status: str = Field(description="as the registry shows it", examples=["EM FUNCIONAMENTO NORMAL"])
-    started_on: dt.date | None = Field(description="first day of the fund, where the registry tells it")
+    started_on: dt.date | None = Field(description="first day of the fund, where the registry shows it")
 
 
 class FoundFunds(BaseModel):
-    """What a search finds, the nearest name first."""
+    """What a search finds, the best match first."""
 
     funds: list[FoundFund]
-    found: int = Field(ge=0, description="how many fit, also those not shown; 0 if those shown only resemble the name")
+    found: int = Field(ge=0, description="number of matches, shown or not; 0 if those shown only resemble the name")
     source: str = Field(description="what was searched", examples=["open_data", "cvm_pages"])
     as_of: dt.date | None = Field(description="day of the registry that was searched; null if the site was asked")
     attribution: str = Field(description="whose data they are")
@@ -290,7 +286,7 @@ class MarketPage(BaseModel):
     """A page of the series of a day."""
 
     day: dt.date
-    provisional: bool = Field(description="whether the day is so young that figures may still be reported or restated")
+    provisional: bool = Field(description="whether figures of this recent day may still be reported or restated")
     series: int = Field(ge=0, description="how many series the day has")
     rows: list[MarketRow]
     next: str | None = Field(description="address of the next page; null on the last one")
@@ -298,7 +294,7 @@ class MarketPage(BaseModel):
 
 
 class FundFigures(BaseModel):
-    """What one series gained, and at which risk. Fractions: 0.01 is 1 %. Null where there are too few days."""
+    """Returns and risks of one series. Fractions: 0.01 is 1 %. Null where there are too few days."""
 
     document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
     days: int = Field(ge=0, description="days with a quota")
@@ -310,16 +306,16 @@ class FundFigures(BaseModel):
     volatility: Figure = Field(None, description="a year")
     max_drawdown: Figure = Field(None, description="the deepest fall below an earlier quota, 0 or negative")
     missing_days: int = Field(ge=0, description="business days from the first to the last day without a quota")
-    compared_from: dt.date | None = Field(None, description="first day that it shares with the benchmark")
-    compared_to: dt.date | None = Field(None, description="last day that it shares with the benchmark")
+    compared_from: dt.date | None = Field(None, description="first day that both it and the benchmark have")
+    compared_to: dt.date | None = Field(None, description="last day that both it and the benchmark have")
     benchmark_return: Figure = Field(None, description="of these days")
     excess_return: Figure = Field(None, description="total return of these days beyond the benchmark's")
     share_of_benchmark: Figure = Field(None, description="1.04 is 104 % of CDI")
     tracking_error: Figure = Field(None, description="a year")
     information_ratio: Figure = None
     beta: Figure = None
-    windows: int = Field(0, ge=0, description="how many windows of 12 months there are")
-    windows_beaten: Figure = Field(None, description="in which share of them it gained more than the benchmark")
+    windows: int = Field(0, ge=0, description="number of windows of 12 months")
+    windows_beaten: Figure = Field(None, description="share of them in which it gained more than the benchmark")
     best_window: Figure = Field(None, description="its own highest return in 12 months")
     worst_window: Figure = Field(None, description="its own lowest return in 12 months")
     sharpe: Figure = Field(None, description="if the benchmark is a rate a day")
@@ -344,7 +340,7 @@ class FundMetrics(BaseModel):
     stands_for: list[str] = Field(description="if only subclasses have quotas on these days: these; otherwise empty")
     benchmark: RateFacts | None = Field(description="what it is compared with; null without a benchmark")
     figures: list[FundFigures]
-    notes: list[str] = Field(description="what to know about these figures, such as days whose quota is not a price")
+    notes: list[str] = Field(description="remarks about these figures, such as days whose quota is not a price")
 
 
 class Alive(BaseModel):
@@ -354,7 +350,7 @@ class Alive(BaseModel):
 
 
 class Ready(BaseModel):
-    """Redis with TimeSeries is there, and so are workers."""
+    """Redis with TimeSeries answers, and workers are alive."""
 
     status: Literal["ready"] = "ready"
     workers: int = Field(ge=1, description="workers alive")

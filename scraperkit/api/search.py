@@ -28,10 +28,10 @@ class Searched(BaseModel):
 
 @router.get("", summary="Funds by name, the nearest first")
 async def search(asked: Annotated[Searched, Query()], running: TheRunning) -> FoundFunds:
-    """Search the newest registry in the archive of the open data, or, if there is none, the regulator's site.
+    """Search the newest registry in the open-data archive, or, if there is none, the regulator's site.
 
-    If nothing fits, `found` is 0; the registry then gives the names that are most like it. The site finds a name as it
-    stands in a longer one, and shows no more of a fund than its name and, mostly, its CNPJ.
+    If nothing matches, `found` is 0, and the registry returns the most similar names. The site finds names that contain
+    the text as it is, and shows only a fund's name and, mostly, its CNPJ.
     """
     return await running.look_up(lambda: _found(running.backend, asked))
 

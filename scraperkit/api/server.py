@@ -1,4 +1,4 @@
-"""Serves the pricer with uvicorn: one socket, one line when it listens, an orderly end."""
+"""Serves the pricer with uvicorn: one socket, one line when it listens, a clean stop."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from scraperkit.api.connections import Limits, protocol_of
 from scraperkit.api.guard import is_loopback
 from scraperkit.errors import ConfigError, ScraperKitError
 
-# Connections that the kernel holds for the pricer, and that it takes at once: beyond the limit there is room for them.
+# Connections that the kernel queues, and that the pricer accepts at once: there is room for them beyond its limit.
 BACKLOG = 128
-SHUTDOWN_SECONDS = 5  # seconds that answers in the making have when the server stops
+SHUTDOWN_SECONDS = 5  # for running answers when the server stops
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server that tells its app when it begins to stop, so that endless streams end."""
+    """A uvicorn server that notifies its app when it begins to stop, so that endless streams end."""
 
     def __init__(self, app: FastAPI, ready: Callable[[], None] = lambda: None) -> None:
         config = uvicorn.Config(
@@ -37,24 +37,24 @@ class Server(uvicorn.Server):
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so."""
+        """Start, and call `ready`."""
         await super().startup(sockets)
         if self.started:
             self._ready()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End first what uvicorn would wait for."""
+        """First end what uvicorn would wait for."""
         self._app.state.running.stop()
         await super().shutdown(sockets)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound, or say in one sentence why not.
+    """Return a bound socket.
 
     Raises
     ------
     ScraperKitError
-        If the name is not known, or the port is taken. No error of the settings: the port may be free in a moment.
+        If the name is unknown, or the port is taken. Not a ConfigError: the port may be free in a moment.
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -66,35 +66,35 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(bound: socket.socket) -> str:
-    """Return the address of a bound socket, as a browser takes it."""
+    """Return the URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then finish what is being answered, and return.
+    """Serve until SIGTERM or SIGINT, then finish running requests, and return.
 
     Parameters
     ----------
     ready : callable
-        Called with the address once it is served.
+        Called with the URL once the server listens.
 
     Raises
     ------
     ConfigError
-        If the address is not a loopback one and there are no API keys, or that of Redis cannot be one.
+        If `host` is not a loopback address and there are no API keys, or Redis's address is invalid.
     ScraperKitError
-        If the address cannot be listened on.
+        If it cannot listen on the address.
     """
     if not app.state.keyring.configured and not is_loopback(host):
         raise ConfigError(
             f"--host: without API keys only this machine may be served, not {host}; "
-            "set SCRAPERKIT_API_KEYS_FILE or SCRAPERKIT_API_KEYS, or leave --host out"
+            "set SCRAPERKIT_API_KEYS_FILE or SCRAPERKIT_API_KEYS, or omit --host"
         )
     app.state.backend.open()
     bound = listen(host, port)
     url = url_of(bound)
-    # uvicorn raises the signal again once it is done; here that is the end asked for, and no failure.
+    # uvicorn raises the signal again once it has stopped; here that is a clean stop, not a failure.
     previous = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         Server(app, lambda: ready(url)).run([bound])

@@ -1,4 +1,4 @@
-"""``/health``, ``/ready`` and ``/metrics``: for whoever runs the pricer."""
+"""``/health``, ``/ready`` and ``/metrics``: for operators of the pricer."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ router = APIRouter(tags=["service"])
 
 @router.get("/health", summary="Whether the process is alive")
 async def health() -> Alive:
-    """Answer in any case: also without Redis, and while every thread is busy."""
+    """Answer always: without Redis, too, and while every thread is busy."""
     return Alive()
 
 
-@router.get("/ready", summary="Whether there is all that it takes to work")
+@router.get("/ready", summary="Whether the service can work")
 async def ready(running: TheRunning) -> Ready:
-    """Look for Redis, its TimeSeries, and workers that are alive; 503, in 2 seconds at most, says what is missing."""
+    """Check Redis, TimeSeries, and that workers are alive; 503, within 2 seconds, says what is missing."""
     missing, health = await running.probe()
     if missing or health is None:
         raise ProblemError("not-ready", "; ".join(missing), headers={"Retry-After": "2"})
@@ -37,6 +37,9 @@ async def ready(running: TheRunning) -> Ready:
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
 async def metrics(running: TheRunning) -> Response:
-    """Requests by route and status, durations, state of queue and archive; without Redis, ``scraperkit_up`` is 0."""
+    """Return requests by route and status, durations, and the state of queue and archive.
+
+    Without Redis, ``scraperkit_up`` is 0.
+    """
     (missing, health), age = await asyncio.gather(running.probe(), running.archive_age())
     return Response(running.metrics.text(missing, health, age), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""``/v1/stored/events``: news of prices as they are stored, whoever collects them."""
+"""``/v1/stored/events``: news of prices as any worker stores them."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ _EVENT = {
 
 
 class Watched(BaseModel):
-    """Which series to tell of."""
+    """The series to watch."""
 
     model_config = ConfigDict(extra="forbid")
 
-    fund: list[SeriesText] = Field([], max_length=100, description="CNPJs, or CNPJ:SUBCLASS; all if left out")
+    fund: list[SeriesText] = Field([], max_length=100, description="CNPJs, or CNPJ:SUBCLASS; default: all")
 
 
 @router.get(
@@ -52,16 +52,16 @@ class Watched(BaseModel):
         200: {
             "content": {"text/event-stream": {"schema": _EVENT, "example": _EVENT_STREAM_EXAMPLE}},
             "description": "Events `listening` and `stored`; the data of the latter are a JSON list, with `cnpj`, "
-            "`subclass`, `month`, `days` written, and how many figures that were stored `changed` (null: not known)",
+            "`subclass`, `month`, `days` written, and how many stored figures `changed` (null: unknown)",
         }
     },
 )
 async def events(asked: Annotated[Watched, Query()], running: TheRunning) -> EventSourceResponse:
     """Send an event `stored` for months of these funds as they are stored; a comment line in between keeps it alive.
 
-    The first event is `listening`: what is stored from then on is told, so read now what you need. It comes again if
-    news may have been missed since; then read anew. A month may be told twice. If the stream ends, the pricer is being
-    stopped: ask again.
+    The first event is `listening`: news is sent from then on, so read now what you need. A later `listening` means that
+    news may have been missed: read again. A month may be reported twice. If the stream ends, the pricer is stopping:
+    connect again.
     """
     if running.watchers >= batches.WATCHERS:
         raise ProblemError("busy", "too many open event streams; poll the prices instead", headers=batches.LATER)

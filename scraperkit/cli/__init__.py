@@ -91,9 +91,9 @@ def publish(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Look up funds, and publish one message for each month, which brings the fund's subclasses, too.
+    """Look up funds, and publish a message for each month; it covers the fund's subclasses, too.
 
-    A fund that cannot be looked up does not hold up the others: it is told at the end, with an exit code.
+    A fund that cannot be looked up does not stop the others: it is reported at the end, with an exit code.
     """
     from scraperkit.config import Settings
     from scraperkit.connection import connect
@@ -126,15 +126,15 @@ def prices(
     end: End = None,
     metric: Annotated[str, typer.Option(help="quota, net_worth, holders, inflow, outflow or portfolio.")] = "quota",
     inherit: Annotated[
-        bool, typer.Option("--inherit", help="Let a subclass begin with what its class had before.")
+        bool, typer.Option("--inherit", help="Begin a subclass with the earlier prices of its class.")
     ] = False,
     out: Out = None,
     excel_br: ExcelBr = False,
     namespace: Namespace = None,
 ) -> None:
-    """Show stored prices, or write them to a file; `scraperkit export` fetches what is missing before.
+    """Show stored prices, or write them to a file; `scraperkit export` also fetches missing ones.
 
-    A fund of which nothing is stored does not hold up the others: it is told at the end, with an exit code.
+    A fund without stored prices does not stop the others: it is reported at the end, with an exit code.
     """
     from scraperkit.connection import connect
     from scraperkit.timeseries.reader import TimeSeriesReader

@@ -1,4 +1,4 @@
-"""``scraperkit dead``: jobs that failed for good."""
+"""``scraperkit dead``: jobs that failed permanently."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def _check_rights(redis: redis_py.Redis) -> None:
 
 
 def _choose(funds: Sequence[SampleFund], count: int) -> list[str]:
-    """Return CNPJs of funds with figures for the whole period; the first is that of the wire example."""
+    """Return CNPJs of funds with figures for the whole period; the documented message names the first."""
     whole = dict.fromkeys(
         fund.cnpj for fund in funds if fund.active and Month.of(fund.started_on).iso <= START and fund.ended_on is None
     )
@@ -96,7 +96,7 @@ def _scrape(redis: redis_py.Redis, source: CvmPages, requests: Sequence[ScrapeRe
 
 
 def table(prices: pd.DataFrame) -> str:
-    """Return the summary of `prices` as text, one line for each fund, by the names that the frame carries."""
+    """Return the summary of `prices` as text, a line for each fund, with the names in ``attrs``."""
     summary, names = metrics.summary(prices), prices.attrs.get("names", {})
     shown = pd.DataFrame(
         {

@@ -79,7 +79,7 @@ def _redis() -> Iterator[Finding]:
         yield from _memory(redis.info("memory"))
         yield from _disk(redis.info("persistence"))
         if redis.info("replication")["role"] != "master":
-            yield Finding(False, "redis", "this is a replica, which takes no writes: connect to its primary")
+            yield Finding(False, "redis", "this is a replica, which accepts no writes: connect to its primary")
         rows = RowReader(redis, settings.namespace, advice="")
         if told := forgetful(rows.keys, rows.funds(sorted(rows.stored()))):
             yield Finding(False, "series", told)
@@ -104,7 +104,7 @@ def _disk(info: Mapping[str, Any]) -> Iterator[Finding]:
     if wrong:
         yield Finding(False, "disk", f"Redis cannot write ({', '.join(wrong)}): free space on its disk, see its log")
     elif not info["aof_enabled"]:
-        yield Finding(False, "disk", "a restart loses what came after the last snapshot: set appendonly yes")
+        yield Finding(False, "disk", "a restart loses all changes since the last snapshot: set appendonly yes")
     else:
         yield Finding(True, "disk", "every change is logged (appendonly)")
 

@@ -27,26 +27,26 @@ from scraperkit.errors import (
 
 log = logging.getLogger(__name__)
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-# Something could not be had, of all or of a part of what was asked for, or there is nothing.
+# All or part of the request failed, or nothing was found.
 INCOMPLETE = 1
-# As click says it of words that are no command line.
+# As click uses it for an invalid command line.
 USAGE = 2
 # From sysexits.h.
 UNAVAILABLE = 69
 SOFTWARE = 70
 CONFIG = 78
-# As a shell says it of Ctrl-C.
+# As a shell uses it for Ctrl-C.
 INTERRUPTED = 130
 
 _NOT_HAD = (NothingThere, SourceError, UnknownFund, NotDownloaded, BatchNotFound, BatchTimeout)
 
 TABLE = {
     0: "done",
-    INCOMPLETE: "something failed or could not be had: a site is away or refuses, nothing is found or stored",
-    USAGE: "no such command or option, or a word that does not fit it",
+    INCOMPLETE: "something failed: a site is down or refuses, nothing was found, or nothing is stored",
+    USAGE: "no such command or option, or an invalid value of one",
     UNAVAILABLE: "Redis is unreachable",
     SOFTWARE: "the work itself failed",
-    CONFIG: "an argument or a setting is invalid; to try again will not help",
+    CONFIG: "an argument or a setting is invalid; trying again will not help",
     INTERRUPTED: "interrupted",
 }
 # One paragraph of the help.
@@ -66,19 +66,19 @@ def exit_codes() -> Iterator[None]:
 
 
 def stop_at_once() -> None:
-    """Have SIGTERM and Ctrl-C end this process at once, cleanly: it has begun nothing yet.
+    """Make SIGTERM and Ctrl-C end this process at once, cleanly: it has begun nothing yet.
 
-    Their handler raises nothing, since Python ignores what is raised while it collects garbage.
+    The handler raises nothing, since Python ignores exceptions raised during garbage collection.
     """
     for number in STOP_SIGNALS:
         signal.signal(number, lambda *_: os._exit(0))
 
 
 def stop_by_all_means(seconds: float) -> None:
-    """End this process in `seconds`, cleanly, unless it ends by itself before: something may hang."""
+    """End this process cleanly after `seconds` if it has not ended by then: something may hang."""
 
     def end() -> None:
-        log.warning("something hangs; this process ends without it")
+        log.warning("something hangs; ending this process without it")
         os._exit(0)
 
     timer = threading.Timer(seconds, end)
@@ -87,7 +87,7 @@ def stop_by_all_means(seconds: float) -> None:
 
 
 def ignore_stops() -> None:
-    """Ignore SIGTERM and Ctrl-C: this process is about to end, with an exit code of its own."""
+    """Ignore SIGTERM and Ctrl-C: this process is about to end with its own exit code."""
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 

@@ -1,4 +1,4 @@
-"""``scraperkit export``: the figures of funds into a file."""
+"""``scraperkit export``: write figures of funds to a file."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ def export(
     start: Start = None,
     end: End = None,
     metric: Annotated[
-        str, typer.Option(help="quota, net_worth, holders, inflow, outflow, portfolio; or all, a row a day.")
+        str, typer.Option(help="quota, net_worth, holders, inflow, outflow, portfolio; or all, one row a day.")
     ] = "quota",
     excel_br: ExcelBr = False,
     source: SourceOfFunds = None,
     namespace: Namespace = None,
 ) -> None:
-    """Write figures of funds to a file; fetch what is missing before, or with --source open_data read the archive.
+    """Fetch missing figures of funds and write all to a file; --source open_data reads the archive only.
 
-    Without funds: all that is stored, or in the archive. Without --start: the last twelve months. The archive needs no
-    Redis, and nothing is fetched into it. What could not be had is told on stderr, with exit code 1.
+    Without funds: all that are stored, or in the archive. Without --start: the last twelve months. The archive needs no
+    Redis, and nothing is fetched into it. What is unavailable is reported on stderr, with exit code 1.
     """
     from scraperkit.research import export
     from scraperkit.research.exports import checked_path, figures_of

@@ -1,4 +1,4 @@
-"""``scraperkit summary`` and ``scraperkit jumps``: figures of what is stored."""
+"""``scraperkit summary`` and ``scraperkit jumps``: figures of stored prices."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def summary(
     out: Out = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show returns and risks of funds, also beside a benchmark: a row for each figure, a column for each fund.
+    """Show returns and risks of funds, with or without a benchmark: a row for each figure, a column for each fund.
 
-    Fractions: 0.01 is 1 %. Rates that are not stored yet are fetched. In a file, each fund is a row.
+    Returns and risks are fractions: 0.01 is 1 %. Missing rates are fetched. In a file, each fund is a row.
     """
     with _stored(funds, namespace) as (redis, reader, wanted):
         from scraperkit import metrics
@@ -71,7 +71,7 @@ def jumps(
     out: Out = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show on which days a quota or a net worth jumped, what kind of jump each was, and the evidence."""
+    """Show the days on which a quota or a net worth jumped, with the kind of each jump and the evidence."""
     with _stored(funds, namespace) as (_, reader, wanted):
         from scraperkit import metrics
 
@@ -83,7 +83,7 @@ def jumps(
 def _stored(
     funds: list[str] | None, namespace: str | None
 ) -> Iterator[tuple[redis_py.Redis, TimeSeriesReader, list[str] | None]]:
-    """Give what is stored of funds to a command; tell at the end of which nothing is, with its exit code."""
+    """Give a command the stored series of funds; at the end, report funds that have none, with the exit code."""
     from scraperkit.connection import connect
     from scraperkit.timeseries.reader import TimeSeriesReader
 
@@ -109,7 +109,7 @@ def _show(frame: pd.DataFrame, out: Path | None, text: Callable[[], str]) -> Non
 
 
 def _text(value: object) -> str:
-    """Return a figure as a table shows it."""
+    """Format a figure for a table."""
     import pandas as pd
 
     if pd.isna(value):  # type: ignore[call-overload]

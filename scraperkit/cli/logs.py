@@ -1,4 +1,4 @@
-"""What the commands that run as services log to stderr: one line of text each, or one JSON object each."""
+"""Logs of the commands that run as services, on stderr: a line of text or a JSON object a record."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ log = logging.getLogger("scraperkit")
 
 
 def log_to_stderr() -> None:
-    """Log from INFO on to stderr, as ``SCRAPERKIT_LOG_FORMAT`` says.
+    """Log to stderr at level INFO, in the format of ``SCRAPERKIT_LOG_FORMAT``.
 
-    As JSON goes everything there: also errors, warnings and what nobody has caught.
+    JSON covers everything, including errors, warnings and uncaught exceptions.
     """
-    # Not of the settings, which may not fit: that is told in the same form.
+    # Not from Settings: these may be invalid, and that error has this format, too.
     is_json = os.environ.get("SCRAPERKIT_LOG_FORMAT") == "json"
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if is_json else _Escaping("%(asctime)s %(levelname)s %(message)s"))
@@ -41,7 +41,7 @@ def are_json() -> bool:
 
 @contextlib.contextmanager
 def told_in_logs(worker: Callable[[], str]) -> Iterator[None]:
-    """Have each line of a JSON log tell the name of this process's worker; empty while it has none."""
+    """Add the name of this process's worker to each line of a JSON log; empty while it has none."""
     lines = [handler.formatter for handler in logging.root.handlers if isinstance(handler.formatter, JsonLines)]
     for each in lines:
         each.worker = worker
@@ -55,7 +55,7 @@ def told_in_logs(worker: Callable[[], str]) -> Iterator[None]:
 class JsonLines(logging.Formatter):
     r"""One JSON object a record, in ASCII: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``.
 
-    ``worker``, ``request_id`` and ``exception``, a traceback as text, are there where they are known.
+    ``worker``, ``request_id`` and ``exception`` (a traceback as text) are added where known.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class JsonLines(logging.Formatter):
         self.worker: Callable[[], str] = str
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a record as a line."""
+        """Format a record as one line."""
         time = dt.datetime.fromtimestamp(record.created, dt.UTC).replace(tzinfo=None)
         known = {"worker": self.worker(), "request_id": _request_id()}
         known["exception"] = self.formatException(record.exc_info) if record.exc_info else ""
@@ -84,7 +84,7 @@ class JsonLines(logging.Formatter):
 
 
 class _Escaping(logging.Formatter):
-    """One line of text a record, with the request at its end if it is known, and the traceback below."""
+    """One line of text a record, with the request's id at its end if known, and the traceback below."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         request_id = _request_id()
@@ -95,14 +95,14 @@ class _Escaping(logging.Formatter):
 
 
 def _request_id() -> str:
-    """Return the request that the caller works for."""
-    from scraperkit.models import current_request  # whoever logs has it already, and whoever asks for help need not
+    """Return the id of the request that is being processed."""
+    from scraperkit.models import current_request  # a process that logs has it loaded; --help must not load it
 
     return current_request.get()
 
 
 def _log_what_python_prints() -> None:
-    """Log warnings, and errors that nobody has caught, which Python would print."""
+    """Log warnings and uncaught errors, which Python would print."""
 
     def warning(
         message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object

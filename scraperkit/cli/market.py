@@ -52,7 +52,7 @@ def _opened(url: str | None, archive: Path | None) -> Iterator[OpenData]:
 
 
 def _exactly(figure: float) -> str:
-    """Return the shortest text that no other figure has."""
+    """Return the shortest text that identifies a figure."""
     return repr(float(figure))
 
 
@@ -74,12 +74,12 @@ def download(
 ) -> None:
     """Fetch what is new, and the registry; exit with code 1 if a file was refused.
 
-    Without months: those that the archive has begun, else the newest 24.
+    Without months: those already in the archive, else the newest 24.
     """
     import pandas as pd
 
     if every is not None:
-        stop_at_once()  # the archive is whole whenever that is
+        stop_at_once()  # the archive is consistent at every moment
     with _opened(url, archive) as market:
         while True:
             files = pd.concat([market.download(start, end, progress=True), market.update_registry()], ignore_index=True)
@@ -118,7 +118,7 @@ def load(
     archive: Archive = None,
     namespace: Namespace = None,
 ) -> None:
-    """Fill Redis TimeSeries with months of the archive, after saying what memory that takes."""
+    """Load months of the archive into Redis TimeSeries; say first how much memory that takes."""
     from scraperkit.connection import connect
 
     with _opened(None, archive) as market, connect() as redis:
@@ -128,14 +128,14 @@ def load(
 
 @app.command()
 def changes(start: Start = None, end: End = None, archive: Archive = None, out: Out = None) -> None:
-    """Show what was revised since it was first downloaded."""
+    """Show figures that were revised since their first download."""
     with _opened(None, archive) as market:
         _show(market.changes(start, end), out, "no revision seen")
 
 
 @app.command()
 def completeness(start: Start = None, end: End = None, archive: Archive = None, out: Out = None) -> None:
-    """Show how many series each business day has, beside the day before."""
+    """Show how many series each business day has, compared with the day before."""
     with _opened(None, archive) as market:
         _show(market.completeness(start, end), out, "no business days")
 
@@ -149,18 +149,18 @@ def rejected(start: Start = None, end: End = None, archive: Archive = None, out:
 
 @app.command()
 def info(archive: Archive = None, out: Out = None) -> None:
-    """Show what the archive has, from which files, and whose data they are."""
+    """Show what the archive has, from which files, and the data's owner."""
     with _opened(None, archive) as market:
         ledger = market.archive_info()
         if out is None:
             echo(market._view().text(), lines=True)
         shown = ["fetched_at", "checked_at", "layout", "kept", "rejected", "outcome", "reason"]
-        _show(ledger if out else ledger[shown], out, "no file has been asked for")
+        _show(ledger if out else ledger[shown], out, "no file has been requested")
 
 
 @app.command()
 def prune(
-    keep: Annotated[int, typer.Option(min=1, help="How many of the newest months stay.")],
+    keep: Annotated[int, typer.Option(min=1, help="How many of the newest months to keep.")],
     archive: Archive = None,
 ) -> None:
     """Delete older months, with their revisions, and older copies of the registry."""

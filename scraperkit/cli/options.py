@@ -23,28 +23,28 @@ SourceOption = Annotated[
 ]
 Cnpjs = Annotated[list[str], typer.Argument(metavar="FUND...", help="CNPJs, with or without punctuation, or names.")]
 GivenFunds = Annotated[
-    list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all that is stored.")
+    list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all that are stored.")
 ]
 SourceOfFunds = Annotated[
     str | None,
-    typer.Option("--source", help="cvm_pages or open_data; default: as each fund has it, or what is quicker."),
+    typer.Option("--source", help="cvm_pages or open_data; default: each fund's own, else the faster one."),
 ]
 Start = Annotated[str | None, typer.Option("--start", help="First day, YYYY-MM-DD, or month.")]
 End = Annotated[str | None, typer.Option("--end", help="Last day, YYYY-MM-DD, or month.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 
 
-# Other names of options, which no help shows.
+# Aliases of options, which no help shows.
 _OTHER_NAMES = {"from": "start", "to": "end"}
 
 
 def option_name(word: str) -> str:
-    """Return the name of an option for a name that it also has."""
+    """Return an option's name for its alias; any other word unchanged."""
     return _OTHER_NAMES.get(word, word)
 
 
 def checked_out(out: Path | None) -> Path | None:
-    """Refuse a file that cannot be written, before anything is done."""
+    """Refuse a file that cannot be written, before any work."""
     if out is not None:
         from scraperkit.research.exports import checked_path
 
@@ -61,14 +61,14 @@ ExcelBr = Annotated[
 
 
 def write_out(frame: pd.DataFrame, out: Path) -> None:
-    """Write a frame to a file, as its name says, even if it has no rows."""
+    """Write a frame to a file in the format of its suffix, even without rows."""
     from scraperkit.research.exports import write
 
     write(frame, out)
 
 
 def use_namespace(namespace: str | None) -> None:
-    """Make a namespace that was given the default of this process, for calls that take none."""
+    """Make a given namespace this process's default, for calls without that argument."""
     if namespace is not None:
         from scraperkit.keys import Keys
 
@@ -76,7 +76,7 @@ def use_namespace(namespace: str | None) -> None:
 
 
 def with_names(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return a wide frame for the screen, with the short name below each CNPJ, if it carries any."""
+    """Return a wide frame for the screen, with the short name, if known, below each CNPJ."""
     import pandas as pd
 
     names = frame.attrs.get("names", {})

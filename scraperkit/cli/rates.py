@@ -1,4 +1,4 @@
-"""``scraperkit rates``: a reference rate on the screen or in a file."""
+"""``scraperkit rates``: show a reference rate, or write it to a file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 from scraperkit.cli.options import End, Out, Start, write_out
 from scraperkit.cli.terminal import echo
 
-# So many values are shown; of more, those at each end.
+# Longer series show only this many values at each end.
 _MOST, _SHOWN = 24, 5
 
 
@@ -18,11 +18,11 @@ def show_rates(
     start: Start = None,
     end: End = None,
     out: Out = None,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch the whole window anew.")] = False,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Fetch the whole window again.")] = False,
 ) -> None:
-    """Show a reference rate, or write it to a file; fetch what is not stored yet.
+    """Show a reference rate, or write it to a file; fetch missing values.
 
-    Without days: the last twelve months. The rates are kept in Redis, the embedded one if REDIS_URL is not set.
+    Without days: the last twelve months. Rates are stored in Redis, the embedded one if REDIS_URL is not set.
     """
     from scraperkit.sources.rates import rates
 

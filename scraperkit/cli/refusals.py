@@ -1,4 +1,4 @@
-"""What a command for several funds could not do of what was asked: told at the end, so that the rest is done."""
+"""Funds that a command could not serve, reported at the end, so that the others are done."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scraperkit.sources.open_data import OpenData
     from scraperkit.timeseries.reader import TimeSeriesReader
 
-_SILENCES = 3  # a site that has not answered so many times in a row is not asked again: each time takes all retries
+_SILENCES = 3  # after this many unanswered look-ups in a row, stop asking: each takes all retries
 
 
 class Refusals:
@@ -29,7 +29,7 @@ class Refusals:
     Attributes
     ----------
     code : int
-        The exit code: that of an invalid argument if one of them is none.
+        The exit code: that of an invalid argument if there was one.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Refusals:
                     raise SiteUnavailable(f"not looked up, since the site did not answer {_SILENCES} times in a row")
                 try:
                     if ":" in cnpj:
-                        normalize_cnpj(cnpj)  # which refuses a subclass: a message is of a whole fund
+                        normalize_cnpj(cnpj)  # refuses a subclass: a message covers a whole fund
                     fund = source.find_fund(cnpj)
                 except SiteUnavailable:
                     silences += 1
@@ -80,7 +80,7 @@ class Refusals:
     def stored(
         self, redis: redis_py.Redis, reader: TimeSeriesReader, funds: Sequence[str], namespace: str | None
     ) -> list[str]:
-        """Return the series, of these numbers and names, of which something is stored."""
+        """Return the stored series of these numbers and names."""
         from scraperkit.config import Settings
         from scraperkit.research.stored_names import stored_series
 
@@ -88,14 +88,14 @@ class Refusals:
         wanted: list[str] = []
         for fund in funds:
             with self._noting(fund), warnings.catch_warnings():
-                warnings.simplefilter("ignore", ScraperKitWarning)  # what stands for a class is said when it is read
+                warnings.simplefilter("ignore", ScraperKitWarning)  # reading repeats the warning
                 (series,) = stored_series(redis, reader, fund, where)
                 reader.last(series)
                 wanted.append(series)
         return wanted
 
     def tell(self, asked: int) -> None:
-        """Print each fund that was left out, with its reason, and how many they are of several."""
+        """Print each fund that was left out with its reason, then how many there were."""
         for cnpj, reason in self._told.items():
             echo(f"scraperkit: {reason if _names(reason, cnpj) else f'{cnpj}: {reason}'}", err=True)
         if self._told and asked > 1:
@@ -103,12 +103,12 @@ class Refusals:
 
 
 def _names(reason: str, cnpj: str) -> bool:
-    """Return whether a reason tells by itself which fund it is about."""
+    """Return whether a reason names its fund."""
     return any(text in reason.partition(" [http")[0] for text in (cnpj, format_cnpj(cnpj)))
 
 
 def check_period(start: str | None, end: str | None) -> None:
-    """Refuse what is wrong for every fund, before the site is asked.
+    """Refuse a period that is wrong for every fund, before asking the site.
 
     Raises
     ------

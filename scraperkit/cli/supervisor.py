@@ -24,10 +24,10 @@ from scraperkit.errors import RedisUnreachable
 from scraperkit.keys import Keys
 
 log = logging.getLogger(__name__)
-# Health checks are given 10 s, in which the process must start, too.
+# Health checks have 10 s, including the start of the process.
 HEALTH_SECONDS = 4.0
 ALIVE = b"ALIVE\n"
-# Longer than a stop takes beyond its deadline: a worker then ends by all means.
+# Longer than a worker takes to end itself after its deadline.
 SLACK = 15.0
 _TICK = 0.25
 _SHORTEST_LIFE = 5.0  # seconds: a process that ends sooner counts as failing to start
@@ -248,7 +248,7 @@ def workers_here(namespace: str | None = None) -> list[WorkerCard]:
 
 
 def workers_here_in_time(namespace: str | None = None) -> list[WorkerCard]:
-    """Return what :func:`workers_here` does, in a few seconds even if Redis hangs: who asks gives up soon after.
+    """Return what :func:`workers_here` does, but fail within seconds if Redis hangs, as health checks need.
 
     Raises
     ------
@@ -260,15 +260,15 @@ def workers_here_in_time(namespace: str | None = None) -> list[WorkerCard]:
     def look() -> None:
         try:
             found.set_result(workers_here(namespace))
-        except BaseException as error:  # noqa: BLE001 - who waits gets it
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
             found.set_exception(error)
 
-    # A daemon: the process does not wait for it at its end.
+    # A daemon thread does not delay the process's exit.
     threading.Thread(target=look, name="health check", daemon=True).start()
     try:
         return found.result(HEALTH_SECONDS)
     except TimeoutError:
-        raise RedisUnreachable(f"Redis does not answer in {HEALTH_SECONDS:g} s; it hangs, or is overloaded") from None
+        raise RedisUnreachable(f"Redis does not answer in {HEALTH_SECONDS:g} s; it hangs or is overloaded") from None
 
 
 def _runs(pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""What the commands write to a terminal; nothing from elsewhere steers it."""
+"""Output of commands to a terminal, with foreign control characters escaped."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def echo(text: object, *, err: bool = False, lines: bool = False) -> None:
 
 
 def how_to_install(extra: str) -> str:
-    """Return the words that tell how to add one of the project's extras to this Python."""
+    """Return instructions for adding one of the project's extras to this Python."""
     return f"run in the project's folder: {shlex.quote(sys.executable)} -m pip install '.[{extra}]'"
 
 
 def say_error(error: Exception) -> None:
-    """Write an error to stderr, as one line."""
+    """Write an error to stderr on one line."""
     if logs.are_json():
         logs.log.error("%s", error)
         return

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _MOST_FUNDS, _MOST_VALUES = 100, 20
 UPDATE_CODES = (
-    f"{EXIT_CODES} 0 whether or not anything was new. With --every, {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end it, and "
-    "an interruption is a clean stop, with 0."
+    f"{EXIT_CODES} Finding nothing new is 0, too. With --every, {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end it, and an "
+    "interruption is a clean stop, with 0."
 )
 
 
@@ -34,11 +34,11 @@ def update(
     every: Annotated[float | None, typer.Option(min=0.001, help="Repeat every so many hours.")] = None,
     namespace: Namespace = None,
 ) -> None:
-    """Fetch the newest days of stored funds, and what may have been revised; show what is new and what changed.
+    """Fetch the newest days of stored funds and months that may have been revised; show new days and changes.
 
-    What could not be had is told on stderr. SIGTERM and Ctrl-C withdraw what was asked for.
+    What is unavailable is reported on stderr. SIGTERM and Ctrl-C withdraw the jobs.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that it, too, withdraws the jobs
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, it withdraws the jobs
     use_namespace(namespace)
     try:
         with exit_codes():
@@ -55,7 +55,7 @@ def update(
 
 
 def _update(funds: list[str] | None, source: str | None, quiet: bool, *, may_be_empty: bool) -> bool:
-    """Return whether everything could be had."""
+    """Return whether everything was available."""
     from scraperkit.connection import connect
     from scraperkit.research.updating import bring_news
     from scraperkit.timeseries.rows import RowReader
@@ -75,7 +75,7 @@ def _update(funds: list[str] | None, source: str | None, quiet: bool, *, may_be_
 
 
 def _lines(news: News) -> Iterator[str]:
-    """Yield a line for each series with news, then one for each value that changed; the first of many."""
+    """Yield a line for each series with news, then one for each changed value; only the first of many."""
     table = news.table[(news.table["new_days"] > 0) | (news.table["changed"] > 0)]
     shown: list[Any] = list(table.head(_MOST_FUNDS).itertuples())
     values: list[Any] = list(news.changes.head(_MOST_VALUES).itertuples())
@@ -96,11 +96,11 @@ def _lines(news: News) -> Iterator[str]:
 
 def _nothing(table: pd.DataFrame) -> str:
     newest = f", the newest day is {table['last'].max():%Y-%m-%d}" if table["last"].notna().any() else ""
-    return f"nothing new of {len(table):,} series{newest}"
+    return f"nothing new for {len(table):,} series{newest}"
 
 
 def _named(series: str, table: pd.DataFrame) -> str:
-    """Return a series, or what it was asked for by, with its name if that is known."""
+    """Return a series, or the text that requested it, with its name if known."""
     name = table.attrs.get("names", {}).get(series, "")
     shown = format_series(series) if series[:14].isalnum() and len(series) >= 14 else series
     return f"{shown} {name}".rstrip()

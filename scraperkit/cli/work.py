@@ -129,9 +129,9 @@ async def run_worker(worker: Worker, supervised: bool = False) -> None:
 
 
 def _on_stop_signals(stop: Callable[[], None]) -> None:
-    """Call `stop` in this loop at each signal; one that comes after the loop's end changes nothing.
+    """Call `stop` in this loop at each signal; ignore signals after the loop's end.
 
-    The loop's own ``add_signal_handler`` puts the default back at its end, and a second signal would kill the process.
+    ``add_signal_handler`` would restore the default when the loop ends, and a second signal would kill the process.
     """
     loop = asyncio.get_running_loop()
 
@@ -144,7 +144,7 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
 
 
 async def _started(worker: Worker, asked: asyncio.Event) -> bool:
-    """Start a worker, and return whether it runs; a stop ends the start, whatever that waits for."""
+    """Start a worker, and return whether it runs; a stop interrupts the start, whatever it waits for."""
     from scraperkit.engine.redis_retry import FAREWELL, end
 
     starting, stopping = asyncio.create_task(worker.start()), asyncio.create_task(asked.wait())

@@ -77,7 +77,7 @@ class Dashboard(NotebookRepr):
             self.refresh()  # the jobs in hand at the end are settled by now
 
     def close(self) -> None:
-        """Stop refreshing for good. The last state stays visible."""
+        """Stop refreshing permanently. The last state stays visible."""
         self.closed = True
         self.rest()
         self._redis.close()

@@ -1,4 +1,4 @@
-"""A chart in a notebook that is drawn again as prices land."""
+"""A notebook chart that is redrawn as prices are stored."""
 
 from __future__ import annotations
 
@@ -44,24 +44,24 @@ def live_prices(
     every: float = 0.5,
     namespace: str | None = None,
 ) -> LivePrices:
-    """Show a chart of funds that is drawn again whenever prices of theirs are stored, by whichever worker.
+    """Show a chart of funds that is redrawn whenever any worker stores prices of theirs.
 
-    Nothing is asked while nothing happens: the chart listens to the news of :func:`on_stored`. It is drawn in a
-    background thread, so it also changes while a cell waits for a batch.
+    It does not poll: the chart listens to the news of :func:`on_stored`. It is drawn in a background thread, so it also
+    changes while a cell waits for a batch.
 
     Parameters
     ----------
     redis : redis.Redis
-        From :func:`scraperkit.connect`; the chart opens connections of its own.
+        From :func:`scraperkit.connect`; the chart opens its own connections.
     funds : str, Fund or sequence of them
-        CNPJs, with or without punctuation or a subclass, and names, or short names, of funds that are stored. A fund,
-        given by CNPJ, of which nothing is stored yet appears with its first prices.
+        CNPJs, with or without punctuation or a subclass, and names or short names of stored funds. A fund given by CNPJ
+        that has no stored prices yet appears with its first ones.
     start, end : str, datetime.date or None
         The days to show, as for :meth:`TimeSeriesReader.prices`.
     chart : callable, optional
-        Draws a wide frame of prices on axes, as the functions of :mod:`scraperkit.plot` do; default ``plot.prices``.
+        Draws a wide frame of prices on axes, as functions of :mod:`scraperkit.plot` do; default ``plot.prices``.
     every : float
-        Seconds between two drawings at least; from 0.2 on.
+        Least seconds between two drawings, 0.2 or more.
     namespace : str, optional
         The namespace of the prices; default ``SCRAPERKIT_NAMESPACE``.
 
@@ -75,11 +75,11 @@ def live_prices(
     ConfigError
         If an argument is invalid.
     UnknownFund
-        If a name is of no stored fund, or of several.
+        If a name matches no stored fund, or several.
     RedisUnreachable
         If Redis is unreachable now; later, the chart waits for it.
     RedisRefused
-        If this user may not subscribe to the channel of the news.
+        If this user may not subscribe to the news channel.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def live_prices(
 
 
 class LivePrices(NotebookRepr):
-    """Chart that is drawn again as prices land. Get one from :func:`live_prices`.
+    """Chart that is redrawn as prices are stored. Get one from :func:`live_prices`.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class LivePrices(NotebookRepr):
     closed : bool
         Whether it was closed; a closed chart shows its last state.
     drawings : int
-        How often it was drawn.
+        Number of times that it was drawn.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class LivePrices(NotebookRepr):
         self._due, self._ending, self._drawing = threading.Event(), threading.Event(), threading.Lock()
         self._thread: threading.Thread | None = None
         self.widget = _widget()
-        # Listening begins before the first look, so that nothing that lands in between is missed.
+        # Listen before the first read, so that nothing stored in between is missed.
         self._listener: StoredListener | None = None
         if self.widget is not None:
             self._listener = on_stored(redis, self._note, on_gap=self._due.set, namespace=namespace)
@@ -152,7 +152,7 @@ class LivePrices(NotebookRepr):
                 self._draw(self._read())
                 self._trouble = ""
             except Exception as error:
-                # What is shown already stays.
+                # The last picture stays.
                 log.debug("the chart could not be drawn", exc_info=True)
                 self._trouble = printable(f"{type(error).__name__}: {error}")
                 if isinstance(error, RedisError):
@@ -161,7 +161,7 @@ class LivePrices(NotebookRepr):
                 self.widget.value = self._html()
 
     def close(self) -> None:
-        """Draw the last state, and draw no more. Does nothing if it is closed."""
+        """Draw the last state and stop. Does nothing if already closed."""
         if self._listener is not None:
             self._listener.close()
         self._ending.set()
@@ -187,7 +187,7 @@ class LivePrices(NotebookRepr):
                 self._ending.wait(self._every)
 
     def _read(self) -> pd.DataFrame | None:
-        """Return the prices; nothing if none of the funds is stored."""
+        """Return the prices; ``None`` if none of the funds has any."""
         try:
             return self._reader.prices(self._series, *self._days)
         except UnknownFund:
@@ -205,11 +205,11 @@ class LivePrices(NotebookRepr):
         return pd.concat(found, axis="columns").sort_index() if found else None
 
     def _draw(self, prices: pd.DataFrame | None) -> None:
-        """Make the picture; not through pyplot, which belongs to the main thread."""
+        """Draw the picture without pyplot, which belongs to the main thread."""
         from matplotlib.figure import Figure
 
         priced = set() if prices is None else set(prices.columns[prices.notna().any()])
-        priced |= {series.partition(":")[0] for series in priced}  # a class may be there as its subclasses
+        priced |= {series.partition(":")[0] for series in priced}  # a class may appear as its subclasses
         self._missing = [series for series in self._series if series not in priced]
         if prices is None or not priced:
             self._told, self._picture = "no prices yet", b""

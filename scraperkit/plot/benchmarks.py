@@ -1,4 +1,4 @@
-"""Benchmarks in charts: what they are called, and how their lines look beside those of funds."""
+"""Benchmarks in charts: their names, and the look of their lines beside those of funds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _DASHES = ((0, (6, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)), (0, (3, 1)))
 
 
 def benchmark_title(name: Any) -> str:
-    """Return how a benchmark is called in a chart."""
+    """Return the name of a benchmark in a chart."""
     return _RATE_TITLES.get(str(name).lower(), str(name)).lstrip("_").replace("$", r"\$")
 
 
 def grown(benchmark: Benchmarks, days: pd.Index[Any]) -> list[pd.Series[float]]:
-    """Return what 1 R$ in each benchmark has become by each day.
+    """Return the value of R$ 1 in each benchmark on each day.
 
     Raises
     ------

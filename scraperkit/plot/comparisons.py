@@ -31,7 +31,7 @@ from scraperkit.plot.style import (
     with_prices,
 )
 
-_A_MONTH = 22  # prices; a fund with fewer would shorten the days of all others to its own
+_A_MONTH = 22  # prices; a fund with fewer would shorten the shared days of all
 _LEAST_PRICES = 3
 _BESIDE_THEIR_POINTS = 8  # more funds are numbered, and named beside the chart
 
@@ -44,16 +44,16 @@ def windows(
     benchmark: metrics.Benchmark | None = None,
     months: int = 12,
 ) -> Axes:
-    """Draw the return of each fund over every window of some months, or how much more it was than a benchmark's.
+    """Draw the return of each fund over every window of some months, or its excess over a benchmark's.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
     benchmark : pandas.Series, optional
         A benchmark of a declared kind (see :func:`scraperkit.metrics.growth`).
     months : int
@@ -62,15 +62,15 @@ def windows(
     Returns
     -------
     matplotlib.axes.Axes
-        A line for each fund, on the last day of each window, as :func:`scraperkit.metrics.windows` has it: in %, or
-        with a benchmark in percentage points, with the share of windows that beat it beside each name. For a single
-        fund the area is filled: blue where it beat the benchmark, orange and hatched where it did not. Without any
-        window, a chart that says so.
+        A line for each fund, at the last day of each window, as in :func:`scraperkit.metrics.windows`: in %, or with a
+        benchmark in percentage points, with the share of windows that beat it beside each name. For a single fund the
+        area is filled: blue where it beat the benchmark, orange and hatched where it did not. Without any window, a
+        chart that says so.
 
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -108,33 +108,33 @@ def risk_return(
 ) -> Axes:
     """Draw the return of each fund over its volatility.
 
-    All are measured over the same days: from the first day of the fund that begins last to the last day of the one that
-    ends first. If there are no such days, each is measured over its own, and the axis says so. A fund, or a benchmark,
-    with fewer than 22 prices among others that have more is left out, and named below the chart.
+    All are measured over the days that they share: from the latest first day to the earliest last day. If they share no
+    days, each is measured over its own, and the axis says so. A fund or benchmark with fewer than 22 prices, among
+    others that have more, is left out and named below the chart.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out. Its limits should not change afterwards, since names avoid dots.
+        Where to draw; a new figure if left out. Do not change its limits afterwards: names are placed around dots.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
     benchmark : pandas.Series or list of pandas.Series, optional
-        Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`): dark, hollow diamonds, which a legend
-        above the chart tells from the blue dots of funds.
+        Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`): dark, hollow diamonds; a legend
+        above the chart explains them and the blue dots of funds.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A dot for each fund with three prices or more: :func:`scraperkit.metrics.volatility` to the right, and upwards
-        the return, compounded to a year of 252 business days if the days make a year or more, else as it is. Up to
-        eight are named at their dots, more are numbered and named beside the chart. Without any, a chart that says so.
+        A dot for each fund with three prices or more: x is :func:`scraperkit.metrics.volatility`, y the return, a year
+        of 252 business days if the days make a year or more, else in total. Up to eight are named at their dots; more
+        are numbered, and named beside the chart. Without any, a chart that says so.
 
     Raises
     ------
     ConfigError
-        If an argument does not fit.
+        If an argument is invalid.
 
     Examples
     --------
@@ -196,7 +196,7 @@ def _fill(ax: Axes, values: pd.Series[float]) -> None:
 
 
 def _long_enough(table: pd.DataFrame, funds: int) -> tuple[pd.DataFrame, list[str]]:
-    """Return the columns with a month of prices, if any fund has as many, and the names of the others."""
+    """Return the columns with a month of prices, and the names of the others; all columns if no fund has a month."""
     counts = table.count()
     if (counts.iloc[:funds] < _A_MONTH).all():
         return table, []
@@ -204,7 +204,7 @@ def _long_enough(table: pd.DataFrame, funds: int) -> tuple[pd.DataFrame, list[st
 
 
 def _name_short(ax: Axes, short: list[str], names: Mapping[str, str], benchmarks: list[str]) -> None:
-    """Write below the chart what has too few prices to be in it."""
+    """Name below the chart what was left out for too few prices."""
     if short:
         funds = [name for name in short if name not in benchmarks]
         labels = fund_labels(funds, names, lines=1) + [benchmark_title(name) for name in short if name in benchmarks]
@@ -220,7 +220,7 @@ def _above(ax: Axes, handles: list[Any]) -> Legend:
 
 
 def _shared(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """Return the part of the table between the days that all columns share, and which days those are."""
+    """Return the part of the table between the first and last shared days, and those days as text."""
     if table.empty:
         return table, ""
     own = [pd.DatetimeIndex(table.iloc[:, place].dropna().index) for place in range(table.shape[1])]
@@ -232,7 +232,7 @@ def _shared(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
 
 
 def _gain(table: pd.DataFrame) -> tuple[pd.Series[float], str]:
-    """Return the gain of each column in per cent, by the year if the days make one, and what it is called."""
+    """Return the gain of each column in %, annualised if the days make a year, and its name."""
     own = [table.iloc[:, place].dropna() for place in range(table.shape[1])]
     total = [float(values.iloc[-1] / values.iloc[0]) for values in own]
     spans = [pd.DatetimeIndex(values.index) for values in own]
@@ -250,7 +250,7 @@ def _scales(ax: Axes, spots: pd.DataFrame) -> None:
     unbox(ax)
     ax.margins(x=0.1, y=0.12)
     right = max(float(spots["risk"].max()) * 1.15, 0.1)
-    ax.set_xlim(-0.012 * right, right)  # a dot at 0 is whole
+    ax.set_xlim(-0.012 * right, right)  # a dot at 0 is not cut off
     if spots["gain"].min() < 0 < spots["gain"].max():
         ax.axhline(0, color=INK, linewidth=0.6, zorder=1)
 

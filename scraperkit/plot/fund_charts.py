@@ -42,10 +42,10 @@ def net_worth_and_holders(
     cnpj : str, optional
         Which fund, if the frame has several.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
     jumps : pandas.DataFrame, optional
-        Of :func:`scraperkit.metrics.jumps`: marks on the line of the net worth the days on which the fund jumped, each
-        kind with its shape.
+        From :func:`scraperkit.metrics.jumps`: days on which the fund jumped are marked on the line of the net worth,
+        each kind with its own shape.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def net_worth_and_holders(
     Raises
     ------
     ConfigError
-        If the frame has several funds and `cnpj` is omitted, `cnpj` is invalid, or a frame is not as it should be.
+        If the frame has several funds and `cnpj` is omitted, `cnpj` is invalid, or a frame has another form.
 
     Examples
     --------
@@ -94,7 +94,7 @@ def net_worth_and_holders(
 def _marks(
     ax: Axes, quotes: pd.DataFrame, cnpj: str | None, line: pd.Series[float], jumps: pd.DataFrame
 ) -> list[Line2D]:
-    """Mark a fund's jumps on the line of its net worth, and return what a legend says of them."""
+    """Mark a fund's jumps on the line of its net worth, and return their legend entries."""
     told = checked_jumps(jumps)
     fund = normalize_cnpj(cnpj) if cnpj is not None else str(quotes["cnpj"].iloc[0])
     subclasses = set(quotes.loc[quotes["cnpj"] == fund, "subclass"]) if "subclass" in quotes else {""}
@@ -117,13 +117,13 @@ def flows_and_holders(
     cnpj : str, optional
         Which fund, if the frame has several.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Bars up for inflow and down for outflow, and the net of both: by day, or by month for more than 70 days, in R$
-        or thousands, millions or billions of R$, as the axis says. If there are no figures, the chart says so.
+        Bars up for inflow and down for outflow, and the net of both: by day, or by month for more than 70 days; the
+        axis says whether in R$ or in thousands, millions or billions. If there are no figures, the chart says so.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tables told by colour: months of a fund, correlations, what is there of the data."""
+"""Heat maps: months of a fund, correlations, coverage of the data."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from scraperkit.plot.style import (
     with_prices,
 )
 
-# From vermilion over a grey, paler than any, to blue: the ends are told apart with any colour vision.
+# From vermilion over the palest grey to blue: the ends differ for any colour vision.
 DIVERGING = LinearSegmentedColormap.from_list("scraperkit", [COLOURS[1], "#F6C9AE", "#F3F3F3", "#AFD3EA", COLOURS[0]])
-# One day that is missing has to be seen: the blue pales at once below 100 %.
+# A single missing day must be visible: the blue pales at once below 100 %.
 _SHARES = LinearSegmentedColormap.from_list(
     "scraperkit_shares", [(0.0, COLOURS[1]), (0.5, "#F6C9AE"), (0.9, "#CFE3F1"), (1.0, COLOURS[0])]
 )
@@ -48,23 +48,23 @@ def monthly_returns(
     frame : pandas.DataFrame
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure, as high as its years need, if left out.
+        Where to draw; if omitted, a new figure, as high as its years need.
     cnpj : str, optional
         Which fund, if the frame has several.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
 
     Returns
     -------
     matplotlib.axes.Axes
         A row for each year, a column for each month and one for the year: :func:`scraperkit.metrics.monthly_returns`,
-        compounded. Blue is a gain, orange a loss, white is 0, hatched is no price. Without any return, a chart that
-        says so.
+        compounded. Blue is a gain, orange a loss, white is 0, and hatched means no price. Without any return, a chart
+        that says so.
 
     Raises
     ------
     ConfigError
-        If the frame has several funds and `cnpj` does not say which, has not that one, or `frame` is not a wide frame.
+        If the frame has several funds and `cnpj` is omitted, it lacks that fund, or it is not wide.
 
     Examples
     --------
@@ -101,22 +101,22 @@ def monthly_returns(
 
 
 def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -> Axes:
-    """Draw how alike the daily returns of each pair of funds move: 1 is alike, 0 unrelated, -1 opposite.
+    """Draw the correlation of the daily returns of each pair of funds: 1 is alike, 0 unrelated, -1 opposite.
 
     Parameters
     ----------
     frame : pandas.DataFrame
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Each pair once, as :func:`scraperkit.metrics.correlation` has it; the columns are numbered as the names at the
-        rows are. Hatched are pairs with too few common days. With fewer than two funds, a chart that says so.
+        Each pair once, as in :func:`scraperkit.metrics.correlation`; the columns have the numbers of the rows. Pairs
+        with too few common days are hatched. With fewer than two funds, a chart that says so.
 
     Raises
     ------
@@ -165,20 +165,20 @@ def coverage(
     frame : pandas.DataFrame
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure, as high as its funds need, if left out.
+        Where to draw; if omitted, a new figure, as high as its funds need.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
     started_on : mapping of str to date, or pandas.Series, optional
-        The first day of each fund, as in ``reader.funds()["started_on"]``; its first price where that is not known.
+        The first day of each fund, as in ``reader.funds()["started_on"]``; default: the day of its first price.
     ended_on : mapping of str to date, or pandas.Series, optional
-        The last day of each fund that has ended, as :func:`scraperkit.metrics.ends` finds it.
+        The last day of each fund that has ended, as from :func:`scraperkit.metrics.ends`.
 
     Returns
     -------
     matplotlib.axes.Axes
-        :func:`scraperkit.metrics.coverage` in %. Blue is whole, and without a number; the paler, and at last the more
-        orange, the more is missing. Hatched are months before a fund's start or after its end. Days with a quota
-        that is no price are named below. Without days, a chart that says so.
+        :func:`scraperkit.metrics.coverage` in %. Blue is complete, and has no number; the more is missing, the paler,
+        and then the more orange. Months before a fund's start or after its end are hatched. Days with a quota that
+        is not a price are named below. Without days, a chart that says so.
 
     Raises
     ------
@@ -212,7 +212,7 @@ def coverage(
     before = Patch(facecolor="white", edgecolor=_HATCH, hatch="////", label=outside)
     ax.legend(
         handles=[*shares, before],
-        loc="lower right",  # beside long names, it is wider than the cells: it may stand over the names
+        loc="lower right",  # it may be wider than the cells, so it extends over the names
         bbox_to_anchor=(1, 1.0),
         ncols=6,
         frameon=False,
@@ -235,7 +235,7 @@ def _cells(
     low: float | None = None,
     hatch: npt.NDArray[np.bool_] | None = None,
 ) -> QuadMesh:
-    """Draw a cell for each value, from the top; hatch NaN, and write into each cell what is to be written."""
+    """Draw a cell for each value, from the top, with the text of `write`; hatch NaN."""
     rows, columns = table.shape
     low = -most if low is None else low
     mesh = ax.pcolormesh(table, cmap=colours, vmin=low, vmax=most or 1e-9, edgecolors="white", linewidth=1)
@@ -258,7 +258,7 @@ def _cells(
 
 
 def _signed(value: float, places: int) -> str:
-    return f"{round(value, places) + 0.0:+.{places}f}".replace("-", "−")  # + 0.0: there is no minus zero
+    return f"{round(value, places) + 0.0:+.{places}f}".replace("-", "−")  # + 0.0 turns -0.0 into 0.0
 
 
 def _unless_whole(percent: float) -> str:
@@ -277,7 +277,7 @@ def _bar(ax: Axes, mesh: QuadMesh, label: str) -> None:
 
 
 def _month_ticks(months: Sequence[Any]) -> list[tuple[int, str]]:
-    """Return places and texts for the months: the year stands below its first."""
+    """Return positions and texts for the months, the year below its first month."""
     step = next((step for step in (1, 3, 6) if len(months) / step <= 14), 12)
     ticks: list[tuple[int, str]] = []
     year = None
@@ -285,7 +285,7 @@ def _month_ticks(months: Sequence[Any]) -> list[tuple[int, str]]:
         if place and (month.month - 1) % step:
             continue
         if ticks and place - ticks[-1][0] < step and place < len(months):
-            ticks.pop()  # a first month off the rhythm gives way
+            ticks.pop()  # a first month between steps is dropped
             year = None
         ticks.append((place, MONTH_NAMES[month.month - 1] + (f"\n{month.year}" if month.year != year else "")))
         year = month.year

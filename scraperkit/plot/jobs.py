@@ -1,4 +1,4 @@
-"""What workers did: who did what when."""
+"""Timeline of what workers did."""
 
 from __future__ import annotations
 
@@ -51,27 +51,27 @@ _UNKNOWN = _Look("#777777", "d")
 
 
 def timeline(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw who did what when: a lane for each thread, a bar for each attempt at a message.
+    """Draw a timeline of workers: a lane for each thread, a bar for each attempt at a message.
 
     Parameters
     ----------
     events : pandas.DataFrame
         From :meth:`scraperkit.Batch.events`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure, as high as its lanes need, if left out.
+        Where to draw; if omitted, a new figure, as high as its lanes need.
 
     Returns
     -------
     matplotlib.axes.Axes
-        The x axis counts seconds since the first message was published. On top, grey, how many messages are published
-        and not yet begun. Workers are in the order of their names. A bar reaches from the start of a fetch to its end;
-        its colour, and a marker at its end unless it is done, tell what came of it. Bars of jobs that were taken over
-        from another worker are hatched. Without events, a chart that says so.
+        The x axis is in seconds since the first message was published. The grey area at the top is the number of
+        messages published and not yet begun. Workers are sorted by name. A bar spans a fetch; its colour, and a marker
+        at its end unless it is done, show the outcome. Bars of jobs that were taken over from another worker are
+        hatched. Without events, a chart that says so.
 
     Raises
     ------
     ConfigError
-        If the frame is not one of events.
+        If the frame does not hold events.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def since_publish(events: pd.DataFrame) -> pd.DataFrame:
 
 
 def _stamps(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
-    """Return times, also from the text of a CSV."""
+    """Parse times, which are text in a frame read from CSV."""
     try:
         return pd.to_datetime(column, utc=True)
     except (TypeError, ValueError):
@@ -131,26 +131,26 @@ def _stamps(column: pd.Series[Any]) -> pd.Series[pd.Timestamp]:
 
 
 def _lanes(drawn: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return worker and thread of each lane, by name and number; lives of one name are in the order of their jobs."""
+    """Return worker and thread of each lane, by name and number; restarts of a name in the order of their jobs."""
     lives = {worker: place for place, worker in enumerate(drawn["worker"].unique())}
     pairs = set(zip(drawn["worker"].astype(str), drawn["thread"].astype(str), strict=True))
     return sorted(pairs, key=lambda pair: (_numbered(pair[0].partition("/")[0]), lives[pair[0]], _numbered(pair[1])))
 
 
 def _numbered(name: str) -> tuple[str, int]:
-    """Return what sorts names by their words, then by the number at their end."""
+    """Return a sort key: a name's text, then the number at its end."""
     words = name.rstrip("0123456789")
     return words, int(name[len(words) :] or 0)
 
 
 def _is_taken_over(drawn: pd.DataFrame) -> pd.Series[bool]:
-    """Return which events are of jobs that were taken over; a frame of an older version does not tell."""
+    """Return which events belong to jobs that were taken over; none in a frame of an older version."""
     told: pd.Series[Any] = drawn.get("taken_from", pd.Series("", index=drawn.index))
     return told.fillna("") != ""
 
 
 def _names(workers: Sequence[str]) -> dict[str, str]:
-    """Return the short name of each worker; the full one where a name came back after a restart."""
+    """Return the short name of each worker; the full one if a restart reused a name."""
     short = [worker.partition("/")[0] for worker in workers]
     return {
         worker: name if short.count(name) == 1 and name else worker for worker, name in zip(workers, short, strict=True)
@@ -160,9 +160,9 @@ def _names(workers: Sequence[str]) -> dict[str, str]:
 def _draw_lanes(
     ax: Axes, drawn: pd.DataFrame, lanes: Sequence[tuple[str, str]], names: dict[str, str]
 ) -> dict[float, str]:
-    """Draw the bars, and return what to write at which height."""
+    """Draw the bars, and return the label for each height."""
     ticks, row, last = {}, 1.0, None
-    shortest = 0.002 * float(drawn["fetched_at"].max())  # a job of no time is still seen
+    shortest = 0.002 * float(drawn["fetched_at"].max())  # a job of 0 s stays visible
     for worker, thread in lanes:
         if worker != last:
             row, last = row + 1, worker
@@ -207,7 +207,7 @@ def _draw_waiting(ax: Axes, drawn: pd.DataFrame) -> None:
 
 
 def _head(ax: Axes, row: float, text: str, count: int, unit: str) -> None:
-    """Write a line above lanes."""
+    """Write a heading above lanes."""
     text = f"{text} {count:,} {unit}{'' if count == 1 else 's'}"
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # no line runs through it
     ax.text(
@@ -217,7 +217,7 @@ def _head(ax: Axes, row: float, text: str, count: int, unit: str) -> None:
 
 
 def _waiting(published: npt.NDArray[np.float64], started: npt.NDArray[np.float64]) -> tuple[Any, Any]:
-    """Return the moments at which the number of waiting messages changes, and the number from each of them on."""
+    """Return the times at which the number of waiting messages changes, and the number from then on."""
     moments = np.concatenate([published, started])
     steps = np.concatenate([np.ones(len(published)), -np.ones(len(started))])
     order = np.lexsort((-steps, moments))

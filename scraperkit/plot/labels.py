@@ -1,4 +1,4 @@
-"""Names beside dots, none of which covers another or a dot."""
+"""Names beside dots that cover neither each other nor a dot."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from matplotlib.transforms import Bbox
 
 from scraperkit.plot.style import INK
 
-_DOT = 6.0  # pixels at 100 dots an inch: half of what a dot takes
+_DOT = 6.0  # pixels at 100 dpi: half the width of a dot
 _ANGLES = (0, 180, 90, 270, 45, 315, 135, 225, 20, 160, 340, 200)
 _DISTANCES = (9, 18, 30, 46, 66, 90, 120)  # points
 
 
 def label_dots(ax: Axes, spots: Sequence[tuple[float, float, str]]) -> None:
-    """Write a text beside each dot, near it where there is room, else farther off with a line to it.
+    """Write a text beside each dot, near it where there is room, else farther away with a line to it.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def label_dots(ax: Axes, spots: Sequence[tuple[float, float, str]]) -> None:
 
 
 def _offsets(width: float, height: float, scale: float) -> Iterator[tuple[float, float, Bbox, int]]:
-    """Yield places for a text: its lower left corner in points, its box in pixels from the dot, and how far off."""
+    """Yield places for a text: lower left corner in points, box in pixels from the dot, and distance in points."""
     for distance in _DISTANCES:
         for angle in _ANGLES:
             across, along = math.cos(math.radians(angle)), math.sin(math.radians(angle))
@@ -64,7 +64,7 @@ def _offsets(width: float, height: float, scale: float) -> Iterator[tuple[float,
 
 
 def _cost(box: Bbox, taken: Sequence[Bbox], room: Bbox, distance: int) -> float:
-    """Return how bad a place is: what it covers or leaves of the axes first, then how far off it is."""
+    """Return the cost of a place: the area it covers or has outside the axes first, then its distance."""
     covered = sum(_area(box, other) for other in taken)
     outside = box.width * box.height - _area(box, room)
     return 1000 * (covered + outside) + distance

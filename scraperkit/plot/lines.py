@@ -39,38 +39,36 @@ def prices(
     benchmark: Benchmarks | None = None,
     jumps: pd.DataFrame | None = None,
 ) -> Axes:
-    """Draw the prices of funds as indices that are 100 on the first day that all of them and the benchmarks have.
+    """Draw the prices of funds as indices: 100 on the first day that all funds and benchmarks have.
 
-    Where no day is common to all, each is 100 on its own first day, and the axis says so.
+    If they have no common day, each is 100 on its own first day, and the axis says so.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`. Days that a fund lacks are bridged by its line.
+        Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`. A fund's line bridges missing days.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
     benchmark : pandas.Series or list of pandas.Series, optional
         Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`), such as CDI: dark, broken lines.
     jumps : pandas.DataFrame, optional
-        Of :func:`scraperkit.metrics.jumps`: marks on the lines the days on which a quota jumped, with a shape for each
-        kind and the colour of the line; up to six are named in the legend with fund, day and size, more are counted. If
-        omitted, sudden falls that stay are marked as ``payout or write-down``: prices alone cannot tell an amortisation
-        from a loss.
+        From :func:`scraperkit.metrics.jumps`: days on which a quota jumped are marked on its line, with a shape for
+        each kind; the legend names up to six with fund, day and size, and counts more. If omitted, sudden lasting falls
+        are marked as ``payout or write-down``: prices alone cannot distinguish an amortisation from a loss.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A line for each fund with prices, named beside the chart in the order of their last values, in the colour of its
-        place among the names; a single fund is named above it if nothing else is drawn. Without any price, a chart
-        that says so. On an `ax` of your own, make the figure with ``layout="constrained"``, so that it leaves room for
-        the names.
+        A line for each fund with prices, named beside the chart in the order of the last values; its place among the
+        names sets its colour. A single fund, if nothing else is drawn, is named above the chart. Without any price, a
+        chart that says so. For your own `ax`, make the figure with ``layout="constrained"`` to leave room for names.
 
     Raises
     ------
     ConfigError
-        If `frame` is not a wide frame, a benchmark does not fit, or `jumps` is another frame.
+        If `frame` is not a wide frame, or a benchmark or `jumps` is invalid.
 
     Examples
     --------
@@ -113,9 +111,9 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     frame : pandas.DataFrame
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
 
     Returns
     -------
@@ -145,7 +143,7 @@ def drawdown(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None) -
     if percent.shape[1] == 1:
         own = percent.iloc[:, 0].dropna()
         ax.fill_between(own.index, own.to_numpy(), 0, color=ax.get_lines()[0].get_color(), alpha=0.15, linewidth=0)
-    # A fund that hardly ever falls is not to look as if it did.
+    # Small falls must not look large.
     ax.set_ylim(min(ax.get_ylim()[0], -1), 0)
     ax.set_ylabel("below the highest price so far, %")
     name_unpriced(ax, frame)
@@ -160,11 +158,11 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     frame : pandas.DataFrame
         Wide frame of :meth:`scraperkit.TimeSeriesReader.prices`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
-        A name for each CNPJ; those that the frame carries (``attrs["names"]``), and the CNPJ where there is none.
+        A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
     window : int
-        Number of returns to look back on, 2 or more; 21 are about a month.
+        Number of returns in each window, 2 or more; 21 are about a month.
 
     Returns
     -------
@@ -175,7 +173,7 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
     Raises
     ------
     ConfigError
-        If `window` is not a whole number from 2 on, or `frame` is not a wide frame.
+        If `window` is not a whole number of 2 or more, or `frame` is not a wide frame.
 
     Examples
     --------
@@ -200,10 +198,10 @@ def rolling_volatility(frame: pd.DataFrame, ax: Axes | None = None, names: Names
 
 
 def sudden_falls(prices: pd.DataFrame) -> pd.DataFrame:
-    """Return the days on which a price fell at once and stayed down, as far as prices alone can tell.
+    """Return the days on which a price fell suddenly and stayed down, judged by prices alone.
 
-    A fall is 5 % or more and 20 times as far from the fund's usual return as a usual day's is, and the prices of the
-    five days after it are below those of the five before by more than half of it.
+    The fall is 5 % or more, its distance from the fund's median return is more than 20 times the median distance, and
+    the median price of the next five days is below that of the five before by more than half of the fall.
 
     Parameters
     ----------
@@ -246,7 +244,7 @@ def draw_lines(
     jumps: pd.DataFrame | None = None,
     notes: Sequence[str] = (),
 ) -> None:
-    """Draw a line for each column, and name them beside the chart in the order in which they end.
+    """Draw a line for each column, and name them beside the chart in the order of their last values.
 
     Parameters
     ----------
@@ -255,9 +253,9 @@ def draw_lines(
     benchmarks : sequence of pandas.Series
         Drawn above the funds, as dark, broken lines.
     jumps : pandas.DataFrame, optional
-        Days to mark, of :func:`scraperkit.plot.marks.checked_jumps`.
+        Days to mark, from :func:`scraperkit.plot.marks.checked_jumps`.
     notes : sequence of str
-        What is written below each fund's name.
+        A text below each fund's name.
     """
     count = table.shape[1]
     labels = fund_labels(list(map(str, table.columns)), names, lines=2 if count <= 14 else 1)

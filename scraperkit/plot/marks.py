@@ -18,17 +18,17 @@ _SHAPES = {
     "market move": "o", "payout": "v", "payout or write-down": "s", "split": "D", "error": "X",
     "flow on another day": "<", "unreported flow": ">", "unclear": "P",
 }  # fmt: skip
-_EACH = 6  # so many jumps are named one by one; more are counted by kind
+_EACH = 6  # up to this many jumps are named; more are counted by kind
 _MARK_COLUMNS = ("cnpj", "subclass", "date", "metric", "size", "kind")
 
 
 def checked_jumps(jumps: Any) -> pd.DataFrame:
-    """Return a frame of jumps with the name of each series, ``CNPJ`` or ``CNPJ:SUBCLASS``.
+    """Return a frame of jumps with a column ``series``, ``CNPJ`` or ``CNPJ:SUBCLASS``.
 
     Raises
     ------
     ConfigError
-        If it is not one of :func:`scraperkit.metrics.jumps`.
+        If it is not a frame of :func:`scraperkit.metrics.jumps`.
     """
     if not isinstance(jumps, pd.DataFrame) or not set(_MARK_COLUMNS) <= set(jumps):
         raise ConfigError("jumps: give the frame of metrics.jumps(quotes)")
@@ -39,18 +39,18 @@ def checked_jumps(jumps: Any) -> pd.DataFrame:
 def draw_marks(
     ax: Axes, lines: dict[str, pd.Series[float]], jumps: pd.DataFrame, owners: Mapping[str, tuple[str, str]]
 ) -> list[Line2D]:
-    """Mark jumps on the lines of their series, and return what a legend says of them.
+    """Mark jumps on the lines of their series, and return their legend entries.
 
     Parameters
     ----------
     ax : matplotlib.axes.Axes
-        Where the lines are.
+        The axes of the lines.
     lines : dict of str to pandas.Series
-        What was drawn of each series.
+        The drawn values of each series.
     jumps : pandas.DataFrame
-        Of :func:`checked_jumps`; those of other series, or beyond the days drawn, are left out.
+        From :func:`checked_jumps`; those of other series, or outside the drawn days, are left out.
     owners : mapping of str to (str, str)
-        The label and the colour of each series; the label is empty where there is only one.
+        Label and colour of each series; the label is empty if there is only one.
     """
     drawn = [
         (row["series"], row["kind"], row["date"], float(row["size"]))
@@ -73,7 +73,7 @@ def draw_marks(
 
 
 def _height(line: pd.Series[float], day: pd.Timestamp) -> float:
-    """Return where the line is on a day; between its neighbours where it has no value."""
+    """Return the height of a line on a day, interpolated where it has no value."""
     return float(np.interp(day.timestamp(), [each.timestamp() for each in line.index], line.to_numpy()))
 
 

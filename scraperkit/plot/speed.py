@@ -1,4 +1,4 @@
-"""How long jobs take, and how much more threads do."""
+"""Durations of jobs, and throughput by number of threads."""
 
 from __future__ import annotations
 
@@ -21,20 +21,19 @@ def latency(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     events : pandas.DataFrame
         From :meth:`scraperkit.Batch.events`.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
 
     Returns
     -------
     matplotlib.axes.Axes
-        Three histograms on a logarithmic x axis, named with their medians: ``waited`` from the publication to the
-        first start, ``fetched`` from the start to the page's end, ``stored`` from there to the acknowledgement. Times
-        below 0.1 ms, also those that clocks of two machines make negative, count as 0.1 ms. Without events, a chart
-        that says so.
+        Three histograms on a logarithmic x axis, named with their medians: ``waited`` from publication to first start,
+        ``fetched`` from start to the end of the page, ``stored`` from there to the acknowledgement. Times below 0.1 ms
+        count as 0.1 ms, even negative ones, which two machines' clocks can cause. Without events, a chart that says so.
 
     Raises
     ------
     ConfigError
-        If the frame is not one of events.
+        If the frame does not hold events.
 
     Examples
     --------
@@ -79,20 +78,20 @@ def latency(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
 
 
 def throughput(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw how many jobs a second were done against the number of threads.
+    """Draw jobs done per second against the number of threads.
 
     Parameters
     ----------
     frame : pandas.DataFrame
-        Index ``threads``, a column ``jobs_per_second``. A number of threads may come several times.
+        Index ``threads``, a column ``jobs_per_second``. A number of threads may occur several times.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure if left out.
+        Where to draw; a new figure if omitted.
 
     Returns
     -------
     matplotlib.axes.Axes
-        A dot for each row, a line through the medians, and dashed what there would be if jobs grew in proportion to
-        threads. Without rows, a chart that says so.
+        A dot for each row, a line through the medians, and a dashed line in proportion to the number of threads.
+        Without rows, a chart that says so.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""What all charts share: colours, axes without a box, short dates, names that fit.
+"""The style of all charts: colours, axes without a box, short dates, names that fit.
 
-Colours are those of Okabe and Ito (2008, Color Universal Design), told apart with any colour vision.
+The colours are those of Okabe and Ito (2008, Color Universal Design), distinct for any colour vision.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scraperkit.errors import ConfigError
 from scraperkit.metrics.inputs import check_wide, days_without_price, told, wide_prices
 
 # Their eighth colour, yellow, is too faint for a line on white.
-#: Colours of lines, in their order; any colour vision tells them apart.
+#: Colours of lines, in order; distinct for any colour vision.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 #: Styles of lines, for more lines than there are colours.
 STYLES = ("solid", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
@@ -29,25 +29,25 @@ INK, FAINT = "#333333", "#DDDDDD"
 
 
 def new_axes(height: float = 5.5) -> Axes:
-    """Return axes on a figure of their own, 10 inches wide."""
+    """Return axes on a new figure, 10 inches wide."""
     _, ax = plt.subplots(figsize=(10, height), layout="constrained")
     return ax
 
 
 def entitle(ax: Axes, *parts: str, pad: float | None = None) -> None:
-    """Write above a chart what it shows, then of which fund."""
+    """Write a chart's title: what it shows, then the fund."""
     ax.set_title(" · ".join(part for part in parts if part), loc="left", fontsize="medium", pad=pad)
 
 
 def looks_of(series: Sequence[str], names: Mapping[str, str]) -> list[tuple[str, Any]]:
-    """Return colour and line style of each fund: by its place among the names, so that it looks the same in all charts.
+    """Return colour and line style of each fund by its place among the names: the same in all charts.
 
-    Where names do not tell all of them apart in this way, the places among `series` count.
+    If that gives two funds the same look, their places among `series` count.
 
     Parameters
     ----------
     series : sequence of str
-        What is drawn.
+        The drawn series.
     names : mapping of str to str
         See :func:`scraperkit.metrics.inputs.names_of`.
 
@@ -64,19 +64,19 @@ def looks_of(series: Sequence[str], names: Mapping[str, str]) -> list[tuple[str,
 
 
 def say(ax: Axes, text: str) -> Axes:
-    """Leave a chart that only tells why it is empty."""
+    """Make a chart that only says why it is empty."""
     ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=INK)
     ax.set_axis_off()
     return ax
 
 
 def with_prices(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the funds that have any price; refuse what is no wide frame."""
+    """Return the funds that have any price; refuse a frame that is not wide."""
     return wide_prices(frame, "frame").dropna(axis="columns", how="all")
 
 
 def one_fund(frame: pd.DataFrame, cnpj: str | None) -> pd.DataFrame:
-    """Return the one column of a wide frame that is to be drawn, as it is."""
+    """Return the one column of a wide frame to draw, unchanged."""
     check_wide(frame, "frame")
     if cnpj is not None:
         wanted = normalize_cnpj(cnpj)
@@ -84,12 +84,12 @@ def one_fund(frame: pd.DataFrame, cnpj: str | None) -> pd.DataFrame:
             raise ConfigError(f"cnpj: the frame has no fund {format_cnpj(wanted)}")
         return frame[[wanted]]
     if frame.shape[1] > 1:
-        raise ConfigError(f"cnpj: the frame has {frame.shape[1]} funds; say which to draw")
+        raise ConfigError(f"cnpj: the frame has {frame.shape[1]} funds; name the one to draw")
     return frame
 
 
 def name_unpriced(ax: Axes, frame: pd.DataFrame) -> None:
-    """Write below a chart which days of its frame have a quota that is not a price."""
+    """Name below a chart the days whose quota is not a price."""
     if unpriced := days_without_price(frame):
         text = textwrap.fill(f"Left out: {told(unpriced)}", 120, max_lines=3, placeholder=" …")
         own = f"{ax.get_xlabel()}\n" if ax.get_xlabel() else ""
@@ -97,23 +97,23 @@ def name_unpriced(ax: Axes, frame: pd.DataFrame) -> None:
 
 
 def dot(values: pd.Series[float]) -> dict[str, Any]:
-    """Make a single day visible, which is no line."""
+    """Return a marker for a single day, which makes no line."""
     return {"marker": "o", "markersize": 4} if len(values) == 1 else {}
 
 
 def fund_labels(series: Sequence[str], names: Mapping[str, str], lines: int, width: int = 28) -> list[str]:
-    """Return the name of each fund in so many lines, or its punctuated CNPJ where it has none; no two are the same.
+    """Return the name of each fund, or its punctuated CNPJ if it has none, in at most so many lines; all differ.
 
-    Where names, or what is left of them, do not tell funds apart, each has the end of its CNPJ behind it.
+    Funds whose shortened names are equal have the end of their CNPJ appended.
 
     Parameters
     ----------
     series : sequence of str
         CNPJs, with or without a subclass, or columns renamed before.
     names : mapping of str to str
-        See :func:`scraperkit.metrics.inputs.names_of`; a subclass goes by its class, if it has no name itself.
+        See :func:`scraperkit.metrics.inputs.names_of`; a subclass without a name has that of its class.
     lines, width : int
-        How many lines a name may take, of how many signs.
+        Most lines of a name, and most characters of a line.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def _in_lines(name: str, lines: int, width: int) -> str:
 
 
 def plain(ax: Axes, days: pd.Index[Any]) -> None:
-    """Take the box away, leave faint horizontal lines, and make the dates short."""
+    """Remove the box, draw faint horizontal lines, and shorten the dates."""
     few = (days[-1] - days[0]).days < 7  # AutoDateLocator would mark hours, and prices have none
     locator: Any = DayLocator() if few else AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
     formatter: Any = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
@@ -150,7 +150,7 @@ def plain(ax: Axes, days: pd.Index[Any]) -> None:
 
 
 def unbox(ax: Axes) -> None:
-    """Take the box away; the baseline stays."""
+    """Remove the box, but keep the baseline."""
     ax.tick_params(axis="y", length=0)
     ax.margins(x=0.01)
     for side in ("top", "right", "left"):
@@ -158,7 +158,7 @@ def unbox(ax: Axes) -> None:
 
 
 def decimals(ax: Axes) -> int:
-    """Return how many decimals the steps between the ticks of the y axis have."""
+    """Return the number of decimals in the steps between ticks of the y axis."""
     steps = np.diff(ax.yaxis.get_majorticklocs())
     return max(0, math.ceil(-math.log10(steps[0]) - 1e-6)) if len(steps) else 0
 

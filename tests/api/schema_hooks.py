@@ -1,4 +1,4 @@
-"""What schemathesis cannot know of the pricer's fields: their formats, and which of them hang together."""
+"""What schemathesis cannot know about the pricer's fields: their formats, and which depend on each other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ schemathesis.openapi.format("reais", st.integers(1, 10**14).map(lambda cents: f"
 
 @schemathesis.hook
 def filter_body(context, body) -> bool:
-    """Leave out orders for months that no fund has: no schema can say that of two fields, and of today."""
+    """Leave out orders for months that no fund has: a schema cannot relate two fields, or today."""
     given = [body.get(name) for name in ("from_date", "to_date")] if isinstance(body, dict) else []
     if not given or any(month is not None and not isinstance(month, str) for month in given):
         return True
@@ -41,5 +41,5 @@ def filter_query(context, query) -> bool:
     start, end = (query or {}).get("start"), (query or {}).get("end")
     if not isinstance(start, str) or not isinstance(end, str):
         return True
-    # A month as an end is all of it.
+    # An end that is a month includes all of it.
     return start <= end or start[:7] == end[:7] == end

@@ -1,4 +1,4 @@
-"""The pricer's routes: what is published, stored, watched, cancelled and tried again, through HTTP."""
+"""The pricer's routes over HTTP: publishing, reading, watching, cancelling and retrying."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from scraperkit.models import DailyQuote, Fund, Month, today
 from scraperkit.timeseries.rows import RowReader
 
 DONE_FORMATTED = "99.101.011/0001-25"
-DONE = "99101011000125"  # a fund of which nothing but the quarter is published
+DONE = "99101011000125"  # only the quarter of this fund is published
 QUARTER = {"document": FORMATTED, "from_date": "01/2022", "to_date": "03/2022"}
 
 
 @pytest.fixture(scope="module")
 def running(redis_url):
-    """A pricer and the offline site for the whole module, each a process."""
+    """A pricer and the offline site, each a process, for the whole module."""
     with service(redis_url) as found:
         yield found
 
@@ -52,7 +52,7 @@ def done(running: Service, redis):
 
 @pytest.fixture
 def own(redis_url, namespace):
-    """A pricer in a thread, with a source that the test holds."""
+    """A pricer in a thread, with a source that the test controls."""
     source = FakeSearch({CNPJ: FUND})
     with pricer(redis_url, namespace, source) as client:
         client.source = source
@@ -80,7 +80,7 @@ class TestPublishing:
     @pytest.mark.parametrize(
         "written", [CNPJ, FORMATTED, "18993924/0001-00", "18 993 924 0001 00", LETTERS, "ex.emp.l0a/0001-00"]
     )
-    def test_a_cnpj_may_be_written_in_any_way_and_hold_letters(self, api, written):
+    def test_a_cnpj_may_have_any_punctuation_and_letters(self, api, written):
         answer = api.post("/v1/funds", json={"document": written, "from_date": "01/2022", "to_date": "01/2022"})
         assert answer.status_code == 202, answer.text
         assert answer.json()["fund"]["document"] in (CNPJ, LETTERS)
@@ -91,7 +91,7 @@ class TestPublishing:
         from_2022 = api.post("/v1/funds", json={"document": CNPJ, "from_date": "01/2022"}).json()
         assert from_2022["count"] == months - 12
 
-    def test_the_months_of_a_fund_that_ended_end_with_it(self, api):
+    def test_no_month_is_published_after_a_fund_ended(self, api):
         told = api.post("/v1/funds", json={"document": "99101014000169"}).json()
         assert (told["count"], told["fund"]["ended_on"]) == (20, "2022-08-31")
         answer = api.post("/v1/funds", json={"document": "99101014000169", "from_date": "09/2022"})
@@ -102,19 +102,19 @@ class TestPublishing:
         first, again, forced = (api.post("/v1/funds", json=QUARTER | more).json() for more in ({}, {}, {"force": True}))
         assert first["batch_id"] == again["batch_id"] != forced["batch_id"]
 
-    def test_months_may_be_written_both_ways_and_mean_the_same_batch(self, api):
+    def test_both_notations_of_months_give_the_same_batch(self, api):
         iso = QUARTER | {"from_date": "2022-01", "to_date": "2022-03"}
         mixed = QUARTER | {"to_date": "2022-03"}
         told = [api.post("/v1/funds", json=order).json()["batch_id"] for order in (QUARTER, iso, mixed)]
         assert len(set(told)) == 1
 
-    def test_pubsub_with_nobody_listening_says_so(self, own, redis, namespace):
+    def test_pubsub_without_listeners_reports_0_receivers(self, own, redis, namespace):
         answer = own.post("/v1/funds", json=QUARTER | {"delivery": "pubsub"})
         assert answer.status_code == 202
         assert answer.json()["receivers"] == 0
         assert redis.exists(f"{namespace}:jobs") == 0
 
-    def test_of_several_each_has_a_result_of_its_own_in_the_order_sent(self, api):
+    def test_each_of_several_documents_has_its_own_result_in_the_order_sent(self, api):
         documents = [STRANGER, CNPJ, "nonsense", LETTERS]
         answer = api.post("/v1/funds", json={"documents": documents, "from_date": "01/2022", "to_date": "02/2022"})
         assert answer.status_code == 207
@@ -129,7 +129,7 @@ class TestPublishing:
         assert known["problem"] is None
         assert known["published"]["count"] == 2
 
-    def test_several_that_all_go_well_are_202(self, api):
+    def test_several_documents_that_all_succeed_return_202(self, api):
         answer = api.post("/v1/funds", json={"documents": [CNPJ, LETTERS], "from_date": "01/2022"})
         assert answer.status_code == 202
         assert answer.json()["failed"] == 0
@@ -156,31 +156,31 @@ class TestPublishing:
             ("{", "body"),
         ],
     )
-    def test_what_does_not_fit_is_422_and_the_field_is_named(self, api, body, field):
+    def test_an_invalid_field_returns_422_and_is_named(self, api, body, field):
         answer = api.post("/v1/funds", content=body if isinstance(body, str) else json.dumps(body), headers=_JSON)
         assert answer.status_code == 422
         assert any(field in name for name in fields(answer)), answer.text
 
-    def test_a_fund_that_the_site_does_not_know_is_404(self, api):
+    def test_a_fund_unknown_to_the_site_returns_404(self, api):
         answer = api.post("/v1/funds", json={"document": STRANGER})
         assert answer.status_code == 404
         assert fields(answer) == ["document"]
         assert "11.222.333/0001-81" in answer.json()["detail"]
 
-    def test_a_fund_whose_start_the_site_does_not_tell_needs_from_date(self, own):
+    def test_a_fund_without_a_known_start_needs_from_date(self, own):
         own.source.funds[CNPJ] = Fund(CNPJ, "132922")
         assert fields(own.post("/v1/funds", json={"document": CNPJ})) == ["from_date"]
         assert own.post("/v1/funds", json=QUARTER).status_code == 202
 
     @pytest.mark.parametrize("kind", [SiteUnavailable, PageChanged, NotACvmPage])
-    def test_a_site_that_is_down_or_has_changed_is_502(self, own, kind):
+    def test_a_site_that_is_down_or_has_changed_returns_502(self, own, kind):
         own.source.error = kind("the table is not as known", "http://site.example/page")
         answer = own.post("/v1/funds", json={"document": CNPJ})
         assert answer.status_code == 502
         assert fields(answer) == []
         assert ("Retry-After" in answer.headers) == (kind is SiteUnavailable)
 
-    def test_a_fund_that_was_just_looked_up_is_not_asked_for_again(self, own):
+    def test_a_look_up_is_cached_unless_forced(self, own):
         for _ in range(3):
             assert own.post("/v1/funds", json=QUARTER).status_code == 202
         assert own.source.asked == [FORMATTED]
@@ -193,7 +193,7 @@ _JSON = {"Content-Type": "application/json"}
 
 class TestCards:
     @pytest.mark.parametrize("written", [DONE, "99.101.011%2F0001-25", DONE_FORMATTED])
-    def test_a_card_tells_which_days_are_stored(self, api, done, written):
+    def test_a_card_shows_which_days_are_stored(self, api, done, written):
         card = api.get(f"/v1/funds/{written}").json()
         assert card["document"] == DONE
         assert (card["first_day"], card["last_day"], card["days"]) == ("2022-01-03", "2022-03-31", 62)
@@ -215,7 +215,7 @@ class TestCards:
         assert own.get("/v1/funds").json() == {"funds": [], "next": None}
 
     @pytest.mark.parametrize("tail", ["", "/prices"])
-    def test_a_fund_of_which_nothing_is_stored_is_404(self, api, tail):
+    def test_a_fund_with_nothing_stored_returns_404(self, api, tail):
         answer = api.get(f"/v1/funds/{STRANGER}{tail}")
         assert answer.status_code == 404
         assert fields(answer) == ["document"]
@@ -223,14 +223,14 @@ class TestCards:
     @pytest.mark.parametrize(
         "path", ["/v1/funds/x", "/v1/funds/x/prices", "/v1/funds/quotes/x", f"/v1/funds/{'1' * 99}"]
     )
-    def test_what_is_no_cnpj_is_422(self, api, path):
+    def test_an_invalid_cnpj_returns_422(self, api, path):
         answer = api.get(path)
         assert answer.status_code == 422
         assert fields(answer) == ["document"]
 
 
 class TestPrices:
-    def test_json_holds_what_the_reader_reads(self, api, done, running, redis):
+    def test_json_prices_equal_those_of_the_reader(self, api, done, running, redis):
         told = api.get(f"/v1/funds/{DONE_FORMATTED}/prices").json()
         assert (told["document"], told["metric"], told["unit"]) == (DONE, "quota", "R$")
         read = sk.TimeSeriesReader(redis, running.namespace).prices(DONE)[DONE]
@@ -238,7 +238,7 @@ class TestPrices:
             (f"{day:%Y-%m-%d}", value) for day, value in read.items()
         ]
 
-    def test_csv_holds_the_same_and_counts_are_whole(self, api, done):
+    def test_csv_shows_counts_as_whole_numbers(self, api, done):
         answer = api.get(f"/v1/funds/{DONE}/prices", params={"format": "csv", "metric": "holders", "start": "2022-03"})
         assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
         rows = list(csv.reader(io.StringIO(answer.text)))
@@ -260,12 +260,12 @@ class TestPrices:
 
     @pytest.mark.parametrize("window", [{"end": "1960-01"}, {"start": "2050-01"}])
     @pytest.mark.parametrize("form", ["json", "csv"])
-    def test_a_time_without_quotes_is_empty(self, api, done, window, form):
+    def test_a_window_without_quotes_returns_an_empty_list(self, api, done, window, form):
         answer = api.get(f"/v1/funds/{DONE}/prices", params=window | {"format": form})
         assert answer.status_code == 200
         assert answer.json()["prices"] == [] if form == "json" else answer.text == "date,quota\n"
 
-    def test_a_fund_that_was_only_published_is_empty_too(self, own):
+    def test_a_published_fund_without_quotes_returns_an_empty_list(self, own):
         own.post("/v1/funds", json=QUARTER)
         assert own.get(f"/v1/funds/{CNPJ}/prices").json()["prices"] == []
 
@@ -280,12 +280,12 @@ class TestPrices:
             ({"strat": "2022-01"}, "strat"),
         ],
     )
-    def test_what_does_not_fit_is_422_and_the_field_is_named(self, api, params, field):
+    def test_an_invalid_field_returns_422_and_is_named(self, api, params, field):
         answer = api.get(f"/v1/funds/{CNPJ}/prices", params=params)
         assert answer.status_code == 422
         assert fields(answer) == [field]
 
-    def test_a_long_series_comes_in_chunks_and_complete(self, own, redis, namespace):
+    def test_a_long_series_arrives_complete_in_chunks(self, own, redis, namespace):
         quotes = [DailyQuote(CNPJ, dt.date(1990, 1, 1) + dt.timedelta(days=day), 1 + day / 7) for day in range(5_000)]
         store(redis, namespace, quotes)
         with own.stream("GET", f"/v1/funds/{CNPJ}/prices") as answer:
@@ -294,7 +294,7 @@ class TestPrices:
             told = json.loads("".join(answer.iter_text()))
         assert [row["value"] for row in told["prices"]] == [quote.quota for quote in quotes]
 
-    def test_no_more_is_read_than_the_client_takes(self, redis, redis_url, namespace, monkeypatch):
+    def test_redis_is_read_only_as_fast_as_the_client_reads(self, redis, redis_url, namespace, monkeypatch):
         days = (dt.date(1990, 1, 1) + dt.timedelta(days=day) for day in range(5_000))
         store(redis, namespace, [DailyQuote(CNPJ, day, 1.5) for day in days])
         reads = []
@@ -307,7 +307,7 @@ class TestPrices:
 
 
 async def _first_chunk(app, path: str) -> bytes:
-    """Ask the app itself; return the first bytes of the answer, of which the client takes no more."""
+    """Call the app directly, as a client that reads only the first bytes of the answer; return these."""
     taken: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     host = [(b"host", b"127.0.0.1")]
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": host}
@@ -331,7 +331,7 @@ async def _first_chunk(app, path: str) -> bytes:
 
 class TestQuotes:
     @pytest.mark.parametrize("date", ["2022-02-25", "25/02/2022"])
-    def test_the_quota_of_the_day(self, api, done, redis, running, date):
+    def test_a_quote_is_the_quota_of_the_requested_day(self, api, done, redis, running, date):
         told = api.get("/v1/funds/quotes/99.101.011%2F0001-25", params={"date": date}).json()
         read = sk.TimeSeriesReader(redis, running.namespace).prices(DONE).loc["2022-02-25", DONE]
         assert (told["asked_for"], told["day"], told["is_day_asked_for"]) == ("2022-02-25", "2022-02-25", True)
@@ -339,14 +339,14 @@ class TestQuotes:
         assert told["investment"] is None
         assert told["quotas"] is None
 
-    def test_on_a_day_without_the_last_one_before_it_and_says_which(self, api, done):
+    def test_a_day_without_a_quota_returns_the_last_one_before_and_its_day(self, api, done):
         told = api.get(f"/v1/funds/quotes/{DONE_FORMATTED}", params={"date": "01/03/2022"}).json()  # Carnival Tuesday
         assert (told["asked_for"], told["day"], told["is_day_asked_for"]) == ("2022-03-01", "2022-02-25", False)
 
-    def test_without_a_date_the_newest(self, api, done):
+    def test_without_a_date_the_newest_quota_is_returned(self, api, done):
         assert api.get(f"/v1/funds/quotes/{DONE}").json()["day"] == "2022-03-31"
 
-    def test_how_many_an_investment_buys_is_exact(self, own, redis, namespace):
+    def test_the_quotas_that_an_investment_buys_are_exact(self, own, redis, namespace):
         store(redis, namespace, [DailyQuote(CNPJ, dt.date(2022, 1, 3), 3.39654813)])
         answer = own.get(f"/v1/funds/quotes/{CNPJ}", params={"date": "03/01/2022", "investment": "1000.50"})
         told = json.loads(answer.text)
@@ -367,21 +367,21 @@ class TestQuotes:
             ("10", 0.1, "100.00000000", "0"),
         ],
     )
-    def test_neither_size_nor_binary_fractions_cost_a_digit(self, money, quota, quotas, left):
+    def test_huge_tiny_and_binary_fractions_lose_no_digit(self, money, quota, quotas, left):
         bought, rest = buys(Decimal(money), exact(quota))
         assert plain(bought) == quotas
         assert rest == Decimal(left)
 
-    def test_before_the_first_quota_is_404(self, api, done):
+    def test_a_day_before_the_first_quota_returns_404(self, api, done):
         for date in ("02/01/2022", "31/12/1969"):
             answer = api.get(f"/v1/funds/quotes/{DONE}", params={"date": date})
             assert answer.status_code == 404
             assert fields(answer) == ["date"]
 
-    def test_of_an_unknown_fund_is_404(self, api):
+    def test_a_quote_of_an_unknown_fund_returns_404(self, api):
         assert fields(api.get(f"/v1/funds/quotes/{STRANGER}")) == ["document"]
 
-    def test_a_quota_of_nothing_buys_nothing(self, own, redis, namespace):
+    def test_an_investment_at_a_quota_of_0_returns_422(self, own, redis, namespace):
         store(redis, namespace, [DailyQuote(CNPJ, dt.date(2022, 1, 3), 0.0)])
         answer = own.get(f"/v1/funds/quotes/{CNPJ}", params={"investment": "10"})
         assert answer.status_code == 422
@@ -403,14 +403,14 @@ class TestQuotes:
             ({"amount": "1"}, "amount"),
         ],
     )
-    def test_what_does_not_fit_is_422_and_the_field_is_named(self, api, params, field):
+    def test_an_invalid_field_returns_422_and_is_named(self, api, params, field):
         answer = api.get(f"/v1/funds/quotes/{CNPJ}", params=params)
         assert answer.status_code == 422
         assert fields(answer) == [field]
 
 
 class TestBatches:
-    def test_tells_how_far_it_is_and_what_failed(self, own, redis, namespace):
+    def test_a_report_shows_progress_and_failures(self, own, redis, namespace):
         def broken(request):
             if request.month_year == "02/2022":
                 raise PageChanged("the heading is not as known")
@@ -427,7 +427,7 @@ class TestBatches:
         assert (failure["document"], failure["month"], failure["state"]) == (CNPJ, "2022-02", "failed")
         assert "the heading is not as known" in failure["error"]
 
-    def test_events_tell_of_each_change_and_end_with_the_batch(self, own, redis, namespace):
+    def test_events_report_each_change_until_the_batch_is_finished(self, own, redis, namespace):
         batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
         site = GatedSite()
         with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
@@ -448,7 +448,7 @@ class TestBatches:
         assert lines[0] == "event: finished"
         assert len(lines) == 3
 
-    def test_a_batch_that_goes_away_ends_its_events_with_an_error(self, own, redis, namespace):
+    def test_the_events_of_a_deleted_batch_end_with_an_error(self, own, redis, namespace):
         batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
         with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
             lines = answer.iter_lines()
@@ -464,7 +464,7 @@ class TestBatches:
         with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
             assert any(line.startswith(":") for line in answer.iter_lines())
 
-    def test_delete_cancels_what_has_not_begun(self, own, redis, namespace):
+    def test_delete_cancels_only_jobs_that_have_not_begun(self, own, redis, namespace):
         site = GatedSite()
         settings = Settings.load(prefetch=0)
         batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
@@ -480,20 +480,20 @@ class TestBatches:
         assert site.asked.total() == 1
 
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
-    def test_an_unknown_batch_is_404_and_no_batch_id_422(self, api, method):
+    def test_an_unknown_batch_returns_404_and_an_invalid_id_422(self, api, method):
         for batch_id, status in ((FUND.months("2022-01")[0].message_id, 404), ("x", 422), ("*", 422)):
             answer = api.request(method, f"/v1/batches/{batch_id}")
             assert answer.status_code == status
             assert fields(answer) == ["batch_id"]
 
-    def test_events_of_an_unknown_batch_are_404(self, api):
+    def test_events_of_an_unknown_batch_return_404(self, api):
         assert api.get(f"/v1/batches/{FUND.months('2022-01')[0].message_id}/events").status_code == 404
 
 
 class TestDeadLetters:
     @pytest.fixture
     def dead(self, own, redis, namespace):
-        """Three months that failed for good; return the batch."""
+        """Return a batch of three months that failed permanently."""
 
         def broken(request):
             raise PageChanged(f"no table in {request.month_year}")
@@ -503,7 +503,7 @@ class TestDeadLetters:
             assert wait_until(lambda: own.get(f"/v1/batches/{batch_id}").json()["failed"] == 3)
         return batch_id
 
-    def test_are_listed_in_pages_with_their_reasons(self, own, dead):
+    def test_dead_letters_are_listed_in_pages_with_their_errors(self, own, dead):
         told = own.get("/v1/dead").json()
         assert [letter["document"] for letter in told["dead"]] == [CNPJ] * 3
         letter = told["dead"][0]
@@ -513,7 +513,7 @@ class TestDeadLetters:
         first = own.get("/v1/dead?limit=2").json()
         assert first["dead"] + own.get(first["next"]).json()["dead"] == told["dead"]
 
-    def test_one_is_tried_again_and_its_batch_waits_for_it(self, own, dead, redis, namespace):
+    def test_a_retried_dead_letter_is_pending_in_its_batch_again(self, own, dead, redis, namespace):
         letter = own.get("/v1/dead").json()["dead"][0]
         answer = own.post(f"/v1/dead/{letter['id']}/retry")
         assert (answer.status_code, answer.json()) == (202, {"retried": 1})
@@ -523,7 +523,7 @@ class TestDeadLetters:
         assert again.status_code == 404
         assert fields(again) == ["letter_id"]
 
-    def test_what_is_no_id_is_422(self, own):
+    def test_an_invalid_letter_id_returns_422(self, own):
         assert fields(own.post("/v1/dead/x/retry")) == ["letter_id"]
         assert fields(own.get("/v1/dead?after=(")) == ["after"]
         assert fields(own.get("/v1/dead?limit=0")) == ["limit"]

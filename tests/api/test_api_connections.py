@@ -1,4 +1,4 @@
-"""Connections that send no whole request, or too many of them, keep nobody out."""
+"""Incomplete requests, unread answers and too many connections do not lock out other clients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def connected(url: str, first: bytes = b"") -> socket.socket:
 
 
 def is_open(connection: socket.socket) -> bool:
-    """Tell whether the other end is still there; reads what it has said."""
+    """Return whether the other end is still connected; discard what it has sent."""
     connection.setblocking(False)
     try:
         while said := connection.recv(65_536):
@@ -56,8 +56,8 @@ def _many_files() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_many_files")
 @pytest.mark.parametrize("half", [b"", HALF, HALF_A_BODY], ids=["nothing", "half a head", "half a body"])
-def test_1100_half_requests_keep_nobody_out(redis_url, namespace, half, tmp_path):
-    """With as few files as a process usually may open."""
+def test_1100_half_requests_do_not_lock_out_other_clients(redis_url, namespace, half, tmp_path):
+    """The process may open only 1,024 files, a usual limit."""
     given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
     with contextlib.ExitStack() as stack:
         process, url = stack.enter_context(
@@ -76,7 +76,7 @@ def test_1100_half_requests_keep_nobody_out(redis_url, namespace, half, tmp_path
 
 
 @pytest.mark.parametrize("half", [b"", HALF, HALF_A_BODY], ids=["nothing", "half a head", "half a body"])
-def test_half_a_request_is_ended_after_its_time(redis_url, namespace, half):
+def test_a_half_request_ends_after_its_timeout(redis_url, namespace, half):
     with served(redis_url, namespace, api_receive_timeout=1.0) as (url, _), connected(url, half) as connection:
         began = time.monotonic()
         said = b""
@@ -87,7 +87,7 @@ def test_half_a_request_is_ended_after_its_time(redis_url, namespace, half):
 
 
 @pytest.mark.parametrize("first", [HALF, HALF_A_BODY, WHOLE + HALF], ids=["head", "body", "next request"])
-def test_one_that_drips_is_ended_after_its_time(redis_url, namespace, first):
+def test_a_request_that_drips_in_ends_after_its_timeout(redis_url, namespace, first):
     with served(redis_url, namespace, api_receive_timeout=1.0) as (url, _), connected(url, first) as connection:
         began = time.monotonic()
 
@@ -100,7 +100,7 @@ def test_one_that_drips_is_ended_after_its_time(redis_url, namespace, first):
         assert 0.9 < time.monotonic() - began < 30
 
 
-def test_an_answer_that_nobody_takes_is_given_up(redis_url, namespace, monkeypatch):
+def test_an_answer_that_is_not_read_is_given_up(redis_url, namespace, monkeypatch):
     monkeypatch.setattr(connections, "STALLED_SECONDS", 1.0)
     page = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with served(redis_url, namespace) as (url, server), socket.socket() as reader:
@@ -114,7 +114,7 @@ def test_an_answer_that_nobody_takes_is_given_up(redis_url, namespace, monkeypat
 
 
 def test_an_answer_may_take_longer_than_a_request(redis_url, namespace):
-    """Also for one that watches a batch; and a connection serves one request after the other."""
+    """This includes event streams, and later requests on the same connection."""
     source = GatedSearch()
     order = {"document": CNPJ, "from_date": "01/2022", "to_date": "03/2022"}
     with pricer(redis_url, namespace, source, api_receive_timeout=0.5) as api, ThreadPoolExecutor(1) as clients:
@@ -133,7 +133,7 @@ def test_an_answer_may_take_longer_than_a_request(redis_url, namespace):
             assert any(line.startswith("event: finished") for line in lines)
 
 
-def test_a_connection_too_many_is_refused_while_all_others_are_answered(redis_url, namespace):
+def test_a_connection_over_the_limit_is_refused_while_all_others_are_busy(redis_url, namespace):
     source = GatedSearch()
     order = {"document": CNPJ, "from_date": "01/2022", "to_date": "03/2022"}
     with served(redis_url, namespace, source, api_connections=8) as (url, _), ThreadPoolExecutor(8) as clients:
@@ -152,7 +152,7 @@ def test_a_connection_too_many_is_refused_while_all_others_are_answered(redis_ur
         assert wait_until(lambda: not refused())
 
 
-def test_fewer_files_than_connections_leave_room_for_both():
+def test_connections_use_at_most_half_of_the_allowed_files():
     found = subprocess.run(
         [
             sys.executable,
@@ -170,8 +170,8 @@ def test_fewer_files_than_connections_leave_room_for_both():
 
 
 @pytest.mark.usefixtures("_many_files")
-def test_answers_that_nobody_reads_keep_nobody_out(redis_url, namespace, caplog):
-    """What is open to everybody is asked for again and again, over more connections than there may be."""
+def test_unread_answers_do_not_lock_out_other_clients(redis_url, namespace, caplog):
+    """Clients request a public page again and again, over more connections than the limit."""
     asked = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 100
     with served(redis_url, namespace, api_connections=8) as (url, server), contextlib.ExitStack() as stack:
 

@@ -32,11 +32,11 @@ def api(redis_url, namespace, site, redis):
 
 
 @pytest.mark.parametrize("name", ["cdi", "ipca", "ibovespa"])
-def test_it_is_what_the_library_returns(api, redis, namespace, monkeypatch, name):
+def test_metrics_equal_those_of_the_library(api, redis, namespace, monkeypatch, name):
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
     told = api.get(f"/v1/funds/{CNPJ}/metrics", params={"benchmark": name, **YEARS}).json()
     prices = sk.TimeSeriesReader(redis).prices(CNPJ, **YEARS)
-    rate = sk.rates(name, *prices.index[[0, -1]], redis=redis)  # stored by now: nobody is asked
+    rate = sk.rates(name, *prices.index[[0, -1]], redis=redis)  # stored by now: nothing is requested
     row = sk.metrics.summary(prices, benchmark=rate).iloc[0]
     (figures,) = told["figures"]
     assert told["benchmark"]["name"] == name
@@ -54,7 +54,7 @@ def test_it_is_what_the_library_returns(api, redis, namespace, monkeypatch, name
     assert (told["stands_for"], told["notes"]) == ([], [])
 
 
-def test_the_days_may_be_chosen_and_the_days_compared_are_told(api, site):
+def test_days_can_be_chosen_and_the_compared_days_are_reported(api, site):
     told = api.get(f"/v1/funds/{CNPJ}/metrics?benchmark=cdi&start=2022-03-05&end=2022-03-20").json()
     (figures,) = told["figures"]
     assert (figures["compared_from"], figures["compared_to"], figures["days"]) == ("2022-03-07", "2022-03-18", 10)
@@ -64,7 +64,7 @@ def test_the_days_may_be_chosen_and_the_days_compared_are_told(api, site):
     assert site.rates.requests["sgs"] == asked
 
 
-def test_without_a_benchmark_nobody_is_asked(api, site):
+def test_without_a_benchmark_no_rate_is_requested(api, site):
     told = api.get(f"/v1/funds/{CNPJ}/metrics", params=YEARS).json()
     assert told["benchmark"] is None
     (figures,) = told["figures"]
@@ -73,7 +73,7 @@ def test_without_a_benchmark_nobody_is_asked(api, site):
     assert not site.rates.requests
 
 
-def test_days_without_quotas_have_figures_of_nothing(api, site):
+def test_days_without_quotas_return_empty_figures(api, site):
     told = api.get(f"/v1/funds/{CNPJ}/metrics?benchmark=cdi&start=2020-01&end=2020-12").json()
     (figures,) = told["figures"]
     assert (figures["days"], figures["first_day"], figures["total_return"]) == (0, None, None)
@@ -94,20 +94,20 @@ def test_a_cnpj_stands_for_its_subclasses(api, redis, namespace):
     assert alone["figures"] == told["figures"][1:]
 
 
-def test_a_quota_that_is_no_price_is_left_out_and_told(api, redis, namespace):
+def test_a_quota_that_is_not_a_price_is_left_out_with_a_note(api, redis, namespace):
     store(redis, namespace, [DailyQuote(CNPJ, dt.date(2022, 2, 1), 0.0)])
     told = api.get(f"/v1/funds/{CNPJ}/metrics", params=YEARS).json()
     assert told["notes"] == ["18.993.924/0001-00: the quota of 2022-02-01 is not a price and was left out"]
     assert told["figures"][0]["days"] == len(DAYS) - 1
 
 
-def test_rates_that_are_down_are_502_and_the_figures_alone_are_not(api, site):
+def test_a_rate_service_that_is_down_returns_502_only_with_a_benchmark(api, site):
     site.rates.outage(600)
     assert api.get(f"/v1/funds/{CNPJ}/metrics?benchmark=cdi").status_code == 502
     assert api.get(f"/v1/funds/{CNPJ}/metrics").status_code == 200
 
 
-def test_an_unknown_fund_is_404(api):
+def test_an_unknown_fund_returns_404(api):
     answer = api.get(f"/v1/funds/{STRANGER}/metrics?benchmark=cdi")
     assert (answer.status_code, fields(answer)) == (404, ["document"])
 
@@ -122,7 +122,7 @@ def test_an_unknown_fund_is_404(api):
         ("rate=cdi", "rate"),
     ],
 )
-def test_what_does_not_fit_is_422_and_the_field_is_named(api, query, field):
+def test_an_invalid_field_returns_422_and_is_named(api, query, field):
     answer = api.get(f"/v1/funds/{CNPJ}/metrics?{query}")
     assert answer.status_code == 422
     assert fields(answer) == [field]

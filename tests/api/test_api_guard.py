@@ -1,4 +1,4 @@
-"""Who may ask the pricer, how often and how much; what browsers are told; what is kept out of every log."""
+"""Keys, hosts, rates, body sizes and browser headers of the pricer, and secrets that no log may contain."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def unlocked(redis_url, namespace):
 
 
 class TestKeys:
-    def test_each_key_opens_in_either_header(self, locked):
+    def test_each_key_is_accepted_in_either_header(self, locked):
         bearers = ({"Authorization": f"Bearer {OTHER}"}, {"Authorization": f"bearer {KEY}"})
         for header in (WITH_KEY, {"X-API-Key": OTHER}, *bearers):
             assert locked.get("/v1/funds", headers=header).status_code == 200, header
 
-    def test_without_one_nothing_is_told(self, locked):
+    def test_without_a_valid_key_every_path_returns_401(self, locked):
         wrong = [{"X-API-Key": key} for key in ("", KEY[:-1], f"{KEY},{OTHER}")]
         paths = ("/v1/funds", "/v1/dead", "/v1/nowhere", "/nowhere", "/metrics", f"/v1/funds/{CNPJ}/prices")
         for header in ({}, *wrong, {"Authorization": f"Basic {KEY}"}, {"X-API-Key": "ç".encode() * 20}):
@@ -69,7 +69,7 @@ class TestKeys:
     def test_a_body_is_not_read_before_the_key(self, locked):
         assert locked.post("/v1/funds", content=b"{").status_code == 401
 
-    def test_probes_and_documentation_are_open(self, locked):
+    def test_probes_and_documentation_need_no_key(self, locked):
         for path in ("/health", "/docs", "/openapi.json", "/static-offline-docs/swagger-ui.css"):
             assert locked.get(path).status_code == 200, path
         assert locked.get("/ready").status_code == 503
@@ -85,20 +85,20 @@ class TestKeys:
             assert len(compared) == 3
             assert all(len(one) == len(other) == 32 for one, other in compared)
 
-    def test_the_file_is_read_again_when_it_changes(self, locked, keys_file):
+    def test_a_changed_key_file_is_read_again(self, locked, keys_file):
         new = "third-key-correct-horse"
         assert locked.get("/v1/funds", headers={"X-API-Key": new}).status_code == 401
         keys_file.write_text(new)
         assert locked.get("/v1/funds", headers={"X-API-Key": new}).status_code == 200
         assert locked.get("/v1/funds", headers=WITH_KEY).status_code == 401
 
-    def test_an_emptied_file_lets_nobody_in(self, locked, keys_file):
+    def test_an_emptied_key_file_admits_nobody(self, locked, keys_file):
         keys_file.write_text("# nobody\n")
         for header in ({}, WITH_KEY, {"X-API-Key": ""}):
             assert locked.get("/v1/funds", headers=header).status_code == 401
 
     @pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_text("short")])
-    def test_a_file_that_is_gone_or_spoilt_leaves_the_keys_as_they_were(self, locked, keys_file, spoil, caplog):
+    def test_a_missing_or_invalid_key_file_keeps_the_previous_keys(self, locked, keys_file, spoil, caplog):
         spoil(keys_file)
         assert locked.get("/v1/funds", headers=WITH_KEY).status_code == 200
         assert "kept the previous API keys" in caplog.text
@@ -108,7 +108,7 @@ class TestKeys:
         ("text", "says"),
         [("", "holds no key"), ("s3cret", "16 to 200"), ("s3cret s3cret s3cret", "16 to 200"), (None, "No such file")],
     )
-    def test_a_file_that_does_not_fit_is_refused_without_telling_a_key(self, tmp_path, text, says):
+    def test_an_invalid_key_file_is_refused_without_revealing_a_key(self, tmp_path, text, says):
         path = tmp_path / "keys"
         if text is not None:
             path.write_text(text)
@@ -116,7 +116,7 @@ class TestKeys:
             create_app(Settings.load(api_keys_file=path), source=FakeSearch())
         assert "s3cret" not in str(refused.value)
 
-    def test_no_key_shows_in_a_repr_or_a_log(self, redis_url, keys_file):
+    def test_no_key_appears_in_a_repr_or_a_log(self, redis_url, keys_file):
         given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_API_KEYS": f"{KEY}, {OTHER}"}
         keys = (KEY, OTHER, "wrong-key-wrong-key")
         with command("api", "--port", "0", environment=given) as (process, url):
@@ -132,7 +132,7 @@ class TestKeys:
 class TestThisMachineAlone:
     """Without keys."""
 
-    def test_only_loopback_names_are_answered(self, unlocked):
+    def test_without_keys_only_loopback_names_are_answered(self, unlocked):
         for host in ("127.0.0.1", "localhost", "localhost:8000", "[::1]:8000", "LOCALHOST"):
             assert unlocked.get("/v1/funds", headers={"Host": host}).status_code == 200, host
         for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.", "a]b", "[:::"):
@@ -141,20 +141,20 @@ class TestThisMachineAlone:
                 assert answer.status_code == 403, host
                 assert fields(answer) == ["Host"]
 
-    def test_other_addresses_are_refused_whoever_serves_the_app(self, redis_url, namespace):
+    def test_without_keys_only_loopback_addresses_are_answered(self, redis_url, namespace):
         app = create_app(Settings.load(namespace=namespace), redis_url=redis_url, source=FakeSearch())
         for server, status in ((("127.0.0.1", 80), 200), (("::1", 80), 200), (("10.0.0.1", 80), 403)):
             assert asyncio.run(_status(app, server)) == status
         named = Settings.load(namespace=namespace, api_hosts="localhost")
         assert asyncio.run(_status(create_app(named, redis_url=redis_url), ("10.0.0.1", 80))) == 403
 
-    def test_names_can_be_given(self, redis_url, namespace, keys_file):
+    def test_only_configured_host_names_are_answered(self, redis_url, namespace, keys_file):
         with pricer(redis_url, namespace, api_keys_file=keys_file, api_hosts="pricer.example, pricer") as client:
             for host, path, status in (
                 ("pricer.example", "/v1/funds", 200),
                 ("PRICER:8000", "/v1/funds", 200),
                 ("evil.example", "/v1/funds", 403),
-                ("10.0.0.1:8000", "/health", 200),  # a probe calls a container by its address
+                ("10.0.0.1:8000", "/health", 200),  # a probe uses the container's address
             ):
                 assert client.get(path, headers=WITH_KEY | {"Host": host}).status_code == status, host
 
@@ -191,9 +191,7 @@ async def _status(app, server) -> int:
 
 
 class TestRate:
-    def test_is_shared_by_all_pricers_of_a_redis_and_counts_each_key(
-        self, redis_url, namespace, keys_file, monkeypatch
-    ):
+    def test_all_pricers_of_a_redis_share_a_limit_for_each_key(self, redis_url, namespace, keys_file, monkeypatch):
         monkeypatch.setattr(ratelimit, "_TIMEOUT", 60.0)  # or a slow Redis counts as unreachable
         settings = {"api_keys_file": keys_file, "api_rate": 5}
         with pricer(redis_url, namespace, **settings) as one, pricer(redis_url, namespace, **settings) as two:
@@ -228,7 +226,7 @@ class TestRate:
 
 class TestBodies:
     @pytest.mark.parametrize("chunked", [False, True])
-    def test_one_that_is_too_long_is_413_whether_it_tells_its_length_or_not(self, redis_url, namespace, chunked):
+    def test_a_body_that_is_too_long_returns_413_with_or_without_its_length(self, redis_url, namespace, chunked):
         body = b'{"document": "' + b"1" * 300 + b'"}'
         with pricer(redis_url, namespace, api_max_body=300) as client:
             content = iter([body[:100], body[100:]]) if chunked else body
@@ -238,7 +236,7 @@ class TestBodies:
             fits = client.post("/v1/funds", content=iter([b"{}"]), headers={"Content-Type": "application/json"})
             assert fits.status_code == 422
 
-    def test_an_endless_one_is_not_collected(self, unlocked):
+    def test_an_endless_body_is_not_buffered(self, unlocked):
         sent = 0
 
         def endless():
@@ -252,11 +250,11 @@ class TestBodies:
         except httpx.WriteError:
             answer = None
         assert answer is None or answer.status_code == 413
-        assert sent < 2**26, "the server went on reading"
+        assert sent < 2**26, "the server continued to read"
 
 
 class TestBrowsers:
-    def test_answers_carry_careful_headers(self, unlocked):
+    def test_answers_have_security_headers(self, unlocked):
         for path in ("/v1/funds", "/v1/funds/x", "/health", "/nowhere", "/docs", "/metrics"):
             headers = unlocked.get(path).headers
             assert headers["X-Content-Type-Options"] == "nosniff"
@@ -267,10 +265,10 @@ class TestBrowsers:
             assert "Server" not in headers
             assert "Access-Control-Allow-Origin" not in headers
 
-    def test_refusals_carry_them_too(self, locked):
+    def test_refusals_have_security_headers(self, locked):
         assert locked.get("/v1/funds").headers["X-Content-Type-Options"] == "nosniff"
 
-    def test_the_documentation_names_no_other_host_and_all_its_files_are_here(self, unlocked):
+    def test_the_documentation_needs_no_other_host(self, unlocked):
         page = unlocked.get("/docs").text
         assert "http://" not in page
         assert "https://" not in page
@@ -280,7 +278,7 @@ class TestBrowsers:
         for name in files:
             assert unlocked.get(f"/{name}").status_code == 200
 
-    def test_the_documentation_shows_in_a_browser_that_heeds_the_policy(self, unlocked):
+    def test_the_documentation_works_in_a_browser_under_its_policy(self, unlocked):
         chromium = shutil.which("chromium")
         if chromium is None:
             pytest.skip("no chromium here")
@@ -300,13 +298,13 @@ class TestBrowsers:
 
 
 class TestSettings:
-    def test_another_address_than_loopback_needs_keys(self, redis_url):
+    def test_listening_beyond_loopback_needs_keys(self, redis_url):
         for host in ("0.0.0.0", "::"):
             answer = _refusal("--host", host, REDIS_URL=redis_url)
             assert answer.count("\n") == 1
             assert "SCRAPERKIT_API_KEYS_FILE" in answer
 
-    def test_with_keys_any_address_is_served(self, redis_url, keys_file):
+    def test_with_keys_any_address_is_allowed(self, redis_url, keys_file):
         keys_file.chmod(stat.S_IRUSR)
         given = os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_API_KEYS_FILE": str(keys_file)}
         with command("api", "--host", "0.0.0.0", "--port", "0", environment=given) as (_, url):
@@ -316,14 +314,14 @@ class TestSettings:
             )
             assert httpx.get(f"http://127.0.0.1:{port}/v1/funds", headers=WITH_KEY, timeout=60).status_code == 200
 
-    def test_a_wrong_setting_is_one_sentence(self, redis_url, tmp_path):
+    def test_an_invalid_setting_ends_with_one_sentence(self, redis_url, tmp_path):
         assert "cannot read" in _refusal(REDIS_URL=redis_url, SCRAPERKIT_API_KEYS_FILE=str(tmp_path / "nothing"))
         assert "REDIS_URL" in _refusal(REDIS_URL="http://me:s3cret@localhost")
         assert "namespace" in _refusal("--namespace", "a:b", REDIS_URL=redis_url)
 
 
 def _refusal(*words: str, **changes: str) -> str:
-    """Run the command, which is to refuse; return what it says."""
+    """Run the command, which must fail; return its stderr."""
     ended = subprocess.run(
         [COMMAND, "api", "--port", "0", *words],
         env=os.environ | changes,
@@ -356,7 +354,7 @@ class TestProxies:
     """A proxy on the same machine looks like a local caller."""
 
     @pytest.mark.parametrize("name", [*PROXIED, "CF-Connecting-IP", "True-Client-IP", *RARER])
-    def test_what_a_proxy_passes_on_is_refused_without_keys(self, unlocked, name):
+    def test_without_keys_forwarded_requests_are_refused(self, unlocked, name):
         for value in ("203.0.113.9", "127.0.0.1", ""):
             for path in ("/v1/funds", "/health", "/ready", "/metrics", "/docs"):
                 answer = unlocked.get(path, headers={name: value})
@@ -366,5 +364,5 @@ class TestProxies:
                 assert "SCRAPERKIT_API_KEYS_FILE" in answer.json()["detail"]
 
     @pytest.mark.parametrize("name", PROXIED)
-    def test_with_a_key_it_is_answered(self, locked, name):
+    def test_with_a_key_forwarded_requests_are_answered(self, locked, name):
         assert locked.get("/v1/funds", headers=WITH_KEY | {name: "203.0.113.9"}).status_code == 200

@@ -46,7 +46,7 @@ def same(value, other) -> bool:
     return value == other or (value is None and math.isnan(float("nan" if other is pd.NA else other)))
 
 
-def test_it_is_what_the_library_returns(api, frame):
+def test_a_day_equals_that_of_the_library(api, frame):
     told = api.get(f"/v1/market/{DAY}").json()
     assert [row["document"] for row in told["rows"]] == frame["document"].tolist()
     for name in METRICS:
@@ -59,7 +59,7 @@ def test_it_is_what_the_library_returns(api, frame):
     assert "ODbL" in told["attribution"]
 
 
-def test_pages_together_are_the_whole_day(api, frame):
+def test_all_pages_together_are_the_whole_day(api, frame):
     address, seen = f"/v1/market/{DAY}?limit=7", []
     while address:
         page = api.get(address)
@@ -71,7 +71,7 @@ def test_pages_together_are_the_whole_day(api, frame):
     assert seen == frame["document"].tolist()
 
 
-def test_csv_is_the_same_and_its_pages_are_linked(api, frame):
+def test_csv_has_the_same_rows_and_links_its_pages(api, frame):
     first = api.get(f"/v1/market/{DAY}?format=csv&limit=7")
     assert first.headers["Content-Type"].startswith("text/csv")
     assert 'rel="license"' in first.headers["Link"]
@@ -96,7 +96,7 @@ def test_a_day_on_which_nothing_was_published_has_no_rows(api):
     assert lines[0].startswith("date,document,name,kind,quota,")
 
 
-def test_a_young_day_is_provisional(api, monkeypatch):
+def test_a_recent_day_is_provisional(api, monkeypatch):
     monkeypatch.setattr("scraperkit.api.market.today", lambda: pd.Timestamp("2025-01-02").date())
     told = api.get(f"/v1/market/{DAY}").json()
     assert told["provisional"] is True
@@ -104,7 +104,7 @@ def test_a_young_day_is_provisional(api, monkeypatch):
     assert api.get("/v1/market/2024-12-02").json()["provisional"] is False
 
 
-def test_a_month_that_the_archive_does_not_have_is_404_and_says_what_to_run(api, archive):
+def test_a_month_missing_from_the_archive_returns_404_with_the_command_to_run(api, archive):
     answer = api.get("/v1/market/2024-11-29")
     assert (answer.status_code, fields(answer)) == (404, ["day"])
     assert answer.json()["type"] == "urn:scraperkit:problem:no-month"
@@ -112,7 +112,7 @@ def test_a_month_that_the_archive_does_not_have_is_404_and_says_what_to_run(api,
     assert str(archive) not in answer.text
 
 
-def test_pricers_without_an_archive_say_the_same(redis_url, namespace, tmp_path):
+def test_pricers_without_an_archive_return_404_with_the_command_to_run(redis_url, namespace, tmp_path):
     with pricer(redis_url, namespace, archive=tmp_path / "none") as api:
         assert api.get(f"/v1/market/{DAY}").status_code == 404
 
@@ -130,7 +130,7 @@ def test_pricers_without_an_archive_say_the_same(redis_url, namespace, tmp_path)
         (f"{DAY}?start=2024-12", "start"),
     ],
 )
-def test_what_does_not_fit_is_422_and_the_field_is_named(api, target, field):
+def test_an_invalid_field_returns_422_and_is_named(api, target, field):
     answer = api.get(f"/v1/market/{target}")
     assert answer.status_code == 422
     assert fields(answer) == [field]

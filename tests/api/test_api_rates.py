@@ -26,10 +26,10 @@ def api(redis_url, namespace, site):
 
 
 @pytest.mark.parametrize("name", KNOWN_RATES)
-def test_it_is_what_the_library_returns(api, site, redis, namespace, monkeypatch, name):
+def test_a_rate_equals_that_of_the_library(api, site, redis, namespace, monkeypatch, name):
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
     told = api.get(f"/v1/rates/{name}", params={"start": "2022-01", "end": "2022-03-15"}).json()
-    rate = sk.rates(name, "2022-01", "2022-03-15", redis=redis)  # the pricer has stored it: nobody is asked
+    rate = sk.rates(name, "2022-01", "2022-03-15", redis=redis)  # the pricer has stored it: nothing is requested
     shared = {field: value for field, value in rate.attrs.items() if field in told}
     assert {"name", "kind", "unit", "source"} <= shared.keys()
     assert {field: told[field] for field in shared} == shared
@@ -40,7 +40,7 @@ def test_it_is_what_the_library_returns(api, site, redis, namespace, monkeypatch
     assert told["notes"] == []
 
 
-def test_many_callers_of_one_rate_ask_the_service_once(api, site):
+def test_many_callers_of_one_rate_cause_one_request(api, site):
     site.rates.latency = 0.05
     statuses = []
 
@@ -67,14 +67,14 @@ def test_many_callers_of_one_rate_ask_the_service_once(api, site):
         ("cdi?from=2022-02", "from", "unknown field"),
     ],
 )
-def test_what_does_not_fit_names_its_field(api, target, field, told):
+def test_an_invalid_field_is_named(api, target, field, told):
     answer = api.get(f"/v1/rates/{target}")
     assert answer.status_code == 422
     assert fields(answer) == [field]
     assert told in answer.json()["detail"]
 
 
-def test_a_service_that_is_down_is_502_until_it_is_back(api, site):
+def test_a_service_that_is_down_returns_502_until_it_recovers(api, site):
     site.rates.outage(600)
     answer = api.get("/v1/rates/cdi?start=2022-01&end=2022-01")
     assert (answer.status_code, answer.headers["Retry-After"]) == (502, "10")
@@ -83,14 +83,14 @@ def test_a_service_that_is_down_is_502_until_it_is_back(api, site):
     assert len(api.get("/v1/rates/cdi?start=2022-01&end=2022-01").json()["values"]) == 21
 
 
-def test_an_answer_that_is_not_as_known_is_502_and_says_why(api, site):
+def test_an_unexpected_answer_of_the_service_returns_502_with_the_reason(api, site):
     site.rates.put("ibovespa", b'{"results": 7}')
     answer = api.get("/v1/rates/ibovespa?start=2022-01&end=2022-01")
     assert answer.status_code == 502
     assert "no list of results" in answer.json()["detail"]
 
 
-def test_what_is_stored_is_returned_with_a_note_if_the_newest_cannot_be_had(api, site):
+def test_stored_values_are_returned_with_a_note_if_the_newest_are_unavailable(api, site):
     site.rates.today = dt.date(2022, 1, 14)
     before = api.get("/v1/rates/dollar?start=2022-01&end=2022-01-14").json()
     site.rates.outage(600)

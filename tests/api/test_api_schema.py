@@ -1,4 +1,4 @@
-"""The pricer keeps to its own OpenAPI document, whatever it is sent."""
+"""The pricer conforms to its own OpenAPI document for any input."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ KEY = "schema-key-schema-key"
 EXAMPLES = "12"
 
 
-def test_no_input_breaks_it_and_every_answer_is_as_documented(redis_url, tmp_path):
-    """All checks of schemathesis but one: given examples, boundary values, random input, and calls in sequence."""
+def test_no_input_causes_an_undocumented_answer(redis_url, tmp_path):
+    """All checks of schemathesis but one, on examples, boundary values, random input, and sequences of calls."""
     given = os.environ | {"REDIS_URL": redis_url}
     archive = tmp_path / "archive"
     with sk.Replica.start() as site, sk.OpenData(site.open_data_url, archive=archive) as market:
@@ -52,7 +52,7 @@ def document(redis_url, namespace):
         return api.get("/openapi.json").json()
 
 
-def test_every_operation_is_explained_and_its_errors_are_problem_documents(document):
+def test_every_operation_has_a_description_and_problem_documents(document):
     operations = [
         (method, path, operation)
         for path, operations in document["paths"].items()
@@ -73,14 +73,14 @@ def test_every_operation_is_explained_and_its_errors_are_problem_documents(docum
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
-def test_without_keys_none_is_asked_for(redis_url, namespace):
+def test_without_keys_the_document_requires_none(redis_url, namespace):
     with pricer(redis_url, namespace) as api:
         document = api.get("/openapi.json").json()
     assert "securitySchemes" not in document["components"]
     assert not any("security" in operation for path in document["paths"].values() for operation in path.values())
 
 
-def test_methods_that_an_address_does_not_know_are_405_and_it_tells_those_it_does(redis_url, namespace):
+def test_an_unknown_method_returns_405_and_lists_those_allowed(redis_url, namespace):
     with pricer(redis_url, namespace) as api:
         for path, allowed in (
             ("/v1/funds", "GET, POST"),

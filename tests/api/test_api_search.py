@@ -1,4 +1,4 @@
-"""``/v1/search``: funds by name, from the registry in the archive, or from the site where there is none."""
+"""``/v1/search``: funds by name, from the archive's registry, or from the site if there is none."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def api(redis_url, namespace, with_registry):
 
 
 class TestTheRegistry:
-    def test_is_searched_without_a_request_to_anybody(self, api, site):
+    def test_the_registry_is_searched_without_any_request(self, api, site):
         asked = site.portal.requests.total()
         told = api.get("/v1/search", params={"name": NAME}).json()
         assert told["found"] == 1
@@ -52,7 +52,7 @@ class TestTheRegistry:
         assert site.portal.requests.total() == asked
         assert not site.requests
 
-    def test_many_hits_are_the_nearest_first_up_to_a_limit(self, api):
+    def test_hits_are_sorted_by_similarity_up_to_a_limit(self, api):
         told = api.get("/v1/search", params={"name": "exemplo", "limit": 3}).json()
         assert len(told["funds"]) == 3 < told["found"]
         more = api.get("/v1/search", params={"name": "exemplo", "limit": 50}).json()
@@ -61,19 +61,19 @@ class TestTheRegistry:
         near = api.get("/v1/search", params={"name": "fundo exemplo açaí", "limit": 50}).json()["funds"]
         assert "AÇAÍ" in near[0]["name"].upper()
 
-    def test_gives_what_resembles_a_name_that_nothing_has(self, api):
+    def test_a_name_without_hits_returns_similar_names(self, api):
         told = api.get("/v1/search", params={"name": "ipe amarello"}).json()
         assert told["found"] == 0
         assert SERIES in [fund["document"] for fund in told["funds"]]
 
     @pytest.mark.parametrize("name", ["99.101.012/0001-70", "9910101200"])
-    def test_finds_numbers_and_their_beginnings(self, api, name):
+    def test_cnpjs_and_their_beginnings_are_found(self, api, name):
         told = api.get("/v1/search", params={"name": name}).json()
         assert [fund["document"] for fund in told["funds"]] == [SERIES]
 
 
 class TestWithoutARegistry:
-    def test_the_site_is_asked_once_for_a_name(self, redis_url, namespace, settings, site):
+    def test_the_site_is_asked_once_for_each_name(self, redis_url, namespace, settings, site):
         with sk.CvmPages(settings["cvm_url"]) as source, pricer(redis_url, namespace, source, **settings) as api:
             told = api.get("/v1/search", params={"name": NAME}).json()
             asked = site.requests.total()
@@ -86,12 +86,12 @@ class TestWithoutARegistry:
         assert "CVM" in told["attribution"]
         assert not site.portal.requests
 
-    def test_a_name_that_the_site_does_not_know_finds_nothing(self, redis_url, namespace, settings):
+    def test_a_name_unknown_to_the_site_returns_nothing(self, redis_url, namespace, settings):
         with sk.CvmPages(settings["cvm_url"]) as source, pricer(redis_url, namespace, source, **settings) as api:
             told = api.get("/v1/search", params={"name": "no such fund"}).json()
         assert (told["funds"], told["found"]) == ([], 0)
 
-    def test_a_site_that_is_down_is_502(self, redis_url, namespace, settings, site):
+    def test_a_site_that_is_down_returns_502(self, redis_url, namespace, settings, site):
         site.outage(600)
         with (
             sk.CvmPages(settings["cvm_url"], settings=sk.Settings.load(http_retries=0, site_patience=2)) as source,
@@ -99,7 +99,7 @@ class TestWithoutARegistry:
         ):
             assert api.get("/v1/search", params={"name": NAME}).status_code == 502
 
-    def test_nor_a_source_that_can_search_is_503_and_says_what_to_run(self, redis_url, namespace, settings, tmp_path):
+    def test_without_any_searchable_source_503_says_what_to_run(self, redis_url, namespace, settings, tmp_path):
         with pricer(redis_url, namespace, **settings) as api:
             answer = api.get("/v1/search", params={"name": NAME})
         assert answer.status_code == 503
@@ -118,7 +118,7 @@ class TestWithoutARegistry:
         ({"name": NAME, "text": "a"}, "text"),
     ],
 )
-def test_what_does_not_fit_is_422_and_the_field_is_named(api, params, field):
+def test_an_invalid_field_returns_422_and_is_named(api, params, field):
     answer = api.get("/v1/search", params=params)
     assert answer.status_code == 422
     assert fields(answer) == [field]

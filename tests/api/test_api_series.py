@@ -1,4 +1,4 @@
-"""Subclasses in the pricer: a series wherever figures are read, and a CNPJ that stands for its subclasses says so."""
+"""Subclasses in the pricer: every route for figures accepts them, and a CNPJ may stand for its subclasses."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def api(redis, redis_url, namespace):
 
 class TestPrices:
     @pytest.mark.parametrize("name", [FIRST, f"{CNPJ}:b2", f"{FORMATTED}:B2", f"{FORMATTED}:B2".replace("/", "%2F")])
-    def test_of_a_subclass_are_its_own(self, api, name):
+    def test_prices_of_a_subclass_are_its_own(self, api, name):
         told = api.get(f"/v1/funds/{name}/prices").json()
         assert told["document"] == FIRST
         assert [price["value"] for price in told["prices"]] == [2.0, 2.5]
         assert "stands_for" not in told
 
-    def test_of_a_cnpj_are_those_of_the_class_where_it_has_figures(self, api):
+    def test_prices_of_a_cnpj_are_those_of_its_class_if_it_has_figures(self, api):
         answer = api.get(f"/v1/funds/{CNPJ}/prices")
         assert answer.json()["prices"] == [{"date": "2024-09-13", "value": 1.25}]
         assert "Stands-For" not in answer.headers
-        # Of these days the class has no quota, and its subclasses have nothing: so it is itself.
+        # On these days neither the class nor its subclasses have a quota, so the CNPJ means the class.
         assert api.get(f"/v1/funds/{CNPJ}/prices?end=2024-09-12").json()["prices"] == []
 
-    def test_of_a_cnpj_are_those_of_all_its_subclasses_where_only_they_have_figures_and_it_says_so(self, api):
+    def test_prices_of_a_cnpj_are_those_of_its_subclasses_if_only_they_have_figures(self, api):
         answer = api.get(f"/v1/funds/{CNPJ}/prices?start=2024-09-14")
         assert answer.headers["Stands-For"] == f"{FIRST}, {SECOND}"
         told = answer.json()
@@ -61,14 +61,14 @@ class TestPrices:
         ]
         assert lines.headers["Stands-For"] == f"{FIRST}, {SECOND}"
 
-    def test_of_a_long_series_of_subclasses_come_complete(self, api, redis, namespace):
+    def test_long_series_of_subclasses_arrive_complete(self, api, redis, namespace):
         days = [dt.date(2020, 1, 1) + dt.timedelta(days=number) for number in range(2_100)]
         SeriesStore(redis, namespace).write(DailyQuote("99101011000125", day, 1.0, subclass="A1") for day in days)
         told = api.get("/v1/funds/99101011000125/prices").json()
         assert [price["date"] for price in told["prices"]] == [str(day) for day in days]
 
     @pytest.mark.parametrize("path", ["/v1/funds/{}", "/v1/funds/{}/prices", "/v1/funds/quotes/{}"])
-    def test_of_a_subclass_that_is_not_stored_are_404_and_of_none_422(self, api, path):
+    def test_an_unstored_subclass_returns_404_and_an_invalid_one_422(self, api, path):
         unknown = api.get(path.format(f"{CNPJ}:C3"))
         assert unknown.status_code == 404
         assert f"{FORMATTED}:C3" in unknown.json()["detail"]
@@ -78,11 +78,11 @@ class TestPrices:
 
 
 class TestQuotes:
-    def test_of_a_subclass(self, api):
+    def test_a_subclass_has_its_own_quote(self, api):
         told = api.get(f"/v1/funds/quotes/{SECOND}?date=20/09/2024&investment=10").json()
         assert (told["document"], told["day"], told["quotas"]) == (SECOND, "2024-09-16", "2.50000000")
 
-    def test_of_a_cnpj_that_stands_for_its_subclasses_are_one_for_each(self, api, redis, namespace):
+    def test_a_cnpj_that_stands_for_its_subclasses_has_a_quote_for_each(self, api, redis, namespace):
         assert api.get(f"/v1/funds/quotes/{CNPJ}?date=20/09/2024").json()["document"] == CNPJ
         SeriesStore(redis, namespace).delete(CNPJ)
         quotes = [DailyQuote(CNPJ, DAY, 2.0, subclass="B2"), DailyQuote(CNPJ, LATER, 5.0, subclass="A1")]
@@ -98,7 +98,7 @@ class TestQuotes:
 
 
 class TestCards:
-    def test_are_of_series_and_come_in_pages_that_go_on_after_a_subclass(self, api):
+    def test_cards_are_for_series_and_pages_continue_after_a_subclass(self, api):
         first = api.get("/v1/funds?limit=2").json()
         assert [card["document"] for card in first["funds"]] == [CNPJ, FIRST]
         assert first["funds"][1]["formatted"] == f"{FORMATTED}:B2"
@@ -106,14 +106,14 @@ class TestCards:
         assert [card["document"] for card in rest["funds"]] == [SECOND]
         assert api.get(f"/v1/funds/{FIRST}").json()["days"] == 2
 
-    def test_of_a_cnpj_whose_figures_are_those_of_its_subclasses_says_so(self, api, redis, namespace):
+    def test_the_card_of_a_cnpj_lists_the_subclasses_it_stands_for(self, api, redis, namespace):
         assert api.get(f"/v1/funds/{CNPJ}").json()["stands_for"] == []
         SeriesStore(redis, namespace).write([DailyQuote("99101011000125", DAY, 1.0, subclass="A1")])
         told = api.get("/v1/funds/99101011000125").json()
         assert (told["days"], told["stands_for"]) == (0, ["99101011000125:A1"])
 
 
-def test_a_message_is_of_a_whole_fund_and_an_order_for_a_subclass_is_told_so(api):
+def test_an_order_for_a_subclass_is_refused_since_messages_cover_whole_funds(api):
     answer = api.post("/v1/funds", json={"document": f"{FORMATTED}:B2", "from_date": "01/2022"})
     assert answer.status_code == 422
     assert fields(answer) == ["document"]

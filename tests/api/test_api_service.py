@@ -1,4 +1,4 @@
-"""The pricer while things go wrong around it: no Redis, a slow site, clients that leave, and its own end."""
+"""The pricer under failures: no Redis, a slow site, clients that disconnect, and its own stop."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from scraperkit.models import Fund
 from scraperkit.sources.politeness import Politeness
 
 QUARTER = {"document": CNPJ, "from_date": "01/2022", "to_date": "03/2022"}
-TOO_LATE = "timeout graceful shutdown exceeded"  # what uvicorn logs when it breaks off an answer
+TOO_LATE = "timeout graceful shutdown exceeded"  # what uvicorn logs when it aborts an answer
 
 
 class Impatient(threading.Event):
@@ -53,7 +53,7 @@ def dying_pid(server: EmbeddedServer) -> int:
 
 
 class TestRedisAway:
-    def test_is_503_until_it_is_back_and_no_restart_is_needed(self, dying, namespace):
+    def test_without_redis_the_answer_is_503_until_it_recovers(self, dying, namespace):
         with pricer(dying.url, namespace) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]
             asked = [
@@ -75,7 +75,7 @@ class TestRedisAway:
                 assert answer.status_code == 503, path
                 assert fields(answer) == []
                 assert "Retry-After" in answer.headers
-                assert "127.0.0.1" not in answer.text, "where Redis is concerns nobody who asks"
+                assert "127.0.0.1" not in answer.text, "Redis's address is not for callers"
             assert api.get("/health").json() == {"status": "alive"}
             assert "scraperkit_up 0.0" in api.get("/metrics").text
             dying.restart()
@@ -83,7 +83,7 @@ class TestRedisAway:
             assert api.post("/v1/funds", json=QUARTER).status_code == 202
             assert "scraperkit_up 1.0" in api.get("/metrics").text
 
-    def test_a_pricer_may_be_there_first(self, dying, namespace):
+    def test_a_pricer_may_start_before_redis(self, dying, namespace):
         url = dying.url
         dying.stop()
         with pricer(url, namespace) as api:
@@ -93,7 +93,7 @@ class TestRedisAway:
             dying.start()
             assert wait_until(lambda: api.get("/v1/funds").status_code == 200)
 
-    def test_the_site_is_not_asked_for_what_cannot_be_published(self, dying, namespace):
+    def test_without_redis_the_site_is_not_asked(self, dying, namespace):
         source = FakeSearch()
         with pricer(dying.url, namespace, source) as api:
             dying.kill()
@@ -102,10 +102,10 @@ class TestRedisAway:
 
 
 class TestRedisHangs:
-    """Redis that takes connections and answers none, as one whose disk or machine hangs."""
+    """Redis accepts connections but does not answer, as if its disk or machine hangs."""
 
     @pytest.mark.parametrize("connected", [True, False])
-    def test_probes_are_answered_in_time_however_many_ask(self, dying, namespace, connected):
+    def test_many_probes_are_answered_in_time_while_redis_hangs(self, dying, namespace, connected):
         hung = psutil.Process(dying_pid(dying))
         with pricer(dying.url, namespace) as api:
             if connected:
@@ -128,7 +128,7 @@ class TestRedisHangs:
 
 
 class TestProbes:
-    def test_ready_is_when_redis_and_a_worker_are_there(self, redis, redis_url, namespace):
+    def test_ready_needs_redis_and_a_worker(self, redis, redis_url, namespace):
         with pricer(redis_url, namespace) as api:
             answer = api.get("/ready")
             assert answer.status_code == 503
@@ -139,7 +139,7 @@ class TestProbes:
                 assert api.get("/ready").json()["workers"] == 1
             assert api.get("/ready").status_code == 503
 
-    def test_a_redis_without_timeseries_is_told(self, redis_url, namespace, monkeypatch):
+    def test_a_redis_without_timeseries_is_reported(self, redis_url, namespace, monkeypatch):
         execute = redis_py.Redis.execute_command
 
         def without_timeseries(self, *words, **options):
@@ -147,7 +147,7 @@ class TestProbes:
 
         with pricer(redis_url, namespace) as api:
             monkeypatch.setattr(redis_py.Redis, "execute_command", without_timeseries)
-            for _ in range(2):  # before the pricer has ever been connected, and after
+            for _ in range(2):  # before the pricer first connects, and after
                 answer = api.get("/ready")
                 assert answer.status_code == 503
                 assert "TimeSeries" in answer.json()["detail"]
@@ -155,7 +155,7 @@ class TestProbes:
                 assert wait_until(lambda: api.get("/v1/funds").status_code == 200)
                 monkeypatch.setattr(redis_py.Redis, "execute_command", without_timeseries)
 
-    def test_figures_tell_of_requests_by_route_and_of_the_queue(self, redis_url, namespace):
+    def test_metrics_count_requests_by_route_and_describe_the_queue(self, redis_url, namespace):
         with pricer(redis_url, namespace) as api:
             api.post("/v1/funds", json=QUARTER)
             for path in (f"/v1/funds/{CNPJ}", "/v1/funds/9Z8Y7X6W01DE54", "/no/such/<page>", "/v1/funds?limit=0"):
@@ -180,7 +180,7 @@ class TestProbes:
         assert "<page>" not in text
         assert "python_info" not in text, "another registry's"
 
-    def test_two_apps_count_apart(self, redis_url, namespace):
+    def test_two_apps_count_separately(self, redis_url, namespace):
         with pricer(redis_url, namespace) as one, pricer(redis_url, namespace) as two:
             one.get("/health")
             assert 'route="/health"' in one.get("/metrics").text
@@ -188,7 +188,7 @@ class TestProbes:
 
 
 class TestSlowSite:
-    """A site that does not answer: look-ups wait, and nothing else does."""
+    """The site does not answer: only look-ups wait."""
 
     @pytest.fixture
     def source(self):
@@ -196,7 +196,7 @@ class TestSlowSite:
         yield source
         source.gate.set()
 
-    def test_keeps_neither_probes_nor_reads_waiting(self, redis, redis_url, namespace, source):
+    def test_a_slow_site_delays_neither_probes_nor_reads(self, redis, redis_url, namespace, source):
         cnpjs = ["99101011000125", "99101012000170", "99101013000114", "99101014000169", "99101015000103"]
         source.funds |= {cnpj: Fund(cnpj, "1") for cnpj in cnpjs}
         with sk.Subscriber(redis, FakeSite(), threads=1, namespace=namespace):
@@ -213,7 +213,7 @@ class TestSlowSite:
                     source.gate.set()
                     assert [answer.result(60).status_code for answer in asked] == [202] * len(cnpjs)
 
-    def test_one_asks_for_a_fund_that_many_want(self, redis_url, namespace, source):
+    def test_concurrent_look_ups_of_a_fund_cause_one_request(self, redis_url, namespace, source):
         with pricer(redis_url, namespace, source, api_lookups=4) as api, ThreadPoolExecutor(4) as clients:
             asked = [clients.submit(api.post, "/v1/funds", json=QUARTER) for _ in range(4)]
             assert source.inside.acquire(timeout=60)
@@ -221,7 +221,7 @@ class TestSlowSite:
             assert [answer.result(60).status_code for answer in asked] == [202] * 4
         assert len(source.asked) == 1
 
-    def test_too_many_that_wait_for_it_are_503(self, redis_url, namespace, source):
+    def test_too_many_waiting_look_ups_return_503(self, redis_url, namespace, source):
         with pricer(redis_url, namespace, source, api_lookups=1, api_queue=1) as api, ThreadPoolExecutor(3) as clients:
             asked = [clients.submit(api.post, "/v1/funds", json=QUARTER) for _ in range(3)]
             assert wait_until(lambda: any(answer.done() for answer in asked))
@@ -231,7 +231,7 @@ class TestSlowSite:
             source.gate.set()
             assert sorted(answer.result(60).status_code for answer in asked) == [202, 202, 503]
 
-    def test_a_site_that_is_left_alone_is_not_waited_for(self):
+    def test_a_site_with_an_open_circuit_is_not_waited_for(self):
         settings = Settings.load(site_patience=100.0, rate=100.0)
         politeness = Politeness("http://site.example/", settings)
         assert politeness.wait(Impatient())
@@ -241,7 +241,7 @@ class TestSlowSite:
 
 
 class TestStreams:
-    def test_nobody_looks_on_when_the_client_has_gone(self, redis_url, namespace, monkeypatch):
+    def test_polling_ends_when_the_client_disconnects(self, redis_url, namespace, monkeypatch):
         looks = []
         look = batches._progress
         monkeypatch.setattr(batches, "LOOK_EVERY", 0.01)
@@ -254,7 +254,7 @@ class TestStreams:
                 assert wait_until(lambda: len(looks) > 3)
             assert wait_until(lambda: _still(looks))
 
-    def test_only_so_many_may_watch_at_once(self, redis_url, namespace, monkeypatch):
+    def test_the_number_of_watchers_is_limited(self, redis_url, namespace, monkeypatch):
         monkeypatch.setattr(batches, "WATCHERS", 1)
         with pricer(redis_url, namespace) as api:
             path = f"/v1/batches/{api.post('/v1/funds', json=QUARTER).json()['batch_id']}/events"
@@ -264,7 +264,7 @@ class TestStreams:
                 assert api.get(path).status_code == 503
             assert wait_until(lambda: _status_of(api, path) == 200)
 
-    def test_end_when_the_server_stops(self, redis_url, namespace, caplog):
+    def test_event_streams_end_when_the_server_stops(self, redis_url, namespace, caplog):
         with served(redis_url, namespace) as (url, server), httpx.Client(base_url=url, timeout=60) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]
             with api.stream("GET", f"/v1/batches/{batch}/events") as answer:
@@ -283,12 +283,12 @@ def _status_of(api, path: str) -> int:
 
 def _still(looks: list) -> bool:
     seen = len(looks)
-    time.sleep(0.1)  # ten times as long as one look takes to come
+    time.sleep(0.1)  # ten polling intervals
     return len(looks) == seen
 
 
 def _connections(url: str) -> bool:
-    """Whether anybody is connected to a server on this machine."""
+    """Return whether any client is connected to a server on this machine."""
     port = int(url.split(":")[2].partition("/")[0])
     return any(found.raddr and found.raddr.port == port for found in psutil.net_connections("tcp4"))
 
@@ -298,7 +298,7 @@ class TestCommand:
     def environment(self, redis_url, namespace):
         return os.environ | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
 
-    def test_ends_with_0_on_sigterm_even_while_somebody_watches(self, environment, redis, namespace):
+    def test_sigterm_ends_with_0_even_while_a_client_watches(self, environment, redis, namespace):
         batch = sk.Publisher(redis, namespace=namespace).publish(Fund(CNPJ, "1").months("2022-01", "2022-02"))
         with command("api", "--port", "0", environment=environment) as (process, url):
             assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+", url)
@@ -313,7 +313,7 @@ class TestCommand:
         assert TOO_LATE not in process.said
         assert password not in process.said
 
-    def test_ends_with_0_although_the_site_does_not_answer(self, environment):
+    def test_sigterm_ends_with_0_while_the_site_does_not_answer(self, environment):
         impatient = {"SCRAPERKIT_READ_TIMEOUT": "1", "SCRAPERKIT_CONNECT_TIMEOUT": "1"}
         with (
             command("replica", "--port", "0", "--latency", "60", environment=environment) as (_, site),
@@ -326,7 +326,7 @@ class TestCommand:
             assert process.wait(60) == 0
             assert asked.result().status_code == 503
 
-    def test_a_port_that_is_taken_is_one_sentence_and_worth_another_start(self, environment):
+    def test_a_taken_port_ends_with_one_sentence_and_a_code_that_allows_a_restart(self, environment):
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = str(taken.getsockname()[1])
             ended = subprocess.run(
@@ -337,12 +337,12 @@ class TestCommand:
                 timeout=60,
                 check=False,
             )
-        assert ended.returncode == SOFTWARE  # not the code of settings that do not fit: it may be free in a moment
+        assert ended.returncode == SOFTWARE  # not the code of an invalid setting: the port may be free in a moment
         assert ended.stderr.count("\n") == 1
         assert f"127.0.0.1:{port}" in ended.stderr
         assert "--port" in ended.stderr
 
-    def test_starts_without_redis_and_says_so(self, environment):
+    def test_the_command_starts_without_redis_and_says_so(self, environment):
         with socket.create_server(("127.0.0.1", 0)) as closed:
             nobody = f"redis://:s3cret@127.0.0.1:{closed.getsockname()[1]}"
         with command("api", "--port", "0", environment=environment | {"REDIS_URL": nobody}) as (process, url):

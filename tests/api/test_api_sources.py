@@ -1,4 +1,4 @@
-"""Sources in the pricer: an order may name one, is told which it got, and whether anybody does its jobs."""
+"""Sources in the pricer: the source of an order, and whether it has workers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def api(redis_url, namespace, archive):
 
 
 class TestAnOrder:
-    def test_goes_to_the_regulators_pages_unless_it_names_another_source(self, api, redis, namespace):
+    def test_an_order_uses_the_regulators_pages_unless_it_names_a_source(self, api, redis, namespace):
         told = api.post("/v1/funds", json={"document": CNPJ, "from_date": "01/2022", "to_date": "02/2022"}).json()
         assert told["source"] == "cvm_pages"
         other = api.post("/v1/funds", json=ORDER).json()
@@ -47,13 +47,13 @@ class TestAnOrder:
         keys = Keys(namespace)
         assert (redis.xlen(keys.jobs), redis.xlen(keys.of("open_data").jobs)) == (2, 2)
 
-    def test_without_dates_is_for_all_months_that_the_registry_knows_of(self, api):
+    def test_an_order_without_dates_covers_all_months_in_the_registry(self, api):
         told = api.post("/v1/funds", json={"document": SPLIT, "source": "open_data"}).json()
         card = told["fund"]
         start = Fund(SPLIT, started_on=Month.parse_iso(card["started_on"]).first_day).months()
         assert told["count"] == len(start)
 
-    def test_of_several_funds_is_of_one_source(self, api):
+    def test_an_order_of_several_funds_has_one_source(self, api):
         told = api.post("/v1/funds", json=ORDER | {"documents": [SPLIT, "18993924000100"], "document": None})
         assert told.status_code == 422
         order = {name: value for name, value in ORDER.items() if name != "document"}
@@ -61,19 +61,17 @@ class TestAnOrder:
         assert [result["published"]["source"] for result in told["results"]] == ["open_data"] * 2
 
     @pytest.mark.parametrize(("source", "told"), [("cvm", "choose one of cvm_pages, open_data"), ("a b", "pattern")])
-    def test_that_names_an_unknown_source_is_422(self, api, source, told):
+    def test_an_order_that_names_an_unknown_source_returns_422(self, api, source, told):
         answer = api.post("/v1/funds", json=ORDER | {"source": source})
         assert answer.status_code == 422
         assert fields(answer) == ["source"]
         assert told in answer.json()["detail"]
 
-    def test_of_a_fund_that_the_registry_does_not_have_is_404(self, api):
+    def test_an_order_of_a_fund_missing_from_the_registry_returns_404(self, api):
         answer = api.post("/v1/funds", json=ORDER | {"document": "11.222.333/0001-81"})
         assert (answer.status_code, fields(answer)) == (404, ["document"])
 
-    def test_where_the_archive_has_no_registry_and_cannot_be_written_is_503(
-        self, redis_url, namespace, archive, tmp_path
-    ):
+    def test_a_read_only_archive_without_a_registry_returns_503(self, redis_url, namespace, archive, tmp_path):
         blocked = tmp_path / "a file"
         blocked.touch()
         with pricer(redis_url, namespace, **archive | {"archive": blocked / "below"}) as client:
@@ -84,7 +82,7 @@ class TestAnOrder:
 
 
 class TestABatchWithoutWorkers:
-    def test_says_what_to_start_in_the_answer_and_the_report(self, api, redis, namespace):
+    def test_answer_and_report_say_which_worker_to_start(self, api, redis, namespace):
         with Subscriber(redis, FakeSite(), namespace=namespace):  # a worker of another source
             told = api.post("/v1/funds", json=ORDER).json()
             report = api.get(told["links"]["batch"]).json()
@@ -93,7 +91,7 @@ class TestABatchWithoutWorkers:
         assert start in report["lacks_worker"]
         assert (report["source"], report["pending"], report["explanation"]) == ("open_data", 2, "")
 
-    def test_says_nothing_once_one_does_it_and_what_is_stored_is_read_as_any(self, api, redis, namespace, archive):
+    def test_with_a_worker_nothing_is_said_and_its_prices_are_readable(self, api, redis, namespace, archive):
         with (
             sk.OpenData(archive["open_data_url"], archive=archive["archive"]) as market,
             Subscriber(redis, market, namespace=namespace),
@@ -108,7 +106,7 @@ class TestABatchWithoutWorkers:
         prices = api.get(f"{told['links']['prices']}?start=2024-10").json()
         assert len(prices["stands_for"]) == len({price["subclass"] for price in prices["prices"]}) > 1
 
-    def test_that_failed_explains_why_as_the_command_line_does(self, api, redis, namespace):
+    def test_a_failed_batch_has_the_command_lines_explanation(self, api, redis, namespace):
         hasty = Settings.load(namespace=namespace, max_attempts=1)
         with Subscriber(redis, FakeSite(lambda request: 1 / 0), settings=hasty):
             order = {"document": CNPJ, "from_date": "01/2022", "to_date": "02/2022"}
@@ -121,14 +119,14 @@ class TestABatchWithoutWorkers:
 
 
 class TestTheDefault:
-    def test_is_what_the_setting_says(self, redis_url, namespace, archive):
+    def test_the_setting_chooses_the_default_source(self, redis_url, namespace, archive):
         app = create_app(Settings.load(namespace=namespace, source="open_data", **archive), redis_url=redis_url)
         assert app.state.backend.default_source == "open_data"
         app.state.backend.close()
         with pytest.raises(ConfigError, match="source: there is no source 'cvm'; choose one of cvm_pages, open_data"):
             create_app(Settings.load(namespace=namespace, source="cvm"), redis_url=redis_url)
 
-    def test_is_ones_own_source_under_its_name(self, redis, redis_url, namespace):
+    def test_a_custom_source_is_the_default_under_its_name(self, redis, redis_url, namespace):
         own = FakeSearch({CNPJ: FUND})
         own.name = "files"
         with pricer(redis_url, namespace, own) as client:
@@ -139,7 +137,7 @@ class TestTheDefault:
         assert redis.xlen(Keys(namespace).of("files").jobs) == 1
 
     @pytest.mark.parametrize("words", [["--source", "open_data"], []])
-    def test_of_the_command_is_its_option_or_the_variable(self, redis_url, namespace, archive, words):
+    def test_the_commands_option_or_the_variable_chooses_the_default_source(self, redis_url, namespace, archive, words):
         given = {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": namespace}
         given |= {"SCRAPERKIT_ARCHIVE": str(archive["archive"])}
         given |= {} if words else {"SCRAPERKIT_SOURCE": "open_data"}

@@ -1,4 +1,4 @@
-"""News of stored prices as server-sent events: who is told what, and what a gap and an end look like."""
+"""News of stored prices as server-sent events: their receivers, gaps and end."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OTHER = "99101011000125"
 
 
 def following(lines):
-    """Return the next event and its data; comments are passed over."""
+    """Return the next event and its data; skip comments."""
     event = next(line for line in lines if line.startswith("event: ")).removeprefix("event: ")
     return event, json.loads(next(lines).removeprefix("data: "))
 
@@ -39,7 +39,7 @@ def store(redis, namespace) -> SeriesStore:
 
 
 class TestWatching:
-    def test_tells_what_workers_store(self, redis, redis_url, namespace, publisher):
+    def test_watchers_receive_what_workers_store(self, redis, redis_url, namespace, publisher):
         with pricer(redis_url, namespace) as api, api.stream("GET", PATH) as answer:
             assert answer.headers["Content-Type"].startswith("text/event-stream")
             assert answer.headers["Cache-Control"] == "no-store"
@@ -50,7 +50,7 @@ class TestWatching:
             told = [{"cnpj": CNPJ, "subclass": "", "month": "2022-01", "days": 1, "changed": 0}]
             assert following(lines) == ("stored", told)
 
-    def test_tells_each_of_the_funds_it_asked_for_by_one_listener(self, redis, redis_url, namespace, store, keys):
+    def test_one_listener_sends_each_watcher_its_own_funds(self, redis, redis_url, namespace, store, keys):
         wanted = {CNPJ: {"fund": FORMATTED}, f"{OTHER}:B2": {"fund": [f"{OTHER}:b2", f"{OTHER}:B3"]}}
         store.write([quote(CNPJ), quote(OTHER), quote(OTHER, "B2")])
         with pricer(redis_url, namespace) as api:
@@ -70,12 +70,12 @@ class TestWatching:
             ]
             assert wait_until(lambda: redis.pubsub_numsub(keys.stored)[0][1] == 0), "nobody watches any more"
 
-    def test_a_quiet_stream_is_kept_alive(self, redis_url, namespace, monkeypatch):
+    def test_a_quiet_stream_is_kept_alive_by_comments(self, redis_url, namespace, monkeypatch):
         monkeypatch.setattr(batches, "HEARTBEAT", 0.01)
         with pricer(redis_url, namespace) as api, api.stream("GET", PATH) as answer:
             assert any(line.startswith(":") for line in answer.iter_lines())
 
-    def test_what_is_no_fund_is_422_and_too_many_watchers_503(self, redis_url, namespace, monkeypatch):
+    def test_an_invalid_fund_returns_422_and_too_many_watchers_503(self, redis_url, namespace, monkeypatch):
         with pricer(redis_url, namespace) as api:
             assert api.get(PATH, params={"fund": "7"}).status_code == 422
             assert api.get(PATH, params={"funds": CNPJ}).status_code == 422
@@ -83,7 +83,7 @@ class TestWatching:
             answer = api.get(PATH)
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
 
-    def test_ends_when_the_server_stops(self, redis, redis_url, namespace, keys):
+    def test_the_stream_ends_when_the_server_stops(self, redis, redis_url, namespace, keys):
         with served(redis_url, namespace) as (url, server), httpx.Client(base_url=url, timeout=60) as api:
             with api.stream("GET", PATH) as answer:
                 lines = answer.iter_lines()
@@ -92,7 +92,7 @@ class TestWatching:
                 assert [line for line in lines if line] == []
         assert redis.pubsub_numsub(keys.stored)[0][1] == 0
 
-    def test_says_that_news_may_have_been_missed(self, tmp_path, namespace):
+    def test_the_stream_says_when_news_may_have_been_missed(self, tmp_path, namespace):
         with EmbeddedServer(tmp_path) as server, pricer(server.url, namespace) as api:
             with api.stream("GET", PATH) as answer:
                 lines = answer.iter_lines()
@@ -106,7 +106,7 @@ class TestWatching:
 
 
 class TestAWatcher:
-    def test_that_lags_behind_has_a_gap(self):
+    def test_a_watcher_that_lags_behind_gets_a_gap(self):
         watcher = newsroom.Watcher([])
         news = [sk.Stored(CNPJ, "", "2022-01", 1, 0)]
         for _ in range(newsroom.UNREAD):

@@ -27,7 +27,7 @@ def lines(log: str) -> list[dict[str, str]]:
     return [json.loads(line) for line in log.splitlines()]
 
 
-def test_one_id_from_the_pricer_to_the_log_of_the_worker(redis, redis_url):
+def test_one_id_goes_from_the_pricer_to_the_log_of_the_worker(redis, redis_url):
     with service(redis_url, **JSON) as running:
         answers = [running.client.post("/v1/funds", json=QUARTER, headers={HEADER: "order-7"})]
         other = QUARTER | {"from_date": "2022-04", "to_date": "2022-05"}
@@ -61,24 +61,24 @@ def test_one_id_from_the_pricer_to_the_log_of_the_worker(redis, redis_url):
 
 class TestWhatACallerGives:
     @pytest.mark.parametrize("unfit", ["", "two words", "x" * 65, 'a"b', "a\\n", "ação".encode(), "<b>", "a/b"])
-    def test_is_replaced_if_it_does_not_fit(self, redis_url, namespace, unfit):
+    def test_an_invalid_id_is_replaced(self, redis_url, namespace, unfit):
         with pricer(redis_url, namespace) as api:
             made = api.get("/health", headers={HEADER: unfit}).headers[HEADER]
         assert REQUEST_ID.fullmatch(made)
         assert made != unfit
 
-    def test_is_replaced_if_it_comes_twice(self, redis_url, namespace):
+    def test_an_id_sent_twice_is_replaced(self, redis_url, namespace):
         with pricer(redis_url, namespace) as api:
             answer = api.get("/health", headers=[(HEADER, "one"), (HEADER, "two")])
         assert answer.headers.get_list(HEADER) not in (["one"], ["two"], ["one", "two"])
         assert REQUEST_ID.fullmatch(answer.headers[HEADER])
 
-    def test_each_request_has_its_own_on_one_connection(self, redis_url, namespace):
+    def test_requests_on_one_connection_have_different_ids(self, redis_url, namespace):
         with pricer(redis_url, namespace) as api:
             made = [api.get("/health").headers[HEADER] for _ in range(3)]
         assert len(set(made)) == 3
 
-    def test_pipelined_requests_are_not_taken_for_each_other(self, redis_url, namespace):
+    def test_pipelined_requests_keep_their_own_ids(self, redis_url, namespace):
         asked = "".join(f"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n{more}\r\n" for more in (f"{HEADER}: one\r\n", ""))
         with pricer(redis_url, namespace) as api:
             with socket.create_connection((api.base_url.host, api.base_url.port), timeout=60) as client:
@@ -95,18 +95,18 @@ class TestWhatACallerGives:
     @pytest.mark.parametrize(
         ("path", "status"), [("/no/such/page", 404), ("/v1/funds?limit=0", 422), ("/v1/funds/9Z8Y7X6W01DE54", 404)]
     )
-    def test_is_in_errors_too(self, redis_url, namespace, path, status):
+    def test_error_answers_carry_the_id(self, redis_url, namespace, path, status):
         with pricer(redis_url, namespace) as api:
             answer = api.get(path, headers={HEADER: "mine"})
         assert (answer.status_code, answer.headers[HEADER]) == (status, "mine")
 
-    def test_is_in_the_refusal_of_a_caller_without_a_key(self, redis_url, namespace):
+    def test_a_refusal_for_lack_of_a_key_carries_the_id(self, redis_url, namespace):
         with pricer(redis_url, namespace, api_keys="k" * 32) as api:
             answer = api.get("/v1/funds", headers={HEADER: "mine"})
         assert (answer.status_code, answer.headers[HEADER]) == (401, "mine")
 
-    def test_is_in_the_answer_to_a_bug_and_in_its_log(self, redis_url, namespace, caplog, monkeypatch):
-        monkeypatch.setattr(caplog.handler, "formatter", JsonLines())  # the handler is of all tests
+    def test_the_answer_to_a_bug_and_its_log_carry_the_id(self, redis_url, namespace, caplog, monkeypatch):
+        monkeypatch.setattr(caplog.handler, "formatter", JsonLines())  # all tests share the handler
         source = FakeSearch(error=ZeroDivisionError("a bug"))
         with pricer(redis_url, namespace, source) as api:
             answer = api.post("/v1/funds", json=QUARTER, headers={HEADER: "mine"})
@@ -124,8 +124,8 @@ class Talking(FakeSite):
         raise PageChanged("there is no such page", "http://site.example/page")
 
 
-def test_every_line_of_a_job_that_fails_has_the_id(redis, namespace, caplog, monkeypatch):
-    monkeypatch.setattr(caplog.handler, "formatter", JsonLines())  # the handler is of all tests
+def test_every_log_line_of_a_failing_job_carries_the_id(redis, namespace, caplog, monkeypatch):
+    monkeypatch.setattr(caplog.handler, "formatter", JsonLines())  # all tests share the handler
     requests = [
         ScrapeRequest(document=CNPJ, month_year="01/2022", request_id="one"),
         ScrapeRequest(document=CNPJ, month_year="02/2022"),
@@ -143,11 +143,11 @@ def test_every_line_of_a_job_that_fails_has_the_id(redis, namespace, caplog, mon
 
 
 class TestOnTheWire:
-    def test_it_is_left_out_if_there_is_none(self):
+    def test_a_message_without_an_id_lacks_the_field(self):
         request = ScrapeRequest(document=CNPJ, fund_pk="132922", month_year="12/2022")
         assert "request_id" not in json.loads(request.to_json())
 
-    def test_it_makes_no_other_job_and_no_other_batch(self, publisher):
+    def test_the_id_changes_neither_job_nor_batch(self, publisher):
         plain = ScrapeRequest(document=CNPJ, fund_pk="132922", month_year="12/2022")
         asked = ScrapeRequest(document=CNPJ, fund_pk="132922", month_year="12/2022", request_id="one")
         assert asked.message_id == plain.message_id
@@ -155,6 +155,6 @@ class TestOnTheWire:
         assert ScrapeRequest.parse(asked.to_json()) == asked
 
     @pytest.mark.parametrize("unfit", ["", "two words", "x" * 65, 7])
-    def test_one_that_does_not_fit_is_named(self, unfit):
+    def test_an_invalid_id_in_a_message_is_named(self, unfit):
         with pytest.raises(sk.errors.BadMessage, match="request_id"):
             ScrapeRequest.parse(json.dumps({"document": CNPJ, "month_year": "12/2022", "request_id": unfit}))

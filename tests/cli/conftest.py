@@ -1,4 +1,4 @@
-"""The command as a process, beside a replica of the site and a worker that listens."""
+"""The command as a process, with a replica of the site and a listening worker."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def end(environment, tmp_path):
 
 @pytest.fixture
 def worker(environment):
-    """A worker process that listens."""
+    """A listening worker process."""
     with subprocess.Popen(
         [COMMAND, "work", "--threads", "4"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

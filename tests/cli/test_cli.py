@@ -1,4 +1,4 @@
-"""The command line: what a person types, and what a wrong word gives."""
+"""The command line: what a person types, and its errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_the_demo_shows_a_table_and_saves_a_chart(run, tmp_path):
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_the_replica_tells_the_addresses_of_pages_portal_and_rates(environment):
+def test_the_replica_prints_the_addresses_of_pages_portal_and_rates(environment):
     words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0", "--rates-port", "0"]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         pages, portal = (process.stderr.readline().split("=")[1].strip() for _ in range(2))
@@ -61,7 +61,7 @@ def test_the_replica_tells_the_addresses_of_pages_portal_and_rates(environment):
 
 
 class TestPublishingAndWorking:
-    def test_published_here_worked_there_read_as_table_csv_and_parquet(self, run, worker, tmp_path):
+    def test_published_months_are_scraped_and_read_as_table_csv_and_parquet(self, run, worker, tmp_path):
         out = run("publish", CNPJ, "--from", "2022-01", "--to", "2022-03", "--wait")
         assert "3 published, 3 done" in out
         assert "2022-01-03" in run("prices", CNPJ, "--start", "2022-01-01", "--end", "2022-01-31")
@@ -73,7 +73,7 @@ class TestPublishingAndWorking:
         parquet = pd.read_parquet(tmp_path / "prices.parquet")
         assert (parquet["18993924000100"].to_numpy() == read["18993924000100"].to_numpy()).all()
 
-    def test_the_message_of_the_documentation_typed_into_redis_cli_starts_a_scrape(
+    def test_the_documented_message_typed_into_redis_cli_starts_a_scrape(
         self, worker, redis, namespace, run, tmp_path, redis_url
     ):
         channel = Keys(namespace).channel
@@ -87,12 +87,12 @@ class TestPublishingAndWorking:
                 break
         assert "2022-12-30" in run("prices")
 
-    def test_publishing_without_waiting_names_the_batch(self, run, redis, namespace):
+    def test_publishing_without_waiting_prints_the_batch_id(self, run, redis, namespace):
         out = run("publish", CNPJ, "--from", "2022-01", "--to", "2022-02")
         batch_id = re.search(r"batch (\S+):", out)[1]
         assert sk.Batch.find(redis, batch_id, namespace=namespace).status().pending == 2
 
-    def test_a_month_that_is_not_offered_is_no_error(self, run, worker):
+    def test_a_month_that_is_not_offered_is_not_an_error(self, run, worker):
         told = run("publish", CNPJ, "--from", "2023-12", "--to", "2024-02", "--wait")
         assert told.splitlines()[-1] == "3 published, 1 done, 2 not offered"
         assert "no dead letters" in run("dead", "list")
@@ -117,21 +117,21 @@ class TestSaying:
             (["prices", "--start", "soon"], "start"),
         ],
     )
-    def test_a_mistake_is_told_in_one_sentence(self, run, words, said):
+    def test_a_mistake_is_reported_in_one_sentence(self, run, words, said):
         told = run(*words, ok=False)
         assert said in told
         assert len(told.strip().splitlines()) == 1
 
-    def test_nothing_stored_is_told(self, end):
+    def test_an_empty_store_is_reported(self, end):
         ended = end("prices")
         assert (ended.returncode, ended.stdout, ended.stderr) == (1, "", "scraperkit: no prices stored\n")
 
-    def test_a_site_that_is_away_is_named(self, run):
+    def test_an_unreachable_site_is_named(self, run):
         assert "127.0.0.1:9" in run(
             "publish", CNPJ, ok=False, SCRAPERKIT_CVM_URL="http://127.0.0.1:9/", SCRAPERKIT_HTTP_RETRIES="0"
         )
 
-    def test_a_redis_that_is_away_is_named_with_the_ways_out(self, run):
+    def test_an_unreachable_redis_is_named_with_the_ways_out(self, run):
         told = run("prices", ok=False, REDIS_URL="redis://:hunter2@127.0.0.1:9")
         assert "127.0.0.1:9" in told
         assert "REDIS_URL" in told
@@ -139,16 +139,16 @@ class TestSaying:
 
 
 class TestDoctor:
-    def test_tells_what_is_there(self, run):
+    def test_doctor_lists_what_works(self, run):
         out = run("doctor")
         assert "FAIL" not in out
         assert "TimeSeries" in out
         assert "none now" in out
 
-    def test_names_the_workers(self, run, worker):
+    def test_doctor_names_the_workers(self, run, worker):
         assert "(4 threads)" in run("doctor")
 
-    def test_tells_what_is_missing_and_what_to_do(self, environment):
+    def test_doctor_says_what_is_missing_and_what_to_do(self, environment):
         changed = environment | {"SCRAPERKIT_CVM_URL": "http://127.0.0.1:9/", "REDIS_URL": "redis://127.0.0.1:9"}
         ended = subprocess.run(
             [COMMAND, "doctor"], env=changed, capture_output=True, text=True, timeout=60, check=False
@@ -160,7 +160,7 @@ class TestDoctor:
 
 
 class TestDoctorOfAServer:
-    """What does not fit the promises is a FAIL, with what to do."""
+    """A server that could lose data is a FAIL, with what to do."""
 
     @pytest.fixture
     def doctor(self, environment, tmp_path):
@@ -176,7 +176,7 @@ class TestDoctorOfAServer:
 
         return doctor
 
-    def test_that_fits_fails_nothing(self, doctor):
+    def test_a_well_configured_server_passes(self, doctor):
         assert doctor("--appendonly", "yes") == []
 
     @pytest.mark.parametrize(
@@ -189,12 +189,12 @@ class TestDoctorOfAServer:
         ],
         ids=["evicts", "full", "replica", "forgets"],
     )
-    def test_that_does_not_fit(self, doctor, options, told):
+    def test_a_badly_configured_server_fails(self, doctor, options, told):
         appending = () if "--appendonly" in options else ("--appendonly", "yes")
         (line,) = doctor(*options, *appending)
         assert told in line
 
-    def test_whose_series_forget(self, doctor):
+    def test_series_with_a_retention_fail(self, doctor):
         series = "scraperkit:{18993924000100}:quota"
 
         def make(redis):
@@ -211,7 +211,7 @@ class TestDoctorOfAServer:
 
 
 class TestReplica:
-    def test_serves_until_it_is_told_to_end(self, environment):
+    def test_the_replica_serves_until_it_is_stopped(self, environment):
         command = [COMMAND, "replica", "--port", "0"]
         with subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -226,7 +226,7 @@ class TestReplica:
 
 
 class TestTheEmbeddedServer:
-    def test_starts_tells_its_address_and_stops(self, environment, tmp_path):
+    def test_the_embedded_server_starts_prints_its_url_and_stops(self, environment, tmp_path):
         alone = {key: value for key, value in environment.items() if key != "REDIS_URL"} | {
             "SCRAPERKIT_DATA": str(tmp_path)
         }
@@ -262,7 +262,7 @@ def _redis_cli(url: str) -> tuple[list[str], dict[str, str]]:
     }
 
 
-def test_ctrl_c_ends_a_worker_as_tidily_as_sigterm(environment, redis, namespace):
+def test_ctrl_c_stops_a_worker_as_cleanly_as_sigterm(environment, redis, namespace):
     with subprocess.Popen(
         [COMMAND, "work"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -273,7 +273,7 @@ def test_ctrl_c_ends_a_worker_as_tidily_as_sigterm(environment, redis, namespace
     assert not redis.exists(Keys(namespace).workers)
 
 
-def test_importing_starts_nothing():
+def test_importing_the_package_starts_nothing():
     code = textwrap.dedent("""
         import threading, sys
         import scraperkit as sk
@@ -286,8 +286,8 @@ def test_importing_starts_nothing():
 
 
 @pytest.mark.parametrize(("extra", "words"), [("api", ["api"]), ("lab", ["doctor"])])
-def test_what_an_extra_would_bring_is_named_with_a_command_that_runs(environment, extra, words):
-    """The packages are hidden from one process; its command is then typed, without a network and as a rehearsal."""
+def test_a_missing_extra_is_named_with_a_command_that_installs_it(environment, extra, words):
+    """One process does not see the packages; the command it prints then runs as a dry run, without a network."""
     hide = f"""
         import sys
         from importlib import metadata

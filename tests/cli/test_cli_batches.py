@@ -1,4 +1,4 @@
-"""What a person asks for: several funds at once, one of them unknown; batches that fail, or that nobody works on."""
+"""Several funds at once, one of them unknown; batches that fail, or that have no workers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment(environment):
 
 @pytest.fixture
 def run(end):
-    """Run a command; return its exit code, and what it said on stdout and on stderr."""
+    """Run a command; return its exit code, stdout and stderr."""
 
     def run(*words: str, **changes: str) -> tuple[int, str, str]:
         ended = end(*words, **changes)
@@ -40,7 +40,7 @@ def run(end):
 
 
 def wrong_fund(redis, namespace: str, months: int = 1) -> sk.Batch:
-    """Publish jobs that fail for good: the number is of another fund."""
+    """Publish jobs that fail permanently: the number belongs to another fund."""
     requests = [
         ScrapeRequest(document="99101011000125", fund_pk="132922", month_year=f"{month:02d}/2022")
         for month in range(1, months + 1)
@@ -49,7 +49,7 @@ def wrong_fund(redis, namespace: str, months: int = 1) -> sk.Batch:
 
 
 class TestSeveralFunds:
-    def test_what_can_be_published_is_and_the_rest_is_told_at_the_end(self, run, redis, namespace, site):
+    def test_valid_funds_are_published_and_the_others_reported_at_the_end(self, run, redis, namespace, site):
         known = sorted({fund.cnpj for fund in site.funds})
         code, told, errors = run("publish", TYPO, *known, UNKNOWN, "--from", "2021-11", "--to", "2021-11")
         batch = sk.Batch.find(redis, re.search(r"batch (\S+): ", told)[1], namespace=namespace)
@@ -62,13 +62,13 @@ class TestSeveralFunds:
         assert third.startswith(f"scraperkit: the site knows no fund with the CNPJ {UNKNOWN}")
         assert last == "scraperkit: 2 of 22 funds left out, for these reasons"
 
-    def test_what_was_published_is_waited_for_and_the_rest_told_after_that(self, run, worker):
+    def test_wait_covers_the_published_funds_before_the_others_are_reported(self, run, worker):
         code, told, errors = run("publish", UNKNOWN, FORMATTED, "--from", "2022-01", "--to", "2022-03", "--wait")
         assert told.splitlines()[-1] == "3 published, 3 done"
         assert errors.splitlines()[-1] == "scraperkit: 1 of 2 funds left out, for these reasons"
         assert code == 1
 
-    def test_a_site_that_stays_silent_is_not_asked_for_all_of_them(self, run, site):
+    def test_a_silent_site_is_not_asked_for_every_fund(self, run, site):
         site.outage(3600)
         many = sorted({fund.cnpj for fund in site.funds})[:6]
         code, told, errors = run("publish", *many, SCRAPERKIT_BREAKER_FAILURES="1000", SCRAPERKIT_SITE_PATIENCE="1")
@@ -77,7 +77,7 @@ class TestSeveralFunds:
         assert all(cnpj in errors for cnpj in many)
         assert "6 of 6 funds left out" in errors
 
-    def test_a_wrong_month_is_told_before_the_site_is_asked(self, run, site):
+    def test_an_invalid_month_is_refused_before_the_site_is_asked(self, run, site):
         earlier = f"give {today():%Y-%m} or an earlier month"
         for words, said in (
             (("--from", "yesterday"), "--start: 'yesterday' is not a month; write it as '2022-01'"),
@@ -88,19 +88,19 @@ class TestSeveralFunds:
             assert run("publish", CNPJ, UNKNOWN, *words) == (CONFIG, "", f"scraperkit: {said}\n")
         assert not site.requests.total()
 
-    def test_a_period_before_the_fund_is_told(self, run):
+    def test_a_period_before_the_fund_began_is_reported(self, run):
         code, told, errors = run("publish", CNPJ, "--from", "1999-01", "--to", "1999-02")
         assert (code, told) == (1, "")
         assert re.fullmatch(rf"scraperkit: {NONE_THERE}", errors.strip())
 
-    def test_nothing_is_missing_is_told(self, run, worker):
+    def test_only_missing_says_when_every_month_is_stored(self, run, worker):
         period = (CNPJ, "--from", "2022-01", "--to", "2022-01")
         assert run("publish", *period, "--wait")[0] == 0
         code, told, _ = run("publish", *period, "--only-missing")
         assert code == 0
         assert told.endswith("0 published, 0 done; every month is stored already\n")
 
-    def test_the_prices_that_are_stored_are_shown_and_the_rest_is_told(self, run, redis, namespace, tmp_path):
+    def test_stored_prices_are_shown_and_the_other_funds_reported(self, run, redis, namespace, tmp_path):
         request = ScrapeRequest(document=CNPJ, fund_pk="132922", month_year="01/2022")
         SeriesStore(redis, namespace).write(one_quote(request))
         code, told, errors = run("prices", UNKNOWN, FORMATTED, TYPO)
@@ -112,13 +112,13 @@ class TestSeveralFunds:
         assert list(pd.read_csv(tmp_path / "some.csv").columns) == ["date", CNPJ]
         assert run("prices", UNKNOWN, TYPO)[1] == ""
 
-    def test_a_suffix_may_be_in_capitals(self, run, redis, namespace, tmp_path):
+    def test_a_file_suffix_may_be_in_capitals(self, run, redis, namespace, tmp_path):
         request = ScrapeRequest(document=CNPJ, fund_pk="132922", month_year="01/2022")
         SeriesStore(redis, namespace).write(one_quote(request))
         assert run("prices", "--out", "X.CSV")[0] == run("prices", "--out", "X.Parquet")[0] == 0
         assert len(pd.read_csv(tmp_path / "X.CSV")) == len(pd.read_parquet(tmp_path / "X.Parquet")) == 1
 
-    def test_zeros_that_a_spreadsheet_has_cut_are_told(self, run):
+    def test_leading_zeros_cut_by_a_spreadsheet_are_suggested(self, run):
         for command in ("publish", "prices"):
             code, _, errors = run(command, "360305000104")
             assert code == CONFIG
@@ -126,7 +126,7 @@ class TestSeveralFunds:
 
 
 class TestDeadLetters:
-    def test_are_shown_put_back_and_dropped(self, run, worker, redis, namespace):
+    def test_dead_letters_are_listed_retried_and_dropped(self, run, worker, redis, namespace):
         assert run("dead", "list")[1] == "no dead letters\n"
         assert wrong_fund(redis, namespace, 2).wait(60).failed == 2
         told = run("dead", "list")[1]
@@ -141,14 +141,14 @@ class TestDeadLetters:
 
 
 class TestBatches:
-    def test_are_looked_at_and_taken_back_by_their_id(self, run, namespace):
+    def test_batches_are_shown_and_cancelled_by_id(self, run, namespace):
         told = run("publish", CNPJ, "--from", "2022-01", "--to", "2022-03")[1]
         batch_id = re.findall(r"^batch (\S+): 3 published", told)[0]
         assert run("batch", "cancel", batch_id)[1] == "3 cancelled: 3 published, 0 done, 3 cancelled\n"
         assert run("batch", "wait", batch_id)[1] == "3 published, 0 done, 3 cancelled\n"
         assert "no batch 'nothing'" in run("batch", "status", "nothing")[2]
 
-    def test_that_nobody_works_on_say_so_and_what_to_start(self, run, namespace):
+    def test_a_batch_without_workers_says_what_to_start(self, run, namespace):
         start = f"start one with `scraperkit work --namespace {namespace}`"
         told = run("publish", CNPJ, "--from", "2022-01", "--to", "2022-03")[1]
         batch_id = re.findall(r"^batch (\S+): 3 published", told)[0]
@@ -160,7 +160,7 @@ class TestBatches:
         assert "after 0.2 s" in errors
         assert start in errors
 
-    def test_a_publish_that_waits_says_that_nobody_works(self, environment, namespace):
+    def test_a_waiting_publish_without_workers_says_so(self, environment, namespace):
         words = ["publish", CNPJ, "--from", "2022-01", "--to", "2022-03", "--wait"]
         with subprocess.Popen(
             [COMMAND, *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -178,7 +178,7 @@ class TestBatches:
         assert f"`scraperkit work --namespace {namespace}`" in said
         assert process.returncode == 130
 
-    def test_that_failed_say_why_and_end_with_1(self, run, worker, redis, namespace):
+    def test_a_failed_batch_says_why_and_exits_with_1(self, run, worker, redis, namespace):
         batch = wrong_fund(redis, namespace, 3)
         code, told, errors = run("batch", "wait", batch.id)
         assert (code, told) == (1, "3 published, 0 done, 3 failed\n")

@@ -96,7 +96,7 @@ def ends(monkeypatch, tmp_path, capsys, redis_url, namespace):
     return ends
 
 
-def test_every_command_is_in_this_test():
+def test_every_command_is_covered_here():
     assert sorted(leaves(typer.main.get_command(cli.app))) == sorted(COMMANDS)
 
 
@@ -108,13 +108,13 @@ def test_an_unknown_option_is_a_usage_error(ends, command):
 
 
 @pytest.mark.parametrize("command", [name for name, (_, wrong) in COMMANDS.items() if wrong])
-def test_an_invalid_argument_is_a_matter_of_configuration(ends, command):
+def test_an_invalid_argument_exits_with_the_configuration_code(ends, command):
     wrong = COMMANDS[command][1]
     assert ends(*command.split(), *(wrong or [])) == CONFIG
 
 
 @pytest.mark.parametrize("command", NEED_REDIS)
-def test_a_redis_that_is_away_is_unavailable(ends, monkeypatch, command):
+def test_an_unreachable_redis_exits_with_the_unavailable_code(ends, monkeypatch, command):
     monkeypatch.setenv("REDIS_URL", f"redis://{NOWHERE}")
     words = [ABSENT] if command == "update" else COMMANDS[command][0]
     assert ends(*command.split(), *words) == UNAVAILABLE
@@ -132,7 +132,7 @@ def test_a_redis_that_is_away_is_unavailable(ends, monkeypatch, command):
     ],
     ids=lambda words: words[0] if words[0] != "market" else words[1],
 )
-def test_a_site_that_is_away_leaves_it_incomplete(ends, words):
+def test_an_unreachable_site_exits_with_1(ends, words):
     assert ends(*words) == INCOMPLETE
 
 
@@ -146,11 +146,11 @@ def test_a_site_that_is_away_leaves_it_incomplete(ends, words):
     ],
     ids=" ".join,
 )
-def test_nothing_there_leaves_it_incomplete(ends, words):
+def test_finding_nothing_exits_with_1(ends, words):
     assert ends(*words) == INCOMPLETE
 
 
-def test_every_error_of_the_kit_has_a_code_of_the_table():
+def test_every_error_of_the_kit_has_a_documented_exit_code():
     kinds = [ScraperKitError]
     for kind in kinds:
         kinds += kind.__subclasses__()
@@ -159,7 +159,7 @@ def test_every_error_of_the_kit_has_a_code_of_the_table():
     assert (code_of(RedisUnreachable("x")), code_of(WorkerError("x"))) == (UNAVAILABLE, SOFTWARE)
 
 
-def test_the_table_is_in_the_help_and_in_the_documents():
+def test_help_and_documentation_have_the_table_of_exit_codes():
     ended = subprocess.run([sys.executable, "-m", "scraperkit", "--help"], capture_output=True, text=True, check=True)
     shown = " ".join(ended.stdout.replace("│", " ").split())
     page = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""``scraperkit export``, and ``prices --out``, which writes by the same road."""
+"""``scraperkit export``, and ``prices --out``, which writes the same way."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(redis, redis_url, namespace, monkeypatch, tmp_path):
         redis.unlink(key)
 
 
-def test_what_is_missing_is_fetched_and_written(run, tmp_path):
+def test_missing_figures_are_fetched_and_written(run, tmp_path):
     assert "21 rows of 1 columns in x.csv" in run(
         "export", DOTTED, "--start", "2022-01", "--end", "2022-01", "-o", "x.csv"
     )
@@ -60,14 +60,14 @@ def test_the_archive_needs_no_redis(run, tmp_path):
         assert sk.read_csv(tmp_path / "market.parquet").equals(market.quotes(None, "2022-01", "2022-01"))
 
 
-def test_what_could_not_be_had_ends_with_1_and_the_rest_is_written(run, tmp_path):
+def test_an_unavailable_fund_exits_with_1_and_the_others_are_written(run, tmp_path):
     words = ["--start", "2022-01", "--end", "2022-01", "-o", "x.csv"]
     assert "could not be collected in full" in run("export", DOTTED, UNKNOWN, *words, code=1)
     assert sk.read_csv(tmp_path / "x.csv").columns.tolist() == [A, UNKNOWN]
     assert "could not be collected in full" in run("export", DOTTED, UNKNOWN, "--metric", "all", *words, code=1)
 
 
-def test_nothing_to_write_leaves_what_was_there(run, tmp_path):
+def test_without_figures_an_existing_file_stays_unchanged(run, tmp_path):
     (tmp_path / "x.csv").write_text("kept")
     for command in ("prices", "export"):
         assert "nothing to write to x.csv: 0 rows, 0 columns" in run(command, "--out", "x.csv", code=1)
@@ -84,7 +84,7 @@ def test_nothing_to_write_leaves_what_was_there(run, tmp_path):
         (["export", "-o", "x.csv", "--source", "cvm_pages"], "source: applies only to funds that you name"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(run, words, message, tmp_path):
+def test_a_mistake_is_reported_in_one_sentence(run, words, message, tmp_path):
     told = run(*words, code=78)
     assert message in told
     assert len(told.strip().splitlines()) == 1, told

@@ -46,7 +46,7 @@ def run(redis, redis_url, namespace, site, tmp_path, monkeypatch):
     return run
 
 
-def test_the_summary_is_that_of_metrics_beside_the_rates(run, redis, namespace, tmp_path):
+def test_summary_shows_the_library_figures_with_the_rates(run, redis, namespace, tmp_path):
     words = ["--start", "2022-01", "--end", "2023-06", "--benchmark", "cdi", "--inflation", "ipca"]
     told = {line.split()[0]: line.split()[1:] for line in run("summary", LESSONS, PAYS, *words).splitlines()[1:]}
     prices = sk.TimeSeriesReader(redis, namespace=namespace).prices([LESSONS, PAYS], "2022-01", "2023-06")
@@ -62,13 +62,13 @@ def test_the_summary_is_that_of_metrics_beside_the_rates(run, redis, namespace, 
     assert (read["excess_return"].to_numpy() == expected["excess_return"].to_numpy()).all()
 
 
-def test_the_summary_without_a_benchmark_asks_for_no_rate(run, site):
+def test_summary_without_a_benchmark_requests_no_rate(run, site):
     site.rates.fail(10)
     assert "total_return" in run("summary")
     assert run("summary", "--start", "2030-01", code=1) == "scraperkit: no prices stored\n"
 
 
-def test_jumps_are_told_one_a_line(run, tmp_path):
+def test_jumps_are_printed_one_a_line(run, tmp_path):
     lines = run("jumps").splitlines()
     assert [line.partition(":")[0] for line in lines] == [
         f"2022-06-15  {PAYS}  payout or write-down",
@@ -82,7 +82,7 @@ def test_jumps_are_told_one_a_line(run, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["summary", "jumps"])
-def test_funds_of_which_nothing_is_stored_are_told_and_the_rest_is_done(run, command):
+def test_funds_with_nothing_stored_are_reported_and_the_others_shown(run, command):
     absent = "99.101.011/0001-25"
     assert absent in run(command, absent, code=1)
     assert absent in run(command, absent, PAYS, code=1)
@@ -97,14 +97,14 @@ def test_funds_of_which_nothing_is_stored_are_told_and_the_rest_is_done(run, com
         (["jumps", "--out", "jumps.xlsx"], "must end in .csv or .parquet"),
     ],
 )
-def test_a_mistake_is_told_in_one_sentence(run, words, says):
+def test_a_mistake_is_reported_in_one_sentence(run, words, says):
     told = run(*words, code=CONFIG)
     assert says in told
     assert len(told.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", ["summary", "jumps", "prices"])
-def test_funds_go_by_the_names_that_are_stored_and_by_those_that_are_shown(run, command, redis, namespace):
+def test_funds_are_found_by_stored_and_by_displayed_names(run, command, redis, namespace):
     cards = {fund.cnpj: fund for fund in load_sample().funds}
     store = sk.SeriesStore(redis, namespace=namespace)
     for cnpj in (PAYS, LESSONS):

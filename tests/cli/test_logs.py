@@ -1,4 +1,4 @@
-"""Logs as JSON: real processes whose stderr is read line by line, whatever goes wrong in them."""
+"""JSON logs on the stderr of real processes, including failing ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ALWAYS = {"time", "level", "logger", "message"}
 
 
 def lines(log: str) -> list[dict[str, str]]:
-    """Read a log: every line is an object with what is always there, as text."""
+    """Read a log: every line is an object with the mandatory fields, as text."""
     found = [json.loads(line) for line in log.splitlines()]
     for line in found:
         assert set(line) >= ALWAYS, line
@@ -75,19 +75,19 @@ def test_the_pricer_logs_objects_and_no_key(redis_url):
 
 @pytest.mark.parametrize("words", [("work",), ("api", "--port", "0"), ("work", "--processes", "2")])
 class TestWhatEndsAProcess:
-    def test_a_setting_that_does_not_fit(self, environment, words):
+    def test_an_invalid_setting_is_logged(self, environment, words):
         ended = _end(words, environment | JSON | {"SCRAPERKIT_THREADS": "many"})
         assert ended.returncode == CONFIG
         assert "SCRAPERKIT_THREADS" in lines(ended.stderr)[-1]["message"]
         assert lines(ended.stderr)[-1]["level"] == "ERROR"
 
-    def test_a_format_that_there_is_not(self, environment, words):
+    def test_an_unknown_log_format_is_an_error(self, environment, words):
         ended = _end(words, environment | {"SCRAPERKIT_LOG_FORMAT": "xml"})
         assert ended.returncode == CONFIG
         assert "SCRAPERKIT_LOG_FORMAT: input should be 'text' or 'json'" in ended.stderr
 
 
-def test_a_redis_that_refuses_is_told_without_its_password(environment):
+def test_a_refusal_of_redis_is_logged_without_the_password(environment):
     given = environment | JSON | {"REDIS_URL": "redis://someone:hush-hush@127.0.0.1:9"}
     ended = _end(("work",), given)
     assert ended.returncode == UNAVAILABLE
@@ -111,7 +111,7 @@ raise ValueError("nobody catches it")
 """
 
 
-def test_what_python_itself_would_print_is_logged():
+def test_warnings_and_uncaught_errors_are_logged():
     ended = subprocess.run([sys.executable, "-c", _LOUD], env=os.environ | JSON, capture_output=True, text=True)
     told = lines(ended.stderr)
     assert ended.returncode == 1
@@ -121,7 +121,7 @@ def test_what_python_itself_would_print_is_logged():
     assert raised == {"ZeroDivisionError: division by zero", "OSError: in the end", "ValueError: nobody catches it"}
 
 
-def test_without_the_setting_a_line_of_text_names_the_request():
+def test_a_text_line_names_the_request():
     said = (
         "import logging; from scraperkit.cli.logs import log_to_stderr; from scraperkit.models import current_request;"
         "log_to_stderr(); logging.info('one'); current_request.set('order-7'); logging.info('two')"

@@ -33,7 +33,7 @@ def run(*words: str, code: int = 0) -> str:
     return result.output
 
 
-def test_download_then_everything_else(site, tmp_path):
+def test_every_command_works_after_a_download(site, tmp_path):
     told = run("download", "--from", "2024-11", "--to", "2024-12")
     assert "2 files, 0 MB, less than a minute" in told
     assert told.count(" new ") == 4  # the registry's files, too
@@ -60,24 +60,24 @@ def test_download_then_everything_else(site, tmp_path):
     assert "1 months deleted" in run("prune", "--keep", "1")
 
 
-def test_a_refused_file_ends_with_1_and_its_reason(site):
+def test_a_refused_file_exits_with_1_and_its_reason(site):
     site.portal.show_html("2024-12")
     told = run("download", "--from", "2024-12", "--to", "2024-12", code=1)
     assert "a web page instead of a zip" in told
 
 
-def test_a_registry_that_was_refused_ends_each_time_with_1(site):
+def test_a_refused_registry_exits_with_1_every_time(site):
     site.portal.show_html("registry")
     for _ in range(2):
         assert "a web page instead of a zip" in run("download", "--from", "2024-12", "--to", "2024-12", code=1)
 
 
-def test_what_is_written_to_must_be_known(site):
-    result = CliRunner().invoke(app, ["market", "changes", "--out", "x.xls"])  # before the empty archive is told
+def test_an_unknown_file_suffix_is_refused(site):
+    result = CliRunner().invoke(app, ["market", "changes", "--out", "x.xls"])  # before the empty archive
     assert "must end in .csv or .parquet" in str(result.exception)
 
 
-def test_every_so_many_hours_it_downloads_again_until_it_is_stopped(site):
+def test_download_every_repeats_until_it_is_stopped(site):
     words = [sys.executable, "-m", "scraperkit", "market", "download", "--from", "2024-12", "--every", "0.001"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         assert wait_until(lambda: site.portal.requests["not_modified"] >= 1, 100)  # the second round, 4 s later
@@ -107,9 +107,7 @@ def test_the_archive_feeds_redis_in_bulk_and_by_workers(site, redis, redis_url, 
     assert len(reader.quotes(start="2024-10", end="2024-10")) > 15
 
 
-def test_every_command_that_reads_takes_a_subclass_and_publishing_says_why_it_does_not(
-    site, redis_url, namespace, monkeypatch
-):
+def test_reading_commands_accept_a_subclass_and_publish_says_why_it_does_not(site, redis_url, namespace, monkeypatch):
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
     monkeypatch.setenv("SCRAPERKIT_CVM_URL", site.url)

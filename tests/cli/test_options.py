@@ -1,4 +1,4 @@
-"""Days and months have the same options in every command, by either pair of names."""
+"""Every command has the same options for days and months, under two pairs of names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DATED = [
 ]
 
 
-def test_no_command_declares_the_other_names_itself():
+def test_no_command_declares_the_aliases_itself():
     assert len(DATED) > 8
     for words, command in commands(typer.main.get_command(app)):
         names = {name for option in command.params for name in option.opts}
@@ -39,13 +39,13 @@ def test_no_command_declares_the_other_names_itself():
 
 
 @pytest.mark.parametrize("words", DATED, ids=" ".join)
-def test_either_name_is_taken_and_the_help_shows_one(words):
+def test_both_names_of_an_option_work_and_help_shows_one(words):
     runner = CliRunner()
     told = runner.invoke(app, [*words, "--help"], env={"COLUMNS": "200", "NO_COLOR": "1"}).stdout
     for shown, other in PAIRS.items():
         assert re.search(rf"{shown}\b", told)
         assert not re.search(rf"{other}\b", told)
-        # Both stop where their value is missing, so both are options of the command.
+        # Both fail for lack of a value, so both are options of the command.
         errors = {name: runner.invoke(app, [*words, name]) for name in (shown, other)}
         assert all(error.exit_code == 2 for error in errors.values())
         assert all("requires an argument" in error.output for error in errors.values()), errors[other].output

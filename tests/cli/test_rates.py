@@ -32,7 +32,7 @@ def run(redis_url, namespace):
         yield run
 
 
-def test_a_table_of_both_ends_under_what_it_is(run):
+def test_a_long_rate_shows_a_heading_and_both_ends(run):
     lines = run("cdi", "--start", "2022-01", "--end", "2022-12").stdout.splitlines()
     assert (
         lines[0]
@@ -44,7 +44,7 @@ def test_a_table_of_both_ends_under_what_it_is(run):
     assert len(lines) == 12
 
 
-def test_a_short_one_is_shown_whole_with_its_numbers_in_a_column(run):
+def test_a_short_rate_is_shown_whole_with_aligned_numbers(run):
     lines = run("ibovespa", "--start", "2022-01-03", "--end", "2022-01-31").stdout.splitlines()
     assert len(lines) == 22
     assert len({len(line) for line in lines[1:]}) == 1
@@ -53,7 +53,7 @@ def test_a_short_one_is_shown_whole_with_its_numbers_in_a_column(run):
 
 
 @pytest.mark.parametrize("name", ["ipca.csv", "ipca.parquet"])
-def test_a_file_reads_back_as_it_was(run, tmp_path, name):
+def test_a_rate_written_to_a_file_reads_back_equal(run, tmp_path, name):
     told = run("ipca", "--start", "2022-01", "--end", "2022-12", "--out", str(tmp_path / name)).stdout
     assert told.endswith(f"12 values in {tmp_path / name}\n")
     if name.endswith(".csv"):
@@ -64,7 +64,7 @@ def test_a_file_reads_back_as_it_was(run, tmp_path, name):
     assert frame["ipca"].to_dict() == given
 
 
-def test_what_cannot_be_had_is_one_sentence_and_exit_code_1(run):
+def test_an_unavailable_rate_exits_with_1_and_one_sentence(run):
     assert "use 'ibovespa'" in run("7", code=78).stderr
     run.site.rates.outage(600)
     told = run("cdi", "--start", "2022-01", "--end", "2022-01", code=1).stderr

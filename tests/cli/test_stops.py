@@ -1,4 +1,4 @@
-"""A stop that was asked for is a clean one, at any moment: real processes, real signals, a Redis that really hangs."""
+"""A requested stop is clean at any moment, with real processes, real signals, and a Redis that really hangs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ API = (WORK[0], "api", "--port", "0")
 
 
 class Hanging:
-    """A Redis behind a proxy: it can be made to hang, and then accepts connections but answers nothing."""
+    """A Redis behind a proxy, which can be made to hang: it then accepts connections but does not answer."""
 
     def __init__(self, server: EmbeddedServer, proxy: Proxy) -> None:
         self.server, self.proxy = server, proxy
@@ -52,7 +52,7 @@ def hanging(tmp_path) -> Iterator[Hanging]:
 
 @pytest.fixture
 def around(hanging, namespace):
-    # Only what hangs may take long here, and it must not.
+    # Without these, other waits would hide a hang.
     return environment(hanging.proxy.url, namespace, stop_deadline=1, cvm_url="http://127.0.0.1:9/")
 
 
@@ -68,28 +68,28 @@ def is_clean(child: Child) -> None:
 
 class TestWhileRedisHangs:
     @pytest.mark.parametrize("at", ["HELLO", "TS.QUERYINDEX", "SET", "XGROUP", "SUBSCRIBE", "XREADGROUP"])
-    def test_at_any_moment_of_a_start(self, hanging, around, tmp_path, at):
+    def test_a_starting_worker_stops_cleanly_while_redis_hangs(self, hanging, around, tmp_path, at):
         reached = hanging.proxy.before(at, hanging.hang)
         with Child((*WORK, "--threads", "1"), around, tmp_path / "log") as worker:
             assert reached.struck(), worker.output
             stops_cleanly(worker)
 
     @pytest.mark.parametrize("at", ["HELLO", "SUBSCRIBE"])
-    def test_at_the_start_of_several_processes(self, hanging, around, tmp_path, at):
+    def test_several_starting_processes_stop_cleanly_while_redis_hangs(self, hanging, around, tmp_path, at):
         reached = hanging.proxy.before(at, hanging.hang)
         with Child((*WORK, "--threads", "1", "--processes", "2"), around, tmp_path / "log") as parent:
             assert reached.struck(), parent.output
             stops_cleanly(parent)
 
     @pytest.mark.parametrize("processes", ["1", "2"])
-    def test_while_they_listen(self, hanging, around, tmp_path, processes):
+    def test_a_listening_worker_stops_cleanly_while_redis_hangs(self, hanging, around, tmp_path, processes):
         with Child((*WORK, "--threads", "1", "--processes", processes), around, tmp_path / "log") as worker:
             worker.ready()
             hanging.hang()
             stops_cleanly(worker)
 
     @pytest.mark.parametrize("at", ["UNSUBSCRIBE", "XINFO", "ZREM"])
-    def test_in_the_middle_of_a_stop(self, hanging, around, tmp_path, at):
+    def test_a_stop_ends_cleanly_if_redis_hangs_during_it(self, hanging, around, tmp_path, at):
         with Child((*WORK, "--threads", "1"), around, tmp_path / "log") as worker:
             worker.ready()
             reached = hanging.proxy.before(at, hanging.hang)
@@ -98,7 +98,7 @@ class TestWhileRedisHangs:
             assert worker.wait() == 0, worker.output
         is_clean(worker)
 
-    def test_with_a_job_in_hand_and_one_to_be_settled(self, hanging, around, namespace, tmp_path):
+    def test_a_worker_with_open_jobs_stops_cleanly_while_redis_hangs(self, hanging, around, namespace, tmp_path):
         (tmp_path / "shut").touch()
         with connect(hanging.server.url) as client:
             sk.Publisher(client, namespace=namespace).publish(months(4))
@@ -108,28 +108,28 @@ class TestWhileRedisHangs:
             (tmp_path / "shut").unlink()
             stops_cleanly(worker)
 
-    def test_of_the_last_user_of_an_embedded_server_that_hangs(self, around, tmp_path):
+    def test_the_last_user_of_a_hung_embedded_server_stops_cleanly(self, around, tmp_path):
         del around["REDIS_URL"]
         around["SCRAPERKIT_DATA"] = str(tmp_path / "data")
         with Child((*WORK, "--threads", "1"), around, tmp_path / "log") as worker:
             worker.ready()
             os.kill(State.load(tmp_path / "data" / "redis").pid, signal.SIGSTOP)
             assert worker.stop() == 0, worker.output
-        assert wait_until(lambda: not servers_below(tmp_path / "data")), "its keeper ends it by all means"
+        assert wait_until(lambda: not servers_below(tmp_path / "data")), "its keeper kills it"
 
-    def test_the_pricer_at_its_start(self, hanging, around, tmp_path):
+    def test_a_starting_pricer_stops_cleanly_while_redis_hangs(self, hanging, around, tmp_path):
         reached = hanging.proxy.before("HELLO", hanging.hang)
         with Child(API, around, tmp_path / "log") as pricer:
             assert reached.struck(), pricer.output
             stops_cleanly(pricer)
 
-    def test_the_pricer_while_it_serves(self, hanging, around, tmp_path):
+    def test_a_serving_pricer_stops_cleanly_while_redis_hangs(self, hanging, around, tmp_path):
         with Child(API, around, tmp_path / "log") as pricer:
             pricer.ready()
             hanging.hang()
             stops_cleanly(pricer)
 
-    def test_a_subscriber_of_this_process(self, hanging, namespace):
+    def test_a_subscriber_in_this_process_stops_while_redis_hangs(self, hanging, namespace):
         site = GatedSite()
         with connect(hanging.server.url) as client:
             sk.Publisher(client, namespace=namespace).publish(months(3))
@@ -145,13 +145,13 @@ class TestWhileRedisHangs:
 class TestAtTheStart:
     @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="looks into /proc for a signal's handler")
     @pytest.mark.parametrize("processes", ["1", "2"])
-    def test_as_soon_as_it_heeds_a_signal(self, around, tmp_path, processes):
+    def test_a_stop_is_clean_as_soon_as_the_process_handles_signals(self, around, tmp_path, processes):
         with Child((*WORK, "--threads", "1", "--processes", processes), around, tmp_path / "log") as worker:
             assert wait_until(lambda: catches_sigterm(worker.pid)), worker.output
             stops_cleanly(worker)
 
     @pytest.mark.parametrize("one_heeds", [False, True], ids=["they have begun", "one heeds a signal"])
-    def test_as_soon_as_its_workers(self, around, tmp_path, one_heeds):
+    def test_a_parent_stops_cleanly_while_its_workers_start(self, around, tmp_path, one_heeds):
         def begun() -> bool:
             children = psutil.Process(parent.pid).children()
             return len(children) == 2 and (not one_heeds or any(catches_sigterm(child.pid) for child in children))
@@ -160,7 +160,7 @@ class TestAtTheStart:
             assert wait_until(begun), parent.output
             stops_cleanly(parent)
 
-    def test_a_stop_that_comes_before_a_worker_listens_is_not_forgotten(self, hanging, namespace):
+    def test_a_stop_before_a_worker_listens_is_not_forgotten(self, hanging, namespace):
         async def start_and_run(worker: Worker) -> None:
             await worker.start()
             await worker.run()
@@ -172,9 +172,9 @@ class TestAtTheStart:
         assert reached.struck()
 
 
-class TestWhileRedisIsAway:
+class TestWhileRedisIsDown:
     @pytest.mark.parametrize("processes", ["1", "2"])
-    def test_in_an_outage(self, hanging, around, tmp_path, processes):
+    def test_a_worker_stops_cleanly_while_redis_is_down(self, hanging, around, tmp_path, processes):
         with Child((*WORK, "--threads", "1", "--processes", processes), around, tmp_path / "log") as worker:
             worker.ready()
             hanging.server.kill()
@@ -182,8 +182,8 @@ class TestWhileRedisIsAway:
             stops_cleanly(worker)
 
 
-class TestTwice:
-    def test_again_once_it_is_stopping_and_while_redis_hangs(self, hanging, around, tmp_path):
+class TestRepeatedSignals:
+    def test_a_second_stop_signal_while_redis_hangs_is_clean(self, hanging, around, tmp_path):
         with heard_by_systemd(tmp_path) as systemd:
             around["NOTIFY_SOCKET"] = systemd.getsockname()
             with Child((*WORK, "--threads", "1"), around, tmp_path / "log") as worker:
@@ -195,7 +195,7 @@ class TestTwice:
                 stops_cleanly(worker)
 
     @pytest.mark.parametrize("processes", ["1", "2"])
-    def test_without_end_until_it_has_ended(self, around, tmp_path, processes):
+    def test_endless_stop_signals_still_end_cleanly(self, around, tmp_path, processes):
         with Child((*WORK, "--threads", "1", "--processes", processes), around, tmp_path / "log") as worker:
             worker.ready()
 
@@ -225,7 +225,7 @@ print("goes on")
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
-    def test_what_hangs_for_ever_does_not_hold_up_a_stop(self):
+    def test_an_endless_wait_does_not_hold_up_a_stop(self):
         script = """
 import logging, threading
 from scraperkit.cli.exits import stop_by_all_means
@@ -235,11 +235,11 @@ stop_by_all_means(0.1)
 threading.Event().wait()
 """
         done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-        assert (done.returncode, done.stderr) == (0, "something hangs; this process ends without it\n")
+        assert (done.returncode, done.stderr) == (0, "something hangs; ending this process without it\n")
 
 
 def catches_sigterm(pid: int) -> bool:
-    """Return whether a process has a handler of its own for SIGTERM, by its mask in /proc."""
+    """Return whether a process handles SIGTERM, by its mask in /proc."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1]
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
@@ -247,7 +247,7 @@ def catches_sigterm(pid: int) -> bool:
 
 @contextlib.contextmanager
 def heard_by_systemd(folder) -> Iterator[socket.socket]:
-    """Yield a socket that hears what is told to systemd."""
+    """Yield a socket that receives what is sent to systemd."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(folder / "notify"))
         systemd.settimeout(60)

@@ -1,4 +1,4 @@
-"""Workers as processes: the parent that replaces them, exit codes, signs of life."""
+"""Workers as processes: their supervisor, exit codes and health checks."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class TestTheCommand:
             assert parent.output.count("READY") == 1, "one line when all listen, none later"
 
     @pytest.mark.parametrize("processes", ["1", "2"])
-    def test_exit_codes(self, around, processes):
+    def test_the_command_has_its_exit_codes(self, around, processes):
         work = (*WORK, "--processes", processes)
         misconfigured = ended(work, around, SCRAPERKIT_THREADS="none")
         assert (misconfigured.returncode, misconfigured.stdout) == (CONFIG, "")
@@ -93,18 +93,18 @@ class TestTheCommand:
         assert "127.0.0.1:9" in away.stderr
         assert "hunter2" not in away.stderr
 
-    def test_the_pricer_has_the_same_ones(self, around):
+    def test_the_pricer_has_the_same_exit_codes(self, around):
         refused = ended((COMMAND, "api", "--host", "0.0.0.0"), around)
         assert refused.returncode == CONFIG
         assert "without API keys" in refused.stderr
 
-    def test_the_help_tells_the_exit_codes(self, around):
+    def test_the_help_lists_the_exit_codes(self, around):
         told = ended((*WORK, "--help"), around, COLUMNS="300").stdout
         for code in (CONFIG, UNAVAILABLE, SOFTWARE):
             assert str(code) in told
 
-    def test_a_stop_while_it_still_starts_is_a_clean_one(self, around, tmp_path):
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # a Redis that takes the connection and says nothing
+    def test_a_stop_during_the_start_is_clean(self, around, tmp_path):
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # a Redis that accepts connections and never answers
             url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
             with Child(WORK, around | {"REDIS_URL": url}, tmp_path / "log") as worker:
                 silent.settimeout(60)
@@ -124,7 +124,7 @@ class TestTheCommand:
 
 
 class TestHealth:
-    def test_it_tells_whether_a_worker_here_is_alive(self, around, redis, namespace, tmp_path):
+    def test_health_reports_whether_a_worker_here_is_alive(self, around, redis, namespace, tmp_path):
         nobody = ended(HEALTH, around)
         assert (nobody.returncode, nobody.stderr) == (1, "no worker is alive here\n")
         with Child((*WORK, "--threads", "3", "--name", "one"), around, tmp_path / "log") as worker:
@@ -139,7 +139,7 @@ class TestHealth:
             assert worker.stop() == 0
         assert ended(HEALTH, around).returncode == 1
 
-    def test_a_worker_elsewhere_does_not_count(self, around, redis, namespace):
+    def test_health_ignores_workers_on_other_machines(self, around, redis, namespace):
         from dataclasses import asdict, replace
         from json import dumps
 
@@ -152,7 +152,7 @@ class TestHealth:
             redis.set(keys.worker("w"), dumps(asdict(other)))
             assert ended(HEALTH, around).returncode == code
 
-    def test_redis_away_is_a_case_of_its_own_and_no_reason_to_start_anew(self, around):
+    def test_an_unreachable_redis_has_its_own_code_and_needs_no_restart(self, around):
         away = ended(HEALTH, around, REDIS_URL=NOBODY)
         assert away.returncode == UNAVAILABLE
         assert "127.0.0.1:9" in away.stderr
@@ -160,7 +160,7 @@ class TestHealth:
         assert live.returncode == 0
         assert "hunter2" not in away.stderr + live.stdout
 
-    def test_it_is_cheap_to_start(self, around):
+    def test_health_imports_no_heavy_modules(self, around):
         script = (
             "import sys\nfrom scraperkit.cli import app\ntry:\n    app(['health'])\nexcept SystemExit:\n    pass\n"
             "print([name for name in ('pandas', 'numpy', 'matplotlib', 'lxml', 'requests') if name in sys.modules])"
@@ -169,7 +169,7 @@ class TestHealth:
 
 
 class TestSupervisor:
-    """The parent alone, with children that do what the test says."""
+    """The parent alone, with children scripted by the test."""
 
     @pytest.fixture(autouse=True)
     def _quick(self, monkeypatch):
@@ -200,30 +200,30 @@ class TestSupervisor:
             over.set()
             ender.join()
 
-    def test_it_gives_up_on_one_that_dies_at_once_again_and_again(self, tmp_path, caplog):
+    def test_it_gives_up_on_a_worker_that_keeps_dying_at_its_start(self, tmp_path, caplog):
         code = self.run(f"open({str(tmp_path / 'lives')!r}, 'a').write('x'); sys.exit(3)", WAITS)
         assert code == SOFTWARE
         assert (tmp_path / "lives").read_text() == "xxxxx"
         assert "giving up with exit code 70" in caplog.text
 
-    def test_pauses_grow_and_a_long_life_makes_up_for_them(self, tmp_path, caplog, monkeypatch):
+    def test_pauses_grow_and_a_long_life_resets_them(self, tmp_path, caplog, monkeypatch):
         monkeypatch.setattr(supervisor_module, "_SHORTEST_LIFE", 0.0)
         lives = tmp_path / "lives"
         assert self.run(f"open({str(lives)!r}, 'a').write('x'); sys.exit(3)", until=lambda: told(lives) > 6) == 0
         assert "in 0.0 s" in caplog.text
 
-    def test_once_all_is_under_way_redis_away_is_waited_for(self, tmp_path):
+    def test_once_all_are_ready_an_unreachable_redis_is_waited_for(self, tmp_path):
         lives = tmp_path / "lives"
         script = f"""
             lives = {str(lives)!r}
             print("READY x", flush=True)
             with open(lives, "a") as file:
                 file.write("x")
-            os._exit(69)  # at once: while Python ends, it heeds no signal any more
+            os._exit(69)  # at once: Python ignores signals while it exits
             """
         assert self.run(script, until=lambda: told(lives) > 5) == 0
 
-    def test_a_worker_that_was_ready_counts_as_ready_even_if_it_dies_before_its_parent_looks(self):
+    def test_a_ready_worker_counts_as_ready_even_if_it_dies_at_once(self):
         script = "print('READY x', flush=True); os._exit(69)"
         supervisor = supervisor_module.Supervisor([self.child(script)], stop_deadline=60, hung_after=60)
         try:
@@ -235,7 +235,7 @@ class TestSupervisor:
             supervisor._kill_all()
             supervisor._selector.close()
 
-    def test_one_whose_loop_stands_still_is_killed_and_replaced(self, tmp_path, caplog):
+    def test_a_worker_whose_loop_hangs_is_killed_and_replaced(self, tmp_path, caplog):
         lives = tmp_path / "lives"
         script = f"""
             open({str(lives)!r}, "a").write("x")
@@ -246,7 +246,7 @@ class TestSupervisor:
         assert "still has been silent" in caplog.text
         assert "ended by SIGKILL" in caplog.text
 
-    def test_one_that_gives_signs_of_life_is_heard_each_time(self, caplog):
+    def test_a_worker_that_prints_regularly_is_not_killed(self, caplog):
         script = """
             print("READY well", flush=True)
             while True:
@@ -262,7 +262,7 @@ class TestSupervisor:
         assert self.run(script, until=heard_often) == 0
         assert "silent" not in caplog.text
 
-    def test_nobody_is_blamed_for_a_time_in_which_the_parent_itself_stood_still(self, tmp_path, caplog, monkeypatch):
+    def test_no_worker_is_killed_for_a_pause_of_the_parent(self, tmp_path, caplog, monkeypatch):
         monkeypatch.setattr(supervisor_module, "_STOOD_STILL", 0.3)
         supervisor = supervisor_module.Supervisor([["true"]], stop_deadline=1, hung_after=10)
         (child,) = supervisor._children
@@ -275,7 +275,7 @@ class TestSupervisor:
             supervisor._kill_the_silent(time.monotonic(), excused=False)
             assert process.wait(60) == -signal.SIGKILL
 
-    def test_one_that_does_not_stop_is_killed_at_the_deadline(self, tmp_path, monkeypatch, caplog):
+    def test_a_worker_that_does_not_stop_is_killed_at_the_deadline(self, tmp_path, monkeypatch, caplog):
         monkeypatch.setattr(supervisor_module, "SLACK", 0.3)
         script = f"""
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -286,7 +286,7 @@ class TestSupervisor:
         assert self.run(script, until=(tmp_path / "there").exists, stop_deadline=0.0) == SOFTWARE
         assert "deaf did not stop within" in caplog.text
 
-    def test_one_that_ends_badly_when_it_is_asked_to_stop_is_told_by_the_exit_code(self, tmp_path):
+    def test_a_worker_that_fails_during_a_stop_changes_the_exit_code(self, tmp_path):
         script = f"""
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(70))
             print("READY bad", flush=True)
@@ -295,7 +295,7 @@ class TestSupervisor:
             """
         assert self.run(script, until=(tmp_path / "there").exists) == SOFTWARE
 
-    def test_systemd_is_told(self, tmp_path, monkeypatch, capsys):
+    def test_systemd_is_notified(self, tmp_path, monkeypatch, capsys):
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
             systemd.bind(str(tmp_path / "notify"))
             systemd.setblocking(False)
@@ -327,20 +327,20 @@ WAITS = "print('READY waits', flush=True); time.sleep(60)"
 
 
 def told(path: Path) -> int:
-    """How often a child has written to a file."""
+    """Return how often a child has written to a file."""
     return len(path.read_text()) if path.exists() else 0
 
 
 def alive(process: psutil.Process) -> bool:
-    """Whether a process runs; one that nobody has buried yet does not."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
-def test_a_redis_that_hangs_keeps_no_health_check_waiting(monkeypatch):
-    """It accepts connections and never answers, as a process that is stopped does."""
+def test_a_hung_redis_does_not_delay_a_health_check(monkeypatch):
+    """It accepts connections and never answers, like a stopped process."""
     monkeypatch.setattr(supervisor_module, "HEALTH_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")

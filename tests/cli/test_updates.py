@@ -1,4 +1,4 @@
-"""``scraperkit update``: what it says, its exit codes, and what an interruption leaves behind."""
+"""``scraperkit update``: its output, its exit codes, and what an interruption leaves behind."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def offline(redis, redis_url, namespace, monkeypatch):
 
 @pytest.fixture
 def update():
-    """Return a function that runs the command in this process, where time can be made to pass."""
+    """Return a function that runs the command in this process, where the test can advance time."""
     before = signal.getsignal(signal.SIGTERM)
 
     def run(*words: str, code: int = 0) -> tuple[str, str]:
@@ -57,12 +57,12 @@ def process(*words: str, **changes: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_new_days_and_changed_values_are_shown_by_fund_and_then_nothing_is_new(offline, update, monkeypatch, redis):
+def test_new_days_and_changes_are_shown_once_for_each_fund(offline, update, monkeypatch, redis):
     sk.prices(A, "2024-11", "2024-11", source="open_data")
     told, _ = update()
     new = sk.TimeSeriesReader(redis).prices(A, "2024-12")
     assert told == f"{DOTTED}: {len(new)} new days, the newest {new.index[-1]:%Y-%m-%d}\n"
-    assert update() == (f"nothing new of 1 series, the newest day is {new.index[-1]:%Y-%m-%d}\n", "")
+    assert update() == (f"nothing new for 1 series, the newest day is {new.index[-1]:%Y-%m-%d}\n", "")
     assert update("--quiet") == ("", "")
 
     offline.replica.portal.restate("2024-12", share=1.0)
@@ -82,7 +82,7 @@ def test_new_days_and_changed_values_are_shown_by_fund_and_then_nothing_is_new(o
     assert errors == "", "quiet says nothing of what will be fetched"
 
 
-def test_of_many_values_the_first_twenty_are_shown():
+def test_only_the_first_twenty_of_many_changes_are_shown():
     days = pd.date_range("2022-01-03", periods=25).astype("datetime64[ms]")
     changes = pd.DataFrame(
         {"cnpj": A, "subclass": "", "date": days, "metric": "quota", "old": 1.0, "new": [float("nan")] + [2.0] * 24}
@@ -95,7 +95,7 @@ def test_of_many_values_the_first_twenty_are_shown():
     assert lines[-1] == "  and 5 more values; TimeSeriesReader.changes() has all of them"
 
 
-def test_a_namespace_may_be_named(offline, redis, namespace, update):
+def test_a_namespace_can_be_chosen(offline, redis, namespace, update):
     sk.prices(FUND, "2023-11", "2023-11", source=FakeSite(), redis=redis)
     told, _ = update("--source", "cvm_pages", "--namespace", f"{namespace}-offline")
     assert "new days" in told
@@ -104,7 +104,7 @@ def test_a_namespace_may_be_named(offline, redis, namespace, update):
     assert f"nothing is stored in namespace '{namespace}-other'; collect" in other.stderr
 
 
-def test_what_could_not_be_had_ends_with_1_and_the_reason(offline, redis):
+def test_an_unavailable_month_exits_with_1_and_the_reason(offline, redis):
     sk.prices(A, "2024-11", "2024-11", source="open_data")
     ended = process(A, "no such fund", "--source", "open_data")
     assert ended.returncode == 1, ended.stderr
@@ -123,21 +123,21 @@ def test_what_could_not_be_had_ends_with_1_and_the_reason(offline, redis):
         (("--no-such-word",), {}, 2),
     ],
 )
-def test_its_exit_codes_tell_what_to_do(offline, redis, words, changes, code):
+def test_exit_codes_distinguish_what_to_do(offline, redis, words, changes, code):
     sk.prices(FUND, "2023-11", "2023-11", source=FakeSite(), redis=redis)
     ended = process(*words, **changes)
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_the_help_lists_them():
+def test_the_help_lists_the_exit_codes():
     told = re.sub(r"\s+", " ", process("--help").stdout)
     for code in (0, 1, CONFIG, UNAVAILABLE, SOFTWARE, INTERRUPTED):
         assert re.search(rf"\b{code}\b", told)
 
 
 @pytest.mark.parametrize(("words", "code"), [((), INTERRUPTED), (("--every", "24"), 0)])
-def test_sigterm_withdraws_what_was_asked_for(offline, redis, namespace, words, code):
+def test_sigterm_cancels_the_published_jobs(offline, redis, namespace, words, code):
     keys = Keys(f"{namespace}-offline")
     sk.prices(FUND, "2023-06", "2023-06", source=FakeSite(), redis=redis)
     offline.replica.latency = 3_600
@@ -152,12 +152,12 @@ def test_sigterm_withdraws_what_was_asked_for(offline, redis, namespace, words, 
     assert redis.xlen(keys.jobs) == redis.zcard(keys.retries) == redis.zcard(keys.workers) == 0
 
 
-def test_every_so_many_hours_it_does_it_again_until_it_is_stopped(offline, redis, namespace):
+def test_update_every_repeats_until_it_is_stopped(offline, redis, namespace):
     with subprocess.Popen([COMMAND, "update", "--every", "0.001"], stdout=subprocess.PIPE, text=True) as running:
         assert running.stdout.readline() == "nothing is stored yet\n"
         sk.prices(A, "2024-11", "2024-11", source="open_data")
         while "new days" not in (line := running.stdout.readline()):
             assert line.startswith("nothing"), line
-        assert running.stdout.readline().startswith("nothing new of 1 series")
+        assert running.stdout.readline().startswith("nothing new for 1 series")
         running.send_signal(signal.SIGTERM)
         assert running.wait(60) == 0

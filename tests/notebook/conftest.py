@@ -13,7 +13,7 @@ def kernel(redis_url, namespace, monkeypatch):
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
     monkeypatch.setenv("SCRAPERKIT_STOP_DEADLINE", "0.5")
-    # Sockets of its own: a port that is free now may be another kernel's in a moment. Their paths must be short.
+    # Unix sockets, with short paths: another kernel may take a free port first.
     sockets = tempfile.TemporaryDirectory(prefix="kernel-")
     manager = KernelManager(kernel_name="python3", transport="ipc", ip=f"{sockets.name}/k")
     manager.shutdown_wait_time = 60  # lets a kernel hand back its jobs before it is killed

@@ -1,4 +1,4 @@
-"""The live view of a subscriber: what it shows, when it refreshes, and that it leaves nothing."""
+"""The live view of a subscriber: what it shows, when it refreshes, and that it cleans up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def buttons_of(dashboard: Dashboard):
 
 
 class TestWhatItShows:
-    def test_each_thread_and_what_it_is_at(self, redis, namespace, publisher):
+    def test_it_shows_the_job_of_each_thread(self, redis, namespace, publisher):
         site = GatedSite()
         with subscriber(redis, namespace, site, threads=3, name="anna") as one:
             dashboard = one.dashboard(every=0.05)
@@ -49,7 +49,7 @@ class TestWhatItShows:
             site.gate.set()
             assert wait_until(lambda: "settled 2 done" in text_of(dashboard))
 
-    def test_queue_retries_and_dead_letters(self, redis, namespace, publisher):
+    def test_it_shows_queue_retries_and_dead_letters(self, redis, namespace, publisher):
         def answer(request):
             raise OSError("reset")
 
@@ -63,13 +63,13 @@ class TestWhatItShows:
         assert "dead letters 2" in text
         assert "queue 0 waiting" in text
 
-    def test_the_same_as_text(self, redis, namespace):
+    def test_it_shows_the_same_as_text(self, redis, namespace):
         with subscriber(redis, namespace, FakeSite(), threads=1) as one:
             bundle = one.dashboard()._repr_mimebundle_()
         assert "application/vnd.jupyter.widget-view+json" in bundle
         assert sorted(bundle["text/plain"].split()) == sorted(Words(bundle["text/html"]).words)
 
-    def test_no_html_of_a_funds_name(self, redis, namespace, publisher):
+    def test_it_escapes_the_name_of_a_fund(self, redis, namespace, publisher):
         site = GatedSite()
         with subscriber(redis, namespace, site) as one:
             dashboard = one.dashboard(every=0.05)
@@ -78,12 +78,12 @@ class TestWhatItShows:
             assert "<script" not in html_of(dashboard)
             site.gate.set()
 
-    def test_that_redis_is_away(self, redis, namespace):
+    def test_it_says_that_redis_does_not_answer(self, redis, namespace):
         away = redis_py.Redis(port=1, protocol=3, decode_responses=True)
         dashboard = Dashboard(subscriber(redis, namespace, FakeSite()), away)
         assert "queue Redis does not answer" in text_of(dashboard)
 
-    def test_html_alone_where_widgets_are_missing(self, redis, namespace, monkeypatch):
+    def test_without_widgets_it_is_plain_html(self, redis, namespace, monkeypatch):
         monkeypatch.setitem(sys.modules, "ipywidgets", None)
         with subscriber(redis, namespace, FakeSite(), name="anna") as one:
             threads = threading.active_count()
@@ -94,13 +94,13 @@ class TestWhatItShows:
             one.pause()
             assert "anna is paused" in dashboard._repr_html_()
 
-    def test_an_unfit_pace_is_told(self, redis, namespace):
+    def test_an_invalid_refresh_interval_is_refused(self, redis, namespace):
         with pytest.raises(ConfigError, match="^every: "):
             subscriber(redis, namespace, FakeSite()).dashboard(every=0)
 
 
 class TestItsLife:
-    def test_is_that_of_its_subscriber_each_time_it_starts(self, redis, namespace, publisher):
+    def test_it_refreshes_whenever_its_subscriber_runs(self, redis, namespace, publisher):
         one = subscriber(redis, namespace, FakeSite())
         dashboard = one.dashboard(every=0.05)
         assert "Subscriber stopped" in text_of(dashboard)
@@ -113,7 +113,7 @@ class TestItsLife:
         assert "jobs a second" not in text_of(dashboard)
         assert "Subscriber stopped" in text_of(dashboard)
 
-    def test_ends_with_a_crash(self, redis, namespace, publisher):
+    def test_it_stops_refreshing_after_a_crash(self, redis, namespace, publisher):
         with subscriber(redis, namespace, FakeSite(), name="anna") as one:
             dashboard = one.dashboard(every=0.05)
             one.crash_next()
@@ -121,7 +121,7 @@ class TestItsLife:
             assert wait_until(lambda: not dashboard.live)
             assert "anna crashed" in text_of(dashboard)
 
-    def test_ends_when_it_is_closed(self, redis, namespace):
+    def test_it_stops_refreshing_when_closed(self, redis, namespace):
         before = connections(redis)
         one = subscriber(redis, namespace, FakeSite())
         with one:
@@ -134,7 +134,7 @@ class TestItsLife:
 
 
 class TestItsButtons:
-    def test_pause_and_go_on(self, redis, namespace, publisher):
+    def test_the_first_button_pauses_and_resumes(self, redis, namespace, publisher):
         with subscriber(redis, namespace, FakeSite(), name="anna") as one:
             dashboard = one.dashboard()
             pause, stop = buttons_of(dashboard)
@@ -146,7 +146,7 @@ class TestItsButtons:
             assert publisher.publish(months(1)).wait(60).done == 1
             assert pause.description == "Pause"
 
-    def test_stop(self, redis, namespace, publisher):
+    def test_the_second_button_stops_the_subscriber(self, redis, namespace, publisher):
         one = subscriber(redis, namespace, FakeSite()).start()
         dashboard = one.dashboard(every=0.05)
         pause, stop = buttons_of(dashboard)
@@ -176,8 +176,8 @@ with sk.Subscriber(redis, Site(), threads=2) as subscriber:
 """
 
 
-def test_it_refreshes_while_the_cell_waits(kernel, redis, namespace):
-    """In a real kernel: what the front end is sent while the main thread waits for the batch."""
+def test_it_refreshes_while_a_cell_waits(kernel, redis, namespace):
+    """In a real kernel: what the front end receives while the main thread waits for the batch."""
     _, client = kernel
     gate = Keys(namespace).worker("gate")
     asked = client.execute(CELL.replace("{gate}", gate))

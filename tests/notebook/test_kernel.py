@@ -1,4 +1,4 @@
-"""A notebook's kernel is interrupted or restarted: what was in hand goes to others, and nothing hangs."""
+"""A kernel that is interrupted or restarted hands its jobs to other workers, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ print(batch.id, flush=True)
 
 
 def printed(client) -> str:
-    """The first thing that the running cell prints."""
+    """Return the first output of the running cell."""
     while True:
         message = client.get_iopub_msg(timeout=60)
         assert message["msg_type"] != "error", message["content"]["traceback"]
@@ -60,7 +60,7 @@ def everything_is_handed_back(redis, namespace, batch_id) -> None:
         assert Batch.find(redis, batch_id, namespace=namespace).wait(60).done == 12
 
 
-def test_an_interrupted_cell_hands_back(kernel, redis, namespace):
+def test_an_interrupted_cell_hands_its_jobs_back(kernel, redis, namespace):
     manager, client = kernel
     asked = client.execute(textwrap.dedent(CELL + WITH))
     batch_id = printed(client)
@@ -71,7 +71,7 @@ def test_an_interrupted_cell_hands_back(kernel, redis, namespace):
     everything_is_handed_back(redis, namespace, batch_id)
 
 
-def test_a_restarted_kernel_hands_back(kernel, redis, namespace):
+def test_a_restarted_kernel_hands_its_jobs_back(kernel, redis, namespace):
     manager, client = kernel
     client.execute(textwrap.dedent(CELL + WITHOUT))
     batch_id = printed(client)

@@ -1,4 +1,4 @@
-"""The chart that is drawn again as prices land: when it is, what it shows, and that it leaves nothing."""
+"""The live chart: when it is redrawn, what it shows, and that it cleans up."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def quote(day: int, cnpj: str = FUND.cnpj) -> DailyQuote:
 
 
 class TestWhatItShows:
-    def test_a_chart_from_the_first_prices_on(self, redis, namespace, store, publisher):
+    def test_it_shows_a_chart_from_the_first_prices_on(self, redis, namespace, store, publisher):
         with live_prices(redis, [FUND, OTHER], every=0.2, namespace=namespace) as live:
             assert "Prices of 2 funds live prices no prices yet" in text_of(live)
             assert not PNG.search(live.widget.value)
@@ -66,7 +66,7 @@ class TestWhatItShows:
         assert "Prices of 2 funds closed" in text_of(live)
         assert plt.get_fignums() == [], "pyplot belongs to the main thread"
 
-    def test_a_fund_by_a_name_that_is_stored(self, redis, namespace, store):
+    def test_it_finds_a_fund_by_its_stored_name(self, redis, namespace, store):
         store.save_funds([replace(FUND, name="FUNDO AROEIRA FIC DE ACOES")])
         store.write([quote(3), quote(4)])
         with live_prices(redis, "aroeira", namespace=namespace) as live:
@@ -74,7 +74,7 @@ class TestWhatItShows:
         with pytest.raises(UnknownFund, match="jatoba"):
             live_prices(redis, "jatoba", namespace=namespace)
 
-    def test_the_days_and_the_chart_asked_for(self, redis, namespace, store):
+    def test_it_draws_the_requested_days_and_chart(self, redis, namespace, store):
         store.write([quote(day) for day in (3, 4, 5)])
         drawn = []
 
@@ -86,7 +86,7 @@ class TestWhatItShows:
             assert repr(live) == "<LivePrices of 1 fund: live; 2 days, to 2022-01-05>"
         assert [len(frame) for frame in drawn] == [2, 2]
 
-    def test_a_chart_that_fails_is_told_and_what_was_there_stays(self, redis, namespace, store):
+    def test_a_failing_chart_is_reported_and_the_last_picture_stays(self, redis, namespace, store):
         store.write([quote(3)])
         broken = threading.Event()
 
@@ -106,7 +106,7 @@ class TestWhatItShows:
             assert wait_until(lambda: "3 days" in text_of(live))
             assert "not drawn anew" not in text_of(live)
 
-    def test_a_snapshot_where_widgets_are_missing(self, redis, namespace, store, monkeypatch):
+    def test_without_widgets_it_is_a_snapshot(self, redis, namespace, store, monkeypatch):
         monkeypatch.setitem(sys.modules, "ipywidgets", None)
         threads = threading.active_count()
         live = live_prices(redis, FUND, namespace=namespace)
@@ -129,7 +129,7 @@ class TestWhatItShows:
             ({"start": "yesterday"}, "start"),
         ],
     )
-    def test_an_unfit_argument_is_told_and_leaves_nothing(self, redis, namespace, given, field):
+    def test_an_invalid_argument_is_refused_and_leaves_no_connection(self, redis, namespace, given, field):
         before = connections(redis)
         with pytest.raises(ConfigError, match=f"^{field}"):
             live_prices(redis, **{"funds": FUND, "namespace": namespace} | given)
@@ -137,7 +137,7 @@ class TestWhatItShows:
 
 
 class TestWhenItIsDrawn:
-    def test_not_for_other_funds_and_not_more_often_than_asked(self, redis, namespace, store):
+    def test_it_ignores_other_funds_and_respects_its_interval(self, redis, namespace, store):
         with live_prices(redis, FUND, every=30.0, namespace=namespace) as live:
             assert live.drawings == 0
             store.write([quote(3, OTHER)])
@@ -150,7 +150,7 @@ class TestWhenItIsDrawn:
         assert "17 days, to 2022-01-19" in text_of(live), "the last state"
         assert live.drawings == 2
 
-    def test_never_again_once_closed(self, redis, namespace, store):
+    def test_a_closed_chart_is_not_redrawn(self, redis, namespace, store):
         before = connections(redis)
         live = live_prices(redis, FUND, every=0.2, namespace=namespace)
         live.close()
@@ -160,8 +160,8 @@ class TestWhenItIsDrawn:
         store.write([quote(3)])
         assert "no prices yet" in text_of(live)
 
-    def test_once_more_when_redis_is_back(self, tmp_path, namespace):
-        """What was stored while the chart did not hear is on it all the same."""
+    def test_it_is_redrawn_when_redis_recovers(self, tmp_path, namespace):
+        """It also shows what was stored during the outage."""
         with EmbeddedServer(tmp_path) as server, connect(server.url) as redis:
             SeriesStore(redis, namespace).write([quote(3)])
             with live_prices(redis, FUND, every=0.2, namespace=namespace) as live:
@@ -197,8 +197,8 @@ with live, sk.Subscriber(redis, Site(), threads=2):
 """
 
 
-def test_it_is_drawn_while_the_cell_waits(kernel, redis, keys):
-    """In a real kernel: what the front end is sent while the main thread waits for the batch."""
+def test_it_is_redrawn_while_a_cell_waits(kernel, redis, keys):
+    """In a real kernel: what the front end receives while the main thread waits for the batch."""
     _, client = kernel
     gate = keys.worker("gate")
     asked = client.execute(CELL.replace("{gate}", gate))

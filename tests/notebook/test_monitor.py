@@ -1,4 +1,4 @@
-"""What Redis is asked about a namespace: all of it, nothing of others, and no password."""
+"""The monitor records every command of a namespace, none of others, and no password."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from scraperkit.publisher import Publisher
 
 
 class TestABlock:
-    def test_shows_what_publishing_and_scraping_asked_of_redis(self, redis, namespace, keys):
+    def test_a_block_records_the_commands_of_publishing_and_scraping(self, redis, namespace, keys):
         with sk.monitor(redis, namespace=namespace) as seen:
             with subscriber(redis, namespace, FakeSite(), threads=1):
                 Publisher(redis, namespace=namespace).publish(months(2)).wait(60)
@@ -39,14 +39,14 @@ class TestABlock:
         assert {"XREADGROUP", "SUBSCRIBE", "EVALSHA"} <= set(table["command"])
         assert table["arguments"].str.contains("commit.lua").any()
 
-    def test_shows_the_last_command_of_the_block(self, redis, namespace):
+    def test_a_block_records_its_last_command(self, redis, namespace):
         for number in range(20):
             with sk.monitor(redis, namespace=namespace) as seen:
                 redis.set(f"{namespace}:key", str(number))
             row = seen.table().iloc[-1]
             assert (row["command"], row["key"], row["arguments"]) == ("SET", f"{namespace}:key", str(number))
 
-    def test_shows_nothing_of_other_namespaces(self, redis, namespace):
+    def test_a_block_ignores_other_namespaces(self, redis, namespace):
         with sk.monitor(redis, namespace=namespace) as seen:
             redis.set(f"{namespace}2:key", "x")
             redis.publish("fund_parser", "x")
@@ -54,14 +54,14 @@ class TestABlock:
         assert seen.table().empty
         assert list(seen.table().columns) == ["time", "client", "command", "key", "arguments"]
 
-    def test_leaves_no_thread_and_no_connection(self, redis, namespace):
+    def test_a_block_leaves_no_thread_and_no_connection(self, redis, namespace):
         threads, before = threading.active_count(), connections(redis)
         with pytest.raises(ZeroDivisionError), sk.monitor(redis, namespace=namespace) as seen:
             raise ZeroDivisionError
         assert wait_until(lambda: threading.active_count() == threads and not connections(redis) - before)
         assert "stopped" in repr(seen)
 
-    def test_keeps_a_bounded_number_and_tells(self, redis, namespace):
+    def test_a_block_keeps_a_bounded_number_and_counts_the_dropped(self, redis, namespace):
         with Monitor(redis, namespace=namespace, most=10) as seen:
             for number in range(25):
                 redis.set(f"{namespace}:key", str(number))
@@ -69,20 +69,20 @@ class TestABlock:
         assert seen.dropped == 15
         assert "15 older ones dropped" in repr(seen)
 
-    def test_can_be_read_while_it_looks(self, redis, namespace):
+    def test_the_table_can_be_read_while_recording(self, redis, namespace):
         with sk.monitor(redis, namespace=namespace) as seen:
             redis.set(f"{namespace}:key", "x")
             assert wait_until(lambda: len(seen.table()) == 1)
             assert "recording" in repr(seen)
 
-    def test_is_shown_escaped(self, redis, namespace):
+    def test_the_notebook_view_is_escaped(self, redis, namespace):
         with sk.monitor(redis, namespace=namespace) as seen:
             redis.set(f"{namespace}:key", EVIL)
         text, html = shown(seen)
         assert EVIL in text
         assert "<script" not in html
 
-    def test_warns_when_its_connection_breaks(self, redis, namespace):
+    def test_a_lost_connection_warns(self, redis, namespace):
         with pytest.warns(sk.errors.ScraperKitWarning, match="connection lost"):  # noqa: PT031  # noqa: PT031
             with sk.monitor(redis, namespace=namespace) as seen:
                 redis.set(f"{namespace}:key", "x")
@@ -96,29 +96,29 @@ class TestABlock:
 
 
 class TestSeconds:
-    def test_give_the_table_at_once(self, redis, namespace):
+    def test_recording_for_seconds_returns_the_table(self, redis, namespace):
         with subscriber(redis, namespace, FakeSite(), heartbeat=0.05):
             table = sk.monitor(redis, seconds=2.0, namespace=namespace)
         assert Keys(namespace).workers in set(table["key"])
 
     @pytest.mark.parametrize("seconds", [0, -1, 601, float("nan")])
-    def test_that_do_not_fit_are_told(self, redis, namespace, seconds):
+    def test_invalid_seconds_are_refused(self, redis, namespace, seconds):
         with pytest.raises(sk.errors.ConfigError, match="^seconds: "):
             sk.monitor(redis, seconds=seconds, namespace=namespace)
 
 
 class TestErrors:
-    def test_a_redis_that_is_away(self, namespace):
+    def test_an_unreachable_redis_is_an_error(self, namespace):
         away = redis_py.Redis(port=1, protocol=3, decode_responses=True, retry=Retry(NoBackoff(), 0))
         with pytest.raises(sk.errors.RedisUnreachable, match="monitor: "):
             sk.monitor(away, seconds=1, namespace=namespace)
 
-    def test_a_second_look_with_the_same_monitor(self, redis, namespace):
+    def test_entering_a_recording_monitor_again_is_an_error(self, redis, namespace):
         with sk.monitor(redis, namespace=namespace) as seen:
             with pytest.raises(sk.errors.ConfigError, match="already recording"):
                 seen.__enter__()
 
-    def test_a_user_who_may_not(self, redis, redis_url, namespace):
+    def test_a_user_without_the_right_is_refused(self, redis, redis_url, namespace):
         redis.acl_setuser("pupil", enabled=True, passwords=["+s3cret"], commands=["+@all", "-monitor"], keys=["*"])
         try:
             address = redis_url.split("@")[1]
@@ -131,40 +131,40 @@ class TestErrors:
 
 class TestALine:
     @given(st.lists(st.text(max_size=30), max_size=4))
-    def test_gives_every_word_back(self, words):
+    def test_a_line_is_parsed_without_losing_a_word(self, words):
         line = f"1.5 [0 127.0.0.1:1] {' '.join(_quoted(word) for word in ['xadd', 'ns:jobs', *words])}"
         command = read_line(line, Keys("ns"))
         assert command is not None
         assert (command.command, command.key, command.arguments) == ("XADD", "ns:jobs", " ".join(words)[:160])
 
     @pytest.mark.parametrize("name", ["AUTH", "auth", "HELLO", "ACL", "CONFIG", "MIGRATE"])
-    def test_that_may_hold_a_password_is_left_out(self, name):
+    def test_a_line_that_may_contain_a_password_is_left_out(self, name):
         assert read_line(f'1.5 [0 127.0.0.1:1] "{name}" "ns:user" "hunter2"', Keys("ns")) is None
 
-    def test_of_the_channel_belongs_to_its_namespace(self):
+    def test_a_line_about_the_channel_belongs_to_its_namespace(self):
         line = '1.5 [0 127.0.0.1:1] "PUBLISH" "fund_parser" "x"'
         assert read_line(line, Keys()) is not None
         assert read_line(line, Keys("ns")) is None
 
-    def test_is_shortened(self):
+    def test_long_arguments_are_shortened(self):
         command = read_line(f'1.5 [0 lua] "XADD" "ns:jobs" {" ".join([_quoted("x" * 500)] * 50)}', Keys("ns"))
         assert command is not None
         assert len(command.arguments) == 160
 
     @pytest.mark.parametrize("line", ["", "OK", "1.5 [0 127.0.0.1:1]", "\x00"])
-    def test_that_is_none_is_left_out(self, line):
+    def test_an_invalid_line_is_left_out(self, line):
         assert read_line(line, Keys("ns")) is None
 
 
 def _quoted(word: str) -> str:
-    """A word as Redis writes it in MONITOR: byte by byte."""
+    """Return a word as MONITOR prints it: byte by byte."""
     plain = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t", "\a": "\\a", "\b": "\\b"}
     signs = [chr(byte) for byte in word.encode()]
     shown = [plain.get(sign, sign if " " <= sign <= "~" else f"\\x{ord(sign):02x}") for sign in signs]
     return f'"{"".join(shown)}"'
 
 
-def test_json_survives():
+def test_json_survives_parsing():
     text = json.dumps({"a": 'quo"te', "b": "ção"}, ensure_ascii=False)
     command = read_line(f'1.5 [0 unix:/tmp/a] "XADD" "ns:jobs" {_quoted(text)}', Keys("ns"))
     assert command is not None

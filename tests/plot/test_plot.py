@@ -1,4 +1,4 @@
-"""Charts hold the data they were given, say their units, and land on the axes they were given."""
+"""Charts show the given data with units, on the given axes."""
 
 from __future__ import annotations
 
@@ -73,33 +73,33 @@ def test_prices_are_100_on_the_first_common_day():
     assert ax.get_ylabel() == "index, first common day (4 Jan 2022) = 100"
 
 
-def test_prices_without_a_common_day_say_so():
+def test_prices_without_a_common_day_start_at_100_each():
     ax = plot.prices(wide({A: [2.0, 4.0, NAN], B: [NAN, NAN, 4.0]}))
     drawn = lines(ax)
     assert (drawn["18.993.924/0001-00"], drawn["12.ABC.345/01DE-35"]) == ([100, 200], [100])
     assert ax.get_ylabel() == "index, each fund's own first day = 100"
 
 
-def test_a_fund_without_prices_does_not_take_the_common_day_away():
+def test_a_fund_without_prices_does_not_affect_the_common_day():
     ax = plot.prices(wide({A: [2.0, 4.0], B: [NAN, NAN]}))
     assert lines(ax)["18.993.924/0001-00"] == [100, 200]
     assert ax.get_ylabel() == "index, first day (3 Jan 2022) = 100"
 
 
-def test_a_line_bridges_the_days_that_its_fund_lacks():
+def test_a_line_bridges_missing_days():
     frame = wide({A: [1.0, NAN, 3.0], B: [1.0, 1.0, 1.0]})
     line = plot.prices(frame).get_lines()[0]
     assert np.asarray(line.get_ydata()).tolist() == [100, 300]
     assert mdates.date2num(line.get_xdata()).tolist() == mdates.date2num(frame.index[[0, 2]]).tolist()
 
 
-def test_a_single_day_is_a_dot():
+def test_a_single_day_is_drawn_as_a_dot():
     ax = plot.prices(wide({A: [1.0, NAN], B: [1.0, 2.0]}))
     assert [line.get_marker() for line in ax.get_lines()[:2]] == ["o", "None"]
 
 
 @pytest.mark.parametrize("draw", [plot.prices, plot.drawdown])
-def test_charts_land_on_the_axes_given(draw):
+def test_charts_are_drawn_on_the_given_axes(draw):
     figure, axes = plt.subplots(1, 2)
     assert draw(wide({A: [1.0, 2.0]}), ax=axes[1]) is axes[1]
     assert draw(wide({A: []}), ax=axes[0]) is axes[0]
@@ -107,7 +107,7 @@ def test_charts_land_on_the_axes_given(draw):
     assert plt.get_fignums() == [figure.number]
 
 
-def test_without_axes_each_chart_has_a_figure_of_its_own():
+def test_without_axes_each_chart_makes_a_figure():
     before = plt.gca()
     first, second = plot.prices(wide({A: [1.0, 2.0]})), plot.prices(wide({A: [1.0, 2.0]}))
     assert len({before.figure, first.figure, second.figure}) == 3
@@ -116,7 +116,7 @@ def test_without_axes_each_chart_has_a_figure_of_its_own():
 
 @pytest.mark.parametrize("frame", [wide({A: [], B: []}), wide({A: [NAN, NAN]}), wide({}), pd.DataFrame()])
 @pytest.mark.parametrize("draw", [plot.prices, plot.drawdown])
-def test_nothing_to_draw_is_said(draw, frame):
+def test_an_empty_chart_says_so(draw, frame):
     ax = draw(frame)
     assert [text.get_text() for text in ax.texts] == ["no prices"]
     ax.figure.canvas.draw()
@@ -140,12 +140,12 @@ def test_drawdown_is_in_percent():
     assert plot.drawdown(wide({A: [1.0, 2.0, 1.9999]})).get_ylim() == (-1, 0)
 
 
-def test_the_legend_is_in_the_order_in_which_lines_end():
+def test_the_legend_is_sorted_by_last_values():
     ax = plot.prices(wide({A: [1.0, 0.5, NAN], B: [1.0, 1.0, 2.0]}), names={A: "Fund A"})
     assert legend(ax) == ["12.ABC.345/01DE-35", "Fund A"]
 
 
-def test_names_are_shown_whatever_they_hold():
+def test_names_with_special_characters_are_shown():
     frame = wide({A: [1.0, 1.0], B: [1.0, 2.0]})
     names = pd.Series({A: "_FUNDO R$ 5 E US$ 3 DE INVESTIMENTO EM COTAS DE FUNDOS MULTIMERCADO", B: ""})
     ax = plot.prices(frame, names=names)
@@ -160,7 +160,7 @@ def test_one_fund_is_named_above_the_chart():
     assert ax.get_title(loc="left") == "Price index · Fund A"
 
 
-def test_twenty_lines_differ_and_their_names_cover_no_data():
+def test_twenty_lines_differ_and_their_legend_covers_no_data():
     ax = plot.prices(many(20))
     looks = {(to_hex(line.get_color()), str(line._dash_pattern)) for line in ax.get_lines()[:20]}
     assert len(looks) == 20
@@ -172,16 +172,16 @@ def test_twenty_lines_differ_and_their_names_cover_no_data():
 
 
 @pytest.mark.parametrize("days", [1, 2, 5, 20, 250, 1500])
-def test_the_dates_are_days_and_few(days):
+def test_date_labels_are_few_and_show_no_hours(days):
     ax = plot.prices(many(2, days))
     ax.figure.canvas.draw()
     labels = [label.get_text() for label in ax.get_xticklabels() if label.get_text()]
     assert 1 <= len(labels) <= 10
-    assert len(set(labels)) == len(labels) or days > 20  # months and years may return
+    assert len(set(labels)) == len(labels) or days > 20  # labels of months may repeat
     assert not any(":" in label for label in labels)
 
 
-def test_net_worth_and_holders_have_an_axis_each():
+def test_net_worth_and_holders_have_separate_axes():
     ax = plot.net_worth_and_holders(tidy(net_worth=[1.0e6, NAN, 2.5e6], holders=[10, 11, pd.NA]))
     left, right = ax.figure.axes
     assert left is ax
@@ -210,7 +210,7 @@ def test_ticks_have_the_decimals_they_need(net_worth, holders, million, people):
     assert len(set(right)) == len(right)
 
 
-def test_one_fund_of_several_has_to_be_named():
+def test_with_several_funds_one_must_be_named():
     both = pd.concat([tidy(net_worth=[1e6], holders=[1]), tidy(net_worth=[2e6], holders=[2]).assign(cnpj=B)])
     with pytest.raises(ConfigError, match="cnpj: the frame has 2 funds"):
         plot.net_worth_and_holders(both)
@@ -222,13 +222,13 @@ def test_one_fund_of_several_has_to_be_named():
 
 
 @pytest.mark.parametrize("frame", [tidy(quota=[]), tidy(quota=[1.0, 2.0])])
-def test_no_figures_is_said(frame):
+def test_a_chart_without_figures_says_so(frame):
     ax = plot.net_worth_and_holders(frame)
     assert [text.get_text() for text in ax.texts] == ["no figures"]
     ax.figure.canvas.draw()
 
 
-def test_the_frame_is_left_as_it_was():
+def test_charts_do_not_change_the_frame():
     frame = many(3)
     before = frame.copy()
     plot.prices(frame)

@@ -1,4 +1,4 @@
-"""Charts beside benchmarks, and marks for jumps: they hold what the metrics say, and their texts cover nothing."""
+"""Benchmarks and marks for jumps in charts equal the metrics, and their labels cover nothing."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def is_inside(box: Bbox, figure) -> bool:
 
 
 class TestPrices:
-    def test_benchmarks_are_100_where_the_funds_are(self):
+    def test_benchmarks_are_100_on_the_same_day_as_the_funds(self):
         frame = funds(2)
         frame.iloc[:30, 0] = math.nan
         ax = plot.prices(frame, benchmark=[CDI, INDEX])
@@ -82,7 +82,7 @@ class TestPrices:
         assert len(legend(ax)) == 2
         assert ax.get_title(loc="left") == "Price index"
 
-    def test_a_benchmark_without_a_kind_and_two_of_a_name_are_refused(self):
+    def test_benchmarks_without_a_kind_or_with_equal_names_are_refused(self):
         bare = CDI.copy()
         bare.attrs = {}
         with pytest.raises(ConfigError, match="cdi declares no kind"):
@@ -90,7 +90,7 @@ class TestPrices:
         with pytest.raises(ConfigError, match="two are named cdi; rename one"):
             plot.prices(funds(1), benchmark=[CDI, CDI])
 
-    def test_its_line_is_told_from_those_of_funds_without_colour(self):
+    def test_a_benchmark_line_differs_from_funds_without_colour(self):
         ax = plot.prices(funds(7), benchmark=[CDI, INDEX])
         looks = [(line.get_color(), str(line._dash_pattern), line.get_linewidth()) for line in ax.get_lines()[:9]]
         assert len(set(looks)) == 9
@@ -98,7 +98,7 @@ class TestPrices:
 
 
 class TestMarks:
-    def test_are_on_the_line_and_named_with_day_and_size(self, quotes):
+    def test_marks_are_on_the_line_and_named_with_day_and_size(self, quotes):
         jumps = metrics.jumps(quotes)
         cnpj = jumps["cnpj"][0]
         prices = quotes[quotes["cnpj"] == cnpj].pivot(index="date", columns="cnpj", values="quota")
@@ -112,7 +112,7 @@ class TestMarks:
             "15 Jun 2023: payout or write-down, −9.9 %",
         ]
 
-    def test_each_kind_has_its_own_shape_and_many_are_counted(self):
+    def test_each_kind_of_mark_has_its_own_shape_and_many_are_counted(self):
         from scraperkit.metrics.verdicts import JUMP_KINDS
 
         frame = funds(1)
@@ -123,7 +123,7 @@ class TestMarks:
         assert len(shapes) == len(JUMP_KINDS)
         assert sorted(legend(ax)[1:]) == sorted(f"{kind}, 2 days" for kind in JUMP_KINDS)
 
-    def test_those_of_other_series_other_figures_and_other_days_are_left_out(self):
+    def test_jumps_of_other_series_metrics_and_days_are_left_out(self):
         frame = funds(1)
         row = {
             "cnpj": frame.columns[0],
@@ -138,7 +138,7 @@ class TestMarks:
         assert ax.get_legend() is None
         assert len(plot.prices(frame, jumps=pd.DataFrame([row])).get_legend().get_texts()) == 2
 
-    def test_a_day_without_a_price_is_marked_between_its_neighbours(self):
+    def test_a_jump_without_a_price_is_marked_between_its_neighbours(self):
         frame = pd.DataFrame({A: [1.0, math.nan, 2.0]}, index=DAYS[:3])
         jumps = pd.DataFrame(
             [{"cnpj": A, "subclass": "", "date": DAYS[1], "metric": "quota", "size": -1, "kind": "error"}]
@@ -146,7 +146,7 @@ class TestMarks:
         (mark,) = [line for line in plot.prices(frame, jumps=jumps).get_lines() if line.get_marker() == "X"]
         assert mark.get_ydata() == [150]
 
-    def test_are_on_the_net_worth_too(self, quotes):
+    def test_jumps_are_marked_on_the_net_worth_too(self, quotes):
         jumps = metrics.jumps(quotes)
         ax = plot.net_worth_and_holders(quotes, cnpj=jumps["cnpj"][0], jumps=jumps)
         assert len(legend(ax)) == 2
@@ -155,7 +155,7 @@ class TestMarks:
         assert plot.net_worth_and_holders(quotes, cnpj=A, jumps=jumps).get_legend() is None
 
     @pytest.mark.parametrize("count", [2, 8])
-    def test_marks_say_whose_they_are(self, count):
+    def test_marks_name_their_fund(self, count):
         frame = funds(2)
         days = DAYS[10 : 10 + count]
         jumps = pd.DataFrame(
@@ -173,7 +173,7 @@ class TestMarks:
             assert mark.get_markeredgecolor() == lines[place % 2].get_color()
 
     @pytest.mark.parametrize("wrong", [["2022-06-15"], pd.DataFrame({"date": DAYS[:1]})])
-    def test_what_is_no_frame_of_jumps_is_refused(self, wrong, quotes):
+    def test_a_frame_without_jumps_is_refused(self, wrong, quotes):
         with pytest.raises(ConfigError, match="^jumps: give the frame of metrics.jumps"):
             plot.prices(funds(1), jumps=wrong)
         with pytest.raises(ConfigError, match="^jumps: give the frame of metrics.jumps"):
@@ -181,7 +181,7 @@ class TestMarks:
 
 
 class TestWindows:
-    def test_lines_hold_the_excess_and_names_say_how_often_it_was_beaten(self):
+    def test_window_lines_show_the_excess_and_names_the_share_of_wins(self):
         frame = funds(2)
         ax = plot.windows(frame, benchmark=CDI)
         expected = metrics.windows(frame, CDI)
@@ -192,20 +192,20 @@ class TestWindows:
         assert told == sorted(f"beat CDI in {each * 100:.0f} % of windows" for each in share)
         assert ax.get_ylabel() == "return over 12 months\nless that of CDI, percentage points"
 
-    def test_of_one_fund_is_filled_and_titled(self):
+    def test_the_windows_of_one_fund_are_filled_and_titled(self):
         ax = plot.windows(funds(1), benchmark=INDEX, months=3)
         assert len(ax.collections) == 2
         assert ax.collections[1].get_hatch() == "///"
         assert "beat Ibovespa in " in ax.get_title(loc="left")
 
-    def test_without_a_benchmark_or_without_a_window(self):
+    def test_windows_without_a_benchmark_show_returns_and_too_few_days_say_so(self):
         assert plot.windows(funds(3)).get_ylabel() == "return over 12 months, %"
         assert plot.windows(funds(3).head(100)).texts[0].get_text() == "no fund with 12 months of prices"
         assert plot.windows(funds(3).head(0)).texts[0].get_text() == "no prices"
 
 
 class TestRiskReturn:
-    def test_dots_are_where_the_metrics_say(self):
+    def test_dots_are_at_the_values_of_the_metrics(self):
         frame = funds(3)
         ax = plot.risk_return(frame, benchmark=[CDI, INDEX])
         years = (len(DAYS) - 1) / 252
@@ -215,7 +215,7 @@ class TestRiskReturn:
         np.testing.assert_allclose(ax.collections[1].get_offsets()[0][1], (bank.iloc[-1] ** (1 / years) - 1) * 100)
         assert ax.get_ylabel() == "return a year, %\n4 Jan 2021 to 30 Dec 2022"
 
-    def test_all_are_measured_over_the_days_that_they_share(self):
+    def test_risk_and_return_use_the_shared_days(self):
         frame = funds(2)
         frame.iloc[:300, 0] = math.nan
         ax = plot.risk_return(frame)
@@ -229,7 +229,7 @@ class TestRiskReturn:
 
     @pytest.mark.parametrize("count", [1, 5, 8, 9, 20])
     @pytest.mark.parametrize("seed", [1, 2, 3])
-    def test_no_text_covers_another_or_a_dot_or_leaves_the_figure(self, count, seed):
+    def test_no_label_covers_another_or_a_dot_or_leaves_the_figure(self, count, seed):
         ax = plot.risk_return(funds(count, seed), benchmark=[CDI, INDEX])
         ax.figure.canvas.draw()
         boxes = [Text.get_window_extent(text) for text in ax.texts]
@@ -240,12 +240,12 @@ class TestRiskReturn:
             assert not any(box.shrunk(0.98, 0.9).overlaps(other.shrunk(0.98, 0.9)) for other in boxes[place + 1 :])
             assert not any(box.contains(*dot) for dot in dots)
 
-    def test_more_than_eight_are_numbered(self):
+    def test_more_than_eight_funds_are_numbered(self):
         ax = plot.risk_return(funds(9))
         assert sorted(text.get_text() for text in ax.texts) == [str(number) for number in range(1, 10)]
         assert legend(ax)[0].startswith("1  Fundo de nome")
 
-    def test_a_fund_that_is_too_short_is_left_out_and_named(self):
+    def test_a_fund_with_too_few_prices_is_left_out_and_named(self):
         frame = funds(3)
         whole = plot.risk_return(frame[frame.columns[:2]], benchmark=[CDI])
         frame.iloc[10:, 2] = math.nan
@@ -260,7 +260,7 @@ class TestRiskReturn:
             in plot.risk_return(frame[frame.columns[:2]], benchmark=[CDI.head(8)]).get_xlabel()
         )
 
-    def test_a_legend_tells_funds_from_benchmarks(self):
+    def test_a_legend_distinguishes_funds_from_benchmarks(self):
         ax = plot.risk_return(funds(9), benchmark=[CDI, INDEX])
         first, _ = (each for each in ax.get_children() if isinstance(each, Legend))
         dots, diamonds = ax.collections[:2]
@@ -269,6 +269,6 @@ class TestRiskReturn:
         assert len(dots.get_paths()[0].vertices) != len(diamonds.get_paths()[0].vertices)
         assert not [each for each in plot.risk_return(funds(2)).get_children() if isinstance(each, Legend)]
 
-    def test_too_few_prices(self):
+    def test_a_chart_with_too_few_prices_says_so(self):
         assert plot.risk_return(funds(2).head(2)).texts[0].get_text() == "no fund with three prices"
         assert plot.risk_return(funds(2).head(0)).texts[0].get_text() == "no prices"

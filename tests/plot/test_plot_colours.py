@@ -38,7 +38,7 @@ _TO_XYZ = np.array(
 
 
 def lab(colour, vision: str) -> np.ndarray:
-    """CIE L*a*b* of a colour as somebody sees it."""
+    """Return CIE L*a*b* of a colour as seen with this vision."""
     encoded = np.array(to_rgb(colour))
     linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.array(VISION[vision]) @ linear, 0, 1)
@@ -50,7 +50,7 @@ def apart(one, other, vision: str) -> float:
     return float(np.linalg.norm(lab(one, vision) - lab(other, vision)))
 
 
-def test_the_measure_itself():
+def test_the_colour_distance_matches_known_values():
     assert lab("white", "all cones") == pytest.approx([100, 0, 0], abs=0.1)
     assert lab("#808080", "no blue cones") == pytest.approx([53.6, 0, 0], abs=0.2)
     assert apart("#CC3333", "#6E6E00", "all cones") > 60
@@ -58,14 +58,14 @@ def test_the_measure_itself():
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_lines(vision):
+def test_line_colours_are_distinct(vision):
     for one, other in itertools.combinations(plot.COLOURS, 2):
         assert apart(one, other, vision) > 10, (one, other)
         assert apart(one, "white", vision) > 25
 
 
 @pytest.mark.parametrize("vision", VISION)
-def test_outcomes_of_jobs(vision):
+def test_outcome_colours_are_distinct(vision):
     for (name, one), (other_name, other) in itertools.combinations(jobs._LOOKS.items(), 2):
         far = apart(one.colour, other.colour, vision) > 10
         assert far or one.marker != other.marker, (name, other_name)
@@ -74,13 +74,13 @@ def test_outcomes_of_jobs(vision):
 
 @pytest.mark.parametrize("vision", VISION)
 @pytest.mark.parametrize("scale", [heatmaps.DIVERGING, heatmaps._SHARES])
-def test_both_ends_of_a_heat_map(vision, scale):
+def test_the_ends_of_a_heat_map_are_distinct(vision, scale):
     low, middle, high = (scale(place) for place in (0.0, 0.5, 1.0))
     assert apart(low, high, vision) > 40
     assert apart(low, middle, vision) > 25
     assert apart(high, middle, vision) > 25
 
 
-def test_one_missing_day_of_a_month_is_seen():
+def test_one_missing_day_of_a_month_is_visible():
     for vision in VISION:
         assert apart(heatmaps._SHARES(22 / 23), heatmaps._SHARES(1.0), vision) > 10

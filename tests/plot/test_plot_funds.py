@@ -1,4 +1,4 @@
-"""Heat maps, rolling volatility and flows hold the figures of their frames, whatever is missing."""
+"""Heat maps, rolling volatility and flows show the figures of their frames, with any gaps."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def cells(ax: Axes) -> np.ndarray:
 
 
 def hatched(ax: Axes) -> set[tuple[int, int]]:
-    """Row and column of each cell that is hatched."""
+    """Return row and column of each hatched cell."""
     boxes = [patch for patch in ax.patches if isinstance(patch, Rectangle) and patch.get_hatch()]
     return {(int(patch.get_y()), int(patch.get_x())) for patch in boxes}
 
@@ -77,7 +77,7 @@ def labels(axis) -> list[str]:
 
 
 def overlapping(boxes) -> list[tuple[int, int]]:
-    """Which of the boxes cover one another, by more than a pixel."""
+    """Return the boxes that overlap by more than a pixel."""
     found = []
     for one, first in enumerate(boxes):
         for other, second in enumerate(boxes[:one]):
@@ -111,12 +111,12 @@ def test_the_colours_of_monthly_returns_are_centred_at_0():
     assert max(red, green, blue) - min(red, green, blue) < 0.02
 
 
-def test_a_return_of_nothing_has_no_minus():
+def test_a_return_of_0_has_no_minus_sign():
     ax = plot.monthly_returns(wide({A: [100.0, 99.999, 99.999]}, MONTHS[:3]))
     assert texts(ax) == ["+0.0", "+0.0", "+0.0", "+0.0"]
 
 
-def test_a_year_between_without_prices_has_its_row():
+def test_a_year_without_prices_between_others_has_a_row():
     ax = plot.monthly_returns(wide({A: [1.0, 2.0, 3.0]}, ["2020-12-30", "2020-12-31", "2022-01-31"]))
     assert labels(ax.yaxis) == ["2020", "2021", "2022"]
     assert texts(ax) == ["+100.0", "+50.0", "+100.0", "", "+50.0"]
@@ -132,7 +132,7 @@ def _walk(*falls: tuple[int, float]) -> pd.DataFrame:
     return wide({A: 100 * calm.cumprod(), B: 100 * rough.cumprod()})
 
 
-def test_prices_say_where_one_fell_at_once_and_stayed_down():
+def test_prices_mark_sudden_lasting_falls():
     ax = plot.prices(_walk((20, 0.62), (45, 0.9)))
     told = [text for text in legend(ax) if "payout" in text]
     assert [text.partition(": ")[2] for text in told] == [
@@ -142,18 +142,18 @@ def test_prices_say_where_one_fell_at_once_and_stayed_down():
 
 
 @pytest.mark.parametrize("falls", [(), ((20, 10.0), (21, 0.1)), ((20, 0.1), (21, 10.0)), ((20, 0.96),)])
-def test_prices_say_nothing_of_markets_and_of_errors_that_were_mended(falls):
+def test_prices_do_not_mark_market_moves_or_corrected_errors(falls):
     assert not [text for text in legend(plot.prices(_walk(*falls))) if "payout" in text]
 
 
-def test_prices_with_jumps_that_are_known_say_just_these():
+def test_prices_with_given_jumps_mark_only_these():
     known = pd.DataFrame(columns=["cnpj", "subclass", "date", "metric", "size", "kind"])
     assert not [text for text in legend(plot.prices(_walk((20, 0.62)), jumps=known)) if "payout" in text]
 
 
-def test_monthly_returns_are_of_one_fund():
+def test_monthly_returns_need_one_fund():
     both = wide({A: [1.0, 2.0], B: [1.0, 3.0]})
-    with pytest.raises(ConfigError, match="cnpj: the frame has 2 funds; say which"):
+    with pytest.raises(ConfigError, match="cnpj: the frame has 2 funds; name the one"):
         plot.monthly_returns(both)
     with pytest.raises(ConfigError, match="cnpj: the frame has no fund 00.000.000/0001-91"):
         plot.monthly_returns(both, cnpj=C)
@@ -175,11 +175,11 @@ def test_correlation_shows_each_pair_once():
     assert (mesh.norm.vmin, mesh.norm.vmax) == (-1, 1)
 
 
-def test_one_fund_has_no_pair():
+def test_correlation_of_one_fund_says_there_is_no_pair():
     assert texts(plot.correlation(wide({A: [1.0, 2.0], B: [NAN, NAN]}))) == ["one fund: no pair to correlate"]
 
 
-def test_coverage_tells_missing_days_from_days_before_the_start():
+def test_coverage_distinguishes_missing_days_from_days_before_the_start():
     days = business_days("2022-01-03", "2022-03-31")
     frame = wide({A: [1.0] * len(days), B: [NAN] * len(days)}, days)
     frame.loc["2022-02-01":"2022-02-10", A] = NAN
@@ -195,7 +195,7 @@ def test_coverage_tells_missing_days_from_days_before_the_start():
     assert "before the fund's start" in [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_coverage_marks_the_months_evenly_and_each_year_once():
+def test_coverage_labels_months_evenly_and_each_year_once():
     frame = wide({A: [1.0] * 500}, business_days("2021-11-15", "2030-01-01")[:500])
     ticks = labels(plot.coverage(frame).xaxis)
     assert ticks == ["Jan\n2022", "Apr", "Jul", "Oct", "Jan\n2023", "Apr", "Jul", "Oct"]
@@ -228,7 +228,7 @@ def test_flows_go_up_and_down_by_day():
     assert names == ["inflow", "outflow", "net", "holders, people"]
 
 
-def test_flows_of_many_days_are_those_of_months():
+def test_flows_of_many_days_are_summed_by_month():
     ax = plot.flows_and_holders(tidy(inflow=[1e6] * 80, outflow=[2e6] * 80, holders=[1] * 80))
     days = pd.Series(1.0, index=business_days("2022-01-03", "2030-01-01")[:80])
     assert [patch.get_height() for patch in ax.containers[0]] == days.resample("MS").sum().tolist()
@@ -238,7 +238,7 @@ def test_flows_of_many_days_are_those_of_months():
 @pytest.mark.parametrize(
     ("most", "unit"), [(0.0, "R$"), (999.0, "R$"), (1e3, "R$ thousand"), (2e6, "R$ million"), (3e9, "R$ billion")]
 )
-def test_flows_are_in_a_unit_that_fits(most, unit):
+def test_flows_have_a_suitable_unit(most, unit):
     ax = plot.flows_and_holders(tidy(inflow=[most], outflow=[0.0], holders=[1]))
     ax.figure.canvas.draw()
     assert ax.get_ylabel() == f"{unit} a day"
@@ -246,7 +246,7 @@ def test_flows_are_in_a_unit_that_fits(most, unit):
     assert len(set(ticks)) == len(ticks)
 
 
-def test_a_single_day_of_flows_is_told_by_its_date():
+def test_a_single_day_of_flows_shows_its_date():
     ax = plot.flows_and_holders(tidy(inflow=[1.0], outflow=[1.0], holders=[1]))
     ax.figure.canvas.draw()
     assert "03 Jan" in labels(ax.xaxis)
@@ -255,7 +255,7 @@ def test_a_single_day_of_flows_is_told_by_its_date():
 
 
 @pytest.mark.parametrize("frame", [tidy(quota=[]), tidy(quota=[1.0, 2.0])])
-def test_no_flows_are_said(frame):
+def test_a_chart_without_flows_says_so(frame):
     assert texts(plot.flows_and_holders(frame)) == ["no figures"]
     with pytest.raises(ConfigError, match="quotes: no column cnpj, date, inflow, outflow, holders"):
         plot.flows_and_holders(wide({A: [1.0]}))
@@ -265,7 +265,7 @@ WIDE = [plot.rolling_volatility, plot.monthly_returns, plot.correlation, plot.co
 
 
 @pytest.mark.parametrize("draw", WIDE)
-def test_charts_land_on_the_axes_given_and_leave_the_frame_alone(draw):
+def test_charts_use_the_given_axes_and_do_not_change_the_frame(draw):
     figure, axes = plt.subplots(1, 2)
     frame = many(1, 40)
     before = frame.copy()
@@ -279,7 +279,7 @@ def test_charts_land_on_the_axes_given_and_leave_the_frame_alone(draw):
 @pytest.mark.parametrize(
     "frame", [wide({A: []}), wide({A: [NAN]}), wide({A: [1.0]}), wide({A: [1.0, NAN, 2.0]}), wide({}), pd.DataFrame()]
 )
-def test_whatever_little_there_is_can_be_drawn(draw, frame):
+def test_empty_and_tiny_frames_can_be_drawn(draw, frame):
     draw(frame).figure.canvas.draw()
 
 
@@ -309,7 +309,7 @@ def test_no_label_covers_another_or_is_cut_off(draw, count):
         assert overlapping([box, ax.get_window_extent()]) == []
 
 
-def test_the_figures_drawn_are_those_of_the_metrics():
+def test_drawn_figures_equal_those_of_the_metrics():
     frame = many(4, 90)
     np.testing.assert_allclose(cells(plot.coverage(frame)), metrics.coverage(frame).T * 100)
     drawn = cells(plot.correlation(frame))

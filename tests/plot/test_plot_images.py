@@ -41,7 +41,7 @@ QUOTES = pd.DataFrame(
 
 
 def _events() -> pd.DataFrame:
-    """Thirty jobs on two workers with three threads; one is tried again, one is dead."""
+    """Thirty jobs on two workers with three threads; one is retried, one is dead."""
     random = np.random.default_rng(7)
     free, rows = dict.fromkeys([("lab-1/a", "scraper-1"), ("lab-1/a", "scraper-2"), ("lab-2/b", "scraper-1")], 0.05), []
     for number in range(30):
@@ -97,7 +97,7 @@ CHARTS: dict[str, Callable[[], Axes]] = {
 
 
 def save(name: str, path: Path) -> None:
-    """Draw a chart the same way whatever the settings of this machine."""
+    """Draw a chart regardless of this machine's settings."""
     mpl.use("Agg")
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -108,28 +108,28 @@ def save(name: str, path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", CHARTS)
-def test_it_looks_as_it_did(name, tmp_path):
+def test_every_chart_matches_its_picture(name, tmp_path):
     drawn = tmp_path / f"{name}.png"
     save(name, drawn)
-    # What it writes beside the pictures when they differ belongs into the test's own folder.
+    # If the pictures differ, the comparison writes files beside them: keep these in the test's folder.
     expected = tmp_path / f"{name}-expected.png"
     expected.write_bytes((IMAGES / f"{name}.png").read_bytes())
     assert compare_images(str(expected), str(drawn), tol=TOLERANCE) is None
 
 
-def test_every_chart_has_one():
+def test_every_chart_has_a_picture():
     charts = {name for name in plot.__all__ if callable(getattr(plot, name))}
     drawn = {name for chart in CHARTS.values() for name in chart.__code__.co_names}
     assert charts <= drawn
 
 
-def test_no_picture_is_left_over():
+def test_every_picture_has_a_chart():
     assert {path.stem for path in IMAGES.glob("*.png")} == set(CHARTS)
     assert sum(path.stat().st_size for path in IMAGES.glob("*.png")) < 400_000
 
 
-def test_a_change_is_seen(tmp_path):
-    """The tolerance is fine enough for one line of another colour."""
+def test_a_changed_colour_fails_the_comparison(tmp_path):
+    """One line of another colour exceeds the tolerance."""
     mpl.use("Agg")
     paths = [tmp_path / f"{colour}.png" for colour in ("before", "after")]
     for path, colour in zip(paths, ("#0072B2", "#56B4E9"), strict=True):

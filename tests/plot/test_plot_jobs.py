@@ -1,4 +1,4 @@
-"""Charts of what workers did say it truly: lanes, bars, waiting, outcomes, medians."""
+"""Charts of events are correct: lanes, bars, waiting, outcomes, medians."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def job(start: float, end: float, **more) -> dict:
 
 
 def bars(ax: Axes) -> list[tuple[float, float, float, str]]:
-    """Start, end, height and colour of each bar."""
+    """Return start, end, height and colour of each bar."""
     found = []
     for collection in ax.collections:
         for path in collection.get_paths():
@@ -71,7 +71,7 @@ def legend(ax: Axes) -> list[str]:
     return [text.get_text() for text in ax.get_legend().get_texts()]
 
 
-def test_a_bar_reaches_from_start_to_fetched_in_the_lane_of_its_thread():
+def test_a_bar_spans_the_fetch_in_the_lane_of_its_thread():
     ax = plot.timeline(events(job(1, 2), job(1.5, 4, thread="scraper-2"), job(2, 3, worker="lab-2/bb")))
     assert [label.get_text() for label in ax.get_yticklabels()] == ["scraper-1", "scraper-2", "scraper-1"]
     rows = [round(place) for place in ax.get_yticks()]
@@ -85,7 +85,7 @@ def test_a_bar_reaches_from_start_to_fetched_in_the_lane_of_its_thread():
     assert rows == sorted(set(rows))
 
 
-def test_workers_and_threads_are_in_the_order_of_their_names_and_numbers():
+def test_workers_and_threads_are_sorted_by_name_and_number():
     ax = plot.timeline(
         events(
             job(2, 3, worker="a/1", thread="scraper-10"),
@@ -99,7 +99,7 @@ def test_workers_and_threads_are_in_the_order_of_their_names_and_numbers():
     assert [text.partition(":")[0] for text in texts(ax)[1:]] == ["a", "lab-9", "lab-10", "z"]
 
 
-def test_what_was_taken_over_is_hatched_and_named():
+def test_jobs_taken_over_are_hatched_and_named():
     handed, taken = job(0, 1, taken_from=""), job(1, 2, taken_from="lab-2")
     ax = plot.timeline(events(handed, taken))
     hatches = {round(float(bar.get_paths()[0].get_extents().x0)): bar.get_hatch() for bar in ax.collections[1:]}
@@ -108,12 +108,12 @@ def test_what_was_taken_over_is_hatched_and_named():
     assert legend(plot.timeline(events(handed))) == ["done (1)"]
 
 
-def test_no_line_runs_through_what_is_written_above_lanes():
+def test_no_grid_line_crosses_the_text_above_lanes():
     ax = plot.timeline(events(job(0, 1)))
     assert all(text.get_bbox_patch().get_facecolor() == (1, 1, 1, 1) and text.get_zorder() > 6 for text in ax.texts)
 
 
-def test_a_name_that_came_back_after_a_restart_is_told_apart():
+def test_workers_with_a_reused_name_are_distinguished():
     ax = plot.timeline(events(job(0, 1, worker="lab-1/aa"), job(2, 3, worker="lab-1/bb")))
     assert texts(ax)[1:] == ["lab-1/aa: 1 job", "lab-1/bb: 1 job"]
 
@@ -132,30 +132,30 @@ def test_outcomes_differ_in_colour_and_in_marker():
     ax.figure.canvas.draw()
 
 
-def test_a_second_attempt_is_a_bar_of_its_own_but_the_same_job():
+def test_a_second_attempt_has_its_own_bar_but_is_the_same_job():
     ax = plot.timeline(events(job(0, 1, message="m", outcome="retry"), job(2, 3, message="m", attempt=2)))
     assert len(bars(ax)) == 2
     assert texts(ax) == ["waiting: at most 1 message", "lab-1: 1 job"]
 
 
-def test_waiting_counts_what_is_published_and_not_begun():
+def test_waiting_counts_messages_published_and_not_begun():
     rows = [job(start, start + 1, published_at=published) for published, start in ((0, 3), (0, 1), (2, 4))]
     ax = plot.timeline(events(*rows))
     assert texts(ax)[0] == "waiting: at most 2 messages"
 
 
-def test_a_job_of_no_time_is_still_seen():
+def test_a_job_of_0_seconds_is_visible():
     [(start, end, *_), _] = bars(plot.timeline(events(job(0, 0), job(0, 10, thread="scraper-2"))))
     assert end > start
 
 
-def test_messages_typed_by_hand_have_no_time_of_publication():
+def test_messages_typed_by_hand_need_no_publication_time():
     ax = plot.timeline(events(job(5, 6, published_at=None), job(6, 7, published_at=None)))
     assert [start for start, *_ in bars(ax)] == [0, 1]
 
 
 @pytest.mark.parametrize("draw", [plot.timeline, plot.latency])
-def test_no_events_are_said_on_the_axes_given(draw):
+def test_a_chart_without_events_says_so_on_the_given_axes(draw):
     _, ax = plt.subplots()
     assert draw(events(job(0, 1)).head(0), ax=ax) is ax
     assert texts(ax) == ["no events"]
@@ -181,13 +181,13 @@ def test_latency_is_in_milliseconds_and_named_with_its_median():
     assert (ax.get_xscale(), ax.get_xlabel()) == ("log", "milliseconds, logarithmic")
 
 
-def test_latency_bears_clocks_that_disagree():
+def test_latency_accepts_clocks_that_disagree():
     ax = plot.latency(events(job(-1, 1, published_at=0)))
     assert legend(ax)[0] == "waited, median 0.1 ms"
     ax.figure.canvas.draw()
 
 
-def test_throughput_beside_what_would_be_in_proportion():
+def test_throughput_has_a_line_in_proportion_to_threads():
     frame = pd.DataFrame({"jobs_per_second": [10.0, 30.0, 14.0, 18.0]}, index=pd.Index([1, 4, 2, 2], name="threads"))
     ax = plot.throughput(frame)
     ideal, measured, dots = (np.asarray(line.get_ydata()).tolist() for line in ax.get_lines())
@@ -195,7 +195,7 @@ def test_throughput_beside_what_would_be_in_proportion():
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "4"]
 
 
-def test_throughput_of_one_run_and_of_none():
+def test_throughput_draws_one_run_and_none():
     frame = pd.DataFrame({"jobs_per_second": [10.0]}, index=[4])
     assert plot.throughput(frame).get_legend() is None
     assert texts(plot.throughput(frame.head(0))) == ["no runs"]
@@ -203,7 +203,7 @@ def test_throughput_of_one_run_and_of_none():
         plot.throughput(pd.DataFrame({"rate": [1.0]}))
 
 
-def test_the_events_of_a_batch_are_drawn(redis, namespace):
+def test_events_of_a_real_batch_can_be_drawn(redis, namespace):
     with Subscriber(redis, FakeSite(), threads=3, namespace=namespace):
         batch = Publisher(redis, namespace=namespace).publish(months(12))
         batch.wait(timeout=60, progress=False)

@@ -1,4 +1,4 @@
-"""Which names charts and tables show: given before carried, CNPJs where there is none, and no two the same."""
+"""Names in charts and tables: given ones first, then the frame's, then CNPJs, and no two alike."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ def legend(ax) -> set[str]:
 
 
 @pytest.mark.parametrize("chart", [plot.prices, plot.drawdown, plot.rolling_volatility, plot.windows])
-def test_every_chart_of_lines_shows_what_the_frame_carries(prices, chart):
+def test_every_line_chart_shows_the_names_of_its_frame(prices, chart):
     assert legend(chart(prices)) == SHOWN
 
 
 @pytest.mark.parametrize("chart", [plot.correlation, plot.coverage])
-def test_every_heatmap_does(prices, chart):
+def test_every_heatmap_shows_the_names_of_its_frame(prices, chart):
     assert {label.get_text().split("   ")[0] for label in chart(prices).get_yticklabels()} == SHOWN
 
 
 @pytest.mark.parametrize("chart", [plot.prices, plot.drawdown, plot.rolling_volatility])
-def test_a_fund_has_one_colour_in_all_charts(prices, chart):
+def test_a_fund_has_the_same_colour_in_all_charts(prices, chart):
     colours = {line.get_label(): line.get_color() for line in plot.prices(prices).get_lines()}
     for fund in (B, C):
         (line, *_) = chart(prices[[fund]]).get_lines()
         assert line.get_color() == colours[plot.style.fund_labels([fund], CARRIED, lines=2)[0]]
 
 
-def test_names_that_do_not_tell_colours_apart_leave_them_to_the_order(prices):
+def test_if_names_give_equal_colours_the_column_order_decides(prices):
     many = {f"{number:014d}": str(number) for number in range(27)}
     names = {A: "first", **many, B: "as far as all colours and styles"}
     looks = [
@@ -64,7 +64,7 @@ def test_names_that_do_not_tell_colours_apart_leave_them_to_the_order(prices):
     assert len(set(looks)) == 2
 
 
-def test_dots_and_titles_do(prices):
+def test_dots_and_titles_show_the_names_of_the_frame(prices):
     assert {text.get_text() for text in plot.risk_return(prices).texts} == SHOWN
     assert plot.monthly_returns(prices, cnpj=B).get_title(loc="left") == f"Monthly returns · {CARRIED[B]}"
     assert plot.monthly_returns(prices, cnpj=C).get_title(loc="left") == "Monthly returns · EX.EMP.L0A/0001-00"
@@ -85,12 +85,12 @@ def test_dots_and_titles_do(prices):
     ],
     ids=["mapping", "series", "fund", "funds", "generator"],
 )
-def test_names_given_come_before_those_carried(prices, names):
+def test_given_names_take_precedence_over_those_of_the_frame(prices, names):
     assert legend(plot.prices(prices, names=names)) == {"Aroeira Ações", "Mine", "EX.EMP.L0A/0001-00"}
 
 
 @pytest.mark.parametrize("names", ["Aroeira", ["Aroeira"], [Fund(A), "Aroeira"], 3])
-def test_what_are_no_names_is_refused(prices, names):
+def test_invalid_names_are_refused(prices, names):
     for show in (plot.prices, metrics.summary):
         with pytest.raises(ConfigError, match="names: give a name for each CNPJ.*or Funds"):
             show(prices, names=names)
@@ -106,7 +106,7 @@ def test_no_two_lines_have_the_same_name(prices):
         )
 
 
-def test_a_subclass_goes_by_its_class_and_a_renamed_column_by_itself():
+def test_a_subclass_has_its_class_name_and_a_renamed_column_its_own():
     series = [A, f"{A}:Z2HFZ1734468953", "mine", "$_x"]
     assert fund_labels(series, {A: "Ipê"}, 1) == ["Ipê 924/0001-00", "Ipê …34468953", "mine", r"\$_x"]
     assert fund_labels([f"{A}:S1"], {}, 1) == ["18.993.924/0001-00:S1"]
@@ -122,7 +122,7 @@ def test_a_summary_has_a_column_of_names_if_any_is_known(prices):
     assert "name" not in metrics.summary(prices)
 
 
-def test_a_table_on_the_screen_has_names_below_the_cnpjs(prices):
+def test_a_printed_table_has_names_below_the_cnpjs(prices):
     head = with_names(prices).head(1).to_string().splitlines()[:2]
     assert head[0].split() == ["cnpj", A, B, C]
     assert head[1].split() == ["name", "Aroeira", "Ações", "Jatobá", "Multi"]

@@ -1,4 +1,4 @@
-"""Every metric and every chart: quotas that are not prices, and CSV files read back as they are."""
+"""Every metric and chart handles quotas that are not prices, and CSV files read without options."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ OTHERS = {
 
 
 def public(room) -> Iterator[str]:
-    """Name every public function of a room."""
+    """Return the names of all public functions of a room."""
     short = room.__name__.rpartition(".")[2]
     return (f"{short}.{name}" for name in room.__all__ if inspect.isfunction(getattr(room, name)))
 
@@ -78,7 +78,7 @@ def read_back(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.read_csv(io.StringIO(frame.to_csv()))
 
 
-def test_all_functions_are_found():
+def test_every_public_function_is_tested_here():
     assert set(OTHERS) < set(EVERY)
     assert {"metrics.returns", "metrics.summary", "plot.coverage", "plot.prices"} < set(OF_PRICES)
     for name in OF_PRICES:
@@ -86,7 +86,7 @@ def test_all_functions_are_found():
 
 
 @pytest.mark.parametrize("name", OF_PRICES)
-def test_a_csv_of_prices_read_back_as_it_is_gets_a_sentence(name):
+def test_unparsed_csv_prices_are_refused_with_a_sentence(name):
     with pytest.raises(ConfigError, match=r'TimeSeriesReader\.prices\(\).*pd\.read_csv\(path, index_col="date"'):
         function(name)(read_back(PRICES))
     text_dates = PRICES.set_axis(PRICES.index.astype("str"))
@@ -106,13 +106,13 @@ def test_a_csv_of_prices_read_back_as_it_is_gets_a_sentence(name):
         (lambda frame: frame[A], r"this is a Series; .*to_frame"),
     ],
 )
-def test_frames_of_another_shape_get_a_sentence(name, spoil, says):
+def test_frames_of_another_shape_are_refused_with_a_sentence(name, spoil, says):
     with pytest.raises(ConfigError, match=says):
         function(name)(spoil(PRICES))
 
 
 @pytest.mark.parametrize("name", ["plot.net_worth_and_holders", "plot.flows_and_holders"])
-def test_a_csv_of_quotes_read_back_as_it_is_gets_a_sentence(name):
+def test_unparsed_csv_quotes_are_refused_with_a_sentence(name):
     found = read_back(QUOTES)
     with pytest.raises(ConfigError, match=r'column cnpj holds numbers, so zeros .*dtype=\{"cnpj": "str"\}'):
         function(name)(found)
@@ -120,27 +120,27 @@ def test_a_csv_of_quotes_read_back_as_it_is_gets_a_sentence(name):
         function(name)(found.assign(cnpj="00360305000104"))
 
 
-def test_a_csv_of_runs_read_back_as_it_is_gets_a_sentence():
+def test_unparsed_csv_runs_are_refused_with_a_sentence():
     with pytest.raises(ConfigError, match=r"numbers of threads.*pd\.read_csv\(path, index_col=0\)"):
         plot.throughput(read_back(SPEED))
 
 
 @pytest.mark.parametrize("name", ["plot.timeline", "plot.latency"])
-def test_events_read_back_as_they_are_can_be_drawn(name):
+def test_unparsed_csv_events_can_be_drawn(name):
     function(name)(read_back(EVENTS)).figure.canvas.draw()
     with pytest.raises(ConfigError, match="events: the column started_at holds no times"):
         function(name)(EVENTS.assign(started_at="soon"))
 
 
-def test_ends_of_another_frame_get_a_sentence():
+def test_ends_of_another_frame_are_refused_with_a_sentence():
     with pytest.raises(ConfigError, match="funds: no column status, last"):
         metrics.ends(OTHERS["metrics.ends"]())
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.5, math.inf])
 @pytest.mark.parametrize("name", OF_PRICES)
-def test_what_is_no_price_is_told_and_counts_as_missing(name, wrong):
-    """Nor does NumPy warn: the tests turn each warning into an error."""
+def test_a_quota_that_is_not_a_price_warns_and_counts_as_missing(name, wrong):
+    """NumPy does not warn either: the tests turn each warning into an error."""
     spoilt, lacking = PRICES.copy(), PRICES.copy()
     days = DAYS[[0, 10, 11, len(DAYS) - 1]]
     spoilt.loc[days, A], lacking.loc[days, A] = wrong, math.nan
@@ -170,14 +170,14 @@ def test_what_is_no_price_is_told_and_counts_as_missing(name, wrong):
 
 
 @pytest.mark.parametrize("name", OF_PRICES)
-def test_a_fund_whose_quotas_are_all_0_has_no_prices(name):
+def test_a_fund_with_all_quotas_0_has_no_prices(name):
     with pytest.warns(ScraperKitWarning, match="not prices"):
         found = function(name)(PRICES * 0)
     if name.startswith("plot."):
         found.figure.canvas.draw()
 
 
-def test_coverage_names_the_days_that_are_no_price():
+def test_coverage_names_days_whose_quota_is_not_a_price():
     spoilt = PRICES.copy()
     spoilt.loc["2022-01-04":"2022-01-05", A] = 0
     with pytest.warns(ScraperKitWarning, match="2 quotas"):
@@ -187,7 +187,7 @@ def test_coverage_names_the_days_that_are_no_price():
     assert metrics.coverage(PRICES).attrs["no_price"] == {}
 
 
-def test_many_days_of_many_funds_make_no_endless_sentence():
+def test_a_message_about_many_days_stays_short():
     names = [f"fund {number}" for number in range(200)]
     everything = pd.DataFrame(0.0, index=DAYS, columns=names)
     with pytest.warns(ScraperKitWarning) as caught:
@@ -220,7 +220,7 @@ def test_months_after_a_funds_end_are_not_missing():
 
 @pytest.mark.parametrize("draw", [metrics.coverage, plot.coverage])
 @pytest.mark.parametrize("argument", ["started_on", "ended_on"])
-def test_dates_that_fit_no_fund_get_a_sentence(draw, argument):
+def test_dates_without_a_matching_fund_are_refused_with_a_sentence(draw, argument):
     for given, says in (
         (pd.Series({18993924000100: "2022-02-01"}), r"18993924000100 is not text.*pd\.read_csv"),
         ({A: "soon"}, "'soon' is not a day; write it as '2022-01-31'"),
@@ -245,7 +245,7 @@ def test_the_legend_of_coverage_fits_beside_long_names():
 
 
 @pytest.mark.parametrize("rate", [0.05, 13.65, -0.05, math.inf])
-def test_a_rate_in_per_cent_is_refused_with_the_sentence_that_explains_it(rate):
+def test_a_rate_in_percent_is_refused_with_an_explanation(rate):
     for given in (rate, RATES * 0 + rate, (RATES * 0 + rate).to_frame()):
         if rate == math.inf and given is rate:
             continue
@@ -253,12 +253,12 @@ def test_a_rate_in_per_cent_is_refused_with_the_sentence_that_explains_it(rate):
             metrics.sharpe(PRICES, given)
 
 
-def test_a_rate_is_a_series_a_frame_with_one_column_or_a_number():
+def test_a_rate_may_be_a_series_a_one_column_frame_or_a_number():
     expected = metrics.sharpe(PRICES, RATES)
     for given in (RATES.to_frame("cdi"), 0.0004, np.float64(0.0004)):
         pd.testing.assert_series_equal(metrics.sharpe(PRICES, given), expected)
     assert metrics.sharpe(PRICES, 0).notna().all()
-    # A number is the rate of days without any price, too.
+    # A number is a rate even on days without prices.
     gap = PRICES.drop(DAYS[[5, 6]])
     pd.testing.assert_series_equal(metrics.sharpe(gap, 0.0004), metrics.sharpe(gap, RATES))
 
@@ -280,6 +280,6 @@ def test_a_rate_is_a_series_a_frame_with_one_column_or_a_number():
         (None, "not None"),
     ],
 )
-def test_rates_of_another_shape_get_a_sentence(given, says):
+def test_rates_of_another_shape_are_refused_with_a_sentence(given, says):
     with pytest.raises(ConfigError, match=f"^risk_free: give a Series of daily rates.*{says}"):
         metrics.sharpe(PRICES, given)

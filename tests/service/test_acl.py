@@ -1,4 +1,4 @@
-"""The users of Redis that deploy/redis/users.acl makes: the kit has all it needs as `scraperkit`, and no more."""
+"""The Redis users of deploy/redis/users.acl: `scraperkit` has the rights that the kit needs, and no more."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ NEEDED = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory) -> Iterator[Stack]:
-    """Redis as docker-compose.yml has it, alone."""
+    """Only the Redis of docker-compose.yml."""
     with Stack(tmp_path_factory.mktemp("acl")) as running:
         running.up("redis")
         yield running
@@ -58,7 +58,7 @@ def stack(tmp_path_factory) -> Iterator[Stack]:
 
 @pytest.fixture
 def admin(stack) -> Iterator[redis_py.Redis]:
-    """The administrator; each test begins with nothing refused and nothing stored."""
+    """The administrator; each test begins with an empty ACL log and an empty Redis."""
     with sk.connect(stack.redis_url("default")) as client:
         client.flushall()
         client.acl_log_reset()
@@ -80,7 +80,7 @@ def belongs_to(client: redis_py.Redis, user: str) -> bool:
 
 
 def refused(admin: redis_py.Redis) -> list[str]:
-    """Return what Redis has refused, also where the kit would have gone on without it."""
+    """Return what Redis has refused, including refusals that the kit tolerates."""
     return [f"{entry['reason']} {entry['object']} ({entry['context']})" for entry in admin.acl_log()]
 
 
@@ -103,7 +103,7 @@ class TestScraperkit:
             assert sk.update(source=source, redis=redis)["new_days"].tolist() == [20]
         assert refused(admin) == []
 
-    def test_the_whole_road_works(self, redis, admin, monkeypatch, tmp_path):
+    def test_publishing_scraping_and_reading_work(self, redis, admin, monkeypatch, tmp_path):
         monkeypatch.setenv("SCRAPERKIT_RATE", "500")
         archive = tmp_path / "archive"
         with sk.Replica.start() as site, sk.CvmPages(site.url) as source:
@@ -138,7 +138,7 @@ class TestScraperkit:
         assert str(Health.read(redis)).startswith("workers: none")
         assert refused(admin) == []
 
-    def test_it_may_wait_for_replicas(self, redis, admin):
+    def test_waiting_for_replicas_is_allowed(self, redis, admin):
         settings = Settings.load(confirmations=1, confirmation_timeout=0.05)
         with pytest.raises(RedisUnreachable, match="0 of 1 replicas confirmed the write"):
             sk.Publisher(redis, settings=settings).publish(months(1))
@@ -146,8 +146,8 @@ class TestScraperkit:
             pass
         assert refused(admin) == []
 
-    def test_the_rate_limit_may_begin_a_new_minute(self, stack, admin):
-        """Its scripts are those of a library, and one of their commands comes only when a window is over."""
+    def test_the_rate_limit_can_begin_a_new_minute(self, stack, admin):
+        """The scripts belong to a library, and run one of their commands only when a window ends."""
         scripts = Path(limits.__file__).parent.glob("resources/redis/lua_scripts/*sliding_window*.lua")
         used = {word for script in scripts for word in re.findall(r"redis\.call\(['\"](\w+)", script.read_text())}
         assert "rename" in used
@@ -156,7 +156,7 @@ class TestScraperkit:
             told = admin.execute_command("ACL", "DRYRUN", "scraperkit", command, *words, *_MORE.get(command, ()))
             assert told == "OK", command
 
-    def test_politeness_is_agreed_on(self, redis, admin):
+    def test_workers_can_share_politeness(self, redis, admin):
         politeness = Politeness(
             "https://site.example/", Settings.load(rate=100, breaker_failures=1, breaker_pause=0.01)
         )
@@ -169,7 +169,7 @@ class TestScraperkit:
         politeness.succeeded()
         assert refused(admin) == []
 
-    def test_failures_retries_dead_letters_and_the_lost(self, redis, admin):
+    def test_failures_retries_dead_letters_and_lost_messages_work(self, redis, admin):
         def fail(request):
             raise SiteUnavailable("away")
 
@@ -187,7 +187,7 @@ class TestScraperkit:
         assert not letters.drop()
         assert refused(admin) == []
 
-    def test_a_dead_workers_jobs_are_taken_over_and_a_stop_hands_back(self, redis, admin):
+    def test_dead_workers_jobs_are_taken_over_and_a_stop_hands_jobs_back(self, redis, admin):
         settings = Settings.load(lease=0.2, heartbeat=0.05)
         keys = sk.Publisher(redis).keys
         batch = sk.Publisher(redis).publish(months(3))
@@ -203,7 +203,7 @@ class TestScraperkit:
         asyncio.run(die_and_inherit())
         assert refused(admin) == []
 
-    def test_the_commands_of_the_command_line(self, stack, admin, tmp_path):
+    def test_the_command_line_works(self, stack, admin, tmp_path):
         secret = tmp_path / "password"
         secret.write_text(stack.secrets()["queue/redis-password"] + "\n")
         with sk.Replica.start() as site:
@@ -218,14 +218,14 @@ class TestScraperkit:
                 assert told.returncode == 0, told.stdout + told.stderr
         assert refused(admin) == []
 
-    def test_the_demo_says_where_it_may_run(self, stack, admin, tmp_path):
+    def test_a_refused_demo_says_where_it_may_run(self, stack, admin, tmp_path):
         told = demo(stack, "queue", tmp_path)
         assert (told.returncode, told.stdout) == (UNAVAILABLE, "")
         assert re.fullmatch(
             r"scraperkit: this Redis user .* `docker-compose exec lab scraperkit demo`.*\n", told.stderr
         )
 
-    def test_a_worker_that_lacks_a_right_fails_with_a_code_of_its_own(self, stack, admin):
+    def test_a_worker_without_a_right_fails_with_its_own_exit_code(self, stack, admin):
         secret = stack.secrets()["queue/redis-password"]
         admin.execute_command("ACL", "SETUSER", "crippled", "on", f">{secret}", "~*", "&*", "+@all", "-xreadgroup")
         around = stack.environment("queue")
@@ -259,11 +259,11 @@ class TestScraperkit:
             *("PUBLISH other x", "SUBSCRIBE other", "PSUBSCRIBE *", "EVAL return(1) 0", "SCRIPT FLUSH"),
         ],
     )
-    def test_what_is_none_of_its_business_is_refused(self, redis, command):
+    def test_keys_and_commands_of_others_are_refused(self, redis, command):
         with pytest.raises(redis_py.exceptions.NoPermissionError):
             redis.execute_command(*command.split())
 
-    def test_a_script_reaches_no_further(self, redis, admin):
+    def test_scripts_have_no_further_rights(self, redis, admin):
         admin.set("other", "secret")
         script = redis.register_script("return redis.call('GET', ARGV[1])")
         with pytest.raises(redis_py.ResponseError, match="No permissions"):
@@ -274,7 +274,7 @@ class TestScraperkit:
 
 class TestOthers:
     @pytest.mark.parametrize(("user", "needed"), [("scraperkit", NEEDED), ("lab", NEEDED | {"monitor"})])
-    def test_no_command_that_concerns_others_is_allowed_without_need(self, stack, admin, user, needed):
+    def test_no_unneeded_command_that_affects_others_is_allowed(self, stack, admin, user, needed):
         kinds = ("admin", "dangerous", "connection", "scripting")
         commands = {command for kind in kinds for command in admin.acl_cat(kind)}
         assert {"client|pause", "client|kill", "script|flush", "function|flush", "flushall"} < commands - needed
@@ -283,7 +283,7 @@ class TestOthers:
                 ((_, arity, *_),) = admin.execute_command("COMMAND INFO", command)
                 words = command.split("|")
                 words += ["1"] * (abs(arity) - len(words))
-                # Some commands are refused before Redis looks at the user: what protects DEBUG and MODULE.
+                # Redis refuses DEBUG and MODULE before it checks the user.
                 with pytest.raises(redis_py.ResponseError, match=r"no permissions to run|command not allowed"):
                     client.execute_command(*words)
 
@@ -299,13 +299,13 @@ class TestOthers:
                 client.set("lesson-1:x", 1)
         assert "SET" in set(seen.table()["command"])
 
-    def test_nobody_gets_in_without_a_password(self, stack, admin):
+    def test_no_user_connects_without_a_password(self, stack, admin):
         url = f"redis://127.0.0.1:{stack.ports['redis']}"
         for address in (url, url.replace("://", "://:wrong@"), url.replace("://", "://scraperkit:wrong@")):
             with pytest.raises(RedisUnreachable):
                 sk.connect(address)
 
-    def test_the_lab_takes_any_namespace_but_does_not_administer(self, stack, admin):
+    def test_the_lab_may_use_any_namespace_but_not_administer(self, stack, admin):
         with sk.connect(stack.redis_url("lab")) as client:
             with sk.Subscriber(client, FakeSite(), threads=1, namespace="lesson-1"):
                 batch = sk.Publisher(client, namespace="lesson-1").publish(months(2))
@@ -327,7 +327,7 @@ class TestPasswordFile:
         monkeypatch.setenv("SCRAPERKIT_REDIS_PASSWORD_FILE", str(path))
         return path
 
-    def test_it_serves_all_clients_and_is_shown_nowhere(self, file, stack):
+    def test_the_password_file_serves_all_clients_and_is_never_shown(self, file, stack):
         with sk.connect() as client:
             assert belongs_to(client, "scraperkit")
             with sibling(client) as other:
@@ -351,13 +351,13 @@ class TestPasswordFile:
             try:
                 admin.client_kill_filter(user="scraperkit", skipme=True)
                 assert belongs_to(client, "scraperkit")
-                file.unlink()  # as in the middle of a replacement
+                file.unlink()  # as during a replacement
                 admin.client_kill_filter(user="scraperkit", skipme=True)
                 assert belongs_to(client, "scraperkit")
             finally:
                 admin.execute_command("ACL", "SETUSER", "scraperkit", f">{old}", "<another-password")
 
-    def test_an_address_with_a_password_or_given_by_hand_does_without_it(self, file, stack, monkeypatch):
+    def test_an_explicit_address_does_not_use_the_password_file(self, file, stack, monkeypatch):
         file.write_text("wrong")
         monkeypatch.setenv("REDIS_URL", stack.redis_url())
         sk.connect().close()
@@ -365,7 +365,7 @@ class TestPasswordFile:
         with pytest.raises(RedisUnreachable, match="requires a password"):
             sk.connect(f"redis://127.0.0.1:{stack.ports['redis']}")
 
-    def test_a_wrong_one_is_told_with_its_file_only(self, file):
+    def test_a_wrong_password_is_reported_by_its_file_only(self, file):
         file.write_text("hunter2")
         with pytest.raises(RedisUnreachable, match="rejected the password from PasswordFile") as caught:
             sk.connect()
@@ -373,13 +373,13 @@ class TestPasswordFile:
         assert "hunter2" not in str(caught.value)
 
     @pytest.mark.parametrize("content", [b"", b"\n", b"one\ntwo\n", b"\xff", b"x" * 5000])
-    def test_what_is_no_secret_is_told_without_it(self, file, content):
+    def test_an_invalid_password_file_is_refused_without_its_content(self, file, content):
         file.write_bytes(content)
         with pytest.raises(ConfigError, match="SCRAPERKIT_REDIS_PASSWORD_FILE") as caught:
             sk.connect()
         assert "one" not in str(caught.value).replace("one line", "")
 
-    def test_a_missing_file(self, file):
+    def test_a_missing_password_file_is_an_error(self, file):
         file.unlink()
         with pytest.raises(ConfigError, match=r"SCRAPERKIT_REDIS_PASSWORD_FILE: cannot read .*No such file"):
             sk.connect()

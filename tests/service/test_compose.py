@@ -1,4 +1,4 @@
-"""The service: what docker-compose.yml and deploy/ say, and that it works as they say."""
+"""The service: docker-compose.yml and deploy/, and the service that they start."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LASTING = [name for name in SERVICES if name != "secrets"]
 
 
 class TestFiles:
-    def test_docker_compose_takes_the_file(self):
+    def test_docker_compose_accepts_the_file(self):
         if shutil.which("docker-compose") is None:
             pytest.skip("docker-compose is not installed here")
         for words in (
@@ -75,15 +75,15 @@ class TestFiles:
             assert mode == ["ro"] or not target.startswith("/run/secrets") or name == "secrets"
 
     @pytest.mark.parametrize("name", LASTING)
-    def test_every_lasting_container_is_watched_and_has_limits(self, name):
+    def test_every_long_running_container_has_a_health_check_and_limits(self, name):
         service = SERVICES[name]
         assert service["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
         assert service["mem_limit"]
         assert service["restart"] == "unless-stopped"
 
     @pytest.mark.parametrize("name", ["pricer", "lab"])
-    def test_a_health_check_asks_no_proxy_for_its_own_container(self, name):
-        """Docker hands containers the proxy that its settings name."""
+    def test_health_checks_bypass_the_proxy(self, name):
+        """Docker passes its proxy settings on to containers."""
         python, flag, code = SERVICES[name]["healthcheck"]["test"][1:]
         assert (python, flag) == ("python", "-c")
         with sk.Replica.start() as replica:
@@ -93,13 +93,13 @@ class TestFiles:
             assert done.returncode == 0
             assert sum(replica.requests.values()) == 1
 
-    def test_nobody_is_root_but_who_makes_the_secrets(self):
+    def test_only_the_maker_of_secrets_runs_as_root(self):
         for name in LASTING:
             assert "build" in SERVICES[name] or SERVICES[name]["user"] == "999:999"
         assert SERVICES["secrets"]["cap_add"] == ["CHOWN"]
         assert SERVICES["secrets"]["network_mode"] == "none"
 
-    def test_no_secret_where_docker_inspect_shows_it(self):
+    def test_docker_inspect_shows_no_secret(self):
         for name, service in SERVICES.items():
             for variable, value in service.get("environment", {}).items():
                 assert variable.endswith("_FILE") or not re.search("PASSWORD|TOKEN|KEY|SECRET", variable), name
@@ -127,12 +127,12 @@ class TestFiles:
             loaded = Settings.load()
             assert (loaded.cvm_url, loaded.rate) == settings
 
-    def test_each_service_has_its_secrets_for_itself(self):
+    def test_each_service_has_only_its_own_secrets(self):
         def secrets_of(name: str) -> dict[str, str]:
             volumes = [volume.split(":") for volume in SERVICES[name].get("volumes", [])]
             return {source: target for source, target, *_ in volumes if target.startswith("/run/secrets")}
 
-        # Servers are alike, and sentinels are.
+        # Both servers have the same secrets, and so have all sentinels.
         alike = {"redis-replica": "redis"} | dict.fromkeys(SENTINELS, "sentinel")
         readers = {name: alike.get(name, name) for name in LASTING if secrets_of(name)}
         assert set(readers.values()) == {"redis", "sentinel", "pricer", "queue", "lab", "update", "market-queue"}
@@ -141,7 +141,7 @@ class TestFiles:
         assert secrets_of("secrets") == {f"secrets-{lot}": f"/run/secrets/{lot}" for lot in readers.values()}
         assert not [name for name in LASTING if "group_add" in SERVICES[name]]
 
-    def test_who_fetches_files_writes_the_archive_and_the_others_read_it(self):
+    def test_only_downloaders_may_write_the_archive(self):
         mounted = {
             name: volume
             for name, service in SERVICES.items()
@@ -154,7 +154,7 @@ class TestFiles:
             assert SERVICES[name]["environment"]["SCRAPERKIT_ARCHIVE"] == "/archive"
         assert "--owner scraperkit --group scraperkit /archive" in (ROOT / "Dockerfile").read_text()
 
-    def test_each_source_has_workers_of_its_own_and_what_downloads_has_no_rights_in_redis(self):
+    def test_each_source_has_workers_and_downloaders_have_no_rights_in_redis(self):
         assert SERVICES["queue"]["command"][:4] == ["scraperkit", "work", "--source", "cvm_pages"]
         assert SERVICES["market-queue"]["command"][:4] == ["scraperkit", "work", "--source", "open_data"]
         assert SERVICES["market"]["command"] == ["scraperkit", "market", "download", "--every", "24"]
@@ -167,14 +167,14 @@ class TestFiles:
                 if variable.startswith("SCRAPERKIT_"):
                     assert variable.removeprefix("SCRAPERKIT_").lower() in Settings.model_fields
 
-    def test_a_stop_has_the_time_that_a_worker_takes(self):
+    def test_the_stop_timeout_exceeds_that_of_a_worker(self):
         grace = float(SERVICES["queue"]["stop_grace_period"].removesuffix("s"))
         assert grace >= Settings.load().stop_deadline + SLACK
 
     @pytest.mark.parametrize(
         "script", ["redis/make-secrets.sh", "redis/redis-cli", "redis/sentinel.sh", "lab/start.sh"]
     )
-    def test_the_scripts_are_sh_and_may_be_run(self, script):
+    def test_scripts_are_valid_sh_and_executable(self, script):
         path = ROOT / "deploy" / script
         assert os.access(path, os.X_OK)
         assert subprocess.run(["/bin/sh", "-n", path]).returncode == 0
@@ -187,7 +187,7 @@ class TestSecrets:
         subprocess.run([ROOT / "deploy/redis/make-secrets.sh", folder], check=True, cwd="/")
         return {str(path.relative_to(folder)): path.read_text() for path in folder.glob("*/*")}
 
-    def test_they_are_made_once_and_each_is_another(self, tmp_path):
+    def test_secrets_are_made_once_and_all_differ(self, tmp_path):
         made = self.make(tmp_path)
         secret = {name: text for name, text in made.items() if not name.endswith((".acl", ".conf"))}
         assert set(secret) == {
@@ -204,7 +204,7 @@ class TestSecrets:
             for path in tmp_path.glob("*/*"):
                 assert path.stat().st_gid == (999 if path.parent.name in ("redis", "sentinel") else 10001)
 
-    def test_users_get_hashes_only_and_follow_a_new_password(self, tmp_path):
+    def test_the_user_file_has_hashes_only_and_follows_a_new_password(self, tmp_path):
         made = self.make(tmp_path)
         users = made["redis/users.acl"]
         assert "@" not in re.sub(r"[+-]@\w+", "", users)
@@ -230,13 +230,13 @@ class TestGuarded:
             running.up("pricer", "queue")
             yield running
 
-    def test_the_service_goes_on_with_the_other_server(self, guarded):
+    def test_the_service_continues_after_a_failover(self, guarded):
         (first,) = guarded.children("redis")
         first.kill()
         order = {"document": "18.993.924/0001-00", "from_date": "01/2022", "to_date": "03/2022"}
         primary = [str(guarded.ports["redis-replica"])]
         assert wait_until(lambda: sentinel(guarded, "sentinel-1", "GET-MASTER-ADDR-BY-NAME", "prices")[1:] == primary)
-        guarded.up("redis")  # without it, nobody could confirm
+        guarded.up("redis")  # without it, no replica could confirm
         assert wait_until(lambda: others(guarded, "sentinel-2", "REPLICAS") == ("ok",), 120), told(guarded)
 
         orders: list[Any] = []
@@ -258,7 +258,7 @@ class TestGuarded:
                 assert server.exists("scraperkit:{18993924000100}:quota"), name
                 assert server.acl_log() == [], "nothing that replica, sentinels and services do is refused"
 
-    def test_nobody_but_sentinels_may_tell_a_sentinel_what_to_watch(self, guarded):
+    def test_only_sentinels_may_configure_a_sentinel(self, guarded):
         for words in (
             ["MONITOR", "mine", "127.0.0.1", "1", "1"],
             ["SET", "prices", "quorum", "1"],
@@ -276,7 +276,7 @@ def sentinel(stack: Stack, name: str, *words: str, **options: Any) -> Any:
 
 
 def others(stack: Stack, name: str, what: str = "MASTER") -> tuple[Any, ...]:
-    """Return how many replicas and other sentinels one knows; or whether each replica follows the primary."""
+    """Return how many replicas and other sentinels a sentinel knows, or whether each replica follows the primary."""
     known = {"username": "sentinel", "password": stack.secrets()["sentinel/peer-password"]}
     found = sentinel(stack, name, what, "prices", **known)
     if what == "MASTER":
@@ -300,7 +300,7 @@ def whole(tmp_path_factory) -> Iterator[Stack]:
 
 @pytest.fixture
 def stack(whole) -> Stack:
-    """The service with one pricer and at least one queue, whatever the test before has done to it."""
+    """The service with one pricer and at least one queue, whatever the previous test did."""
     if not whole.children("replica"):
         whole.up("replica")
         whole.up("pricer", "queue", queue=3)
@@ -308,7 +308,7 @@ def stack(whole) -> Stack:
 
 
 def ask(stack: Stack, path: str, body: Any = None, **headers: str) -> Any:
-    """Ask the pricer."""
+    """Send a request to the pricer."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{stack.ports['pricer']}{path}",
         data=None if body is None else json.dumps(body).encode(),
@@ -357,7 +357,7 @@ class TestService:
         assert [value["value"] for value in told["values"]] == [0.049206] * 21
         assert cli(stack, "EXISTS", "scraperkit:index:cdi") == "1"
 
-    def test_scaled_up_and_down_under_load_and_one_killed_nothing_is_lost(self, stack):
+    def test_scaling_under_load_and_a_killed_queue_lose_nothing(self, stack):
         sample = load_sample()
         funds = [fund.cnpj for fund in sample.funds if fund.active and fund.started_on.year == 2021][-8:]
         order = {"documents": funds, "from_date": "01/2022", "to_date": "12/2023"}
@@ -402,7 +402,7 @@ class TestService:
         assert not ask(stack, "/v1/dead")["dead"]
         assert cli(stack, "XLEN", "scraperkit:jobs") == "0"
 
-    def test_workers_of_the_open_data_read_what_another_service_has_downloaded(self, stack):
+    def test_open_data_workers_read_the_archive_of_another_service(self, stack):
         with sk.Replica.start() as site, sk.OpenData(site.open_data_url, archive=stack.folder / "fresh") as market:
             site.portal.crawl_delay = 0
             market.download("2024-09", "2024-10")
@@ -418,7 +418,7 @@ class TestService:
         assert len(ask(stack, f"{told['links']['prices']}?start=2024-10")["stands_for"]) > 1
         assert not (log := cli(stack, "ACL", "LOG")), log
 
-    def test_update_has_the_queues_fetch_what_is_new_and_does_nothing_else(self, stack):
+    def test_update_makes_the_queues_fetch_only_what_is_new(self, stack):
         with (
             sk.connect(stack.redis_url()) as redis,
             sk.CvmPages(stack.environment("queue")["SCRAPERKIT_CVM_URL"]) as site,
@@ -435,7 +435,7 @@ class TestService:
         again = stack.exec("update", *words, "--quiet", "18.993.924/0001-00")
         assert (again.returncode, again.stdout) == (0, ""), again.stderr
 
-    def test_health_checks_fail_where_a_service_is_not_well(self, stack):
+    def test_health_checks_fail_for_an_unhealthy_service(self, stack):
         for name in ("redis", "pricer", "queue", "replica"):
             assert wait_until(lambda name=name: stack.healthy(name))
         for child in stack.children("pricer"):
@@ -445,7 +445,7 @@ class TestService:
             child.resume()
         assert wait_until(lambda: stack.healthy("pricer"))
 
-    def test_who_has_no_key_is_refused(self, stack):
+    def test_requests_without_a_key_are_refused(self, stack):
         with pytest.raises(urllib.error.HTTPError) as refused:
             ask(stack, "/v1/funds", **{"X-API-Key": "wrong-wrong-wrong-wrong"})
         assert refused.value.code == 401
@@ -466,7 +466,7 @@ class TestService:
             "queue": ["redis-password"],
         }
 
-    def test_no_secret_is_to_be_seen(self, stack):
+    def test_no_secret_is_visible(self, stack):
         secrets = stack.secrets()
         seen = "".join(stack.logs(name) for name in LASTING)
         for name in ("redis", "pricer", "queue", "replica"):
@@ -477,7 +477,7 @@ class TestService:
         for name, secret in secrets.items():
             assert secret not in seen, name
 
-    def test_jupyterlab_asks_for_the_token_and_reaches_redis(self, stack):
+    def test_jupyterlab_requires_the_token_and_reaches_redis(self, stack):
         notebooks = stack.container("lab") / "home" / "scraperkit" / "notebooks"
         notebooks.mkdir()
         shutil.copy(ROOT / "notebooks" / "00_tour.ipynb", notebooks)
@@ -496,7 +496,7 @@ class TestService:
         assert told.stdout.startswith("True 1 <redis"), told.stderr
         assert stack.secrets()["lab/redis-password"] not in told.stdout
 
-    def test_all_end_in_order(self, stack):
+    def test_all_services_stop_cleanly(self, stack):
         running = [psutil.Process(child.pid) for name in stack.services for child in stack.children(name)]
         running += [child for process in running for child in process.children(recursive=True)]
         assert len(running) >= 4
@@ -506,14 +506,14 @@ class TestService:
         assert "goodbye" in stack.logs("redis") or "bye bye" in stack.logs("redis")
 
 
-def test_the_replica_listens_where_it_is_told_to():
+def test_the_replica_listens_on_the_given_host():
     with sk.Replica.start(host="127.0.0.1") as replica:
         assert replica.url.startswith("http://127.0.0.1:")
-    if sys.platform == "linux":  # where all of 127.0.0.0/8 is this machine
+    if sys.platform == "linux":  # where all of 127.0.0.0/8 is loopback
         with sk.Replica.start(host="127.0.0.2") as replica, urllib.request.urlopen(replica.url, timeout=60) as answer:
             assert replica.url.startswith("http://127.0.0.2:")
             assert answer.status == 200
 
 
-def test_the_wire_example_is_a_message():
+def test_the_documented_message_is_valid():
     assert ScrapeRequest.parse(EXAMPLE).month_year == "12/2022"

@@ -1,4 +1,4 @@
-"""The images: what the Dockerfile says, layer by layer, and what the lab does when it starts."""
+"""The images: the layers of the Dockerfile, and the start of the lab."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class TestImages:
         told = subprocess.run([linter, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True)
         assert (told.returncode, told.stdout) == (0, "")
 
-    def test_the_images_install_with_hashes_and_what_they_copy_is_sent(self):
+    def test_images_install_with_hashes_and_the_context_has_what_they_copy(self):
         installs = re.findall(r"pip install (.*)", DOCKERFILE)
         assert installs
         assert all("--require-hashes" in line or "--no-index" in line for line in installs)
@@ -46,7 +46,7 @@ class TestImages:
                 assert any(source == path or source.startswith(f"{path}/") for path in sent), source
         assert TARGETS | set(re.findall(r"--from=(\S+)", DOCKERFILE)) <= set(STAGES)
 
-    def test_the_wheel_is_built_from_all_that_pyproject_names(self):
+    def test_the_wheel_is_built_from_every_file_in_pyproject(self):
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
         copied = {word for line in re.findall(r"^COPY (.*)", STAGES["kit"], re.MULTILINE) for word in line.split()}
         wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
@@ -54,7 +54,7 @@ class TestImages:
         assert {*needed, *wheel["force-include"]} <= copied
 
     @pytest.mark.parametrize(("lock", "has_lab"), [("api", False), ("lab", True)])
-    def test_the_locks_of_the_images(self, lock, has_lab):
+    def test_each_image_has_its_own_lock(self, lock, has_lab):
         assert f"--requirement /opt/scraperkit/locks/{lock}.txt" in DOCKERFILE
         names = set(re.findall(r"^[\w-]+", (ROOT / "locks" / f"{lock}.txt").read_text(), re.MULTILINE))
         assert {"redis", "pandas", "fastapi"} <= names
@@ -62,7 +62,7 @@ class TestImages:
         assert "pytest" not in names
 
     @pytest.mark.parametrize("target", sorted(TARGETS))
-    def test_a_change_of_the_kit_makes_one_layer_the_last(self, target):
+    def test_a_change_of_the_kit_rebuilds_only_the_last_layer(self, target):
         assert STAGES[target].startswith("needs AS ")
         layers = re.findall(r"^(?:RUN|COPY|ADD) .*", STAGES["needs"] + STAGES[target], re.MULTILINE)
         assert layers.pop() == "COPY --from=kit /kit /"
@@ -71,21 +71,21 @@ class TestImages:
         ]
 
     @pytest.mark.parametrize("target", sorted(TARGETS))
-    def test_nobody_is_root_and_no_secret_is_in_it(self, target):
+    def test_images_do_not_run_as_root_and_contain_no_secret(self, target):
         assert re.findall(r"^(?:RUN|USER .*)", STAGES["needs"] + STAGES[target], re.MULTILINE)[-1] == "USER 10001:10001"
         assert not re.search(r"^(ARG|ENV).*(PASSWORD|TOKEN|KEY)", DOCKERFILE, re.MULTILINE)
 
-    def test_only_the_lab_says_that_it_listens(self):
-        """Its port is always 8888. Of the three services in the other image, one listens at 8000."""
+    def test_only_the_lab_exposes_a_port(self):
+        """Its port is always 8888. Of the three services in the other image, only one listens."""
         assert [name for name, stage in STAGES.items() if "\nEXPOSE " in stage] == ["lab"]
 
-    def test_the_files_that_decide_what_redis_is_downloaded_are_enough_to_do_it(self, tmp_path):
+    def test_the_copied_files_suffice_to_download_redis(self, tmp_path):
         for words in re.findall(r"^COPY (.*)", STAGES["redis"], re.MULTILINE):
             *sources, folder = words.split()
             (tmp_path / folder).mkdir(parents=True, exist_ok=True)
             for source in sources:
                 shutil.copy(ROOT / source, tmp_path / folder)
-        # Only what is in that folder counts, although the kit is installed here, too.
+        # Import from that folder only, although the kit is installed here, too.
         script = """if True:
             import runpy, sys
             runpy.run_module("scraperkit.embedded.install", run_name="__main__")
@@ -113,7 +113,7 @@ class TestImages:
         told = subprocess.run(["/bin/sh", "-c", command], env={"PATH": f"{tmp_path}:{os.environ['PATH']}"})
         assert told.returncode == (7 if downloads else 0)
 
-    def test_pip_may_install_into_the_home_but_nothing_goes_before_the_kit(self, tmp_path):
+    def test_user_packages_never_take_precedence_over_the_kit(self, tmp_path):
         words = re.search(r"^RUN python -m (venv .*)", STAGES["needs"], re.MULTILINE)[1].split()
         words[-1] = str(tmp_path / "venv")
         subprocess.run([sys.executable, "-m", *words, "--without-pip"], check=True)
@@ -146,7 +146,7 @@ class TestLessons:
         return tmp_path
 
     def start(self, lab: Path, **lessons: str) -> dict[str, str]:
-        """Start the lab with these lessons; return what the reader has then."""
+        """Start the lab with these lessons; return the reader's files."""
         for name, text in lessons.items():
             (lab / "notebooks" / f"{name}.ipynb").write_text(text)
         told = subprocess.run(
@@ -159,7 +159,7 @@ class TestLessons:
         own = lab / "home" / "notebooks"
         return {str(path.relative_to(own)): path.read_text() for path in own.rglob("*") if path.is_file()}
 
-    def test_new_lessons_come_and_untouched_ones_are_renewed(self, lab):
+    def test_new_lessons_are_copied_and_untouched_ones_updated(self, lab):
         (lab / "notebooks" / "images" / "tour.svg").write_text("<svg/>")
         assert self.start(lab, tour="1") == {"tour.ipynb": "1", "images/tour.svg": "<svg/>"}
         assert self.start(lab, tour="2", more="1") == {
@@ -168,7 +168,7 @@ class TestLessons:
             "images/tour.svg": "<svg/>",
         }
 
-    def test_what_the_reader_has_changed_stays_and_a_newer_lesson_goes_beside_it(self, lab):
+    def test_an_edited_lesson_stays_and_a_newer_one_is_saved_beside_it(self, lab):
         own = lab / "home" / "notebooks"
         self.start(lab, tour="1")
         (own / "tour.ipynb").write_text("mine")
@@ -181,7 +181,7 @@ class TestLessons:
             assert self.start(lab, tour=text)[beside] == "mine, too"
         assert self.start(lab)["tour.ipynb"] == "mine"
 
-    def test_a_home_from_before_is_taken_for_the_readers(self, lab):
+    def test_lessons_in_an_older_home_count_as_edited(self, lab):
         own = lab / "home" / "notebooks"
         own.mkdir()
         (own / "same.ipynb").write_text("1")
@@ -190,7 +190,7 @@ class TestLessons:
         assert (given["tour.ipynb"], given["same.ipynb"], len(given)) == ("old or mine", "1", 3)
         assert self.start(lab, same="2")["same.ipynb"] == "2"
 
-    def test_a_deleted_lesson_comes_back(self, lab):
+    def test_a_deleted_lesson_is_restored(self, lab):
         self.start(lab, tour="1")
         (lab / "home" / "notebooks" / "tour.ipynb").unlink()
         assert self.start(lab) == {"tour.ipynb": "1"}

@@ -1,4 +1,4 @@
-"""Dashboard and alert rules: every name in their PromQL is one that a service tells on which all of it has happened."""
+"""Dashboard and alert rules: a service on which everything has happened exports every name in their PromQL."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def queries() -> list[str]:
 
 
 def wrong(query: str, told: Told) -> list[str]:
-    """Return what a query names that is not there."""
+    """Return the names in a query that do not exist."""
     plain = re.sub(r"\[[^\]]*\]", "", re.sub(r'"(?:[^"\\]|\\.)*"', '""', query))
     grouped = {label for some in re.findall(r"\bby \(([^)]*)\)", plain) for label in re.findall(r"\w+", some)}
     rest = re.sub(r"\bby \([^)]*\)", "", plain)
@@ -56,7 +56,7 @@ def wrong(query: str, told: Told) -> list[str]:
 
 @pytest.fixture(scope="module")
 def answer(tmp_path_factory) -> Iterator[str]:
-    """What ``/metrics`` tells of a service that has a lag, a dead letter, an open circuit, an archive and errors."""
+    """Return ``/metrics`` of a service with a lag, a dead letter, an open circuit, an archive and errors."""
     folder, namespace = tmp_path_factory.mktemp("observed"), "observed"
     with EmbeddedServer(folder / "redis") as server, sk.connect(server.url) as redis, sk.Replica.start() as site:
         redis.config_set("maxmemory", LIMIT)
@@ -86,7 +86,7 @@ def answer(tmp_path_factory) -> Iterator[str]:
             ).is_success
             source.error = ZeroDivisionError("a bug")
             asked = {"document": "99101011000125", "from_date": "2022-02"}
-            # The server ends the connection of a bug when it has answered: the next request needs another.
+            # The server closes the connection after a bug: the next request needs another.
             assert api.post("/v1/funds", json=asked, headers={"Connection": "close"}).is_server_error
             assert wait_until(lambda: Health.read(redis, namespace=namespace).alive)
             yield api.get("/metrics").text
@@ -112,7 +112,7 @@ def value(answer: str, name: str) -> float:
 
 
 @pytest.mark.parametrize("query", queries())
-def test_every_name_and_label_is_there(query, told):
+def test_every_metric_and_label_in_the_queries_exists(query, told):
     assert wrong(query, told) == []
 
 
@@ -127,11 +127,11 @@ def test_every_name_and_label_is_there(query, told):
         ("queue_lag > 1", ["queue_lag"]),
     ],
 )
-def test_a_wrong_name_would_be_found(query, missing, told):
+def test_a_wrong_metric_name_is_found(query, missing, told):
     assert wrong(query, told) == missing
 
 
-def test_what_happened_is_told(answer):
+def test_metrics_report_what_happened(answer):
     for name in ("up", "workers", "queue_lag", "queue_oldest_seconds", "dead_letters", "open_circuits"):
         assert value(answer, f"scraperkit_{name}") > 0, name
     assert value(answer, "scraperkit_queue_lag") == 2
@@ -141,12 +141,12 @@ def test_what_happened_is_told(answer):
     assert 'scraperkit_requests_total{method="POST",route="/v1/funds",status="500"} 1.0' in answer
 
 
-def test_without_an_archive_there_is_no_age_of_it(redis_url, namespace, tmp_path):
+def test_without_an_archive_its_age_is_absent(redis_url, namespace, tmp_path):
     with pricer(redis_url, namespace, archive=tmp_path) as api:
         assert "scraperkit_archive_age" not in api.get("/metrics").text
 
 
-def test_each_thing_that_can_go_wrong_is_watched():
+def test_every_kind_of_failure_has_an_alert():
     watched = " ".join(rule["expr"] for rule in ALERTS)
     shown = " ".join(one["expr"] for each in PANELS for one in each["targets"])
     for name in ("queue_lag", "queue_oldest_seconds", "dead_letters", "open_circuits", "redis_memory", "archive_age"):
@@ -154,7 +154,7 @@ def test_each_thing_that_can_go_wrong_is_watched():
         assert f"scraperkit_{name}" in shown, name
 
 
-def test_rules_have_the_form_that_prometheus_reads(told):
+def test_rules_have_the_format_of_prometheus(told):
     assert set(RULES) == {"groups"}
     names = [rule["alert"] for rule in ALERTS]
     assert len(set(names)) == len(names)
@@ -170,13 +170,13 @@ def test_rules_have_the_form_that_prometheus_reads(told):
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="Prometheus's own check is not installed")
-def test_prometheus_itself_reads_the_rules():
+def test_prometheus_accepts_the_rules():
     rules = ROOT / "deploy/prometheus/scraperkit.rules.yaml"
     checked = subprocess.run(["promtool", "check", "rules", rules], capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_the_dashboard_fits_the_screen_and_any_data_source(told):
+def test_the_dashboard_fits_its_grid_and_any_data_source(told):
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
     taken: set[tuple[int, int]] = set()
     for panel in PANELS:

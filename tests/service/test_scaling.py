@@ -1,4 +1,4 @@
-"""deploy/kubernetes.yaml and the systemd unit say what docs/scaling.md says, and its lines for several servers run."""
+"""deploy/kubernetes.yaml and the systemd units match docs/scaling.md, and its lines for several servers run."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TestKubernetes:
         assert only["resources"]["limits"]["memory"]
 
     @pytest.mark.parametrize("name", PODS)
-    def test_two_pods_write_the_archive_and_the_others_read_it(self, name):
+    def test_only_two_pods_may_write_the_archive(self, name):
         (mount,) = [each for each in pod_of(name)["containers"][0]["volumeMounts"] if each["name"] == "archive"]
         (volume,) = [each for each in pod_of(name)["volumes"] if each["name"] == "archive"]
         claim = volume["persistentVolumeClaim"]
@@ -85,7 +85,7 @@ class TestKubernetes:
         assert (mount.get("readOnly", False), claim.get("readOnly", False)) == (not may_write, not may_write)
         assert mount["mountPath"] == resource("ConfigMap", "scraperkit")["data"]["SCRAPERKIT_ARCHIVE"]
 
-    def test_what_downloads_runs_by_itself_and_knows_no_redis(self):
+    def test_the_downloader_runs_alone_without_redis(self):
         (only,) = pod_of("market")["containers"]
         assert only["args"] == services()["market"]["command"][:3]
         assert [variable["name"] for variable in only["env"]] == ["SCRAPERKIT_ARCHIVE"]
@@ -93,7 +93,7 @@ class TestKubernetes:
         assert resource("CronJob", "market")["spec"]["concurrencyPolicy"] == "Forbid"
 
     @pytest.mark.parametrize("name", ["queue", "pricer"])
-    def test_labels_find_the_pods(self, name):
+    def test_selectors_match_the_labels_of_pods(self, name):
         deployment, budget = resource("Deployment", name), resource("PodDisruptionBudget", name)
         labels = deployment["spec"]["template"]["metadata"]["labels"]
         assert deployment["spec"]["selector"]["matchLabels"] == labels
@@ -107,15 +107,15 @@ class TestKubernetes:
         assert container("queue")["livenessProbe"]["exec"]["command"] == services()["queue"]["healthcheck"]["test"][1:]
 
     @pytest.mark.parametrize("name", ["market", "update"])
-    def test_the_jobs_do_once_what_the_compose_file_does_every_day(self, name):
+    def test_jobs_run_once_the_daily_commands_of_the_compose_file(self, name):
         assert [*container(name)["args"], "--every", "24"] == services()[name]["command"]
         assert resource("CronJob", name)["spec"]["concurrencyPolicy"] == "Forbid"
 
-    def test_an_update_is_tried_again_unless_that_cannot_help(self):
+    def test_an_update_is_retried_unless_that_cannot_help(self):
         (rule,) = resource("CronJob", "update")["spec"]["jobTemplate"]["spec"]["podFailurePolicy"]["rules"]
         assert rule["onExitCodes"] == {"containerName": "update", "operator": "In", "values": [1, 2, CONFIG]}
 
-    def test_a_stop_has_the_time_that_a_worker_takes(self):
+    def test_the_stop_timeout_exceeds_that_of_a_worker(self):
         given = resource("ConfigMap", "scraperkit")["data"]
         deadline = float(given["SCRAPERKIT_STOP_DEADLINE"])
         grace = resource("Deployment", "queue")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
@@ -133,7 +133,7 @@ class TestKubernetes:
             ("update", ["redis-password"]),
         ],
     )
-    def test_the_configuration_is_one_that_the_kit_takes_and_each_has_its_own_secrets(self, monkeypatch, name, files):
+    def test_the_configuration_is_valid_and_each_pod_has_its_own_secrets(self, monkeypatch, name, files):
         own = {variable["name"]: variable["value"] for variable in container(name).get("env", [])}
         for variable, value in (resource("ConfigMap", "scraperkit")["data"] | own).items():
             assert variable == "REDIS_URL" or variable.removeprefix("SCRAPERKIT_").lower() in Settings.model_fields
@@ -149,11 +149,11 @@ class TestKubernetes:
         words = " ".join(f"--from-file={file}" for file in files)
         assert f"kubectl create secret generic {secret} {words}\n" in MANIFEST.read_text()
 
-    def test_no_secret_is_in_it(self):
+    def test_the_manifest_contains_no_secret(self):
         assert not [item for item in RESOURCES if item["kind"] == "Secret"]
         assert not re.search(r"://[^/\s]*:[^/\s]*@", MANIFEST.read_text())
 
-    def test_the_autoscaler_follows_a_figure_that_the_pricer_gives(self, redis_url, namespace):
+    def test_the_autoscaler_uses_a_metric_of_the_pricer(self, redis_url, namespace):
         from scraperkit.api.backend import Backend
         from scraperkit.api.metrics import Metrics
 
@@ -172,7 +172,7 @@ class TestKubernetes:
             backend.close()
         assert re.search(rf'^{name}{{source="{source}"}} 0\.0$', figures, re.MULTILINE)
 
-    def test_no_more_workers_than_the_site_has_work_for(self):
+    def test_workers_do_not_exceed_what_the_site_allows(self):
         spec = resource("HorizontalPodAutoscaler", "queue")["spec"]
         (metric,) = spec["metrics"]
         each = int(metric["external"]["target"]["averageValue"])
@@ -191,12 +191,12 @@ class TestSystemd:
         told = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True)
         assert (told.returncode, told.stderr) == (0, "")
 
-    def test_it_heeds_the_exit_codes_and_the_stop(self):
+    def test_the_unit_respects_exit_codes_and_the_stop_timeout(self):
         assert f"RestartPreventExitStatus=2 {CONFIG}" in UNIT
         assert float(re.search(r"TimeoutStopSec=(\d+)", UNIT)[1]) >= Settings.load().stop_deadline + SLACK
         assert "Type=notify" in UNIT
 
-    def test_the_update_heeds_them_too_and_is_as_locked_down(self):
+    def test_the_update_unit_respects_exit_codes_and_is_as_locked_down(self):
         assert f"RestartPreventExitStatus=2 {CONFIG}" in UPDATE
         assert f"SuccessExitStatus={INTERRUPTED}" in UPDATE
         (command,) = re.findall("^ExecStart=/opt/scraperkit/bin/(.*)$", UPDATE, re.MULTILINE)
@@ -207,7 +207,7 @@ class TestSystemd:
         assert "Persistent=true" in TIMER
 
 
-def test_the_lines_for_several_servers_run(tmp_path, monkeypatch):
+def test_the_documented_lines_for_several_servers_run(tmp_path, monkeypatch):
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", "spread")
     (lines,) = re.findall(r"```python\n(.*?)```", SCALING, re.DOTALL)
     stems = [f"{number:08d}0001" for number in range(1, 7)]

@@ -1,4 +1,4 @@
-"""Every command of docs/service.md and of the README's section on the service is run, and shows what they show."""
+"""Every command of docs/service.md and of the README's section on the service runs with the documented output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDLESS = ("logs -f", "MONITOR", "scraperkit work", "scraperkit api")
 
 
 def commands(text: str) -> list[tuple[str, list[str]]]:
-    """Return each command with what is shown below it."""
+    """Return each command with the output shown below it."""
     found: list[tuple[str, list[str]]] = []
     for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
         for line in block.splitlines():
@@ -36,7 +36,7 @@ def commands(text: str) -> list[tuple[str, list[str]]]:
 
 
 class Reader:
-    """Somebody who types one command after the other, in one shell."""
+    """A reader who types one command after another in one shell."""
 
     def __init__(self, stack: Stack) -> None:
         self.stack = stack
@@ -45,7 +45,7 @@ class Reader:
         self.own_port = free_port(0)
 
     def types(self, command: str) -> str:
-        """Run a command; return what it says."""
+        """Run a command; return its output."""
         if command.startswith("docker-compose") and " up " in f"{command} ":
             self._up(shlex.split(command)[1:])
             return ""
@@ -55,7 +55,7 @@ class Reader:
         line = self._here(command)
         if any(word in command for word in ENDLESS):
             return self._watch(line)
-        # The variables that it sets are there for the commands after it, as in one shell.
+        # Later commands see the variables that it sets, as in one shell.
         names = re.findall(r"(?:^|\s)([A-Z0-9_]+)=", command) if re.match(r"export |[A-Z]+=", command) else []
         told = self._bash("\n".join([line, *(f'printf "%s\\n" "${name}"' for name in names)]))
         assert told.returncode == 0, f"{command}\n{told.stdout}{told.stderr}"
@@ -70,7 +70,7 @@ class Reader:
         self.stack.up("pricer", "queue", **{name: int(number) for name, number in scale.items()})
 
     def _start(self, names: list[str]) -> None:
-        """Kill a container of each service, and have it started again."""
+        """Kill a container of each service, and start it again."""
         for name in names:
             killed, *others = self.stack.children(name)
             killed.kill()
@@ -90,7 +90,7 @@ class Reader:
         )
 
     def _watch(self, line: str) -> str:
-        """Start a command that does not end, and return the first line that it says."""
+        """Start a command that does not end, and return its first line."""
         process = subprocess.Popen(
             ["bash", "-c", f"exec {line}"],
             env=self.environment,
@@ -102,7 +102,7 @@ class Reader:
         return process.stdout.readline()
 
     def leaves(self) -> None:
-        """Press Ctrl-C everywhere."""
+        """Interrupt all running commands."""
         for process in self.started:
             process.terminate()
         for process in self.started:
@@ -116,7 +116,7 @@ def reader(tmp_path) -> Iterator[Reader]:
         with sk.Replica.start() as site:
             site.portal.crawl_delay = 0
             with sk.OpenData(site.open_data_url, archive=stack.container("pricer") / "archive") as market:
-                market.download("2024-12", "2024-12")  # what the profile `market` would have fetched
+                market.download("2024-12", "2024-12")  # what the profile `market` would fetch
         reader = Reader(stack)
         try:
             yield reader
@@ -124,7 +124,7 @@ def reader(tmp_path) -> Iterator[Reader]:
             reader.leaves()
 
 
-def test_every_command_works_and_shows_what_is_shown(reader):
+def test_every_documented_command_has_the_documented_output(reader):
     run = 0
     for command, shown in commands(SERVICE):
         said = reader.types(command)
@@ -138,8 +138,8 @@ def test_every_command_works_and_shows_what_is_shown(reader):
             assert said, command
         run += 1
     assert run >= 25
-    # Among them, a key and a password were made anew: the key read in the beginning does not fit any more, the new
-    # password does, and everybody still works. Nothing was restarted.
+    # Some commands replaced a key and a password: the old key is invalid, the new password works, and all services
+    # still run without a restart.
     asked = 'curl -s -o /dev/null -w "%{http_code}" -H "X-API-Key: $KEY" http://127.0.0.1:8000/v1/funds'
     assert wait_until(lambda: reader.types(asked) == "401")
     reader.types("KEY=$(docker-compose exec -T pricer cat /run/secrets/api-keys)")
@@ -153,13 +153,13 @@ def test_every_command_works_and_shows_what_is_shown(reader):
     assert "command" not in said, f"Redis has refused something: {said}"
 
 
-def test_it_says_what_brings_a_killed_queue_back():
+def test_the_document_says_how_to_restart_a_killed_queue():
     paragraph = next(text for text in SERVICE.split("\n\n") if "`docker kill`" in text)
     after = SERVICE.partition(paragraph)[2]
     assert commands(after)[0] == ("docker-compose start queue", [])
 
 
-def test_what_the_readme_shows_of_the_service(reader):
+def test_the_readmes_commands_for_the_service_work(reader):
     for command, _ in commands(SECTION):
         said = reader.types(command)
         if command.startswith("curl"):
@@ -174,26 +174,26 @@ def test_what_the_readme_shows_of_the_service(reader):
 
 @pytest.mark.parametrize("name", ["service.md", "scaling.md"])
 class TestWhatIsSaid:
-    def test_links_lead_somewhere(self, name):
+    def test_links_resolve(self, name):
         text = (ROOT / "docs" / name).read_text(encoding="utf-8")
         for target in re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", text):
             assert (ROOT / "docs" / target).exists(), target
 
-    def test_settings_exist(self, name):
+    def test_documented_settings_exist(self, name):
         text = (ROOT / "docs" / name).read_text(encoding="utf-8")
         variables = set(re.findall(r"SCRAPERKIT_([A-Z0-9_]+)", text)) - {
             *("REDIS_PORT", "API_PORT", "LAB_PORT", "REDIS_SCHEME", "REDIS_HOSTS")  # of Compose alone
         }
         assert variables <= {field.upper() for field in Settings.model_fields}
 
-    def test_commands_of_the_kit_exist(self, name):
+    def test_documented_commands_exist(self, name):
         text = (ROOT / "docs" / name).read_text(encoding="utf-8")
         for command in set(re.findall(r"`scraperkit (\w+)", text)):
             told = subprocess.run([Path(sys.executable).parent / "scraperkit", command, "--help"], capture_output=True)
             assert told.returncode == 0, command
 
 
-def test_exit_codes_are_those_of_the_code():
+def test_documented_exit_codes_match_the_code():
     from scraperkit.cli.exits import TABLE
 
     table = re.findall(r"^\| (\d+) \|", SERVICE, re.MULTILINE)
