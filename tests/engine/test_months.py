@@ -369,7 +369,7 @@ class TestASampleThatIsRefusedOrDropped:
         event = scrape(restated)
         assert (event["changed"], event["withdrawn"], len(reader.changes(FUND))) == (2, 6, 8)
 
-    @pytest.mark.filterwarnings("ignore:1 series forget")
+    @pytest.mark.filterwarnings("ignore:Redis deletes old samples of 1 series")
     def test_leaves_a_log_of_the_changes_before_it(self, redis, namespace, keys, publisher, reader):
         """The newer days are written, the oldest is refused: the log has what readers now see."""
         quota = 0.5

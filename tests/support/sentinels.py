@@ -84,6 +84,12 @@ class Guarded:
         """Return a client of one server, past its proxy."""
         return redis_py.Redis(port=self._own_ports[port], decode_responses=True, protocol=3, socket_timeout=5)
 
+    def tolerate(self, milliseconds: int) -> None:
+        """Make the sentinels wait this long before they declare a silent server dead."""
+        for port in self.sentinels:
+            with client(port) as sentinel:
+                sentinel.execute_command("SENTINEL", "SET", SERVICE, "down-after-milliseconds", milliseconds)
+
     def is_replica(self, port: int) -> bool:
         """Return whether a server follows another one, and has caught up with it."""
         with contextlib.suppress(redis_py.RedisError), self.client(port) as server:
