@@ -363,6 +363,9 @@ def _explain(error: ValidationError) -> str:
     return "; ".join(parts)[:1000]
 
 
+ACTIVE = "EM FUNCIONAMENTO NORMAL"  # the status of a fund that operates normally
+
+
 @dataclass(frozen=True, slots=True)
 class Fund(NotebookRepr):
     """A fund as the regulator's site describes it.
@@ -395,7 +398,7 @@ class Fund(NotebookRepr):
     @property
     def active(self) -> bool:
         """Whether the fund operates normally, according to the site."""
-        return self.status.strip().upper() == "EM FUNCIONAMENTO NORMAL"
+        return self.status.strip().upper() == ACTIVE
 
     @property
     def short_name(self) -> str:

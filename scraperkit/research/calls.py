@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import datetime as dt
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 import redis as redis_py
@@ -18,10 +20,12 @@ from scraperkit.models import METRICS, Month, today
 from scraperkit.research.collecting import FundsCollected, collect
 from scraperkit.research.offline_mode import INVENTED_UNTIL, is_offline
 from scraperkit.research.provenance import note_stored
+from scraperkit.research.updating import series_of_rows
 from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.timeseries.frames import Day, Funds
 from scraperkit.timeseries.reader import TimeSeriesReader
+from scraperkit.timeseries.rows import RowReader
 
 _MOST_TOLD = 20
 
@@ -74,7 +78,8 @@ def prices(
     Warns
     -----
     ScraperKitWarning
-        If a fund, or some of its months, could not be collected; says why.
+        If a fund, or some of its months, could not be collected, and why; or if the figures of a fund that operates
+        stop before the last whole month requested.
 
     Examples
     --------
@@ -86,11 +91,11 @@ def prices(
     """
     if metric not in METRICS:
         raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}")
-    with _collected(funds, start, end, source, redis) as (reader, collected, since, until):
-        found = _read(reader, collected, lambda series: reader.prices(series, since, until, metric))
-        frame = found.reindex(columns=_columns(collected, found))
-        _tell(frame, collected, [str(name) for name in frame.columns if frame[name].isna().all()])
-        note_stored(frame, reader, since, until, metric)
+    with _collected(funds, start, end, source, redis) as call:
+        found = _read(call, lambda series: call.reader.prices(series, call.since, call.until, metric))
+        frame = found.reindex(columns=_columns(call.collected, found))
+        _tell(frame, call, [str(name) for name in frame.columns if frame[name].notna().any()])
+        note_stored(frame, call.reader, call.since, call.until, metric)
     return frame
 
 
@@ -125,19 +130,29 @@ def quotes(
     ScraperKitWarning
         As for :func:`prices`.
     """
-    with _collected(funds, start, end, source, redis) as (reader, collected, since, until):
-        frame = _read(reader, collected, lambda series: reader.quotes(series, since, until))
-        there = set(frame["cnpj"])
-        _tell(frame, collected, [each.series for each in collected.wanted if each.series and each.cnpj not in there])
-        note_stored(frame, reader, since, until)
+    with _collected(funds, start, end, source, redis) as call:
+        frame = _read(call, lambda series: call.reader.quotes(series, call.since, call.until))
+        _tell(frame, call, series_of_rows(frame).unique().tolist())
+        note_stored(frame, call.reader, call.since, call.until)
     return frame
+
+
+class _Call(NamedTuple):
+    """What a call collected, and what reads it."""
+
+    collected: FundsCollected
+    reader: TimeSeriesReader
+    rows: RowReader
+    since: Day
+    until: Day
+    whole: Month  # the last whole month of the window
 
 
 @contextlib.contextmanager
 def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
-) -> Iterator[tuple[TimeSeriesReader, FundsCollected, Day, Day]]:
-    """Collect what is missing; yield a reader, the result, and the first day."""
+) -> Iterator[_Call]:
+    """Collect what is missing."""
     current, newest = Month.of(today()), INVENTED_UNTIL if is_offline() and start is None else today()
     since = newest - relativedelta(months=12, days=-1) if start is None else start
     until = newest if end is None else end
@@ -150,14 +165,15 @@ def _collected(
     keys = Keys(Settings.load().namespace)
     with contextlib.ExitStack() as stack:
         client = redis if redis is not None else stack.enter_context(connect())
-        yield TimeSeriesReader(client, keys.namespace), collect(client, keys, wanted, source), since, until
+        collected = collect(client, keys, wanted, source)
+        reader, rows = TimeSeriesReader(client, keys.namespace), RowReader(client, keys.namespace, advice="")
+        yield _Call(collected, reader, rows, since, until, min(last, current.shift(-1)))
 
 
-def _read(
-    reader: TimeSeriesReader, collected: FundsCollected, read: Callable[[list[str]], pd.DataFrame]
-) -> pd.DataFrame:
-    known = reader.known(each.series for each in collected.wanted if each.series)
-    return read([each.series for each in collected.wanted if each.series in known])
+def _read(call: _Call, read: Callable[[list[str]], pd.DataFrame]) -> pd.DataFrame:
+    wanted = [each.series for each in call.collected.wanted if each.series]
+    known = call.reader.known(wanted)
+    return read([series for series in wanted if series in known])
 
 
 def _columns(collected: FundsCollected, found: pd.DataFrame) -> list[str]:
@@ -170,16 +186,18 @@ def _columns(collected: FundsCollected, found: pd.DataFrame) -> list[str]:
     return list(columns)
 
 
-def _tell(frame: pd.DataFrame, collected: FundsCollected, empty: list[str]) -> None:
-    """Warn once of all that could not be collected, and why; note it in the frame's `attrs`."""
+def _tell(frame: pd.DataFrame, call: _Call, filled: Sequence[str]) -> None:
+    """Warn once of all that is missing, and why; note it in the frame's `attrs`."""
+    collected, stops = call.collected, _stops(call, filled)
+    found = {series.partition(":")[0] for series in filled} | set(filled)
     told = {}
     for each in collected.wanted:
         name = format_series(each.series) if each.series else repr(each.label)
         name = name if each.label == each.series or not each.series else f"{each.label!r} ({name})"
         problem = collected.problems.get(each.label) or collected.problems.get(each.cnpj)
-        if problem is None and each.series in empty:
+        if problem is None and each.series and each.series not in found:
             problem = collected.absent.get(each.cnpj, "no figures on these days")
-        if problem is not None:
+        if problem := problem or stops.get(each.series):
             told[name] = problem
     if told:
         frame.attrs["problems"] = told
@@ -187,3 +205,13 @@ def _tell(frame: pd.DataFrame, collected: FundsCollected, empty: list[str]) -> N
         rest = [f"and {len(lines) - _MOST_TOLD:,} more"] if len(lines) > _MOST_TOLD else []
         text = "; ".join([*lines[:_MOST_TOLD], *rest])
         warn(f"could not be collected in full: {text}")
+
+
+def _stops(call: _Call, series: Sequence[str]) -> dict[str, str]:
+    """Return the series that stop before the last whole month of the window, although their fund had not ended."""
+    stops = {}
+    for fund in call.rows.funds(series):
+        end = fund.ended_on or (dt.date.min if fund.is_inactive else dt.date.max)
+        if fund.last and Month.of(fund.last) < min(call.whole, Month.of(end)):
+            stops[fund.series] = f"no figures after {fund.last}"
+    return stops

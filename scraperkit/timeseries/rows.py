@@ -18,7 +18,7 @@ from scraperkit.cnpj import format_series
 from scraperkit.errors import StoreError, UnknownFund, way_out_of
 from scraperkit.keys import Keys, series_in
 from scraperkit.lua.state import MonthRecord
-from scraperkit.models import METRICS
+from scraperkit.models import ACTIVE, METRICS
 from scraperkit.timeseries.commands import ANY_FUND, DAY_MS, EPOCH, Command, day_number, for_funds, for_series, pack
 from scraperkit.timeseries.link import Link, Request, bare_replies, batched, keys_of
 
@@ -53,6 +53,12 @@ class StoredFund:
     first: dt.date | None = None
     last: dt.date | None = None
     keeps: int = 0
+
+    @property
+    def is_inactive(self) -> bool:
+        """Whether the site reported that the fund no longer operates normally."""
+        status = self.card.get("status", "")
+        return status.strip().upper() not in ("", ACTIVE)
 
     @property
     def started_on(self) -> dt.date | None:

@@ -47,6 +47,22 @@ def test_the_default_window_does_not_depend_on_what_else_is_stored(offline):
     assert before.index[[0, -1]].strftime("%Y-%m").tolist() == ["2023-01", "2023-12"]
 
 
+@pytest.mark.parametrize("call", [sk.prices, sk.quotes])
+def test_figures_that_stop_before_the_last_whole_month_are_warned_of_in_every_call(offline, call):
+    """The pages of the offline site end in December 2023."""
+    for _ in range(2):
+        with pytest.warns(ScraperKitWarning, match=r"18\.993\.924/0001-00: no figures after 2023-12-29"):
+            frame = call(DOTTED, "2023-11", "2024-01")
+    assert frame.attrs["problems"] == {DOTTED: "no figures after 2023-12-29"}
+
+
+@pytest.mark.parametrize("source", ["cvm_pages", "open_data"])
+def test_figures_of_a_fund_that_ended_are_not_missing_afterwards(offline, source):
+    ended = next(fund for fund in offline.replica.funds if fund.status == "LIQUIDAÇÃO")
+    prices = sk.prices(ended.cnpj, "2022-06", "2022-12", source=source)
+    assert prices.index[-1].date() <= ended.ended_on
+
+
 def test_only_missing_months_are_fetched(offline):
     sk.prices(DOTTED, "2022-01", "2022-03")
     before = offline.replica.requests["daily_post"]

@@ -14,9 +14,9 @@ from pyarrow import csv
 
 from scraperkit.cnpj import folded_name, is_shown_as, may_be_short, name_words, nearest_names, telling_words
 from scraperkit.errors import ConfigError, FileRefused
+from scraperkit.models import ACTIVE
 from scraperkit.sources.open_data.cleaning import valid_cnpjs
 
-ACTIVE = "EM FUNCIONAMENTO NORMAL"
 TEXT_COLUMNS = ("name", "kind", "status", "managers", "administrator", "subclasses")
 REGISTRY_COLUMNS = ("name", "kind", "status", "managers", "administrator", "net_worth", "started_on", "subclasses")
 _OF_ALL = ("Denominacao_Social", "Situacao", "Data_Constituicao")
