@@ -50,8 +50,8 @@ def prices(
         Any mix of CNPJs, with or without punctuation, series (``CNPJ:SUBCLASS``), names or parts of names, and
         :class:`~scraperkit.Fund`.
     start, end : str, datetime.date, pandas.Timestamp or pandas.Period, optional
-        ``"2022-01-31"``, or ``"2022-01"`` for a month; both included. If `start` is omitted, the last twelve months;
-        offline, those up to December 2023, the end of the invented pages.
+        ``"2022-01-31"``, or ``"2022-01"`` for a month; both included. If `start` is omitted, the twelve months up to
+        `end`, or to today; offline, to December 2023, the end of the invented pages.
     metric : str
         ``quota`` (R$), ``net_worth``, ``inflow``, ``outflow``, ``portfolio`` (R$) or ``holders`` (people).
     source : str or Source, optional
@@ -153,10 +153,16 @@ def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
 ) -> Iterator[_Call]:
     """Collect what is missing."""
-    current, newest = Month.of(today()), INVENTED_UNTIL if is_offline() and start is None else today()
-    since = newest - relativedelta(months=12, days=-1) if start is None else start
+    current, newest = Month.of(today()), INVENTED_UNTIL if is_offline() and start is end is None else today()
     until = newest if end is None else end
-    first, last = Month.given("start", since), Month.given("end", until)
+    last = Month.given("end", until)
+    if start is not None:
+        since = start
+    else:
+        since = (
+            min(last, current).shift(-11).first_day if end is not None else newest - relativedelta(months=12, days=-1)
+        )
+    first = Month.given("start", since)
     if first > current:
         raise ConfigError(f"start: {first.iso} is after the current month; there are no prices yet")
     if last < first:

@@ -63,6 +63,11 @@ def test_figures_of_a_fund_that_ended_are_not_missing_afterwards(offline, source
     assert prices.index[-1].date() <= ended.ended_on
 
 
+def test_an_end_without_a_start_means_the_twelve_months_up_to_it(offline):
+    prices = sk.prices(DOTTED, end="2022-06")
+    assert prices.index[[0, -1]].strftime("%Y-%m").tolist() == ["2021-07", "2022-06"]
+
+
 def test_only_missing_months_are_fetched(offline):
     sk.prices(DOTTED, "2022-01", "2022-03")
     before = offline.replica.requests["daily_post"]
