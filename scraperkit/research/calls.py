@@ -153,16 +153,9 @@ def _collected(
     funds: Funds, start: Day | None, end: Day | None, source: str | Source | None, redis: redis_py.Redis | None
 ) -> Iterator[_Call]:
     """Collect what is missing."""
-    current, newest = Month.of(today()), INVENTED_UNTIL if is_offline() and start is end is None else today()
-    until = newest if end is None else end
-    last = Month.given("end", until)
-    if start is not None:
-        since = start
-    else:
-        since = (
-            min(last, current).shift(-11).first_day if end is not None else newest - relativedelta(months=12, days=-1)
-        )
-    first = Month.given("start", since)
+    current = Month.of(today())
+    since, until = _window(start, end, current)
+    first, last = Month.given("start", since), Month.given("end", until)
     if first > current:
         raise ConfigError(f"start: {first.iso} is after the current month; there are no prices yet")
     if last < first:
@@ -174,6 +167,15 @@ def _collected(
         collected = collect(client, keys, wanted, source)
         reader, rows = TimeSeriesReader(client, keys.namespace), RowReader(client, keys.namespace, advice="")
         yield _Call(collected, reader, rows, since, until, min(last, current.shift(-1)))
+
+
+def _window(start: Day | None, end: Day | None, current: Month) -> tuple[Day, Day]:
+    """Return the first and the last day; by default, a window has twelve months."""
+    if start is None and end is not None:
+        return min(Month.given("end", end), current).shift(-11).first_day, end
+    newest = INVENTED_UNTIL if is_offline() and start is None else today()
+    since = newest - relativedelta(months=12, days=-1) if start is None else start
+    return since, newest if end is None else end
 
 
 def _read(call: _Call, read: Callable[[list[str]], pd.DataFrame]) -> pd.DataFrame:
