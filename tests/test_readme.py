@@ -64,7 +64,7 @@ def test_the_one_call_runs_as_a_script_without_a_warning(alone):
 
 @pytest.mark.parametrize("call", ["CvmPages().find_fund('18.993.924/0001-00')", "rates('cdi', start='2022-01')"])
 def test_the_error_for_an_unreachable_site_suggests_offline_mode(alone, call):
-    closed = f"http://127.0.0.1:{free_port(0)}/"
+    closed = "http://127.0.0.1:1/"
     addresses = {"SCRAPERKIT_CVM_URL": closed, "SCRAPERKIT_SGS_URL": closed, "SCRAPERKIT_BACKOFF": "0"}
     ended = subprocess.run(
         [sys.executable, "-c", f"import scraperkit as sk; sk.{call}"],

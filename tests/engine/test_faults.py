@@ -268,7 +268,7 @@ class TestALostReply:
             publisher.publish(months(1, year=2020))
             fault = proxy.lose_reply("publish")
             batch = publisher.publish(months(3))
-        assert fault.struck(0)
+        assert fault.struck()
         assert redis.xlen(keys.jobs) == 4
         assert str(batch.status()) == "3 published, 0 done, 3 pending"
 
@@ -280,7 +280,7 @@ class TestALostReply:
             channel.publish(months(1, year=2020)).wait(60)
             fault = proxy.lose_reply("publish")
             batch = channel.publish(months(3))
-            assert fault.struck(0)
+            assert fault.struck()
             assert str(batch.wait(60)) == "3 published, 3 done"
         assert set(site.asked.values()) == {1}
 
@@ -290,7 +290,7 @@ class TestALostReply:
         fault = proxy.lose_reply("commit")
         batch = publisher.publish(months(3))
         assert str(batch.wait(60)) == "3 published, 3 done"
-        assert fault.struck(0)
+        assert fault.struck()
         assert outcomes(batch)["done"] == 3
 
     def test_of_commit_makes_one_dead_letter_and_one_retry(self, subscriber, proxy, publisher, redis, keys):
@@ -316,7 +316,7 @@ class TestALostReply:
         fault = proxy.lose_reply("replace_months") if what == "reply" else proxy.lose_request("replace_months")
         batch = publisher.publish(months(3))
         assert str(batch.wait(60)) == "3 published, 3 done"
-        assert fault.struck(0)
+        assert fault.struck()
         stored = redis.execute_command("TS.RANGE", keys.series(FUND.cnpj, "quota"), "-", "+")
         assert [value for _, value in stored] == [2020.01, 2021.01, 2021.02, 2021.03]
 
@@ -325,7 +325,7 @@ class TestALostReply:
         fault = proxy.lose_request("replace_months")
         redis.xadd(keys.jobs, {"message": months(1)[0].to_json()})
         assert wait_until(lambda: redis.xlen(keys.jobs) == 0)
-        assert fault.struck(0)
+        assert fault.struck()
         assert redis.hgetall(keys.fund(FUND.cnpj)) == {"cnpj": FUND.cnpj, "pk": FUND.pk}
 
     def test_of_any_command_of_the_engine_does_no_harm(self, subscriber, proxy, publisher, redis, keys):
@@ -359,7 +359,7 @@ class TestALostReply:
         fault = proxy.lose_reply("claim") if what == "reply" else proxy.lose_request("claim")
         batch = channel.publish(months(1))
         assert str(batch.wait(60)) == "1 published, 1 done"
-        assert fault.struck(0)
+        assert fault.struck()
         assert site.asked["01/2021"] == 1
 
     @pytest.mark.parametrize("what", ["reply", "request"])
@@ -376,7 +376,7 @@ class TestALostReply:
         fault = proxy.lose_reply("hand_back") if what == "reply" else proxy.lose_request("hand_back")
         one.stop(deadline=1.0)
         site.gate.set()
-        assert fault.struck(0)
+        assert fault.struck()
         assert (redis.xlen(keys.jobs), pending(redis, keys)) == (5, 0)
 
 

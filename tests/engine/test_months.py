@@ -137,7 +137,7 @@ class TestARestatedMonth:
         fault = proxy.lose_reply("replace_months")
         batch = publisher.publish(JANUARY, force=True)
         assert batch.wait(60).done == 1
-        assert fault.struck(0)
+        assert fault.struck()
         assert batch.events()["withdrawn"].tolist() == [6]
         assert len(reader.changes(FUND)) == 6
 

@@ -148,7 +148,7 @@ def test_a_lost_reply_is_requested_again(proxy, namespace, store, reader):
     with connect(proxy.url) as client:
         fault = proxy.lose_reply("EXEC")
         pd.testing.assert_frame_equal(TimeSeriesReader(client, namespace).quotes(), reader.quotes())
-        assert fault.struck(0)
+        assert fault.struck()
         assert connections_in_use(client) == 0
 
 
@@ -161,7 +161,7 @@ def test_a_lost_connection_is_an_error_of_the_kit_and_leaves_nothing_half_read(p
         fault = proxy.lose_request(kind)
         with pytest.raises(RedisUnreachable):
             reader.quotes([A])
-        assert fault.struck(0)
+        assert fault.struck()
         assert connections_in_use(client) == 0
         pd.testing.assert_frame_equal(reader.quotes([A]), whole)
         assert client.ping() is True
@@ -174,7 +174,7 @@ def test_an_interrupted_write_is_sent_again(proxy, namespace, reader, store):
     with connect(proxy.url) as client:
         for fault in (proxy.lose_reply("TS.MADD"), proxy.lose_request("TS.MADD")):
             SeriesStore(client, namespace).write_frame(whole, replace=fault.what == "request")
-            assert fault.struck(0)
+            assert fault.struck()
             pd.testing.assert_frame_equal(reader.quotes(), whole)
         assert connections_in_use(client) == 0
 
@@ -206,7 +206,7 @@ def test_an_interrupt_leaves_no_half_read_connection(proxy, namespace, store, re
         fault = proxy.before("TS.MADD" if write else "TS.RANGE", interrupt)
         with pytest.raises(KeyboardInterrupt):
             slow_store.write_frame(whole) if write else there.quotes([A])
-        assert fault.struck(0)
+        assert fault.struck()
         assert connections_in_use(client) == 0
         pd.testing.assert_frame_equal(there.quotes([A]), whole)
         assert client.ping() is True
