@@ -76,7 +76,7 @@ class Backend:
     Raises
     ------
     ConfigError
-        If there is no source of that name.
+        If the source is unknown.
     """
 
     def __init__(self, settings: Settings, redis_url: str | None = None, source: FundSource | None = None) -> None:
@@ -182,7 +182,7 @@ class Backend:
         Raises
         ------
         ConfigError
-            If there is no source of that name.
+            If the source is unknown.
         SourceError, ArchiveError
             As the source does.
         """

@@ -75,7 +75,7 @@ def export(
     ConfigError
         If an argument is invalid, there is nothing to write, or the file cannot be written; an existing file is kept.
     NotDownloaded, UnknownFund
-        If the archive has nothing of these days, or of one of the funds.
+        If the archive has no data for these days, or for one of the funds.
     RedisUnreachable
         If Redis is unreachable.
 

@@ -111,7 +111,7 @@ def _checked(source: str | Source) -> str | Source:
         check_source(source)
         return source if getattr(source, "name", None) is not None else NamedSource(source)
     if source not in get_args(BuiltIn):
-        raise ConfigError(f"source: there is no source {source[:40]!r}; choose one of {', '.join(get_args(BuiltIn))}")
+        raise ConfigError(f"source: unknown source {source[:40]!r}; choose one of {', '.join(get_args(BuiltIn))}")
     return source
 
 

@@ -29,4 +29,4 @@ def named(name: str, url: str | None = None, settings: Settings | None = None) -
         from scraperkit.sources.open_data import OpenData  # pyarrow is slow to import
 
         return OpenData(url, settings=settings)
-    raise ConfigError(f"source: there is no source {name[:40]!r}; choose one of {', '.join(get_args(BuiltIn))}")
+    raise ConfigError(f"source: unknown source {name[:40]!r}; choose one of {', '.join(get_args(BuiltIn))}")

@@ -85,7 +85,7 @@ def on_stored(
     Raises
     ------
     ConfigError
-        If the client or the namespace does not fit.
+        If the client or the namespace is invalid.
     RedisUnreachable
         If Redis is unreachable.
     RedisRefused

@@ -55,7 +55,7 @@ class SeriesStore:
     Raises
     ------
     ConfigError
-        If the client does not fit (RESP3, decoded replies), or `namespace` is invalid.
+        If the client does not use RESP3 and decode its replies, or `namespace` is invalid.
 
     Examples
     --------

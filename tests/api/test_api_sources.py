@@ -123,7 +123,7 @@ class TestTheDefault:
         app = create_app(Settings.load(namespace=namespace, source="open_data", **archive), redis_url=redis_url)
         assert app.state.backend.default_source == "open_data"
         app.state.backend.close()
-        with pytest.raises(ConfigError, match="source: there is no source 'cvm'; choose one of cvm_pages, open_data"):
+        with pytest.raises(ConfigError, match="source: unknown source 'cvm'; choose one of cvm_pages, open_data"):
             create_app(Settings.load(namespace=namespace, source="cvm"), redis_url=redis_url)
 
     def test_a_custom_source_is_the_default_under_its_name(self, redis, redis_url, namespace):

@@ -190,7 +190,7 @@ def test_a_named_source_is_asked_even_if_another_source_has_stored_the_month(off
 
 def test_an_unknown_source_is_refused_even_if_nothing_is_missing(offline):
     sk.prices(DOTTED, "2022-01", "2022-01")
-    with pytest.raises(ConfigError, match="there is no source 'yahoo'"):
+    with pytest.raises(ConfigError, match="unknown source 'yahoo'"):
         sk.prices(DOTTED, "2022-01", "2022-01", source="yahoo")
 
 
@@ -305,7 +305,7 @@ def test_an_invalid_argument_is_refused_by_name_before_any_request(offline, requ
 
 def test_an_unknown_source_is_refused(offline):
     with pytest.raises(
-        ConfigError, match="^source: there is no source 'bloomberg'; choose one of cvm_pages, open_data"
+        ConfigError, match="^source: unknown source 'bloomberg'; choose one of cvm_pages, open_data"
     ):
         sk.prices(DOTTED, "2022-01", "2022-01", source="bloomberg")
 

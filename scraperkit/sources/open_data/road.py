@@ -66,7 +66,7 @@ class MonthBringer:
                     self._downloader.run([file], progress=False, named=(month, month), only_due=True)
                 except ArchiveError as error:  # it may be read-only here, and filled from elsewhere
                     if month not in folder.months() and not _is_missing(folder.entry(file.name)):
-                        text = f"the archive has nothing of {month.iso}, and cannot be written here ({error})"
+                        text = f"the archive has no data for {month.iso}, and cannot be written here ({error})"
                         way_out = f"`scraperkit market download --start {month.iso} --end {month.iso}` where it can"
                         raise ArchiveError(f"{text}; run {way_out}") from error
         if month in folder.months():
@@ -75,7 +75,7 @@ class MonthBringer:
         why, url = (entry.reason, entry.url) if entry is not None else ("", self._downloader.url)
         if entry is not None and entry.outcome == "refused":
             raise (SiteUnavailable if why.startswith(SITE_AWAY) else FileRefused)(why, url)
-        raise MonthNotOffered(f"the portal has nothing of {month.iso}", url)
+        raise MonthNotOffered(f"the portal has no data for {month.iso}", url)
 
 
 def _is_missing(entry: Entry | None) -> bool:

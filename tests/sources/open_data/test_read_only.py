@@ -35,7 +35,7 @@ def test_stored_months_are_read_without_a_request(site, reader):
     assert reader.fetch(request("12/2024"))
     assert not reader.prices(FUND).empty
     assert reader.find_fund(FUND).name
-    with pytest.raises(MonthNotOffered, match="the portal has nothing of 2025-01"):
+    with pytest.raises(MonthNotOffered, match="the portal has no data for 2025-01"):
         reader.fetch(request("01/2025"))
     assert site.portal.requests.total() == asked
 

@@ -103,13 +103,13 @@ class TestMissingData:
         with pytest.raises(NotDownloaded, match=r"it is empty: call download\(start, end\) first"):
             market.prices()
         market.download("2024-12", "2024-12")
-        with pytest.raises(NotDownloaded, match="nothing of 2024-11; it has 2024-12: call"):
+        with pytest.raises(NotDownloaded, match="no data for 2024-11; it has 2024-12: call"):
             market.market("2024-11-05")
         market.download("2024-10", "2024-10")
-        with pytest.raises(NotDownloaded, match="nothing of 2024-11; it has 2024-10, 2024-12: call"):
+        with pytest.raises(NotDownloaded, match="no data for 2024-11; it has 2024-10, 2024-12: call"):
             market.quotes(start="2024-11", end="2024-11")
         market.prune(1)
-        with pytest.warns(ScraperKitWarning, match=r"the archive has nothing of 2024-10 to 2024-11: call download"):
+        with pytest.warns(ScraperKitWarning, match=r"the archive has no data for 2024-10 to 2024-11: call download"):
             market.prices(start="2024-10")
 
     def test_a_month_that_the_portal_lacks_is_named(self, site, market):
@@ -126,7 +126,7 @@ class TestMissingData:
             texts = {str(each.message).partition(": call")[0] for each in told}
             assert texts == {
                 "the portal had no file of 2025-01",
-                "the archive has nothing of 2024-09, 2024-11",
+                "the archive has no data for 2024-09, 2024-11",
             }
         states = market.completeness("2024-09", "2025-01")["state"].groupby(lambda day: f"{day:%Y-%m}").unique()
         assert {month: state.tolist() for month, state in states.items()} == {
@@ -145,7 +145,7 @@ class TestMissingData:
         assert frame["series"].tolist() == [2, 1, 1, 0]
 
     def test_an_unknown_fund_is_an_error(self, stored):
-        with pytest.raises(UnknownFund, match=r"the archive has nothing of 18993924000100; find\(\)"):
+        with pytest.raises(UnknownFund, match=r"the archive has no data for 18993924000100; find\(\)"):
             stored.prices(["18.993.924/0001-00", A_KEY])
         with pytest.raises(UnknownFund, match=f"{A_KEY}:ZZ"):
             stored.quotes(f"{A_KEY}:ZZ")

@@ -114,7 +114,7 @@ class TestAsASource:
         assert market.fetch(ScrapeRequest(document="12ABC34501DE35", month_year="05/2024", source="open_data")) == []
 
     def test_a_month_without_a_file_is_not_offered(self, market):
-        with pytest.raises(MonthNotOffered, match="the portal has nothing of 2025-03"):
+        with pytest.raises(MonthNotOffered, match="the portal has no data for 2025-03"):
             market.fetch(ScrapeRequest(document=FUND, month_year="03/2025", source="open_data"))
 
     def test_an_unreachable_portal_is_an_error_unless_the_month_is_stored(self, tmp_path):
