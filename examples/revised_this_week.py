@@ -1,4 +1,4 @@
-"""This week's revisions of figures that you have: a table, and a chart beside this file.
+"""Revisions this week of figures that you have: a table, and a chart beside this file.
 
 Offline, unless you add ``--live``, which downloads new files: the first time, the newest 24 months.
 """
