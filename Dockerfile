@@ -1,5 +1,5 @@
 # Two images: `service` is pricer, queue and replica, `lab` is JupyterLab with the lessons. docker-compose.yml uses both.
-# The kit comes last, in a layer of its own: a change of it rebuilds and downloads nothing else.
+# The kit comes last, in its own layer: a change to it rebuilds and downloads nothing else.
 ARG PYTHON=3.13
 
 # What the kit needs.
@@ -14,7 +14,7 @@ ENV PATH=/opt/scraperkit/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     MPLCONFIGDIR=/tmp/matplotlib
-# With system packages, pip may also install into the user's home, where a volume is: see docs/service.md.
+# With system packages, pip may also install into the user's home, which is a volume: see docs/service.md.
 RUN python -m venv --system-site-packages /opt/scraperkit
 COPY locks/api.txt /opt/scraperkit/locks/
 RUN pip install --require-hashes --requirement /opt/scraperkit/locks/api.txt
@@ -28,7 +28,7 @@ COPY scraperkit scraperkit
 RUN pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
     && pip install --no-deps --no-index --root /kit /wheels/*.whl
 
-# Some lessons kill a Redis of their own; where there is no binary for this machine, they say so. Only these files decide
+# Some lessons kill a Redis of their own; without a binary for this machine, they say so. Only these files decide
 # what is downloaded.
 FROM needs AS redis
 WORKDIR /src

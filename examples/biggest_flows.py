@@ -1,6 +1,6 @@
 """The market's biggest flows of last month, from the regulator's files: a table, and a chart beside this file.
 
-Offline, unless you add ``--live``: then one month is downloaded, or what is new of it.
+Offline, unless you add ``--live``, which downloads that month or its updates.
 """
 
 import sys

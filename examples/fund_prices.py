@@ -1,4 +1,4 @@
-"""Prices as lesson 04 studies them: a table of monthly returns in %, and four charts beside this file."""
+"""Prices, as in lesson 04: a table of monthly returns in %, and four charts beside this file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Prices in one call, by number and by name, as a chart beside this file; `--live` asks the regulator's own site."""
+"""Prices in one call, by number and by name, as a chart beside this file; `--live` uses the regulator's own site."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""What the regulator has revised this week of figures that you have: a table, and a chart beside this file.
+"""Revisions this week of figures that you have: a table, and a chart beside this file.
 
-Offline, unless you add ``--live``: then what is new is downloaded, which is the newest 24 months the first time.
+Offline, unless you add ``--live``, which downloads new files: the first time, the newest 24 months.
 """
 
 import sys

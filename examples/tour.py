@@ -1,4 +1,4 @@
-"""The whole road, as lesson 00 tells it: ten funds, two years, eight threads; a table, and a chart beside this file."""
+"""The whole process, as in lesson 00: ten funds, two years, eight threads; a table, and a chart beside this file."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Speed against the number of threads, as lesson 03 measures it: a table, and a chart beside this file."""
+"""Speed against the number of threads, as in lesson 03: a table, and a chart beside this file."""
 
 from pathlib import Path
 

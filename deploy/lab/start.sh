@@ -1,12 +1,12 @@
 #!/bin/sh
 # Give the reader the lessons of this image, then run the command: `start.sh COMMAND...`.
 #
-# ~/.lessons holds each file as it was last given. A file in ~/notebooks that differs from it is the reader's own: it
-# stays as it is, and a newer one goes beside it, with a part of its hash in its name.
+# ~/.lessons holds the last copy given of each file. If a file in ~/notebooks differs from it, the reader changed it: it
+# stays unchanged, and a newer version goes beside it, with part of its hash in its name.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 
-# The whole file or none: moved into place when it is complete.
+# Atomic: the file is moved into place when it is complete.
 put() { # put FROM TO
     mkdir -p "$(dirname "$2")"
     cp "$1" "$2.part"

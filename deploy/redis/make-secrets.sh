@@ -1,16 +1,16 @@
 #!/bin/sh
-# Make what is secret, once: `make-secrets.sh FOLDER`. Each service reads a folder of its own below it. Each secret is a
-# file of its own, and stays as it is if it is there.
+# Make the secrets once: `make-secrets.sh FOLDER`. Each service reads its own folder below it. Each secret is a
+# separate file, and is kept if it exists.
 #
-# Run as root, as by docker-compose, the files belong to the groups that read them: 999 is Redis, 10001 the kit.
+# When root runs it, as docker-compose does, the files belong to the groups that read them: 999 is Redis, 10001 the kit.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$1"
 mkdir -p redis pricer queue market-queue update lab sentinel
 umask 0377
 
-# The whole file or none: moved into place when it is complete.
-keep() { # keep NAME: what comes in, as NAME
+# Atomic: the file is moved into place when it is complete.
+keep() { # keep NAME: write stdin to NAME
     rm -f "$1.part"
     cat >"$1.part"
     chmod 0440 "$1.part"
@@ -45,5 +45,5 @@ users=$(sed -e '/^#/d' \
 echo "$users" | keep redis/users.acl
 users=$(sed -e '/^#/d' -e "s/@peer@/$(hash_of sentinel/peer-password)/" "$here/sentinels.acl")
 echo "$users" | keep sentinel/users.acl
-# What a server needs to follow another one.
+# The settings that a replica needs.
 printf 'masteruser replica\nmasterauth %s\n' "$(cat redis/replica-password)" | keep redis/replication.conf
