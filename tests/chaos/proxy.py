@@ -25,6 +25,7 @@ ADDRESS = "127.0.0.1"
 Answer = TypeVar("Answer")
 What = Literal["request", "reply"]
 Who = Literal["nobody", "peers", "all"]
+_TICK = 1e-6  # seconds; keeps chunks in order
 _CHUNK = 65_536
 _NOTHING_YET = object()
 # In RESP3 these are answered by push messages alone, which belong to no request.
@@ -259,6 +260,7 @@ class _Conversation:
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lets_pass: Callable[[bytes], bool]
     ) -> None:
+        loop, due = asyncio.get_running_loop(), 0.0
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 if self._muted:
@@ -266,9 +268,16 @@ class _Conversation:
                 if not lets_pass(data):
                     return
                 if not self._is_read and self._proxy.replication_delay:
-                    await asyncio.sleep(self._proxy.replication_delay)
+                    # As on a long line: what follows does not wait until this has arrived.
+                    due = max(loop.time() + self._proxy.replication_delay, due + _TICK)
+                    loop.call_at(due, self._deliver, writer, data)
+                    continue
                 writer.write(data)
                 await writer.drain()
+
+    def _deliver(self, writer: asyncio.StreamWriter, data: bytes) -> None:
+        if not self._over.is_set():
+            writer.write(data)
 
     def _lets_requests_pass(self, data: bytes) -> bool:
         for command in _complete(self._requests, data) if self._is_read else ():

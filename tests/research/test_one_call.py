@@ -304,9 +304,7 @@ def test_an_invalid_argument_is_refused_by_name_before_any_request(offline, requ
 
 
 def test_an_unknown_source_is_refused(offline):
-    with pytest.raises(
-        ConfigError, match="^source: unknown source 'bloomberg'; choose one of cvm_pages, open_data"
-    ):
+    with pytest.raises(ConfigError, match="^source: unknown source 'bloomberg'; choose one of cvm_pages, open_data"):
         sk.prices(DOTTED, "2022-01", "2022-01", source="bloomberg")
 
 
