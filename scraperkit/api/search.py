@@ -26,7 +26,7 @@ class Searched(BaseModel):
     limit: int = Field(10, ge=1, le=MOST_HITS, description="maximum number of items")
 
 
-@router.get("", summary="Funds by name, the nearest first")
+@router.get("", summary="Search funds by name, closest match first")
 async def search(asked: Annotated[Searched, Query()], running: TheRunning) -> FoundFunds:
     """Search the newest registry in the open-data archive, or, if there is none, the regulator's site.
 
