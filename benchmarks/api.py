@@ -1,11 +1,11 @@
-"""200 clients at once on the REST pricer: half of them read a year of prices, half of them publish a year of months.
+"""Measure the REST pricer with 200 clients at once: half read a year of prices, half publish a year of months.
 
     python benchmarks/api.py [--quick] [--clients 200] [--seconds 10]
 
-The pricer, a worker and the offline site are processes of their own, with default settings; the clients are one more
-process (asyncio and httpx, a connection each), and each asks again as soon as it has its answer. What they ask for is
-drawn from ten funds, so that most look-ups and batches are known already, as in a shop where all look at the same
-shelf. Memory is the pricer's resident set, after the first quarter of the time and at its end.
+The pricer, a worker and the offline site are separate processes with default settings. All clients share one process
+(asyncio and httpx, a connection each), and each sends its next request as soon as it has its response. Requests are
+drawn from ten funds, so most look-ups and batches are known already. Memory is the pricer's resident set after the
+first quarter of the time and at its end.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MB = 1e6
 
 @dataclass
 class Kind:
-    """What one kind of request has taken, in seconds, and how often it failed."""
+    """The durations of one kind of request, in seconds, and how often it failed."""
 
     name: str
     took: list[float] = field(default_factory=list)
@@ -86,7 +86,7 @@ def documents() -> list[str]:
 
 
 def prepare(base: str, redis: object) -> None:
-    """Have everything scraped that will be read."""
+    """Scrape everything that will be read."""
     answer = httpx.post(f"{base}/v1/funds", json={"documents": documents(), **ORDER}, timeout=60)
     if answer.status_code != 202:
         raise common.BenchmarkError(f"the pricer answers {answer.status_code}: {answer.text[:200]}")
@@ -95,7 +95,7 @@ def prepare(base: str, redis: object) -> None:
 
 
 async def crowd(base: str, clients: int, seconds: float, pricer: psutil.Process) -> tuple[list[Kind], list[int]]:
-    """Let all clients loose for so many seconds; return what it took, and the memory at two moments."""
+    """Run all clients for this many seconds; return the durations, and the memory at two moments."""
     read, publish = Kind("GET prices"), Kind("POST funds")
     wanted = documents()
     memory = []
@@ -119,7 +119,7 @@ async def crowd(base: str, clients: int, seconds: float, pricer: psutil.Process)
 
 
 async def one(client: httpx.AsyncClient, kind: Kind, document: str, until: float) -> None:
-    """Ask the same again and again."""
+    """Send the same request repeatedly."""
     while (began := time.perf_counter()) < until:
         try:
             if kind.name.startswith("GET"):

@@ -1,10 +1,10 @@
-"""The market's files to an archive on disk, and what is read out of it, beside what the work needs at least.
+"""Measure importing the market's files into an archive and reading from it, against the least work possible.
 
     python benchmarks/archive.py [--quick] [--rounds 5] [--series 4000]
 
-The files come from `tools/make_market.py`. What is compared is measured in one process, by turns; the peak memory of
-an import, in a process of its own. polars and DuckDB are measured where they are installed; other packages that know
-these files, once each, by the Python that `--rivals` names.
+The files come from `tools/make_market.py`. Contenders take turns in one process; the peak memory of an import is
+measured in a separate process. polars and DuckDB are measured if they are installed; other packages that read these
+files, once each, with the Python that `--rivals` names.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def imports(folder: Path, rounds: int, options: argparse.Namespace) -> list[str]
 
 
 def loading(folder: Path, rounds: int) -> list[str]:
-    """Measure how long a month takes from the archive into an empty Redis, and again over itself."""
+    """Measure loading a month from the archive into an empty Redis, and then over itself."""
     archive = folder / "archive"
     import_one(folder / "inf_diario_fi_202608.zip", archive, MONTH, MONTH)
     first, again, samples = [], [], 0
@@ -141,7 +141,7 @@ def loading(folder: Path, rounds: int) -> list[str]:
 
 
 def rivals(python: Path, path: Path) -> dict[str, float | str]:
-    """Have other packages read the month, by a Python that has them; return their seconds."""
+    """Read the month with other packages, in a Python that has them; return their seconds."""
     words = [python, common.HERE / "contenders" / "open_data.py", path, "1"]
     told = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
     found: dict[str, float | str] = json.loads(told.stdout)
@@ -191,7 +191,7 @@ def goal(name: str, value: float, words: str) -> str:
 
 
 def by_hand(archive: Path, wanted: list[str]) -> pd.DataFrame:
-    """What somebody would write who knows pyarrow."""
+    """Read as someone who knows pyarrow would."""
     table = ds.dataset(archive / "quotes").to_table(
         columns=["cnpj", "date", "quota"], filter=ds.field("cnpj").isin(wanted)
     )
@@ -199,7 +199,7 @@ def by_hand(archive: Path, wanted: list[str]) -> pd.DataFrame:
 
 
 def parsers(text: Path) -> dict[str, Callable[[], Any]]:
-    """Return what parses a month's text, validating nothing."""
+    """Return parsers of a month's text, which validate nothing."""
     dtypes = dict.fromkeys(TEXTS, "str") | dict.fromkeys(FIGURES, "float64")
     found: dict[str, Callable[[], Any]] = {
         "pandas.read_csv, C": lambda: pd.read_csv(text, sep=";", dtype=dtypes, engine="c", encoding="latin-1"),
@@ -229,13 +229,13 @@ def by_arrow(text: Path) -> pa.Table:
 
 
 def make(what: str, path: Path, series: int | None) -> None:
-    """Have the repository's script make a file."""
+    """Make a file with the repository's script."""
     words = [sys.executable, str(common.ROOT / "tools" / "make_market.py"), what, str(path)]
     subprocess.run(words + (["--series", str(series)] if series else []), check=True, capture_output=True)
 
 
 def restate(first: Path, second: Path) -> int:
-    """Write a month again with other quotas in some of its rows; return how many rows it has."""
+    """Write a month again with changed quotas in some rows; return the number of rows."""
     with zipfile.ZipFile(first) as archive:
         name = archive.namelist()[0]
         header, *lines = archive.read(name).split(b"\r\n")
@@ -279,7 +279,7 @@ def fill(folder: Folder, series: int, years: int) -> list[str]:
 
 
 def in_child(path: Path, archive: Path, first: str, last: str) -> dict[str, Any]:
-    """Import a file in a process of its own; return its seconds, rows and peak memory in MB."""
+    """Import a file in a separate process; return its seconds, rows and peak memory in MB."""
     words = [sys.executable, __file__, "--child", path, "--archive", archive, "--first", first, "--last", last]
     told = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
     found: dict[str, Any] = json.loads(told.stdout)
@@ -305,7 +305,7 @@ def peak_memory() -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
     except FileNotFoundError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
-    # Not ru_maxrss: on Linux, that of the parent counts, too.
+    # Not ru_maxrss, which includes the parent's on Linux.
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / (1 << 10)
 
 

@@ -1,4 +1,4 @@
-"""What the benchmarks share: a Redis of their own, child processes that end, and tables."""
+"""Shared by the benchmarks: a separate Redis, child processes that end, and tables."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def arguments(doc: str, add: Callable[[argparse.ArgumentParser], object] = lambd
 
 
 def main(measure: Callable[[], None]) -> None:
-    """Run a script; what went wrong is one sentence, and ends it with 1."""
-    # What SIGTERM ends is tidied up as well.
+    """Run a script; on an error, print one sentence and exit with 1."""
+    # SIGTERM cleans up, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         measure()
@@ -53,7 +53,7 @@ def main(measure: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def private_redis() -> Iterator[tuple[str, redis_py.Redis]]:
-    """Run a Redis for this benchmark alone, in a folder that goes with it; yield its address and a client."""
+    """Run a Redis for this benchmark alone, in a temporary folder; yield its address and a client."""
     with (
         tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder,
         EmbeddedServer(folder) as server,
@@ -66,7 +66,7 @@ def private_redis() -> Iterator[tuple[str, redis_py.Redis]]:
 def process(
     command: Sequence[str | Path], environment: Mapping[str, str], folder: Path = HERE, **options: object
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command for as long as the block lasts; what it started ends with it."""
+    """Run a command until the block ends; end its children with it."""
     running = subprocess.Popen(
         [str(word) for word in command],
         cwd=folder,
@@ -83,7 +83,7 @@ def process(
 
 
 def end(running: subprocess.Popen[str]) -> None:
-    """Ask a process to end; then end it, and whatever is left of its children."""
+    """Terminate a process; then kill it and its remaining children."""
     if running.poll() is None:
         running.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -94,7 +94,7 @@ def end(running: subprocess.Popen[str]) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment without settings of the kit: everybody is measured with the defaults."""
+    """Return the environment without settings of the kit: all measurements use the defaults."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("SCRAPERKIT_", "REDIS_URL"))}
     if "SCRAPERKIT_CACHE" in os.environ:  # only says where the server's program is
         mine["SCRAPERKIT_CACHE"] = os.environ["SCRAPERKIT_CACHE"]
@@ -102,7 +102,7 @@ def child_environment() -> dict[str, str]:
 
 
 def first_line(running: subprocess.Popen[str], start: str) -> str:
-    """Wait for the line in which a process says that it is ready, and return what follows `start` in it."""
+    """Wait for the line in which a process reports that it is ready; return what follows `start` in it."""
     assert running.stdout is not None
     for line in running.stdout:
         if line.startswith(start):
@@ -121,7 +121,7 @@ def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table that reads well in a terminal too; all columns but the first are set to the right."""
+    """Return a Markdown table that reads well in a terminal, too; all columns but the first are right-aligned."""
     widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
     lines = [
         _line(header, widths),
@@ -136,5 +136,5 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def goal(text: str, reached: bool) -> str:
-    """Return one line that says whether a goal was reached."""
+    """Return a line that says whether a goal was reached."""
     return f"- {'reached' if reached else '**missed**'}: {text}"

@@ -1,15 +1,14 @@
-"""What a failover takes, and what it loses: a primary under load is killed, with three sentinels and a replica.
+"""Measure how long a failover takes, and what it loses: a primary under load, with a replica and three sentinels.
 
     python benchmarks/failover.py [--quick] [--runs 10]
 
-All on one machine: the sentinels take a server for dead after 3 s of silence. *Sentinels* is the time from SIGKILL
-until another server is the primary; *then* is the time from there until the next result is settled. *Lost* are
-publications that Redis had acknowledged and that the new primary does not have, and results that a worker had been told
-are settled and that it settles again. In the first row, the server is killed, and its machine still sends what it had
-written. In the others, what goes to the replica is 50 ms under way, as to another data centre, and the machine is lost
-with its links, and with what is under way. In the third, results and publications count once the replica has them
-(``SCRAPERKIT_CONFIRMATIONS=1``), so none do before the killed server is back as a replica: it is started again as soon
-as the other is the primary.
+All on one machine: the sentinels declare a server down after 3 s of silence. *Sentinels* is the time from SIGKILL until
+another server is the primary; *then* is the time from there until the next result is settled. *Lost* are publications
+that Redis had acknowledged and that the new primary does not have, and settled results that are settled again. In the
+first row, the server is killed, and its machine still sends what the server had written. In the others, data reach the
+replica after 50 ms, as in another data centre, and the machine is lost with its links and the data in transit. In the
+third, results and publications count once the replica has them (``SCRAPERKIT_CONFIRMATIONS=1``), so none do until the
+killed server is back as a replica: it is restarted as soon as the other is the primary.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ HEADER = [
 
 
 class Found(NamedTuple):
-    """Of one failover: times in seconds; what was acknowledged before it, and what of that is gone."""
+    """One failover: times in seconds, what was acknowledged before it, and how much of that is lost."""
 
     rate: float
     sentinels: float
@@ -57,7 +56,7 @@ class Found(NamedTuple):
 
 
 class Load:
-    """Publishes without a pause, and notes what Redis has acknowledged."""
+    """Publishes without a pause, and records what Redis acknowledged."""
 
     def __init__(self, url: str, settings: Settings) -> None:
         self._url, self._settings = url, settings
@@ -97,7 +96,7 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=int, default=10, help="how often, for each row")
+    parser.add_argument("--runs", type=int, default=10, help="failovers for each row")
 
 
 def row(name: str, found: list[Found]) -> list[str]:
@@ -113,7 +112,7 @@ def row(name: str, found: list[Found]) -> list[str]:
 
 
 def measure(delay: float, replicas: int) -> Found:
-    """Kill a primary once, whose replica is so many seconds away, and that many replicas must confirm."""
+    """Kill a primary once, whose replica is `delay` seconds away; `replicas` replicas must confirm."""
     settings = Settings.load(confirmations=replicas)
     with (
         tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder,

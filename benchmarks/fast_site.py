@@ -1,13 +1,12 @@
-"""What a page costs where the site is not what is waited for: it answers at once.
+"""Measure the cost of a page when the site responds at once.
 
     python benchmarks/fast_site.py [--quick] [--pages 1200] [--rounds 3] [--against FOLDER]
 
-Four processes, as somebody would run them: ``scraperkit replica``, Redis, ``scraperkit work --threads 8``, and this
-one, which publishes. Beside the worker, two kinds of threads do less of the same: ``source.fetch`` alone, and requests
-with lxml alone, which is what nobody can do without. All take turns in each round; medians are shown. CPU is that of
-the process which asks, without that of the site and of Redis, which need their part of the cores, too. `--against`
-takes another clone of the project into the rounds, with the environment that is in its ``.venv``, and with the site
-that it knows.
+Four processes, as a user would run them: ``scraperkit replica``, Redis, ``scraperkit work --threads 8``, and this one,
+which publishes. Beside the worker, threads do less of the same: ``source.fetch`` alone, and requests with lxml alone,
+which is the minimum. All take turns in each round; medians are shown. CPU is that of the requesting process, without
+the site and Redis, which also use the cores. `--against` adds another clone of the project to the rounds, with the
+environment in its ``.venv`` and its own site.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ HEADER = ["", "pages/s", "lowest to highest", "CPU ms a page", "lowest to highes
 
 
 class Found(NamedTuple):
-    """What one round of one kind brought."""
+    """The result of one round of one kind."""
 
     pages_per_second: float
     cpu_ms: float
@@ -73,7 +72,7 @@ def main() -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pages", type=int, default=1200, help="pages of each kind in a round")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each kind has its turn")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of each kind")
     parser.add_argument("--against", type=Path, help="another clone of the project")
     parser.add_argument("--alone", choices=ALONE, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -81,7 +80,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def contenders(url: str, client: redis_py.Redis, site: str, pages: int) -> dict[str, Callable[[], Found]]:
-    """Return what is measured, by its name in the table."""
+    """Return the contenders by their names in the table."""
 
     def few(kind: str, threads: int) -> Callable[[], Found]:
         words = [sys.executable, Path(__file__), "--alone", kind, "--url", site]
@@ -103,7 +102,7 @@ def contenders(url: str, client: redis_py.Redis, site: str, pages: int) -> dict[
 
 
 def workers(command: Path, url: str, client: redis_py.Redis, site: str, pages: int) -> dict[str, Callable[[], Found]]:
-    """Return what is measured of another clone."""
+    """Return the contenders of another clone."""
 
     def work(threads: int) -> Callable[[], Found]:
         return lambda: worked([command, "work", "--threads", str(threads), "--url", site], url, client, pages)
@@ -113,7 +112,7 @@ def workers(command: Path, url: str, client: redis_py.Redis, site: str, pages: i
 
 @contextlib.contextmanager
 def replica(command: Path) -> Iterator[str]:
-    """Run the site of a clone as a process of its own; yield its address."""
+    """Run the site of a clone as a separate process; yield its address."""
     with common.process(
         [command, "replica", "--port", "0"], {}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as site:
@@ -121,7 +120,7 @@ def replica(command: Path) -> Iterator[str]:
 
 
 def worked(command: list[str | Path], url: str, client: redis_py.Redis, pages: int) -> Found:
-    """Have a worker do pages; what it does first of each fund does not count."""
+    """Fetch pages with a worker; the first page of each fund does not count."""
     publisher, months = Publisher(client), requests_of_ten_funds()
     with common.process(command, {"REDIS_URL": url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker:
         common.first_line(worker, "READY")
@@ -135,14 +134,14 @@ def worked(command: list[str | Path], url: str, client: redis_py.Redis, pages: i
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time that a process and its children have taken so far."""
+    """Return the CPU time of a process and its children so far."""
     process = psutil.Process(pid)
     times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
     return sum(time.user + time.system for time in times)
 
 
 def alone(kind: str, url: str, threads: int, pages: int) -> Found:
-    """Have threads of this process do pages."""
+    """Fetch pages with threads of this process."""
     months = requests_of_ten_funds()
     fetch = ALONE[kind](url)
     todo = (months * (pages // len(months) + 1))[:pages]
@@ -154,7 +153,7 @@ def alone(kind: str, url: str, threads: int, pages: int) -> Found:
 
 
 def bare(url: str) -> Callable[[ScrapeRequest], object]:
-    """Return what asks for a page that needs no form, and builds its tree."""
+    """Return a function that requests a page that needs no form, and builds its tree."""
     mine = threading.local()
 
     def fetch(request: ScrapeRequest) -> object:
@@ -184,7 +183,7 @@ def row(name: str, found: list[Found]) -> list[str]:
 
 
 def goals(found: Mapping[str, list[Found]]) -> list[str]:
-    """Judge by ratios and differences within each round: what else the machine does hits both sides."""
+    """Judge by ratios and differences within each round: other load affects both sides."""
     many = f"{THREADS} threads"
 
     def compared(one: str, other: str, how: Callable[[Found, Found], float]) -> float:

@@ -1,10 +1,10 @@
-"""What a market costs as it grows: speed, memory in Redis and in the process; and why chunks are what they are.
+"""Measure speed and memory, in Redis and in the process, as a market grows; and the choice of the chunk size.
 
     python benchmarks/growth.py [--quick] [--chart benchmarks/growth.svg] [--most 70000000]
 
-Writes six metrics a day with write_frame and reads all with quotes() and prices(), each in a process of its own and
-with a Redis of its own for each size. The memory of a process is what it takes beyond what it held before: beside the
-frame when writing, with the frame when reading.
+Writes six metrics a day with write_frame and reads all with quotes() and prices(), each in its own process and with its
+own Redis for each size. The memory of a process is what it adds to what it held before: without the frame when writing,
+with the frame when reading.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scraperkit.timeseries.store import SeriesStore
 
 SERIES, QUICK_SERIES = (100, 1_000, 10_000, 26_000), (20, 100)
 LENGTHS, QUICK_LENGTHS = {"1 month": 22, "1 year": 252, "10 years": 2_520}, {"1 month": 22, "1 year": 252}
-ROWS_AT_ONCE = 500_000  # of the frame that is written; more would only fill this machine's memory
+ROWS_AT_ONCE = 500_000  # of the frame that is written; more would exceed this machine's memory
 FIRST_DAY = np.datetime64("2015-01-02", "ms")
 GOAL_PEAK, SMALLEST_FRAME, GOAL_NEWEST = 2.5, 10.0, 1.5
 ENCODINGS = [("COMPRESSED", size) for size in (128, 256, 512, 1_024, 4_096)] + [("UNCOMPRESSED", 512)]
@@ -46,7 +46,7 @@ LAST_DAYS = 30
 
 @dataclass(frozen=True)
 class Size:
-    """How many series, and how many days each has."""
+    """The number of series, and the days of each."""
 
     series: int
     length: str
@@ -103,7 +103,7 @@ def measure(size: Size) -> dict[str, float]:
 
 
 def child(what: str, url: str, size: Size) -> dict[str, Any]:
-    """Measure in a process of its own, whose memory holds nothing else."""
+    """Measure in a separate process, whose memory holds nothing else."""
     command = [sys.executable, __file__, "--child", what, "--of", json.dumps([url, size.funds, size.days])]
     done = subprocess.run(command, capture_output=True, text=True, env=common.child_environment())
     if done.returncode:
@@ -152,7 +152,7 @@ CHILDREN = {"write": write, "read": read}
 
 
 def peak_of(work: Callable[[], Any], found: dict[str, float]) -> float:
-    """Return how much more memory than before this took at most, in MB; note its seconds and the size of its frame."""
+    """Return the peak increase in memory, in MB; record the seconds and the size of the frame."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before, began = memory("VmRSS"), time.perf_counter()
@@ -164,7 +164,7 @@ def peak_of(work: Callable[[], Any], found: dict[str, float]) -> float:
 
 
 def walks(numbers: Sequence[int], days: int) -> pd.DataFrame:
-    """Quotas of 8 decimals that move by a hundredth a day, money of 2, some days without any, whole holders."""
+    """Quotas of 8 decimals that move by 1 % a day, amounts of 2 decimals, some of them missing, and integer holders."""
     random = np.random.default_rng(numbers[0])
     size = (len(numbers), days)
     quota = np.round(np.cumprod(random.normal(1.0004, 0.01, size), axis=1), 8)
@@ -190,7 +190,7 @@ def size_of(frame: pd.DataFrame) -> float:
 
 
 def memory(field: str) -> float:
-    """Return a line of this process's status in MB: VmRSS is held now, VmHWM was the most since the last reset."""
+    """Return a line of this process's status in MB: VmRSS is the current memory, VmHWM the peak since a reset."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1_024 / MB
 
@@ -282,7 +282,7 @@ def draw(found: dict[Size, dict[str, float]], path: Path) -> None:
 
 
 def encodings(funds: int, months: int) -> None:
-    """Write and read the same samples with other chunks: in order, and months in any order, as workers bring them."""
+    """Write and read the same samples with other chunk sizes: in order, and months in any order, as from workers."""
     frame = walks(range(funds), months * 22)
     keys = Keys("growth")
     chunks = [chunk.add_commands(keys) for chunk in frame_chunks(keys, frame, METRICS)]

@@ -1,9 +1,9 @@
-"""How long a message takes from being sent to a thread's fetch, at 200 messages a second.
+"""Measure the time from sending a message to a thread's fetch, at 200 messages a second.
 
     python benchmarks/latency.py [--quick] [--seconds 20]
 
-Sender and worker are two processes on one machine and share its clock. Each message carries the time at which it was
-sent; the worker, in its default settings, notes the time when ``fetch`` is entered. The first second is left out.
+Sender and worker are two processes on one machine and share its clock. Each message carries its sending time; the
+worker, with default settings, records when ``fetch`` is called. The first second does not count.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long, for each way to send")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds for each way to send")
     parser.add_argument("--send", choices=["PUBLISH", "XADD"], help=argparse.SUPPRESS)
 
 
 def measure(kind: str, seconds: float) -> list[float]:
-    """Return the milliseconds that each message took."""
+    """Return the milliseconds of each message."""
     sent = int(RATE * (seconds + WARM_UP))
     with common.private_redis() as (url, client), tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
         path = Path(folder, "result")
@@ -66,7 +66,7 @@ def measure(kind: str, seconds: float) -> list[float]:
 
 
 def send(kind: str, seconds: float) -> None:
-    """Send messages at a steady pace; one that comes late is followed by the next in its own time."""
+    """Send messages at a steady pace; after a late one, the next is still sent on schedule."""
     keys = Keys()
     with connect() as redis:
         began = time.monotonic()

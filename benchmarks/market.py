@@ -1,8 +1,8 @@
-"""How long a whole market takes: one month of 26,000 funds to write, and what a researcher asks of it.
+"""Measure a whole market: writing one month of 26,000 funds, and typical reads of a researcher.
 
     python benchmarks/market.py [--quick] [--funds 26000] [--rounds 3]
 
-Writes to a Redis of its own.
+Uses a separate Redis.
 """
 
 from __future__ import annotations

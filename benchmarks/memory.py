@@ -1,14 +1,14 @@
-"""How much memory publishing takes, and whether memory grows with the jobs done: a worker's, and that of Redis.
+"""Measure the memory of publishing, and whether the memory of a worker or of Redis grows with the jobs done.
 
     python benchmarks/memory.py [--quick] [--jobs 5000] [--messages 300000]
 
-First, a new process for each line publishes messages, all at once; its memory is looked at every few milliseconds, and
-what it had before it made the first request is taken off.
+First, a new process for each line publishes messages, all at once. Its memory is sampled every few milliseconds; the
+memory before the first request is subtracted.
 
-Then ten rounds of the same jobs, each with about 22 days of three figures, so that the same days are written again and
-the series themselves do not grow. A worker's memory is taken after a garbage collection, when it has nothing in hand;
-that of Redis when the batches are forgotten, as they are after a week. Events are capped at the jobs of one round, so
-that the cap is reached before the first look; all else is in the default settings.
+Then ten rounds do the same jobs, each with about 22 days of three figures: the same days are written again, so the
+series do not grow. A worker's memory is measured after a garbage collection, without jobs in progress; that of Redis
+once the batches have expired, as they do after a week. Events are capped at the jobs of one round, so the cap is
+reached before the first measurement; all other settings are the defaults.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ PUBLISHERS = {
     "force=True": "force",
     "published, and again while all is open": "again",
 }
-SETTLING = 3.0  # seconds: the worker's heartbeats go on, and what a batch left behind is freed
+SETTLING = 3.0  # seconds, in which heartbeats continue and Redis frees what a batch left behind
 MB = 1e6
 
 
 @dataclass(frozen=True)
 class Look:
-    """Bytes at one moment: the worker's, those of Redis, and of each kind of key how many there are and their size."""
+    """Bytes at one moment: of the worker, of Redis, and the number and size of each kind of key."""
 
     worker: int
     redis: int
@@ -62,10 +62,10 @@ def main() -> None:
     publishing(messages)
     first, last = measure(jobs)
     columns = [f"{count:,} jobs" for count in (jobs, jobs * ROUNDS)]
-    print("With nothing in hand, and the batches forgotten.\n")
+    print("Without jobs in progress, and with the batches expired.\n")
     rows = [("worker, resident", first.worker, last.worker), ("Redis, used_memory", first.redis, last.redis)]
     print(common.table(["MB", *columns, "growth"], [grown(*row) for row in rows]))
-    print("\nWhat Redis holds then:\n")
+    print("\nWhat Redis then holds:\n")
     kinds = sorted({*first.keys, *last.keys})
     print(common.table(["", *columns], [[kind, held(first, kind), held(last, kind)] for kind in kinds]))
     growth = last.worker / first.worker - 1
@@ -78,7 +78,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def publishing(messages: int) -> None:
-    """Say how much the process of a publisher grows."""
+    """Print how much the process of a publisher grows."""
     found = {name: published(kind, messages) for name, kind in PUBLISHERS.items()}
     header = [f"{messages:,} messages", "MB at most", "bytes a message"]
     rows = [[name, f"{grown / MB:.0f}", f"{grown / messages:,.0f}"] for name, grown in found.items()]
@@ -88,7 +88,7 @@ def publishing(messages: int) -> None:
 
 
 def published(kind: str, messages: int) -> int:
-    """Publish to a Redis of its own from a process of its own; return the bytes by which that has grown at most."""
+    """Publish to a separate Redis from a separate process; return the peak growth of that process in bytes."""
     with common.private_redis() as (url, _):
         command = [sys.executable, "publishers.py", kind, str(messages)]
         with common.process(command, {"REDIS_URL": url}, stdout=subprocess.PIPE) as publisher:
@@ -96,7 +96,7 @@ def published(kind: str, messages: int) -> int:
 
 
 def measure(jobs: int) -> tuple[Look, Look]:
-    """Take a look after the first round, and after the last."""
+    """Measure after the first round and after the last."""
     looks = []
     with common.private_redis() as (url, client), tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
         path = Path(folder, "rss")
@@ -112,7 +112,7 @@ def measure(jobs: int) -> tuple[Look, Look]:
 
 
 def one_round(client: redis_py.Redis, jobs: int) -> None:
-    """Have all jobs done, then forget the batch."""
+    """Do all jobs, then delete the batch."""
     funds = [Fund(made_up_cnpj(number), str(number + 1)) for number in range(jobs // MONTHS_OF_A_FUND + 1)]
     requests = [request for fund in funds for request in fund.months(*MONTHS)][:jobs]
     batch = Publisher(client).publish(requests, force=True)
@@ -125,7 +125,7 @@ def one_round(client: redis_py.Redis, jobs: int) -> None:
 def look(worker: subprocess.Popen[str], client: redis_py.Redis, path: Path) -> Look:
     time.sleep(SETTLING)
     worker.send_signal(signal.SIGUSR1)
-    common.wait_for(path.exists, 10, "the worker does not tell its memory")
+    common.wait_for(path.exists, 10, "the worker does not report its memory")
     weight = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
     keys: dict[str, tuple[int, int]] = {}

@@ -1,10 +1,10 @@
-"""How much CPU parsing one daily page takes, against lxml's own parse of the same bytes, which cannot be avoided.
+"""Measure the CPU of parsing one daily page, against lxml's own parse of the same bytes, which is the minimum.
 
     python benchmarks/parse_page.py [--months 220] [--viewstate 10000] [--pages 200]
 
-The page has 31 days, and as many months and as long a view state as told. Both are taken in turn in one run, so that
-what else the machine does hits both; the medians are compared. Then threads parse the same pages, one and several in
-turn: several have the interpreter's lock to share, and should take no more CPU for it.
+The page has 31 days, and months and a view state as the options say. Both parsers take turns in one run, so that other
+load affects both; the medians are compared. Then one thread and several parse the same pages in turn: several share
+the interpreter's lock, and should use no more CPU for it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 class Pace(NamedTuple):
-    """Seconds for each page: of CPU, and by the clock."""
+    """Seconds for each page: CPU and wall-clock."""
 
     cpu: float
     seconds: float
@@ -87,7 +87,7 @@ def in_threads(parse: Callable[[], object], pages: int) -> list[Pace]:
 
 
 def page(months: int, viewstate: int) -> bytes:
-    """Render a page of 31 days, with a view state of that many characters."""
+    """Render a page of 31 days, with a view state of this many characters."""
     rng = random.Random(1)
     quotes = [
         DailyQuote(CNPJ, dt.date(2022, 12, day), 1953.90872 + day / 1e8, 1.5e8, 1982, 12.5, 1e6 / day, 1.6e8)
@@ -104,7 +104,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--months", type=int, default=220, help="options of the list of months")
     parser.add_argument("--viewstate", type=int, default=10_000, help="characters of the view state")
-    parser.add_argument("--pages", type=int, default=200, help="how often each is parsed")
+    parser.add_argument("--pages", type=int, default=200, help="repetitions of each parser")
     return parser.parse_args()
 
 

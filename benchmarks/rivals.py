@@ -1,4 +1,4 @@
-"""The other job queues, in an environment of their own: ``.venv-bench``, made from ``rivals.txt``."""
+"""Install the other job queues into a separate environment: ``.venv-bench``, made from ``rivals.txt``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STAMP = VENV / "rivals.txt"
 
 
 def install() -> None:
-    """Make the environment, unless it is there and up to date."""
+    """Make the environment, unless it exists and is up to date."""
     wanted = _WANTED.read_text(encoding="utf-8")
     if PYTHON.exists() and _STAMP.exists() and _STAMP.read_text(encoding="utf-8") == wanted:
         return

@@ -1,12 +1,12 @@
-"""How many pages a second a worker fetches, parses and stores, from a site that takes 200 ms for each answer.
+"""Measure how many pages a second a worker fetches, parses and stores, from a site that responds after 200 ms.
 
     python benchmarks/scraping.py [--quick] [--seconds 20] [--threads 16]
 
-Three processes, as somebody would run them: ``scraperkit replica --latency 0.2``, ``scraperkit work --threads 16``,
-and this one, which publishes. Threads that never pause would fetch threads / 0.2 s pages a second. A fund's first page
-takes a request of its own, so one month of each fund is fetched beforehand; from then on a message is a page. What
-counts is a window that begins 1 s after the first page and ends while there are still messages for all threads; a page
-counts when its prices are stored and its message is acknowledged. Times are those of the worker's own events.
+Three processes, as a user would run them: ``scraperkit replica --latency 0.2``, ``scraperkit work --threads 16``, and
+this one, which publishes. Threads that never pause would fetch threads / 0.2 s pages a second. A fund's first page
+takes an extra request, so one month of each fund is fetched beforehand; from then on, a message is a page. The measured
+window begins 1 s after the first page and ends while there are still messages for all threads. A page counts when its
+prices are stored and its message is acknowledged. Times are those of the worker's events.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long the window is")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the window")
     parser.add_argument("--threads", type=int, default=16, help="the worker's threads")
 
 
@@ -68,7 +68,7 @@ def measure(threads: int, seconds: float, jobs: int) -> int:
         begin = events["fetched_at"].min() + pd.Timedelta(seconds=WARM_UP)
         end = begin + pd.Timedelta(seconds=seconds)
         if (events["started_at"] > end).sum() < threads:
-            raise common.BenchmarkError("the messages did not last; the worker was faster than its threads can be")
+            raise common.BenchmarkError("too few messages; the worker was faster than its threads can be")
         return int(events["stored_at"].between(begin, end, inclusive="left").sum())
 
 

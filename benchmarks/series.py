@@ -1,9 +1,9 @@
-"""How fast many samples get into Redis and out of it, beside redis-py's own commands and beside bytes made before.
+"""Measure writing many samples to Redis and reading them, against redis-py's own commands and prepared bytes.
 
     python benchmarks/series.py [--quick] [--funds 400] [--days 1500] [--rounds 3]
 
-Every road takes its turn in each round, in a namespace of its own, with the same samples; medians. Writes to a Redis of
-its own.
+All contenders take turns in each round, each in its own namespace, with the same samples; medians. Uses a separate
+Redis.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def main() -> None:
         writes, reads = Seconds(), Seconds()
         for number in range(rounds):
             names = write_round(client, frame, number, writes)
-            for _ in range(READS):  # a read is short, and the machine has other work
+            for _ in range(READS):  # a read is short, and other load disturbs it
                 read_round(url, client, names, frame, reads)
             for keys in names.values():
                 SeriesStore(client, keys.namespace).delete(made_up_cnpjs(frame))
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def made_up_frame(funds: int, days: int) -> pd.DataFrame:
-    """Quotas of 8 decimals, money of 2, whole holders."""
+    """Quotas of 8 decimals, amounts of 2, integer holders."""
     random = np.random.default_rng(7)
     size = funds * days
     cnpj = np.repeat(np.array([made_up_cnpj(number) for number in range(funds)], dtype=object), days)
@@ -96,7 +96,7 @@ def timed(into: Seconds, name: str, work: Callable[[], Any]) -> Any:
 
 
 def write_round(client: redis_py.Redis, frame: pd.DataFrame, number: int, seconds: Seconds) -> dict[str, Keys]:
-    """Write the samples by each road; return the namespaces that hold them."""
+    """Write the samples with each contender; return their namespaces."""
     quotes = [DailyQuote(**row) for row in frame.assign(date=frame["date"].dt.date).to_dict("records")]
     roads: dict[str, Callable[[Keys], Callable[[], object]]] = {
         "write_frame": lambda keys: lambda: SeriesStore(client, keys.namespace).write_frame(frame),
@@ -142,13 +142,13 @@ def stamps(rows: pd.DataFrame) -> list[int]:
 
 
 def made_before(client: redis_py.Redis, keys: Keys, frame: pd.DataFrame) -> Callable[[], object]:
-    """What the server takes: the same commands as write_frame sends, made before the clock runs."""
+    """The server's share: the commands that write_frame sends, prepared before the measurement."""
     chunks = [chunk.add_commands(keys) for chunk in frame_chunks(keys, frame, METRICS)]
     return lambda: exchange(client, chunks)
 
 
 def exchange(client: redis_py.Redis, chunks: list[list[bytes]]) -> None:
-    """Send commands and receive the replies without a look at them."""
+    """Send commands and receive the replies without parsing them."""
     replies = RawReplies()
     requests = (Request(b"".join(commands) + replies.mark, len(commands) + 1) for commands in chunks)
     for _ in stream(client.connection_pool, requests, replies):
@@ -180,7 +180,7 @@ def read_round(url: str, client: redis_py.Redis, names: dict[str, Keys], frame: 
 
 
 def packed_reads(keys: Keys, frame: pd.DataFrame, metrics: tuple[str, ...]) -> list[tuple[int, bytes]]:
-    """Return requests for about as many samples as the reader asks for, and for how many series they are."""
+    """Return requests for about as many samples as the reader's, and the number of series of each."""
     cnpjs = made_up_cnpjs(frame)
     samples = len(frame) // len(cnpjs) * len(metrics)
     each = batched(cnpjs, max(1, SAMPLES_PER_READ // samples))

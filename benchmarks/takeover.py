@@ -1,9 +1,9 @@
-"""How long the jobs of a killed worker wait for another, in default settings.
+"""Measure how long the jobs of a killed worker wait for another, with default settings.
 
     python benchmarks/takeover.py [--quick] [--runs 20]
 
-Two worker processes; the first holds 16 jobs of a second each when it gets SIGKILL. Measured is the time until all of
-them have been handed out again. In the second row, the killed worker is started again at once.
+Two worker processes; the first holds 16 jobs of a second each when it gets SIGKILL. The time until another worker has
+claimed all of them is measured. In the second row, the killed worker is restarted at once.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=int, default=20, help="how often, for each row")
+    parser.add_argument("--runs", type=int, default=20, help="runs for each row")
 
 
 def measure(again: bool) -> float:
-    """Return the seconds from SIGKILL until no job is left with the life of the worker that was killed."""
+    """Return the seconds from SIGKILL until the killed worker holds no job."""
     settings = Settings.load(threads=JOBS)
     with common.private_redis() as (url, client), Replica.start(latency=60.0) as site:
 
@@ -69,7 +69,7 @@ def measure(again: bool) -> float:
 
 
 def first_lives(client: redis_py.Redis) -> int:
-    """Return how many jobs are in the hands that they came into first."""
+    """Return how many jobs their first consumer still holds."""
     keys = Keys()
     rows = client.xpending_range(keys.jobs, keys.group, "-", "+", 1000) if client.exists(keys.jobs) else []
     return sum(row["times_delivered"] == 1 for row in rows)

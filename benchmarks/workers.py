@@ -1,8 +1,8 @@
-"""Workers as processes of their own, with sources made for measuring; for latency.py and memory.py.
+"""Run workers as separate processes, with sources made for measuring; for latency.py and memory.py.
 
     python benchmarks/workers.py latency|memory FILE
 
-Prints READY once it listens, and works until SIGTERM in the default settings, as ``scraperkit work`` does.
+Prints READY once it listens, and works until SIGTERM with default settings, as ``scraperkit work`` does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scraperkit.sources.base import Source
 
 
 class StopWatch:
-    """Notes how long each message was on its way; leaves the list in the file at the end."""
+    """Records the latency of each message; writes the list to the file at the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class StopWatch:
 
 
 class MadeUpQuotes:
-    """Gives every weekday of a month three figures, always the same; on SIGUSR1 leaves its memory in the file."""
+    """Returns the same three figures for every weekday of a month; on SIGUSR1, writes its memory to the file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +68,7 @@ KINDS: dict[str, Callable[[Path], StopWatch | MadeUpQuotes]] = {"latency": StopW
 
 
 def write(path: Path, found: object) -> None:
-    """Leave a finding in one piece."""
+    """Write a result atomically."""
     path.with_suffix(".new").write_text(json.dumps(found), encoding="utf-8")
     path.with_suffix(".new").replace(path)
 

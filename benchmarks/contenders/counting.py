@@ -1,7 +1,7 @@
-"""What all contenders share: what a job carries, and how the jobs done are counted without burdening anybody.
+"""Shared by all contenders: the content of a job, and a counter that costs next to nothing.
 
-Jobs count in the worker's own memory; the worker writes the times of its first and its last job to a file once, at
-the end. BENCH_URL, BENCH_JOBS and BENCH_RESULT are set by ``queues.py``.
+The worker counts jobs in memory; at the end, it writes the times of its first and its last job to a file.
+BENCH_URL, BENCH_JOBS and BENCH_RESULT are set by ``queues.py``.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _first = (0.0, 0.0)
 
 
 def payloads() -> Iterator[tuple[str, str, str]]:
-    """What each job is about: a fund, its number at the regulator, and a month; no two the same."""
+    """Return the content of each job: a fund, its number at the regulator, and a month; no two are equal."""
     for number in range(JOBS):
         fund, month = divmod(number, len(_MONTHS))
         yield cnpj(fund), str(100_000 + fund), _MONTHS[month]
@@ -41,7 +41,7 @@ def cnpj(number: int) -> str:
 
 
 def job_done(*_content: object) -> None:
-    """Do and count one job; the last one writes down what all of them took. Safe in threads: the counter is C code."""
+    """Do and count one job; the last one writes the total time. Thread-safe: the counter is C code."""
     global _first
     number = _next_number()
     if number == 1:
@@ -51,7 +51,7 @@ def job_done(*_content: object) -> None:
 
 
 def write_result(result: dict[str, float]) -> None:
-    """Leave a result for ``queues.py``, in one piece."""
+    """Write a result for ``queues.py`` atomically."""
     path = Path(os.environ["BENCH_RESULT"])
     path.with_suffix(".new").write_text(json.dumps(result), encoding="utf-8")
     path.with_suffix(".new").replace(path)

@@ -1,4 +1,4 @@
-"""scraperkit: a worker in its default settings, as ``scraperkit work`` runs it, but for the source."""
+"""scraperkit: a worker with default settings, as ``scraperkit work`` runs it, except for the source."""
 
 from __future__ import annotations
 
