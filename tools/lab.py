@@ -1,9 +1,9 @@
-"""Opens the lessons in JupyterLab, with everything started that they need: ``make lab``.
+"""Open the lessons in JupyterLab, and start what they need: ``make lab``.
 
-The embedded Redis runs from before JupyterLab starts until after it has ended, so that no lesson waits for it, and all
-of them share it. With ``REDIS_URL`` set, that one is used, and none is started.
+The embedded Redis starts before JupyterLab and stops after it, so no lesson waits for it, and all share it. If
+``REDIS_URL`` is set, that Redis is used, and none is started.
 
-:func:`serve` and :class:`Notebook` are for the browser test and the screenshots: a JupyterLab of their own, driven in
+:func:`serve` and :class:`Notebook` are for the browser test and the screenshots: a separate JupyterLab, driven in
 Debian's Chromium.
 """
 
@@ -31,7 +31,7 @@ LESSONS = ROOT / "notebooks"
 # Defaults of JupyterLab's settings; what a user has chosen takes precedence.
 DEFAULTS = ROOT / "tools" / "jupyter"
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
-# It must not ask anybody anything: neither the user, nor the network.
+# It must ask neither the user nor the network.
 _QUIET = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-quic"),
@@ -40,7 +40,7 @@ _START_SECONDS = 60.0
 _END_SECONDS = 20.0
 _SETTINGS = {
     "apputils-extension/notification": {"checkForUpdates": False, "doNotDisturbMode": True},
-    # All cells are in the page, also those that one would have to scroll to.
+    # All cells are rendered, including those out of view.
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
 
@@ -52,14 +52,14 @@ def main() -> int:
             stack.enter_context(connect())  # this process uses the embedded server: it stays until the end
         command = [sys.executable, "-m", "jupyterlab", *sys.argv[1:]]
         with subprocess.Popen(command, cwd=LESSONS, env=with_defaults(os.environ)) as jupyter:
-            # Ctrl-C reaches JupyterLab as well, which asks back before it ends.
+            # Ctrl-C also reaches JupyterLab, which asks for confirmation.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())
             return jupyter.wait()
 
 
 def with_defaults(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a JupyterLab that asks nobody whether to fetch news."""
+    """Return the environment of a JupyterLab that does not offer to fetch news."""
     folders = [str(DEFAULTS), environment.get("JUPYTER_CONFIG_PATH", "")]
     return {**environment, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, folders))}
 
@@ -68,7 +68,7 @@ def with_defaults(environment: Mapping[str, str]) -> dict[str, str]:
 def serve(
     folder: Path, environment: Mapping[str, str] | None = None, *, theme: str = "JupyterLab Light"
 ) -> Iterator[str]:
-    """Run a JupyterLab that nobody else can reach and that knows no settings but these; yield its address.
+    """Run a private JupyterLab that knows no settings but these; yield its address.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def browser(width: int = 1100, height: int = 800) -> Iterator[Any]:
 
 
 class Notebook:
-    """A notebook in a page of JupyterLab, used as somebody at the keyboard would.
+    """A notebook in a page of JupyterLab, used as a person would.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ class Notebook:
         return self.code.nth(number).locator(".jp-Cell-outputArea")
 
     def hide_sidebar(self) -> None:
-        """Have the notebook take all the width."""
+        """Expand the notebook to the full width."""
         if self.page.locator("#jp-left-stack:visible").count():
             self.page.keyboard.press("Control+b")
             self.page.locator("#jp-left-stack").wait_for(state="hidden")

@@ -1,7 +1,7 @@
-"""Make a whole market's daily reports, as the portal has them: a month, a year or a decade, dirt included.
+"""Make a whole market's daily reports, as the portal serves them: a month, a year or a decade, including errors.
 
 The figures are invented, from a seed: the same arguments give the same bytes on one machine. Run it from the root of
-the repository; nothing that it writes is kept there::
+the repository and write elsewhere::
 
     python tools/make_market.py month /tmp/inf_diario_fi_202608.zip   # layout C: 26,000 series, 525,000 rows
     python tools/make_market.py year /tmp/inf_diario_fi_2015.zip      # layout A: twelve members, 3 million rows
@@ -28,7 +28,7 @@ from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, ReportLayout, as
 
 FULL_SERIES, YEAR_SERIES, MONTH, YEAR, DECADE = 26_000, 12_730, "2026-08", 2015, 2016
 FILLED = 525_000 / (26_000 * 21)  # share of series and days that have a row
-STARTED_OR_ENDED = 0.02  # share of series that are there for a part of a month only
+STARTED_OR_ENDED = 0.02  # share of series that cover only part of a month
 SUBCLASSES = 0.031  # share of series
 NEGATIVE_WORTH = 0.00132  # share of series
 SPLIT = 1 / 13_000  # share of series that turn from class rows to subclass rows in a month
@@ -54,7 +54,7 @@ Cells = list[str]
 
 @dataclass
 class Market:
-    """Series that live on from month to month.
+    """Series that continue from month to month.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Market:
         self._holders = np.round(np.exp(draw.normal(3.5, 2.5, count).clip(0, 14)))
 
     def month(self, month: str, layout: ReportLayout, days: int | None = None, *, dirty: bool = True) -> bytes:
-        """Return the daily report of a month, and go on to the next one; `dirt` counts what is wrong in it.
+        """Return the daily report of a month, and advance to the next one; `dirt` counts its errors.
 
         Parameters
         ----------
@@ -97,9 +97,9 @@ class Market:
         layout : ReportLayout
             The columns; only C knows subclasses.
         days : int or None
-            How many business days it has; all of them if it is left out.
+            The number of business days; all if omitted.
         dirty : bool
-            Whether to put dirt in.
+            Whether to add errors.
         """
         parsed = Month.parse_iso(month)
         dates = [f"{day:%Y-%m-%d}" for day in business_days(parsed.first_day, parsed.last_day)][:days]
@@ -146,7 +146,7 @@ class Market:
         return portfolio, quota, net_worth, inflow, outflow, holders
 
     def _starts(self, layout: ReportLayout) -> list[str]:
-        """Return what each series's lines begin with, up to the day."""
+        """Return the start of each series's lines, up to the day."""
         cnpjs = [self._cnpjs[number] for number in self._class_of.tolist()]
         if layout is ReportLayout.A:
             return [f"{cnpj};" for cnpj in cnpjs]
@@ -171,7 +171,7 @@ class Market:
             self.dirt["split"] += 1
 
     def _add_dirt(self, lines: list[str], layout: ReportLayout) -> None:
-        """Put dirt into lines, from the last one to the first, so that those that come in move nothing ahead."""
+        """Add errors to lines, from the last to the first, so that inserted lines shift none that follow."""
         counts = {name: at_least_one(share * len(lines)) for name, share in DIRT.items()}
         if layout is not ReportLayout.C:
             counts = {name: count for name, count in counts.items() if not name.startswith("double")}
@@ -238,7 +238,7 @@ def made_up_cnpjs(draw: np.random.Generator, count: int) -> list[str]:
 
 
 def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """Write a zip of members that are made one after the other."""
+    """Write a zip of members that are generated one by one."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members:
             info = zipfile.ZipInfo(name)
@@ -254,7 +254,7 @@ def write_month(
 
 
 def write_year(path: Path, year: int = YEAR, days: int | None = None, *, market: Market, layout: ReportLayout) -> None:
-    """Write a year's zip, of twelve members of so many days each."""
+    """Write a year's zip: twelve members of `days` days each."""
     write_zip(
         path,
         (
@@ -265,7 +265,7 @@ def write_year(path: Path, year: int = YEAR, days: int | None = None, *, market:
 
 
 def write_decade(folder: Path, market: Market, first: int = DECADE, years: int = 10) -> Iterator[Path]:
-    """Write ten years, the early ones below ``HIST``; yield each path when it is there."""
+    """Write ten years, the early ones below ``HIST``; yield each path once it exists."""
     (folder / "HIST").mkdir(parents=True, exist_ok=True)
     for year in range(first, first + years):
         if year < FIRST_MONTHLY_YEAR:

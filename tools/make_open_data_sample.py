@@ -1,7 +1,7 @@
 """Write what the portal serves beyond the pages: decades, subclasses, a split, a new CNPJ, and the registry.
 
-The same bytes come out on every platform, by the means of ``make_sample.py``, whose files it reads nothing of and
-changes nothing in. Run it from the root of the repository::
+The output is the same on every platform, thanks to the helpers of ``make_sample.py``, whose files it neither reads nor
+changes. Run it from the root of the repository::
 
     python tools/make_open_data_sample.py            # writes daily.csv, registry.csv and subclasses.csv
     python tools/make_open_data_sample.py --check    # exits 1 if the files differ from what it would write
@@ -49,7 +49,7 @@ class Line:
     subclass: str = ""
     rate: float = 0.0  # share of the policy rate that it earns
     beta: float = 0.0  # how much of the market's moves it follows
-    noise: float = 0.0  # daily moves of its own, in percent
+    noise: float = 0.0  # independent daily moves, in percent
 
     @property
     def cnpj(self) -> str:
@@ -95,7 +95,7 @@ LINES = (
     Line(TWO_A, "2024-08-01", LAST, 1.0, 6_000_000, 34, rate=0.9, noise=0.05),
     Line(TWO_B, "2024-08-01", LAST, 1.0, 2_500_000, 12, beta=0.9, noise=0.4),
 )
-# Each of these goes on, by quota, net worth and holders, where another series ended on the business day before.
+# Each of these continues the quota, net worth and holders of a series that ended on the business day before.
 HEIRS = (
     (Line(SPLIT, "2024-09-16", LAST, 0, 0, 0, SPLIT_1, rate=1.0, noise=0.08), LINES[6]),
     (Line(NEW, "2024-05-15", LAST, 0, 0, 0, rate=0.6, beta=0.3, noise=0.2), LINES[9]),
@@ -188,7 +188,7 @@ def going_on(line: Line, last: dict[str, str]) -> Line:
 
 
 def lines(moves: dict[str, float]) -> Iterator[Line]:
-    """Yield every series, those first that go on from the funds of the pages."""
+    """Yield every series; those that continue funds of the pages come first."""
     pages_moves = make_sample.market()
     for spec in make_sample.SPECS:
         if spec.status == NORMAL:
@@ -202,7 +202,7 @@ def lines(moves: dict[str, float]) -> Iterator[Line]:
 
 
 def entries() -> Iterator[Entry]:
-    """Yield every line of the registry, the funds of the pages among them."""
+    """Yield every line of the registry, including the funds of the pages."""
     days = make_sample.market()
     for number, spec in enumerate(make_sample.SPECS):
         own = make_sample.days_of(spec, days)
@@ -223,7 +223,7 @@ def entries() -> Iterator[Entry]:
 
 
 def registry_rows() -> Iterator[dict[str, str]]:
-    """Yield every line of the registry; ids are given to what became a class only."""
+    """Yield every line of the registry; only classes have ids."""
     every = list(entries())
     funds = sorted({entry.fund or entry.base for entry in every if entry.adapted_on})
     for number, entry in enumerate(every):

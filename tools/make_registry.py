@@ -1,6 +1,6 @@
 """Make a registry of real size, as the portal has it: 36,782 classes, their funds and subclasses, and what came before.
 
-Everything is invented, from a seed. Run it from the root of the repository; nothing that it writes is kept there::
+Everything is invented, from a seed. Run it from the root of the repository and write elsewhere::
 
     python tools/make_registry.py /tmp/DADOS    # writes registro_fundo_classe.zip and cad_fi.csv
 """
@@ -48,7 +48,7 @@ class Registry:
     rows, subclasses : list of dict
         As in the sample's ``registry.csv`` and ``subclasses.csv``.
     months : dict of str to tuple of DailyRow
-        One row for each CNPJ, which tells its net worth.
+        One row for each CNPJ, with its net worth.
     """
 
     def __init__(self, share: float = 1.0, seed: int = 0) -> None:
@@ -92,7 +92,7 @@ class Registry:
         ]
 
     def _row(self, number: int, cnpj: str, name: str, started_on: str, house: int, managers: int) -> dict[str, str]:
-        """Return one line: of a class with so many managers, or without any, of a fund that never became one."""
+        """Return one line: of a class with this many managers, or of a fund that never became one, without any."""
         who = [(house + place) % 900 for place in range(max(1, managers))]
         ended = number % 7 == 0 if managers else number % 50 != 0
         bare = normalize_cnpj(cnpj)

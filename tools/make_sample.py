@@ -1,7 +1,7 @@
 """Write the sample: 20 invented funds over the 36 months from January 2021 to December 2023.
 
-The same bytes come out on every platform: one seeded ``random.Random`` a fund, no numpy, and every draw that went
-through a logarithm is rounded before it is used. Run it from the root of the repository::
+The output is the same on every platform: one seeded ``random.Random`` a fund, no numpy, and every draw that passed
+through a logarithm is rounded before use. Run it from the root of the repository::
 
     python tools/make_sample.py            # writes data/sample/funds.csv and data/sample/quotes.csv
     python tools/make_sample.py --check    # exits 1 if the files differ from what it would write
@@ -29,7 +29,7 @@ FIRST, LAST = "2021-01-01", "2023-12-31"
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "sample"
 NORMAL, CANCELLED, WINDING_UP = "EM FUNCIONAMENTO NORMAL", "CANCELADA", "LIQUIDAÇÃO"
 
-# Roots that start with 99 have never been issued, as far as is known, so that no invented fund is somebody's company.
+# Roots that start with 99 have never been issued, as far as is known, so no invented fund is a real company.
 ADMINISTRATORS = {
     "manacá": ("991000010001", "Administradora Exemplo Manacá DTVM S.A."),
     "irmãos": ("991000020001", "Exemplo Irmãos Quaresma & Filhos DTVM Ltda."),
@@ -46,22 +46,22 @@ POLICY_RATE = {
 
 @dataclass(frozen=True)
 class Quirks:
-    """What makes a fund hurt. Every field left alone is a fund that does not."""
+    """What makes a fund difficult. With the defaults, it is not."""
 
     starts: str = FIRST
     ends: str = LAST
     silent: tuple[str, ...] = ()  # days, or months, without any figure
     partial: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by day: the columns that are blank
     amortised: dict[str, float] = field(default_factory=dict)  # by day: the share of the quota that is paid back
-    decimals: tuple[int, ...] = (8,)  # in turn: how many decimals the manager gives the quota
+    decimals: tuple[int, ...] = (8,)  # in turn: the decimals of the quota
     every: int = 1  # the quota is priced on every n-th business day only, and repeated in between
-    closed: bool = False  # nobody comes or goes
-    wound_up: bool = False  # everybody leaves on the last day
+    closed: bool = False  # no inflow, no outflow
+    wound_up: bool = False  # all holders leave on the last day
 
 
 @dataclass(frozen=True)
 class Spec:
-    """One fund: who it is, how it moves, and why it is in the sample."""
+    """One fund: its identity, how it moves, and why it is in the sample."""
 
     base: str  # the CNPJ without its check digits
     pk: str
@@ -73,8 +73,8 @@ class Spec:
     holders: int
     rate: float = 0.0  # share of the policy rate that it earns
     beta: float = 0.0  # how much of the market's moves it follows
-    noise: float = 0.0  # daily moves of its own, in percent
-    flow: float = 0.05  # usual money in or out a day, in percent of the net worth
+    noise: float = 0.0  # independent daily moves, in percent
+    flow: float = 0.05  # typical daily inflow or outflow, in percent of the net worth
     status: str = NORMAL
     quirks: Quirks = field(default_factory=Quirks)
     older: tuple[str, str, str] | None = None  # pk, name and end of an inactive row for the same CNPJ
@@ -100,7 +100,7 @@ SPECS = (
     # Active, but starts midway: no month before May 2022 is offered.
     Spec("991010130001", "901103", "Fundo Exemplo Cambuci Infraestrutura FIC FIRF", "serra", "starts midway",
          1.0, 12_000_000, 38, rate=1.02, noise=0.06, flow=0.5, quirks=Quirks(starts="2022-05-16")),
-    # Ends midway: wound up on its last day, whose net worth is nought; no later month is offered.
+    # Ends midway: liquidated on its last day, whose net worth is 0; no later month is offered.
     Spec("991010140001", "901104", "Fundo Exemplo Sibipiruna Ações FIA", "irmãos",
          "ends midway; on the last day everybody leaves and the net worth is 0",
          7.44, 19_870_000, 210, beta=0.95, noise=0.5, status=WINDING_UP,
@@ -148,7 +148,7 @@ SPECS = (
     # One holder, no flows.
     Spec("991010250001", "901115", "Fundo Exemplo Peroba Exclusivo FIM", "serra", "one holder, no flows",
          1.57, 38_900_000, 1, rate=0.85, beta=0.1, noise=0.1, quirks=Quirks(closed=True)),
-    # More than ten thousand million: four groups of digits on the page.
+    # More than ten billion: four groups of digits on the page.
     Spec("991010260001", "901116", "Fundo Exemplo Araucária Soberano Simples FIRF", "manacá",
          "net worth above ten thousand million", 29.8815, 11_870_000_000, 412_600, rate=0.99, flow=0.3),
     # Nothing special.
@@ -162,7 +162,7 @@ SPECS = (
 
 
 def with_check_digits(base: str) -> str:
-    """Return the 12 characters of a CNPJ with the two digits that check them."""
+    """Return the 12 characters of a CNPJ followed by their two check digits."""
     return base + str(stdnum_cnpj.calc_check_digits(base))
 
 
@@ -226,7 +226,7 @@ def days_of(spec: Spec, days: Iterable[str]) -> list[str]:
 
 
 def flows(spec: Spec, random: Random, net_worth: float) -> tuple[float, float, float]:
-    """Draw one day's money in, money out and change in the number of holders, who are counted in fractions."""
+    """Draw one day's inflow, outflow and change in the number of holders, which is fractional."""
     size_in, size_out, drift = random.random(), random.random(), random.random()
     if spec.quirks.closed:
         return 0.0, 0.0, 0.0
@@ -239,7 +239,7 @@ def flows(spec: Spec, random: Random, net_worth: float) -> tuple[float, float, f
 
 
 def fund_rows(spec: Spec, days: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Yield the row of a fund, and before it that of the fund which it took over from."""
+    """Yield the row of a fund, after that of its predecessor."""
     base, administrator = ADMINISTRATORS[spec.administrator]
     own = days_of(spec, days)
     row = {
@@ -287,7 +287,7 @@ def write_or_check(contents: dict[str, bytes]) -> int:
     if parser.parse_args().check:
         differing = [str(path) for path, content in files.items() if not path.is_file() or path.read_bytes() != content]
         if differing:
-            print(f"not as it would be written: {', '.join(differing)}", file=sys.stderr)
+            print(f"differs from what would be written: {', '.join(differing)}", file=sys.stderr)
         return 1 if differing else 0
     FOLDER.mkdir(parents=True, exist_ok=True)
     for path, content in files.items():

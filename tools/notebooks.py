@@ -1,17 +1,17 @@
-"""Executes the lessons, each in a fresh kernel and from top to bottom, into out/notebooks.
+"""Execute the lessons, each in a fresh kernel and from top to bottom, into out/notebooks.
 
 ::
 
     python tools/notebooks.py             # each once, unsolved
     python tools/notebooks.py --twice     # each twice, two at a time on one Redis: unsolved, and with its solutions
-    python tools/notebooks.py 01 02       # only those whose names begin so
+    python tools/notebooks.py 01 02       # only those whose names begin like this
 
 The notebooks themselves stay as they are, without outputs.
 
-What the text says of an output is checked in the run. A number or a claim is followed by an HTML comment, unseen by
-readers: ``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated
-where the text stands. A number must agree with it to the decimals written, a text must be the same, and a claim must
-be true.
+The run checks what the text says about outputs. An HTML comment, which readers do not see, follows a number or a claim:
+``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated at that
+place in the notebook. A number must agree with it to the decimals written, a text must be equal, and a claim must be
+true.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MARK = re.compile(r"(\S+(?: %)?)\s*<!--= (.+?) -->")
 _NUMBER = re.compile(r"[+\-−]?\d[\d,]*(?:\.(\d+))?(?: ?(%))?$")
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _BEFORE = "import threading as _threading; _threads_before = set(_threading.enumerate())"
-# A large output has Jupyter's own zmq start a thread, which is no concern of the lesson's.
+# With a large output, Jupyter's own zmq starts a thread, which does not concern the lesson.
 _AFTER = """
 import json as _json
 _left = [t for t in set(_threading.enumerate()) - _threads_before if not type(t).__module__.startswith("zmq")]
@@ -54,22 +54,22 @@ print("LEFT", _json.dumps({"namespace": lesson.namespace, "threads": sorted(t.na
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What came of one run of a notebook.
+    """The result of one run of a notebook.
 
     Attributes
     ----------
     notebook : nbformat.NotebookNode
         With its outputs.
     seconds : float
-        How long it took, the kernel's start included.
+        Duration, including the kernel's start.
     namespace : str
         The lesson's.
     threads : list of str
-        Names of the threads that were left at the end.
+        Names of the threads still running at the end.
     unsolved, solved : dict
-        What each exercise's check said before and after its solution was run; `solved` is empty for a plain run.
+        The message of each exercise's check before and after its solution was run; `solved` is empty for a plain run.
     untrue : list of str
-        What the text says of an output and is not so; the text is not checked against a live site.
+        False claims of the text about outputs; not checked with a live site.
     """
 
     notebook: Any
@@ -82,7 +82,7 @@ class Run:
 
 
 def lessons(names: Iterable[str] = ()) -> list[Path]:
-    """Return the notebooks whose names begin with one of `names`, all of them if there are none."""
+    """Return the notebooks whose names begin with one of `names`; all if `names` is empty."""
     beginnings = tuple(names) or ("",)
     return sorted(path for path in FOLDER.glob("*.ipynb") if path.name.startswith(beginnings))
 
@@ -101,7 +101,7 @@ def solutions(notebook: Any) -> dict[int, str]:
 
 
 def agrees(said: str, value: Any) -> bool:
-    """Return whether a text says what an expression gives.
+    """Return whether a text agrees with the value of an expression.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def agrees(said: str, value: Any) -> bool:
 
 
 async def _untrue(client: NotebookClient, text: str) -> list[str]:
-    """Return what a text says of outputs and is not so now."""
+    """Return the claims of a text about outputs that are false now."""
     marks = _MARK.findall(text)
     if not marks:
         return []
@@ -145,18 +145,18 @@ async def run(
     redis_url: str | None = None,
     folder: Path | None = None,
 ) -> Run:
-    """Execute a notebook in a kernel of its own.
+    """Execute a notebook in a separate kernel.
 
     Parameters
     ----------
     path : pathlib.Path
-        The notebook; it is left as it is.
+        The notebook; it is not changed.
     solve : bool
-        Run each exercise's solution after its check has seen the unsolved answer, and then the check once more.
+        Run each exercise's check on the unsolved answer, then its solution, then the check again.
     live, redis_url
-        What the two variables in the first cell are set to.
+        The values of the two variables in the first cell.
     folder : pathlib.Path, optional
-        Where the kernel works; the notebook's own folder if left out.
+        The kernel's working directory; the notebook's own folder if omitted.
 
     Raises
     ------
@@ -172,7 +172,7 @@ async def run(
     unsolved: dict[int, str] = {}
     solved: dict[int, str] = {}
     untrue: list[str] = []
-    # What draws into a file would not draw into the notebook.
+    # A backend that draws into files would not draw into the notebook.
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     with tempfile.TemporaryDirectory(prefix="lesson-") as sockets:
         client = _client(notebook, folder or path.parent, Path(sockets))
@@ -195,16 +195,16 @@ async def run(
 
 
 def _client(notebook: Any, folder: Path, sockets: Path) -> NotebookClient:
-    """A client whose kernel talks over sockets in a folder: TCP ports may be taken by another kernel meanwhile."""
+    """A client that uses Unix sockets in a folder, since another kernel may take a TCP port meanwhile."""
     config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})
-    config.NotebookClient.iopub_timeout = 60  # a busy machine may be late with what a cell shows
-    config.NotebookClient.coalesce_streams = True  # what is printed may come in pieces
+    config.NotebookClient.iopub_timeout = 60  # outputs may be late on a busy machine
+    config.NotebookClient.coalesce_streams = True  # printed text may arrive in pieces
     resources = {"metadata": {"path": str(folder)}}
     return NotebookClient(notebook, timeout=120, kernel_name="python3", resources=resources, config=config)
 
 
 async def _aside(client: NotebookClient, code: str) -> str:
-    """Run code that is not in the notebook, and return what it shows."""
+    """Run code that is not in the notebook, and return its output."""
     cells = client.nb.cells
     cells.append(nbformat.v4.new_code_cell(code))  # type: ignore[no-untyped-call]
     try:
@@ -214,15 +214,15 @@ async def _aside(client: NotebookClient, code: str) -> str:
 
 
 def _read(shown: str) -> dict[str, Any]:
-    """Read what the last lines of code have printed; a kernel may have had something else to say besides."""
+    """Read what the last lines of code printed; the kernel may have printed other text as well."""
     found = re.search(r"^LEFT (.*)$", shown, re.MULTILINE)
     if found is None:
-        raise RuntimeError(f"the kernel does not tell what is left, but: {shown[:2000]!r}")
+        raise RuntimeError(f"the kernel did not report what is left; it printed: {shown[:2000]!r}")
     return dict(json.loads(found[1]))
 
 
 def _text(cell: Any) -> str:
-    """Everything that a cell shows, as text."""
+    """Return everything that a cell shows, as text."""
     shown = [str(output.get("text") or output.get("data", {}).get("text/plain", "")) for output in cell.outputs]
     return "\n".join(shown).strip()
 
@@ -237,7 +237,7 @@ async def _all(paths: list[Path], *, twice: bool) -> int:
 
 
 def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
-    """Say how a run went, and keep a plain one; return whether it went well."""
+    """Report a run, and save a plain one; return whether it succeeded."""
     if not isinstance(result, Run):
         why = result.traceback if isinstance(result, CellExecutionError) else repr(result)
         print(f"FAILED  {path.stem}\n{why}", file=sys.stderr)
@@ -260,9 +260,9 @@ def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
 
 
 def main() -> int:
-    """Execute the lessons that were asked for."""
+    """Execute the requested lessons."""
     parser = argparse.ArgumentParser(description="Execute the lessons into out/notebooks.")
-    parser.add_argument("names", nargs="*", help="beginnings of names, as in: 01 02; all of them if left out")
+    parser.add_argument("names", nargs="*", help="beginnings of names, as in: 01 02; all if omitted")
     parser.add_argument("--twice", action="store_true", help="each twice, two at a time: unsolved and solved")
     options = parser.parse_args()
     paths = lessons(options.names)

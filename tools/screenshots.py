@@ -1,6 +1,6 @@
-"""Takes the picture of the dashboard that README.md shows: ``make screenshots`` writes docs/dashboard.png.
+"""Take the picture of the dashboard that README.md shows: ``make screenshots`` writes docs/dashboard.png.
 
-A small notebook is run in JupyterLab, in Debian's Chromium, and the picture is taken in the middle of the work.
+A small notebook runs in JupyterLab, in Debian's Chromium; the picture is taken while the jobs run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ import scraperkit as sk
 from scraperkit.replica.sample import load_sample
 
 class Moody(sk.CvmPages):
-    "A site of which no two answers take the same time, as in life; a few are errors."
+    "A site whose response times vary, as in reality, and that sometimes fails."
     luck = random.Random(7)
     def fetch(self, request):
         time.sleep(self.luck.uniform(0.3, 2.2))
@@ -53,7 +53,7 @@ site_funds = [fund for fund in load_sample().funds if fund.active and fund.ended
 
 
 def notebook(address: str) -> Any:
-    """Return the notebook; its first cell is out of the picture."""
+    """Return the notebook; its first cell is outside the picture."""
     sources = [SETUP.format(address=address).strip(), *(textwrap.dedent(cell).strip() for cell in CELLS)]
     made = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
         cells=[nbformat.v4.new_code_cell(source) for source in sources]  # type: ignore[no-untyped-call]
@@ -72,7 +72,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scraperkit-picture-")))
         namespace = f"picture-{uuid.uuid4().hex[:8]}"
-        redis = stack.enter_context(connect())  # the kernel finds its Redis running
+        redis = stack.enter_context(connect())  # the kernel finds Redis running
         stack.callback(lambda: redis.unlink(*redis.scan_iter(Keys(namespace).pattern)))
         site = stack.enter_context(Replica.start())
         nbformat.write(notebook(site.url), folder / "prices.ipynb")  # type: ignore[no-untyped-call]

@@ -50,7 +50,7 @@ INDEX = {
 
 
 class SetupError(Exception):
-    """What went wrong and what to do, in one sentence."""
+    """An error and its remedy, in one sentence."""
 
 
 class IndexProblem(SetupError):

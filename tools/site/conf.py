@@ -1,4 +1,4 @@
-"""What Sphinx builds the site with. Nothing is fetched, neither for building nor for reading it."""
+"""The configuration of Sphinx. Neither building nor reading the site fetches anything."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from scraperkit import __version__
 project = "scraperkit"
 version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
-templates_path = [str(Path(__file__).parent / "templates")]  # autosummary looks beside the pages else
+templates_path = [str(Path(__file__).parent / "templates")]  # otherwise, autosummary looks beside the pages
 exclude_patterns = [".doctrees"]
-smartquotes = False  # what is quoted is often code
+smartquotes = False  # quotations are often code
 
 # Markdown as the repository shows it: headings have the same anchors, and R$ 1,00 is no formula.
 myst_enable_extensions = ["dollarmath"]
@@ -30,14 +30,14 @@ myst_dmath_allow_space = False
 myst_dmath_allow_digits = False
 myst_heading_anchors = 4
 
-# Lessons come executed.
+# The lessons are already executed.
 nb_execution_mode = "off"
 nb_merge_streams = True
 nb_ipywidgets_js: dict[str, Any] = {}
 
 autosummary_imported_members = True
 autosummary_ignore_module_all = False
-autodoc_typehints = "none"  # the docstrings tell more
+autodoc_typehints = "none"  # the docstrings say more
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False  # autodoc shows them
 
@@ -61,9 +61,9 @@ html_theme_options = {
 
 
 def _show_formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
-    """Write a formula as MathML, which browsers show by themselves; one that docutils cannot read is a warning."""
+    """Write a formula as MathML, which browsers render natively; warn if docutils cannot read it."""
     block = isinstance(node, nodes.math_block)
-    text = re.sub(r"\\dots\b", r"\\ldots", node.astext())  # docutils knows the longer name only
+    text = re.sub(r"\\dots\b", r"\\ldots", node.astext())  # docutils knows only the longer name
     try:
         formula = tex2mathml(text, as_block=block)
     except MathError as error:
@@ -89,7 +89,7 @@ def _describe(_app: Sphinx, kind: str, name: str, value: Any, _options: Any, lin
 
 
 def _comment(name: str, value: Any) -> list[str]:
-    """Return the lines above the place where a value got its name, if they begin with ``#:``."""
+    """Return the lines above the definition of a value, if they begin with ``#:``."""
     room, _, short = name.rpartition(".")
     for module in sorted(loaded for loaded in sys.modules if loaded.startswith(f"{room}.")):
         if vars(sys.modules[module]).get(short) is value:
@@ -100,7 +100,7 @@ def _comment(name: str, value: Any) -> list[str]:
 
 
 def _shorten(_app: Sphinx, _kind: str, _name: str, value: Any, *_: Any) -> tuple[str, str] | None:
-    """Leave out the dozens of arguments that pydantic adds to each setting."""
+    """Omit the dozens of arguments that pydantic adds to each setting."""
     return ("", "") if isinstance(value, type) and issubclass(value, BaseModel) else None
 
 

@@ -1,4 +1,4 @@
-"""Widgets of a notebook as plain HTML: a page that is read offline runs none of their scripts."""
+"""Convert a notebook's widgets to plain HTML, since a page that is read offline runs none of their scripts."""
 
 from __future__ import annotations
 
