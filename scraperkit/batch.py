@@ -161,8 +161,8 @@ class Batch(NotebookRepr):
         ----------
         search_up_to : float
             Search the stream for lost messages if it and the retries hold at most this many messages, of all batches;
-            ``math.inf`` always searches. Otherwise a message that vanished from the stream counts as pending until they
-            hold fewer messages than the batch has open. :meth:`jobs` and :meth:`wait` search.
+            ``math.inf`` always searches. Otherwise vanished messages count as pending while stream and retries hold at
+            least as many messages as the batch has pending. :meth:`jobs` and :meth:`wait` search.
 
         Raises
         ------

@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     breaker_pause: Seconds = Field(15.0, gt=0, description="seconds that the circuit stays open; doubles each time")
     breaker_limit: Seconds = Field(600.0, gt=0, description="longest time that the circuit stays open, in seconds")
     site_patience: Seconds | None = Field(
-        None, gt=0, description="longest wait for a turn at the site, in seconds; unlimited if unset"
+        None, gt=0, description="longest wait for a request slot at the site, in seconds; unlimited if unset"
     )
     max_page_bytes: int = Field(8_000_000, ge=10_000, description="longer pages are rejected")
 
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     api_connections: int = Field(
         512,
         ge=8,
-        description="most connections of the pricer; beyond that, incomplete requests and unread answers end first",
+        description="most connections of the pricer; above it, idle, half-sent and unread ones are closed first",
     )
     api_receive_timeout: Seconds = Field(
         10.0, gt=0, description="seconds in which a whole request must arrive, or its connection ends"

@@ -147,7 +147,7 @@ class Month(NamedTuple):
             raise ConfigError(f"{field}: {str(month)[:40]!r} is not a month; write it as '2022-01'") from None
 
     def shift(self, months: int) -> Month:
-        """Return the month that is so many months later."""
+        """Return the month this many months later."""
         year, month = divmod(self.year * 12 + self.month - 1 + months, 12)
         return Month(year, month + 1)
 
@@ -196,9 +196,9 @@ COLUMNS: dict[str, Column] = {
     "cnpj": Column("str", "", "the fund, 14 characters"),
     "subclass": Column("str", "", "the subclass, if the figures are those of one; otherwise empty"),
     "date": Column("datetime64[ms]", "day", "the day of the figures"),
-    "quota": Column("float64", "R$", "price of one quota (cota)"),
-    "net_worth": Column("float64", "R$", "net worth of the fund (patrimônio líquido)"),
-    "holders": Column("Int64", "people", "number of quota holders (cotistas)"),
+    "quota": Column("float64", "R$", "price of one unit (cota)"),
+    "net_worth": Column("float64", "R$", "net assets of the fund (patrimônio líquido)"),
+    "holders": Column("Int64", "people", "number of unit holders (cotistas)"),
     "inflow": Column("float64", "R$", "money paid in that day (captação)"),
     "outflow": Column("float64", "R$", "money redeemed that day (resgate)"),
     "portfolio": Column("float64", "R$", "value of the fund's portfolio (total da carteira)"),

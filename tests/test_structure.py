@@ -57,8 +57,8 @@ class TestRooms:
         graph = grimp.build_graph("scraperkit")
         inside = {f"scraperkit.{room}", *graph.find_descendants(f"scraperkit.{room}")}
         importers = set().union(*map(graph.find_modules_that_directly_import, inside)) - inside
-        found = {module.split(".")[1] if "." in module else "front door" for module in importers}
-        assert found - {"front door"} <= names <= found | {"front door"}
+        found = {module.split(".")[1] if "." in module else "package root" for module in importers}
+        assert found - {"package root"} <= names <= found | {"package root"}
 
     def test_the_ten_lines_call_few_files(self):
         told = subprocess.run(

@@ -247,7 +247,7 @@ def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
         print(
             f"FAILED  {path.stem}: {result.seconds:.1f} s of at most {LONGEST}; "
             f"threads left: {result.threads}; solutions that fail: {wrong}; "
-            f"what the text says and is not so: {'; '.join(result.untrue) or 'nothing'}",
+            f"false claims of the text: {'; '.join(result.untrue) or 'nothing'}",
             file=sys.stderr,
         )
         return False

@@ -38,7 +38,7 @@ router = APIRouter(prefix="/v1/funds", tags=["funds"])
     status_code=202,
     summary="Request the months of one or several funds",
     response_model=Published | OrderResults,
-    responses={207: {"model": OrderResults, "description": "Some of several documents were not published"}},
+    responses={207: {"model": OrderResults, "description": "Some funds' months were not published"}},
 )
 async def publish(order: Order, running: TheRunning, response: Response) -> Published | OrderResults:
     """Look the fund up at its source, and publish one message for each of its months.
@@ -134,7 +134,7 @@ def _page(rows: RowReader, page: CardsQuery) -> FundCards:
     return FundCards(funds=_cards(rows, shown), next=more)
 
 
-@router.get("/{document:series}", summary="One fund's card")
+@router.get("/{document:series}", summary="One fund's record")
 async def card(document: SeriesInPath, running: TheRunning) -> FundCard:
     """Return what is known about the fund, and which days are stored; for a CNPJ, those of the class itself."""
     return await running.read(lambda: _known_card(running.backend.rows, document))

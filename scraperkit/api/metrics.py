@@ -53,11 +53,11 @@ class _Queue(Collector):
         yield GaugeMetricFamily("scraperkit_ready", "Whether workers are alive, too", float(not missing))
         figures = {
             "workers": ("Workers alive", len(health.workers)),
-            "queue_pending": ("Messages of the stream in some worker's hands", health.pending),
+            "queue_pending": ("Messages delivered and not acknowledged", health.pending),
             "queue_retries": ("Jobs that wait for their next attempt", health.retries),
             "queue_oldest_seconds": ("Age of the oldest open job, 0 without any", health.oldest or 0.0),
             "dead_letters": ("Jobs that failed permanently", health.dead),
-            "open_circuits": ("Sites that nobody asks for a while", len(health.open_circuits)),
+            "open_circuits": ("Sites whose circuit is open", len(health.open_circuits)),
             "redis_memory_bytes": ("Memory that Redis uses", health.memory),
             "redis_memory_limit_bytes": ("Memory that Redis may use, 0 without a limit", health.memory_limit),
         }
@@ -65,7 +65,7 @@ class _Queue(Collector):
             if value is not None:
                 yield GaugeMetricFamily(f"scraperkit_{name}", help_text, float(value))
         # By source: a worker receives the messages of its own source only.
-        lag = GaugeMetricFamily("scraperkit_queue_lag", "Messages that nobody has received yet", labels=["source"])
+        lag = GaugeMetricFamily("scraperkit_queue_lag", "Messages that no worker has received yet", labels=["source"])
         for source, count in health.lags.items():
             lag.add_metric([source], count)
         yield lag

@@ -44,7 +44,7 @@ TAGS = [
 ]
 _MEANINGS = {
     401: "API key missing or unknown; only if keys are configured",
-    403: "The pricer may not be called by this name, from a page of another site, or without keys through a proxy",
+    403: "Unknown host name, a request from another site's page, or a proxied request while no keys are set",
     404: "Not found",
     413: "Request body too large",
     422: "Invalid request; `errors` names the fields",

@@ -1,4 +1,4 @@
-"""``/v1/funds/quotes/{document}``: the quota of a day, and how many quotas an investment buys."""
+"""``/v1/funds/quotes/{document}``: the quota of a day, and how many units an investment buys."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class QuotedDay(BaseModel):
 
 @router.get(
     "/quotes/{document:series}",
-    summary="A day's quota, and how many quotas an investment buys",
+    summary="A day's quota, and how many units an investment buys",
     response_model=Quote | SubclassQuotes,
 )
 async def quote(
@@ -106,7 +106,7 @@ def exact(value: Any) -> Decimal:
 
 
 def buys(money: Decimal, quota: Decimal) -> tuple[Decimal, Decimal]:
-    """Return how many quotas the money buys, 8 decimals rounded down, and what is left of it, exactly.
+    """Return how many units the money buys, 8 decimals rounded down, and the exact remainder.
 
     Examples
     --------

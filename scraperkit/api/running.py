@@ -73,7 +73,7 @@ class Running:
         Raises
         ------
         ProblemError
-            503, if too many are waiting already, or the server stops meanwhile.
+            503, if too many are waiting already, or the server stops first.
         """
         if self._asking >= self.settings.api_lookups + self.settings.api_queue:
             raise ProblemError("busy", "too many funds are being looked up; try again", headers={"Retry-After": "5"})

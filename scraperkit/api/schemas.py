@@ -109,7 +109,7 @@ class Published(BaseModel):
     batch_id: str = Field(description="id of the batch; the same months form the same batch unless `force` is given")
     count: int = Field(description="messages in the batch, one a month", ge=0)
     receivers: int | None = Field(
-        description="Pub/Sub: number of workers that received it; 0 means that it is lost; otherwise null"
+        description="Pub/Sub: fewest subscribers that any message reached; 0: some are lost; otherwise null"
     )
     lacks_worker: str = Field(
         description="says that no worker of the source listens, and what to start; otherwise empty"
@@ -154,7 +154,7 @@ class Progress(BaseModel):
     lost: int = Field(ge=0)
     cancelled: int = Field(ge=0)
     not_offered: int = Field(ge=0, description="months that the site does not offer, or not yet")
-    pending: int = Field(ge=0, description="waiting, in work, or waiting for a retry")
+    pending: int = Field(ge=0, description="waiting, running, or waiting for a retry")
     finished: bool = Field(description="whether nothing is pending")
 
 
@@ -200,19 +200,19 @@ class DeadLetterPage(BaseModel):
 class Retried(BaseModel):
     """A dead letter is in the job stream again."""
 
-    retried: int = Field(description="1, or 0 if another client has put it back meanwhile", ge=0, le=1)
+    retried: int = Field(description="1, or 0 if another client has already put it back", ge=0, le=1)
 
 
 class Quote(BaseModel):
-    """The quota of a day, and how many quotas an investment buys. All figures are exact decimals, as text."""
+    """The quota of a day, and how many units an investment buys. All figures are exact decimals, as text."""
 
     document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
     asked_for: dt.date = Field(description="the requested day")
     day: dt.date = Field(description="the day of the quota: the requested day, or the last one before it")
     is_day_asked_for: bool
-    quota: str = Field(description="price of one quota in reais", examples=["1.23456789"])
+    quota: str = Field(description="price of one unit in reais", examples=["1.23456789"])
     investment: str | None = Field(description="reais, as requested", examples=["1000.00"])
-    quotas: str | None = Field(description="how many that buys: 8 decimals, rounded down", examples=["810.00007"])
+    quotas: str | None = Field(description="units that it buys: 8 decimals, rounded down", examples=["810.00007"])
     cash_left: str | None = Field(description="investment - quotas x quota, exactly", examples=["0.0000000035"])
     rounding: str = Field(description="how `quotas` is rounded")
 
@@ -354,4 +354,4 @@ class Ready(BaseModel):
 
     status: Literal["ready"] = "ready"
     workers: int = Field(ge=1, description="workers alive")
-    waiting: int = Field(ge=0, description="messages that nobody has received yet")
+    waiting: int = Field(ge=0, description="messages that no worker has received yet")

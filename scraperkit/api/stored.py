@@ -46,7 +46,7 @@ class Watched(BaseModel):
 
 @router.get(
     "/events",
-    summary="News of stored prices as server-sent events",
+    summary="Stream notifications of stored prices as server-sent events",
     response_class=StreamingResponse,
     responses={
         200: {

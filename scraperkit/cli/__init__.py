@@ -170,7 +170,7 @@ def replica(
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")] = "127.0.0.1",
     open_data_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the portal; 0 picks a free one.")] = 0,
     rates_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the services of rates; 0 picks a free one.")
+        int, typer.Option(min=0, max=65535, help="Port of the rate services; 0 picks a free one.")
     ] = 0,
 ) -> None:
     """Serve the offline replica of the regulator's site and portal until Ctrl-C, by default on this machine only."""

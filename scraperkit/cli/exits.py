@@ -45,7 +45,7 @@ TABLE = {
     INCOMPLETE: "something failed: a site is down or refuses, nothing was found, or nothing is stored",
     USAGE: "no such command or option, or an invalid value of one",
     UNAVAILABLE: "Redis is unreachable",
-    SOFTWARE: "the work itself failed",
+    SOFTWARE: "the engine failed",
     CONFIG: "an argument or a setting is invalid; trying again will not help",
     INTERRUPTED: "interrupted",
 }

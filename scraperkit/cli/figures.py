@@ -34,8 +34,8 @@ def summary(
     start: Start = None,
     end: End = None,
     benchmark: Annotated[str | None, typer.Option(help=f"Compare with {RATES}.")] = None,
-    risk_free: Annotated[str | None, typer.Option(help="Rate of the Sharpe ratio, such as cdi.")] = None,
-    inflation: Annotated[str | None, typer.Option(help="Rate of the real return, such as ipca.")] = None,
+    risk_free: Annotated[str | None, typer.Option(help="Risk-free rate of the Sharpe ratio, such as cdi.")] = None,
+    inflation: Annotated[str | None, typer.Option(help="Inflation for real returns, such as ipca.")] = None,
     out: Out = None,
     namespace: Namespace = None,
 ) -> None:

@@ -68,7 +68,7 @@ def _show(frame: pd.DataFrame, out: Path | None, nothing: str = "") -> None:
 def download(
     start: FirstMonth = None,
     end: LastMonth = None,
-    every: Annotated[float | None, typer.Option(min=0.001, help="Repeat every so many hours until stopped.")] = None,
+    every: Annotated[float | None, typer.Option(min=0.001, help="Repeat every N hours until stopped.")] = None,
     url: PortalUrl = None,
     archive: Archive = None,
 ) -> None:

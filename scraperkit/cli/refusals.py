@@ -99,7 +99,7 @@ class Refusals:
         for cnpj, reason in self._told.items():
             echo(f"scraperkit: {reason if _names(reason, cnpj) else f'{cnpj}: {reason}'}", err=True)
         if self._told and asked > 1:
-            echo(f"scraperkit: {len(self._told)} of {asked} funds left out, for these reasons", err=True)
+            echo(f"scraperkit: {len(self._told)} of {asked} funds left out, for the reasons above", err=True)
 
 
 def _names(reason: str, cnpj: str) -> bool:

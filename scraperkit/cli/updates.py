@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 _MOST_FUNDS, _MOST_VALUES = 100, 20
 UPDATE_CODES = (
-    f"{EXIT_CODES} Finding nothing new is 0, too. With --every, {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end it, and an "
-    "interruption is a clean stop, with 0."
+    f"{EXIT_CODES} Nothing new also exits with 0. With --every, codes {CONFIG}, {UNAVAILABLE} and {SOFTWARE} end the "
+    "loop, and an interruption exits with 0."
 )
 
 
@@ -31,7 +31,7 @@ def update(
     funds: GivenFunds = None,
     source: SourceOfFunds = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing if nothing is new.")] = False,
-    every: Annotated[float | None, typer.Option(min=0.001, help="Repeat every so many hours.")] = None,
+    every: Annotated[float | None, typer.Option(min=0.001, help="Repeat every N hours.")] = None,
     namespace: Namespace = None,
 ) -> None:
     """Fetch the newest days of stored funds and months that may have been revised; show new days and changes.

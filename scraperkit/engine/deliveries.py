@@ -384,7 +384,7 @@ class PendingRecovery:
             self.waiting |= {row["message_id"]: _Pending(name, row["times_delivered"]) for row in rows}
 
     async def take(self, room: int, held: Collection[str]) -> list[Job]:
-        """Take waiting entries, as far as there is room, unless another worker has taken them meanwhile."""
+        """Take waiting entries, as far as there is room, unless another worker has already taken them."""
         times = {entry_id: found.times for entry_id, found in self.waiting.items() if entry_id not in held}
         chosen = self._choose(times, room, held)
         if not chosen:

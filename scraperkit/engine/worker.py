@@ -246,8 +246,8 @@ class Worker:
         """Stop receiving and starting jobs; may be called from any thread.
 
         Running jobs are finished. Other jobs in hand are kept; their leases are renewed and heartbeats continue, so no
-        other worker takes them over. A round of :meth:`step` receives nothing meanwhile. A stop ends the pause. A pause
-        before the start holds after it; pausing a worker that has ended has no effect.
+        other worker takes them over. While paused, :meth:`step` receives nothing. A stop ends the pause. A pause before
+        the start holds after it; pausing a worker that has ended has no effect.
         """
         self._levers.pause()
 

@@ -40,7 +40,7 @@ async def confirmed(client: Any, wanted: Confirmation, write: Callable[[Any], Aw
     """Return the result of `write` once replicas have what it wrote; `client` is an asyncio client without retries.
 
     If too few confirm, it keeps waiting: the primary has the write, and repeating it would only write it twice. If the
-    primary is lost or demoted meanwhile, it raises ConnectionError, and the caller must repeat `write`.
+    primary is lost or demoted first, it raises ConnectionError, and the caller must repeat `write`.
     """
     async with client.client() as one:
         reply = await write(one)

@@ -1,4 +1,4 @@
-"""Beginning, checks and end of each lesson; imported by the front door.
+"""Beginning, checks and end of each lesson; imported by the package root.
 
 A lesson has its own namespace, new for each run, so that two runs can share a Redis::
 

@@ -29,7 +29,7 @@ def unfinished(batch: Batch) -> str | None:
     if status.lost:
         return f"{status.lost} are lost: nobody listened when they were published. What has to come first?"
     if status.pending:
-        return f"{status.pending} are pending: was a worker running, and did you wait for the batch meanwhile?"
+        return f"{status.pending} are pending: was a worker running, and did you wait for the batch?"
     if status.not_offered:
         return f"{status.not_offered} are not offered by the site: are these the right months?"
     return f"{status.failed} have failed; failures() shows why." if status.failed else None

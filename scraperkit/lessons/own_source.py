@@ -232,9 +232,9 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:  # noqa: ARG001
         if error is not None:
             return f"for a month with `null` it raises {type(error).__name__}, so the job fails; this is not a failure."
         if rows is None:
-            return "for a month with `null` it returns None; what can be looped over, and holds nothing?"
+            return "for a month with `null` it returns None; which value can be looped over and is empty?"
         if list(rows):
-            return f"a month without days has none; your function found {str(rows)[:40]}."
+            return f"a month without days has no figures; your function found {str(rows)[:40]}."
         return _keeps_the_rest(answer, site)
 
 

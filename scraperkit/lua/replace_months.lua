@@ -127,7 +127,7 @@ local function withdraw(old, log)
   return count
 end
 
--- A changed month is recorded at once, so that a repeat reports it again if the rest is refused; others together later.
+-- A changed month is recorded at once, so that a repeat reports it again if the rest is refused; other months later.
 local function note(i, changed, withdrawn)
   local text = record_text(seconds, given.fetched_at[i], given.source, given.digest[i], changed, withdrawn)
   records[given.month[i]] = text

@@ -332,7 +332,7 @@ def _replacement(
 
 
 def _all_stored(months: int, told: Sequence[Sequence[Any]]) -> list[MonthStored]:
-    """Return the outcome of each of so many months; the script reports only those with something to tell."""
+    """Return the outcome of each month; the script reports only those that changed."""
     found = [_NOTHING_TO_TELL] * months
     for number, *answer in told:
         found[number - 1] = MonthStored.read(answer)

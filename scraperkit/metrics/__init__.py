@@ -1,4 +1,4 @@
-"""Figures computed from price frames, in plain pandas; imported by the front door, plot, lessons, api and cli.
+"""Figures computed from price frames, in plain pandas; imported by the package root, plot, lessons, api and cli.
 
 Every function takes the wide frame of :meth:`scraperkit.TimeSeriesReader.prices`: index ``date``, a column for each
 fund, NaN where a fund has no price. Missing days are allowed: each fund is measured over its own days, so the return

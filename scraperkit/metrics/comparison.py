@@ -158,7 +158,7 @@ def real_return(prices: pd.DataFrame, inflation: Benchmark) -> pd.Series[float]:
 
 
 def tracking_error(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float]:
-    """Return the annualised tracking error: the sample deviation of daily active returns, times the root of 252.
+    """Return the annualised tracking error: the sample standard deviation of daily active returns, times √252.
 
     An active return is a fund's simple return since its previous price, less the benchmark's over the same span.
 
@@ -194,7 +194,7 @@ def tracking_error(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[floa
 
 
 def information_ratio(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float]:
-    """Return the annualised information ratio: mean over sample deviation of active returns, times the root of 252.
+    """Return the annualised information ratio: √252 times mean over sample standard deviation of active returns.
 
     Active returns are those of :func:`tracking_error`. With a risk-free rate as the benchmark, this is :func:`sharpe`.
 
@@ -208,8 +208,8 @@ def information_ratio(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[f
     Returns
     -------
     pandas.Series
-        One ``float64`` for each fund, index ``cnpj``, name ``information_ratio``, in 1 / root of a year. NaN for a fund
-        with fewer than two such returns, or whose active returns do not vary.
+        One ``float64`` for each fund, index ``cnpj``, name ``information_ratio``, per square root of a year. NaN for a
+        fund with fewer than two such returns, or whose active returns do not vary.
 
     Raises
     ------
@@ -359,7 +359,7 @@ def yearly_returns(prices: pd.DataFrame, benchmark: Benchmark | None = None) -> 
 
 
 def ratio(active: pd.DataFrame) -> pd.Series[float]:
-    """Return the annualised mean over sample deviation of each column; NaN where it does not vary."""
+    """Return the annualised mean over sample standard deviation of each column; NaN where it does not vary."""
     spread = active.std(ddof=1)
     return (active.mean() / spread.where(spread > NO_SPREAD) * math.sqrt(TRADING_DAYS)).astype("float64")
 

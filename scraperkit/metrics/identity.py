@@ -37,7 +37,7 @@ class Walk(NamedTuple):
     whole : array of bool
         Whether the flows of every business day since the day before are known.
     move, usual, scale : array of float64
-        Logarithmic return since the day before, its usual value, and the usual distance from that.
+        Logarithmic return since the day before, the median return, and the robust standard deviation.
     gap, off : array of float64
         The part of the net worth that quota and flows do not explain, in R$ and as a share.
     """
@@ -57,7 +57,7 @@ class Walk(NamedTuple):
     off: Floats
 
     def surprise(self, place: int) -> float:
-        """Return the distance of a day's return from the usual one, in usual distances."""
+        """Return the distance of a day's return from the median, in robust standard deviations."""
         return float(abs(self.move[place] - self.usual[place]) / self.scale[place])
 
     def holds(self, place: int) -> bool:
@@ -145,7 +145,7 @@ def _business_steps(days: npt.NDArray[np.datetime64]) -> Floats:
 
 
 def _usual(move: Floats) -> tuple[Floats, Floats]:
-    """Return the median return around each day, and the usual distance from it; robust against single days."""
+    """Return the median return around each day, and the robust standard deviation; single days hardly affect them."""
     # A quota repeated for days does not mean low volatility.
     moving = pd.Series(np.where(move == 0, np.nan, move))
     around = moving.rolling(_WINDOW, center=True, min_periods=1)

@@ -44,9 +44,9 @@ def summary(
     benchmark : pandas.Series, optional
         A benchmark of a declared kind (see :func:`growth`), such as CDI or Ibovespa: adds the columns below.
     risk_free : pandas.Series, optional
-        The rate of the Sharpe ratio; if omitted, `benchmark` if that is a rate a day.
+        The risk-free rate of the Sharpe ratio; if omitted, `benchmark` if that is a rate a day.
     inflation : pandas.Series, optional
-        The inflation of real returns; if omitted, `benchmark` if that is a rate a month.
+        The inflation for real returns; if omitted, `benchmark` if that is a rate a month.
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
         A name for each CNPJ; for others, the name in ``prices.attrs["names"]``.
 
@@ -81,7 +81,7 @@ def summary(
 
         Columns without a benchmark, and the returns by year, cover all days of `prices`.
 
-        A fund without prices has 0 days and NaN. A frame without columns returns no rows, the same columns and dtypes.
+        A fund without prices has 0 days and NaN. If `prices` has no columns, the result has no rows, but these columns.
 
     Raises
     ------
@@ -158,8 +158,8 @@ def coverage(
     pandas.DataFrame
         Index ``month``, a PeriodIndex of every month from the first to the last day of `prices`; same columns.
         ``float64``, 0 to 1; NaN for months before a fund's start or after its end, or without a business day. An empty
-        frame returns no rows, the same columns. ``attrs["no_price"]`` has for each fund the days, as YYYY-MM-DD, with a
-        quota that is not a price; the chart shows them.
+        frame returns no rows, but the same columns. ``attrs["no_price"]`` has for each fund the days, as YYYY-MM-DD,
+        with a quota that is not a price; the chart shows them.
 
     Raises
     ------

@@ -26,7 +26,7 @@ def volatility(prices: pd.DataFrame, window: None = None) -> pd.Series[float]: .
 @overload
 def volatility(prices: pd.DataFrame, window: int) -> pd.DataFrame: ...
 def volatility(prices: pd.DataFrame, window: int | None = None) -> pd.Series[float] | pd.DataFrame:
-    """Return the annualised volatility: the sample deviation of daily returns, times the root of 252.
+    """Return the annualised volatility: the sample standard deviation of daily returns, times √252.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def correlation(prices: pd.DataFrame) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Index and columns ``cnpj``, in the order of `prices`; symmetric, ``float64`` from -1 to 1. NaN for pairs with
-        fewer than two common returns, and for funds whose returns do not vary. A frame without columns returns none.
+        fewer than two common returns, and for funds whose returns do not vary. Without columns, the result is empty.
 
     Raises
     ------
@@ -122,10 +122,10 @@ def _correlation(pair: npt.NDArray[np.float64]) -> float:
 
 
 def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
-    """Return the annualised Sharpe ratio of each fund: mean over deviation of its daily excess returns.
+    """Return the annualised Sharpe ratio of each fund: mean over standard deviation of its daily excess returns.
 
     The excess is a fund's simple return less the risk-free return over the same days. The ratio is the mean excess over
-    the sample deviation of the excess, times the root of 252; returns over gaps count as one day each.
+    its sample standard deviation, times √252; returns over gaps count as one day each.
 
     A rate with a declared kind, such as CDI, accrues as in :func:`growth`: that of day d from d to the next business
     day. Rates without a kind are compounded over all days after the fund's previous price, up to and including the day
@@ -144,8 +144,8 @@ def sharpe(prices: pd.DataFrame, risk_free: Rates) -> pd.Series[float]:
     Returns
     -------
     pandas.Series
-        One ``float64`` for each fund, index ``cnpj``, name ``sharpe``, in 1 / root of a year. NaN for a fund with fewer
-        than two returns, or whose excess does not vary.
+        One ``float64`` for each fund, index ``cnpj``, name ``sharpe``, per square root of a year. NaN for a fund with
+        fewer than two returns, or whose excess does not vary.
 
     Raises
     ------

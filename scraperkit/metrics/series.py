@@ -64,7 +64,7 @@ def monthly_returns(prices: pd.DataFrame) -> pd.DataFrame:
     pandas.DataFrame
         Index ``month``, a PeriodIndex of every month from the first to the last day of `prices`; same columns.
         ``float64``, as a fraction (0.01 is 1 %). NaN where a fund has no price in a month, or only its very first
-        price. An empty frame returns no rows, the same columns.
+        price. An empty frame returns no rows, but the same columns.
 
     Raises
     ------

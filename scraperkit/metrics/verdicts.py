@@ -16,7 +16,7 @@ MARKET, PAYOUT, PAYOUT_OR_LOSS, SPLIT = "market move", "payout", "payout or writ
 ERROR, MOVED_FLOW, HIDDEN_FLOW, UNCLEAR = "error", "flow on another day", "unreported flow", "unclear"
 JUMP_KINDS = (MARKET, PAYOUT, PAYOUT_OR_LOSS, SPLIT, ERROR, MOVED_FLOW, HIDDEN_FLOW, UNCLEAR)
 
-_UNUSUAL, _EXTREME = 8.0, 20.0  # times the usual distance: a jump, and more than a market moves
+_UNUSUAL, _EXTREME = 8.0, 20.0  # robust standard deviations: a jump, and more than a market moves
 _SOON = 5  # days with a quota within which errors are corrected
 _FACTOR = math.log(1.25)  # the smallest split
 _VERDICT_COLUMNS = {
@@ -36,10 +36,10 @@ class _Judged(NamedTuple):
 def jumps(quotes: pd.DataFrame, smallest: float = 0.005) -> pd.DataFrame:
     """Return the days on which a quota or a net worth jumped, with the kind of jump and the evidence.
 
-    A quota jumps if its return is more than 8 times as far from a usual one as usual days are (the median of a year
-    around the day), and by `smallest` or more. A net worth jumps if ``net worth(t) - net worth(t-1) · quota(t) /
-    quota(t-1) - inflow(t) + outflow(t)`` is a share of `smallest` or more of it; in real reports this is within 0.1 %
-    on 99.8 % of days. Both are judged by this identity, and by the next five days:
+    A quota jumps if its return is at least 8 robust standard deviations from the median (1.4826 times the median
+    absolute deviation in the year around the day), and at least `smallest`. A net worth jumps if ``net worth(t) - net
+    worth(t-1) · quota(t) / quota(t-1) - inflow(t) + outflow(t)`` is a share of `smallest` or more of it; in real
+    reports this is within 0.1 % on 99.8 % of days. Both are judged by this identity, and by the next five days:
 
     ======================== ===========================================================================================
     kind                     what it is
@@ -47,8 +47,8 @@ def jumps(quotes: pd.DataFrame, smallest: float = 0.005) -> pd.DataFrame:
     ``market move``          the net worth moved as the quota did, by no more than markets do
     ``payout``               the quota fell, the money is an outflow, and no unit was redeemed: an amortisation or a
                              distribution
-    ``payout or write-down`` as a market move, but down by more than 20 usual distances, and it stays: a payout that is
-                             not reported as an outflow, or a loss; only the fund's notices say which
+    ``payout or write-down`` as a market move, but down by more than 20 robust standard deviations, and it stays: a
+                             payout not reported as an outflow, or a loss; only the fund's notices say which
     ``split``                the quota changed by a factor, the money did not, and it stays: units were split or grouped
     ``error``                the quota or the net worth was back after at most five days, a quota was 0 or below, or a
                              flow never reached the net worth
@@ -185,7 +185,7 @@ def _together(own: Walk, place: int) -> _Judged:
         if own.broken(later) and abs(paid - lost) <= 0.02 * lost and paid <= own.outflow[later] * 1.001:
             told += f"; {money(own.outflow[later])} is reported as an outflow on {own.days[later]}"
             return _Judged("quota", PAYOUT, told, place, later)
-    usual = f"{own.surprise(place):,.0f} times the distance of a usual day"
+    usual = f"{own.surprise(place):,.0f} robust standard deviations"
     seen = "no matching outflow is reported" if own.whole[place] else "flows of that day are missing"
     return _Judged("quota", PAYOUT_OR_LOSS, f"{told}; {seen}; {usual}", place, place)
 

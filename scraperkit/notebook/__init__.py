@@ -1,4 +1,4 @@
-"""Live views for notebooks: a dashboard, a chart, and Redis's MONITOR; imported by the front door."""
+"""Live views for notebooks: a dashboard, a chart, and Redis's MONITOR; imported by the package root."""
 
 from scraperkit.notebook.dashboard import Dashboard
 from scraperkit.notebook.live_chart import LivePrices, live_prices

@@ -114,7 +114,7 @@ class LivePrices(NotebookRepr):
         every: float,
         namespace: str | None,
     ) -> None:
-        # The front door imports this room for workers, which need no pandas.
+        # The package root imports this module for workers, too, which need no pandas.
         from scraperkit import plot
         from scraperkit.research.stored_names import stored_series
         from scraperkit.timeseries.frames import window
@@ -233,7 +233,7 @@ class LivePrices(NotebookRepr):
         return f"{len(self._series)} fund{'s' * (len(self._series) != 1)}"
 
     def _view(self) -> View:
-        missing = (("nothing yet of", ", ".join(map(format_series, self._missing))),) if self._missing else ()
+        missing = (("nothing yet for", ", ".join(map(format_series, self._missing))),) if self._missing else ()
         trouble = (("not drawn anew", self._trouble),) if self._trouble else ()
         return View(f"Prices of {self._what}", self._state, (("prices", self._told), *missing, *trouble))
 

@@ -129,7 +129,7 @@ def risk_return(
     matplotlib.axes.Axes
         A dot for each fund with three prices or more: x is :func:`scraperkit.metrics.volatility`, y the return, a year
         of 252 business days if the days make a year or more, else in total. Up to eight are named at their dots; more
-        are numbered, and named beside the chart. Without any, a chart that says so.
+        are numbered, and named beside the chart. If there is none, the chart says so.
 
     Raises
     ------

@@ -28,7 +28,7 @@ from scraperkit.plot.style import (
 )
 
 _FEW = 7  # funds, whose lines may be thicker
-_SUDDEN, _EXTREMELY = 0.05, 20  # a fraction; times the usual distance
+_SUDDEN, _EXTREMELY = 0.05, 20  # a fraction; robust standard deviations
 
 
 def prices(

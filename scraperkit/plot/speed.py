@@ -72,7 +72,7 @@ def latency(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     ax.set_xlabel("milliseconds, logarithmic")
     ax.set_ylabel("messages")
     _quiet(ax)
-    entitle(ax, "How long messages waited, were fetched and were stored", pad=24)
+    entitle(ax, "Time waiting, fetching and storing", pad=24)
     ax.legend(loc="lower left", bbox_to_anchor=(0, 1.01), ncols=3, frameon=False, borderaxespad=0, handlelength=2.6)
     return ax
 

@@ -102,7 +102,7 @@ def dot(values: pd.Series[float]) -> dict[str, Any]:
 
 
 def fund_labels(series: Sequence[str], names: Mapping[str, str], lines: int, width: int = 28) -> list[str]:
-    """Return the name of each fund, or its punctuated CNPJ if it has none, in at most so many lines; all differ.
+    """Return the name of each fund, or its punctuated CNPJ if it has none, in at most `lines` lines; all differ.
 
     Funds whose shortened names are equal have the end of their CNPJ appended.
 

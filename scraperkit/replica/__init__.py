@@ -1,4 +1,4 @@
-"""Offline stand-ins for the regulator's site and portal; imported by the front door, lessons, research and cli."""
+"""Offline stand-ins for the regulator's site and portal; imported by the package root, lessons, research and cli."""
 
 from __future__ import annotations
 

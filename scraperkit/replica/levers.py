@@ -39,7 +39,7 @@ class ServerLevers:
         self._latency = checked("latency", seconds)
 
     def outage(self, seconds: float) -> None:
-        """Answer every request with 503 and ``Retry-After`` for so many seconds from now; 0 ends it at once."""
+        """Answer every request with 503 and ``Retry-After`` for the next `seconds`; 0 ends it at once."""
         self._outage_ends = time.monotonic() + checked("seconds", seconds)
 
     def _outage_left(self) -> float:

@@ -53,7 +53,7 @@ class Replica(ServerLevers, NotebookRepr):
     open_data_url : str
         The base address of the open data portal, which has its own port; :attr:`portal` has its levers.
     sgs_url, b3_url : str
-        The base addresses of the services of rates, which share a port of their own; :attr:`rates` has their levers.
+        The base addresses of the rate services, which share a separate port; :attr:`rates` has their levers.
     funds : tuple of SampleFund
         The funds that it serves; one CNPJ may have two rows.
     captcha : bool
@@ -120,7 +120,7 @@ class Replica(ServerLevers, NotebookRepr):
         open_data_port : int
             Port of the open data portal; 0 takes a free one.
         rates_port : int
-            Port of the services of rates; 0 takes a free one.
+            Port of the rate services; 0 takes a free one.
 
         Raises
         ------
@@ -186,12 +186,12 @@ class Replica(ServerLevers, NotebookRepr):
 
     @property
     def rates(self) -> RateServices:
-        """The services of rates: their figures, and levers that make them misbehave."""
+        """The rate services: their figures, and levers that make them misbehave."""
         return self._rates.portal
 
     @property
     def rates_up(self) -> bool:
-        """Whether the services of rates listen; set it to False to refuse connections."""
+        """Whether the rate services listen; set it to False to refuse connections."""
         return self._rates.up
 
     @rates_up.setter
@@ -270,7 +270,7 @@ class Replica(ServerLevers, NotebookRepr):
         return View("Replica", "stopped" if self._stopping.is_set() else "running", facts)
 
     def _respond(self, method: str, target: str, body: bytes, cookies: str) -> tuple[SiteAnswer, dict[str, str]] | None:
-        """Return the answer and its extra headers, or None if the replica stops meanwhile."""
+        """Return the answer and its extra headers, or None if the replica stops first."""
         if self._latency and self._stopping.wait(self._latency):
             return None
         left = self._outage_left()

@@ -1,4 +1,4 @@
-"""The researcher's calls: prices in one call, by number or name; imported by the front door, notebook, api and cli."""
+"""The researcher's calls: prices by number or name; imported by the package root, notebook, api and cli."""
 
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.exports import export

@@ -42,7 +42,7 @@ def prices(
     """Return one metric of some funds side by side, after collecting what is missing or may have been revised.
 
     Collecting uses Redis: a message for each fund and month, done by running workers, or else by threads of this
-    process. The same call again fetches nothing: the newest two months are requested once a day.
+    process. A repeated call fetches only what is due again; the newest two months are due daily.
 
     Parameters
     ----------

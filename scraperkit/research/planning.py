@@ -90,7 +90,7 @@ def make_plan(
 
 
 def renewed(plan: Plan) -> Plan:
-    """Return an updated plan, with what has been found out meanwhile."""
+    """Return a plan updated with what has been found since."""
     memory = plan.memory
     means = memory.series_of(plan.unknown)
     known = [replace(each, series=each.series or means.get(each.label, "")) for each in plan.wanted]

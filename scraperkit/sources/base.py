@@ -137,8 +137,8 @@ def not_one_fund(text: str, nearest: Sequence[tuple[str, str]], found: int) -> s
     Examples
     --------
     >>> not_one_fund("ipê", [("99101012000170", "FUNDO IPÊ AMARELO"), ("", "FUNDO IPÊ ROXO")], 7)
-    "'ipê' is not one fund; the nearest are 99.101.012/0001-70 FUNDO IPÊ AMARELO; FUNDO IPÊ ROXO; and 5 more"
+    "'ipê' matches no single fund; nearest: 99.101.012/0001-70 FUNDO IPÊ AMARELO; FUNDO IPÊ ROXO; and 5 more"
     """
     near = [f"{format_series(series)} {name}" if series else name for series, name in nearest]
     more = [f"and {found - len(near):,} more"] if found > len(near) else []
-    return f"{text[:60]!r} is not one fund; the nearest are {'; '.join([*near, *more])}"
+    return f"{text[:60]!r} matches no single fund; nearest: {'; '.join([*near, *more])}"

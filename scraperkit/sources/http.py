@@ -54,15 +54,16 @@ _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip,
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
+_SILENT = "the site does not answer"
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (ProxyError, "the proxy is unreachable or refuses"),
-    (SSLError, "its certificate or TLS version is not accepted"),
-    (NewConnectionError, "the connection fails"),
-    (ConnectTimeoutError, "connecting timed out"),
-    (ReadTimeoutError, "reading timed out"),
-    (DecodeError, "its compressed data is damaged"),
-    (IncompleteRead, "it broke off within the page"),
-    (LocationValueError, "the address is invalid"),
+    (SSLError, "the site's certificate or TLS version is not accepted"),
+    (NewConnectionError, f"{_SILENT}: the connection fails"),
+    (ConnectTimeoutError, f"{_SILENT}: connecting timed out"),
+    (ReadTimeoutError, f"{_SILENT}: reading timed out"),
+    (DecodeError, "the site's compressed data is damaged"),
+    (IncompleteRead, "the site's answer broke off within the page"),
+    (LocationValueError, "the site's address is invalid"),
 )
 
 
@@ -175,7 +176,7 @@ class _Errand:
         if not followed:
             shown = without_credentials(re.split("[?#]", there)[0])[:200]
             raise NotACvmPage(
-                f"the site redirects to {shown}, which is another host and not followed{way}; if the site has moved, "
+                f"the site redirects to {shown}, another host, so it is not followed{way}; if the site has moved, "
                 f"set {variable}",
                 self.shown_url,
             )
@@ -375,7 +376,7 @@ class HttpClient:
             errand.keep_cookies(reply)
             if not errand.follow(reply, self.way, self._variable):
                 return reply
-        raise SiteUnavailable(f"the site does not answer: it redirects without end{self.way}", errand.shown_url)
+        raise SiteUnavailable(f"the site redirects without end{self.way}", errand.shown_url)
 
     def _send(self, errand: _Errand) -> Reply:
         """Send one request, with retries."""
@@ -395,7 +396,7 @@ class HttpClient:
                 break
             except (OSError, ValueError, HTTPError) as error:
                 # Their messages are not passed on: they may contain a proxy's password.
-                trouble = f"the site does not answer: {_reason(error)}"
+                trouble = _reason(error)
                 continue
             if reply.status not in _RETRIED:
                 return reply
@@ -516,7 +517,10 @@ def without_credentials(url: str) -> str:
 
 def _reason(error: Exception) -> str:
     causes = list(_causes(error))
-    words = next((text for kind, text in _WORDS for cause in causes if isinstance(cause, kind)), "the connection fails")
+    words = next(
+        (text for kind, text in _WORDS for cause in causes if isinstance(cause, kind)),
+        f"{_SILENT}: the connection fails",
+    )
     # Only the system's own messages are sure to contain no address.
     detail = next(filter(None, (cause.strerror for cause in causes if isinstance(cause, OSError))), "")
     return f"{words} ({detail})" if detail else words

@@ -83,7 +83,7 @@ class Politeness:
 
     @contextlib.contextmanager
     def patient(self, seconds: float) -> Iterator[None]:
-        """Limit this thread's wait for each turn to so many seconds, unless a setting limits it."""
+        """Limit this thread's wait for each turn to `seconds`, unless a setting limits it."""
         before = self._patience()
         self._here.patience = seconds
         try:

@@ -191,7 +191,7 @@ class MonthWriter:
         return known.fetched_at > self._record.fetched_at + (_CLOCKS_DIFFER if is_alike else 0)
 
     def _settle(self, commands: list[bytes], replies: list[object]) -> None:
-        """Create the series that were deleted meanwhile, and write to them again."""
+        """Recreate the series that were deleted since then, and write to them again."""
         if refused := refused_series(commands, replies):
             again = repair_commands(self._keys, commands, refused)
             check_replies(again, self._link.write(again))

@@ -187,7 +187,7 @@ class StoredListener:
                 pubsub.ping()
 
     def _subscribe_again(self) -> Any:
-        """Return a new subscription once Redis is back; ``None`` if the listener is closed meanwhile."""
+        """Return a new subscription once Redis is back; ``None`` if the listener is closed first."""
         failures = 0
         while not self._ending.wait(_PAUSES.compute(failures)):
             try:

@@ -338,7 +338,7 @@ class TimeSeriesReader:
         )
 
     def _stored(self, cnpjs: Funds | None) -> list[str]:
-        """Return the requested CNPJs; refuse those of which nothing is stored."""
+        """Return the requested CNPJs; refuse those without stored data."""
         wanted = list(dict.fromkeys(name.partition(":")[0] for name in self._wanted(cnpjs)))
         if cnpjs is not None:
             self._refuse_unknown(wanted)
@@ -370,7 +370,7 @@ class TimeSeriesReader:
             return wanted, read(wanted)
 
     def _seen(self, reads: Generator[tuple[list[str], Ranges], None, None], days: tuple[int, int]) -> Iterator[Ranges]:
-        """Yield the reads; then refuse series of which nothing is stored, and raise for those with only subclasses."""
+        """Yield the reads; then refuse series without stored data, and raise for those with only subclasses."""
         missing: list[str] = []
         empty: list[str] = []
         by_subclass: set[str] = set()

@@ -60,12 +60,12 @@ class TestSeveralFunds:
         assert first.startswith("scraperkit: 99.101.013/0001-14 has no month in this period")
         assert second.startswith(f"scraperkit: '{TYPO}' is not a CNPJ")
         assert third.startswith(f"scraperkit: the site knows no fund with the CNPJ {UNKNOWN}")
-        assert last == "scraperkit: 2 of 22 funds left out, for these reasons"
+        assert last == "scraperkit: 2 of 22 funds left out, for the reasons above"
 
     def test_wait_covers_the_published_funds_before_the_others_are_reported(self, run, worker):
         code, told, errors = run("publish", UNKNOWN, FORMATTED, "--from", "2022-01", "--to", "2022-03", "--wait")
         assert told.splitlines()[-1] == "3 published, 3 done"
-        assert errors.splitlines()[-1] == "scraperkit: 1 of 2 funds left out, for these reasons"
+        assert errors.splitlines()[-1] == "scraperkit: 1 of 2 funds left out, for the reasons above"
         assert code == 1
 
     def test_a_silent_site_is_not_asked_for_every_fund(self, run, site):

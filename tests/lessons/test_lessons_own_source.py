@@ -134,7 +134,7 @@ def test_hints_for_a_busy_site(lesson, wrong, hint):
     [
         ({}, "is done"),
         ({"empty": None}, "returns None"),
-        ({"empty": [{"day": "2020-12-01"}]}, "a month without days has none"),
+        ({"empty": [{"day": "2020-12-01"}]}, "a month without days has no figures"),
         ({"missing": None}, "must still raise sk.errors.MonthNotOffered"),
     ],
 )

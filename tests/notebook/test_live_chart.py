@@ -57,7 +57,7 @@ class TestWhatItShows:
             assert wait_until(lambda: "2 days, to 2021-02-01" in text_of(live))
             assert picture_of(live).startswith(b"\x89PNG")
             assert PNG.search(live.widget.value)[1] == "Chart of 2 funds: 2 days, to 2021-02-01"
-            assert "nothing yet of 99.101.011/0001-25" in text_of(live)
+            assert "nothing yet for 99.101.011/0001-25" in text_of(live)
             one = picture_of(live)
             store.write([quote(3, OTHER), quote(4, OTHER)])
             assert wait_until(lambda: "4 days, to 2022-01-04" in text_of(live))

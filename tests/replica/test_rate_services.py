@@ -1,4 +1,4 @@
-"""The replica's services of rates over a socket: the quirks of the real ones, and the levers."""
+"""The replica's rate services over a socket: the quirks of the real ones, and the levers."""
 
 from __future__ import annotations
 

@@ -80,10 +80,10 @@ def test_many_hits_are_listed_nearest_first_without_requesting_their_pages(pages
     with pytest.raises(FundNotFound) as caught:
         pages.find_fund("fundo exemplo")
     told = str(caught.value)
-    assert "'fundo exemplo' is not one fund; the nearest are 18.993.924/0001-00 Fundo Exemplo Aroeira FIC FIA; " in told
+    assert "'fundo exemplo' matches no single fund; nearest: 18.993.924/0001-00 Fundo Exemplo Aroeira FIC FIA; " in told
     assert told.count("; ") == 6
     assert f"; and {len(load_sample().funds) - 5} more [http" in told
-    with pytest.raises(FundNotFound, match="the nearest are 99.101.011/0001-25 Fundo Exemplo Jatobá Multimercado FIM "):
+    with pytest.raises(FundNotFound, match="nearest: 99.101.011/0001-25 Fundo Exemplo Jatobá Multimercado FIM "):
         pages.find_fund("exemplo jatobo multimercado")
     assert shared.requests["search_post"] == before
 
@@ -232,7 +232,7 @@ def test_a_row_that_shows_no_cnpj_is_followed_to_its_page():
             pages.find_fund("aroeira")
     others = [("", f"AROEIRA {number}", cnpj, NORMAL) for number, cnpj in enumerate(OTHERS)]
     with asking(Shop(others)) as pages:
-        with pytest.raises(FundNotFound, match="nearest are AROEIRA 0; AROEIRA 1; .*; and 1 more"):
+        with pytest.raises(FundNotFound, match="nearest: AROEIRA 0; AROEIRA 1; .*; and 1 more"):
             pages.find_fund("aroeira")
 
 
@@ -242,7 +242,7 @@ def test_of_funds_with_one_name_the_operating_one_is_taken():
     operating = (*AROEIRA[:1], "Ipê Fim", CNPJ, NORMAL)
     with asking(Shop([*twins, operating, *more])) as pages:
         assert pages.find_fund("ipe fim").cnpj == CNPJ
-    with asking(Shop([*twins, *more])) as pages, pytest.raises(FundNotFound, match="is not one fund"):
+    with asking(Shop([*twins, *more])) as pages, pytest.raises(FundNotFound, match="matches no single fund"):
         pages.find_fund("ipe fim")
 
 

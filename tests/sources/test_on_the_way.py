@@ -337,7 +337,7 @@ def test_the_certificate_of_a_site_is_checked(monkeypatch, tmp_path):
     with Recorder() as site:
         site._server.socket = context.wrap_socket(site._server.socket, server_side=True)
         url = f"https://{site.host}/"
-        with client_of(url) as client, pytest.raises(SiteUnavailable, match="its certificate"):
+        with client_of(url) as client, pytest.raises(SiteUnavailable, match="the site's certificate"):
             client.get(url)
         authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "ca.pem"))

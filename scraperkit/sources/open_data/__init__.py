@@ -1,4 +1,4 @@
-"""The regulator's open data: the whole market in files; imported by the front door, sources and cli."""
+"""The regulator's open data: the whole market in files; imported by the package root, sources and cli."""
 
 from scraperkit.sources.open_data.source import OpenData
 

@@ -209,7 +209,7 @@ def _stage(
 
 
 def _refuse_shrunk(folder: Folder, month: Month, now: int) -> None:
-    """Refuse a file that has lost half of a month: it is truncated, or another; so much is not withdrawn."""
+    """Refuse a file that has lost half of a month: it is truncated or a different file; CVM never withdraws so much."""
     with folder.month(month) as stored:
         before = stored.rows if stored else 0
     if not now or (before >= _FEW_ROWS and now <= _TOO_SMALL_A_SHARE * before):

@@ -42,7 +42,7 @@ WARNINGS = (
     "Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.",
     "Cancelled funds stay in, but a list of those active today is biased towards survivors.",
     "A quota is net of fees, and not adjusted for distributions or come-cotas.",
-    "A sum of net worth counts funds of funds (FIC) twice: about 35 % of it.",
+    "Summed net worth double-counts what funds of funds (FIC) hold, about 35 %.",
     "Values are the latest revision; those of the newest five business days are provisional.",
 )
 
@@ -74,7 +74,7 @@ class OpenData(NotebookRepr):
     - Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.
     - Cancelled funds stay in, but a list of those active today is biased towards survivors.
     - A quota is net of fees, and not adjusted for distributions or *come-cotas*.
-    - A sum of net worth counts funds of funds (FIC) twice: about 35 % of it.
+    - Summed net worth double-counts what funds of funds (FIC) hold, about 35 %.
     - Values are the latest revision; those of the newest five business days are provisional. The portal asks for ten
       seconds between requests, which the kit keeps.
 
@@ -130,7 +130,7 @@ class OpenData(NotebookRepr):
         *,
         progress: bool | None = None,
     ) -> pd.DataFrame:
-        """Download what is new of some months; print how much that is, then show a progress bar.
+        """Download new data for some months; print its size, then show a progress bar.
 
         Months that you name are always requested. If you name none, it is those from the first month in the archive to
         now, or the newest 24 if it is empty; then the newest two are requested once a day, those up to a year old once
@@ -214,7 +214,7 @@ class OpenData(NotebookRepr):
         NotDownloaded
             If the archive has none of the months.
         UnknownFund
-            If the archive has nothing at all of one of `funds`.
+            If the archive has no data at all for one of `funds`.
 
         Warns
         -----

@@ -1,4 +1,4 @@
-"""Reference rates: CDI, Selic, IPCA, IGP-M, dollar, Ibovespa; imported by the front door, sources, api and cli."""
+"""Reference rates: CDI, Selic, IPCA, IGP-M, dollar, Ibovespa; imported by the package root, sources, api and cli."""
 
 from scraperkit.sources.rates.series import rates
 

@@ -103,7 +103,7 @@ def _fetch(call: _Call, store: RateStore, redis: redis_py.Redis, settings: Setti
 def _nothing(rate: Rate, span: Span, today: dt.date) -> str:
     """Return the note on why a span can have no value."""
     if span.last < rate.first:
-        return f"{rate.name}: {span.last} is before its first value, of {rate.first}; give a later end"
+        return f"{rate.name}: {span.last} is before its first value, on {rate.first}; give a later end"
     newest = newest_possible(rate, today)
     when = "in the future" if span.first > today else "after the newest day that can have a value"
     return f"{rate.name}: {span.first} is {when}; give a start up to {newest}"
@@ -115,4 +115,4 @@ def _ended(rate: Rate, wanted: Span, newest: dt.date | None, today: dt.date) -> 
     silent = _SILENT_MONTHS if rate.monthly else _SILENT_DAYS
     if newest is None or wanted.last < expected or (expected - newest).days < silent:
         return []
-    return [f"{rate.name}: the newest value of {rate.source} is of {newest}; the series may have ended then"]
+    return [f"{rate.name}: the newest value in {rate.source} is for {newest}; the series may have ended then"]

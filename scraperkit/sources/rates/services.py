@@ -97,7 +97,7 @@ class RateService:
             try:
                 samples += self._piece(piece)
             except SourceError as error:
-                # A service that refuses a request works.
+                # A service that refuses a request is still up.
                 if error.retryable:
                     self._politeness.failed(str(error))
                 raise

@@ -153,7 +153,7 @@ class TestSearch:
         assert sorted(search.find(text).index) == ["1", "2"]
 
     def test_a_wrong_digit_lists_the_nearest_numbers_first(self, market):
-        with pytest.raises(FundNotFound, match=r"nearest are 99\.101\.011/0001-25 "):
+        with pytest.raises(FundNotFound, match=r"nearest: 99\.101\.011/0001-25 "):
             market.find_fund("99.101.011/0001-26")
 
     def test_a_subclass_is_found_by_its_number_and_its_months_are_the_funds(self, market):
@@ -198,7 +198,7 @@ class TestSearch:
         fund = market.find_fund("jatobá")
         assert (fund.cnpj, fund.started_on) == ("99101011000125", dt.date(2021, 1, 4))
         assert market.find_fund("99.101.011/0001-25") == fund
-        with pytest.raises(FundNotFound, match="nearest are") as told:
+        with pytest.raises(FundNotFound, match="nearest:") as told:
             market.find_fund("exemplo multimercado jaboti")
         assert str(told.value).count("EXEMPLO") == 5
         assert "JATOBÁ" in str(told.value)

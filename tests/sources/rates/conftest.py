@@ -1,4 +1,4 @@
-"""The offline services of rates, a namespace of its own for each test, and a clock that the test sets."""
+"""The offline rate services, a namespace of its own for each test, and a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def site(monkeypatch: pytest.MonkeyPatch, namespace: str) -> Iterator[Replica]:
 
 @pytest.fixture
 def services(site: Replica) -> RateServices:
-    """Return the replica's services of rates."""
+    """Return the replica's rate services."""
     return site.rates
 
 

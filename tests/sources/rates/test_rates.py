@@ -308,7 +308,7 @@ class TestTrouble:
         at(FRIDAY)
         services.end("selic", dt.date(2021, 11, 30))
         for _ in range(2):
-            with pytest.warns(ScraperKitWarning, match="newest value of .* SGS 11 is of 2021-11-30; .* ended"):
+            with pytest.warns(ScraperKitWarning, match="newest value in .* SGS 11 is for 2021-11-30; .* ended"):
                 sk.rates("selic", redis=redis)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
