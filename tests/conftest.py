@@ -70,12 +70,13 @@ def redis(redis_url: str):
 
 @pytest.fixture
 def namespace(redis_url: str) -> Iterator[str]:
-    """Yield a namespace for one test, and delete its keys, and no others, afterwards."""
+    """Yield a namespace for one test; afterwards, delete its keys, and the state of sites, which has no namespace."""
     name = f"test-{uuid.uuid4().hex[:12]}"
     yield name
     with connect(redis_url) as client:
-        for key in client.scan_iter(Keys(name).pattern, count=1000):
-            client.unlink(key)
+        for pattern in (Keys(name).pattern, f"{Keys.sites()}*", Keys.site("*")):
+            for key in client.scan_iter(pattern, count=1000):
+                client.unlink(key)
 
 
 @pytest.fixture

@@ -7,13 +7,15 @@ work as elsewhere.
 from __future__ import annotations
 
 import contextlib
-import math
 import re
+import socket
+import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Self
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from weakref import WeakSet
 
 import redis
 import redis.asyncio
@@ -24,7 +26,6 @@ from redis.retry import Retry
 from scraperkit.embedded.connections import in_thread
 from scraperkit.failover.roles import (
     REPLICA,
-    ROLE_EVERY,
     AsyncPlainConnection,
     AsyncTlsConnection,
     PlainConnection,
@@ -34,6 +35,7 @@ from scraperkit.failover.roles import (
 PORT = 26379
 # A sentinel that does not answer within these seconds is skipped.
 _SENTINEL_TIMEOUT = 1.0
+_WATCH_EVERY, _SILENT_FOR = 0.5, 5.0  # seconds
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
 _SERVICE = re.compile(r"/([A-Za-z0-9_.-]{1,100})")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(?::([0-9]{1,5}))?")
@@ -102,14 +104,24 @@ class SentinelAddress(NamedTuple):
         )
 
 
+class Named(NamedTuple):
+    """A primary as a sentinel names it, with the epoch of the failover that made it one; 0 if unknown."""
+
+    epoch: int
+    host: str
+    port: int
+
+
 class Sentinels:
-    """The sentinels to ask for the primary of a service."""
+    """The sentinels to ask for the primary of a service.
+
+    While connections are open, a thread polls the sentinels, and ends the connections to a server that has been
+    replaced. Such a server may be silent, so that a command would wait for its time-out, or cut off, so that it would
+    take writes that are lost.
+    """
 
     def __init__(self, address: SentinelAddress, options: Mapping[str, Any]) -> None:
         self._address = address
-        self._order = list(address.hosts)
-        self._asked_at = -math.inf
-        self._named: tuple[str, int] | None = None
         self._options = {
             **options,
             "ssl": address.is_tls,
@@ -121,78 +133,162 @@ class Sentinels:
             "retry": Retry(NoBackoff(), 0),
             "protocol": 2,  # sentinels before Redis 6.2 support no other
         }
+        self._guard = threading.Lock()
+        self._newest: Named | None = None
+        self._silent: dict[tuple[str, int], float] = {}
+        self._connections: WeakSet[Any] = WeakSet()
+        self._watcher: threading.Thread | None = None
 
     def primary(self) -> tuple[str, int]:
-        """Return host and port of the primary, from the first sentinel that knows it.
+        """Return host and port of the primary of the newest failover that a sentinel knows.
 
         Raises
         ------
         redis.ConnectionError
             If no sentinel knows it.
         """
-        problems = []
-        for host, port in list(self._order):
-            try:
-                named = self._ask(host, port)
-            except (redis.RedisError, OSError) as error:
-                problems.append(f"{host}:{port}: {str(error).rstrip('.')}")
-                continue
-            if named:
-                with contextlib.suppress(ValueError):  # another thread may have done so
-                    self._order.remove((host, port))
-                    self._order.insert(0, (host, port))
-                return named
-            problems.append(f"{host}:{port}: it knows no service {self._address.service!r}")
-        raise redis.ConnectionError(f"no sentinel knows the primary: {'; '.join(problems)}")
+        with self._clients() as clients:
+            named, problems = self._ask(clients)
+        if not named:
+            raise redis.ConnectionError(f"no sentinel knows the primary: {'; '.join(problems)}")
+        chosen = self._choose(named)
+        return chosen.host, chosen.port
 
-    def name_another(self, host: str, port: int) -> bool:
-        """Return whether most sentinels name another primary than this one, which does not notice that it is cut off.
+    def watch(self, connection: Any) -> None:
+        """End this connection, as long as it is open, once its server has been replaced."""
+        with self._guard:
+            self._connections.add(connection)
+            if self._watcher is None or not self._watcher.is_alive():
+                self._watcher = threading.Thread(target=self._run, name="scraperkit-sentinels", daemon=True)
+                self._watcher.start()
 
-        They are asked at most every few seconds, however many connections call; those that do not answer name none.
+    def _run(self) -> None:
+        with self._clients() as clients:
+            while watched := self._watched():
+                named, _ = self._ask(clients)
+                chosen = self._choose(named) if named else None
+                for connection in watched:
+                    if chosen is not None and (connection.host, connection.port) != (chosen.host, chosen.port):
+                        connection.cut()
+                del connection, watched  # so that they can be collected
+                time.sleep(_WATCH_EVERY)
+
+    def _watched(self) -> list[Any]:
+        """Return the open connections; if there are none, the thread ends."""
+        with self._guard:
+            found = [connection for connection in self._connections if connection.is_open]
+            if not found:
+                self._watcher = None
+            return found
+
+    def _choose(self, named: Sequence[Named]) -> Named:
+        """Return the primary of the newest epoch; a few sentinels that know an older one do not overrule it."""
+        votes = Counter(named)
+        best = max(votes, key=lambda each: (each.epoch, votes[each]))
+        with self._guard:
+            known = self._newest
+            if known and best.epoch < known.epoch and 2 * votes[best] <= len(self._address.hosts):
+                return known
+            self._newest = best
+            return best
+
+    def _ask(self, clients: Mapping[tuple[str, int], redis.Redis]) -> tuple[list[Named], list[str]]:
+        """Return the primary that each sentinel names, and the problems of the others.
+
+        All are asked, since after a failover only one of them may know of it. One that was silent is left out for a
+        while, unless no other answers.
         """
+        found: list[Named] = []
+        problems: list[str] = []
         now = time.monotonic()
-        if now - self._asked_at >= ROLE_EVERY:
-            self._asked_at = now
-            named: Counter[tuple[str, int] | None] = Counter()
-            for sentinel in self._address.hosts:
-                with contextlib.suppress(redis.RedisError, OSError):
-                    named[self._ask(*sentinel)] += 1
-            self._named = next((found for found, count in named.items() if 2 * count > len(self._address.hosts)), None)
-        return self._named not in (None, (host, port))
+        silent = [sentinel for sentinel in clients if self._silent.get(sentinel, 0.0) > now]
+        for sentinel in sorted(clients, key=silent.__contains__):
+            if sentinel in silent and found:
+                break
+            try:
+                named = _named_by(clients[sentinel], self._address.service)
+            except (redis.RedisError, OSError) as error:
+                self._silent[sentinel] = now + _SILENT_FOR
+                problems.append(f"{sentinel[0]}:{sentinel[1]}: {str(error).rstrip('.')}")
+            else:
+                self._silent.pop(sentinel, None)
+                if named:
+                    found.append(named)
+                else:
+                    problems.append(f"{sentinel[0]}:{sentinel[1]}: it knows no service {self._address.service!r}")
+        return found, problems
 
-    def _ask(self, host: str, port: int) -> tuple[str, int] | None:
-        with redis.Redis(host=host, port=port, **self._options) as sentinel:
-            found: Any = sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._address.service)
-        return (str(found[0]), int(found[1])) if found else None
+    @contextlib.contextmanager
+    def _clients(self) -> Iterator[dict[tuple[str, int], redis.Redis]]:
+        with contextlib.ExitStack() as stack:
+            yield {
+                (host, port): stack.enter_context(redis.Redis(host=host, port=port, **self._options))
+                for host, port in self._address.hosts
+            }
 
     def __str__(self) -> str:
         hosts = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host, port in self._address.hosts)
         return f"{self._address.service} (sentinels {hosts})"
 
 
-class _AsksSentinels:
-    """A connection to the primary of a service, wherever it is now."""
+def _named_by(sentinel: Any, service: str) -> Named | None:
+    with sentinel.pipeline(transaction=False) as both:
+        both.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", service)
+        both.execute_command("SENTINEL", "MASTER", service)
+        address, fields = both.execute(raise_on_error=False)
+    if isinstance(address, Exception):
+        raise address
+    if not address:
+        return None
+    # This user of the sentinel may lack the right to MASTER.
+    known = {} if isinstance(fields, Exception) else dict(zip(fields[::2], fields[1::2], strict=True))
+    return Named(int(known.get("config-epoch", 0)), str(address[0]), int(address[1]))
+
+
+class _Watched:
+    """A connection to the primary of a service, wherever it is now; the sentinels' thread ends it after a failover."""
+
+    _is_connecting = False
 
     def __init__(self: Any, *, sentinels: Sentinels, **options: Any) -> None:
         self._sentinels = sentinels
         super().__init__(**options)
 
-    def connect_check_health(self: Any, *args: Any, **options: Any) -> None:
+    @property
+    def is_open(self: Any) -> bool:
+        """Whether it is connected or connecting."""
+        return bool(self._is_connecting or self.is_connected)
+
+    def cut(self: Any) -> None:
+        """Shut the socket, so that whatever waits for it fails; called from another thread."""
+        # Meanwhile, its own thread may have closed it.
+        if (own := self._own_socket()) is not None:
+            with contextlib.suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)
+
+
+class _AsksSentinels(_Watched):
+    def connect_check_health(self: Any, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Connect to the primary unless connected; raise ConnectionError while the sentinels name a replica."""
         if self.is_connected:
             return
-        self.host, self.port = self._sentinels.primary()
-        super().connect_check_health(*args, **options)  # type: ignore[misc]
-        self.send_command("ROLE", check_health=False)
-        with contextlib.suppress(ResponseError):  # this user may lack the right to ROLE
-            if super().read_response()[0] in REPLICA:  # type: ignore[misc]
-                self.disconnect()
-                raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
+        self._is_connecting = True
+        self._sentinels.watch(self)
+        try:
+            self.host, self.port = self._sentinels.primary()
+            super().connect_check_health(check_health, retry_socket_connect)  # type: ignore[misc]
+            self.send_command("ROLE", check_health=False)
+            with contextlib.suppress(ResponseError):  # this user may lack the right to ROLE
+                if super().read_response()[0] in REPLICA:  # type: ignore[misc]
+                    self.disconnect()
+                    raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
+        finally:
+            self._is_connecting = False
 
-    def is_left(self: Any) -> bool:
-        """Return whether the server is no longer the primary: a replica, or cut off from the sentinels."""
-        is_replica: bool = super().is_left()  # type: ignore[misc]
-        return is_replica or self._sentinels.name_another(self.host, self.port)
+    def _own_socket(self: Any) -> Any:
+        own = self._sock
+        # Not as an SSLSocket, whose shutdown would let the next command be sent in plain text.
+        return super(socket.socket, own) if own else None
 
 
 class SentinelConnection(_AsksSentinels, PlainConnection):
@@ -203,30 +299,29 @@ class SentinelTlsConnection(_AsksSentinels, TlsConnection):
     """Over TLS."""
 
 
-class _AsyncAsksSentinels:
+class _AsyncAsksSentinels(_Watched):
     """The same for asyncio; a thread asks the sentinels while the event loop continues."""
 
-    def __init__(self: Any, *, sentinels: Sentinels, **options: Any) -> None:
-        self._sentinels = sentinels
-        super().__init__(**options)
-
-    async def connect_check_health(self: Any, *args: Any, **options: Any) -> None:
+    async def connect_check_health(self: Any, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Connect to the primary unless connected; raise ConnectionError while the sentinels name a replica."""
         if self.is_connected:
             return
-        self.host, self.port = await in_thread(self._sentinels.primary)
-        await super().connect_check_health(*args, **options)  # type: ignore[misc]
-        await self.send_command("ROLE", check_health=False)
-        with contextlib.suppress(ResponseError):  # this user may lack the right to ROLE
-            if (await super().read_response())[0] in REPLICA:  # type: ignore[misc]
-                await self.disconnect(nowait=True)
-                raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
+        self._is_connecting = True
+        self._sentinels.watch(self)
+        try:
+            self.host, self.port = await in_thread(self._sentinels.primary)
+            await super().connect_check_health(check_health, retry_socket_connect)  # type: ignore[misc]
+            await self.send_command("ROLE", check_health=False)
+            with contextlib.suppress(ResponseError):  # this user may lack the right to ROLE
+                if (await super().read_response())[0] in REPLICA:  # type: ignore[misc]
+                    await self.disconnect(nowait=True)
+                    raise redis.ConnectionError(f"{self.host}:{self.port} is a replica: a failover is under way")
+        finally:
+            self._is_connecting = False
 
-    async def is_left(self: Any) -> bool:
-        """Return whether the server is no longer the primary: a replica, or cut off from the sentinels."""
-        if await super().is_left():  # type: ignore[misc]
-            return True
-        return await in_thread(self._sentinels.name_another, self.host, self.port)
+    def _own_socket(self: Any) -> Any:
+        writer = self._writer
+        return writer.get_extra_info("socket") if writer else None
 
 
 class AsyncSentinelConnection(_AsyncAsksSentinels, AsyncPlainConnection):

@@ -54,13 +54,13 @@ _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip,
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
-_SILENT = "the site does not answer"
+_NO_ANSWER = "the site does not answer"
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (ProxyError, "the proxy is unreachable or refuses"),
     (SSLError, "the site's certificate or TLS version is not accepted"),
-    (NewConnectionError, f"{_SILENT}: the connection fails"),
-    (ConnectTimeoutError, f"{_SILENT}: connecting timed out"),
-    (ReadTimeoutError, f"{_SILENT}: reading timed out"),
+    (NewConnectionError, f"{_NO_ANSWER}: the connection fails"),
+    (ConnectTimeoutError, f"{_NO_ANSWER}: connecting timed out"),
+    (ReadTimeoutError, f"{_NO_ANSWER}: reading timed out"),
     (DecodeError, "the site's compressed data is damaged"),
     (IncompleteRead, "the site's answer broke off within the page"),
     (LocationValueError, "the site's address is invalid"),
@@ -519,7 +519,7 @@ def _reason(error: Exception) -> str:
     causes = list(_causes(error))
     words = next(
         (text for kind, text in _WORDS for cause in causes if isinstance(cause, kind)),
-        f"{_SILENT}: the connection fails",
+        f"{_NO_ANSWER}: the connection fails",
     )
     # Only the system's own messages are sure to contain no address.
     detail = next(filter(None, (cause.strerror for cause in causes if isinstance(cause, OSError))), "")

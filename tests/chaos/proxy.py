@@ -169,7 +169,8 @@ class Proxy:
         await self._ending.wait()
         server.close()
         self._cut_off = "all"
-        while self._conversations:
+        # Also those that are accepted, but whose conversation has not begun.
+        while self._conversations or len(asyncio.all_tasks()) > 1:
             self._cut_all("all")
             await asyncio.sleep(0.005)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -15,9 +17,10 @@ from support.waiting import wait_until
 
 from scraperkit.batch import Batch
 from scraperkit.config import Settings
-from scraperkit.connection import connect
+from scraperkit.connection import connect, sibling
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import RedisRefused, RedisUnreachable
+from scraperkit.failover.sentinels import SentinelAddress, Sentinels
 from scraperkit.keys import Keys
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher
@@ -65,6 +68,7 @@ def test_workers_leave_a_primary_that_is_cut_off_and_no_job_is_lost_or_done_twic
         with guarded.client(before) as old, guarded.client(after) as new:
             assert old.execute_command("ROLE")[0] == "master", "both sides live on"
             assert wait_until(lambda: len(workers_at(new)) == 2), "the workers do not come"
+            assert wait_until(lambda: not kit_connections(old)), "they do not leave it"
             beats = old.zrange(KEYS.workers, 0, -1, withscores=True), old.xlen(KEYS.events)
             later = max(worker.beat_at for worker in live_workers(new, KEYS)) + 2
             assert wait_until(lambda: all(worker.beat_at > later for worker in live_workers(new, KEYS)))
@@ -124,6 +128,42 @@ def test_the_primary_is_lost_right_after_a_commit(guarded, confirmations):
         assert len(TimeSeriesReader(redis, NAMESPACE).prices()[FUND.cnpj]) == 4
 
 
+def test_a_primary_that_goes_silent_is_left_once_it_is_replaced(guarded):
+    """Reads, publications and workers would wait for their time-out, here ten minutes."""
+    site = GatedSite()
+    site.gate.set()
+    with (
+        connect(guarded.url) as client,
+        sibling(client, socket_timeout=600.0) as redis,
+        Subscriber(redis, site, threads=2, namespace=NAMESPACE, delivery="stream"),
+        ThreadPoolExecutor(4) as threads,
+    ):
+        publisher, reader = Publisher(redis, namespace=NAMESPACE), TimeSeriesReader(redis, NAMESPACE)
+        assert publisher.publish(months(2)).wait(60).done == 2
+        before = guarded.primary
+        guarded.servers[before].send_signal(signal.SIGSTOP)
+        try:
+            reads = [threads.submit(reader.prices) for _ in range(3)]
+            published = threads.submit(publisher.publish, months(4))
+            guarded.wait_for_another(before)
+            assert all(len(read.result(60)) >= 2 for read in reads)
+            batch = published.result(60)
+            assert wait_until(lambda: batch.status().done == 4), "the worker waits for the silent server"
+        finally:
+            guarded.servers[before].send_signal(signal.SIGCONT)
+
+
+def test_a_sentinel_on_the_side_of_an_old_primary_is_outvoted(guarded):
+    before = guarded.primary
+    guarded.proxies[before].shut("peers")
+    after = guarded.wait_for_another(before)
+    isolated = guarded.isolated_sentinel(before)
+    assert Sentinels(SentinelAddress.parse(f"redis+sentinel://127.0.0.1:{isolated}/prices"), {}).primary()[1] != after
+    with connect(guarded.url.replace("//", f"//127.0.0.1:{isolated},")) as redis, guarded.client(after) as new:
+        redis.set("written", "1")
+        assert new.get("written") == "1"
+
+
 def test_a_publication_that_no_replica_confirms_raises_and_can_be_repeated(redis, namespace):
     publisher = Publisher(redis, namespace=namespace, settings=CONFIRMED)
     with pytest.raises(RedisUnreachable, match=r"0 of 1 replicas confirmed the write within 0\.2 s"):
@@ -155,19 +195,19 @@ def test_a_user_without_the_right_to_wait_is_refused_at_the_start(redis_url, red
     redis.acl_deluser("nowait")
 
 
-def test_sentinels_without_a_majority_move_no_client(guarded):
-    """A sentinel that is cut off with an old primary does not outvote the others."""
-    from scraperkit.failover.sentinels import SentinelAddress, Sentinels
-
+def test_one_sentinel_that_knows_an_older_primary_overrules_no_newer_one(guarded):
+    """Alone, it does not even if the others no longer answer; most of them do."""
     asked = Sentinels(SentinelAddress.parse(guarded.url), {})
-    assert not asked.name_another("127.0.0.1", guarded.primary)
-    asked = Sentinels(SentinelAddress.parse(guarded.url.replace("/prices", "/other")), {})
-    assert not asked.name_another("127.0.0.1", guarded.primary), "none names any"
-    asked = Sentinels(SentinelAddress.parse(guarded.url), {})
-    assert asked.name_another("127.0.0.1", 1)
-    for port in guarded.sentinels[1:]:
+    before = guarded.primary
+    guarded.kill(before)
+    after = guarded.wait_for_another(before)
+    assert wait_until(lambda: asked.primary() == ("127.0.0.1", after))
+    first, *others = guarded.sentinels
+    for port, command in [(first, "REMOVE"), (first, "MONITOR"), (others[0], "REMOVE"), (others[1], "REMOVE")]:
         with client(port) as sentinel:
-            sentinel.execute_command("SENTINEL", "REMOVE", "prices")
-    asked = Sentinels(SentinelAddress.parse(guarded.url), {})
-    assert asked.primary()[1] in guarded.proxies
-    assert not asked.name_another("127.0.0.1", 1), "one is not most"
+            told = ("127.0.0.1", before, 2) if command == "MONITOR" else ()
+            sentinel.execute_command("SENTINEL", command, "prices", *told)
+        assert asked.primary() == ("127.0.0.1", after)
+    with client(others[0]) as sentinel:
+        sentinel.execute_command("SENTINEL", "MONITOR", "prices", "127.0.0.1", before, 2)
+    assert asked.primary() == ("127.0.0.1", before)

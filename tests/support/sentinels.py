@@ -102,6 +102,10 @@ class Guarded:
         logs = (self._folder / f"sentinel-{port}" / "log" for port in self.sentinels)
         return "\n".join("\n".join(log.read_text().splitlines()[-30:]) for log in logs)
 
+    def isolated_sentinel(self, port: int) -> int:
+        """Start a sentinel that sees this server only, past its proxy; return its port."""
+        return self._sentinel(self._own_ports[port])
+
     def kill(self, port: int) -> None:
         """Kill a server."""
         self.servers[port].kill()

@@ -63,7 +63,7 @@ class TestValues:
         [
             (("2030-01", "2030-02"), "cdi: 2030-01-01 is in the future; give a start up to 2022-01-14"),
             (("2022-01-15", "2022-01-16"), "2022-01-15 is after the newest day that can have a value"),
-            (("1970-01", "1970-03"), "cdi: 1970-03-31 is before its first value, of 1986-03-06; give a later end"),
+            (("1970-01", "1970-03"), "cdi: 1970-03-31 is before its first value, on 1986-03-06; give a later end"),
             (("1960-01", "1960-03"), "before its first value"),
         ],
     )
