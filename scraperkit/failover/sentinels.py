@@ -245,8 +245,8 @@ def _named_by(sentinel: Any, service: str) -> Named | None:
     return Named(int(known.get("config-epoch", 0)), str(address[0]), int(address[1]))
 
 
-class _Watched:
-    """A connection to the primary of a service, wherever it is now; the sentinels' thread ends it after a failover."""
+class _Follower:
+    """A connection that follows the primary of a service: the sentinels' thread ends it after a failover."""
 
     _is_connecting = False
 
@@ -267,7 +267,7 @@ class _Watched:
                 own.shutdown(socket.SHUT_RDWR)
 
 
-class _AsksSentinels(_Watched):
+class _AsksSentinels(_Follower):
     def connect_check_health(self: Any, check_health: bool = True, retry_socket_connect: bool = True) -> None:
         """Connect to the primary unless connected; raise ConnectionError while the sentinels name a replica."""
         if self.is_connected:
@@ -299,7 +299,7 @@ class SentinelTlsConnection(_AsksSentinels, TlsConnection):
     """Over TLS."""
 
 
-class _AsyncAsksSentinels(_Watched):
+class _AsyncAsksSentinels(_Follower):
     """The same for asyncio; a thread asks the sentinels while the event loop continues."""
 
     async def connect_check_health(self: Any, check_health: bool = True, retry_socket_connect: bool = True) -> None:
