@@ -1,11 +1,11 @@
-"""200 clients at once on the REST pricer: half of them read a year of prices, half of them publish a year of months.
+"""Measure the REST pricer with 200 concurrent clients: half read a year of prices, half publish a year of months.
 
     python benchmarks/api.py [--quick] [--clients 200] [--seconds 10]
 
-The pricer, a worker and the offline site are processes of their own, with default settings; the clients are one more
-process (asyncio and httpx, a connection each), and each asks again as soon as it has its answer. What they ask for is
-drawn from ten funds, so that most look-ups and batches are known already, as in a shop where all look at the same
-shelf. Memory is the pricer's resident set, after the first quarter of the time and at its end.
+The pricer, a worker and the offline site are separate processes with default settings. The clients share one more
+process (asyncio and httpx, one connection each); each sends its next request as soon as it has a response. All requests
+are for ten funds, so most look-ups and batches are already known. Memory is the pricer's resident set, after a quarter
+of the time and at the end.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from scraperkit.batch import Batch
 
 FUNDS = 10
 ORDER = {"from_date": "2022-01", "to_date": "2022-12"}
-P99_GOAL = 2.0  # seconds, with 200 clients waiting for each other
+P99_GOAL = 2.0  # seconds
 GROWTH_GOAL = 0.10
 MB = 1e6
 
 
 @dataclass
 class Kind:
-    """What one kind of request has taken, in seconds, and how often it failed."""
+    """Response times of one kind of request, in seconds, and its failures by reason."""
 
     name: str
     took: list[float] = field(default_factory=list)
@@ -80,13 +80,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def documents() -> list[str]:
-    """CNPJs that the offline site knows, each once."""
+    """Return distinct CNPJs that the offline site knows."""
     with Replica.start() as site:
         return list(dict.fromkeys(fund.cnpj for fund in site.funds if fund.active))[:FUNDS]
 
 
 def prepare(base: str, redis: object) -> None:
-    """Have everything scraped that will be read."""
+    """Scrape everything that the clients will read."""
     answer = httpx.post(f"{base}/v1/funds", json={"documents": documents(), **ORDER}, timeout=60)
     if answer.status_code != 202:
         raise common.BenchmarkError(f"the pricer answers {answer.status_code}: {answer.text[:200]}")
@@ -95,11 +95,11 @@ def prepare(base: str, redis: object) -> None:
 
 
 async def crowd(base: str, clients: int, seconds: float, pricer: psutil.Process) -> tuple[list[Kind], list[int]]:
-    """Let all clients loose for so many seconds; return what it took, and the memory at two moments."""
+    """Run all clients for `seconds`; return their response times, and the pricer's memory at two moments."""
     read, publish = Kind("GET prices"), Kind("POST funds")
     wanted = documents()
     memory = []
-    # A pool of 200 connections costs httpx more time than the pricer takes; 200 pools of one do not.
+    # In httpx, one pool of 200 connections takes more time than the pricer itself; 200 pools of one do not.
     tls = httpx.create_ssl_context()
     async with contextlib.AsyncExitStack() as stack:
         crowd = [
@@ -119,7 +119,7 @@ async def crowd(base: str, clients: int, seconds: float, pricer: psutil.Process)
 
 
 async def one(client: httpx.AsyncClient, kind: Kind, document: str, until: float) -> None:
-    """Ask the same again and again."""
+    """Repeat the same request until a given time."""
     while (began := time.perf_counter()) < until:
         try:
             if kind.name.startswith("GET"):
@@ -135,15 +135,15 @@ async def one(client: httpx.AsyncClient, kind: Kind, document: str, until: float
 
 
 def report(kinds: list[Kind], memory: list[int], clients: int, seconds: float) -> None:
-    print(f"{clients} clients for {seconds:g} s, as fast as they get answers.\n")
-    header = ["", "answers", "a second", "median ms", "p99 ms", "worst ms", "failed"]
+    print(f"{clients} clients for {seconds:g} s, without pauses.\n")
+    header = ["", "responses", "per second", "median ms", "p99 ms", "max ms", "failed"]
     print(common.table(header, [kind.row(seconds) for kind in kinds]))
     early, late = memory
     print(f"\nThe pricer's memory: {early / MB:.1f} MB after a quarter of the time, {late / MB:.1f} MB at the end.\n")
     failed = {name: count for kind in kinds for name, count in kind.failures.items()}
-    print(common.goal(f"none fails: {failed or 'none'}", not failed))
+    print(common.goal(f"no failed requests: {failed or 'none'}", not failed))
     worst = max(statistics.quantiles(kind.took, n=100)[98] for kind in kinds)
-    print(common.goal(f"99 of 100 answers come within {P99_GOAL:g} s: {worst:.2f} s", worst <= P99_GOAL))
+    print(common.goal(f"p99 within {P99_GOAL:g} s: {worst:.2f} s", worst <= P99_GOAL))
     growth = late / early - 1
     print(common.goal(f"memory grows by no more than {GROWTH_GOAL:.0%}: {growth:+.1%}", growth <= GROWTH_GOAL))
 

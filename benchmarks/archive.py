@@ -1,10 +1,10 @@
-"""The market's files to an archive on disk, and what is read out of it, beside what the work needs at least.
+"""Measure the archive on disk: importing, loading into Redis and reading, each against a lower bound.
 
     python benchmarks/archive.py [--quick] [--rounds 5] [--series 4000]
 
-The files come from `tools/make_market.py`. What is compared is measured in one process, by turns; the peak memory of
-an import, in a process of its own. polars and DuckDB are measured where they are installed; other packages that know
-these files, once each, by the Python that `--rivals` names.
+The files come from `tools/make_market.py`. Alternatives take turns in one process; the peak memory of an import is
+measured in a separate process. polars and DuckDB are measured if installed. Other packages that read these files run
+once each, with the Python that `--rivals` names.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def main() -> None:
     series, years, rounds = (300, 1, 1) if options.quick else (options.series, 25, options.rounds)
     with tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as name:
         folder = Path(name)
-        print(f"Load of the machine at the beginning: {os.getloadavg()[0]:.1f}; medians of {rounds} rounds.\n")
+        print(f"Load average at the start: {os.getloadavg()[0]:.1f}; medians of {rounds} rounds.\n")
         goals = imports(folder, rounds, options)
         goals += loading(folder, rounds)
         goals += memory(folder, options.quick)
@@ -76,14 +76,14 @@ def main() -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--series", type=int, default=4_000, help="series of the archive of 25 years")
-    parser.add_argument("--rivals", type=Path, help="a Python that has open_data_rivals.txt installed")
+    parser.add_argument("--series", type=int, default=4_000, help="number of series in the archive of 25 years")
+    parser.add_argument("--rivals", type=Path, help="a Python with open_data_rivals.txt installed")
     for hidden in ("--child", "--archive", "--first", "--last"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
 
 
 def imports(folder: Path, rounds: int, options: argparse.Namespace) -> list[str]:
-    """Measure the import of a month, beside parsers of its text."""
+    """Measure the import of a month against plain parsers of its text."""
     first, second = folder / "inf_diario_fi_202608.zip", folder / "restated.zip"
     make("month", first, 500 if options.quick else None)
     rows = restate(first, second)
@@ -104,11 +104,11 @@ def imports(folder: Path, rounds: int, options: argparse.Namespace) -> list[str]
     base = median["pandas.read_csv, C"]
     notes = []
     if options.rivals:
-        for name, told in rivals(options.rivals, first).items():
-            if isinstance(told, str):
-                notes.append(f"{name} {told}\n")
+        for name, result in rivals(options.rivals, first).items():
+            if isinstance(result, str):
+                notes.append(f"{name} {result}\n")
             else:
-                median[name] = told
+                median[name] = result
     table = [[name, f"{seconds:.2f}", f"{seconds / base:.2f}"] for name, seconds in median.items()]
     print(f"A month: {rows:,} rows, {first.stat().st_size / 1e6:.0f} MB zipped, {text.stat().st_size / 1e6:.0f} MB.\n")
     print(common.table(["", "seconds", "times pandas"], table) + "\n", *notes, sep="\n")
@@ -121,7 +121,7 @@ def imports(folder: Path, rounds: int, options: argparse.Namespace) -> list[str]
 
 
 def loading(folder: Path, rounds: int) -> list[str]:
-    """Measure how long a month takes from the archive into an empty Redis, and again over itself."""
+    """Measure loading a month from the archive into an empty Redis, and loading it again."""
     archive = folder / "archive"
     import_one(folder / "inf_diario_fi_202608.zip", archive, MONTH, MONTH)
     first, again, samples = [], [], 0
@@ -135,21 +135,21 @@ def loading(folder: Path, rounds: int) -> list[str]:
     remove(archive)
     rows = [["into an empty Redis", statistics.median(first)], ["again", statistics.median(again)]]
     table = [[name, f"{seconds:.2f}", f"{samples / seconds:,.0f}"] for name, seconds in rows]
-    print(f"The same month into TimeSeries: {samples:,} samples.\n")
+    print(f"The same month loaded into TimeSeries: {samples:,} samples.\n")
     print(common.table(["", "seconds", "samples/s"], table) + "\n")
     return [goal("into Redis", statistics.median(first), "s for a month into an empty Redis")]
 
 
 def rivals(python: Path, path: Path) -> dict[str, float | str]:
-    """Have other packages read the month, by a Python that has them; return their seconds."""
+    """Run the other packages on the month; return the seconds of each, or its error."""
     words = [python, common.HERE / "contenders" / "open_data.py", path, "1"]
-    told = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
-    found: dict[str, float | str] = json.loads(told.stdout)
+    done = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
+    found: dict[str, float | str] = json.loads(done.stdout)
     return found
 
 
 def memory(folder: Path, quick: bool) -> list[str]:
-    """Measure the peak memory of importing a year: as twelve members, and as one."""
+    """Measure the peak memory of importing a year, as twelve zip members and as one."""
     twelve, one = folder / "inf_diario_fi_2015.zip", folder / "one.zip"
     make("year", twelve, 300 if quick else None)
     with (
@@ -161,16 +161,16 @@ def memory(folder: Path, quick: bool) -> list[str]:
             header, _, lines = archive.read(member).partition(b"\n")
             target.write((header + b"\n" if not place else b"") + lines)
     goals = []
-    for name, path in (("twelve members", twelve), ("one member", one)):
-        told = in_child(path, folder / "years", f"{YEAR}-01", f"{YEAR}-12")
+    for name, path in (("twelve zip members", twelve), ("one zip member", one)):
+        found = in_child(path, folder / "years", f"{YEAR}-01", f"{YEAR}-12")
         remove(folder / "years")
-        print(f"A year as {name}: {told['rows']:,} rows in {told['seconds']:.1f} s, peak {told['peak']:.0f} MB.\n")
-        goals.append(goal("MB, a year", told["peak"], f"MB at most, {name}"))
+        print(f"A year as {name}: {found['rows']:,} rows in {found['seconds']:.1f} s, peak {found['peak']:.0f} MB.\n")
+        goals.append(goal("MB, a year", found["peak"], f"MB peak, {name}"))
     return goals
 
 
 def reads(folder: Path, series: int, years: int, rounds: int) -> list[str]:
-    """Measure reading some series over all years, beside a scan by hand."""
+    """Measure reading some series over all years, against a hand-written scan."""
     archive = folder / "decades"
     cnpjs = fill(Folder(archive), series, years)
     wanted = random.Random(1).sample(cnpjs, min(WANTED, series))
@@ -181,9 +181,9 @@ def reads(folder: Path, series: int, years: int, rounds: int) -> list[str]:
             took.setdefault("prices()", []).append(timed(lambda: market.prices(wanted)))
     median = {name: statistics.median(each) for name, each in took.items()}
     rows = series * years * 12 * 21
-    print(f"{len(wanted)} of {series:,} series out of {years} years, {rows:,} rows.\n")
+    print(f"{len(wanted)} of {series:,} series over {years} years, {rows:,} rows.\n")
     print(common.table(["", "seconds"], [[name, f"{seconds:.2f}"] for name, seconds in median.items()]) + "\n")
-    return [goal("100 series", median["prices()"] / median["by hand"], "times a pyarrow.dataset scan by hand")]
+    return [goal("100 series", median["prices()"] / median["by hand"], "times a hand-written pyarrow.dataset scan")]
 
 
 def goal(name: str, value: float, words: str) -> str:
@@ -191,7 +191,7 @@ def goal(name: str, value: float, words: str) -> str:
 
 
 def by_hand(archive: Path, wanted: list[str]) -> pd.DataFrame:
-    """What somebody would write who knows pyarrow."""
+    """Read the series as a pyarrow user would."""
     table = ds.dataset(archive / "quotes").to_table(
         columns=["cnpj", "date", "quota"], filter=ds.field("cnpj").isin(wanted)
     )
@@ -199,7 +199,7 @@ def by_hand(archive: Path, wanted: list[str]) -> pd.DataFrame:
 
 
 def parsers(text: Path) -> dict[str, Callable[[], Any]]:
-    """Return what parses a month's text, validating nothing."""
+    """Return parsers of a month's text that validate nothing."""
     dtypes = dict.fromkeys(TEXTS, "str") | dict.fromkeys(FIGURES, "float64")
     found: dict[str, Callable[[], Any]] = {
         "pandas.read_csv, C": lambda: pd.read_csv(text, sep=";", dtype=dtypes, engine="c", encoding="latin-1"),
@@ -229,13 +229,13 @@ def by_arrow(text: Path) -> pa.Table:
 
 
 def make(what: str, path: Path, series: int | None) -> None:
-    """Have the repository's script make a file."""
+    """Make a file with the repository's script."""
     words = [sys.executable, str(common.ROOT / "tools" / "make_market.py"), what, str(path)]
     subprocess.run(words + (["--series", str(series)] if series else []), check=True, capture_output=True)
 
 
 def restate(first: Path, second: Path) -> int:
-    """Write a month again with other quotas in some of its rows; return how many rows it has."""
+    """Write a copy of a month with some quotas changed; return its number of rows."""
     with zipfile.ZipFile(first) as archive:
         name = archive.namelist()[0]
         header, *lines = archive.read(name).split(b"\r\n")
@@ -250,7 +250,7 @@ def restate(first: Path, second: Path) -> int:
 
 
 def fill(folder: Folder, series: int, years: int) -> list[str]:
-    """Fill an archive with random walks, a month at a time; return its CNPJs."""
+    """Fill an archive with random figures, a month at a time; return its CNPJs."""
     draw = np.random.default_rng(3)
     bodies = [f"{number:08d}0001" for number in sorted(draw.choice(99_999_999, series, replace=False).tolist())]
     cnpjs = [body + calc_check_digits(body) for body in bodies]
@@ -279,10 +279,10 @@ def fill(folder: Folder, series: int, years: int) -> list[str]:
 
 
 def in_child(path: Path, archive: Path, first: str, last: str) -> dict[str, Any]:
-    """Import a file in a process of its own; return its seconds, rows and peak memory in MB."""
+    """Import a file in a separate process; return its seconds, rows and peak memory in MB."""
     words = [sys.executable, __file__, "--child", path, "--archive", archive, "--first", first, "--last", last]
-    told = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
-    found: dict[str, Any] = json.loads(told.stdout)
+    done = subprocess.run([str(word) for word in words], check=True, capture_output=True, text=True)
+    found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
@@ -305,7 +305,7 @@ def peak_memory() -> float:
         lines = Path("/proc/self/status").read_text().splitlines()
     except FileNotFoundError:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
-    # Not ru_maxrss: on Linux, that of the parent counts, too.
+    # Not ru_maxrss: on Linux, it includes the parent's peak.
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / (1 << 10)
 
 

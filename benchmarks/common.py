@@ -1,4 +1,4 @@
-"""What the benchmarks share: a Redis of their own, child processes that end, and tables."""
+"""Shared helpers of the benchmarks: a private Redis, child processes that are always ended, and tables."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _END_SECONDS = 15.0
 
 
 class BenchmarkError(Exception):
-    """A measurement that could not be taken, and why."""
+    """A measurement failed; the message says why."""
 
 
 def arguments(doc: str, add: Callable[[argparse.ArgumentParser], object] = lambda _: None) -> argparse.Namespace:
-    """Read the command line: ``--quick``, and what `add` adds."""
+    """Parse the command line: ``--quick``, and the options that `add` adds."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument(
-        "--quick", action="store_true", help="a short run, to see that it works; its numbers say little"
+        "--quick", action="store_true", help="a short run, to check that it works; do not use its figures"
     )
     add(parser)
     return parser.parse_args()
 
 
 def main(measure: Callable[[], None]) -> None:
-    """Run a script; what went wrong is one sentence, and ends it with 1."""
-    # What SIGTERM ends is tidied up as well.
+    """Run a script; if a measurement fails, print one sentence and exit with 1."""
+    # SIGTERM must run the clean-up, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         measure()
@@ -53,7 +53,7 @@ def main(measure: Callable[[], None]) -> None:
 
 @contextlib.contextmanager
 def private_redis() -> Iterator[tuple[str, redis_py.Redis]]:
-    """Run a Redis for this benchmark alone, in a folder that goes with it; yield its address and a client."""
+    """Run a private Redis in a temporary folder; yield its address and a client."""
     with (
         tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder,
         EmbeddedServer(folder) as server,
@@ -66,7 +66,7 @@ def private_redis() -> Iterator[tuple[str, redis_py.Redis]]:
 def process(
     command: Sequence[str | Path], environment: Mapping[str, str], folder: Path = HERE, **options: object
 ) -> Iterator[subprocess.Popen[str]]:
-    """Run a command for as long as the block lasts; what it started ends with it."""
+    """Run a command until the block ends; then end it and its children."""
     running = subprocess.Popen(
         [str(word) for word in command],
         cwd=folder,
@@ -83,7 +83,7 @@ def process(
 
 
 def end(running: subprocess.Popen[str]) -> None:
-    """Ask a process to end; then end it, and whatever is left of its children."""
+    """Send SIGTERM to a process; then kill it and its children if they are still running."""
     if running.poll() is None:
         running.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -94,24 +94,24 @@ def end(running: subprocess.Popen[str]) -> None:
 
 
 def child_environment() -> dict[str, str]:
-    """The environment without settings of the kit: everybody is measured with the defaults."""
+    """Return the environment without the kit's settings, so that defaults are measured."""
     mine = {name: value for name, value in os.environ.items() if not name.startswith(("SCRAPERKIT_", "REDIS_URL"))}
-    if "SCRAPERKIT_CACHE" in os.environ:  # only says where the server's program is
+    if "SCRAPERKIT_CACHE" in os.environ:  # only the path of the server's program
         mine["SCRAPERKIT_CACHE"] = os.environ["SCRAPERKIT_CACHE"]
     return mine | {"PYTHONUNBUFFERED": "1"}
 
 
 def first_line(running: subprocess.Popen[str], start: str) -> str:
-    """Wait for the line in which a process says that it is ready, and return what follows `start` in it."""
+    """Wait for a line of a process that begins with `start`; return the rest of the line."""
     assert running.stdout is not None
     for line in running.stdout:
         if line.startswith(start):
             return line.removeprefix(start).strip()
-    raise BenchmarkError(f"{running.args} ended before it was ready")
+    raise BenchmarkError(f"{running.args} exited before it was ready")
 
 
 def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
-    """Return what `condition` returns once that is true; give up after `seconds`."""
+    """Return the first true result of `condition`; raise after `seconds`."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
         if time.monotonic() > deadline:
@@ -121,7 +121,7 @@ def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table that reads well in a terminal too; all columns but the first are set to the right."""
+    """Return an aligned Markdown table; all columns except the first are right-aligned."""
     widths = [max(len(row[place]) for row in [header, *rows]) for place in range(len(header))]
     lines = [
         _line(header, widths),

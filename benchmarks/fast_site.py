@@ -1,13 +1,11 @@
-"""What a page costs where the site is not what is waited for: it answers at once.
+"""Measure the CPU cost of a page: the site answers at once, so nothing waits for it.
 
     python benchmarks/fast_site.py [--quick] [--pages 1200] [--rounds 3] [--against FOLDER]
 
-Four processes, as somebody would run them: ``scraperkit replica``, Redis, ``scraperkit work --threads 8``, and this
-one, which publishes. Beside the worker, two kinds of threads do less of the same: ``source.fetch`` alone, and requests
-with lxml alone, which is what nobody can do without. All take turns in each round; medians are shown. CPU is that of
-the process which asks, without that of the site and of Redis, which need their part of the cores, too. `--against`
-takes another clone of the project into the rounds, with the environment that is in its ``.venv``, and with the site
-that it knows.
+Four processes, as a user would run them: ``scraperkit replica``, Redis, ``scraperkit work --threads 8``, and this one,
+which publishes. For comparison, threads run only ``source.fetch``, or only requests and lxml, which is the minimum. All
+take turns in each round; medians are shown. CPU is that of the fetching process, without the site and Redis, which
+share the cores. `--against` adds another clone of the project to the rounds, with its own ``.venv`` and its own site.
 """
 
 from __future__ import annotations
@@ -44,7 +42,7 @@ HEADER = ["", "pages/s", "lowest to highest", "CPU ms a page", "lowest to highes
 
 
 class Found(NamedTuple):
-    """What one round of one kind brought."""
+    """Result of one round of one kind."""
 
     pages_per_second: float
     cpu_ms: float
@@ -66,14 +64,14 @@ def main() -> None:
         for _ in range(rounds):
             for name, measure in kinds.items():
                 found.setdefault(name, []).append(measure())
-    print(f"{pages:,} pages a round; medians, rounds in turn: {rounds}.\n")
+    print(f"{pages:,} pages a round; medians; interleaved rounds: {rounds}.\n")
     print(common.table(HEADER, [row(name, each) for name, each in found.items()]))
     print("\n" + "\n".join(goals(found)))
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pages", type=int, default=1200, help="pages of each kind in a round")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each kind has its turn")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; each kind runs once in each")
     parser.add_argument("--against", type=Path, help="another clone of the project")
     parser.add_argument("--alone", choices=ALONE, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
@@ -81,7 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def contenders(url: str, client: redis_py.Redis, site: str, pages: int) -> dict[str, Callable[[], Found]]:
-    """Return what is measured, by its name in the table."""
+    """Return the measurements by their names in the table."""
 
     def few(kind: str, threads: int) -> Callable[[], Found]:
         words = [sys.executable, Path(__file__), "--alone", kind, "--url", site]
@@ -103,17 +101,17 @@ def contenders(url: str, client: redis_py.Redis, site: str, pages: int) -> dict[
 
 
 def workers(command: Path, url: str, client: redis_py.Redis, site: str, pages: int) -> dict[str, Callable[[], Found]]:
-    """Return what is measured of another clone."""
+    """Return the measurements of another clone."""
 
     def work(threads: int) -> Callable[[], Found]:
         return lambda: worked([command, "work", "--threads", str(threads), "--url", site], url, client, pages)
 
-    return {"the other, 1 thread": work(1), f"the other, {THREADS} threads": work(THREADS)}
+    return {"other clone, 1 thread": work(1), f"other clone, {THREADS} threads": work(THREADS)}
 
 
 @contextlib.contextmanager
 def replica(command: Path) -> Iterator[str]:
-    """Run the site of a clone as a process of its own; yield its address."""
+    """Run the site of a clone as a process; yield its address."""
     with common.process(
         [command, "replica", "--port", "0"], {}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as site:
@@ -121,7 +119,7 @@ def replica(command: Path) -> Iterator[str]:
 
 
 def worked(command: list[str | Path], url: str, client: redis_py.Redis, pages: int) -> Found:
-    """Have a worker do pages; what it does first of each fund does not count."""
+    """Measure a worker; the first page of each fund does not count."""
     publisher, months = Publisher(client), requests_of_ten_funds()
     with common.process(command, {"REDIS_URL": url}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as worker:
         common.first_line(worker, "READY")
@@ -142,7 +140,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def alone(kind: str, url: str, threads: int, pages: int) -> Found:
-    """Have threads of this process do pages."""
+    """Measure threads of this process."""
     months = requests_of_ten_funds()
     fetch = ALONE[kind](url)
     todo = (months * (pages // len(months) + 1))[:pages]
@@ -154,7 +152,7 @@ def alone(kind: str, url: str, threads: int, pages: int) -> Found:
 
 
 def bare(url: str) -> Callable[[ScrapeRequest], object]:
-    """Return what asks for a page that needs no form, and builds its tree."""
+    """Return a function that requests a page without a form, and only parses its HTML."""
     mine = threading.local()
 
     def fetch(request: ScrapeRequest) -> object:
@@ -184,7 +182,7 @@ def row(name: str, found: list[Found]) -> list[str]:
 
 
 def goals(found: Mapping[str, list[Found]]) -> list[str]:
-    """Judge by ratios and differences within each round: what else the machine does hits both sides."""
+    """Compare within each round, so that other load on the machine affects both sides."""
     many = f"{THREADS} threads"
 
     def compared(one: str, other: str, how: Callable[[Found, Found], float]) -> float:
@@ -200,9 +198,10 @@ def goals(found: Mapping[str, list[Found]]) -> list[str]:
         said.append(common.goal(text, added <= MOST_ADDED))
     ratio = compared(f"worker, {many}", "worker, 1 thread", speed)
     said.append(common.goal(f"{many} are no slower than 1: {ratio:.2f} times as fast", ratio >= 1))
-    if (other := f"the other, {many}") in found:
+    if (other := f"other clone, {many}") in found:
         gain = compared(f"worker, {many}", other, speed)
-        said.append(common.goal(f"{many}: {LEAST_GAIN} times as fast as the other: {gain:.2f}", gain >= LEAST_GAIN))
+        text = f"{many}: {LEAST_GAIN} times as fast as the other clone: {gain:.2f}"
+        said.append(common.goal(text, gain >= LEAST_GAIN))
     second = compared(f"2 worker processes, {many} each", f"worker, {many}", speed)
     said.append(f"- a second process makes it {second:.2f} times as fast")
     return said

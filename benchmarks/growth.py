@@ -1,10 +1,10 @@
-"""What a market costs as it grows: speed, memory in Redis and in the process; and why chunks are what they are.
+"""Measure speed and memory as a market grows, and compare chunk sizes and encodings.
 
     python benchmarks/growth.py [--quick] [--chart benchmarks/growth.svg] [--most 70000000]
 
-Writes six metrics a day with write_frame and reads all with quotes() and prices(), each in a process of its own and
-with a Redis of its own for each size. The memory of a process is what it takes beyond what it held before: beside the
-frame when writing, with the frame when reading.
+For each size, a private Redis: one process writes six metrics a day with write_frame, another reads everything with
+quotes() and prices(). The memory of a process is the growth of its peak: without the frame when writing, with the frame
+when reading.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scraperkit.timeseries.store import SeriesStore
 
 SERIES, QUICK_SERIES = (100, 1_000, 10_000, 26_000), (20, 100)
 LENGTHS, QUICK_LENGTHS = {"1 month": 22, "1 year": 252, "10 years": 2_520}, {"1 month": 22, "1 year": 252}
-ROWS_AT_ONCE = 500_000  # of the frame that is written; more would only fill this machine's memory
+ROWS_AT_ONCE = 500_000  # in a frame to write; limits the memory of this machine
 FIRST_DAY = np.datetime64("2015-01-02", "ms")
 GOAL_PEAK, SMALLEST_FRAME, GOAL_NEWEST = 2.5, 10.0, 1.5
 ENCODINGS = [("COMPRESSED", size) for size in (128, 256, 512, 1_024, 4_096)] + [("UNCOMPRESSED", 512)]
@@ -46,7 +46,7 @@ LAST_DAYS = 30
 
 @dataclass(frozen=True)
 class Size:
-    """How many series, and how many days each has."""
+    """Number of series, and days in each."""
 
     series: int
     length: str
@@ -78,8 +78,8 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--chart", type=Path, help="where to draw the figures")
-    parser.add_argument("--most", type=int, default=70_000_000, help="leave out sizes of more samples")
+    parser.add_argument("--chart", type=Path, help="file to draw the chart to")
+    parser.add_argument("--most", type=int, default=70_000_000, help="skip sizes with more samples")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--of", help=argparse.SUPPRESS)
 
@@ -103,7 +103,7 @@ def measure(size: Size) -> dict[str, float]:
 
 
 def child(what: str, url: str, size: Size) -> dict[str, Any]:
-    """Measure in a process of its own, whose memory holds nothing else."""
+    """Measure in a new process, whose memory holds nothing else."""
     command = [sys.executable, __file__, "--child", what, "--of", json.dumps([url, size.funds, size.days])]
     done = subprocess.run(command, capture_output=True, text=True, env=common.child_environment())
     if done.returncode:
@@ -129,7 +129,7 @@ def read(url: str, funds: int, days: int) -> dict[str, float]:
     with connect(url) as client:
         reader = TimeSeriesReader(client, "growth")
         since = pd.Timestamp(FIRST_DAY) + pd.Timedelta(days=days - LAST_DAYS)
-        reader.quotes(made_up_cnpj(0))  # what is imported and connected once
+        reader.quotes(made_up_cnpj(0))  # imports and connects, which must not be measured
         took = []
         for _ in range(3):
             began = time.perf_counter()
@@ -152,7 +152,7 @@ CHILDREN = {"write": write, "read": read}
 
 
 def peak_of(work: Callable[[], Any], found: dict[str, float]) -> float:
-    """Return how much more memory than before this took at most, in MB; note its seconds and the size of its frame."""
+    """Return by how many MB the peak memory grew; put seconds and the size of the result frame into `found`."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     before, began = memory("VmRSS"), time.perf_counter()
@@ -164,7 +164,7 @@ def peak_of(work: Callable[[], Any], found: dict[str, float]) -> float:
 
 
 def walks(numbers: Sequence[int], days: int) -> pd.DataFrame:
-    """Quotas of 8 decimals that move by a hundredth a day, money of 2, some days without any, whole holders."""
+    """Return quotas (8 decimals) that move by 1 % a day, money (2 decimals), flows with zeros, and whole holders."""
     random = np.random.default_rng(numbers[0])
     size = (len(numbers), days)
     quota = np.round(np.cumprod(random.normal(1.0004, 0.01, size), axis=1), 8)
@@ -190,7 +190,7 @@ def size_of(frame: pd.DataFrame) -> float:
 
 
 def memory(field: str) -> float:
-    """Return a line of this process's status in MB: VmRSS is held now, VmHWM was the most since the last reset."""
+    """Return a memory field of this process in MB: VmRSS is the current size, VmHWM the peak since the last reset."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1_024 / MB
 
@@ -226,13 +226,13 @@ def report(found: dict[Size, dict[str, float]]) -> None:
         ]
         for size, each in found.items()
     ]
-    print("Samples a second, each size once; bytes of Redis's memory for each sample; MB of the process at most.\n")
+    print("Samples a second, one run for each size; bytes of Redis memory for each sample; peak MB of the process.\n")
     print(common.table(header, rows) + "\n")
     for what in ("quotes", "prices"):
         frames = [(each[f"{what}_peak"], each[f"{what}_frame"]) for each in found.values()]
         if times := [peak / frame for peak, frame in frames if frame >= SMALLEST_FRAME]:
             text = (
-                f"{what}: peak at most {GOAL_PEAK:g} times the frame, from {SMALLEST_FRAME:g} MB on: {max(times):.1f}"
+                f"{what}: peak at most {GOAL_PEAK:g} times a frame of {SMALLEST_FRAME:g} MB or more: {max(times):.1f}"
             )
             print(common.goal(text, max(times) <= GOAL_PEAK))
     for series in dict.fromkeys(size.series for size in found if size.series >= 10_000):
@@ -253,7 +253,7 @@ def draw(found: dict[Size, dict[str, float]], path: Path) -> None:
         ("written", "Written, thousand samples/s", 1e-3),
         ("read", "Read, thousand samples/s", 1e-3),
         ("stored", "Redis, bytes a sample", 1.0),
-        ("quotes_peak", "quotes(), MB at most", 1.0),
+        ("quotes_peak", "quotes(), peak MB", 1.0),
     ]
     style = {"svg.fonttype": "none", "svg.hashsalt": "growth", "font.size": 9, "axes.spines.top": False}
     with mpl.rc_context({**style, "axes.spines.right": False}):
@@ -273,7 +273,7 @@ def draw(found: dict[Size, dict[str, float]], path: Path) -> None:
             axes.yaxis.set_major_formatter(mpl.ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
             if axes.get_yscale() == "linear":
                 axes.set_ylim(bottom=0)
-        all_axes[0, 0].legend(frameon=False, title="each has")
+        all_axes[0, 0].legend(frameon=False, title="length")
         figure.savefig(path, metadata={"Date": None})
         plt.close(figure)
 
@@ -282,7 +282,7 @@ def draw(found: dict[Size, dict[str, float]], path: Path) -> None:
 
 
 def encodings(funds: int, months: int) -> None:
-    """Write and read the same samples with other chunks: in order, and months in any order, as workers bring them."""
+    """Write and read the same samples with other chunks: in order, and with months in any order, as from workers."""
     frame = walks(range(funds), months * 22)
     keys = Keys("growth")
     chunks = [chunk.add_commands(keys) for chunk in frame_chunks(keys, frame, METRICS)]
@@ -309,9 +309,9 @@ def encodings(funds: int, months: int) -> None:
             row += [f"{samples / wrote:,.0f}", f"{samples / took:,.0f}", f"{stored / samples:.1f}"]
         rows.append(row)
     print(
-        f"Chunks: {funds:,} funds × {months} months × {len(METRICS)} metrics, written from bytes made before; ", end=""
+        f"Chunks: {funds:,} funds × {months} months × {len(METRICS)} metrics, written by pre-encoded commands; ", end=""
     )
-    print("samples for each second of the server's own time.\n")
+    print("samples for each second of server CPU.\n")
     header = ["encoding, chunk size", "written in order", "read", "bytes", "months in any order", "read", "bytes"]
     print(common.table(header, rows))
 

@@ -1,9 +1,9 @@
-"""How long a message takes from being sent to a thread's fetch, at 200 messages a second.
+"""Measure the latency from publishing a message to a thread's fetch, at 200 messages a second.
 
     python benchmarks/latency.py [--quick] [--seconds 20]
 
-Sender and worker are two processes on one machine and share its clock. Each message carries the time at which it was
-sent; the worker, in its default settings, notes the time when ``fetch`` is entered. The first second is left out.
+Sender and worker are two processes on one machine and share its clock. Each message carries its time of publication;
+the worker, with default settings, records the time at which ``fetch`` is called. The first second does not count.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from scraperkit.keys import Keys
 
 RATE = 200
 GOALS = {"median": 2.0, "p99": 10.0}
-HEADER = ["", "messages", "median ms", "p99 ms", "longest ms"]
+HEADER = ["", "messages", "median ms", "p99 ms", "max ms"]
 WARM_UP = 1.0
 
 
@@ -35,7 +35,7 @@ def main() -> None:
         return
     seconds = 3.0 if options.quick else options.seconds
     figures = {kind: measure(kind, seconds) for kind in ("PUBLISH", "XADD")}
-    print(f"{RATE} messages a second for {seconds:g} s, after {WARM_UP:g} s that do not count.\n")
+    print(f"{RATE} messages a second for {seconds:g} s, after {WARM_UP:g} s of warm-up.\n")
     print(common.table(HEADER, [row(kind, found) for kind, found in figures.items()]))
     print()
     for name, most in GOALS.items():
@@ -44,12 +44,12 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long, for each way to send")
+    parser.add_argument("--seconds", type=float, default=20.0, help="seconds for each of PUBLISH and XADD")
     parser.add_argument("--send", choices=["PUBLISH", "XADD"], help=argparse.SUPPRESS)
 
 
 def measure(kind: str, seconds: float) -> list[float]:
-    """Return the milliseconds that each message took."""
+    """Return the latency of each message in milliseconds."""
     sent = int(RATE * (seconds + WARM_UP))
     with common.private_redis() as (url, client), tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
         path = Path(folder, "result")
@@ -59,14 +59,14 @@ def measure(kind: str, seconds: float) -> list[float]:
             common.first_line(worker, "READY")
             sender_command = [sys.executable, "latency.py", "--send", kind, "--seconds", str(seconds)]
             with common.process(sender_command, environment) as sender:
-                common.wait_for(lambda: sender.poll() is not None, seconds + 60, "the sender does not end")
-            common.wait_for(lambda: client.xlen(Keys().events) >= sent, 10, "not every message was worked on")
+                common.wait_for(lambda: sender.poll() is not None, seconds + 60, "the sender is still running")
+            common.wait_for(lambda: client.xlen(Keys().events) >= sent, 10, "not every message was processed")
         found = json.loads(path.read_text(encoding="utf-8"))
     return [second * 1000 for second in found[int(RATE * WARM_UP) :]]
 
 
 def send(kind: str, seconds: float) -> None:
-    """Send messages at a steady pace; one that comes late is followed by the next in its own time."""
+    """Send messages at a steady pace; a late message does not delay the next."""
     keys = Keys()
     with connect() as redis:
         began = time.monotonic()

@@ -1,14 +1,14 @@
-"""How much memory publishing takes, and whether memory grows with the jobs done: a worker's, and that of Redis.
+"""Measure the memory of a publisher, and whether a worker or Redis grows with the number of jobs done.
 
     python benchmarks/memory.py [--quick] [--jobs 5000] [--messages 300000]
 
-First, a new process for each line publishes messages, all at once; its memory is looked at every few milliseconds, and
-what it had before it made the first request is taken off.
+First, a new process for each line of the table publishes all messages at once; its memory is sampled every few
+milliseconds, and its memory before the first request is subtracted.
 
-Then ten rounds of the same jobs, each with about 22 days of three figures, so that the same days are written again and
-the series themselves do not grow. A worker's memory is taken after a garbage collection, when it has nothing in hand;
-that of Redis when the batches are forgotten, as they are after a week. Events are capped at the jobs of one round, so
-that the cap is reached before the first look; all else is in the default settings.
+Then, ten rounds of the same jobs, each with about 22 days of three figures, so that the same days are written again and
+the series do not grow. The worker's memory is measured when it is idle, after a garbage collection; that of Redis after
+the batches are deleted, as they expire after a week. Events are limited to the jobs of one round, so that the limit is
+reached before the first measurement; all other settings are the defaults.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ MONTHS = ("1975-01", "2024-12")
 MONTHS_OF_A_FUND = 600
 ROUNDS = 10
 GOAL = 0.05
-GOAL_PUBLISHED = 100.0  # MB for 300,000 messages, in proportion for another number
+GOAL_PUBLISHED = 100.0  # MB for 300,000 messages; scaled for other numbers
 PUBLISHERS = {
     "requests from a generator": "generator",
-    "requests in a list, which counts too": "list",
+    "requests in a list, list included": "list",
     "force=True": "force",
-    "published, and again while all is open": "again",
+    "published again while all are pending": "again",
 }
-SETTLING = 3.0  # seconds: the worker's heartbeats go on, and what a batch left behind is freed
+SETTLING = 3.0  # seconds in which heartbeats continue and the memory left by a batch is freed
 MB = 1e6
 
 
 @dataclass(frozen=True)
 class Look:
-    """Bytes at one moment: the worker's, those of Redis, and of each kind of key how many there are and their size."""
+    """Bytes of the worker and of Redis at one moment, and the number and size of each kind of key."""
 
     worker: int
     redis: int
@@ -62,10 +62,10 @@ def main() -> None:
     publishing(messages)
     first, last = measure(jobs)
     columns = [f"{count:,} jobs" for count in (jobs, jobs * ROUNDS)]
-    print("With nothing in hand, and the batches forgotten.\n")
+    print("An idle worker, and Redis after the batches are deleted.\n")
     rows = [("worker, resident", first.worker, last.worker), ("Redis, used_memory", first.redis, last.redis)]
     print(common.table(["MB", *columns, "growth"], [grown(*row) for row in rows]))
-    print("\nWhat Redis holds then:\n")
+    print("\nNumber and total size of the keys in Redis then:\n")
     kinds = sorted({*first.keys, *last.keys})
     print(common.table(["", *columns], [[kind, held(first, kind), held(last, kind)] for kind in kinds]))
     growth = last.worker / first.worker - 1
@@ -73,14 +73,14 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=int, default=5_000, help="jobs of one round; ten rounds are made")
+    parser.add_argument("--jobs", type=int, default=5_000, help="jobs in each of the ten rounds")
     parser.add_argument("--messages", type=int, default=300_000, help="messages that a publisher publishes at once")
 
 
 def publishing(messages: int) -> None:
-    """Say how much the process of a publisher grows."""
+    """Print how much the process of a publisher grows."""
     found = {name: published(kind, messages) for name, kind in PUBLISHERS.items()}
-    header = [f"{messages:,} messages", "MB at most", "bytes a message"]
+    header = [f"{messages:,} messages", "peak MB", "bytes a message"]
     rows = [[name, f"{grown / MB:.0f}", f"{grown / messages:,.0f}"] for name, grown in found.items()]
     print(common.table(header, rows) + "\n")
     most, goal = max(found.values()) / MB, GOAL_PUBLISHED * messages / 300_000
@@ -88,7 +88,7 @@ def publishing(messages: int) -> None:
 
 
 def published(kind: str, messages: int) -> int:
-    """Publish to a Redis of its own from a process of its own; return the bytes by which that has grown at most."""
+    """Publish from a new process to a private Redis; return the peak growth of the process in bytes."""
     with common.private_redis() as (url, _):
         command = [sys.executable, "publishers.py", kind, str(messages)]
         with common.process(command, {"REDIS_URL": url}, stdout=subprocess.PIPE) as publisher:
@@ -96,7 +96,7 @@ def published(kind: str, messages: int) -> int:
 
 
 def measure(jobs: int) -> tuple[Look, Look]:
-    """Take a look after the first round, and after the last."""
+    """Return what is measured after the first round and after the last."""
     looks = []
     with common.private_redis() as (url, client), tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
         path = Path(folder, "rss")
@@ -112,20 +112,20 @@ def measure(jobs: int) -> tuple[Look, Look]:
 
 
 def one_round(client: redis_py.Redis, jobs: int) -> None:
-    """Have all jobs done, then forget the batch."""
+    """Publish jobs, wait until all are done, and delete the batch."""
     funds = [Fund(made_up_cnpj(number), str(number + 1)) for number in range(jobs // MONTHS_OF_A_FUND + 1)]
     requests = [request for fund in funds for request in fund.months(*MONTHS)][:jobs]
     batch = Publisher(client).publish(requests, force=True)
     status = batch.wait(600, progress=False)
     if status.done != jobs:
-        raise common.BenchmarkError(f"not everything was done: {status}")
+        raise common.BenchmarkError(f"not all jobs are done: {status}")
     client.delete(Keys().batch(batch.id))
 
 
 def look(worker: subprocess.Popen[str], client: redis_py.Redis, path: Path) -> Look:
     time.sleep(SETTLING)
     worker.send_signal(signal.SIGUSR1)
-    common.wait_for(path.exists, 10, "the worker does not tell its memory")
+    common.wait_for(path.exists, 10, "the worker has not reported its memory")
     weight = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
     keys: dict[str, tuple[int, int]] = {}
@@ -143,7 +143,7 @@ def grown(name: str, first: float, last: float) -> list[str]:
 
 def held(look: Look, kind: str) -> str:
     number, size = look.keys.get(kind, (0, 0))
-    return f"{number} of {size / 1000:,.1f} KB" if number else "none"
+    return f"{number}: {size / 1000:,.1f} KB" if number else "none"
 
 
 if __name__ == "__main__":

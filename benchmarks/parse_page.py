@@ -1,10 +1,10 @@
-"""How much CPU parsing one daily page takes, against lxml's own parse of the same bytes, which cannot be avoided.
+"""Measure the CPU of parsing one daily page, against the minimum: lxml's own parse of the same bytes.
 
     python benchmarks/parse_page.py [--months 220] [--viewstate 10000] [--pages 200]
 
-The page has 31 days, and as many months and as long a view state as told. Both are taken in turn in one run, so that
-what else the machine does hits both; the medians are compared. Then threads parse the same pages, one and several in
-turn: several have the interpreter's lock to share, and should take no more CPU for it.
+The page has 31 days; options set the number of months and the length of the view state. The parsers take turns in one
+run, so that other load on the machine affects all; medians are compared. Then one thread and several threads parse the
+same pages in turn: several share the GIL, but should take no more CPU for a page.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ def main() -> None:
 
 
 class Pace(NamedTuple):
-    """Seconds for each page: of CPU, and by the clock."""
+    """Seconds for each page: CPU time, and elapsed time."""
 
     cpu: float
     seconds: float
 
 
 def in_threads(parse: Callable[[], object], pages: int) -> list[Pace]:
-    """Parse in one thread and in several, in turn; return the medians of both."""
+    """Parse in one thread and in several, in turn; return the median of each."""
     paces: dict[int, list[Pace]] = {1: [], THREADS: []}
     for _ in range(5):
         for threads, found in paces.items():
@@ -87,7 +87,7 @@ def in_threads(parse: Callable[[], object], pages: int) -> list[Pace]:
 
 
 def page(months: int, viewstate: int) -> bytes:
-    """Render a page of 31 days, with a view state of that many characters."""
+    """Render a page of 31 days, with a view state of `viewstate` characters."""
     rng = random.Random(1)
     quotes = [
         DailyQuote(CNPJ, dt.date(2022, 12, day), 1953.90872 + day / 1e8, 1.5e8, 1982, 12.5, 1e6 / day, 1.6e8)
@@ -102,9 +102,9 @@ def page(months: int, viewstate: int) -> bytes:
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--months", type=int, default=220, help="options of the list of months")
-    parser.add_argument("--viewstate", type=int, default=10_000, help="characters of the view state")
-    parser.add_argument("--pages", type=int, default=200, help="how often each is parsed")
+    parser.add_argument("--months", type=int, default=220, help="entries in the list of months")
+    parser.add_argument("--viewstate", type=int, default=10_000, help="length of the view state in characters")
+    parser.add_argument("--pages", type=int, default=200, help="number of times each is parsed")
     return parser.parse_args()
 
 

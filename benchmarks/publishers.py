@@ -1,4 +1,4 @@
-"""Publish many messages at once, and tell by how many bytes the process has grown at most; for memory.py.
+"""Publish many messages at once, and print the peak growth of the process in bytes; for memory.py.
 
 python benchmarks/publishers.py generator|list|force|again MESSAGES
 """
@@ -20,7 +20,7 @@ LOOK_EVERY = 0.003
 
 
 class Scale:
-    """The most memory that this process has had during a ``with`` block."""
+    """Peak memory of this process during a ``with`` block."""
 
     def __init__(self) -> None:
         self._process = psutil.Process()
@@ -59,7 +59,7 @@ def requests(count: int) -> Iterator[ScrapeRequest]:
 def main(kind: str, count: int) -> None:
     with connect() as redis:
         publisher = Publisher(redis)
-        publisher.publish(requests(10), force=True)  # what is imported and cached counts for no message
+        publisher.publish(requests(10), force=True)  # imports and fills caches, which must not be measured
         with Scale() as scale:
             made: Iterable[ScrapeRequest] = list(requests(count)) if kind == "list" else requests(count)
             publisher.publish(made, force=kind == "force")

@@ -1,11 +1,11 @@
-"""How many empty jobs a second one worker process does and acknowledges: scraperkit against other job queues.
+"""Measure how many empty jobs a second one worker process does and acknowledges, against other job queues.
 
     python benchmarks/queues.py [--quick] [--rounds 3] [--only scraperkit,dramatiq]
 
-All use one Redis of the benchmark's own, the same client library, eight threads and a job of the same content. Jobs
-are published first; then a worker is started, and the time from its first to its last job counts. Afterwards the
-queue must be empty and nothing unacknowledged. The contenders take turns; the medians are compared. What they are set
-to is in ``benchmarks/contenders`` and below.
+All use a private Redis, the same client library, eight threads and jobs with the same content. Jobs are published
+first; then a worker is started, and the time from its first to its last job counts. Afterwards, the queue must be empty
+and every job acknowledged. The contenders take turns; medians are compared. Their settings are below and in
+``benchmarks/contenders``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def dramatiq_backlog(client: redis_py.Redis) -> int:
 
 @dataclass(frozen=True)
 class Contender:
-    """One job queue, how its worker is started, and how to see that it is done."""
+    """A job queue: the command of its worker, and how many jobs are left in it."""
 
     package: str
     jobs: int
@@ -125,9 +125,9 @@ THREADED = [
 _named = {contender.package: contender for contender in THREADED}
 CONTENDERS = [
     *THREADED,
-    # The baseline of all limits on the engine's speed: what it does when its jobs bring something to store.
+    # The baseline of all goals for the engine's speed: jobs whose results are stored.
     replace(_named[OURS], jobs=6_000, environment={"BENCH_QUOTES": "1"}, variant="months of 22 days × 6 metrics"),
-    replace(_named["dramatiq"], environment={}, variant="prefetch as it comes"),
+    replace(_named["dramatiq"], environment={}, variant="default prefetch"),
     replace(_named["taskiq"], acknowledges="yes (3)", environment={"BENCH_ASYNC": "1"}, variant="async job"),
     replace(_named["faststream"], acknowledges="yes (3)", environment={"BENCH_ASYNC": "1"}, variant="async job"),
 ]
@@ -142,14 +142,14 @@ HEADER = [
     "published/s",
 ]
 NOTES = """\
-(1) RQ has no threads, and a job whose worker died is only found when its time-out has passed; it then counts as failed.
-(2) huey takes a job off its list before it runs: a worker that dies loses it.
-(3) The job runs on the event loop, not in a thread: one that waits for a page as ours do would hold up all others."""
+(1) RQ has no threads. It finds a dead worker's job only after the job's timeout, and counts it as failed.
+(2) huey removes a job from its list before running it: if the worker dies, the job is lost.
+(3) The job runs on the event loop, not in a thread: a job that waits for a page, as ours do, would block all others."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What one round came to: jobs a second, and processor time a job in microseconds."""
+    """Result of one round: jobs a second, and CPU time for each job in microseconds."""
 
     published: float
     done: float
@@ -162,14 +162,14 @@ def main() -> None:
     packages = {contender.package for contender in CONTENDERS}
     wanted = set(options.only.split(",")) if options.only else packages
     if unknown := wanted - packages:
-        raise common.BenchmarkError(f"there is no {', '.join(sorted(unknown))}")
+        raise common.BenchmarkError(f"unknown contenders: {', '.join(sorted(unknown))}")
     contenders = [contender for contender in CONTENDERS if contender.package in wanted]
     if wanted != {OURS}:
         rivals.install()
     figures: dict[str, list[Figures]] = {contender.name: [] for contender in contenders}
     share, rounds = (0.1, 1) if options.quick else (1.0, options.rounds)
     for number in range(rounds):
-        # Nobody always comes after the same one.
+        # Rotated, so that none always runs first.
         for contender in contenders[number:] + contenders[:number]:
             found = one_round(contender, int(contender.jobs * share))
             figures[contender.name].append(found)
@@ -178,8 +178,8 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rounds", type=int, default=3, help="how often each takes its turn")
-    parser.add_argument("--only", help="names, with commas between")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; each contender runs once in each")
+    parser.add_argument("--only", help="names of contenders, separated by commas")
 
 
 def say(text: str) -> None:
@@ -187,7 +187,7 @@ def say(text: str) -> None:
 
 
 def one_round(contender: Contender, jobs: int) -> Figures:
-    """Publish, then work."""
+    """Publish the jobs, then run the worker."""
     with common.private_redis() as (url, client), tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
         environment = {
             "BENCH_URL": url,
@@ -216,7 +216,7 @@ def one_round(contender: Contender, jobs: int) -> Figures:
 def run(
     contender: Contender, arguments: Sequence[str], environment: Mapping[str, str]
 ) -> Iterator[Mapping[str, float]]:
-    """Run a process of a contender until the block ends; yield the result that it leaves."""
+    """Run a process of a contender until the block ends; yield its result."""
     result = Path(environment["BENCH_RESULT"])
     log = result.with_name("log")
     with log.open("w") as sink:
@@ -231,7 +231,7 @@ def run(
 
 
 def redis_cpu(client: redis_py.Redis) -> float:
-    """Return the seconds of processor time that Redis has used."""
+    """Return the CPU seconds that Redis has used."""
     used = client.info("cpu")
     return float(used["used_cpu_user"] + used["used_cpu_sys"])
 
@@ -255,16 +255,16 @@ def report(contenders: Sequence[Contender], figures: Mapping[str, Sequence[Figur
                 f"{found.published:,.0f}",
             ]
         )
-    print(f"One worker process, 8 threads, empty jobs where not told otherwise; medians, rounds in turn: {rounds}.\n")
+    print(f"One worker process, 8 threads, empty jobs unless noted; medians; interleaved rounds: {rounds}.\n")
     print(common.table(HEADER, rows))
     print(f"\n{NOTES}\n" if any("(" in contender.acknowledges for contender in contenders) else "")
     theirs = [middle[each.name].done for each in contenders if "yes" in each.acknowledges and each.package != OURS]
     if ours and theirs:
         times = ours.done / max(theirs)
-        text = f"{GOAL_TIMES:g} times as fast as the fastest other that acknowledges: {times:.1f} times"
+        text = f"{GOAL_TIMES:g} times as fast as the fastest other queue that acknowledges: {times:.1f} times"
         print(common.goal(text, times >= GOAL_TIMES))
     if ours:
-        text = f"{GOAL_PUBLISHED:,} messages/s into the stream: {ours.published:,.0f}"
+        text = f"{GOAL_PUBLISHED:,} messages/s published to the stream: {ours.published:,.0f}"
         print(common.goal(text, ours.published >= GOAL_PUBLISHED))
 
 

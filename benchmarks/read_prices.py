@@ -1,8 +1,8 @@
-"""How long TimeSeriesReader.prices takes, against the bare TS.MRANGE that it cannot do without.
+"""Measure TimeSeriesReader.prices against the minimum: a bare TS.MRANGE.
 
     python benchmarks/read_prices.py [--url redis://...] [--funds 200] [--days 2520] [--runs 7]
 
-Writes to a namespace of its own, and deletes it. Both reads are taken in turn in one run; the medians are compared.
+Writes to a new namespace, and deletes it. Both reads take turns in one run; medians are compared.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", help="a Redis; left out, what scraperkit.connect() finds")
+    parser.add_argument("--url", help="address of a Redis; default: as scraperkit.connect()")
     parser.add_argument("--funds", type=int, default=200)
     parser.add_argument("--days", type=int, default=2_520)
     parser.add_argument("--runs", type=int, default=7)

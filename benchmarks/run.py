@@ -1,9 +1,9 @@
-"""Run every benchmark, show what they print, and write it all to ``results.md``.
+"""Run every benchmark, print its output, and write it all to ``results.md``.
 
     python benchmarks/run.py [--quick] [--only queues,latency] [--out benchmarks/results.md]
 
-A quick run, or one of a few only, writes to no file unless told to. Written to results that are there, a few replace
-their own sections and leave the others; each section says when it was measured.
+A run with ``--quick`` or ``--only`` writes a file only if you give ``--out``. If that file exists, ``--only`` replaces
+only the sections of the named benchmarks. Each section says when it was measured.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PACKAGES = ("scraperkit", "redis", "hiredis", "pydantic", "requests", "lxml", "b
 
 @dataclass(frozen=True)
 class Benchmark:
-    """One script, what it is about, what it is told, and what makes it quick."""
+    """One script: its section title, its options, and the options of a quick run."""
 
     name: str
     title: str
@@ -44,18 +44,18 @@ class Benchmark:
 
 BENCHMARKS = [
     Benchmark("queues", "Empty jobs, against other job queues"),
-    Benchmark("stored", "Jobs whose months are stored", script="queues", options=("--only", "scraperkit")),
-    Benchmark("scraping", "Pages of a slow site"),
+    Benchmark("stored", "Jobs that store a month", script="queues", options=("--only", "scraperkit")),
+    Benchmark("scraping", "Pages from a slow site"),
     Benchmark("fast_site", "What a page costs"),
     Benchmark("takeover", "When a worker is killed"),
     Benchmark("failover", "When the primary is killed"),
-    Benchmark("latency", "From being sent to being worked on"),
-    Benchmark("memory", "Memory, as jobs go by"),
-    Benchmark("read_prices", "Prices out of Redis", ("--funds", "20", "--days", "250", "--runs", "3")),
+    Benchmark("latency", "Latency, from publish to fetch"),
+    Benchmark("memory", "Memory growth"),
+    Benchmark("read_prices", "Prices from Redis", ("--funds", "20", "--days", "250", "--runs", "3")),
     Benchmark("series", "Series in bulk"),
     Benchmark("market", "A month of the whole market"),
     Benchmark("archive", "The whole market on disk"),
-    Benchmark("growth", "Series as they grow", options=("--chart", str(CHART))),
+    Benchmark("growth", "Speed and memory as series grow", options=("--chart", str(CHART))),
     Benchmark("servers", "Series on several servers"),
     Benchmark("parse_page", "Parsing a page", ("--pages", "20")),
     Benchmark("api", "The REST pricer, with 200 clients at once"),
@@ -66,9 +66,8 @@ def main() -> None:
     options = common.arguments(__doc__, add_options)
     wanted = options.only.split(",") if options.only else [benchmark.name for benchmark in BENCHMARKS]
     if unknown := set(wanted) - {benchmark.name for benchmark in BENCHMARKS}:
-        raise common.BenchmarkError(f"there is no {', '.join(sorted(unknown))}")
+        raise common.BenchmarkError(f"unknown benchmarks: {', '.join(sorted(unknown))}")
     out = options.out or (None if options.quick or options.only else RESULTS)
-    # What is there of the others stays, if only some are wanted.
     sections = read_sections(out) if out is not None and options.only and out.exists() else {}
     sections.setdefault("", heading())
     failed = []
@@ -84,20 +83,20 @@ def main() -> None:
     if out is not None:
         titles = ["", *(benchmark.title for benchmark in BENCHMARKS)]
         out.write_text("\n".join(sections[title] for title in titles if title in sections), encoding="utf-8")
-        print(f"\nwritten to {out}")
+        print(f"\nwritten: {out}")
     if failed:
-        raise common.BenchmarkError(f"did not work: {', '.join(failed)}")
+        raise common.BenchmarkError(f"failed: {', '.join(failed)}")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--only", help="names, with commas between")
-    parser.add_argument("--out", type=Path, help="where to write the results")
+    parser.add_argument("--only", help="names of benchmarks, separated by commas")
+    parser.add_argument("--out", type=Path, help="file to write the results to")
 
 
 def run(command: Sequence[str]) -> str | None:
-    """Run a script, show what it prints, and return it; None if it failed."""
+    """Run a script, and return what it prints, which is printed here too; None if it failed."""
     lines = []
-    # What a script finds by itself is an embedded server of this run alone.
+    # An embedded server that a script starts by itself is private to this run.
     with tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as folder:
         environment = {"SCRAPERKIT_DATA": folder}
         whole = [sys.executable, *command]
@@ -111,16 +110,16 @@ def run(command: Sequence[str]) -> str | None:
 
 
 def heading() -> str:
-    """What was measured on, and with what."""
+    """Return the head of the results: date, machine and versions."""
     with common.private_redis() as (_, client):
         server = client.info("server")["redis_version"]
         modules = {module["name"]: module["ver"] for module in client.module_list()}
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     memory = psutil.virtual_memory().total / 2**30
     return f"""\
-# How fast it is
+# Benchmark results
 
-Written by `make bench`; each script also runs alone, and says in its first lines what it measures and how.
+Written by `make bench`. Each script also runs alone; its docstring says what it measures and how.
 
 - Date: {dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC
 - Machine: {cpu()}, {os.cpu_count()} cores, {memory:.0f} GB of memory, {platform.system()} {platform.release()}
@@ -130,7 +129,7 @@ Written by `make bench`; each script also runs alone, and says in its first line
 
 
 def cpu() -> str:
-    """The processor's name, as far as the system tells it."""
+    """Return the name of the processor, if the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
@@ -139,22 +138,22 @@ def cpu() -> str:
 
 
 def read_sections(results: Path) -> dict[str, str]:
-    """Return what stands below each title; before the first, the title is empty."""
+    """Return each section by its title; the part before the first section has an empty title."""
     first, *others = results.read_text(encoding="utf-8").split("\n## ")
     return {"": first} | {text.partition("\n")[0]: f"## {text}" for text in others}
 
 
 def measured_at() -> str:
-    """When, of which commit, and beside how much other work."""
+    """Return the time, the commit, and the load average before the run."""
     git = ["git", "-C", str(common.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     found = subprocess.run(git, capture_output=True, text=True)
     commit = f"commit {found.stdout.strip()}, " if found.returncode == 0 else ""
-    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {commit}load of the machine before: {os.getloadavg()[0]:.1f}"
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {commit}load average before: {os.getloadavg()[0]:.1f}"
 
 
 def section(benchmark: Benchmark, command: Sequence[str], moment: str, output: str | None) -> str:
     if output is None:
-        found = "It did not work this time."
+        found = "This run failed."
     elif "|" in output:
         found = output.strip()
     else:

@@ -1,12 +1,12 @@
-"""How many pages a second a worker fetches, parses and stores, from a site that takes 200 ms for each answer.
+"""Measure how many pages a second a worker fetches, parses and stores from a site that answers after 200 ms.
 
     python benchmarks/scraping.py [--quick] [--seconds 20] [--threads 16]
 
-Three processes, as somebody would run them: ``scraperkit replica --latency 0.2``, ``scraperkit work --threads 16``,
-and this one, which publishes. Threads that never pause would fetch threads / 0.2 s pages a second. A fund's first page
-takes a request of its own, so one month of each fund is fetched beforehand; from then on a message is a page. What
-counts is a window that begins 1 s after the first page and ends while there are still messages for all threads; a page
-counts when its prices are stored and its message is acknowledged. Times are those of the worker's own events.
+Three processes, as a user would run them: ``scraperkit replica --latency 0.2``, ``scraperkit work --threads 16``, and
+this one, which publishes. Ideally, threads never pause and fetch threads / 0.2 s pages a second. A fund's first page
+takes an extra request, so one month of each fund is fetched beforehand; from then on, each message takes one page. The
+measured window begins 1 s after the first page and ends while there are still messages for all threads. A page counts
+when its prices are stored and its message is acknowledged. Times are from the worker's events.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--seconds", type=float, default=20.0, help="how long the window is")
+    parser.add_argument("--seconds", type=float, default=20.0, help="length of the window")
     parser.add_argument("--threads", type=int, default=16, help="the worker's threads")
 
 
 def measure(threads: int, seconds: float, jobs: int) -> int:
-    """Return how many pages were stored within the window."""
+    """Return the number of pages stored within the window."""
     with common.private_redis() as (url, client):
         replica = [COMMAND, "replica", "--port", "0", "--latency", str(LATENCY)]
         with common.process(replica, {}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as site:
@@ -68,22 +68,22 @@ def measure(threads: int, seconds: float, jobs: int) -> int:
         begin = events["fetched_at"].min() + pd.Timedelta(seconds=WARM_UP)
         end = begin + pd.Timedelta(seconds=seconds)
         if (events["started_at"] > end).sum() < threads:
-            raise common.BenchmarkError("the messages did not last; the worker was faster than its threads can be")
+            raise common.BenchmarkError("too few messages: the worker was faster than the ideal")
         return int(events["stored_at"].between(begin, end, inclusive="left").sum())
 
 
 def requests_of_ten_funds() -> list[ScrapeRequest]:
-    """Return the months of funds of the replica that have prices in all of them."""
+    """Return requests for ten funds of the replica that have prices in every month."""
     whole = [fund for fund in default_site().sample.funds if fund.active and f"{fund.started_on:%Y-%m}" <= MONTHS[0]]
     funds = [Fund(fund.cnpj, fund.pk, fund.name) for fund in whole if fund.ended_on is None][:10]
     return [request for fund in funds for request in fund.months(*MONTHS)]
 
 
 def done(batch: Batch) -> None:
-    """Wait for a batch, all of which must be done."""
+    """Wait for a batch; raise unless all of it is done."""
     status = batch.wait(300, progress=False)
     if status.done != status.published:
-        raise common.BenchmarkError(f"not everything was done: {status}")
+        raise common.BenchmarkError(f"not all jobs are done: {status}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How fast many samples get into Redis and out of it, beside redis-py's own commands and beside bytes made before.
+"""Measure bulk writes and reads of samples, against redis-py's own commands and against pre-encoded commands.
 
     python benchmarks/series.py [--quick] [--funds 400] [--days 1500] [--rounds 3]
 
-Every road takes its turn in each round, in a namespace of its own, with the same samples; medians. Writes to a Redis of
-its own.
+All take turns in each round, each in a separate namespace with the same samples; medians are shown. Writes to a private
+Redis.
 """
 
 from __future__ import annotations
@@ -47,16 +47,16 @@ def main() -> None:
         writes, reads = Seconds(), Seconds()
         for number in range(rounds):
             names = write_round(client, frame, number, writes)
-            for _ in range(READS):  # a read is short, and the machine has other work
+            for _ in range(READS):  # a read is short, so other load on the machine distorts it
                 read_round(url, client, names, frame, reads)
             for keys in names.values():
                 SeriesStore(client, keys.namespace).delete(made_up_cnpjs(frame))
-    report("appended to series that are there", writes, "redis-py's pipeline", samples)
+    report("appended to existing series", writes, "redis-py's pipeline", samples)
     for title in ("quota", "all"):
         some = {name: took for name, took in reads.items() if name.endswith(title)}
         report(f"read, {title}", some, f"redis-py, {title}", samples // (len(METRICS) if title == "quota" else 1))
-    series, took = funds * len(METRICS), statistics.median(writes["TS.CREATE, bytes made before"])
-    print(f"TS.CREATE, made before: {series / took:,.0f} series/s.\n")
+    series, took = funds * len(METRICS), statistics.median(writes["TS.CREATE, pre-encoded"])
+    print(f"TS.CREATE, pre-encoded: {series / took:,.0f} series/s.\n")
     if not options.quick:
         goals(writes, reads)
 
@@ -68,7 +68,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def made_up_frame(funds: int, days: int) -> pd.DataFrame:
-    """Quotas of 8 decimals, money of 2, whole holders."""
+    """Return quotas with 8 decimals, money with 2, and whole holders."""
     random = np.random.default_rng(7)
     size = funds * days
     cnpj = np.repeat(np.array([made_up_cnpj(number) for number in range(funds)], dtype=object), days)
@@ -96,30 +96,30 @@ def timed(into: Seconds, name: str, work: Callable[[], Any]) -> Any:
 
 
 def write_round(client: redis_py.Redis, frame: pd.DataFrame, number: int, seconds: Seconds) -> dict[str, Keys]:
-    """Write the samples by each road; return the namespaces that hold them."""
+    """Write the samples in each way; return the namespaces that hold them."""
     quotes = [DailyQuote(**row) for row in frame.assign(date=frame["date"].dt.date).to_dict("records")]
-    roads: dict[str, Callable[[Keys], Callable[[], object]]] = {
+    ways: dict[str, Callable[[Keys], Callable[[], object]]] = {
         "write_frame": lambda keys: lambda: SeriesStore(client, keys.namespace).write_frame(frame),
         "write": lambda keys: lambda: SeriesStore(client, keys.namespace).write(quotes),
         "redis-py's pipeline": lambda keys: plain_pipeline(client, keys, frame),
-        "bytes made before": lambda keys: made_before(client, keys, frame),
+        "pre-encoded commands": lambda keys: pre_encoded(client, keys, frame),
     }
     names = {}
-    order = list(roads)
+    order = list(ways)
     for name in order[number % len(order) :] + order[: number % len(order)]:
         keys = names[name] = Keys(f"series-{number}-{len(names)}")
         creates = create_all(keys, made_up_cnpjs(frame))
-        timed(seconds, "TS.CREATE, bytes made before", lambda packed=creates: exchange(client, [packed]))
-        timed(seconds, name, roads[name](keys))
+        timed(seconds, "TS.CREATE, pre-encoded", lambda packed=creates: exchange(client, [packed]))
+        timed(seconds, name, ways[name](keys))
     again = names["write_frame"]
     store = SeriesStore(client, again.namespace)
-    timed(seconds, "write_frame, again", lambda: store.write_frame(frame))
+    timed(seconds, "write_frame, repeated", lambda: store.write_frame(frame))
     timed(seconds, "write_frame, replace=True", lambda: store.write_frame(frame, replace=True))
     return names
 
 
 def plain_pipeline(client: redis_py.Redis, keys: Keys, frame: pd.DataFrame) -> Callable[[], object]:
-    """redis-py as its documentation shows it: 1,000 samples a TS.MADD, one execute."""
+    """Return a write by redis-py as in its documentation: 1,000 samples in each TS.MADD, and one execute."""
     samples = [
         (keys.series(cnpj, metric), stamp, value)
         for cnpj, rows in frame.groupby("cnpj", sort=False)
@@ -141,14 +141,14 @@ def stamps(rows: pd.DataFrame) -> list[int]:
     return (rows["date"].to_numpy().astype("datetime64[D]").astype(np.int64) * DAY_MS).tolist()
 
 
-def made_before(client: redis_py.Redis, keys: Keys, frame: pd.DataFrame) -> Callable[[], object]:
-    """What the server takes: the same commands as write_frame sends, made before the clock runs."""
+def pre_encoded(client: redis_py.Redis, keys: Keys, frame: pd.DataFrame) -> Callable[[], object]:
+    """Return a write of the commands that write_frame sends, encoded before the measurement."""
     chunks = [chunk.add_commands(keys) for chunk in frame_chunks(keys, frame, METRICS)]
     return lambda: exchange(client, chunks)
 
 
 def exchange(client: redis_py.Redis, chunks: list[list[bytes]]) -> None:
-    """Send commands and receive the replies without a look at them."""
+    """Send commands, and receive the replies without parsing them."""
     replies = RawReplies()
     requests = (Request(b"".join(commands) + replies.mark, len(commands) + 1) for commands in chunks)
     for _ in stream(client.connection_pool, requests, replies):
@@ -180,7 +180,7 @@ def read_round(url: str, client: redis_py.Redis, names: dict[str, Keys], frame: 
 
 
 def packed_reads(keys: Keys, frame: pd.DataFrame, metrics: tuple[str, ...]) -> list[tuple[int, bytes]]:
-    """Return requests for about as many samples as the reader asks for, and for how many series they are."""
+    """Return requests of about the same size as the reader's, each with its number of series."""
     cnpjs = made_up_cnpjs(frame)
     samples = len(frame) // len(cnpjs) * len(metrics)
     each = batched(cnpjs, max(1, SAMPLES_PER_READ // samples))
@@ -214,13 +214,11 @@ def goals(writes: Seconds, reads: Seconds) -> None:
         return statistics.median(seconds[base]) / statistics.median(seconds[ours])
 
     found = times(writes, "redis-py's pipeline", "write_frame")
-    limit = times(writes, "redis-py's pipeline", "bytes made before")
-    text = (
-        f"write_frame: {WRITE_TIMES} times redis-py's pipeline: {found:.1f}, where bytes made before reach {limit:.1f}"
-    )
+    limit = times(writes, "redis-py's pipeline", "pre-encoded commands")
+    text = f"write_frame: {WRITE_TIMES} times redis-py's pipeline: {found:.1f}; pre-encoded commands reach {limit:.1f}"
     print(common.goal(text, found >= WRITE_TIMES))
-    found = times(writes, "bytes made before", "write_frame")
-    print(common.goal(f"write_frame: half of what bytes made before reach: {found:.0%}", found >= SHARE_OF_BYTES))
+    found = times(writes, "pre-encoded commands", "write_frame")
+    print(common.goal(f"write_frame: half the speed of pre-encoded commands: {found:.0%}", found >= SHARE_OF_BYTES))
     for ours, base in (("prices, quota", "redis-py, quota"), ("quotes, all", "redis-py, all")):
         found = times(reads, base, ours)
         text = f"{ours.partition(',')[0]}: {READ_TIMES} times redis-py's TS.MRANGE: {found:.1f}"

@@ -1,10 +1,10 @@
-"""26,000 series on one Redis, and on three that have a part of the funds each, as docs/scaling.md shows it.
+"""Measure 26,000 series on one Redis, and divided among three, as in docs/scaling.md.
 
     python benchmarks/servers.py [--quick] [--funds 4333] [--days 252]
 
-One process for each server writes its funds with write_frame and reads them with quotes(), all at the same time. Beside
-the seconds on the clock stand those that the busiest server and all processes computed: with fewer cores than
-processes, the clock only shows how these share the cores.
+One process for each server writes its funds with write_frame and reads them with quotes(), all at the same time. The
+table has elapsed seconds, and CPU seconds of the busiest server and of all servers: with fewer cores than processes,
+elapsed time only shows how they share the cores.
 """
 
 from __future__ import annotations
@@ -69,19 +69,19 @@ def writer_and_reader(url: str, funds: int, days: int) -> subprocess.Popen[str]:
 
 
 def all_at_once(children: Sequence[subprocess.Popen[str]], clients: Sequence[Any]) -> tuple[float, list[float]]:
-    """Have all do the next thing; return the seconds on the clock, and those that each server computed."""
+    """Run the next step in all children; return the elapsed seconds, and the CPU seconds of each server."""
     for each in children:
         common.first_line(each, "READY")
     computed, began = [cpu(client) for client in clients], time.perf_counter()
     for each in children:
-        tell(each)
+        start_step(each)
     for each in children:
         common.first_line(each, "DONE")
     took = time.perf_counter() - began
     return took, [cpu(client) - before for client, before in zip(clients, computed, strict=True)]
 
 
-def tell(process: subprocess.Popen[str]) -> None:
+def start_step(process: subprocess.Popen[str]) -> None:
     assert process.stdin is not None
     process.stdin.write("go\n")
     process.stdin.flush()

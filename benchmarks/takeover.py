@@ -1,9 +1,9 @@
-"""How long the jobs of a killed worker wait for another, in default settings.
+"""Measure how long the jobs of a killed worker wait for another worker, with default settings.
 
     python benchmarks/takeover.py [--quick] [--runs 20]
 
-Two worker processes; the first holds 16 jobs of a second each when it gets SIGKILL. Measured is the time until all of
-them have been handed out again. In the second row, the killed worker is started again at once.
+Two worker processes; the first holds 16 jobs of one second each when it gets SIGKILL. The time until all of them have
+been redelivered counts. In the second row, the killed worker is restarted at once.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from scraperkit.keys import Keys
 JOBS = 16
 GOAL = 5.0
 FUND = Fund("18993924000100", "132922")
-HEADER = ["", "runs", "median s", "longest s"]
+HEADER = ["", "runs", "median s", "max s"]
 
 
 def main() -> None:
     options = common.arguments(__doc__, add_options)
     runs = 2 if options.quick else options.runs
-    rows = {"killed": False, "killed, and started again at once": True}
+    rows = {"killed": False, "killed, and restarted at once": True}
     figures = {name: [measure(again) for _ in range(runs)] for name, again in rows.items()}
     table = [
         [name, str(runs), f"{sorted(found)[runs // 2]:.1f}", f"{max(found):.1f}"] for name, found in figures.items()
     ]
-    print(f"{JOBS} jobs in the hands of a worker that is killed, until all are in another's.\n")
+    print(f"Time until all {JOBS} jobs of a killed worker are redelivered.\n")
     print(common.table(HEADER, table))
     longest = max(max(found) for found in figures.values())
     print()
@@ -42,11 +42,11 @@ def main() -> None:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--runs", type=int, default=20, help="how often, for each row")
+    parser.add_argument("--runs", type=int, default=20, help="runs for each row")
 
 
 def measure(again: bool) -> float:
-    """Return the seconds from SIGKILL until no job is left with the life of the worker that was killed."""
+    """Return the seconds from SIGKILL until every job of the killed process has been redelivered."""
     settings = Settings.load(threads=JOBS)
     with common.private_redis() as (url, client), Replica.start(latency=60.0) as site:
 
@@ -55,21 +55,21 @@ def measure(again: bool) -> float:
 
         with worker("first") as first:
             Publisher(client).publish(FUND.months("2021-01", "2022-04"))
-            common.wait_for(lambda: first_lives(client) == JOBS, 30, "the first worker does not take all jobs")
+            common.wait_for(lambda: first_deliveries(client) == JOBS, 30, "the first worker has not taken all jobs")
             site.latency = 1.0
             with worker("other"):
                 first.kill()
                 began = time.monotonic()
                 starting = threading.Thread(target=first.start if again else bool)
                 starting.start()
-                common.wait_for(lambda: first_lives(client) == 0, 120, "nobody takes over")
+                common.wait_for(lambda: first_deliveries(client) == 0, 120, "not all jobs have been redelivered")
                 seconds = time.monotonic() - began
                 starting.join()
                 return seconds
 
 
-def first_lives(client: redis_py.Redis) -> int:
-    """Return how many jobs are in the hands that they came into first."""
+def first_deliveries(client: redis_py.Redis) -> int:
+    """Return how many pending jobs have been delivered only once."""
     keys = Keys()
     rows = client.xpending_range(keys.jobs, keys.group, "-", "+", 1000) if client.exists(keys.jobs) else []
     return sum(row["times_delivered"] == 1 for row in rows)

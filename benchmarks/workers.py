@@ -1,8 +1,8 @@
-"""Workers as processes of their own, with sources made for measuring; for latency.py and memory.py.
+"""Worker processes with sources made for measuring; for latency.py and memory.py.
 
     python benchmarks/workers.py latency|memory FILE
 
-Prints READY once it listens, and works until SIGTERM in the default settings, as ``scraperkit work`` does.
+Prints READY once it is subscribed, and works with default settings until SIGTERM, as ``scraperkit work`` does.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scraperkit.sources.base import Source
 
 
 class StopWatch:
-    """Notes how long each message was on its way; leaves the list in the file at the end."""
+    """Source that records the latency of each message, and writes all to a file at the end."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -42,7 +42,7 @@ class StopWatch:
 
 
 class MadeUpQuotes:
-    """Gives every weekday of a month three figures, always the same; on SIGUSR1 leaves its memory in the file."""
+    """Source of the same three figures for every weekday; on SIGUSR1, writes the process's memory to a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,14 +61,14 @@ class MadeUpQuotes:
         write(self.path, psutil.Process().memory_info().rss)
 
     def close(self) -> None:
-        """Nothing to leave."""
+        """Do nothing."""
 
 
 KINDS: dict[str, Callable[[Path], StopWatch | MadeUpQuotes]] = {"latency": StopWatch, "memory": MadeUpQuotes}
 
 
 def write(path: Path, found: object) -> None:
-    """Leave a finding in one piece."""
+    """Write a result atomically."""
     path.with_suffix(".new").write_text(json.dumps(found), encoding="utf-8")
     path.with_suffix(".new").replace(path)
 

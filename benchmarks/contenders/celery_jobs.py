@@ -1,4 +1,4 @@
-"""Celery: acknowledges late, keeps no results, and its workers do not talk among themselves."""
+"""Celery: acknowledges late, keeps no results; its workers do not communicate with each other."""
 
 from celery import Celery
 from counting import URL, job_done, payloads

@@ -1,7 +1,7 @@
-"""What all contenders share: what a job carries, and how the jobs done are counted without burdening anybody.
+"""Shared by all contenders: the content of the jobs, and a cheap count of the jobs done.
 
-Jobs count in the worker's own memory; the worker writes the times of its first and its last job to a file once, at
-the end. BENCH_URL, BENCH_JOBS and BENCH_RESULT are set by ``queues.py``.
+The count is in the worker's memory. With the last job, the worker writes the time since the first to a file.
+``queues.py`` sets BENCH_URL, BENCH_JOBS and BENCH_RESULT.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _first = (0.0, 0.0)
 
 
 def payloads() -> Iterator[tuple[str, str, str]]:
-    """What each job is about: a fund, its number at the regulator, and a month; no two the same."""
+    """Yield the content of each job: a fund, its number at the regulator, and a month; all different."""
     for number in range(JOBS):
         fund, month = divmod(number, len(_MONTHS))
         yield cnpj(fund), str(100_000 + fund), _MONTHS[month]
@@ -34,14 +34,14 @@ def cnpj(number: int) -> str:
     """Make up a CNPJ with the right check digits."""
     digits = [*map(int, f"{number:08d}0001")]
     for _ in range(2):
-        # The weights run from 2 to 9 and again from 2, starting at the right.
+        # From the right, the weights are 2 to 9, repeated.
         rest = sum(digit * (place % 8 + 2) for place, digit in enumerate(reversed(digits))) % 11
         digits.append(0 if rest < 2 else 11 - rest)
     return "".join(map(str, digits))
 
 
 def job_done(*_content: object) -> None:
-    """Do and count one job; the last one writes down what all of them took. Safe in threads: the counter is C code."""
+    """Count one job; the last one writes the result. Thread-safe, since the counter is C code."""
     global _first
     number = _next_number()
     if number == 1:
@@ -51,7 +51,7 @@ def job_done(*_content: object) -> None:
 
 
 def write_result(result: dict[str, float]) -> None:
-    """Leave a result for ``queues.py``, in one piece."""
+    """Write a result for ``queues.py`` atomically."""
     path = Path(os.environ["BENCH_RESULT"])
     path.with_suffix(".new").write_text(json.dumps(result), encoding="utf-8")
     path.with_suffix(".new").replace(path)

@@ -1,4 +1,4 @@
-"""Dramatiq: its usual middleware; how much it prefetches is set by dramatiq_queue_prefetch."""
+"""Dramatiq: default middleware; dramatiq_queue_prefetch sets the prefetch."""
 
 import dramatiq
 from counting import URL, job_done, payloads

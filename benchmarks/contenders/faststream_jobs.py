@@ -1,4 +1,4 @@
-"""FastStream: a stream subscriber with a group, eight handlers at once."""
+"""FastStream: a stream subscriber in a consumer group, with eight concurrent handlers."""
 
 import asyncio
 import os

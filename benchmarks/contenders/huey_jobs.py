@@ -1,4 +1,4 @@
-"""huey: takes jobs off a list, keeps no results."""
+"""huey: takes jobs from a list; keeps no results."""
 
 from counting import URL, job_done, payloads
 from huey import RedisHuey

@@ -1,9 +1,9 @@
-"""Read a month's zip with other packages that know the open data; print the seconds of each as JSON.
+"""Read a month's zip with other packages for the open data; print the seconds of each as JSON.
 
     python open_data.py inf_diario_fi_202608.zip ROUNDS
 
-Runs with a Python that has `benchmarks/open_data_rivals.txt` installed. Nothing is downloaded: each package is handed
-the file where it would fetch it. None of them keeps what it reads, or compares it with what was there before.
+Needs a Python with `benchmarks/open_data_rivals.txt` installed. Nothing is downloaded: each package gets the file in
+place of a download. None of them stores the figures, or compares them with earlier ones.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ def main() -> None:
                     rows = len(reader(path))
                 took.append(time.perf_counter() - began)
             found[f"{reader.__name__} ({rows:,} rows)"] = statistics.median(took)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is told
-            found[reader.__name__] = f"does not read it: {error}"[:200]
+        except Exception as error:  # noqa: BLE001 - reported in the result
+            found[reader.__name__] = f"cannot read it: {error}"[:200]
     print(json.dumps(found))
 
 

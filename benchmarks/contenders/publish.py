@@ -1,4 +1,4 @@
-"""Publish the jobs of one contender, and note how long that took: ``python publish.py celery_jobs``."""
+"""Publish the jobs of one contender, and record the seconds: ``python publish.py celery_jobs``."""
 
 from __future__ import annotations
 

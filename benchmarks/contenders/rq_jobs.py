@@ -1,4 +1,4 @@
-"""RQ: results are not kept; a SimpleWorker runs job after job, without threads and without forking."""
+"""RQ: keeps no results; a SimpleWorker runs one job at a time, without threads or forks."""
 
 from counting import URL, job_done, payloads
 from redis import Redis

@@ -1,4 +1,4 @@
-"""scraperkit: a worker in its default settings, as ``scraperkit work`` runs it, but for the source."""
+"""scraperkit: a worker with default settings, as in ``scraperkit work``, but with its own source."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scraperkit.models import Month
 
 
 class Pages:
-    """A source whose pages are in memory: each month has 22 days of 6 metrics."""
+    """Source with its pages in memory: each month has 22 days of 6 metrics."""
 
     def __init__(self) -> None:
         self._months = {(cnpj, month): month_of_quotes(cnpj, month) for cnpj, _, month in payloads()}
@@ -37,7 +37,7 @@ def month_of_quotes(cnpj: str, month: str) -> list[DailyQuote]:
 
 
 class Nothing:
-    """A source without pages."""
+    """Source without pages."""
 
     def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         job_done(request)

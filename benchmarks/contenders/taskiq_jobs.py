@@ -1,4 +1,4 @@
-"""Taskiq: the stream broker, which acknowledges, with orjson and uvloop."""
+"""Taskiq: the stream broker, which acknowledges; with orjson and uvloop."""
 
 import asyncio
 import os
