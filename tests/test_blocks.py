@@ -24,7 +24,7 @@ FENCE = re.compile(r"^ *```(\w*) *$", re.MULTILINE)
 
 
 def places(text: str, page: str) -> set[str]:
-    """Return where a page has examples: the page, or, of the README, the section; the first has no name of its own."""
+    """Return where a page has examples: the page itself, or sections of the README, the first of which has no name."""
     if page != "README.md":
         return {page} if "```python" in text else set()
     sections = re.split(r"^## (.+)$", text, flags=re.MULTILINE)

@@ -18,7 +18,7 @@ from scraperkit.publisher import Publisher
 from scraperkit.subscriber import Subscriber
 
 
-class TestOfTheStream:
+class TestOnTheStream:
     def test_waiting_messages_are_taken_back(self, redis, publisher, keys):
         batch = publisher.publish(months(3))
         assert batch.cancel() == 3
@@ -117,7 +117,7 @@ class TestOfTheStream:
         assert (batch.cancel(), redis.xlen(keys.jobs)) == (2, 0)
 
 
-class TestOfTheChannel:
+class TestOnTheChannel:
     def test_unclaimed_messages_are_taken_back(self, redis, namespace):
         """The worker has the messages on its connection, but does not read them before its next step."""
         site = FakeSite(one_quote)

@@ -28,7 +28,7 @@ LIMITS = {"events_kept": 9, "claim_ttl": 60, "max_attempts": 3, "backoff": 1.0, 
 SETTLED = Settlement("1-1", "", "id", KEYS.batch("b"), "done", "", "", False, 0.5)
 MONTH = MonthFetched("2022-01", 1640995200000, 1643673599999, "1", [])
 
-MORE_THAN_IS_ON_THE_WAY = 64_000_000
+MORE_THAN_IN_FLIGHT = 64_000_000
 
 #: Calls of the scripts that change the state of a namespace or of the sites.
 ACROSS: dict[str, Callable[[Any], Any]] = {
@@ -80,7 +80,7 @@ def cluster(tmp_path_factory) -> Iterator[RealCluster]:
 
 
 def call(port: int, script: Callable[[Any], Any]) -> Any:
-    """Call a script on a node, with the kind of client that it takes."""
+    """Call a script on a node, with a sync or asyncio client, as it needs."""
 
     async def awaited() -> Any:
         async with redis_asyncio.Redis(port=port, protocol=3, decode_responses=True) as node:
@@ -94,7 +94,7 @@ def call(port: int, script: Callable[[Any], Any]) -> Any:
     return asyncio.run(awaited())
 
 
-def test_no_script_is_missing_here():
+def test_every_script_is_in_one_of_the_two_lists():
     assert {*ACROSS, *WITHIN} == set(scripts.names().values())
 
 
@@ -117,12 +117,12 @@ def test_a_primary_lists_only_its_own_series(cluster):
         key = KEYS.series(cnpj, "quota")
         with client(cluster.home(key)) as home:
             home.execute_command("TS.CREATE", key, "LABELS", "kit", KEYS.namespace)
-    told = []
+    counts = []
     for port in cluster.primaries:
         with client(port) as node:
-            told.append(len(node.execute_command("TS.QUERYINDEX", f"kit={KEYS.namespace}")))
-    assert sum(told) == len(cnpjs)
-    assert all(0 < part < len(cnpjs) for part in told), told
+            counts.append(len(node.execute_command("TS.QUERYINDEX", f"kit={KEYS.namespace}")))
+    assert sum(counts) == len(cnpjs)
+    assert all(0 < part < len(cnpjs) for part in counts), counts
 
 
 def test_publish_counts_the_receivers_of_one_node_only(cluster):
@@ -173,7 +173,7 @@ def test_a_failover_of_one_primary_loses_figures_although_another_has_settled_th
         heir = cluster.replica_of(home)
         os.kill(cluster.processes[heir].pid, signal.SIGSTOP)
         with client(home) as node, client(cluster.home(settled)) as another:
-            node.set(KEYS.fund(FUND.cnpj), b"x" * MORE_THAN_IS_ON_THE_WAY)  # so the replica lags
+            node.set(KEYS.fund(FUND.cnpj), b"x" * MORE_THAN_IN_FLIGHT)  # so the replica lags
             node.execute_command("TS.ADD", key, 1, 2.5)
             another.hset(settled, "done", 1)
         cluster.processes[home].kill()

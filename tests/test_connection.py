@@ -118,13 +118,13 @@ class TestAddresses:
             assert client.ping()
             assert SECRET not in repr(client)
 
-    def test_a_user_without_the_right_to_probe_is_accepted(self, guarded):
+    def test_a_user_without_permission_to_probe_is_accepted(self, guarded):
         with connect(f"redis://:{QUOTED}@127.0.0.1:{guarded}/0") as client:
             client.acl_setuser("reader", enabled=True, passwords=["+" + SECRET], categories=["+@connection"])
         with connect(f"redis://reader:{QUOTED}@127.0.0.1:{guarded}") as client:
             assert client.ping()
 
-    def test_a_unix_socket(self, tmp_path):
+    def test_the_address_of_a_unix_socket_is_accepted(self, tmp_path):
         with redis_server(tmp_path, "--port", "0", "--requirepass", SECRET):
             url = f"unix://{tmp_path}/ready.sock?password={QUOTED}"
             with connect(url) as client:
@@ -135,7 +135,7 @@ class TestAddresses:
             assert str(tmp_path) in refusal(RedisUnreachable, f"unix://{tmp_path}/ready.sock?password=wrong")
             assert refusal(ConfigError, f"unix://{tmp_path}/ready.sock?db=1&password={QUOTED}")
 
-    def test_tls(self, tmp_path):
+    def test_tls_works_and_verifies_the_certificate(self, tmp_path):
         authority, port = trustme.CA(), free_port(0)
         certificate = authority.issue_cert("localhost", "127.0.0.1")
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -198,25 +198,25 @@ class TestRefusals:
         assert "leave REDIS_URL unset" in text
 
     @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 80 + ".invalid"])
-    def test_no_such_host(self, host):
+    def test_an_unknown_host_is_refused(self, host):
         assert f"no Redis answers at {host}:6379" in refusal(RedisUnreachable, f"redis://:{QUOTED}@{host}")
 
-    def test_a_wrong_password(self, guarded):
+    def test_a_wrong_password_is_refused(self, guarded):
         for user in ("", "nobody"):
             text = refusal(RedisUnreachable, f"redis://{user}:wrong-{QUOTED}@127.0.0.1:{guarded}")
             assert f"127.0.0.1:{guarded} rejected this user and password" in text
             assert "redis://:password@host:6379" in text
 
-    def test_a_missing_password(self, guarded):
+    def test_a_missing_password_is_refused(self, guarded):
         assert "requires a password" in refusal(RedisUnreachable, f"redis://127.0.0.1:{guarded}")
 
-    def test_a_user_who_may_not_even_ping(self, guarded):
+    def test_a_user_without_permission_to_ping_is_refused(self, guarded):
         with connect(f"redis://:{QUOTED}@127.0.0.1:{guarded}/0") as client:
             client.acl_setuser("nothing", enabled=True, passwords=["+" + SECRET], commands=["+hello", "+client"])
         text = refusal(RedisUnreachable, f"redis://nothing:{QUOTED}@127.0.0.1:{guarded}")
         assert "replied with an error" in text
 
-    def test_no_timeseries(self, tmp_path):
+    def test_a_server_without_timeseries_is_refused(self, tmp_path):
         port = free_port(0)
         with redis_server(tmp_path, "--port", str(port), timeseries=False):
             text = refusal(TimeSeriesMissing, f"redis://127.0.0.1:{port}")
@@ -224,7 +224,7 @@ class TestRefusals:
         assert "Redis 8 or redis-stack" in text
         assert "docker compose up redis" in text
 
-    def test_no_redis_at_all(self):
+    def test_a_server_that_is_not_redis_is_refused(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
             def answer() -> None:

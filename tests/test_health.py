@@ -20,7 +20,7 @@ def test_an_empty_namespace_has_no_workers_and_no_messages(redis, namespace):
     assert str(health) == "workers: none; waiting: 0; in hand: 0; retries: 0; dead: 0"
 
 
-def test_a_worker_and_its_queue(redis, namespace, publisher):
+def test_health_shows_a_worker_and_its_queue(redis, namespace, publisher):
     site = GatedSite()
     publisher.publish(months(5))
     with subscriber(redis, namespace, site, threads=3, name="anna", **LIVELY) as one:

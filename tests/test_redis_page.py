@@ -1,4 +1,4 @@
-"""docs/redis.md explains every key of a Redis in which everything was used, and no other key."""
+"""docs/redis.md explains every key that the kit creates, and no other key."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Files(FakeSite):
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory):
-    """Yield a server after a run that used everything, with a worker still running."""
+    """Yield a server on which every feature was used, with a worker still running."""
     with EmbeddedServer(tmp_path_factory.mktemp("redis")) as server, connect(server.url) as redis:
         use_everything(redis, server.url)
         gated = GatedSite()

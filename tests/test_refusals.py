@@ -1,4 +1,4 @@
-"""If Redis refuses anything, every public call raises an error of the kit that says what to do."""
+"""If Redis refuses a command, every public call raises an error of the kit that says what to do."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class TestAUserWithoutRights:
         assert "secret" not in str(caught.value)
 
     @pytest.mark.parametrize(("call", "command"), [("months", "hgetall"), ("changes", "xrange")])
-    def test_to_one_command_gets_an_error_that_names_it_and_the_key(self, redis, namespace, call, command):
+    def test_for_one_command_gets_an_error_that_names_it_and_the_key(self, redis, namespace, call, command):
         sk.SeriesStore(redis, namespace).write(QUOTES)
         rights = {"commands": [f"-{command}"], "categories": ["+@all"], "keys": ["*"], "channels": ["*"]}
         redis.acl_setuser(f"no-{command}", enabled=True, passwords=["+secret"], reset=True, **rights)
@@ -131,7 +131,7 @@ class TestAUserWithoutRights:
                 getattr(sk.TimeSeriesReader(client, namespace), call)(FUND)
         redis.acl_deluser(f"no-{command}")
 
-    def test_no_public_call_is_missing_here(self):
+    def test_all_public_calls_are_tested(self):
         tried = {name.split(" ")[0] for name in CALLS}
         for kind in (sk.Publisher, sk.Batch, sk.DeadLetters, sk.Health, sk.SeriesStore, sk.TimeSeriesReader):
             assert {f"{kind.__name__}.{name}" for name in public_methods(kind)} <= tried
@@ -176,14 +176,14 @@ class TestAReplica:
             own.replicaof("NO", "ONE")
 
 
-class TestAKeyOfAnotherKind:
-    def test_of_a_fund_is_named_to_the_publisher(self, own):
+class TestAKeyOfTheWrongType:
+    def test_for_a_fund_is_named_in_the_publishers_error(self, own):
         own.set(f"{NAMESPACE}:{{{FUND.cnpj}}}:fund", "mine")
         with pytest.raises(RedisRefused, match=rf"WRONGTYPE.*\{{{FUND.cnpj}\}}:fund|{FUND.cnpj}.*WRONGTYPE"):
             publisher(own).publish(months(1))
         own.flushall()
 
-    def test_of_the_kit_is_an_error_of_counting_and_listing(self, own):
+    def test_for_a_queue_is_an_error_of_health_and_dead_letters(self, own):
         for name in ("jobs", "dead", "workers"):
             own.set(f"{NAMESPACE}:{name}", "mine")
         with pytest.raises(RedisRefused, match="another SCRAPERKIT_NAMESPACE"):
@@ -193,7 +193,7 @@ class TestAKeyOfAnotherKind:
         assert repr(dead(own)) == f"<DeadLetters of {NAMESPACE!r}>"
         own.flushall()
 
-    def test_of_a_series_is_an_error_of_the_store(self, own):
+    def test_for_a_series_is_named_in_the_stores_error(self, own):
         own.set(f"{NAMESPACE}:{{{FUND.cnpj}}}:quota", "mine")
         with pytest.raises(StoreError, match="quota"):
             store(own).write(QUOTES)

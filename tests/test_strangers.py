@@ -30,26 +30,26 @@ class TestArguments:
         with pytest.raises(ConfigError, match=r"^url: '.*' is not an http:// or https:// address"):
             CvmPages(url)
 
-    def test_a_class_instead_of_a_source(self, redis):
+    def test_a_class_instead_of_a_source_is_refused(self, redis):
         with pytest.raises(ConfigError, match=r"CvmPages is a class; give an instance: CvmPages\(...\)"):
             Subscriber(redis, CvmPages)
 
-    def test_a_dictionary_instead_of_settings(self, redis):
+    def test_a_dictionary_instead_of_settings_is_refused(self, redis):
         with pytest.raises(ConfigError, match="settings: expected Settings, got dict"):
             Subscriber(redis, FakeSite(), settings={"threads": 2})
 
-    def test_a_misspelled_setting(self):
+    def test_a_misspelled_setting_gets_a_suggestion(self):
         with pytest.raises(ConfigError, match="unknown setting 'thread'; did you mean threads?"):
             Settings.load(thread=2)
         with pytest.raises(ConfigError, match="unknown setting 'zzz'; did you mean .*backoff, "):
             Settings.load(zzz=2)
 
     @pytest.mark.parametrize("namespace", [5, "", "a b", "a:b", "ü", "*", "x\n"])
-    def test_an_invalid_namespace(self, namespace):
+    def test_an_invalid_namespace_is_refused(self, namespace):
         with pytest.raises(ConfigError, match="^namespace '.*' is invalid"):
             Keys(namespace)
 
-    def test_a_start_in_the_future(self):
+    def test_a_start_in_the_future_is_refused(self):
         start = f"{today().year + 1}-01"
         with pytest.raises(ConfigError, match=f"^start: {start} is after the current month"):
             FUND.months(start)
@@ -89,8 +89,8 @@ class TestCtrlC:
         assert batch.status().done == 1
 
 
-class TestARedisThatHasGone:
-    """A client that loses its connection to Redis, by a proxy that closes."""
+class TestALostRedis:
+    """A proxy closes the client's connection to Redis."""
 
     @pytest.mark.parametrize(
         "call",
@@ -108,7 +108,7 @@ class TestARedisThatHasGone:
             lambda redis: Subscriber(redis, FakeSite()).start(),
         ],
     )
-    def test_is_an_error_of_one_sentence(self, redis_url, namespace, monkeypatch, call):
+    def test_raises_an_error_of_one_sentence(self, redis_url, namespace, monkeypatch, call):
         monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
         with Proxy(redis_url) as proxy, connect(proxy.url) as client:
             proxy.shut()

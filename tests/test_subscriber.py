@@ -184,7 +184,7 @@ class TestStopping:
             assert connections(redis) - before
         assert wait_until(lambda: not connections(redis) - before)
 
-    def test_publishes_messages_of_the_channel_that_were_not_begun_again(self, redis, namespace):
+    def test_republishes_channel_messages_that_it_has_not_begun(self, redis, namespace):
         site = GatedSite()
         first = subscriber(redis, namespace, site, threads=1, prefetch=2, delivery="pubsub").start()
         batch = Publisher(redis, namespace=namespace, delivery="pubsub").publish(months(3))

@@ -65,12 +65,12 @@ class TestABatch:
 
 
 class TestOthers:
-    def test_a_fund(self):
+    def test_a_fund_shows_its_fields(self):
         text, _ = shown(FUND)
         for fact in ("Fundo Exemplo", "18.993.924/0001-00", "132922", "EM FUNCIONAMENTO NORMAL", "2019-01-02"):
             assert fact in text
 
-    def test_a_fund_with_a_hostile_name(self):
+    def test_a_hostile_name_of_a_fund_is_escaped(self):
         text, html = shown(Fund("18993924000100", "132922", EVIL + "\x1b[31m\nsecond line", EVIL))
         assert "<script" not in html
         assert "\x1b" not in text + html
@@ -88,18 +88,18 @@ class TestOthers:
         assert "stopped" in shown(one)[0]
 
     @pytest.mark.parametrize(("delivery", "place"), [("stream", "jobs"), ("pubsub", "fund_parser")])
-    def test_a_publisher(self, redis, namespace, delivery, place):
+    def test_a_publisher_shows_its_destination(self, redis, namespace, delivery, place):
         text, _ = shown(Publisher(redis, namespace=namespace, delivery=delivery))
         assert f"{namespace}:{place}" in text
 
-    def test_health(self, redis, namespace):
+    def test_health_lists_the_workers(self, redis, namespace):
         assert "no worker is alive" in shown(Health.read(redis, namespace=namespace))[0]
         with subscriber(redis, namespace, FakeSite(), threads=3, name="anna"):
             text, _ = shown(Health.read(redis, namespace=namespace))
         assert "1 worker is alive" in text
         assert re.search(r"anna +cvm_pages +3 +both", text)
 
-    def test_a_replica(self):
+    def test_a_replica_shows_its_address_and_latency(self):
         with Replica.start(latency=0.25) as site:
             text, _ = shown(site)
             assert site.url in text

@@ -1,9 +1,9 @@
-"""Open the lessons in JupyterLab, and start what they need: ``make lab``.
+"""Open the lessons in JupyterLab, with an embedded Redis: ``make lab``.
 
-The embedded Redis starts before JupyterLab and stops after it, so no lesson waits for it, and all share it. If
-``REDIS_URL`` is set, that Redis is used, and none is started.
+The embedded Redis runs from before JupyterLab starts until after it ends, so that no lesson waits for it and all share
+it. If ``REDIS_URL`` is set, that Redis is used instead.
 
-:func:`serve` and :class:`Notebook` are for the browser test and the screenshots: a separate JupyterLab, driven in
+:func:`serve` and :class:`Notebook` are for the browser test and the screenshots: a private JupyterLab, driven in
 Debian's Chromium.
 """
 
@@ -28,10 +28,10 @@ from scraperkit.config import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 LESSONS = ROOT / "notebooks"
-# Defaults of JupyterLab's settings; what a user has chosen takes precedence.
+# Defaults for JupyterLab; the user's own settings take precedence.
 DEFAULTS = ROOT / "tools" / "jupyter"
 CHROMIUM = next((path for name in ("chromium", "chromium-browser") if (path := shutil.which(name))), None)
-# It must ask neither the user nor the network.
+# No dialogs and no requests of its own.
 _QUIET = [
     *("--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--disable-quic"),
@@ -40,7 +40,7 @@ _START_SECONDS = 60.0
 _END_SECONDS = 20.0
 _SETTINGS = {
     "apputils-extension/notification": {"checkForUpdates": False, "doNotDisturbMode": True},
-    # All cells are rendered, including those out of view.
+    # Put all cells in the page, not only those in view.
     "notebook-extension/tracker": {"windowingMode": "none"},
 }
 
@@ -49,17 +49,17 @@ def main() -> int:
     """Run JupyterLab in the folder of the lessons, and return its exit code."""
     with contextlib.ExitStack() as stack:
         if not Settings.load().redis_url:
-            stack.enter_context(connect())  # this process uses the embedded server: it stays until the end
+            stack.enter_context(connect())  # keeps the embedded server running
         command = [sys.executable, "-m", "jupyterlab", *sys.argv[1:]]
         with subprocess.Popen(command, cwd=LESSONS, env=with_defaults(os.environ)) as jupyter:
-            # Ctrl-C also reaches JupyterLab, which asks for confirmation.
+            # Ctrl-C reaches JupyterLab as well, which asks for confirmation.
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())
             return jupyter.wait()
 
 
 def with_defaults(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a JupyterLab that does not offer to fetch news."""
+    """Return an environment in which JupyterLab does not ask whether to fetch news."""
     folders = [str(DEFAULTS), environment.get("JUPYTER_CONFIG_PATH", "")]
     return {**environment, "JUPYTER_CONFIG_PATH": os.pathsep.join(filter(None, folders))}
 
@@ -68,21 +68,21 @@ def with_defaults(environment: Mapping[str, str]) -> dict[str, str]:
 def serve(
     folder: Path, environment: Mapping[str, str] | None = None, *, theme: str = "JupyterLab Light"
 ) -> Iterator[str]:
-    """Run a private JupyterLab that knows no settings but these; yield its address.
+    """Run a private JupyterLab that ignores the user's settings; yield its address.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where its notebooks are.
+        Folder with the notebooks.
     environment : mapping, optional
-        Variables for it and its kernels besides this process's own.
+        Variables for it and its kernels, in addition to this process's own.
     theme : str
         ``JupyterLab Light`` or ``JupyterLab Dark``.
 
     Raises
     ------
     RuntimeError
-        If it does not start; with its log.
+        If it does not start; the message has its log.
     """
     with tempfile.TemporaryDirectory(prefix="scraperkit-lab-") as temporary:
         home = Path(temporary)
@@ -127,26 +127,26 @@ def _address(home: Path, server: subprocess.Popen[bytes]) -> str:
     deadline = time.monotonic() + _START_SECONDS
     while time.monotonic() < deadline and server.poll() is None:
         for file in (home / "runtime").glob("jpserver-*.json"):
-            with contextlib.suppress(ValueError):  # it is just being written
-                told = json.loads(file.read_text())
-                return f"{told['url']}lab/tree/{{}}?reset&token={told['token']}"
+            with contextlib.suppress(ValueError):  # still being written
+                server_info = json.loads(file.read_text())
+                return f"{server_info['url']}lab/tree/{{}}?reset&token={server_info['token']}"
         time.sleep(0.05)
     raise RuntimeError(f"JupyterLab does not start:\n{(home / 'log').read_text()[-2000:]}")
 
 
 @contextlib.contextmanager
 def browser(width: int = 1100, height: int = 800) -> Iterator[Any]:
-    """Run Chromium without a window; yield a page.
+    """Run headless Chromium; yield a page.
 
     Raises
     ------
     RuntimeError
-        If there is no Chromium.
+        If Chromium is not installed.
     """
     from playwright.sync_api import sync_playwright
 
     if CHROMIUM is None:
-        raise RuntimeError("there is no chromium here; on Debian and Ubuntu: apt-get install chromium")
+        raise RuntimeError("Chromium is not installed; on Debian and Ubuntu: apt-get install chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=_QUIET)
         try:
@@ -156,7 +156,7 @@ def browser(width: int = 1100, height: int = 800) -> Iterator[Any]:
 
 
 class Notebook:
-    """A notebook in a page of JupyterLab, used as a person would.
+    """A notebook in a page of JupyterLab, operated as by a user.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class Notebook:
     address : str
         From :func:`serve`.
     path : str
-        The notebook, below the folder served.
+        Path of the notebook in the served folder.
     """
 
     def __init__(self, page: Any, address: str, path: str) -> None:
@@ -196,17 +196,17 @@ class Notebook:
         self.page.keyboard.press("Shift+Enter")
 
     def output_of(self, number: int) -> Any:
-        """Return what code cell `number` shows; -1 is the last."""
+        """Return the output of code cell `number`; -1 is the last."""
         return self.code.nth(number).locator(".jp-Cell-outputArea")
 
     def hide_sidebar(self) -> None:
-        """Expand the notebook to the full width."""
+        """Hide the left sidebar."""
         if self.page.locator("#jp-left-stack:visible").count():
             self.page.keyboard.press("Control+b")
             self.page.locator("#jp-left-stack").wait_for(state="hidden")
 
     def save(self) -> None:
-        """Save it, and wait until that is done."""
+        """Save the notebook, and wait until it is saved."""
         with self.page.expect_response(
             lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url
         ):

@@ -1,7 +1,7 @@
-"""Make a whole market's daily reports, as the portal serves them: a month, a year or a decade, including errors.
+"""Make a whole market's daily reports, as the portal has them: a month, a year or a decade, including dirty rows.
 
-The figures are invented, from a seed: the same arguments give the same bytes on one machine. Run it from the root of
-the repository and write elsewhere::
+The figures are invented, from a seed: on one machine, the same arguments produce the same bytes. Run it from the root
+of the repository; do not commit its output::
 
     python tools/make_market.py month /tmp/inf_diario_fi_202608.zip   # layout C: 26,000 series, 525,000 rows
     python tools/make_market.py year /tmp/inf_diario_fi_2015.zip      # layout A: twelve members, 3 million rows
@@ -28,11 +28,11 @@ from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, ReportLayout, as
 
 FULL_SERIES, YEAR_SERIES, MONTH, YEAR, DECADE = 26_000, 12_730, "2026-08", 2015, 2016
 FILLED = 525_000 / (26_000 * 21)  # share of series and days that have a row
-STARTED_OR_ENDED = 0.02  # share of series that cover only part of a month
+STARTED_OR_ENDED = 0.02  # share of series that start or end within a month
 SUBCLASSES = 0.031  # share of series
 NEGATIVE_WORTH = 0.00132  # share of series
-SPLIT = 1 / 13_000  # share of series that turn from class rows to subclass rows in a month
-# Shares of rows; each kind occurs once at least.
+SPLIT = 1 / 13_000  # share of series that change from class rows to subclass rows in a month
+# Shares of rows; each kind occurs at least once.
 DIRT = {
     "zeros": 2e-4,
     "blank_quota": 2e-5,
@@ -59,9 +59,9 @@ class Market:
     Parameters
     ----------
     series : int
-        How many there are.
+        Number of series.
     seed : int
-        Another seed gives another market.
+        Seed of the random numbers.
     """
 
     series: int = FULL_SERIES
@@ -75,7 +75,7 @@ class Market:
         letters = draw.choice(LETTERS, (in_subclasses, 5)).tolist()
         ids = [f"{''.join(row)}{1_719_837_600 + number}" for number, row in enumerate(letters)]
         self._subclasses = [*ids, *[""] * (count - in_subclasses)]
-        # Two to four subclasses share the CNPJ of their class; the first stands for it before there were any.
+        # Two to four subclasses share the CNPJ of their class; before they exist, the first represents it.
         sizes = draw.integers(2, 5, in_subclasses)
         self._class_of = np.arange(count)
         self._class_of[:in_subclasses] = np.repeat(np.cumsum(sizes) - sizes, sizes)[:in_subclasses]
@@ -88,18 +88,18 @@ class Market:
         self._holders = np.round(np.exp(draw.normal(3.5, 2.5, count).clip(0, 14)))
 
     def month(self, month: str, layout: ReportLayout, days: int | None = None, *, dirty: bool = True) -> bytes:
-        """Return the daily report of a month, and advance to the next one; `dirt` counts its errors.
+        """Return the daily report of a month, and advance to the next; `dirt` counts its dirty rows.
 
         Parameters
         ----------
         month : str
             ``YYYY-MM``.
         layout : ReportLayout
-            The columns; only C knows subclasses.
+            The columns; only C has subclasses.
         days : int or None
-            The number of business days; all if omitted.
+            Number of business days; all by default.
         dirty : bool
-            Whether to add errors.
+            Whether to add dirty rows.
         """
         parsed = Month.parse_iso(month)
         dates = [f"{day:%Y-%m-%d}" for day in business_days(parsed.first_day, parsed.last_day)][:days]
@@ -118,7 +118,7 @@ class Market:
         return as_csv(layout.value, lines)
 
     def _present(self, days: int) -> npt.NDArray[np.bool_]:
-        """Return which series has a row on which day."""
+        """Return a mask of series by day: True where there is a row."""
         draw, count = self._draw, self.series
         present = np.ones((count, days), dtype=bool)
         partial = np.flatnonzero(draw.random(count) < STARTED_OR_ENDED)
@@ -129,7 +129,7 @@ class Market:
         return present
 
     def _figures(self, days: int) -> tuple[Floats, ...]:
-        """Return six tables, a row a series and a column a day, in the order of the file; the last day is kept."""
+        """Return the six figures in the order of the file, each as series by day; remember the last day."""
         draw, shape = self._draw, (self.series, days)
         moves = 0.0004 + self._volatility[:, np.newaxis] * draw.standard_normal(shape)
         quota = self._quota[:, np.newaxis] * np.cumprod(1 + moves, axis=1)
@@ -146,7 +146,7 @@ class Market:
         return portfolio, quota, net_worth, inflow, outflow, holders
 
     def _starts(self, layout: ReportLayout) -> list[str]:
-        """Return the start of each series's lines, up to the day."""
+        """Return the beginning of each series's lines, up to the day."""
         cnpjs = [self._cnpjs[number] for number in self._class_of.tolist()]
         if layout is ReportLayout.A:
             return [f"{cnpj};" for cnpj in cnpjs]
@@ -160,7 +160,7 @@ class Market:
         ]
 
     def _split(self, lines: list[str], rows: npt.NDArray[Any], columns: npt.NDArray[Any], turn: int) -> None:
-        """Turn a few series from class rows to subclass rows, from the day `turn` on and in all months to come."""
+        """Change a few series from class rows to subclass rows, from day number `turn` on and in all later months."""
         classes = [number for number, subclass in enumerate(self._subclasses) if not subclass]
         for chosen in self._draw.choice(classes, at_least_one(self.series * SPLIT), replace=False).tolist():
             self._subclasses[chosen] = f"SPLIT{1_726_012_800 + chosen}"
@@ -171,7 +171,7 @@ class Market:
             self.dirt["split"] += 1
 
     def _add_dirt(self, lines: list[str], layout: ReportLayout) -> None:
-        """Add errors to lines, from the last to the first, so that inserted lines shift none that follow."""
+        """Make some lines dirty, from the last to the first, so that added lines do not shift earlier places."""
         counts = {name: at_least_one(share * len(lines)) for name, share in DIRT.items()}
         if layout is not ReportLayout.C:
             counts = {name: count for name, count in counts.items() if not name.startswith("double")}
@@ -183,7 +183,7 @@ class Market:
         self.dirt.update(counts)
 
     def _own_lines(self, lines: list[str], layout: ReportLayout) -> list[int]:
-        """Return the places of lines that are no subclass's."""
+        """Return the positions of the lines without a subclass."""
         if layout is not ReportLayout.C:
             return list(range(len(lines)))
         return [place for place, line in enumerate(lines) if ";;" in line]
@@ -238,7 +238,7 @@ def made_up_cnpjs(draw: np.random.Generator, count: int) -> list[str]:
 
 
 def write_zip(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
-    """Write a zip of members that are generated one by one."""
+    """Write a zip, making one member at a time."""
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members:
             info = zipfile.ZipInfo(name)
@@ -254,7 +254,7 @@ def write_month(
 
 
 def write_year(path: Path, year: int = YEAR, days: int | None = None, *, market: Market, layout: ReportLayout) -> None:
-    """Write a year's zip: twelve members of `days` days each."""
+    """Write a year's zip of twelve members, each with `days` days."""
     write_zip(
         path,
         (
@@ -265,7 +265,7 @@ def write_year(path: Path, year: int = YEAR, days: int | None = None, *, market:
 
 
 def write_decade(folder: Path, market: Market, first: int = DECADE, years: int = 10) -> Iterator[Path]:
-    """Write ten years, the early ones below ``HIST``; yield each path once it exists."""
+    """Write ten years, the early ones below ``HIST``; yield each path once it is written."""
     (folder / "HIST").mkdir(parents=True, exist_ok=True)
     for year in range(first, first + years):
         if year < FIRST_MONTHLY_YEAR:
@@ -281,11 +281,11 @@ def write_decade(folder: Path, market: Market, first: int = DECADE, years: int =
 
 
 def main() -> int:
-    """Write what the command says."""
+    """Write the requested files, and print the number of dirty rows by kind."""
     parser = argparse.ArgumentParser(description="Make a market's daily reports.")
     parser.add_argument("what", choices=["month", "year", "decade"])
-    parser.add_argument("path", type=Path, help="the zip, or the folder of a decade")
-    parser.add_argument("--series", type=int, help=f"{FULL_SERIES:,} for a month, else {YEAR_SERIES:,}")
+    parser.add_argument("path", type=Path, help="zip file, or folder of a decade")
+    parser.add_argument("--series", type=int, help=f"default: {FULL_SERIES:,} for a month, else {YEAR_SERIES:,}")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     market = Market(options.series or (FULL_SERIES if options.what == "month" else YEAR_SERIES), options.seed)

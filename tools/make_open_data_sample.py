@@ -1,6 +1,6 @@
-"""Write what the portal serves beyond the pages: decades, subclasses, a split, a new CNPJ, and the registry.
+"""Write the sample of the portal: decades, subclasses, a split, a change of CNPJ, and the registry.
 
-The output is the same on every platform, thanks to the helpers of ``make_sample.py``, whose files it neither reads nor
+It writes the same bytes on every platform, with the functions of ``make_sample.py``, whose files it neither reads nor
 changes. Run it from the root of the repository::
 
     python tools/make_open_data_sample.py            # writes daily.csv, registry.csv and subclasses.csv
@@ -22,9 +22,9 @@ from scraperkit.calendar import business_days
 SEED = "scraperkit open data 1"
 FIRST, LAST = "2000-01-03", "2024-12-31"
 PAGES_END = "2023-12-31"
-ADAPTED = ("2024-07-01", "2024-11-04", "")  # in turn: when a fund of the pages became a class of Resolution 175
+ADAPTED = ("2024-07-01", "2024-11-04", "")  # in turn: when a fund of the pages became a class under Resolution 175
 
-# The policy rate in percent a year, from the year on.
+# The policy rate in percent a year, from each year on.
 POLICY_RATE = {
     2000: 17.5, 2003: 23.0, 2004: 16.2, 2006: 15.0, 2008: 12.4, 2010: 9.8, 2012: 8.5, 2014: 10.9, 2016: 14.0, 2018: 6.5,
     2020: 2.8, 2021: 4.4, 2022: 12.4, 2023: 13.0, 2024: 10.8,
@@ -38,7 +38,7 @@ MANAGERS = {
 
 @dataclass(frozen=True)
 class Line:
-    """One series, and how it moves; without a subclass it is the fund's or the class's own."""
+    """One series, and how it moves; without a subclass, it is the series of the fund or class itself."""
 
     base: str  # the CNPJ without its check digits
     starts: str
@@ -48,8 +48,8 @@ class Line:
     holders: int
     subclass: str = ""
     rate: float = 0.0  # share of the policy rate that it earns
-    beta: float = 0.0  # how much of the market's moves it follows
-    noise: float = 0.0  # independent daily moves, in percent
+    beta: float = 0.0  # share of the market's moves that it follows
+    noise: float = 0.0  # its own daily moves, in percent
 
     @property
     def cnpj(self) -> str:
@@ -59,7 +59,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the registry: a class, or a fund that never became one."""
+    """One line of the registry: a class, or a fund that never became a class."""
 
     base: str
     name: str
@@ -72,8 +72,8 @@ class Entry:
     adapted_on: str = ""
     ended_on: str = ""
     classification: str = "Multimercado"
-    fund: str = ""  # the base of the fund's CNPJ, where it differs from the class's
-    fund_name: str = ""  # the fund's name, likewise
+    fund: str = ""  # base of the fund's CNPJ, if it differs from the class's
+    fund_name: str = ""  # the fund's name, if it differs from the class's
 
 
 LONG, SHARES, SHARES_OF, SIBLINGS, SPLIT = (f"9910103{number}0001" for number in (1, 2, 3, 4, 5))
@@ -95,7 +95,7 @@ LINES = (
     Line(TWO_A, "2024-08-01", LAST, 1.0, 6_000_000, 34, rate=0.9, noise=0.05),
     Line(TWO_B, "2024-08-01", LAST, 1.0, 2_500_000, 12, beta=0.9, noise=0.4),
 )
-# Each of these continues the quota, net worth and holders of a series that ended on the business day before.
+# Each continues a series that ended on the business day before, with its quota, net worth and holders.
 HEIRS = (
     (Line(SPLIT, "2024-09-16", LAST, 0, 0, 0, SPLIT_1, rate=1.0, noise=0.08), LINES[6]),
     (Line(NEW, "2024-05-15", LAST, 0, 0, 0, rate=0.6, beta=0.3, noise=0.2), LINES[9]),
@@ -118,9 +118,9 @@ ENTRIES = (
     Entry(SPLIT, "Classe Exemplo Pitangueira Crédito Privado FIF RL",
           "class rows until 2024-09-13, rows of its subclasses from 2024-09-16", administrator="serra",
           started_on="2023-03-01", adapted_on="2024-07-01", classification="Renda Fixa"),
-    Entry(OLD, "Fundo Exemplo Caviúna Macro FIM", "went on under another CNPJ on the next day", status=CANCELLED,
+    Entry(OLD, "Fundo Exemplo Caviúna Macro FIM", "continued under another CNPJ on the next day", status=CANCELLED,
           started_on="2023-01-02", ended_on="2024-05-14"),
-    Entry(NEW, "Fundo Exemplo Caviúna Macro FIF", "goes on from the CNPJ that ended on 2024-05-14",
+    Entry(NEW, "Fundo Exemplo Caviúna Macro FIF", "continues the CNPJ that ended on 2024-05-14",
           started_on="2024-05-15", adapted_on="2024-05-15"),
     Entry(TWO_A, "Classe A Exemplo Tucumã Renda Fixa FIF", "one of two classes of a fund",
           started_on="2024-08-01", adapted_on="2024-08-01", classification="Renda Fixa", fund=TWO, fund_name=TWO_NAME),
@@ -180,8 +180,8 @@ def daily(line: Line, moves: dict[str, float]) -> Iterator[dict[str, str]]:
         }
 
 
-def going_on(line: Line, last: dict[str, str]) -> Line:
-    """Return a series that begins with the figures of another's last day."""
+def continuing(line: Line, last: dict[str, str]) -> Line:
+    """Return the series with the figures of another's last day as its start."""
     return replace(
         line, quota=float(last["quota"]), net_worth=float(last["net_worth"]), holders=int(last["holders"] or "1")
     )
@@ -194,15 +194,15 @@ def lines(moves: dict[str, float]) -> Iterator[Line]:
         if spec.status == NORMAL:
             *_, last = make_sample.quotes(spec, pages_moves)
             line = Line(spec.base, "2024-01-02", LAST, 0, 0, 0, rate=spec.rate, beta=spec.beta, noise=spec.noise)
-            yield going_on(line, last)
+            yield continuing(line, last)
     yield from LINES
     for heir, line in HEIRS:
         *_, last = daily(line, moves)
-        yield going_on(heir, last)
+        yield continuing(heir, last)
 
 
 def entries() -> Iterator[Entry]:
-    """Yield every line of the registry, including the funds of the pages."""
+    """Yield every entry of the registry, including the funds of the pages."""
     days = make_sample.market()
     for number, spec in enumerate(make_sample.SPECS):
         own = make_sample.days_of(spec, days)
@@ -223,7 +223,7 @@ def entries() -> Iterator[Entry]:
 
 
 def registry_rows() -> Iterator[dict[str, str]]:
-    """Yield every line of the registry; only classes have ids."""
+    """Yield every line of the registry; only entries that became a class have ids."""
     every = list(entries())
     funds = sorted({entry.fund or entry.base for entry in every if entry.adapted_on})
     for number, entry in enumerate(every):

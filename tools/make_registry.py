@@ -1,6 +1,6 @@
-"""Make a registry of real size, as the portal has it: 36,782 classes, their funds and subclasses, and what came before.
+"""Make a registry of real size: 36,782 classes, their funds and subclasses, and older funds.
 
-Everything is invented, from a seed. Run it from the root of the repository and write elsewhere::
+Everything is invented, from a seed. Run it from the root of the repository; do not commit its output::
 
     python tools/make_registry.py /tmp/DADOS    # writes registro_fundo_classe.zip and cad_fi.csv
 """
@@ -39,9 +39,9 @@ class Registry:
     Parameters
     ----------
     share : float
-        Its size, beside the real one.
+        Its size, as a share of the real one.
     seed : int
-        Another seed gives another registry.
+        Seed of the random numbers.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Registry:
         ]
 
     def _row(self, number: int, cnpj: str, name: str, started_on: str, house: int, managers: int) -> dict[str, str]:
-        """Return one line: of a class with this many managers, or of a fund that never became one, without any."""
+        """Return one line: of a class with `managers` managers, or with 0, of a fund that never became a class."""
         who = [(house + place) % 900 for place in range(max(1, managers))]
         ended = number % 7 == 0 if managers else number % 50 != 0
         bare = normalize_cnpj(cnpj)
@@ -124,10 +124,10 @@ class Registry:
 
 
 def main() -> int:
-    """Write what the command says."""
+    """Write the registry to the given folder."""
     parser = argparse.ArgumentParser(description="Make a registry of real size.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--share", type=float, default=1.0, help="its size, beside the real one")
+    parser.add_argument("--share", type=float, default=1.0, help="its size, as a share of the real one")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     Registry(options.share, options.seed).write(options.folder)

@@ -1,7 +1,7 @@
 """Write the sample: 20 invented funds over the 36 months from January 2021 to December 2023.
 
-The output is the same on every platform: one seeded ``random.Random`` a fund, no numpy, and every draw that passed
-through a logarithm is rounded before use. Run it from the root of the repository::
+It writes the same bytes on every platform: it uses one seeded ``random.Random`` for each fund and no numpy, and rounds
+every draw that depends on a logarithm. Run it from the root of the repository::
 
     python tools/make_sample.py            # writes data/sample/funds.csv and data/sample/quotes.csv
     python tools/make_sample.py --check    # exits 1 if the files differ from what it would write
@@ -29,7 +29,7 @@ FIRST, LAST = "2021-01-01", "2023-12-31"
 FOLDER = Path(__file__).resolve().parent.parent / "data" / "sample"
 NORMAL, CANCELLED, WINDING_UP = "EM FUNCIONAMENTO NORMAL", "CANCELADA", "LIQUIDAÇÃO"
 
-# Roots that start with 99 have never been issued, as far as is known, so no invented fund is a real company.
+# As far as is known, roots that start with 99 have never been issued, so no invented fund has the CNPJ of a company.
 ADMINISTRATORS = {
     "manacá": ("991000010001", "Administradora Exemplo Manacá DTVM S.A."),
     "irmãos": ("991000020001", "Exemplo Irmãos Quaresma & Filhos DTVM Ltda."),
@@ -37,7 +37,7 @@ ADMINISTRATORS = {
     "EX": ("EXADMIN00001", "Administradora Exemplo Vitória-Régia S.A."),
 }
 
-# The policy rate in percent a year, from the month on: what a fund of short bonds earns.
+# The policy rate in percent a year, from each month on: what a fund of short bonds earns.
 POLICY_RATE = {
     "2021-01": 2.0, "2021-04": 2.75, "2021-06": 3.5, "2021-07": 4.25, "2021-09": 6.25, "2021-11": 7.75,
     "2022-01": 9.25, "2022-03": 11.75, "2022-06": 13.25, "2022-09": 13.75, "2023-08": 13.25, "2023-10": 12.25,
@@ -46,16 +46,16 @@ POLICY_RATE = {
 
 @dataclass(frozen=True)
 class Quirks:
-    """What makes a fund difficult. With the defaults, it is not."""
+    """Difficulties of a fund; the defaults are a fund without any."""
 
     starts: str = FIRST
     ends: str = LAST
-    silent: tuple[str, ...] = ()  # days, or months, without any figure
-    partial: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by day: the columns that are blank
+    silent: tuple[str, ...] = ()  # days or months without figures
+    partial: dict[str, tuple[str, ...]] = field(default_factory=dict)  # by day: the blank columns
     amortised: dict[str, float] = field(default_factory=dict)  # by day: the share of the quota that is paid back
-    decimals: tuple[int, ...] = (8,)  # in turn: the decimals of the quota
-    every: int = 1  # the quota is priced on every n-th business day only, and repeated in between
-    closed: bool = False  # no inflow, no outflow
+    decimals: tuple[int, ...] = (8,)  # decimals of the quota, in turn
+    every: int = 1  # the quota changes only every n-th business day
+    closed: bool = False  # no subscriptions and no redemptions
     wound_up: bool = False  # all holders leave on the last day
 
 
@@ -72,12 +72,12 @@ class Spec:
     net_worth: float
     holders: int
     rate: float = 0.0  # share of the policy rate that it earns
-    beta: float = 0.0  # how much of the market's moves it follows
-    noise: float = 0.0  # independent daily moves, in percent
-    flow: float = 0.05  # typical daily inflow or outflow, in percent of the net worth
+    beta: float = 0.0  # share of the market's moves that it follows
+    noise: float = 0.0  # its own daily moves, in percent
+    flow: float = 0.05  # usual money in or out a day, in percent of the net worth
     status: str = NORMAL
     quirks: Quirks = field(default_factory=Quirks)
-    older: tuple[str, str, str] | None = None  # pk, name and end of an inactive row for the same CNPJ
+    older: tuple[str, str, str] | None = None  # pk, name and end of an inactive row with the same CNPJ
 
     @property
     def cnpj(self) -> str:
@@ -86,21 +86,21 @@ class Spec:
 
 
 SPECS = (
-    # Active, all 36 months, the CNPJ of the lessons: a fund of shares.
+    # Active in all 36 months, with the CNPJ of the lessons: a fund of shares.
     Spec("189939240001", "132922", "Fundo Exemplo Aroeira FIC FIA", "manacá", "the fund of the lessons",
          3.19, 88_400_000, 1302, beta=1.1, noise=0.45, flow=0.12),
-    # Active, all 36 months, a quota above 1,000: the page puts a thousands mark into it.
+    # Active in all 36 months. Its quota is above 1,000, and has a thousands mark on the page.
     Spec("991010110001", "901101", "Fundo Exemplo Jatobá Multimercado FIM", "manacá",
          "quota above 1,000, with a thousands mark on the page",
          1953.908722, 412_750_300.55, 5210, rate=0.9, beta=0.15, noise=0.12),
-    # Active, all 36 months: 8 decimals whose trailing zeros the page trims, down to whole numbers.
+    # Active in all 36 months. Its quotas have up to 8 decimals; the page trims trailing zeros.
     Spec("991010120001", "901102", "Fundo Exemplo Ipê Amarelo Renda Fixa FI", "serra",
          "quotas of 0 to 8 decimals: the page trims trailing zeros",
          998.4, 53_120_000, 640, rate=0.98, noise=0.03, quirks=Quirks(decimals=(8, 6, 5, 4, 3, 2, 1, 0))),
-    # Active, but starts midway: no month before May 2022 is offered.
+    # Active, but starts midway: the page offers no month before May 2022.
     Spec("991010130001", "901103", "Fundo Exemplo Cambuci Infraestrutura FIC FIRF", "serra", "starts midway",
          1.0, 12_000_000, 38, rate=1.02, noise=0.06, flow=0.5, quirks=Quirks(starts="2022-05-16")),
-    # Ends midway: liquidated on its last day, whose net worth is 0; no later month is offered.
+    # Ends midway: wound up on its last day, with a net worth of 0; the page offers no later month.
     Spec("991010140001", "901104", "Fundo Exemplo Sibipiruna Ações FIA", "irmãos",
          "ends midway; on the last day everybody leaves and the net worth is 0",
          7.44, 19_870_000, 210, beta=0.95, noise=0.5, status=WINDING_UP,
@@ -108,7 +108,7 @@ SPECS = (
     # Inactive: cancelled at the end of November 2021.
     Spec("991010150001", "901105", "Fundo Exemplo Pau-Ferro Cambial FIM", "irmãos", "cancelled",
          2.05, 6_310_000, 47, rate=0.4, beta=-0.3, noise=0.4, status=CANCELLED, quirks=Quirks(ends="2021-11-30")),
-    # Active, all 36 months: days without any figure, and days where only some cells are blank.
+    # Active in all 36 months, with days without figures, and days on which only some cells are blank.
     Spec("991010160001", "901106", "Fundo Exemplo Mulungu Crédito Privado FIC FIM", "manacá",
          "days without any figure, and days where some cells are blank",
          14.2, 77_045_000, 1890, rate=1.05, noise=0.05,
@@ -116,11 +116,11 @@ SPECS = (
              silent=("2021-03-15", "2022-01-31", "2022-02-01", "2022-02-02", "2022-12-30", "2023-07-03"),
              partial={"2021-06-15": ("net_worth", "portfolio"), "2022-12-14": ("holders",), "2022-12-15": ("quota",),
                       "2023-02-28": ("inflow", "outflow", "portfolio")})),
-    # Active, and a whole month in the middle without a figure: offered, but empty.
+    # Active. The page offers a month in the middle that has no figures.
     Spec("991010170001", "901107", "Fundo Exemplo Guapuruvu Longo Prazo FIM", "serra",
          "August 2021 is offered but has no figure at all",
          5.6, 31_400_000, 420, rate=0.8, beta=0.2, noise=0.15, quirks=Quirks(silent=("2021-08",))),
-    # Active, all 36 months: an amortisation takes more than a third off the quota in one day.
+    # Active in all 36 months. An amortisation reduces the quota by more than a third in one day.
     Spec("991010180001", "901108", "Fundo Exemplo Canela-de-Ema Recebíveis FIDC", "irmãos",
          "amortisations: the quota falls by 38 % on 2022-06-15 and by 10 % on 2023-06-15",
          1250.0, 145_600_000, 96, rate=1.2, noise=0.04, flow=0.0,
@@ -130,7 +130,7 @@ SPECS = (
          "manacá", "two rows for one CNPJ: this is the class, and has the figures",
          2.71, 240_900_000, 8070, rate=0.7, beta=0.3, noise=0.2,
          older=("901109", "Fundo Exemplo Sapucaia FIC FIM", "2023-10-02")),
-    # Letters in the CNPJ, its administrator's too. Active, all 36 months.
+    # Active in all 36 months, with letters in its CNPJ and in its administrator's.
     Spec("EXEMPL0A0001", "901110", "Fundo Exemplo Vinhático FIC FIA", "EX", "letters in the CNPJ",
          11.03, 64_080_000, 733, beta=1.0, noise=0.4, flow=0.1),
     # Letters in the branch as well, as in the official example.
@@ -141,14 +141,14 @@ SPECS = (
          "accents in the name", 4.02, 158_300_000, 11_340, beta=0.9, noise=0.3),
     Spec("991010230001", "901113", "Fundo Exemplo Cedro & Embaúba FIM Prazo < 365 Dias", "irmãos",
          "& and < in the name, & in the administrator's", 3.33, 9_780_000, 154, rate=0.95, noise=0.04),
-    # Repeated quotas: priced on every fifth business day only.
+    # Repeated quotas: the quota changes only every fifth business day.
     Spec("991010240001", "901114", "Fundo Exemplo Baraúna Participações FIC", "serra",
          "the quota is repeated four days out of five",
          101.5, 44_200_000, 61, rate=0.6, noise=0.4, quirks=Quirks(every=5, closed=True)),
     # One holder, no flows.
     Spec("991010250001", "901115", "Fundo Exemplo Peroba Exclusivo FIM", "serra", "one holder, no flows",
          1.57, 38_900_000, 1, rate=0.85, beta=0.1, noise=0.1, quirks=Quirks(closed=True)),
-    # More than ten billion: four groups of digits on the page.
+    # More than ten thousand million: four groups of digits on the page.
     Spec("991010260001", "901116", "Fundo Exemplo Araucária Soberano Simples FIRF", "manacá",
          "net worth above ten thousand million", 29.8815, 11_870_000_000, 412_600, rate=0.99, flow=0.3),
     # Nothing special.
@@ -162,7 +162,7 @@ SPECS = (
 
 
 def with_check_digits(base: str) -> str:
-    """Return the 12 characters of a CNPJ followed by their two check digits."""
+    """Return a CNPJ: its first 12 characters with their two check digits."""
     return base + str(stdnum_cnpj.calc_check_digits(base))
 
 
@@ -226,7 +226,7 @@ def days_of(spec: Spec, days: Iterable[str]) -> list[str]:
 
 
 def flows(spec: Spec, random: Random, net_worth: float) -> tuple[float, float, float]:
-    """Draw one day's inflow, outflow and change in the number of holders, which is fractional."""
+    """Draw one day's inflow, outflow, and change in the number of holders, which may be fractional."""
     size_in, size_out, drift = random.random(), random.random(), random.random()
     if spec.quirks.closed:
         return 0.0, 0.0, 0.0
@@ -239,7 +239,7 @@ def flows(spec: Spec, random: Random, net_worth: float) -> tuple[float, float, f
 
 
 def fund_rows(spec: Spec, days: Iterable[str]) -> Iterator[dict[str, str]]:
-    """Yield the row of a fund, after that of its predecessor."""
+    """Yield the row of a fund, after that of its predecessor, if it has one."""
     base, administrator = ADMINISTRATORS[spec.administrator]
     own = days_of(spec, days)
     row = {
@@ -280,7 +280,7 @@ def as_csv(rows: list[dict[str, str]]) -> bytes:
 
 
 def write_or_check(contents: dict[str, bytes]) -> int:
-    """Write the files into the sample's folder, or with ``--check`` return 1 if one of them differs."""
+    """Write the files to the sample's folder; with ``--check``, only return 1 if one of them differs."""
     parser = argparse.ArgumentParser(description="Write the sample that the replica serves.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a file differs")
     files = {FOLDER / name: content for name, content in contents.items()}

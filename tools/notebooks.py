@@ -1,17 +1,17 @@
-"""Execute the lessons, each in a fresh kernel and from top to bottom, into out/notebooks.
+"""Execute the lessons from top to bottom, each in a new kernel, into out/notebooks.
 
 ::
 
-    python tools/notebooks.py             # each once, unsolved
-    python tools/notebooks.py --twice     # each twice, two at a time on one Redis: unsolved, and with its solutions
-    python tools/notebooks.py 01 02       # only those whose names begin like this
+    python tools/notebooks.py             # each once, without solutions
+    python tools/notebooks.py --twice     # each twice, at the same time on one Redis: without and with solutions
+    python tools/notebooks.py 01 02       # only lessons whose names begin with 01 or 02
 
-The notebooks themselves stay as they are, without outputs.
+The notebooks in the repository are not changed, and stay without outputs.
 
-The run checks what the text says about outputs. An HTML comment, which readers do not see, follows a number or a claim:
-``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. The expression is evaluated at that
-place in the notebook. A number must agree with it to the decimals written, a text must be equal, and a claim must be
-true.
+The run checks statements of the text about outputs. An HTML comment, invisible to readers, follows a number or a claim:
+``24<!--= kept.status().done -->``, ``twice as fast<!--= fast > 1.8 * slow -->``. Its expression is evaluated at that
+point of the lesson. A number must agree with the value to the decimals written, a text must equal it, and a claim must
+be true.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _MARK = re.compile(r"(\S+(?: %)?)\s*<!--= (.+?) -->")
 _NUMBER = re.compile(r"[+\-−]?\d[\d,]*(?:\.(\d+))?(?: ?(%))?$")
 _WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _BEFORE = "import threading as _threading; _threads_before = set(_threading.enumerate())"
-# With a large output, Jupyter's own zmq starts a thread, which does not concern the lesson.
+# On a large output, zmq starts a thread, which does not belong to the lesson.
 _AFTER = """
 import json as _json
 _left = [t for t in set(_threading.enumerate()) - _threads_before if not type(t).__module__.startswith("zmq")]
@@ -54,22 +54,22 @@ print("LEFT", _json.dumps({"namespace": lesson.namespace, "threads": sorted(t.na
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """The result of one run of a notebook.
+    """Result of one run of a notebook.
 
     Attributes
     ----------
     notebook : nbformat.NotebookNode
-        With its outputs.
+        The notebook with its outputs.
     seconds : float
-        Duration, including the kernel's start.
+        Duration, including the start of the kernel.
     namespace : str
-        The lesson's.
+        The lesson's namespace.
     threads : list of str
         Names of the threads still running at the end.
     unsolved, solved : dict
-        The message of each exercise's check before and after its solution was run; `solved` is empty for a plain run.
+        Output of each exercise's check before and after its solution ran; `solved` is empty without solutions.
     untrue : list of str
-        False claims of the text about outputs; not checked with a live site.
+        False statements of the text about outputs; not checked with a live site.
     """
 
     notebook: Any
@@ -82,7 +82,7 @@ class Run:
 
 
 def lessons(names: Iterable[str] = ()) -> list[Path]:
-    """Return the notebooks whose names begin with one of `names`; all if `names` is empty."""
+    """Return the notebooks whose names begin with one of `names`; without names, all notebooks."""
     beginnings = tuple(names) or ("",)
     return sorted(path for path in FOLDER.glob("*.ipynb") if path.name.startswith(beginnings))
 
@@ -116,23 +116,23 @@ def agrees(said: str, value: Any) -> bool:
     number = _NUMBER.fullmatch(said)
     if number is None:
         return False
-    told = float(re.sub(r"[,% ]", "", said).replace("−", "-"))
+    written = float(re.sub(r"[,% ]", "", said).replace("−", "-"))
     decimals = len(number[1] or "")
-    return bool(abs(value * (100 if number[2] else 1) - told) <= 0.5 * 10**-decimals + 1e-9)
+    return bool(abs(value * (100 if number[2] else 1) - written) <= 0.5 * 10**-decimals + 1e-9)
 
 
 async def _untrue(client: NotebookClient, text: str) -> list[str]:
-    """Return the claims of a text about outputs that are false now."""
+    """Return the false statements of a text about outputs."""
     marks = _MARK.findall(text)
     if not marks:
         return []
     values = ", ".join(f"({expression})" for _, expression in marks)
     code = f"print('SAID', __import__('json').dumps([getattr(v, 'item', lambda v=v: v)() for v in [{values}]]))"
     found = re.search(r"^SAID (.*)$", await _aside(client, code), re.MULTILINE)
-    told = json.loads(found[1]) if found else [None] * len(marks)
+    actual = json.loads(found[1]) if found else [None] * len(marks)
     return [
         f"{said!r}, but {expression} is {value!r}"
-        for (said, expression), value in zip(marks, told, strict=True)
+        for (said, expression), value in zip(marks, actual, strict=True)
         if value is None or not agrees(said, value)
     ]
 
@@ -145,18 +145,18 @@ async def run(
     redis_url: str | None = None,
     folder: Path | None = None,
 ) -> Run:
-    """Execute a notebook in a separate kernel.
+    """Execute a notebook in a new kernel.
 
     Parameters
     ----------
     path : pathlib.Path
-        The notebook; it is not changed.
+        The notebook, which is not changed.
     solve : bool
-        Run each exercise's check on the unsolved answer, then its solution, then the check again.
+        After each exercise's check, run the solution, and then the check again.
     live, redis_url
-        The values of the two variables in the first cell.
+        Values of the two variables in the first cell.
     folder : pathlib.Path, optional
-        The kernel's working directory; the notebook's own folder if omitted.
+        Working folder of the kernel; by default, the notebook's folder.
 
     Raises
     ------
@@ -172,7 +172,7 @@ async def run(
     unsolved: dict[int, str] = {}
     solved: dict[int, str] = {}
     untrue: list[str] = []
-    # A backend that draws into files would not draw into the notebook.
+    # With a backend that draws to files, charts would not appear in the notebook.
     environment = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
     with tempfile.TemporaryDirectory(prefix="lesson-") as sockets:
         client = _client(notebook, folder or path.parent, Path(sockets))
@@ -195,7 +195,7 @@ async def run(
 
 
 def _client(notebook: Any, folder: Path, sockets: Path) -> NotebookClient:
-    """A client that uses Unix sockets in a folder, since another kernel may take a TCP port meanwhile."""
+    """Return a client whose kernel uses sockets in a folder: another kernel could take its TCP ports."""
     config = Config({"KernelManager": {"transport": "ipc", "ip": str(sockets / "kernel")}})
     config.NotebookClient.iopub_timeout = 60  # outputs may be late on a busy machine
     config.NotebookClient.coalesce_streams = True  # printed text may arrive in pieces
@@ -214,15 +214,15 @@ async def _aside(client: NotebookClient, code: str) -> str:
 
 
 def _read(shown: str) -> dict[str, Any]:
-    """Read what the last lines of code printed; the kernel may have printed other text as well."""
+    """Read what the last lines of code printed; the kernel may have printed other lines, too."""
     found = re.search(r"^LEFT (.*)$", shown, re.MULTILINE)
     if found is None:
-        raise RuntimeError(f"the kernel did not report what is left; it printed: {shown[:2000]!r}")
+        raise RuntimeError(f"the kernel did not report what is left, but: {shown[:2000]!r}")
     return dict(json.loads(found[1]))
 
 
 def _text(cell: Any) -> str:
-    """Return everything that a cell shows, as text."""
+    """Return all output of a cell as text."""
     shown = [str(output.get("text") or output.get("data", {}).get("text/plain", "")) for output in cell.outputs]
     return "\n".join(shown).strip()
 
@@ -232,12 +232,12 @@ async def _all(paths: list[Path], *, twice: bool) -> int:
     for path in paths:
         jobs = [run(path), run(path, solve=True)] if twice else [run(path)]
         for number, result in enumerate(await asyncio.gather(*jobs, return_exceptions=True)):
-            failed += not _tell(path, number, result)
+            failed += not _report(path, number, result)
     return failed
 
 
-def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
-    """Report a run, and save a plain one; return whether it succeeded."""
+def _report(path: Path, number: int, result: Run | BaseException) -> bool:
+    """Print the result of a run, and save a run without solutions; return whether it succeeded."""
     if not isinstance(result, Run):
         why = result.traceback if isinstance(result, CellExecutionError) else repr(result)
         print(f"FAILED  {path.stem}\n{why}", file=sys.stderr)
@@ -246,15 +246,15 @@ def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
     if result.threads or wrong or result.untrue or result.seconds > LONGEST:
         print(
             f"FAILED  {path.stem}: {result.seconds:.1f} s of at most {LONGEST}; "
-            f"threads left: {result.threads}; solutions that fail: {wrong}; "
-            f"false claims of the text: {'; '.join(result.untrue) or 'nothing'}",
+            f"threads left: {result.threads}; failing solutions: {wrong}; "
+            f"false statements: {'; '.join(result.untrue) or 'none'}",
             file=sys.stderr,
         )
         return False
     if number == 0:
         OUT.mkdir(parents=True, exist_ok=True)
         nbformat.write(result.notebook, OUT / path.name)  # type: ignore[no-untyped-call]
-    how = f"{len(result.solved)} exercises solved" if result.solved else "unsolved"
+    how = f"{len(result.solved)} exercises solved" if result.solved else "without solutions"
     print(f"ok      {path.stem}  {result.seconds:.1f} s, {how}")
     return True
 
@@ -262,12 +262,12 @@ def _tell(path: Path, number: int, result: Run | BaseException) -> bool:
 def main() -> int:
     """Execute the requested lessons."""
     parser = argparse.ArgumentParser(description="Execute the lessons into out/notebooks.")
-    parser.add_argument("names", nargs="*", help="beginnings of names, as in: 01 02; all if omitted")
-    parser.add_argument("--twice", action="store_true", help="each twice, two at a time: unsolved and solved")
+    parser.add_argument("names", nargs="*", help="beginnings of names, such as: 01 02; default: all lessons")
+    parser.add_argument("--twice", action="store_true", help="each twice, at the same time: without and with solutions")
     options = parser.parse_args()
     paths = lessons(options.names)
     if not paths:
-        print(f"no notebook in {FOLDER} begins with {' or '.join(options.names)}.", file=sys.stderr)
+        print(f"no notebook in {FOLDER} has a name that begins with {' or '.join(options.names)}.", file=sys.stderr)
         return 1
     return 1 if asyncio.run(_all(paths, twice=options.twice)) else 0
 

@@ -1,6 +1,6 @@
-"""Take the picture of the dashboard that README.md shows: ``make screenshots`` writes docs/dashboard.png.
+"""Take the screenshot of the dashboard for README.md: ``make screenshots`` writes docs/dashboard.png.
 
-A small notebook runs in JupyterLab, in Debian's Chromium; the picture is taken while the jobs run.
+It runs a small notebook in JupyterLab in Debian's Chromium, and takes the screenshot while jobs are running.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ import scraperkit as sk
 from scraperkit.replica.sample import load_sample
 
 class Moody(sk.CvmPages):
-    "A site whose response times vary, as in reality, and that sometimes fails."
+    "A site with random response times and a few errors."
     luck = random.Random(7)
     def fetch(self, request):
         time.sleep(self.luck.uniform(0.3, 2.2))
         if self.luck.random() < 0.06:
-            raise sk.SiteUnavailable("it answered 503, and again after each pause", self.url)
+            raise sk.SiteUnavailable("HTTP 503 after all retries", self.url)
         return super().fetch(request)
 
 redis, source = sk.connect(), Moody({address!r})
@@ -53,7 +53,7 @@ site_funds = [fund for fund in load_sample().funds if fund.active and fund.ended
 
 
 def notebook(address: str) -> Any:
-    """Return the notebook; its first cell is outside the picture."""
+    """Return the notebook; its first cell is not in the screenshot."""
     sources = [SETUP.format(address=address).strip(), *(textwrap.dedent(cell).strip() for cell in CELLS)]
     made = nbformat.v4.new_notebook(  # type: ignore[no-untyped-call]
         cells=[nbformat.v4.new_code_cell(source) for source in sources]  # type: ignore[no-untyped-call]
@@ -63,16 +63,16 @@ def notebook(address: str) -> Any:
 
 
 def main() -> int:
-    """Take the picture."""
+    """Take the screenshot."""
     parser = argparse.ArgumentParser(description="Write docs/dashboard.png.")
     parser.add_argument("--out", type=Path, default=lab.ROOT / "docs" / "dashboard.png")
-    parser.add_argument("--dark", action="store_true", help="in JupyterLab's dark theme")
+    parser.add_argument("--dark", action="store_true", help="use JupyterLab's dark theme")
     options = parser.parse_args()
     theme = "JupyterLab Dark" if options.dark else "JupyterLab Light"
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scraperkit-picture-")))
         namespace = f"picture-{uuid.uuid4().hex[:8]}"
-        redis = stack.enter_context(connect())  # the kernel finds Redis running
+        redis = stack.enter_context(connect())  # the kernel finds its Redis running
         stack.callback(lambda: redis.unlink(*redis.scan_iter(Keys(namespace).pattern)))
         site = stack.enter_context(Replica.start())
         nbformat.write(notebook(site.url), folder / "prices.ipynb")  # type: ignore[no-untyped-call]

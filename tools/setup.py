@@ -89,7 +89,7 @@ def inputs() -> str:
 
 
 def read_stamp() -> dict[str, str]:
-    """Return the record of the last complete set-up; empty if it was interrupted or there was none."""
+    """Return what the last complete set-up left; empty if it was interrupted or there was none."""
     try:
         return dict(json.loads(STAMP.read_text(encoding="utf-8")))
     except (OSError, ValueError):

@@ -50,7 +50,7 @@ INDEX = {
 
 
 class SetupError(Exception):
-    """An error and its remedy, in one sentence."""
+    """What went wrong and what to do, in one sentence."""
 
 
 class IndexProblem(SetupError):

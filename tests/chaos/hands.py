@@ -1,10 +1,10 @@
-"""A worker as a process, whose source a test controls: ``python hands.py FOLDER [options]``.
+"""A worker process with a source that a test controls: ``python hands.py FOLDER [options]``.
 
 The controls are files in FOLDER:
 
 ==========  ========================================================================
-``asked``   written here: a line for each fetch that began, with month and process
-``shut``    while it exists, a fetch does not end
+``asked``   written here: a line for each fetch as it begins, with month and process
+``shut``    while it exists, no fetch ends
 ``deadly``  months, one per line; fetching one of them kills the process at once
 ``fails``   process ids; a fetch in one of these processes ends with an error
 ``quota``   the quota that a fetch returns if the file exists when the fetch begins
@@ -36,7 +36,7 @@ from scraperkit.models import DailyQuote, ScrapeRequest
 DIED = 77
 
 
-class Strings:
+class ControlledSource:
     """The source."""
 
     def __init__(self, folder: Path) -> None:
@@ -45,9 +45,9 @@ class Strings:
     def fetch(self, request: ScrapeRequest) -> list[DailyQuote]:
         with (self._folder / "asked").open("a") as file:
             file.write(f"{request.month_year} {os.getpid()}\n")
-        told = self._folder / "quota"
+        given = self._folder / "quota"
         quotes = [
-            replace(quote, quota=float(told.read_text())) if told.exists() else quote for quote in one_quote(request)
+            replace(quote, quota=float(given.read_text())) if given.exists() else quote for quote in one_quote(request)
         ]
         deadly = self._folder / "deadly"
         if deadly.exists() and request.month_year in deadly.read_text().split():
@@ -64,7 +64,7 @@ class Strings:
 async def work(options: argparse.Namespace) -> None:
     """Work until SIGTERM."""
     with connect() as redis:
-        worker = Worker(redis, Strings(options.folder), delivery=options.delivery, name=options.name)
+        worker = Worker(redis, ControlledSource(options.folder), delivery=options.delivery, name=options.name)
         await worker.start()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.request_stop)
         print("READY", worker.name)
@@ -72,7 +72,7 @@ async def work(options: argparse.Namespace) -> None:
 
 
 def supervise(options: argparse.Namespace) -> int:
-    """Restart a worker each time a message has killed it, for `lives` lives; return its exit code."""
+    """Run a worker up to `lives` times, restarting it when a message kills it; return its exit code."""
     for life in range(1, options.lives + 1):
         child = os.fork()
         if child == 0:

@@ -1,4 +1,4 @@
-"""A downloader of the open data as a process: ``python market.py JOURNAL``; repeats until SIGTERM."""
+"""A process that downloads the open data repeatedly until SIGTERM: ``python market.py JOURNAL``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ PAUSE = 0.5
 
 
 def main() -> None:
-    """Download until killed; once a download ends, the archive has all changes made before it began."""
+    """Download until killed; after a download, the archive has all changes made before it began."""
     journal = Journal(Path(sys.argv[1]))
     with OpenData() as market:
         while True:
             began = time.time()
             try:
-                told = market.download(OPEN_MONTHS[0], OPEN_MONTHS[-1], progress=False)
+                report = market.download(OPEN_MONTHS[0], OPEN_MONTHS[-1], progress=False)
             except ScraperKitError as error:
-                print("again:", error, flush=True)
+                print("retrying:", error, flush=True)
             else:
-                if set(told["outcome"]) <= {"new", "changed", "unchanged"}:
+                if set(report["outcome"]) <= {"new", "changed", "unchanged"}:
                     journal.note(downloaded_since=began, ended=time.time())
                     print("READY", flush=True)
             time.sleep(PAUSE)

@@ -1,6 +1,6 @@
-"""The offline site as a process that obeys orders and keeps a record: ``python offline_site.py RECORD``.
+"""The offline site as a process that takes orders and keeps a record: ``python offline_site.py RECORD``.
 
-Orders are lines on its input: a word and a number.
+Orders are lines on stdin: a word and a number.
 
 ==============  ======================================================================
 ``outage``      answer 503 for this many seconds
@@ -11,7 +11,7 @@ Orders are lines on its input: a word and a number.
 ``rewrite``     change a month of the open data, drawn by this number, and its file
 ==============  ======================================================================
 
-The record has each version of a month with its figures, noted once it has taken effect, and each version served.
+The record has each version of a month with its figures, written once it is in effect, and each version served.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _PIECE, _PAUSE = 64, 0.02
 
 
 class RestatedPages:
-    """The daily pages of a site, whose months are restated while they are fetched."""
+    """The daily pages of a site, which are restated while workers fetch them."""
 
     def __init__(self, site: Site, record: Journal) -> None:
         self._site, self._record = site, record
@@ -56,7 +56,7 @@ class RestatedPages:
         site._daily_page = self.page
 
     def page(self, fund: SampleFund, month: str) -> bytes:
-        """Return a page as it is now, and note that it is served."""
+        """Return the current version of a page, and record that it is served."""
         with self._lock:
             version = self._versions.get((fund.cnpj, month), 0)
         key = (fund.pk, month, version)
@@ -67,7 +67,7 @@ class RestatedPages:
         return self._rendered[key]
 
     def restate(self, seed: int) -> None:
-        """Change some months: each quota and number of holders, and in every other version, the last day is gone."""
+        """Change the quotas and holders of some months; every other version also lacks the last day."""
         for cnpj, month in random.Random(seed).sample(self._months, _RESTATED_AT_ONCE):
             with self._lock:
                 version = self._versions[cnpj, month] = self._versions.get((cnpj, month), 0) + 1
@@ -94,7 +94,7 @@ def restated(quotes: Any, version: int) -> list[DailyQuote]:
 
 
 def rewrite(site: Replica, record: Journal, seed: int | None = None, months: tuple[str, ...] = OPEN_MONTHS) -> None:
-    """Change some figures of a month on the portal, and write its file again; without a seed, only note all months."""
+    """Change some figures of a month on the portal, and its file; without a seed, only record all months."""
     if seed is not None:
         months = (random.Random(seed).choice(OPEN_MONTHS),)
         site.portal.restate(months[0], share=0.1, seed=seed)
@@ -107,7 +107,7 @@ def rewrite(site: Replica, record: Journal, seed: int | None = None, months: tup
 
 
 class Dripping:
-    """Send every answer a few bytes at a time until a given time."""
+    """Sends every response a few bytes at a time, until a given time."""
 
     def __init__(self) -> None:
         self.until = 0.0
@@ -121,7 +121,7 @@ class Dripping:
         server._Handler.setup = set_up
 
     def write(self, write: Any, data: bytes) -> None:
-        """Send an answer."""
+        """Send a response."""
         with contextlib.suppress(OSError):
             while data and time.monotonic() < self.until:
                 write(data[:_PIECE])
@@ -132,7 +132,7 @@ class Dripping:
 
 
 def main() -> None:
-    """Serve until the input ends."""
+    """Serve until stdin ends."""
     record = Journal(Path(sys.argv[1]))
     dripping, restating = Dripping(), RestatedPages(default_site(), record)
     with Replica.start() as site:

@@ -20,7 +20,7 @@ NOT_OFFERED = "01/2019"  # before any fund of the sample began
 PAGES, OPEN_DATA = "cvm_pages", "open_data"
 OPEN_MONTHS = ("2024-01", "2024-02", "2024-03")
 RECORD, DOWNLOADS = "site.record", "market.journal"
-# Figures by the day they are for, of each series: a CNPJ or CNPJ:SUBCLASS, with its metric.
+# By series (CNPJ or CNPJ:SUBCLASS) and metric: the figures by day.
 Figures = dict[tuple[str, str], dict[str, float]]
 
 
@@ -57,7 +57,7 @@ class Sample:
             year, month, _ = row["date"].split("-")
             sample.days.setdefault((row["cnpj"], f"{month}/{year}"), []).append(row)
         for cnpj, month in sample.days:
-            # A month between the first and the last may be empty, and is offered all the same.
+            # The site offers every month from the first to the last, even if it is empty.
             for number in range(_number(last.get(cnpj, month)) + (cnpj in last), _number(month) + 1):
                 sample.months.append(Month(cnpj, _pks()[cnpj], f"{number % 12 + 1:02d}/{number // 12}"))
             last[cnpj] = month
@@ -65,7 +65,7 @@ class Sample:
 
     @classmethod
     def open_data(cls) -> list[Month]:
-        """Return the months of the open data that are asked for, of funds that are not on the pages."""
+        """Return the requested months of the open data, of funds that are not on the pages."""
         on_pages = _pks()
         found = {(row["cnpj"], row["date"][:7]) for row in _rows("daily.csv")}
         return [
@@ -81,7 +81,7 @@ def _rows(name: str) -> Iterator[dict[str, str]]:
 
 
 def _pks() -> dict[str, str]:
-    """CNPJ to pk; where one CNPJ has two, the one in operation has the figures."""
+    """Return the pk of each CNPJ; if a CNPJ has two, that of the active fund, which has the figures."""
     return {row["cnpj"]: row["pk"] for row in sorted(_rows("funds.csv"), key=lambda row: row["status"] == ACTIVE)}
 
 
@@ -90,9 +90,9 @@ def _number(month: str) -> int:
 
 
 class Journal:
-    """Journal of one publisher: its intentions, written before each action, and its completed actions.
+    """A publisher's journal: each action is written before it begins and after it is done.
 
-    A written line survives a SIGKILL of its writer, since the kernel has it.
+    A written line survives SIGKILL of its writer, since the kernel has it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,7 +111,7 @@ class Journal:
 
 
 class Version(NamedTuple):
-    """A month as it is from some time on, in seconds since 1970."""
+    """The figures of a month from a time on, in seconds since 1970."""
 
     since: float
     figures: Figures
@@ -119,16 +119,16 @@ class Version(NamedTuple):
 
 @dataclass
 class Site:
-    """The versions that the site has had and served.
+    """The versions that the site has had, and those it has served.
 
     Attributes
     ----------
     versions : dict
         ``(source, cnpj, "MM/YYYY")`` to the versions of that month, the oldest first.
     served : dict
-        Of the pages, to the numbers of the versions that were served.
+        The same keys, for pages only, to the numbers of the versions served.
     downloads : list of tuple
-        When a download of the open data began, and when it ended.
+        Start and end of each download of the open data.
     """
 
     versions: dict[tuple[str, str, str], list[Version]] = field(default_factory=dict)
@@ -165,7 +165,7 @@ class Site:
             self.versions.setdefault((OPEN_DATA, cnpj, f"{month}/{year}"), []).append(version)
 
     def acceptable(self, key: tuple[str, str, str], asked_at: float) -> list[Figures]:
-        """Return the versions of a month that may be stored, if it was last asked for at this time, the newest first.
+        """Return the versions of a month that may be stored if it was last requested at `asked_at`, newest first.
 
         A request for a page gets the version of that time or a newer one. A request for open data gets at least the
         version of the last download that had ended by then.
@@ -175,7 +175,7 @@ class Site:
             known_at = max((began for began, ended in self.downloads if ended < asked_at), default=0.0)
         versions = self.versions.get(key, [Version(-inf, {})])
         oldest = max(number for number, version in enumerate(versions) if version.since <= known_at)
-        served = self.served.get(key, {0})  # the site records nothing for a month that it does not show
+        served = self.served.get(key, {0})  # the site records nothing for a month that it does not offer
         return [
             version.figures
             for number, version in reversed([*enumerate(versions)])
@@ -201,13 +201,13 @@ class Record:
     good, bad : dict
         Message id to ``(source, cnpj, month)``; the site does not offer the bad ones.
     asked_at : dict
-        ``(source, cnpj, month)`` to the latest time by which it was to be published, in seconds since 1970.
+        ``(source, cnpj, month)`` to the time just before its latest publication, in seconds since 1970.
     batches : dict
-        Batch id to the ids of its messages, for those known to be published.
+        Batch id to the ids of its messages, for batches known to be published.
     poison : set of str
-        Invalid messages that are known to be sent.
+        Invalid messages known to be sent.
     meant : set of str
-        Ids and poison that a publisher meant to send, whether it did or not.
+        Ids and poison that a publisher intended to send, sent or not.
     """
 
     good: dict[str, tuple[str, str, str]] = field(default_factory=dict)
@@ -225,7 +225,7 @@ class Record:
             orders: dict[int, dict[str, Any]] = {}
             for line in Journal(path).lines():
                 if "requests" in line:
-                    # Noted again by the next life of a publisher, it may have been published by the first.
+                    # A restarted publisher writes it again, but the killed one may have published it.
                     orders.setdefault(line["order"], line)
                     record.meant.update(message for message, *_ in line["requests"])
                 elif "batch" in line:

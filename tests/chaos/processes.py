@@ -1,4 +1,4 @@
-"""Processes of a test: started, killed, paused, stopped cleanly, and never left behind."""
+"""Processes of a test: start, kill, pause, stop cleanly, and never leave behind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HANDS = (sys.executable, str(FOLDER / "hands.py"))
 
 
 def environment(url: str, namespace: str, **settings: object) -> dict[str, str]:
-    """Return this process's environment with the kit's settings in it."""
+    """Return this process's environment with settings of the kit."""
     given = {f"SCRAPERKIT_{name.upper()}": str(value) for name, value in settings.items()}
     return {**os.environ, "PYTHONUNBUFFERED": "1", "REDIS_URL": url, "SCRAPERKIT_NAMESPACE": namespace, **given}
 
@@ -42,7 +42,7 @@ class Child:
     ) -> None:
         self.log = log
         with log.open("ab") as sink:
-            # A separate session, since Ctrl-C in the terminal is for the test, which then ends its children itself.
+            # In its own session, so that Ctrl-C reaches only the test, which then ends its children.
             self._process = subprocess.Popen(
                 command, env=environment, stdin=stdin, stdout=sink, stderr=sink, start_new_session=True
             )
@@ -65,21 +65,21 @@ class Child:
 
     @property
     def output(self) -> str:
-        """What it has said so far."""
+        """Its output so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     @property
     def last_words(self) -> str:
-        """The last line that it said."""
+        """The last line of its output."""
         return (self.output.strip().splitlines() or [""])[-1]
 
     def ready(self, seconds: float = PATIENCE) -> Self:
-        """Wait until it says READY."""
+        """Wait until it prints READY."""
         assert self.says("READY", seconds), f"not ready, exit code {self.code}:\n{self.output}"
         return self
 
     def says(self, word: str, seconds: float = PATIENCE) -> bool:
-        """Wait until it prints a word or ends; return whether it printed it."""
+        """Wait until it prints a word or ends; return whether it printed the word."""
         wait_until(lambda: word in self.output or self.code is not None, seconds)
         return word in self.output
 
@@ -88,19 +88,19 @@ class Child:
         self._signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """SIGCONT."""
+        """Send SIGCONT."""
         self._signal(signal.SIGCONT)
 
     def ask_to_stop(self) -> None:
-        """SIGTERM."""
+        """Send SIGTERM."""
         self._signal(signal.SIGTERM)
 
     def _signal(self, number: signal.Signals) -> None:
-        if self.code is None:  # else its id may be another's by now
+        if self.code is None:  # otherwise, another process may have its id
             self._process.send_signal(number)
 
     def stop(self, seconds: float = PATIENCE) -> int:
-        """SIGTERM, and wait for the end; return the exit code."""
+        """Send SIGTERM and wait for the end; return the exit code."""
         self.ask_to_stop()
         return self.wait(seconds)
 

@@ -1,4 +1,4 @@
-"""A proxy before Redis that loses requests and replies, and cuts and mutes connections, on a test's orders.
+"""A proxy before Redis that loses requests and replies, and cuts and mutes connections, as a test orders.
 
 A lost reply is the hard case: the server has done what was requested, and the client cannot know. So the proxy parses
 the traffic: requests by name, and replies only to match them to their requests.
@@ -32,8 +32,6 @@ _NOTHING_YET = object()
 _ANSWERED_BY_PUSH = {"SUBSCRIBE", "UNSUBSCRIBE", "PSUBSCRIBE", "PUNSUBSCRIBE"}
 # After these, a replica receives a stream that is not replies.
 _REPLICATION = {"PSYNC", "SYNC"}
-
-
 # An empty reply to these means success.
 _SILENT = {"replace_months"}
 
@@ -56,7 +54,7 @@ class Fault:
         self._struck.set()
 
     def __repr__(self) -> str:
-        return f"<{self.what} of {self.kind}: {'it has happened' if self._struck.is_set() else 'not yet'}>"
+        return f"<{self.what} of {self.kind}: {'struck' if self._struck.is_set() else 'armed'}>"
 
 
 class Proxy:
@@ -71,7 +69,7 @@ class Proxy:
     lost : collections.Counter
         Replies and requests lost so far, by kind.
     replication_delay : float
-        Seconds by which data to a replica are delayed.
+        Seconds by which data to a replica is delayed.
     """
 
     def __init__(self, url: str, *, seed: int = 0) -> None:
@@ -90,7 +88,7 @@ class Proxy:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(60), "the proxy does not listen"
+        assert self._ready.wait(60), "the proxy is not listening"
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -99,7 +97,7 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The address of the proxy, with the password of what is behind it."""
+        """The address of the proxy, with the password of its upstream server."""
         parts = urlsplit(self._upstream)
         host = f"{parts.netloc.rpartition('@')[0]}@{ADDRESS}:{self._port}"
         return urlunsplit(parts._replace(netloc=host))
@@ -113,11 +111,11 @@ class Proxy:
         return self._arm(Fault(kind, "reply"))
 
     def lose_request(self, kind: str) -> Fault:
-        """Cut the connection when the next such command comes, so that the server never sees it."""
+        """Cut the connection when the next such command arrives, so that the server never sees it."""
         return self._arm(Fault(kind, "request"))
 
     def before(self, kind: str, action: Callable[[], object]) -> Fault:
-        """Do something when the next such command comes, before the server sees it; nothing is lost."""
+        """Call `action` when the next such command arrives, before the server sees it; lose nothing."""
         return self._arm(Fault(kind, "request", action))
 
     def _arm(self, fault: Fault) -> Fault:
@@ -137,7 +135,7 @@ class Proxy:
         self._do(self._cut_all)
 
     def open(self) -> None:
-        """Let connections pass again."""
+        """Accept connections again."""
         self._cut_off = "nobody"
 
     def mute_all(self) -> int:
@@ -153,7 +151,7 @@ class Proxy:
     # ---------------------------------------------------------------- in the proxy's own thread
 
     def _do(self, action: Callable[[], Answer]) -> Answer:
-        """Do something in the proxy's thread and return what it returns."""
+        """Call `action` in the proxy's thread, and return its result."""
 
         async def act() -> Answer:
             return action()
@@ -205,7 +203,7 @@ class Proxy:
         return self._cut_off != "nobody"
 
     def loses(self, what: What, kinds: Sequence[str]) -> bool:
-        """Decide whether this request or reply gets lost, and note it."""
+        """Return whether this request or reply is lost, and count it if so."""
         for fault in self._faults:
             if fault.what == what and fault.kind in kinds:
                 self._faults.remove(fault)
@@ -223,7 +221,7 @@ class Proxy:
 
 
 class _Conversation:
-    """One client's connection, and the one to the server that belongs to it."""
+    """A client's connection, with its connection to the server."""
 
     def __init__(self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._proxy = proxy
@@ -234,12 +232,12 @@ class _Conversation:
         self._replies = hiredis.Reader(notEnoughData=_NOTHING_YET)
         self._muted = False
         self._over = asyncio.Event()
-        self._asks_by_resp3 = False
+        self._uses_resp3 = False
         self._is_read = True
         self.is_of_a_peer = False
 
     async def run(self, host: str, port: int) -> None:
-        """Forward both ways until one side ends it, or a fault does."""
+        """Forward in both directions until one side, or a fault, ends the connection."""
         try:
             reader, writer = await asyncio.open_connection(host, port)
         except OSError:
@@ -248,25 +246,25 @@ class _Conversation:
         if self._over.is_set():
             return
         directions = [
-            asyncio.create_task(self._forward(self._client[0], writer, self._lets_requests_pass)),
-            asyncio.create_task(self._forward(reader, self._client[1], self._lets_replies_pass)),
+            asyncio.create_task(self._forward(self._client[0], writer, self._passes_requests)),
+            asyncio.create_task(self._forward(reader, self._client[1], self._passes_replies)),
         ]
         over = asyncio.create_task(self._over.wait())
         await asyncio.wait([over, *directions], return_when=asyncio.FIRST_COMPLETED)
-        if self._muted:  # the side that has not ended must not learn that the other has
+        if self._muted:  # one side must not learn that the other has ended
             await self._over.wait()
         self.cut()
         await asyncio.gather(*directions, over)
 
     async def _forward(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lets_pass: Callable[[bytes], bool]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, passes: Callable[[bytes], bool]
     ) -> None:
         loop, due = asyncio.get_running_loop(), 0.0
         with contextlib.suppress(OSError):
             while data := await reader.read(_CHUNK):
                 if self._muted:
                     continue
-                if not lets_pass(data):
+                if not passes(data):
                     return
                 if not self._is_read and self._proxy.replication_delay:
                     # As on a long line: what follows does not wait until this has arrived.
@@ -284,9 +282,9 @@ class _Conversation:
         for command in _complete(self._requests, data) if self._is_read else ():
             kinds = self._proxy.kinds(command)
             if kinds[0] == "HELLO":
-                self._asks_by_resp3 = command[1:2] == [b"3"]
+                self._uses_resp3 = command[1:2] == [b"3"]
                 self.is_of_a_peer = False
-            elif not self._asks_by_resp3:
+            elif not self._uses_resp3:
                 self.is_of_a_peer = True
                 if self._proxy.cuts_off_peers:
                     return False
@@ -299,12 +297,12 @@ class _Conversation:
                 self._asked.append(kinds)
         return True
 
-    def _lets_replies_pass(self, data: bytes) -> bool:
+    def _passes_replies(self, data: bytes) -> bool:
         for reply in _complete(self._replies, data) if self._is_read else ():
             if isinstance(reply, hiredis.PushNotification):
                 continue
             kinds = self._asked.popleft()
-            if (_tells_something(reply) or not _SILENT.isdisjoint(kinds)) and self._proxy.loses("reply", kinds):
+            if (_is_worth_losing(reply) or not _SILENT.isdisjoint(kinds)) and self._proxy.loses("reply", kinds):
                 return False
         return True
 
@@ -314,7 +312,7 @@ class _Conversation:
         return True
 
     def cut(self) -> None:
-        """End it on both sides at once."""
+        """End the connection on both sides at once."""
         self._over.set()
         for writer in self._writers:
             writer.transport.abort()
@@ -327,8 +325,8 @@ def _complete(reader: Any, data: bytes) -> Iterator[Any]:
         yield item
 
 
-def _tells_something(reply: Any) -> bool:
+def _is_worth_losing(reply: Any) -> bool:
     """Return whether a reply is worth losing: after an error or an empty reply, the server is unchanged."""
     if isinstance(reply, dict):
-        return any(_tells_something(value) for value in reply.values())
+        return any(_is_worth_losing(value) for value in reply.values())
     return not isinstance(reply, hiredis.ReplyError) and reply is not None and reply != []

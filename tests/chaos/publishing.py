@@ -1,4 +1,4 @@
-"""A publisher as a process: ``python publishing.py JOURNAL --number 1 --jobs 1000 --seconds 60 --seed 7``.
+"""A publisher process: ``python publishing.py JOURNAL --number 1 --jobs 1000 --seconds 60 --seed 7``.
 
 Restarted after a kill, it continues where its journal ends, and repeats any batch not known to be published.
 """
@@ -84,7 +84,7 @@ def add(redis: Any, stream: str, text: str, replicas: int) -> None:
 
 
 def publish(journal: Journal, redis: Any, number: int, order: int, wanted: Order) -> None:
-    """Publish one batch and its poison, each noted before and after."""
+    """Publish one batch and its poison; write to the journal before and after each."""
     publisher = Publisher(redis)
     messages = [
         ScrapeRequest(message_id=message, document=cnpj, fund_pk=pk, month_year=month, source=wanted.source)

@@ -1,7 +1,7 @@
 """The chaos test: ``python tests/chaos/run.py --seconds 600 --workers 10 --publishers 5 --jobs 20000 --seed N``.
 
 Publishes jobs and causes faults from a seed, waits until all jobs are settled, and compares the stored data with the
-expected data. Exits with 0 if all is well.
+expected data. Exits with 0 if there are no problems.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Run:
     def __init__(self, folder: Path, scale: Scale, *, live: bool = False) -> None:
         self.folder, self.scale, self.live = folder, scale, live
         self.outcomes: Counter[str] = Counter()
-        self.told: list[str] = []
+        self.history: list[str] = []
         self.problems: list[str] = []
         self.verdict = Verdict([])
         self.seconds = 0.0
@@ -49,12 +49,12 @@ class Run:
         self._last_event = "0"
 
     def go(self) -> list[str]:
-        """Do it all; return the problems."""
+        """Run everything; return the problems."""
         began = time.monotonic()
         with World(self.folder, self.scale) as world:
             self.world = world
             storm = Storm(world)
-            self.told = storm.told
+            self.history = storm.history
             while storm.age < self.scale.seconds:
                 storm.step()
                 world.reap()
@@ -62,7 +62,7 @@ class Run:
                 time.sleep(0.05)
             world.calm()
             self._took("storm", began)
-            self._took("coming to rest", time.monotonic(), self._come_to_rest)
+            self._took("settling", time.monotonic(), self._settle)
             self._took("stopping workers", time.monotonic(), world.stop_workers)
             record = Record.read(self.folder)
             self.verdict = verify(world.redis, world.keys, record, Site.read(self.folder))
@@ -76,7 +76,7 @@ class Run:
         action()
         self.phases.append(f"{what} {time.monotonic() - began:.1f}")
 
-    def _come_to_rest(self) -> None:
+    def _settle(self) -> None:
         """Wait until all jobs are settled, as long as outcomes still arrive."""
         ends_at = time.monotonic() + CALM_SECONDS
         moved_at, moved = time.monotonic(), self.outcomes.total()
@@ -87,7 +87,7 @@ class Run:
             if self.outcomes.total() != moved:
                 moved_at, moved = now, self.outcomes.total()
             if now > ends_at or now - moved_at > STANDSTILL_SECONDS:
-                self.problems.append("it does not come to rest")
+                self.problems.append("some jobs are not settled")
                 return
             time.sleep(0.2)
 
@@ -103,7 +103,7 @@ class Run:
             print(f"\r{line[:width]:<{width}}" if sys.stdout.isatty() else "", end="", flush=True)
 
     def table(self) -> str:
-        """Return what happened, as a table."""
+        """Return the results as a table."""
         counts, lost = self.world.counts, self.world.servers.lost
         rows = {
             "seed": self.scale.seed,
@@ -130,7 +130,7 @@ def main() -> int:
     for name, default in (("workers", 10), ("publishers", 5), ("jobs", 20_000)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
-    parser.add_argument("--alone", action="store_true", help="one Redis, rather than a pair under sentinels")
+    parser.add_argument("--alone", action="store_true", help="one Redis instead of a pair with sentinels")
     parser.add_argument("--keep", type=Path, help="folder in which to keep logs and data")
     options = parser.parse_args()
     scale = Scale(options.workers, options.publishers, options.jobs, options.seconds, options.seed, not options.alone)
@@ -144,7 +144,7 @@ def main() -> int:
     for problem in problems[:50]:
         print("PROBLEM", problem)
     if problems:
-        print("\n".join(run.told))
+        print("\n".join(run.history))
         print(f"logs are in {folder}")
     elif not options.keep:
         shutil.rmtree(folder)

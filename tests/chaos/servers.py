@@ -1,4 +1,4 @@
-"""The Redis of a world: one server behind a proxy, or a primary and its replica, each behind one, under sentinels.
+"""The Redis of a world: one server, or a primary and a replica with sentinels; each server is behind a proxy.
 
 Why servers run with ``appendfsync always``: Redis writes its log to the kernel before it replies, so that a SIGKILL
 (not a loss of power) loses nothing acknowledged, with one exception. With ``everysec``, the embedded server's setting,
@@ -21,18 +21,18 @@ from support.sentinels import Guarded
 from scraperkit.connection import connect, sibling
 from scraperkit.embedded.server import EmbeddedServer
 
-_TOO_FULL = 1_000_000  # bytes: less than an empty server has
+_TOO_FULL = 1_000_000  # bytes: less than an empty server uses
 
 
 class Servers:
-    """The common part of both.
+    """Base class of both.
 
     Attributes
     ----------
     url : str
-        The address that processes get.
+        The address for the processes.
     proxies : dict
-        The proxies, by any key.
+        The proxies; the keys differ between subclasses.
     is_whole : bool
         Whether all servers are up; a fault must end before the next begins.
     """
@@ -44,23 +44,23 @@ class Servers:
 
     @property
     def redis(self) -> Any:
-        """A client of the primary, past all proxies; it may be away."""
+        """A client of the primary that bypasses the proxies; the primary may be down."""
         raise NotImplementedError
 
     def kill(self) -> None:
-        """SIGKILL to the primary."""
+        """Send SIGKILL to the primary."""
         raise NotImplementedError
 
     def start(self) -> None:
-        """Start again what was killed, with its data; let through to it again."""
+        """Restart the killed server with its data, and accept connections to it again."""
         raise NotImplementedError
 
     def fill(self) -> None:
-        """Leave the primary no memory: it refuses what would take more."""
+        """Limit the primary's memory, so that it refuses commands that need more."""
         self.redis.config_set("maxmemory", _TOO_FULL)
 
     def empty(self) -> None:
-        """Give it memory again."""
+        """Remove the limit of memory."""
         self.redis.config_set("maxmemory", 0)
 
     def cut_all(self) -> None:
@@ -114,13 +114,13 @@ class Alone(Servers):
     def start(self) -> None:
         self._server.start()
         self._proxy.lead_to(self._server.url)
-        self._sync_always()  # nobody gets through to it before
+        self._sync_always()  # before clients can connect
         self._proxy.open()
         self.is_whole = True
 
 
 class Pair(Servers):
-    """A primary, a replica, and three sentinels that look after them."""
+    """A primary, a replica, and three sentinels that monitor them."""
 
     can_fail_over = True
 
@@ -153,7 +153,7 @@ class Pair(Servers):
         self.is_whole = True
 
     def cut_off(self, *, with_clients: bool) -> None:
-        """Cut the primary off from sentinels and replica; those who use it stay with it, or are cut off, too."""
+        """Cut the primary off from sentinels and replica; `with_clients`, its clients stay connected to it."""
         self.is_whole = False
         self._away = self.guarded.primary
         self.proxies[self._away].shut("peers" if with_clients else "all")

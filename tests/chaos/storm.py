@@ -75,13 +75,13 @@ class _Event:
 class Storm:
     """The faults of a world and their times, all from the world's seed.
 
-    The same seed makes the same faults at the same times; their effects differ from run to run, like the timing of the
-    processes.
+    The same seed produces the same faults at the same times; their effects differ from run to run, like the timing of
+    the processes.
 
     Attributes
     ----------
-    told : list of str
-        What happened so far.
+    history : list of str
+        The faults so far, with their times.
     """
 
     def __init__(self, world: World) -> None:
@@ -90,7 +90,7 @@ class Storm:
         self._events: list[_Event] = []
         self._count = 0
         self._began = time.monotonic()
-        self.told: list[str] = []
+        self.history: list[str] = []
         seconds = world.scale.seconds
         guarded = world.servers.can_fail_over
         always = Counter(ALWAYS | (FAILOVERS_ALWAYS if guarded else {}))
@@ -113,7 +113,7 @@ class Storm:
                     self._plan(self.age + 1.0, event.name, event.action)
                 continue
             if event.name:
-                self.told.append(f"{self.age:6.1f} s  {event.name}")
+                self.history.append(f"{self.age:6.1f} s  {event.name}")
                 self._world.counts[event.name] += 1
             event.action()
 
@@ -181,7 +181,7 @@ class Storm:
 
     def _fill_redis(self, seconds: float) -> None:
         self._world.servers.fill()
-        self._after(seconds, lambda: self._if_there(self._world.servers.empty))
+        self._after(seconds, lambda: self._if_available(self._world.servers.empty))
 
     def _destroy_group(self) -> None:
         for source in (PAGES, OPEN_DATA):
@@ -199,7 +199,7 @@ class Storm:
             self._once_failed_over(2 * seconds)
 
     def _once_failed_over(self, seconds: float) -> None:
-        """Reconnect the old primary this many seconds after another server has become the primary."""
+        """Reconnect the old primary `seconds` after another server has become the primary."""
         servers = self._world.servers
         if isinstance(servers, Pair) and not servers.has_failed_over:
             self._after(0.2, lambda: self._once_failed_over(seconds))
@@ -208,7 +208,7 @@ class Storm:
 
     @property
     def _is_whole(self) -> bool:
-        """Whether Redis is intact: a further fault while it is not would lose its data."""
+        """Whether Redis is intact; otherwise, a further fault would lose its data."""
         servers = self._world.servers
         with contextlib.suppress(redis_py.RedisError):
             return bool(
@@ -216,7 +216,7 @@ class Storm:
             )
         return False
 
-    def _if_there(self, action: Callable[[], object]) -> None:
+    def _if_available(self, action: Callable[[], object]) -> None:
         with contextlib.suppress(redis_py.RedisError):
             action()
 

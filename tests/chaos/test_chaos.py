@@ -1,4 +1,4 @@
-"""The small chaos test: every fault at once, and a correct result; chaos/run.py is the large one."""
+"""The small chaos test: all faults at once, and a correct result; chaos/run.py is the large one."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def test_every_job_is_done_once_or_reported_whatever_goes_wrong(tmp_path, guarde
     before = set(psutil.Process().children(recursive=True))
     run = Run(tmp_path, Scale(workers=4, publishers=2, jobs=600, seconds=18.0, seed=SEED, guarded=guarded))
     problems = run.go()
-    told = "\n".join([f"CHAOS_SEED={SEED}", *problems[:20], run.table(), *run.told])
-    assert not problems, told
-    assert all(run.world.counts[name] >= count for name, count in HAPPENED.items()), told
-    assert run.world.servers.lost.total() > 0, told
+    report = "\n".join([f"CHAOS_SEED={SEED}", *problems[:20], run.table(), *run.history])
+    assert not problems, report
+    assert all(run.world.counts[name] >= count for name, count in HAPPENED.items()), report
+    assert run.world.servers.lost.total() > 0, report
     # No process is left: no worker, publisher, server or site.
     assert wait_until(lambda: not set(psutil.Process().children(recursive=True)) - before)

@@ -1,4 +1,4 @@
-"""The oracle itself: which versions of a month may be stored, according to the site's record."""
+"""The oracle: which versions of a month may be stored, according to the site's record."""
 
 from __future__ import annotations
 

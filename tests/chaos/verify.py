@@ -70,7 +70,7 @@ def verify(redis: Any, keys: Keys, record: Record, site: Site) -> Verdict:
 
 
 def _batches(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterator[str]:
-    """Every message of every batch is done, or its month not offered; the counts say the same."""
+    """Every message of every batch is done, or its month is not offered; the counts agree."""
     for batch_id, messages in record.batches.items():
         batch = Batch(redis, batch_id, namespace=keys.namespace)
         jobs, status = batch.jobs(), batch.status()
@@ -78,15 +78,15 @@ def _batches(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> Iterat
         verdict.done += status.done
         verdict.not_offered += status.not_offered
         if set(jobs.index) != set(messages):
-            yield f"batch {batch_id}: holds other messages than were published"
+            yield f"batch {batch_id}: its messages are not the published ones"
         for message, row in jobs.iterrows():
             good = message in record.good
-            as_it_must = row["state"] == ("done" if good else "not_offered") and (row["error"] == "") == good
-            if not as_it_must or not (good or row["error"].startswith("MonthNotOffered: ")):
+            is_right = row["state"] == ("done" if good else "not_offered") and (row["error"] == "") == good
+            if not is_right or not (good or row["error"].startswith("MonthNotOffered: ")):
                 yield f"batch {batch_id}: {message} {row['month']} is {row['state']} {row['error']}"
         counted = Counter(jobs["state"])
-        told = (status.published, status.done, status.not_offered, status.failed, status.pending)
-        if told != (len(messages), counted["done"], counted["not_offered"], counted["failed"], 0):
+        counts = (status.published, status.done, status.not_offered, status.failed, status.pending)
+        if counts != (len(messages), counted["done"], counted["not_offered"], counted["failed"], 0):
             yield f"batch {batch_id}: counts {status}, but its messages are {dict(counted)}"
 
 
@@ -108,7 +108,7 @@ def _dead_letters(redis: Any, keys: Keys, record: Record, verdict: Verdict) -> I
 
 
 def _effects(redis: Any, keys: Keys, record: Record) -> Iterator[str]:
-    """Every good job has counted once, however many workers did it."""
+    """Every good job is counted once, even if several workers did it."""
     done: Counter[str] = Counter()
     for _, fields in redis.xrange(keys.events):
         if fields["outcome"] == "done":
@@ -117,13 +117,13 @@ def _effects(redis: Any, keys: Keys, record: Record) -> Iterator[str]:
         if done[message] != 1:
             yield f"{message} was done {done[message]} times"
     if extra := set(done) - set(record.good):
-        yield f"{len(extra)} jobs done that nobody has published, such as {min(extra)}"
+        yield f"{len(extra)} jobs done that were never published, such as {min(extra)}"
 
 
 def _series(redis: Any, keys: Keys, record: Record, site: Site, verdict: Verdict) -> Iterator[str]:
-    """Every month that is done is stored in full, as the site showed it, and not older than its request.
+    """Every month that is done is stored completely, as the site showed it, and not older than its request.
 
-    Nor is it older than any stored fetch: events say when each began, which narrows the acceptable versions.
+    Nor is it older than any stored fetch: events have the start of each, which narrows the acceptable versions.
     """
     done = set(record.good.values())
     begun = _begun(redis, keys)
@@ -138,7 +138,7 @@ def _series(redis: Any, keys: Keys, record: Record, site: Site, verdict: Verdict
             verdict.problems.append(f"{source} {cnpj} {month}: {_difference(found, versions, source)}")
         verdict.restated += found != site.versions.get((source, cnpj, month), [Version(0.0, {})])[0].figures
     for cnpj, month in stored:
-        yield f"{cnpj} {month}: stored, and nobody has asked for it"
+        yield f"{cnpj} {month}: stored, but never requested"
     for cnpj in cnpjs:
         if redis.hget(keys.fund(cnpj), "cnpj") != cnpj:
             yield f"{cnpj}: no card"
@@ -170,9 +170,9 @@ def _stored(redis: Any, keys: Keys, cnpjs: set[str]) -> dict[tuple[str, str], Fi
 def _difference(found: Figures, versions: list[Figures], source: str) -> str:
     """Describe how the stored figures differ from the newest acceptable version."""
     if not versions:
-        return "stored, and never served"
+        return "stored, but never served"
     odd = sum(found.get(name) != versions[0].get(name) for name in found.keys() | versions[0].keys())
-    return f"{odd} series of {len(versions[0])} are not as {source} has shown them in {len(versions)} versions"
+    return f"{odd} series of {len(versions[0])} differ from the newest of {len(versions)} versions of {source}"
 
 
 def _stream(redis: Any, keys: Keys) -> Iterator[str]:
@@ -197,7 +197,7 @@ def _connections(redis: Any) -> Iterator[str]:
 
 
 def _keys_left(redis: Any, keys: Keys) -> Iterator[str]:
-    """No key is left that should be gone."""
+    """No unexpected key is left."""
     expiries = {_pattern(text, keys.namespace): expires for text, expires in ALLOWED.items()}
     for key in redis.scan_iter(count=1_000):
         matching = [expires for pattern, expires in expiries.items() if pattern.fullmatch(key)]

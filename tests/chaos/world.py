@@ -71,7 +71,7 @@ class World:
     counts : collections.Counter
         What happened: kills, restarts, and so on.
     problems : list of str
-        Violations that happened.
+        Violations found.
     """
 
     def __init__(self, folder: Path, scale: Scale) -> None:
@@ -108,7 +108,7 @@ class World:
 
     @property
     def redis(self) -> Any:
-        """A client of the primary, past the proxies."""
+        """A client of the primary that bypasses the proxies."""
         return self.servers.redis
 
     # --------------------------------------------------------------------------------- starting
@@ -166,8 +166,8 @@ class World:
         """Restart processes that ended by themselves; note why a worker did."""
         for worker in [worker for worker in self.workers if worker.code is not None]:
             self.workers.remove(worker)
-            self.counts["starts while redis was away"] += 1
-            # A start while Redis is away fails and is retried; a worker that was ready must survive every fault.
+            self.counts["starts while redis was down"] += 1
+            # A start while Redis is down fails and is repeated; a worker that was ready must survive every fault.
             if "READY" in worker.output:
                 self.problems.append(f"a worker ended with {worker.code}: {worker.last_words} ({worker.log})")
             self.start_worker(self.source_of[worker])
@@ -195,8 +195,8 @@ class World:
         return all(publisher.code == 0 for publisher in self.publishers)
 
     def settled(self, batches: list[str]) -> bool:
-        """Return whether no job is left, and only living workers are known."""
-        with contextlib.suppress(redis_py.RedisError):  # a server is away, or a group was destroyed just now
+        """Return whether no job is left, and all registered workers are alive."""
+        with contextlib.suppress(redis_py.RedisError):  # a server is down, or a group has just been destroyed
             return all(self._is_idle(self.keys.of(source)) for source in (PAGES, OPEN_DATA)) and all(
                 Batch(self.redis, batch, namespace=NAMESPACE).status().finished for batch in batches
             )
@@ -227,7 +227,7 @@ class World:
         self.workers.clear()
 
     def events(self, after: str) -> tuple[str, Counter[str]]:
-        """Return the id of the last event, and the outcomes since `after`; none while Redis is away."""
+        """Return the id of the last event, and the outcomes since `after`; none while Redis is down."""
         outcomes: Counter[str] = Counter()
         with contextlib.suppress(redis_py.RedisError):
             while entries := self.redis.xrange(self.keys.events, f"({after}", count=2_000):

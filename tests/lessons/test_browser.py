@@ -32,7 +32,7 @@ def tool():
     sys.modules["lab_tool"] = module
     spec.loader.exec_module(module)
     if module.CHROMIUM is None:
-        reason = "no chromium here; on Debian and Ubuntu: apt-get install chromium"
+        reason = "Chromium is not installed; on Debian and Ubuntu: apt-get install chromium"
         assert not os.environ.get("CI"), reason
         pytest.skip(reason)
     return module

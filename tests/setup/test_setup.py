@@ -182,7 +182,7 @@ def files(folder: Path) -> dict[Path, int]:
 
 class TestFirstContact:
     @pytest.mark.long
-    def test_make_demo_in_a_fresh_clone(self, clone, run, tmp_path):
+    def test_make_demo_draws_a_chart_in_a_fresh_clone(self, clone, run, tmp_path):
         first = run(MAKE, "demo", cwd=clone)
         assert first.returncode == 0, first.stdout + first.stderr
         has_the_demo(first.stdout, clone)
@@ -225,14 +225,14 @@ class TestFirstContact:
 
 
 class TestFailures:
-    def test_no_python(self, clone, run, commands):
+    def test_a_missing_python_is_reported(self, clone, run, commands):
         said = problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON=""))
         assert said.startswith("Python 3.11, 3.12 or 3.13 is required")
         assert "make demo PYTHON=" in said
         said = problem(run(MAKE, "demo", cwd=clone, PATH=commands.path, PYTHON="/nonexistent/python"))
         assert "/nonexistent/python does not run as one" in said, "PYTHON must not be ignored"
 
-    def test_an_old_python(self, clone, run, commands):
+    def test_an_old_python_is_refused(self, clone, run, commands):
         pretend = "import runpy, sys; sys.version_info = (3, 10, 13, 'final', 0); del sys.argv[0]; "
         old = commands(
             "python3",
@@ -245,7 +245,7 @@ class TestFailures:
         assert "3.13 is required" in problem(run(old, "tools/setup.py", cwd=clone))
         assert not (clone / ".venv").exists()
 
-    def test_a_file_size_limit_and_then_no_network(self, clone, run, commands, path_with_uv):
+    def test_a_file_size_limit_and_then_a_missing_network_are_reported(self, clone, run, commands, path_with_uv):
         # Enough for small packages, too little for the first large one.
         limited = 'ulimit -f 5000; exec "$0" tools/setup.py'
         done = run("sh", "-c", limited, PYTHON, cwd=clone, PATH=path_with_uv, UV_NO_CACHE="1")
@@ -261,15 +261,15 @@ class TestFailures:
         assert "replacing .venv" in done.stdout
         assert "package index does not answer" in problem(done)
 
-    def test_an_index_without_the_packages(self, clone, run, path_with_uv):
+    def test_an_index_without_the_packages_is_reported(self, clone, run, path_with_uv):
         done = run(PYTHON, "tools/setup.py", cwd=clone, PATH=path_with_uv, **OFFLINE | {"PIP_NO_INDEX": "1"})
         assert "`pip config list`" in problem(done)
 
-    def test_a_python_without_pip_and_ensurepip(self, clone, run, commands):
+    def test_a_python_without_pip_and_ensurepip_is_reported(self, clone, run, commands):
         assert "apt install python3-venv" in problem(run(*without("pip", "ensurepip"), cwd=clone, PATH=commands.path))
 
     @pytest.mark.parametrize("missing", ["uv", "room for the packages"])
-    def test_a_full_disk(self, missing, clone, run, tmp_path, commands, path_with_uv):
+    def test_a_full_disk_is_reported(self, missing, clone, run, tmp_path, commands, path_with_uv):
         disk = tmp_path / "disk"
         disk.mkdir()
         mount = f'mount -t tmpfs -o size=4m tmpfs "{disk}"'
@@ -284,7 +284,7 @@ class TestFailures:
             done = run("sh", "-c", 'ulimit -f 3; exec "$0" tools/setup.py', PYTHON, cwd=clone, PATH=path)
         assert "disk is full" in problem(done)
 
-    def test_a_folder_that_is_not_writable(self, clone, run):
+    def test_a_folder_that_is_not_writable_is_reported(self, clone, run):
         # Root may write anywhere unless it drops that capability.
         weaken = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
         clone.chmod(0o555)
@@ -294,12 +294,12 @@ class TestFailures:
             clone.chmod(0o755)
         assert "permission denied: use a folder that you can write to" in problem(done)
 
-    def test_a_wrong_hash(self, small, run, path_with_uv):
+    def test_a_wrong_hash_is_refused(self, small, run, path_with_uv):
         lock = small / "locks" / "base.txt"
         lock.write_text(re.sub(r"sha256:....", "sha256:0000", lock.read_text()))
         assert "wrong SHA-256" in problem(run(PYTHON, "tools/setup.py", cwd=small, PATH=path_with_uv))
 
-    def test_a_package_without_a_hash(self, small, run, path_with_uv):
+    def test_a_package_without_a_hash_is_refused(self, small, run, path_with_uv):
         with (small / "locks" / "base.txt").open("a") as lock:
             lock.write("six==1.17.0\n")
         assert "hash" in problem(run(PYTHON, "tools/setup.py", cwd=small, PATH=path_with_uv))
@@ -330,12 +330,12 @@ class TestUv:
         assert "package index does not answer" in problem(done)
 
     def test_uv_gets_the_locks_and_the_users_settings(self, clone, run, commands, tmp_path):
-        told = tmp_path / "told"
-        commands("uv", f'[ "$1" = --version ] && echo uv 1.0 && exit\n{{ echo "$@"; /usr/bin/env; }} >> "{told}"')
+        seen = tmp_path / "seen"
+        commands("uv", f'[ "$1" = --version ] && echo uv 1.0 && exit\n{{ echo "$@"; /usr/bin/env; }} >> "{seen}"')
         variables = {"PIP_INDEX_URL": "https://pip.invalid", "PIP_EXTRA_INDEX_URL": "https://more.invalid"}
         variables |= {"UV_DEFAULT_INDEX": "https://uv.invalid", "UV_PYTHON_DOWNLOADS": "automatic", "PIP_NO_INDEX": "1"}
         problem(run(PYTHON, "tools/setup.py", cwd=clone, PATH=commands.path, **variables))
-        lines = told.read_text().splitlines()
+        lines = seen.read_text().splitlines()
         commands = [line for line in lines if line.endswith(" --no-index")]
         assert [words.split()[0] for words in commands] == ["venv", "pip", "pip"]
         assert "--require-hashes --requirement locks/base.txt --build-constraints locks/base.txt" in commands[1]
@@ -448,7 +448,7 @@ class TestEnvironment:
         assert "six.py" in added
         assert not {path for path in before if "hatchling" in path.parts and before[path] != files(complete)[path]}
 
-    def test_a_failure_of_the_index_does_not_change_the_environment(self, complete, run, small, set_up, path_with_uv):
+    def test_an_index_failure_does_not_change_the_environment(self, complete, run, small, set_up, path_with_uv):
         done = run(PYTHON, "tools/setup.py", "dev", cwd=small, PATH=path_with_uv, **OFFLINE)
         assert "package index does not answer" in problem(done)
         again = set_up(**OFFLINE)
@@ -557,7 +557,7 @@ class TestFiles:
         assert os.access(ROOT / ".binder" / "postBuild", os.X_OK)
 
     @pytest.mark.long
-    def test_binders_steps_make_an_environment_in_which_a_lesson_can_begin(self, clone, run, tools, tmp_path):
+    def test_binders_steps_make_an_environment_that_can_begin_a_lesson(self, clone, run, tools, tmp_path):
         """Like repo2docker: the requirements into an empty environment, then postBuild in the repository."""
         venv = tmp_path / "kernel"
         uv, path = tools("uv_tool")["find"](), f"{venv / 'bin'}:{os.environ['PATH']}"

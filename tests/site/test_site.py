@@ -1,4 +1,4 @@
-"""The site: it is complete, its internal links lead somewhere, nothing is fetched, and it can be searched."""
+"""The site is complete and searchable, its internal links work, and it fetches nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 
 
 def executed_lesson():
-    """Return a lesson as after a run: printed text, a progress bar, a chart, a table, and a formula in the text."""
+    """Return a lesson with outputs: printed text, a progress bar, a chart and a table; its text has a formula."""
 
     def model(name, **state):
         return {"model_name": name, "state": state}
@@ -65,7 +65,7 @@ def tool():
 
 @pytest.fixture(scope="module")
 def site(tool, tmp_path_factory) -> Path:
-    """Return the whole site, with the lessons of the repository, without outputs, and one more that has outputs."""
+    """Return the whole site, with the repository's lessons without outputs, and one lesson with outputs."""
     folder = tmp_path_factory.mktemp("site")
     executed = shutil.copytree(ROOT / "notebooks", folder / "executed")
     nbformat.write(executed_lesson(), executed / "99_executed.ipynb")
@@ -80,7 +80,7 @@ def pages(site) -> dict[str, BeautifulSoup]:
 
 
 class TestPages:
-    def test_each_text_of_the_repository_is_a_page_that_another_links_to(self, pages):
+    def test_each_markdown_file_of_the_repository_is_a_page_that_another_page_links_to(self, pages):
         texts = [path for folder in (".", "docs", "notebooks") for path in (ROOT / folder).glob("*.md")]
         names = {path.relative_to(ROOT).with_suffix(".html").as_posix() for path in [*texts, *NOTEBOOKS]}
         names = {re.sub(r"\bREADME\.html$", "index.html", name) for name in names} | {"benchmarks/results.html"}
@@ -144,7 +144,7 @@ def links(name: str, page: BeautifulSoup) -> set[tuple[str, str]]:
     return {(unquote(target) or name, unquote(anchor)) for target, anchor in found if not urlsplit(target).scheme}
 
 
-def test_every_link_inside_the_site_leads_to_a_page_and_to_its_heading(site, pages):
+def test_every_internal_link_leads_to_an_existing_page_and_heading(site, pages):
     anchors = {name: {tag["id"] for tag in page.find_all(id=True)} for name, page in pages.items()}
     lost = [
         (name, target, anchor)
@@ -185,15 +185,15 @@ def served(folder: Path) -> Iterator[str]:
 def lab():
     tool = load_tool("lab.py")
     if tool.CHROMIUM is None:
-        reason = "no chromium here; on Debian and Ubuntu: apt-get install chromium"
+        reason = "Chromium is not installed; on Debian and Ubuntu: apt-get install chromium"
         assert not os.environ.get("CI"), reason
         pytest.skip(reason)
     return tool
 
 
 @pytest.mark.parametrize("opened", ["from a server", "as files"])
-def test_it_is_searched_in_a_browser(lab, site, opened):
-    """As files too, as it is read offline; there, a browser refuses to load the excerpts of results."""
+def test_it_can_be_searched_in_a_browser(lab, site, opened):
+    """Offline readers open it as files; there, a browser refuses to load the excerpts of results."""
     from_server = opened == "from a server"
     asked: list[str] = []
     wrong: list[str] = []

@@ -85,10 +85,10 @@ class Stack:
     def __init__(self, folder: Path, *, lease: float = 2.0, **variables: str) -> None:
         for tool in ("bash", "curl", "od", "sha256sum"):
             if shutil.which(tool) is None:
-                pytest.skip(f"{tool} is not installed here")
+                pytest.skip(f"{tool} is not installed")
         self.folder = folder
         self._lease = lease
-        # Below those that the system gives to whoever asks for any, or one could be taken before its service starts.
+        # Below the ephemeral ports, one of which could be taken before its service starts.
         numbers = random.SystemRandom().sample(range(20_000, 32_000), len(PORTS))
         self.ports = {service: free_port(number) for service, number in zip(PORTS, numbers, strict=True)}
         self.services = services(**variables)

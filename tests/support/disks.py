@@ -17,9 +17,9 @@ def small_disk(folder: Path, size: str = "1m") -> Iterator[Path]:
     try:
         mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder], capture_output=True)
     except FileNotFoundError:
-        pytest.skip("no `mount` here")
+        pytest.skip("`mount` is not installed")
     if mounted.returncode:
-        pytest.skip(f"a disk cannot be mounted here: {mounted.stderr.decode().strip()}")
+        pytest.skip(f"cannot mount a disk: {mounted.stderr.decode().strip()}")
     try:
         yield folder
     finally:

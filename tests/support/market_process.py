@@ -39,8 +39,8 @@ def main() -> None:
         if not child:
             die_at(int(number), archive)
             with sk.OpenData(url, archive=archive) as market:
-                told = market.download(start, end)
-            sys.stderr.write(told.to_csv())
+                report = market.download(start, end)
+            sys.stderr.write(report.to_csv())
             os._exit(0)
         _, status = os.waitpid(child, 0)
         sys.stdout.write(f"{'killed' if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)}\n")

@@ -81,7 +81,7 @@ class Guarded:
         return self.primary
 
     def client(self, port: int) -> redis_py.Redis:
-        """Return a client of one server, past its proxy."""
+        """Return a client of one server that bypasses its proxy."""
         return redis_py.Redis(port=self._own_ports[port], decode_responses=True, protocol=3, socket_timeout=5)
 
     def tolerate(self, milliseconds: int) -> None:
@@ -93,8 +93,8 @@ class Guarded:
     def is_replica(self, port: int) -> bool:
         """Return whether a server follows another one, and has caught up with it."""
         with contextlib.suppress(redis_py.RedisError), self.client(port) as server:
-            told = server.info("replication")
-            return told["role"] == "slave" and told["master_link_status"] == "up"
+            found = server.info("replication")
+            return found["role"] == "slave" and found["master_link_status"] == "up"
         return False
 
     def told(self) -> str:
@@ -163,8 +163,8 @@ class Guarded:
         for port in self.sentinels:
             with client(port) as sentinel:
                 fields = sentinel.execute_command("SENTINEL", "MASTER", SERVICE)
-                told = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
-                if (int(told["num-slaves"]), int(told["num-other-sentinels"])) != (replicas, 2):
+                found = fields if isinstance(fields, dict) else dict(zip(fields[::2], fields[1::2], strict=True))
+                if (int(found["num-slaves"]), int(found["num-other-sentinels"])) != (replicas, 2):
                     return False
         with self.client(self.primary) as server:
             return all(server.info("replication")[f"slave{number}"]["state"] == "online" for number in range(replicas))

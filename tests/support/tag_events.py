@@ -66,7 +66,7 @@ class _Rows:
 
 
 class _Builder(LXMLTreeBuilder):
-    """Makes tags of events; those inside an element of a given id go to a collector."""
+    """Makes tags from events; events inside an element with a given id go to its collector."""
 
     def __init__(self, collectors: Mapping[str, _Options | _Rows]) -> None:
         super().__init__(multi_valued_attributes=None)

@@ -1,8 +1,8 @@
-"""Build the site with Sphinx, to read offline: out/site/index.html.
+"""Build the site with Sphinx, for reading offline: out/site/index.html.
 
-The pages are the project's Markdown files, the lessons as tools/notebooks.py executed them into out/notebooks, and the
-API reference, which Sphinx makes from the docstrings. They are staged in a folder with the repository's layout, so
-links work on the site as they do in the repository.
+The pages are the project's Markdown files, the lessons that tools/notebooks.py has executed into out/notebooks, and the
+API reference, which Sphinx makes from the docstrings. They are staged in a folder with the repository's layout, so that
+links work as in the repository.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PAGES = ("*.md", "docs/*.md", "notebooks/*.md", "data/*.md", "examples/*.md", "b
 _LINK = re.compile(r"\]\(([^)\s#:]+)[)#]")
 # A README is the index of its folder.
 _README = re.compile(r"(\]\([^)\s:]*?)\bREADME\.md")
-# Navigation that is added to each page.
+# Tables of contents that are added to pages.
 _CONTENTS = {
     "index.md": (
         "notebooks/index",
@@ -42,14 +42,14 @@ _CONTENTS = {
 
 
 def stage(executed: Path, staged: Path) -> None:
-    """Write the source of the site: pages, lessons, and every file that one of them links to.
+    """Write the source of the site: pages, lessons, and all files that they link to.
 
     Parameters
     ----------
     executed : pathlib.Path
-        The folder of the notebooks with outputs.
+        Folder of the notebooks with their outputs.
     staged : pathlib.Path
-        The target folder; emptied first.
+        Folder for the source; emptied first.
     """
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(HERE / "pages", staged)
@@ -105,7 +105,7 @@ def build(executed: Path, staged: Path, out: Path) -> None:
 
 
 def main() -> int:
-    """Build the site from the lessons that have been executed."""
+    """Build the site from the executed lessons."""
     if not any(EXECUTED.glob("*.ipynb")):
         print("no executed lessons: run `make notebooks` first.", file=sys.stderr)
         return 1
@@ -113,7 +113,7 @@ def main() -> int:
         build(EXECUTED, STAGED, OUT)
     except subprocess.CalledProcessError as error:
         return error.returncode
-    print(f"{len(list(OUT.rglob('*.html')))} pages; begin with {OUT.relative_to(ROOT) / 'index.html'}")
+    print(f"{len(list(OUT.rglob('*.html')))} pages; start at {OUT.relative_to(ROOT) / 'index.html'}")
     return 0
 
 

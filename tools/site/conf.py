@@ -1,4 +1,4 @@
-"""The configuration of Sphinx. Neither building nor reading the site fetches anything."""
+"""Configuration of Sphinx. Neither building nor reading the site fetches anything."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from scraperkit import __version__
 project = "scraperkit"
 version = release = __version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "numpydoc"]
-templates_path = [str(Path(__file__).parent / "templates")]  # otherwise, autosummary looks beside the pages
+templates_path = [str(Path(__file__).parent / "templates")]  # by default, autosummary looks beside the pages
 exclude_patterns = [".doctrees"]
-smartquotes = False  # quotations are often code
+smartquotes = False  # quoted text is often code
 
-# Markdown as the repository shows it: headings have the same anchors, and R$ 1,00 is no formula.
+# Markdown as in the repository: headings have the same anchors, and R$ 1,00 is not a formula.
 myst_enable_extensions = ["dollarmath"]
 myst_dmath_allow_space = False
 myst_dmath_allow_digits = False
@@ -61,7 +61,7 @@ html_theme_options = {
 
 
 def _show_formula(writer: Any, node: nodes.math | nodes.math_block) -> None:
-    """Write a formula as MathML, which browsers render natively; warn if docutils cannot read it."""
+    """Write a formula as MathML, which browsers support; warn if docutils cannot parse it."""
     block = isinstance(node, nodes.math_block)
     text = re.sub(r"\\dots\b", r"\\ldots", node.astext())  # docutils knows only the longer name
     try:
@@ -79,7 +79,7 @@ def _set_language(_app: Sphinx, page: str, _template: str, context: dict[str, An
 
 
 def _describe(_app: Sphinx, kind: str, name: str, value: Any, _options: Any, lines: list[str]) -> None:
-    """Give data the comment above it, which Python does not keep, and settings the descriptions of their fields."""
+    """Describe data by the comment above it, and settings by the descriptions of their fields."""
     if kind == "data":
         lines[:] = _comment(name, value)
     elif isinstance(value, type) and issubclass(value, BaseModel) and "Attributes" not in lines:
@@ -89,7 +89,7 @@ def _describe(_app: Sphinx, kind: str, name: str, value: Any, _options: Any, lin
 
 
 def _comment(name: str, value: Any) -> list[str]:
-    """Return the lines above the definition of a value, if they begin with ``#:``."""
+    """Return the ``#:`` comment lines above the definition of a value."""
     room, _, short = name.rpartition(".")
     for module in sorted(loaded for loaded in sys.modules if loaded.startswith(f"{room}.")):
         if vars(sys.modules[module]).get(short) is value:
@@ -100,12 +100,12 @@ def _comment(name: str, value: Any) -> list[str]:
 
 
 def _shorten(_app: Sphinx, _kind: str, _name: str, value: Any, *_: Any) -> tuple[str, str] | None:
-    """Omit the dozens of arguments that pydantic adds to each setting."""
+    """Omit the signatures of settings, to which pydantic adds dozens of arguments."""
     return ("", "") if isinstance(value, type) and issubclass(value, BaseModel) else None
 
 
 def setup(app: Sphinx) -> None:
-    """Register what Sphinx has no setting for."""
+    """Register the extensions of this file."""
     app.add_html_math_renderer("mathml", (_show_formula, None), (_show_formula, None))
     app.connect("html-page-context", _set_language)
     app.connect("autodoc-process-docstring", _describe, priority=100)  # before numpydoc

@@ -1,4 +1,4 @@
-"""Convert a notebook's widgets to plain HTML, since a page that is read offline runs none of their scripts."""
+"""Widgets of a notebook as plain HTML, since the scripts of widgets do not run offline."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STATE = "application/vnd.jupyter.widget-state+json"
 
 
 def freeze_widgets(notebook: Any) -> None:
-    """Replace each widget of a notebook with what it showed last."""
+    """Replace each widget of a notebook with its last state."""
     states = notebook.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
