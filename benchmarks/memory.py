@@ -41,7 +41,7 @@ PUBLISHERS = {
     "requests from a generator": "generator",
     "requests in a list, which counts too": "list",
     "force=True": "force",
-    "published, and again while all is open": "again",
+    "published twice, all still pending": "again",
 }
 SETTLING = 3.0  # seconds, in which heartbeats continue and Redis frees what a batch left behind
 MB = 1e6

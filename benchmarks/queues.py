@@ -144,7 +144,7 @@ HEADER = [
 NOTES = """\
 (1) RQ has no threads, and a job whose worker died is found only after its timeout; it then counts as failed.
 (2) huey takes a job off its list before it runs: a worker that dies loses it.
-(3) The job runs on the event loop, not in a thread: one that waits for a page, as ours do, would block all others."""
+(3) The job runs on the event loop, not in a thread: a blocking fetch, such as ours, would stall all others."""
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def main() -> None:
     table = [
         [name, str(runs), f"{sorted(found)[runs // 2]:.1f}", f"{max(found):.1f}"] for name, found in figures.items()
     ]
-    print(f"{JOBS} jobs in the hands of a worker that is killed, until all are in another's.\n")
+    print(f"{JOBS} jobs held by a killed worker, until another holds them all.\n")
     print(common.table(HEADER, table))
     longest = max(max(found) for found in figures.values())
     print()

@@ -160,9 +160,9 @@ class Batch(NotebookRepr):
         Parameters
         ----------
         search_up_to : float
-            Search the stream for lost messages if it and the retries hold at most this many messages, of all batches;
-            ``math.inf`` always searches. Otherwise vanished messages count as pending while stream and retries hold at
-            least as many messages as the batch has pending. :meth:`jobs` and :meth:`wait` search.
+            Search for lost messages if stream and retries together hold at most this many messages of all batches, or
+            fewer than this batch has pending; ``math.inf`` and Pub/Sub: always. Otherwise, lost messages count as
+            pending. :meth:`jobs` and :meth:`wait` search.
 
         Raises
         ------

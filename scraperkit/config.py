@@ -106,7 +106,7 @@ class Settings(BaseSettings):
     rate: float | None = Field(
         None,
         gt=0,
-        description="requests per second for all workers on one Redis; if unset, 2, or unlimited for local sites",
+        description="maximum requests per second per site and Redis; if unset, 2, or unlimited for local sites",
     )
     breaker_failures: int = Field(8, ge=1, description="failures in a row that open a site's circuit breaker")
     breaker_pause: Seconds = Field(15.0, gt=0, description="seconds that the circuit stays open; doubles each time")
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     api_connections: int = Field(
         512,
         ge=8,
-        description="most connections of the pricer; above it, idle, half-sent and unread ones are closed first",
+        description="most open connections of the pricer; beyond that, the longest idle or stalled one is closed",
     )
     api_receive_timeout: Seconds = Field(
         10.0, gt=0, description="seconds in which a whole request must arrive, or its connection ends"

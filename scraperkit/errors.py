@@ -140,7 +140,7 @@ class SourceError(ScraperKitError):
     url : str
         The page's address, nothing else.
     retryable : bool
-        Whether a later retry may succeed. ``False`` sends a job straight to the dead letters.
+        Whether a later retry may succeed; ``False`` ends a job at once.
     """
 
     retryable = False
@@ -226,7 +226,7 @@ def __dir__() -> list[str]:
 
 _INNER = ("scraperkit.", "contextlib")
 _FULL = "Redis is full: raise its maxmemory, or delete what is no longer needed, then try again"
-_RIGHTS = "connect as a user that may, or extend this one's rights (ACL SETUSER)"
+_RIGHTS = "grant this user the right (ACL SETUSER), or use another user"
 _LEAVE_REPLICA = "connect to the primary of this replica"
 # By the first word of a refusal, or by redis-py's class for it, since redis-py cuts that word off.
 _WAYS_BY_CODE = {

@@ -72,7 +72,7 @@ def brazilian_date(text: str) -> dt.date:
     """
     match = BRAZILIAN_DAY.fullmatch(text)
     if match is None:
-        raise ValueError("must be a day as DD/MM/YYYY, for example 30/12/2022")
+        raise ValueError("must be a day (DD/MM/YYYY), for example 30/12/2022")
     return dt.date(int(match[3]), int(match[2]), int(match[1]))
 
 
@@ -100,7 +100,7 @@ class Month(NamedTuple):
         """
         match = MONTH_YEAR.fullmatch(text)
         if match is None:
-            raise ValueError("must be a month as MM/YYYY, for example 12/2022")
+            raise ValueError("must be a month (MM/YYYY), for example 12/2022")
         return cls(int(match[2]), int(match[1]))
 
     @classmethod
@@ -114,7 +114,7 @@ class Month(NamedTuple):
         """
         match = _YEAR_MONTH.fullmatch(text)
         if match is None:
-            raise ValueError("must be a month as YYYY-MM, for example 2022-12")
+            raise ValueError("must be a month (YYYY-MM), for example 2022-12")
         return cls.of(dt.date(int(match[1]), int(match[2]), int(match[3] or 1)))
 
     @classmethod

@@ -56,8 +56,8 @@ class Subscriber(NotebookRepr):
     redis : redis.Redis
         From :func:`scraperkit.connect`.
     source : Source or sequence of Source
-        :class:`scraperkit.CvmPages`, or any object with ``fetch(request)``. Each of several does the requests that
-        name it, with `threads` threads.
+        :class:`scraperkit.CvmPages`, or any object with ``fetch(request)``. Of several, each handles its own
+        requests on `threads` threads.
     threads : int, optional
         Number of pages to fetch at once; default ``SCRAPERKIT_THREADS``, else 8.
     delivery : {"both", "stream", "pubsub"}

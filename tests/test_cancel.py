@@ -156,7 +156,7 @@ class TestOnTheChannel:
             assert str(batch.wait(60)) == "1 published, 1 done"
 
     def test_a_cancelled_batch_that_is_published_again_is_done(self, redis, namespace):
-        """Its claim says that the batch is finished, but must not keep workers from it."""
+        """The old claim marks the batch finished but must not block workers."""
         publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
         with redis.pubsub() as deaf:
             deaf.subscribe(Keys(namespace).channel)

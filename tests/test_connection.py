@@ -276,7 +276,7 @@ class TestClients:
 
     @pytest.mark.parametrize("case", ["database 1", "protocol=3", "decode_responses=True", "None", "Cluster"])
     @pytest.mark.parametrize("name", TAKERS)
-    def test_an_unfit_client_is_refused_by_every_taker(self, redis, namespace, name, case):
+    def test_an_unsuitable_client_is_refused_everywhere(self, redis, namespace, name, case):
         unfit = {
             "database 1": sibling(redis, db=1),
             "protocol=3": sibling(redis, protocol=2),

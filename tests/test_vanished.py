@@ -187,7 +187,7 @@ class TestInHand:
             site.answer = one_quote
             assert str(publisher.publish(months(1)).wait(60)) == "1 published, 1 done"
 
-    def test_noted_as_lost_it_is_counted_once_when_it_is_done(self, redis, namespace, publisher, keys):
+    def test_a_job_noted_as_lost_counts_once_when_it_is_done(self, redis, namespace, publisher, keys):
         """As between a publisher's note and its sending: it must not count as both lost and done."""
         site = GatedSite()
         with subscriber(redis, namespace, site, delivery="stream"):

@@ -96,7 +96,7 @@ async def cancel(batch_id: BatchId, running: TheRunning) -> Cancelled:
     },
 )
 async def events(batch_id: BatchId, running: TheRunning) -> EventSourceResponse:
-    """Send an event when a figure changes, until nothing is pending; a comment line in between keeps it alive.
+    """Send an event when a count changes, until nothing is pending; comments keep the connection open.
 
     An event `error` holds a problem document, and is the last one. If the stream ends without `finished` or `error`,
     the pricer is stopping: connect again.

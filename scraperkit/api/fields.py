@@ -46,7 +46,7 @@ def _day_text(text: str) -> str:
     try:
         window(text, None)
     except ValueError:
-        raise ValueError("must be a day as YYYY-MM-DD, or a month as YYYY-MM") from None
+        raise ValueError("must be a day (YYYY-MM-DD), or a month (YYYY-MM)") from None
     return text
 
 
@@ -54,12 +54,12 @@ def _day(text: str) -> dt.date:
     try:
         return dt.date.fromisoformat(text) if ISO_DAY.fullmatch(text) else brazilian_date(text)
     except ValueError:
-        raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30; DD/MM/YYYY is also accepted") from None
+        raise ValueError("must be a day (YYYY-MM-DD), for example 2022-12-30; DD/MM/YYYY is also accepted") from None
 
 
 def _iso_day(text: str) -> dt.date:
     if not ISO_DAY.fullmatch(text):
-        raise ValueError("must be a day as YYYY-MM-DD, for example 2022-12-30")
+        raise ValueError("must be a day (YYYY-MM-DD), for example 2022-12-30")
     return _day(text)
 
 
@@ -96,7 +96,7 @@ def _finite(value: Any) -> Any:
 
 def _money(text: str) -> Decimal:
     if not _MONEY.fullmatch(text) or not 0 < Decimal(text) <= BIGGEST_INVESTMENT:
-        raise ValueError("must be reais as 1000 or 1000.50: above 0, at most 10^12, no thousands marks")
+        raise ValueError("must be reais like 1000.50: above 0, at most 10^12, no thousands separators")
     return Decimal(text)
 
 

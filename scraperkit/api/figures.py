@@ -34,13 +34,13 @@ class MetricsQuery(DaysAsked):
     benchmark: RateName | None = Field(None, description="a reference rate, such as cdi; default: none")
 
 
-@router.get("/{document:series}/metrics", summary="Returns and risks of a fund, also beside CDI or another rate")
+@router.get("/{document:series}/metrics", summary="A fund's return and risk figures, optionally against a benchmark")
 async def fund_metrics(
     document: SeriesInPath, asked: Annotated[MetricsQuery, Query()], running: TheRunning
 ) -> FundMetrics:
-    """Return figures of the stored quotas, beside the rate, which is fetched if it is not stored yet.
+    """Return figures of the stored quotas, and of the rate, which is fetched if it is not stored yet.
 
-    Returns and risks are fractions: 0.01 is 1 %. Comparisons with the rate cover the days that both have,
+    Returns and risk figures are fractions: 0.01 is 1 %. Comparisons with the rate cover the days that both have,
     `compared_from` to `compared_to`. A figure that needs more days than exist is null. If only the subclasses of a
     CNPJ have quotas on these days, each has its own figures.
     """

@@ -101,7 +101,7 @@ def _hashes(keys: Iterable[str], setting: str) -> list[bytes]:
     keys = list(keys)
     if not all(_API_KEY.fullmatch(key) for key in keys):
         raise ConfigError(
-            f"{setting}: a key has 16 to 200 letters, digits and signs, and no space or comma; "
+            f"{setting}: a key has 16 to 200 letters, digits and punctuation, and no space or comma; "
             "make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     return [_hash(key) for key in keys]

@@ -50,7 +50,7 @@ class _Queue(Collector):
         yield GaugeMetricFamily("scraperkit_up", "Whether Redis with TimeSeries answers", float(health is not None))
         if health is None:
             return
-        yield GaugeMetricFamily("scraperkit_ready", "Whether workers are alive, too", float(not missing))
+        yield GaugeMetricFamily("scraperkit_ready", "Whether Redis answers and workers are alive", float(not missing))
         figures = {
             "workers": ("Workers alive", len(health.workers)),
             "queue_pending": ("Messages delivered and not acknowledged", health.pending),

@@ -109,7 +109,7 @@ class Published(BaseModel):
     batch_id: str = Field(description="id of the batch; the same months form the same batch unless `force` is given")
     count: int = Field(description="messages in the batch, one a month", ge=0)
     receivers: int | None = Field(
-        description="Pub/Sub: fewest subscribers that any message reached; 0: some are lost; otherwise null"
+        description="Pub/Sub: fewest subscribers that any message reached (0: some are lost); stream: null"
     )
     lacks_worker: str = Field(
         description="says that no worker of the source listens, and what to start; otherwise empty"
@@ -279,7 +279,7 @@ class MarketRow(BaseModel):
     inflow: Figure
     outflow: Figure
     portfolio: Figure
-    flag: str = Field(description="why a quota is missing, or that a figure is negative; mostly empty")
+    flag: str = Field(description="why a quota is missing, or that a figure is negative; usually empty")
 
 
 class MarketPage(BaseModel):
@@ -294,7 +294,7 @@ class MarketPage(BaseModel):
 
 
 class FundFigures(BaseModel):
-    """Returns and risks of one series. Fractions: 0.01 is 1 %. Null where there are too few days."""
+    """Return and risk figures of one series. Fractions: 0.01 is 1 %. Null if there are too few days."""
 
     document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
     days: int = Field(ge=0, description="days with a quota")
@@ -303,23 +303,23 @@ class FundFigures(BaseModel):
     first: Figure = Field(None, description="first quota, R$")
     last: Figure = Field(None, description="last quota, R$")
     total_return: Figure = None
-    volatility: Figure = Field(None, description="a year")
+    volatility: Figure = Field(None, description="annualised")
     max_drawdown: Figure = Field(None, description="the deepest fall below an earlier quota, 0 or negative")
     missing_days: int = Field(ge=0, description="business days from the first to the last day without a quota")
-    compared_from: dt.date | None = Field(None, description="first day that both it and the benchmark have")
-    compared_to: dt.date | None = Field(None, description="last day that both it and the benchmark have")
-    benchmark_return: Figure = Field(None, description="of these days")
-    excess_return: Figure = Field(None, description="total return of these days beyond the benchmark's")
+    compared_from: dt.date | None = Field(None, description="first day that fund and benchmark share")
+    compared_to: dt.date | None = Field(None, description="last day that fund and benchmark share")
+    benchmark_return: Figure = Field(None, description="over the shared days")
+    excess_return: Figure = Field(None, description="total return over the shared days less the benchmark's")
     share_of_benchmark: Figure = Field(None, description="1.04 is 104 % of CDI")
-    tracking_error: Figure = Field(None, description="a year")
+    tracking_error: Figure = Field(None, description="annualised")
     information_ratio: Figure = None
     beta: Figure = None
     windows: int = Field(0, ge=0, description="number of windows of 12 months")
-    windows_beaten: Figure = Field(None, description="share of them in which it gained more than the benchmark")
-    best_window: Figure = Field(None, description="its own highest return in 12 months")
-    worst_window: Figure = Field(None, description="its own lowest return in 12 months")
-    sharpe: Figure = Field(None, description="if the benchmark is a rate a day")
-    real_return: Figure = Field(None, description="if the benchmark is a rate a month, as inflation is")
+    windows_beaten: Figure = Field(None, description="share of windows in which the fund beat the benchmark")
+    best_window: Figure = Field(None, description="the fund's highest return in 12 months")
+    worst_window: Figure = Field(None, description="the fund's lowest return in 12 months")
+    sharpe: Figure = Field(None, description="if the benchmark is a daily rate")
+    real_return: Figure = Field(None, description="if the benchmark is a monthly rate, such as inflation")
     returns_by_year: dict[str, Figure] = Field(description="by calendar year; empty without a benchmark")
 
 
@@ -334,11 +334,11 @@ class RateFacts(BaseModel):
 
 
 class FundMetrics(BaseModel):
-    """Returns and risks of a fund, one entry for each series that its CNPJ stands for."""
+    """Return and risk figures of a fund, one entry for each series that its CNPJ stands for."""
 
     document: str = Field(description="CNPJ, or CNPJ:SUBCLASS", examples=["18993924000100"])
-    stands_for: list[str] = Field(description="if only subclasses have quotas on these days: these; otherwise empty")
-    benchmark: RateFacts | None = Field(description="what it is compared with; null without a benchmark")
+    stands_for: list[str] = Field(description="the subclasses, if only they have quotas on these days; otherwise empty")
+    benchmark: RateFacts | None = Field(description="the benchmark; null without one")
     figures: list[FundFigures]
     notes: list[str] = Field(description="remarks about these figures, such as days whose quota is not a price")
 

@@ -31,7 +31,7 @@ async def search(asked: Annotated[Searched, Query()], running: TheRunning) -> Fo
     """Search the newest registry in the open-data archive, or, if there is none, the regulator's site.
 
     If nothing matches, `found` is 0, and the registry returns the most similar names. The site finds names that contain
-    the text as it is, and shows only a fund's name and, mostly, its CNPJ.
+    the text as it is, and shows only a fund's name and, usually, its CNPJ.
     """
     return await running.look_up(lambda: _found(running.backend, asked))
 

@@ -57,7 +57,7 @@ class Watched(BaseModel):
     },
 )
 async def events(asked: Annotated[Watched, Query()], running: TheRunning) -> EventSourceResponse:
-    """Send an event `stored` for months of these funds as they are stored; a comment line in between keeps it alive.
+    """Send an event `stored` for months of these funds as they are stored; comments keep the connection open.
 
     The first event is `listening`: news is sent from then on, so read now what you need. A later `listening` means that
     news may have been missed: read again. A month may be reported twice. If the stream ends, the pricer is stopping:

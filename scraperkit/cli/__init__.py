@@ -86,7 +86,7 @@ def publish(
     delivery: Annotated[DeliveryName, typer.Option(help="stream stores messages, pubsub does not.")] = "stream",
     wait: Annotated[bool, typer.Option("--wait", help="Wait until all jobs are finished.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Scrape finished months again.")] = False,
-    only_missing: Annotated[bool, typer.Option("--only-missing", help="Skip months already stored.")] = False,
+    only_missing: Annotated[bool, typer.Option("--only-missing", help="Skip months stored after their end.")] = False,
     source_name: SourceOption = None,
     url: Url = None,
     namespace: Namespace = None,

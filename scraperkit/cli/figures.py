@@ -39,9 +39,9 @@ def summary(
     out: Out = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show returns and risks of funds, with or without a benchmark: a row for each figure, a column for each fund.
+    """Show return and risk figures of funds, with or without a benchmark: a row a figure, a column a fund.
 
-    Returns and risks are fractions: 0.01 is 1 %. Missing rates are fetched. In a file, each fund is a row.
+    All are fractions: 0.01 is 1 %. Missing rates are fetched. In a file, each fund is a row.
     """
     with _stored(funds, namespace) as (redis, reader, wanted):
         from scraperkit import metrics

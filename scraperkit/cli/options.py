@@ -27,7 +27,7 @@ GivenFunds = Annotated[
 ]
 SourceOfFunds = Annotated[
     str | None,
-    typer.Option("--source", help="cvm_pages or open_data; default: each fund's own, else the faster one."),
+    typer.Option("--source", help="cvm_pages or open_data; by default chosen automatically."),
 ]
 Start = Annotated[str | None, typer.Option("--start", help="First day, YYYY-MM-DD, or month.")]
 End = Annotated[str | None, typer.Option("--end", help="Last day, YYYY-MM-DD, or month.")]

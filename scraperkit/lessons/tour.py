@@ -24,7 +24,7 @@ def check_1(lesson: Lesson, answer: Any) -> str | None:
         return "that is not a CNPJ: they are in the index of summary."
     if cnpj == falls.idxmax():
         return "that is the fund that fell least. Look at the sign of a drawdown."
-    return None if cnpj == falls.idxmin() else "another fund fell deeper."
+    return None if cnpj == falls.idxmin() else "another fund fell further."
 
 
 def check_2(lesson: Lesson, answer: Any) -> str | None:

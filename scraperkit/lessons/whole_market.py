@@ -187,7 +187,7 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
     if math.isclose(number, share(own.iloc[-1]), abs_tol=0.0005):
         return "that is the money of the last day; take that of the first, before the returns were known."
     if math.isclose(number, better.mean(), abs_tol=0.0005):
-        return "that counts each fund once, large or small; weigh it with its net worth on the first day."
+        return "that counts each fund once, large or small; weight it by its net worth on the first day."
     if math.isclose(number, 100 * share(own.iloc[0]), abs_tol=0.05):
         return "that is per cent; the answer is a share between 0 and 1."
     return f"sum the net worth of the first day: of the winners, and of all {len(total)} that had a price then."

@@ -185,7 +185,7 @@ def _rates(risk_free: Rates, on: pd.Index[Any]) -> pd.Series[float]:
     if len(too_high):
         raise ConfigError(
             f"risk_free: {too_high.iloc[0]:g} on {too_high.index[0]:%Y-%m-%d} would be more than 1 % a day, so it is "
-            "in per cent or of a year; give a fraction a day: 0.05 % a day is 0.0005, and 13.65 % a year is "
+            "a percentage or annual; give a daily fraction: 0.05 % a day is 0.0005, and 13.65 % a year is "
             '1.1365 ** (1 / 252) - 1; or declare a rate in per cent with risk_free.attrs["kind"] = "rate a day"'
         )
     missing = on.difference(rates.index)

@@ -239,7 +239,7 @@ def _of_net_worth(own: Walk, place: int) -> _Judged:
         if own.closes(place - 1, later):
             flow = own.flows[place] if abs(own.flows[place] + gap) < abs(own.flows[later] - gap) else own.flows[later]
             if abs(abs(flow) - abs(gap)) <= 0.02 * abs(gap):
-                told += f"; the flow of {money(flow)} closes the sum by {own.days[later]}"
+                told += f"; the flow of {money(flow)} explains it by {own.days[later]}"
                 return _Judged("net_worth", MOVED_FLOW, told, place, later)
             told += f"; back at {money(own.net_worth[later])} on {own.days[later]}"
             return _Judged("net_worth", ERROR, told, later - 1, later)

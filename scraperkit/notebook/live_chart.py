@@ -61,7 +61,7 @@ def live_prices(
     chart : callable, optional
         Draws a wide frame of prices on axes, as functions of :mod:`scraperkit.plot` do; default ``plot.prices``.
     every : float
-        Least seconds between two drawings, 0.2 or more.
+        Minimum seconds between redraws, 0.2 or more.
     namespace : str, optional
         The namespace of the prices; default ``SCRAPERKIT_NAMESPACE``.
 

@@ -1,7 +1,7 @@
 """Charts: each function takes a frame and a matplotlib axes and draws; imported by notebook, lessons and cli.
 
 Without an `ax`, they make a figure 10 inches wide. Units are on the axes; colours differ for any colour vision, and no
-meaning depends on colour alone. A frame with nothing to draw makes a chart that says so.
+meaning depends on colour alone. If there is nothing to draw, the chart says so.
 """
 
 from __future__ import annotations

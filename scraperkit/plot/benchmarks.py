@@ -41,7 +41,7 @@ def grown(benchmark: Benchmarks, days: pd.Index[Any]) -> list[pd.Series[float]]:
 
 
 def draw_benchmarks(ax: Axes, table: list[pd.Series[float]]) -> list[Line2D]:
-    """Draw each benchmark as a dark, broken line above those of the funds."""
+    """Draw each benchmark as a dark, dashed line above those of the funds."""
     handles: list[Line2D] = []
     for place, values in enumerate(table):
         own = values.dropna()

@@ -116,7 +116,7 @@ def correlation(frame: pd.DataFrame, ax: Axes | None = None, names: Names = None
     -------
     matplotlib.axes.Axes
         Each pair once, as in :func:`scraperkit.metrics.correlation`; the columns have the numbers of the rows. Pairs
-        with too few common days are hatched. With fewer than two funds, a chart that says so.
+        with too few common days are hatched. With fewer than two funds, the chart says so.
 
     Raises
     ------
@@ -176,9 +176,9 @@ def coverage(
     Returns
     -------
     matplotlib.axes.Axes
-        :func:`scraperkit.metrics.coverage` in %. Blue is complete, and has no number; the more is missing, the paler,
-        and then the more orange. Months before a fund's start or after its end are hatched. Days with a quota that
-        is not a price are named below. Without days, a chart that says so.
+        :func:`scraperkit.metrics.coverage` in %. Complete months are blue, without a number; others are paler, and then
+        more orange, the more is missing. Months before a fund's start or after its end are hatched. Days with a quota
+        that is not a price are named below. Without days, the chart says so.
 
     Raises
     ------

@@ -66,7 +66,7 @@ def timeline(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
         The x axis is in seconds since the first message was published. The grey area at the top is the number of
         messages published and not yet begun. Workers are sorted by name. A bar spans a fetch; its colour, and a marker
         at its end unless it is done, show the outcome. Bars of jobs that were taken over from another worker are
-        hatched. Without events, a chart that says so.
+        hatched. Without events, the chart says so.
 
     Raises
     ------

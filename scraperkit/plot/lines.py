@@ -52,7 +52,7 @@ def prices(
     names : mapping of str to str, pandas.Series, or iterable of Fund, optional
         A name for each CNPJ; default: those in ``attrs["names"]``. A fund without a name shows its CNPJ.
     benchmark : pandas.Series or list of pandas.Series, optional
-        Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`), such as CDI: dark, broken lines.
+        Benchmarks of a declared kind (see :func:`scraperkit.metrics.growth`), such as CDI: dark, dashed lines.
     jumps : pandas.DataFrame, optional
         From :func:`scraperkit.metrics.jumps`: days on which a quota jumped are marked on its line, with a shape for
         each kind; the legend names up to six with fund, day and size, and counts more. If omitted, sudden lasting falls
@@ -251,7 +251,7 @@ def draw_lines(
     ax, table, what, names
         Where to draw, a column for each fund, what the chart shows, and the names of the funds.
     benchmarks : sequence of pandas.Series
-        Drawn above the funds, as dark, broken lines.
+        Drawn above the funds, as dark, dashed lines.
     jumps : pandas.DataFrame, optional
         Days to mark, from :func:`scraperkit.plot.marks.checked_jumps`.
     notes : sequence of str

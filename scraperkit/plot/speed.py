@@ -28,7 +28,7 @@ def latency(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     matplotlib.axes.Axes
         Three histograms on a logarithmic x axis, named with their medians: ``waited`` from publication to first start,
         ``fetched`` from start to the end of the page, ``stored`` from there to the acknowledgement. Times below 0.1 ms
-        count as 0.1 ms, even negative ones, which two machines' clocks can cause. Without events, a chart that says so.
+        count as 0.1 ms, even negative ones, which two machines' clocks can cause. Without events, the chart says so.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def throughput(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
         A dot for each row, a line through the medians, and a dashed line in proportion to the number of threads.
-        Without rows, a chart that says so.
+        Without rows, the chart says so.
 
     Raises
     ------

@@ -55,8 +55,8 @@ def prices(
     metric : str
         ``quota`` (R$), ``net_worth``, ``inflow``, ``outflow``, ``portfolio`` (R$) or ``holders`` (people).
     source : str or Source, optional
-        ``"cvm_pages"``, ``"open_data"``, or your own source. If omitted: pages for up to 24 months of funds, files for
-        more.
+        ``"cvm_pages"``, ``"open_data"``, or your own source. If omitted: pages for up to 24 fund-months, else
+        files; for subclasses, files.
     redis : redis.Redis, optional
         From :func:`scraperkit.connect`, which is called if this is omitted.
 

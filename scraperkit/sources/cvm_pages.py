@@ -149,7 +149,7 @@ class CvmPages:
         FundNotFound
             If no fund matches, or several do: lists the nearest five.
         SourceError
-            If a page is unavailable or unexpected in three attempts, with the pauses of a job.
+            If a page is unavailable, or still unexpected after up to three attempts.
         """
         return self._again(lambda: self._find_once(text))
 

@@ -65,7 +65,7 @@ class TimeSeriesReader:
     Notes
     -----
     Every method raises ``RedisUnreachable`` if Redis is unreachable; :meth:`prices`, :meth:`quotes` and :meth:`funds`
-    warn (``ScraperKitWarning``) of series whose old samples Redis deletes, which the kit never configures. Arguments:
+    warn (``ScraperKitWarning``) if Redis deletes a series' old samples; the kit never configures that. Arguments:
 
     - `cnpjs` is one CNPJ or :class:`~scraperkit.models.Fund`, or several, with or without punctuation; ``None`` is all
       that is stored, sorted. An invalid CNPJ raises ``ConfigError``, a fund that is not stored ``UnknownFund``. A fund

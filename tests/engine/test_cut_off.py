@@ -101,7 +101,7 @@ def test_the_primary_is_lost_right_after_a_commit(guarded, confirmations):
     ):
         before = guarded.primary
         batch = Publisher(redis, namespace=NAMESPACE, settings=Settings.load(confirmations=1)).publish(
-            [replace(request, fund=None) for request in months(4)]  # their card is the worker's to make
+            [replace(request, fund=None) for request in months(4)]  # the worker must create the card
         )
         for _ in range(4):
             assert site.inside.acquire(timeout=60)

@@ -121,7 +121,7 @@ class TestAWorkerThatDies:
         assert list(batch.failures()["month"]) == ["02/2021"], batch.jobs()
         assert batch.status().done == 2
 
-    def test_of_sigterm_finishes_running_jobs_and_hands_back_the_rest(self, redis, keys, publisher, process, tmp_path):
+    def test_by_sigterm_finishes_running_jobs_and_hands_back_the_rest(self, redis, keys, publisher, process, tmp_path):
         worker = process(HANDS, str(tmp_path), prefetch=1, lease=60, stop_deadline=60).ready()
         quick(publisher)
         (tmp_path / "shut").touch()

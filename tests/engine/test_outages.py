@@ -12,7 +12,7 @@ from scraperkit.subscriber import Subscriber
 
 
 class TestAnOutage:
-    def test_during_which_a_takeover_fills_a_worker_does_not_end_it(self, subscriber, proxy, publisher, redis, keys):
+    def test_does_not_end_a_worker_that_a_takeover_fills_meanwhile(self, subscriber, proxy, publisher, redis, keys):
         batch = publisher.publish(months(4))
         redis.xreadgroup(keys.group, "ghost", {keys.jobs: ">"}, count=4)
         site = GatedSite()
@@ -29,7 +29,7 @@ class TestAnOutage:
         site.gate.set()
         assert batch.wait(60).done == 4
 
-    def test_is_not_reported_over_by_a_worker_that_requests_nothing(self, own_server, namespace, caplog):
+    def test_is_not_declared_over_by_a_worker_that_requests_nothing(self, own_server, namespace, caplog):
         settings = Settings.load(namespace=namespace, heartbeat=0.1)
         with connect(own_server.url) as redis, caplog.at_level("WARNING", "scraperkit"):
             site = GatedSite()

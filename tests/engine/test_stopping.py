@@ -16,7 +16,7 @@ AN_HOUR = 3600.0
 
 class TestStopping:
     def test_survives_a_lost_cancellation(self):
-        """In Python 3.11, ``asyncio.wait_for``, used by redis-py, loses one that comes just as the sending ends."""
+        """Python 3.11's ``asyncio.wait_for``, used by redis-py, loses a cancellation that arrives as a send ends."""
 
         async def deaf_once() -> None:
             with contextlib.suppress(asyncio.CancelledError):

@@ -312,7 +312,7 @@ def test_a_verdict_is_escaped_in_html():
     [
         ({"document": "18993924000100"}, "a message is text, in quotes; this is a dict."),
         ("{'document': 1}", "a worker would put this among the dead letters"),
-        ('{"document": "18993924000100", "fund_pk": "132922", "month_year": "3/2023"}', "must be a month as MM/YYYY"),
+        ('{"document": "18993924000100", "fund_pk": "132922", "month_year": "3/2023"}', "must be a month (MM/YYYY)"),
         ('{"document": "99101011000125", "fund_pk": "132922", "month_year": "03/2023"}', "for another fund"),
         ('{"document": "18993924000100", "fund_pk": "132922", "month_year": "04/2023"}', "it asks for 04/2023"),
         (

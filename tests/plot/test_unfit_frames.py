@@ -53,7 +53,7 @@ OTHERS = {
 
 
 def public(room) -> Iterator[str]:
-    """Return the names of all public functions of a room."""
+    """Return a subpackage's public function names."""
     short = room.__name__.rpartition(".")[2]
     return (f"{short}.{name}" for name in room.__all__ if inspect.isfunction(getattr(room, name)))
 

@@ -30,7 +30,7 @@ from scraperkit.sources.politeness import Politeness
 CNPJ = "18.993.924/0001-00"
 # What these commands want after a key.
 _MORE = {"set": ["1"], "incrby": ["1"], "expire": ["1"], "pexpire": ["1"], "decrby": ["1"]}
-# Of what concerns other clients and the server: Redis refuses the first four to nobody, the rest is what users need.
+# Commands that affect other clients or the server: Redis always allows the first four; users need the rest.
 NEEDED = {
     *("auth", "hello", "quit", "reset"),
     *(

@@ -63,7 +63,7 @@ def test_a_fund_and_its_class_are_one(pages):
         assert (found.cnpj, found.pk, found.active) == ("99101019000191", "901209", True)
 
 
-def test_of_two_funds_the_only_operating_one_is_taken(pages):
+def test_the_only_operating_fund_of_two_is_taken(pages):
     """Pau-Ferro Cambial is cancelled, so the match is Cambuci, which operates."""
     assert pages.find_fund("Cambuci").cnpj == "99101013000114"
     assert pages.find_fund("exemplo camb").cnpj == "99101013000114"

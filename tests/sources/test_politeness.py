@@ -110,7 +110,7 @@ class Grant(NamedTuple):
 
 @pytest.fixture
 def grants(monkeypatch) -> list[Grant]:
-    """Record every turn that is promised; on a busy machine, requests promised apart reach the site bunched."""
+    """Record each granted turn; on a busy machine, spaced requests may reach the site in a bunch."""
     found: list[Grant] = []
     next_turn = Politeness._next_turn
 
@@ -285,7 +285,7 @@ class TestASiteThatKeepsFailing:
         assert _host(site) in health.open_circuits
         assert "circuit open" in str(health)
 
-    def test_is_tried_by_one_at_a_time_and_pauses_longer_if_it_fails_again(self, make, site, redis, caplog):
+    def test_is_probed_by_one_at_a_time_and_left_longer_if_it_fails_again(self, make, site, redis, caplog):
         one, two = self.failing(make, caplog, pause=0.5)
         assert wait_until(lambda: one._seconds_open() == 0)
         assert two._seconds_open() > 0

@@ -132,9 +132,9 @@ class OpenData(NotebookRepr):
     ) -> pd.DataFrame:
         """Download new data for some months; print its size, then show a progress bar.
 
-        Months that you name are always requested. If you name none, it is those from the first month in the archive to
-        now, or the newest 24 if it is empty; then the newest two are requested once a day, those up to a year old once
-        a week, older ones once a month. An unchanged file is not sent again.
+        Months that you name are always requested. If you name none, it checks all from the archive's first month to
+        now, or the newest 24 if the archive is empty: the newest two once a day, those up to a year old once a week,
+        older ones once a month. An unchanged file is not sent again.
 
         Parameters
         ----------

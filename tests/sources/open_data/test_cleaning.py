@@ -138,7 +138,7 @@ class TestSeries:
         assert [row["cnpj"] for row in rows] == [A_KEY, A_KEY, "12ABC34501DE35"]
 
     @given(st.lists(st.text(st.sampled_from("0123456789AZaz./- x"), max_size=20), min_size=1, max_size=10), st.data())
-    def test_cnpjs_are_valid_where_stdnum_says_so(self, texts, data):
+    def test_cnpj_validity_agrees_with_stdnum(self, texts, data):
         bodies = data.draw(st.lists(st.text(st.sampled_from("0123456789ABZ"), min_size=12, max_size=12), max_size=10))
         texts += [body + stdnum_cnpj.calc_check_digits(body) for body in bodies]
         names, valid = valid_cnpjs(np.array(texts))
