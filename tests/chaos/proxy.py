@@ -246,8 +246,8 @@ class _Conversation:
         if self._over.is_set():
             return
         directions = [
-            asyncio.create_task(self._forward(self._client[0], writer, self._passes_requests)),
-            asyncio.create_task(self._forward(reader, self._client[1], self._passes_replies)),
+            asyncio.create_task(self._forward(self._client[0], writer, self._lets_requests_pass)),
+            asyncio.create_task(self._forward(reader, self._client[1], self._lets_replies_pass)),
         ]
         over = asyncio.create_task(self._over.wait())
         await asyncio.wait([over, *directions], return_when=asyncio.FIRST_COMPLETED)
@@ -297,7 +297,7 @@ class _Conversation:
                 self._asked.append(kinds)
         return True
 
-    def _passes_replies(self, data: bytes) -> bool:
+    def _lets_replies_pass(self, data: bytes) -> bool:
         for reply in _complete(self._replies, data) if self._is_read else ():
             if isinstance(reply, hiredis.PushNotification):
                 continue
