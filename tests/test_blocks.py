@@ -9,7 +9,7 @@ from support.tree import ROOT
 
 # Sections of the README and pages of docs, each with the test that runs all of its examples.
 RUN_BY = {
-    "README.md#three-lines": "test_readme::test_the_one_call_runs_as_a_script_without_a_warning",
+    "README.md#five-lines": "test_readme::test_the_one_call_runs_as_a_script_without_a_warning",
     "README.md#ten-lines": "test_readme::test_the_ten_lines_run_as_a_script_without_a_warning",
     "README.md#the-whole-market": "test_readme::test_the_whole_market_runs",
     "README.md#rates": "sources/rates/test_rates_page::test_the_examples_run",

@@ -13,7 +13,7 @@ from scraperkit.timeseries.reader import TimeSeriesReader
 
 
 def check_1(lesson: Lesson, answer: Any) -> str | None:
-    """Check the CNPJ of the fund with the deepest drawdown in 2022 and 2023."""
+    """Check the CNPJ of the fund with the largest drawdown in 2022 and 2023."""
     if not isinstance(answer, str):
         return f"the answer is a CNPJ, as text; this is a {type(answer).__name__}."
     prices = TimeSeriesReader(lesson.redis).prices(start="2022-01", end="2023-12")

@@ -201,7 +201,10 @@ def test_one_sentinel_that_knows_an_older_primary_overrules_no_newer_one(guarded
     before = guarded.primary
     guarded.kill(before)
     after = guarded.wait_for_another(before)
-    assert wait_until(lambda: asked.primary() == ("127.0.0.1", after))
+    for port in guarded.sentinels:
+        alone = Sentinels(SentinelAddress.parse(f"redis+sentinel://127.0.0.1:{port}/prices"), {})
+        assert wait_until(lambda alone=alone: alone.primary() == ("127.0.0.1", after))
+    assert asked.primary() == ("127.0.0.1", after)
     first, *others = guarded.sentinels
     for port, command in [(first, "REMOVE"), (first, "MONITOR"), (others[0], "REMOVE"), (others[1], "REMOVE")]:
         with client(port) as sentinel:
