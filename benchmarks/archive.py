@@ -66,7 +66,7 @@ def main() -> None:
     series, years, rounds = (300, 1, 1) if options.quick else (options.series, 25, options.rounds)
     with tempfile.TemporaryDirectory(prefix="scraperkit-bench-") as name:
         folder = Path(name)
-        print(f"Load of the machine at the beginning: {os.getloadavg()[0]:.1f}; medians of {rounds} rounds.\n")
+        print(f"Load average at the beginning: {os.getloadavg()[0]:.1f}; medians of {rounds} rounds.\n")
         goals = imports(folder, rounds, options)
         goals += loading(folder, rounds)
         goals += memory(folder, options.quick)

@@ -309,7 +309,7 @@ def encodings(funds: int, months: int) -> None:
             row += [f"{samples / wrote:,.0f}", f"{samples / took:,.0f}", f"{stored / samples:.1f}"]
         rows.append(row)
     print(
-        f"Chunks: {funds:,} funds × {months} months × {len(METRICS)} metrics, written from bytes made before; ", end=""
+        f"Chunks: {funds:,} funds × {months} months × {len(METRICS)} metrics, written from pre-encoded bytes; ", end=""
     )
     print("samples for each second of the server's own time.\n")
     header = ["encoding, chunk size", "written in order", "read", "bytes", "months in any order", "read", "bytes"]

@@ -39,7 +39,7 @@ GOAL = 0.05
 GOAL_PUBLISHED = 100.0  # MB for 300,000 messages, in proportion for another number
 PUBLISHERS = {
     "requests from a generator": "generator",
-    "requests in a list, which counts too": "list",
+    "requests in a list (included)": "list",
     "force=True": "force",
     "published twice, all still pending": "again",
 }

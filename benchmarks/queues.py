@@ -1,4 +1,4 @@
-"""Measure how many empty jobs a second one worker process does and acknowledges: scraperkit and other job queues.
+"""Measure how many empty jobs per second one worker process completes: scraperkit and other job queues.
 
     python benchmarks/queues.py [--quick] [--rounds 3] [--only scraperkit,dramatiq]
 

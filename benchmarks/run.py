@@ -144,11 +144,11 @@ def read_sections(results: Path) -> dict[str, str]:
 
 
 def measured_at() -> str:
-    """Return the time, the commit, and the load of the machine."""
+    """Return the time, the commit, and the load average."""
     git = ["git", "-C", str(common.ROOT), "describe", "--always", "--dirty", "--exclude=*"]
     found = subprocess.run(git, capture_output=True, text=True)
     commit = f"commit {found.stdout.strip()}, " if found.returncode == 0 else ""
-    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {commit}load of the machine before: {os.getloadavg()[0]:.1f}"
+    return f"{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC, {commit}load average before: {os.getloadavg()[0]:.1f}"
 
 
 def section(benchmark: Benchmark, command: Sequence[str], moment: str, output: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Measure how many pages a second a worker fetches, parses and stores, from a site that responds after 200 ms.
+"""Measure how many pages per second a worker fetches, parses and stores, from a site that responds after 200 ms.
 
     python benchmarks/scraping.py [--quick] [--seconds 20] [--threads 16]
 

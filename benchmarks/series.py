@@ -51,12 +51,12 @@ def main() -> None:
                 read_round(url, client, names, frame, reads)
             for keys in names.values():
                 SeriesStore(client, keys.namespace).delete(made_up_cnpjs(frame))
-    report("appended to series that are there", writes, "redis-py's pipeline", samples)
+    report("appended to existing series", writes, "redis-py's pipeline", samples)
     for title in ("quota", "all"):
         some = {name: took for name, took in reads.items() if name.endswith(title)}
         report(f"read, {title}", some, f"redis-py, {title}", samples // (len(METRICS) if title == "quota" else 1))
-    series, took = funds * len(METRICS), statistics.median(writes["TS.CREATE, bytes made before"])
-    print(f"TS.CREATE, made before: {series / took:,.0f} series/s.\n")
+    series, took = funds * len(METRICS), statistics.median(writes["TS.CREATE, pre-encoded bytes"])
+    print(f"TS.CREATE, pre-encoded: {series / took:,.0f} series/s.\n")
     if not options.quick:
         goals(writes, reads)
 
@@ -102,14 +102,14 @@ def write_round(client: redis_py.Redis, frame: pd.DataFrame, number: int, second
         "write_frame": lambda keys: lambda: SeriesStore(client, keys.namespace).write_frame(frame),
         "write": lambda keys: lambda: SeriesStore(client, keys.namespace).write(quotes),
         "redis-py's pipeline": lambda keys: plain_pipeline(client, keys, frame),
-        "bytes made before": lambda keys: made_before(client, keys, frame),
+        "pre-encoded bytes": lambda keys: made_before(client, keys, frame),
     }
     names = {}
     order = list(roads)
     for name in order[number % len(order) :] + order[: number % len(order)]:
         keys = names[name] = Keys(f"series-{number}-{len(names)}")
         creates = create_all(keys, made_up_cnpjs(frame))
-        timed(seconds, "TS.CREATE, bytes made before", lambda packed=creates: exchange(client, [packed]))
+        timed(seconds, "TS.CREATE, pre-encoded bytes", lambda packed=creates: exchange(client, [packed]))
         timed(seconds, name, roads[name](keys))
     again = names["write_frame"]
     store = SeriesStore(client, again.namespace)
@@ -214,13 +214,13 @@ def goals(writes: Seconds, reads: Seconds) -> None:
         return statistics.median(seconds[base]) / statistics.median(seconds[ours])
 
     found = times(writes, "redis-py's pipeline", "write_frame")
-    limit = times(writes, "redis-py's pipeline", "bytes made before")
+    limit = times(writes, "redis-py's pipeline", "pre-encoded bytes")
     text = (
-        f"write_frame: {WRITE_TIMES} times redis-py's pipeline: {found:.1f}, where bytes made before reach {limit:.1f}"
+        f"write_frame: {WRITE_TIMES} times redis-py's pipeline: {found:.1f}, where pre-encoded bytes reach {limit:.1f}"
     )
     print(common.goal(text, found >= WRITE_TIMES))
-    found = times(writes, "bytes made before", "write_frame")
-    print(common.goal(f"write_frame: half of what bytes made before reach: {found:.0%}", found >= SHARE_OF_BYTES))
+    found = times(writes, "pre-encoded bytes", "write_frame")
+    print(common.goal(f"write_frame: half of what pre-encoded bytes reach: {found:.0%}", found >= SHARE_OF_BYTES))
     for ours, base in (("prices, quota", "redis-py, quota"), ("quotes, all", "redis-py, all")):
         found = times(reads, base, ours)
         text = f"{ours.partition(',')[0]}: {READ_TIMES} times redis-py's TS.MRANGE: {found:.1f}"

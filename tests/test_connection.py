@@ -191,7 +191,7 @@ class TestAddresses:
 
 
 class TestRefusals:
-    def test_no_server_at_the_address(self):
+    def test_an_address_without_a_server_is_refused(self):
         text = refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:1")
         assert "no Redis answers at 127.0.0.1:1" in text
         assert "docker compose up redis" in text

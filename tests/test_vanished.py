@@ -168,7 +168,7 @@ class TestInHand:
             assert batch.wait(60).done == 1
 
     @pytest.mark.parametrize("way", ["XDEL", "XTRIM"])
-    def test_of_a_dead_worker_it_is_lost(self, redis, publisher, keys, way):
+    def test_a_dead_workers_message_is_lost(self, redis, publisher, keys, way):
         batch = publisher.publish(months(2))
         redis.xreadgroup(keys.group, "ghost", {keys.jobs: ">"})
         WAYS[way](redis, keys)

@@ -23,7 +23,7 @@ LOCKS = ("base", "api", "lab", "dev")  # each contains the ones before it
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 STAMP = VENV / "setup.json"
-INTERPRETER = "{}.{} {}".format(*sys.version_info[:2], sys.base_prefix)  # a bug-fix release in its place is the same
+INTERPRETER = "{}.{} {}".format(*sys.version_info[:2], sys.base_prefix)  # other bug-fix releases count as the same
 
 
 def main(lock: str = "base") -> str | int:
@@ -83,7 +83,7 @@ def set_up(lock: str) -> int:
 
 
 def inputs() -> str:
-    """Return a hash of everything that decides what belongs into the environment, except the lock's name."""
+    """Return a hash of everything that decides what belongs in the environment, except the lock's name."""
     files = [ROOT / "pyproject.toml", *(ROOT / "locks" / f"{lock}.txt" for lock in LOCKS)]
     return hashlib.sha256(b"\0".join([INTERPRETER.encode(), *(file.read_bytes() for file in files)])).hexdigest()
 

@@ -167,7 +167,7 @@ class Proxy:
         await self._ending.wait()
         server.close()
         self._cut_off = "all"
-        # Also those that are accepted, but whose conversation has not begun.
+        # This includes accepted connections that are not being served yet.
         while self._conversations or len(asyncio.all_tasks()) > 1:
             self._cut_all("all")
             await asyncio.sleep(0.005)
@@ -267,7 +267,7 @@ class _Conversation:
                 if not passes(data):
                     return
                 if not self._is_read and self._proxy.replication_delay:
-                    # As on a long line: what follows does not wait until this has arrived.
+                    # As on a long-distance link: later data need not wait for earlier data to arrive.
                     due = max(loop.time() + self._proxy.replication_delay, due + _TICK)
                     loop.call_at(due, self._deliver, writer, data)
                     continue

@@ -17,7 +17,7 @@ from scraperkit.errors import RedisUnreachable, ScraperKitError, SiteUnavailable
 
 NOWHERE = "127.0.0.1:9"
 A, ABSENT, NO_CNPJ = "18993924000100", "99.101.011/0001-25", "18.993.924/0001-01"
-# Of each command: words that it takes, and words that are invalid; None where no word is.
+# Each command's valid and invalid arguments; None if no argument is invalid.
 COMMANDS: dict[str, tuple[list[str], list[str] | None]] = {
     "redis start": ([], None),
     "redis stop": ([], None),

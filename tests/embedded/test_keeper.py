@@ -166,7 +166,7 @@ class TestParts:
         assert free_port(taken) not in {taken, 0}
         assert free_port(99_999_999)
 
-    def test_last_words(self, tmp_path):
+    def test_last_words_are_the_new_lines_of_the_log(self, tmp_path):
         (tmp_path / "log").write_text("before\none\n\ntwo\nthree\n")
         assert last_words(tmp_path / "log", 7) == "two / three"
         assert last_words(tmp_path / "log", 1000) == "it ended without a message"

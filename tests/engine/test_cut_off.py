@@ -195,8 +195,8 @@ def test_a_user_without_the_right_to_wait_is_refused_at_the_start(redis_url, red
     redis.acl_deluser("nowait")
 
 
-def test_one_sentinel_that_knows_an_older_primary_overrules_no_newer_one(guarded):
-    """Alone, it does not even if the others no longer answer; most of them do."""
+def test_one_sentinel_with_an_older_primary_does_not_overrule_a_newer_one(guarded):
+    """One does not, even if the others no longer know a primary; two of three do."""
     asked = Sentinels(SentinelAddress.parse(guarded.url), {})
     before = guarded.primary
     guarded.kill(before)

@@ -43,7 +43,7 @@ def pair(tmp_path):
         assert wait_until(lambda: second.info("replication")["master_link_status"] == "up")
 
         def fail_over() -> None:
-            first.set("fence", 1)  # WAIT answers for the writes of its own connection, and so for all before this one
+            first.set("fence", 1)  # WAIT covers its own connection's last write, and so all writes before it
             first.execute_command("WAIT", 1, 0)
             second.replicaof("NO", "ONE")
             # Its primary does not exist, so its figures grow stale; and it closes no connection.

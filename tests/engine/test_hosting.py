@@ -125,7 +125,7 @@ if {frozen}:
 print(process.pid, flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    # A terminal's session: the parent is a group of its own there, and its end leaves the child's group without one.
+    # A new session, as in a terminal: when the parent dies, the child's process group is orphaned.
     ended = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, start_new_session=True, timeout=60
     )

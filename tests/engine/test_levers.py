@@ -112,7 +112,7 @@ class TestAPause:
         asyncio.run(lesson())
 
     @pytest.mark.parametrize("end", ["stop", "crash"])
-    def test_requests_after_the_end_do_not_affect_the_next_life(self, redis, namespace, end):
+    def test_requested_after_the_end_does_not_affect_the_next_life(self, redis, namespace, end):
         one = subscriber(redis, namespace, FakeSite(), **HASTY).start()
         if end == "stop":
             one.stop()

@@ -304,7 +304,7 @@ class TestSeveralWorkers:
         assert sum(outcomes, start=type(outcomes[0])()) == {"done": 3, "ignored": 3}
         assert set(site.asked.values()) == {1}
 
-    def test_all_do_a_message_in_the_fan_out_and_it_counts_once(self, channel, make):
+    def test_without_claims_all_do_each_channel_message_and_it_counts_once(self, channel, make):
         outcomes, site = self._both_hear(channel, make, claim=False)
         assert outcomes == [{"done": 3}, {"done": 3}]
         assert set(site.asked.values()) == {2}

@@ -248,14 +248,14 @@ def calls_during(redis, namespace: str, use: Callable[[], None]) -> list[tuple[s
 
 
 def kind_of(key: str) -> str:
-    """Return the fund that a key belongs to, or that it is a site's, or a control key of the namespace."""
+    """Return a key's fund, or ``site`` for the state of a site, or ``control`` for the namespace's own keys."""
     if key.startswith("scraperkit:"):
         return "site"
     return key.partition("{")[2].partition("}")[0] or "control"
 
 
 def test_a_claims_renewal_is_judged_by_its_holders_settings(redis, namespace, keys, monkeypatch):
-    """A reader with other settings counts a dead worker's job as lost in time, and a living worker's as pending."""
+    """With any settings, a reader counts a dead worker's job as lost, and a living worker's as pending."""
     publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
     with redis.pubsub() as deaf:
         deaf.subscribe(keys.channel)

@@ -1,6 +1,6 @@
 """Charts look as they did: each is drawn and compared with its picture in ``tests/plot/images``.
 
-After a change that is meant, write the pictures again, look at every one that git shows as changed, and commit them::
+After an intended change, write the pictures again, look at every one that git shows as changed, and commit them::
 
     .venv/bin/python tests/plot/test_plot_images.py
 """
@@ -22,7 +22,7 @@ from scraperkit import plot
 from scraperkit.calendar import business_days
 
 IMAGES = Path(__file__).parent / "images"
-# Of 255, root mean square. The font and its renderer come with matplotlib, so the pictures are the same on each Python.
+# RMS, out of 255. The font and its renderer come with matplotlib, so the pictures are the same on each Python.
 TOLERANCE = 1.0
 STYLE = {"font.family": "DejaVu Sans", "savefig.dpi": 50, "figure.dpi": 50}
 

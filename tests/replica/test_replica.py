@@ -422,7 +422,7 @@ def test_stop_does_not_wait_for_the_latency(session: requests.Session) -> None:
     with socket.create_connection(("127.0.0.1", urlsplit(replica.url).port or 0), timeout=60) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         replica.stop()
-        # A close before the request is read is a reset, a later one an end; never an answer.
+        # Closing before the request is read causes a reset, later an end of file; never a response.
         with contextlib.suppress(ConnectionResetError):
             assert client.recv(1) == b""
 

@@ -73,7 +73,7 @@ def redis(stack, admin) -> Iterator[redis_py.Redis]:
 
 
 def belongs_to(client: redis_py.Redis, user: str) -> bool:
-    """Return whether a client is this user, by Redis's refusal to show its users' clients."""
+    """Return whether a client is this user, judging by the error for CLIENT LIST."""
     with pytest.raises(redis_py.exceptions.NoPermissionError) as caught:
         client.client_list()
     return f"User {user} has no permissions" in str(caught.value)

@@ -323,7 +323,7 @@ class TestUv:
         assert run(small / ".venv" / "bin" / "scraperkit", cwd=small).returncode != 127
 
     @pytest.mark.parametrize("script", ["echo uv 0.7.22", "exit 127"])
-    def test_a_uv_that_is_too_old_or_does_not_run(self, script, clone, run, commands):
+    def test_an_old_or_broken_uv_is_replaced(self, script, clone, run, commands):
         commands("uv", script)
         done = run(PYTHON, "tools/setup.py", cwd=clone, **OFFLINE | {"PATH": commands.path})
         assert "getting uv" in done.stdout

@@ -240,7 +240,7 @@ NORMAL = "EM FUNCIONAMENTO NORMAL"
         ({"_1": "CANCELADA", "_2": "LIQUIDAÇÃO"}, {"1": ("02/2022",), "2": ("12/2021",)}, "1"),
     ],
 )
-def test_of_several_entries_the_active_then_the_freshest_is_taken(status, months, best):
+def test_the_active_then_the_freshest_of_several_entries_is_taken(status, months, best):
     answer = redirecting(entries(**status), {pk: months[pk] or ("",) for pk in months}, "18.993.924/0001-00")
     with served(answer) as (_, source):
         assert source.find_fund(CNPJ).pk == best

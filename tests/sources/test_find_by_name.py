@@ -236,7 +236,7 @@ def test_a_row_that_shows_no_cnpj_is_followed_to_its_page():
             pages.find_fund("aroeira")
 
 
-def test_of_funds_with_one_name_the_operating_one_is_taken():
+def test_the_operating_one_of_funds_with_one_name_is_taken():
     twins = [(format_cnpj(cnpj), "IPÊ FIM", cnpj, "CANCELADA") for cnpj in OTHERS[:3]]
     more = [(format_cnpj(cnpj), "IPÊ FIM II", cnpj, NORMAL) for cnpj in OTHERS[3:]]
     operating = (*AROEIRA[:1], "Ipê Fim", CNPJ, NORMAL)

@@ -268,7 +268,7 @@ class TestRetryAfter:
 
 class TestASiteThatKeepsFailing:
     def failing(self, make, caplog, *, pause: float):
-        """Return two that share a Redis, after three failures of the site."""
+        """Return two `Politeness` objects on one Redis, after three failures of the site."""
         caplog.set_level(logging.WARNING, "scraperkit")
         settings = {"breaker_failures": 3, "breaker_pause": pause, "read_timeout": 3600.0}
         one, two = (make(**settings)._politeness for _ in range(2))

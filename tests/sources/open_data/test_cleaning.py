@@ -55,7 +55,7 @@ class TestOneRowADay:
         assert (len(rows), len(rejected)) == (6_000, 6_000)
         assert time.process_time() - began < 1
 
-    def test_of_other_conflicting_lines_the_last_counts(self):
+    def test_the_last_of_other_conflicting_lines_counts(self):
         rows, rejected = clean(line(quota="1.1"), line(quota="2.2"), line(quota="3.3"))
         assert [row["quota"] for row in rows] == [3.3]
         assert [told[0] for told in rejected] == [2, 3, 4, 4]

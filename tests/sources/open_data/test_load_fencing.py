@@ -155,7 +155,7 @@ class TestTheClock:
         with pytest.warns(ScraperKitWarning, match="stay as they are"):
             loaded(FUND)
 
-    def test_of_the_ledger_is_when_the_portal_last_confirmed_the_file(self, market):
+    def test_of_the_ledger_shows_the_last_confirmation_by_the_portal(self, market):
         market.download("2024-11", "2024-11")
         path = market.archive / "ledger" / f"{FILE}.json"
         first = json.loads(path.read_text())

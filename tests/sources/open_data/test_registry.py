@@ -100,7 +100,7 @@ class TestParsing:
         assert self.FRAME.loc[CAIXA, ["managers", "administrator"]].tolist() == ["GESTORA A, GESTORA B", "ADMIN 1"]
         assert self.FRAME.loc["01129004000137:Z2HFZ1734468953", "name"] == 'SUBCLASSE "PLUS'
 
-    def test_of_two_classes_with_one_cnpj_the_active_one_counts_with_its_subclasses(self):
+    def test_the_active_one_of_two_classes_with_one_cnpj_counts_with_its_subclasses(self):
         row = self.FRAME.loc["01129004000137"]
         assert row[["name", "status", "subclasses"]].tolist() == ["ITAÚ CLASSE NOVA", NORMAL, "Z2HFZ1734468953"]
 
