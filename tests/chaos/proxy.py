@@ -165,12 +165,14 @@ class Proxy:
         self._port = server.sockets[0].getsockname()[1]
         self._ready.set()
         await self._ending.wait()
-        server.close()
         self._cut_off = "all"
-        # This includes accepted connections that are not being served yet.
+        # A server that is closed drops connections that it has just accepted, without closing them.
+        for listening in server.sockets:
+            self._loop.remove_reader(listening.fileno())
         while self._conversations or len(asyncio.all_tasks()) > 1:
             self._cut_all("all")
             await asyncio.sleep(0.005)
+        server.close()
 
     def _cut_all(self, who: Who | None = None) -> int:
         cut = [each for each in self._conversations if (who or self._cut_off) == "all" or each.is_of_a_peer]
