@@ -139,7 +139,7 @@ class TestOneDirection:
         assert "scraperkit.keys -> scraperkit.batch" in broken.stdout
 
 
-class TestTheFrontDoor:
+class TestThePackageRoot:
     def test_every_name_in_all_exists(self):
         for name in sk.__all__:
             assert getattr(sk, name) is not None
@@ -153,6 +153,13 @@ class TestTheFrontDoor:
         }
         assert not hasattr(sk, "RedisError")
         assert issubclass(sk.errors.RedisError, sk.ScraperKitError)
+
+    def test_has_every_name_that_tools_examples_lessons_and_documents_use(self):
+        """Also where the name is in a text that only a rarely run script executes."""
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        places = [ROOT / name for name in listed.splitlines() if name.endswith((".py", ".md", ".ipynb"))]
+        used = {name: place for place in places for name in re.findall(r"\bsk\.([A-Z]\w+)", place.read_text("utf-8"))}
+        assert {name: place for name, place in used.items() if not hasattr(sk, name)} == {}
 
     @pytest.mark.parametrize("name", PUBLIC_MODULES)
     def test_tab_completion_shows_only_public_names_and_no_modules(self, name):

@@ -44,7 +44,7 @@ class Moody(sk.CvmPages):
     def fetch(self, request):
         time.sleep(self.luck.uniform(0.3, 2.2))
         if self.luck.random() < 0.06:
-            raise sk.SiteUnavailable("HTTP 503 after all retries", self.url)
+            raise sk.errors.SiteUnavailable("HTTP 503 after all retries", self.url)
         return super().fetch(request)
 
 redis, source = sk.connect(), Moody({address!r})

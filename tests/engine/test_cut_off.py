@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import socket
+import ssl
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
+import trustme
 from chaos.oracle import PAGES, Sample, Site
 from chaos.processes import WORK, Child, environment
 from support.fakes import FUND, GatedSite, months
@@ -20,7 +23,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect, sibling
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import RedisRefused, RedisUnreachable
-from scraperkit.failover.sentinels import SentinelAddress, Sentinels
+from scraperkit.failover.sentinels import SentinelAddress, Sentinels, SentinelTlsConnection
 from scraperkit.keys import Keys
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher
@@ -214,3 +217,41 @@ def test_one_sentinel_with_an_older_primary_does_not_overrule_a_newer_one(guarde
     with client(others[0]) as sentinel:
         sentinel.execute_command("SENTINEL", "MONITOR", "prices", "127.0.0.1", before, 2)
     assert asked.primary() == ("127.0.0.1", before)
+
+
+def test_sentinels_whose_user_may_not_call_master_are_believed_by_their_number(guarded):
+    for port in guarded.sentinels:
+        with client(port) as sentinel:
+            sentinel.execute_command("ACL", "SETUSER", "default", "-sentinel|master")
+    asked, named = Sentinels(SentinelAddress.parse(guarded.url), {}), ("127.0.0.1", guarded.primary)
+    assert asked.primary() == named
+    with client(guarded.sentinels[0]) as sentinel:
+        sentinel.execute_command("SENTINEL", "REMOVE", "prices")
+        sentinel.execute_command("SENTINEL", "MONITOR", "prices", "127.0.0.1", 1, 2)
+    assert asked.primary() == named, "two outnumber one"
+
+
+def test_a_cut_tls_connection_ends_a_waiting_read_and_sends_nothing_in_plain_text():
+    authority = trustme.CA()
+    server, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(trusting)
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(2) as threads:
+        accepted = threads.submit(lambda: listening.accept()[0])
+        plain = socket.create_connection(listening.getsockname())
+        with accepted.result(60) as there:
+            served = threads.submit(server.wrap_socket, there, server_side=True)
+            with trusting.wrap_socket(plain, server_hostname="127.0.0.1") as here, served.result(60) as tls:
+                connection = SentinelTlsConnection(
+                    sentinels=Sentinels(SentinelAddress.parse("redis+sentinel://a/b"), {})
+                )
+                connection._sock = here
+                reading = threads.submit(here.recv, 1)
+                connection.cut()
+                with contextlib.suppress(OSError):
+                    assert reading.result(60) == b""
+                with pytest.raises(ssl.SSLError):  # a broken pipe would be that of a plain socket
+                    here.sendall(b"AUTH secret")
+                connection._sock = None
+                with contextlib.suppress(OSError):
+                    assert tls.recv(100) == b""
