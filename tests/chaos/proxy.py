@@ -277,7 +277,7 @@ class _Conversation:
                 await writer.drain()
 
     def _deliver(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        if not self._over.is_set():
+        if not (self._over.is_set() or self._muted):
             writer.write(data)
 
     def _lets_requests_pass(self, data: bytes) -> bool:
