@@ -89,7 +89,12 @@ def write_csv(frame: pd.DataFrame, path: Path | str | TextIO, *, excel_br: bool 
     cell, number = (_excel_cell if excel_br else _safe), _is_nameless_number(frame.index)
     safe = frame.copy(deep=False)
     if any(map(_is_text, frame.dtypes)):
-        safe = frame.apply(lambda column: _mapped(column, cell) if _is_text(column.dtype) else column)
+        # Elsewhere, a text that looks like a CNPJ must read back as it is.
+        safe = frame.apply(
+            lambda column: (
+                _mapped(column, cell if column.name == "cnpj" else _safe) if _is_text(column.dtype) else column
+            )
+        )
     safe.index, safe.columns = _safe_labels(frame.index, cell), _safe_labels(frame.columns, cell)
     if excel_br:
         safe.to_csv(path, index=not number, sep=";", decimal=",", encoding="utf-8-sig")

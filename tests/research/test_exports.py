@@ -86,6 +86,14 @@ def prices() -> pd.DataFrame:
     return pd.DataFrame([[1.5, np.nan], [1e-9, 2.0]], index=index, columns=series_index([ZEROS, LETTERS]))
 
 
+@pytest.mark.parametrize("subclass", [A, "18.993.924/0001-00"])
+def test_a_text_that_looks_like_a_cnpj_reads_back_as_it_is(tmp_path, subclass):
+    frame = pd.DataFrame({"cnpj": [A], "subclass": [subclass], "days": [1]}).astype({"cnpj": "str", "subclass": "str"})
+    path = write(frame, tmp_path / "x.csv", excel_br=True)
+    assert "18.993.924/0001-00;" in path.read_text(encoding="utf-8-sig")
+    assert sk.read_csv(path)["subclass"].tolist() == [subclass]
+
+
 def test_excel_gets_numbers_it_reads_and_cnpjs_it_does_not_change(prices, tmp_path):
     path = sk.export(prices, tmp_path / "prices.csv", excel_br=True)
     assert path.read_bytes().decode("utf-8") == (
