@@ -87,10 +87,10 @@ def documents() -> list[str]:
 
 def prepare(base: str, redis: object) -> None:
     """Scrape everything that will be read."""
-    answer = httpx.post(f"{base}/v1/funds", json={"documents": documents(), **ORDER}, timeout=60)
-    if answer.status_code != 202:
-        raise common.BenchmarkError(f"the pricer answers {answer.status_code}: {answer.text[:200]}")
-    for result in answer.json()["results"]:
+    response = httpx.post(f"{base}/v1/funds", json={"documents": documents(), **ORDER}, timeout=60)
+    if response.status_code != 202:
+        raise common.BenchmarkError(f"the pricer returns {response.status_code}: {response.text[:200]}")
+    for result in response.json()["results"]:
         Batch(redis, result["published"]["batch_id"]).wait(60, progress=False)
 
 
@@ -123,10 +123,10 @@ async def one(client: httpx.AsyncClient, kind: Kind, document: str, until: float
     while (began := time.perf_counter()) < until:
         try:
             if kind.name.startswith("GET"):
-                answer = await client.get(f"/v1/funds/{document}/prices?start=2022-01&end=2022-12")
+                response = await client.get(f"/v1/funds/{document}/prices?start=2022-01&end=2022-12")
             else:
-                answer = await client.post("/v1/funds", json={"document": document, **ORDER})
-            outcome = "" if answer.is_success else str(answer.status_code)
+                response = await client.post("/v1/funds", json={"document": document, **ORDER})
+            outcome = "" if response.is_success else str(response.status_code)
         except httpx.HTTPError as error:
             outcome = type(error).__name__
         kind.took.append(time.perf_counter() - began)
@@ -135,15 +135,15 @@ async def one(client: httpx.AsyncClient, kind: Kind, document: str, until: float
 
 
 def report(kinds: list[Kind], memory: list[int], clients: int, seconds: float) -> None:
-    print(f"{clients} clients for {seconds:g} s, as fast as they get answers.\n")
-    header = ["", "answers", "a second", "median ms", "p99 ms", "worst ms", "failed"]
+    print(f"{clients} clients for {seconds:g} s, as fast as they get responses.\n")
+    header = ["", "responses", "a second", "median ms", "p99 ms", "worst ms", "failed"]
     print(common.table(header, [kind.row(seconds) for kind in kinds]))
     early, late = memory
     print(f"\nThe pricer's memory: {early / MB:.1f} MB after a quarter of the time, {late / MB:.1f} MB at the end.\n")
     failed = {name: count for kind in kinds for name, count in kind.failures.items()}
     print(common.goal(f"none fails: {failed or 'none'}", not failed))
     worst = max(statistics.quantiles(kind.took, n=100)[98] for kind in kinds)
-    print(common.goal(f"99 of 100 answers come within {P99_GOAL:g} s: {worst:.2f} s", worst <= P99_GOAL))
+    print(common.goal(f"99 of 100 responses come within {P99_GOAL:g} s: {worst:.2f} s", worst <= P99_GOAL))
     growth = late / early - 1
     print(common.goal(f"memory grows by no more than {GROWTH_GOAL:.0%}: {growth:+.1%}", growth <= GROWTH_GOAL))
 

@@ -113,11 +113,11 @@ def first_line(running: subprocess.Popen[str], start: str) -> str:
 def wait_for(condition: Callable[[], T], seconds: float, what: str) -> T:
     """Return what `condition` returns once that is true; give up after `seconds`."""
     deadline = time.monotonic() + seconds
-    while not (answer := condition()):
+    while not (response := condition()):
         if time.monotonic() > deadline:
             raise BenchmarkError(f"after {seconds:g} s: {what}")
         time.sleep(0.02)
-    return answer
+    return response
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     api_keys: SecretStr | None = Field(None, description="keys that the REST pricer accepts, comma-separated")
     api_keys_file: Path | None = Field(None, description="file of such keys, one per line; reread when it changes")
     api_hosts: str | None = Field(
-        None, description="host names that the pricer answers to, comma-separated; loopback only if there are no keys"
+        None, description="host names that the pricer accepts, comma-separated; loopback only if there are no keys"
     )
     api_rate: int = Field(600, ge=0, description="requests per minute for each key; 0 means unlimited")
     api_threads: int = Field(16, ge=1, le=256, description="pricer threads that talk to Redis")

@@ -119,7 +119,7 @@ def connect(url: str | None = None) -> redis.Redis:
         If the address is invalid, or that of a Redis Cluster, or its database is not 0: the label index spans all
         databases.
     RedisUnreachable
-        If the server does not answer, or the password is wrong.
+        If the server does not respond, or the password is wrong.
     TimeSeriesMissing
         If the server has no ``TS.*`` commands.
     EmbeddedRedisError
@@ -174,7 +174,7 @@ def check_client(client: Any) -> redis.Redis:
 
 
 def check_server(pool: Any) -> None:
-    """Check that a pool's server is not a node of a Cluster, which would answer for its own series only.
+    """Check that a pool's server is not a node of a Cluster, which would serve only its own series.
 
     The kit's own connections check this in their handshake. For redis-py's connections, this reads the server's reply
     to the handshake and sends nothing else.
@@ -319,11 +319,11 @@ def redis_needed() -> Iterator[None]:
     Raises
     ------
     RedisUnreachable
-        If Redis does not answer.
+        If Redis does not respond.
     RedisRefused
-        If it answers with an error.
+        If it responds with an error.
     ConfigError
-        If it answers like a node of a Cluster.
+        If it responds like a node of a Cluster.
     """
     try:
         yield
@@ -364,7 +364,7 @@ def _why(client: redis.Redis, error: Exception, where: str) -> str:
         return f"Redis at {where} is still loading its data; try again in a moment"
     if isinstance(error, ResponseError):
         return f"Redis at {where} replied with an error: {_redacted(error, password or file)}"
-    return f"no Redis answers at {where}: {_redacted(error, password or file)}"
+    return f"no Redis responds at {where}: {_redacted(error, password or file)}"
 
 
 def _redacted(error: Exception, password: Any) -> str:

@@ -6,23 +6,23 @@
     ├── ConfigError                invalid setting or argument
     │   └── NothingThere           no stored data to do it with
     ├── RedisError
-    │   ├── RedisUnreachable       no answer at the address, or wrong password
-    │   ├── RedisRefused           Redis answers, but refuses a command
+    │   ├── RedisUnreachable       no response at the address, or wrong password
+    │   ├── RedisRefused           Redis responds, but refuses a command
     │   │   └── StoreError         Redis rejected a sample or a key
-    │   ├── TimeSeriesMissing      Redis answers, but without TS.* commands
+    │   ├── TimeSeriesMissing      Redis responds, but without TS.* commands
     │   └── EmbeddedRedisError     the embedded server cannot be installed or started
     ├── BadMessage                 a message failed validation
     ├── UnknownFund                nothing is stored for that CNPJ
     ├── SourceError                a page could not be turned into quotes; has ``url``
-    │   ├── SiteUnavailable        no answer, or 429 and 5xx, after all retries (``retryable``)
-    │   ├── NotACvmPage            the answer is not the requested page (``retryable``)
+    │   ├── SiteUnavailable        no response, or 429 and 5xx, after all retries (``retryable``)
+    │   ├── NotACvmPage            the response is not the requested page (``retryable``)
     │   ├── PageChanged            the page has an unknown layout
     │   ├── WrongFund              the page shows another fund
     │   ├── WrongMonth             the page shows another month (``retryable``)
     │   ├── MonthNotOffered        the site has no such month for this fund
     │   ├── FundNotFound           the search finds no such CNPJ
     │   ├── FileRefused            a file of the open data is not as expected; stored data remains
-    │   └── RateRefused            a service's answer about a rate is not as expected; stored data remains
+    │   └── RateRefused            a service's response about a rate is not as expected; stored data remains
     ├── ArchiveError               the archive of the open data cannot be read or written
     │   └── NotDownloaded          the archive has none of the requested months
     ├── BatchError
@@ -105,15 +105,15 @@ class RedisError(ScraperKitError):
 
 
 class RedisUnreachable(RedisError, ConnectionError):
-    """No Redis answers at the address, or the password is wrong."""
+    """No Redis responds at the address, or the password is wrong."""
 
 
 class RedisRefused(RedisError):
-    """Redis answers but refuses: it is full or a replica, or this user lacks a right; the message says what helps."""
+    """Redis responds but refuses: it is full or a replica, or this user lacks a right; the message says what helps."""
 
 
 class TimeSeriesMissing(RedisError):
-    """The server answers, but has no ``TS.*`` commands."""
+    """The server responds, but has no ``TS.*`` commands."""
 
 
 class EmbeddedRedisError(RedisError):
@@ -151,7 +151,7 @@ class SourceError(ScraperKitError):
 
 
 class SiteUnavailable(SourceError):
-    """No answer, or 429 and 5xx, after all retries; a note below the traceback says how to work without the site."""
+    """No response, or 429 and 5xx, after all retries; a note below the traceback says how to work without the site."""
 
     retryable = True
 
@@ -161,7 +161,7 @@ class SiteUnavailable(SourceError):
 
 
 class NotACvmPage(SourceError):
-    """The answer lacks the element ids of the requested page."""
+    """The response lacks the element ids of the requested page."""
 
     retryable = True
 
@@ -193,7 +193,7 @@ class FileRefused(SourceError):
 
 
 class RateRefused(SourceError):
-    """A service's answer about a rate is not as expected; none of it is used, and stored data remains."""
+    """A service's response about a rate is not as expected; none of it is used, and stored data remains."""
 
 
 class ArchiveError(ScraperKitError):

@@ -169,7 +169,7 @@ class Subscriber(NotebookRepr):
         try:
             self._ready.wait()
         except BaseException:
-            # Otherwise it would start working unnoticed once Redis answers.
+            # Otherwise it would start working unnoticed once Redis responds.
             self._given_up = True
             self.request_stop(0)
             raise

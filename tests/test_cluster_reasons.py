@@ -87,10 +87,10 @@ def call(port: int, script: Callable[[Any], Any]) -> Any:
             return await script(node)
 
     with client(port) as node:
-        answer = script(node)
-    if not asyncio.iscoroutine(answer):
-        return answer
-    answer.close()
+        response = script(node)
+    if not asyncio.iscoroutine(response):
+        return response
+    response.close()
     return asyncio.run(awaited())
 
 
@@ -107,8 +107,8 @@ def test_these_atomic_scripts_need_keys_in_several_slots(cluster, name):
 @pytest.mark.parametrize("name", WITHIN)
 def test_the_other_scripts_need_keys_in_one_slot_only(cluster, name):
     key, script = WITHIN[name]
-    answer = call(cluster.home(key), script)
-    assert not any(isinstance(found, Exception) for found in (answer if isinstance(answer, list) else [answer]))
+    response = call(cluster.home(key), script)
+    assert not any(isinstance(found, Exception) for found in (response if isinstance(response, list) else [response]))
 
 
 def test_a_primary_lists_only_its_own_series(cluster):

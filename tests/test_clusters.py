@@ -147,7 +147,7 @@ class TestClients:
                 check_client(made)
 
     @pytest.mark.parametrize("use", USES)
-    def test_a_plain_client_of_one_node_gets_no_partial_answer(self, cluster, use):
+    def test_a_plain_client_of_one_node_gets_no_partial_response(self, cluster, use):
         for port in (*cluster.primaries, *cluster.replicas):
             with client(port) as node, pytest.raises(ConfigError, match=SENTENCE):
                 USES[use](node)

@@ -193,13 +193,13 @@ class TestAddresses:
 class TestRefusals:
     def test_an_address_without_a_server_is_refused(self):
         text = refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:1")
-        assert "no Redis answers at 127.0.0.1:1" in text
+        assert "no Redis responds at 127.0.0.1:1" in text
         assert "docker compose up redis" in text
         assert "leave REDIS_URL unset" in text
 
     @pytest.mark.parametrize("host", ["no-such-host.invalid", "a..b", "x" * 80 + ".invalid"])
     def test_an_unknown_host_is_refused(self, host):
-        assert f"no Redis answers at {host}:6379" in refusal(RedisUnreachable, f"redis://:{QUOTED}@{host}")
+        assert f"no Redis responds at {host}:6379" in refusal(RedisUnreachable, f"redis://:{QUOTED}@{host}")
 
     def test_a_wrong_password_is_refused(self, guarded):
         for user in ("", "nobody"):
@@ -227,13 +227,13 @@ class TestRefusals:
     def test_a_server_that_is_not_redis_is_refused(self):
         with socket.create_server(("127.0.0.1", 0)) as listener:
 
-            def answer() -> None:
+            def respond() -> None:
                 connection, _ = listener.accept()
                 with connection:
                     connection.recv(1000)
                     connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
-            thread = threading.Thread(target=answer)
+            thread = threading.Thread(target=respond)
             thread.start()
             text = refusal(RedisUnreachable, f"redis://:{QUOTED}@127.0.0.1:{listener.getsockname()[1]}")
             thread.join()
@@ -243,8 +243,8 @@ class TestRefusals:
         ("error", "told"),
         [
             (redis_py.BusyLoadingError("LOADING"), "still loading its data"),
-            (redis_py.TimeoutError(f"Timeout {SECRET}"), r"no Redis answers .*Timeout \*\*\*"),
-            (redis_py.ConnectionError(), "no Redis answers .*ConnectionError"),
+            (redis_py.TimeoutError(f"Timeout {SECRET}"), r"no Redis responds .*Timeout \*\*\*"),
+            (redis_py.ConnectionError(), "no Redis responds .*ConnectionError"),
         ],
     )
     def test_the_error_of_redis_is_shown_without_the_password(self, error, told, monkeypatch):

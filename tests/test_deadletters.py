@@ -23,9 +23,9 @@ def letters(redis, namespace):
 
 @pytest.fixture
 def work(redis, namespace):
-    def work(answer=one_quote, **settings):
+    def work(respond=one_quote, **settings):
         given = Settings.load(namespace=namespace, **{**AT_ONCE, **settings})
-        return step(Worker(redis, FakeSite(answer), settings=given))
+        return step(Worker(redis, FakeSite(respond), settings=given))
 
     return work
 

@@ -223,13 +223,13 @@ class TestPublishingAgainByPubSub:
     def test_recently_failed_messages_are_done(self, redis, namespace):
         well = threading.Event()
 
-        def answer(request):
+        def respond(request):
             if not well.is_set():
                 raise OSError("reset by peer")
             return one_quote(request)
 
         publisher = Publisher(redis, delivery="pubsub", namespace=namespace)
-        with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace):
+        with Subscriber(redis, FakeSite(respond), threads=1, namespace=namespace):
             assert publisher.publish(months(2)).wait(60).failed == 2
             well.set()
             assert str(publisher.publish(months(2)).wait(60)) == "2 published, 2 done"

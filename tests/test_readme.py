@@ -75,7 +75,7 @@ def test_the_error_for_an_unreachable_site_suggests_offline_mode(alone, call):
         timeout=240,
     )
     *_, error, note = ended.stderr.splitlines()
-    assert error.startswith("scraperkit.errors.SiteUnavailable: the site does not answer")
+    assert error.startswith("scraperkit.errors.SiteUnavailable: the site does not respond")
     assert note == "to work without the site, call sk.offline() first"
     assert "call `sk.offline()` first" in README
 
@@ -101,7 +101,7 @@ def test_after_activation_a_shell_finds_the_commands():
     assert not subprocess.run(["bash", "-c", "command -v scraperkit"], env=bare, capture_output=True).stdout
 
 
-def test_the_api_answers_without_docker(alone):
+def test_the_api_responds_without_docker(alone):
     """Run each line in one shell; commands with `&` run in the background once they are ready."""
     section = README.partition("## The API without Docker\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^\$ (.*?)(?:  +#.*)?$", section, flags=re.MULTILINE)
@@ -111,7 +111,7 @@ def test_the_api_answers_without_docker(alone):
         "SCRAPERKIT_DATA": str(alone / "data"),
     }
     environment.pop("REDIS_URL", None)
-    answers: list[str] = []
+    responses: list[str] = []
     with ExitStack() as running:
         for line in lines:
             line = line.replace("8765", str(site)).replace("127.0.0.1:8000", f"127.0.0.1:{api}")
@@ -122,11 +122,11 @@ def test_the_api_answers_without_docker(alone):
             elif line.endswith(" &"):
                 running.enter_context(in_the_background(line.removesuffix(" &"), environment))
             else:
-                answers.append(answer_of(line, environment))
+                responses.append(response_of(line, environment))
         subprocess.run([f"{sys.prefix}/bin/scraperkit", "redis", "stop"], env=environment, check=True)
-    assert len(answers) == 2
-    assert '"batch_id":' in answers[0]
-    assert '"quotas":"257.20819272"' in answers[1]
+    assert len(responses) == 2
+    assert '"batch_id":' in responses[0]
+    assert '"quotas":"257.20819272"' in responses[1]
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def in_the_background(line: str, environment: dict[str, str]) -> Iterator[None]:
             process.terminate()
 
 
-def answer_of(line: str, environment: dict[str, str]) -> str:
+def response_of(line: str, environment: dict[str, str]) -> str:
     """Return a command's output; repeat a request for a price until the workers have stored it."""
 
     def ask() -> str:

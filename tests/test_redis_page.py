@@ -25,9 +25,9 @@ from scraperkit.replica import Replica
 from scraperkit.research.memory import Memory
 from scraperkit.sources import CvmPages
 from scraperkit.sources.politeness import Politeness
-from scraperkit.sources.rates.answers import Span
 from scraperkit.sources.rates.collect import collect
 from scraperkit.sources.rates.known import KNOWN_RATES
+from scraperkit.sources.rates.responses import Span
 from scraperkit.subscriber import Subscriber
 from scraperkit.timeseries.news import on_stored
 from scraperkit.timeseries.store import SeriesStore

@@ -36,7 +36,7 @@ mpl.use("Agg")
 MEMBERS = [json.loads(request.to_json()) for request in months(3)]
 
 
-def answer(request: ScrapeRequest):
+def respond(request: ScrapeRequest):
     if request.month == 2:
         raise PageChanged("no such\ncolumn")
     if request.month == 3:
@@ -94,7 +94,7 @@ def reports(redis, redis_url, namespace, publisher) -> Iterator[Reports]:
 
 
 def work(redis, namespace: str) -> None:
-    step(Worker(redis, FakeSite(answer), settings=Settings.load(namespace=namespace, **AT_ONCE)), times=2)
+    step(Worker(redis, FakeSite(respond), settings=Settings.load(namespace=namespace, **AT_ONCE)), times=2)
 
 
 def typed(redis, reports: Reports, raw: bytes) -> None:

@@ -112,5 +112,5 @@ class TestALostRedis:
         monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
         with Proxy(redis_url) as proxy, connect(proxy.url) as client:
             proxy.shut()
-            with pytest.raises(RedisUnreachable, match="Redis (went away|does not answer): .*[^.]$"):
+            with pytest.raises(RedisUnreachable, match="Redis (went away|does not respond): .*[^.]$"):
                 call(client)

@@ -56,12 +56,12 @@ class TestWorking:
             assert redis.ping()
 
     def test_failures_are_reported_at_the_end_of_a_wait(self, redis, namespace, publisher, capsys):
-        def answer(request):
+        def respond(request):
             if request.month == 2:
                 raise OSError("reset by peer")
             return one_quote(request)
 
-        with subscriber(redis, namespace, FakeSite(answer), max_attempts=1):
+        with subscriber(redis, namespace, FakeSite(respond), max_attempts=1):
             status = publisher.publish(months(3)).wait(60, progress=True)
         assert (status.done, status.failed) == (2, 1)
         told = capsys.readouterr().err

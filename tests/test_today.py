@@ -71,6 +71,6 @@ def test_the_pricer_publishes_only_months_that_have_begun_in_brazil(at, redis_ur
         at("2026-12-01T01:30:00+00:00")
         order = {"document": FUND.cnpj, "from_date": "10/2026"}
         assert api.post("/v1/funds", json=order).json()["count"] == 2
-        answer = api.post("/v1/funds", json=order | {"from_date": "12/2026"})
-        assert answer.status_code == 422, answer.text
-        assert "to 2026-11" in answer.text
+        response = api.post("/v1/funds", json=order | {"from_date": "12/2026"})
+        assert response.status_code == 422, response.text
+        assert "to 2026-11" in response.text

@@ -184,7 +184,7 @@ class TestInHand:
             site.gate.set()
             assert wait_until(lambda: one.outcomes["superseded"] == 1)
             assert batch.wait(60, progress=False).lost == 1
-            site.answer = one_quote
+            site.respond = one_quote
             assert str(publisher.publish(months(1)).wait(60)) == "1 published, 1 done"
 
     def test_a_job_noted_as_lost_counts_once_when_it_is_done(self, redis, namespace, publisher, keys):
@@ -306,7 +306,7 @@ class TestAMessageThatMoves:
         monkeypatch.setattr(ledger, "_READ_AT_ONCE", 3)
         stop, settled = threading.Event(), threading.Event()
 
-        def answer(request):
+        def respond(request):
             if request.month % 3 == 0:
                 raise PageChanged("at once a dead letter")
             if not settled.is_set():
@@ -320,7 +320,7 @@ class TestAMessageThatMoves:
                     letters.retry()
 
         moving = threading.Thread(target=hurry)
-        with subscriber(redis, namespace, FakeSite(answer), backoff=0.0, max_attempts=2, lease=0.1, heartbeat=20.0):
+        with subscriber(redis, namespace, FakeSite(respond), backoff=0.0, max_attempts=2, lease=0.1, heartbeat=20.0):
             batch = publisher.publish(months(24))
             moving.start()
             try:

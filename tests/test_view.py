@@ -21,12 +21,12 @@ from scraperkit.view import Table, View
 def failing_batch(redis, namespace):
     """Return a batch of five jobs: one done, three failed for one reason, one for another, which contains HTML."""
 
-    def answer(request):
+    def respond(request):
         if request.month == 1:
             return one_quote(request)
         raise OSError(f"{EVIL} of {request.month_year}" if request.month == 2 else f"reset in {request.month_year}")
 
-    with subscriber(redis, namespace, FakeSite(answer), max_attempts=1):
+    with subscriber(redis, namespace, FakeSite(respond), max_attempts=1):
         batch = Publisher(redis, namespace=namespace).publish(months(5))
         batch.wait(60)
     return batch

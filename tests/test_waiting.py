@@ -74,7 +74,7 @@ class TestWithoutWorkers:
 def test_a_batch_with_failures_ends_with_the_reasons_grouped_and_the_command_for_more(
     redis, namespace, publisher, capsys
 ):
-    def answer(request):
+    def respond(request):
         if request.month <= 7:
             raise PageChanged(f"no table in {request.month_year}", f"http://site/{request.month}")
         if request.month == 8:
@@ -83,7 +83,7 @@ def test_a_batch_with_failures_ends_with_the_reasons_grouped_and_the_command_for
             raise MonthNotOffered("it has 01/2021 to 08/2021")
         return one_quote(request)
 
-    with subscriber(redis, namespace, FakeSite(answer), **AT_ONCE):
+    with subscriber(redis, namespace, FakeSite(respond), **AT_ONCE):
         batch = publisher.publish(months(12))
         status = batch.wait(60)
     assert str(status) == "12 published, 3 done, 1 not offered, 8 failed"

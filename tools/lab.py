@@ -208,7 +208,7 @@ class Notebook:
     def save(self) -> None:
         """Save the notebook, and wait until it is saved."""
         with self.page.expect_response(
-            lambda answer: answer.request.method == "PUT" and "/api/contents/" in answer.url
+            lambda response: response.request.method == "PUT" and "/api/contents/" in response.url
         ):
             self.page.keyboard.press("Control+s")
 

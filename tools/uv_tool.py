@@ -43,7 +43,7 @@ INDEX = {
     r"peer certificate|CERTIFICATE_VERIFY_FAILED": "the package index has an untrusted certificate: behind a proxy, "
     "set PIP_CERT to the proxy's certificate",
     r"sending request|client error \(|decoding response|timed out|Connection|Resolution|ProxyError|Max retries": "the "
-    "package index does not answer: check the network or the proxy, and try again",
+    "package index does not respond: check the network or the proxy, and try again",
     r"not found in the|no versions? of|from versions: none": "no package index has everything in the lock: "
     "check `pip config list`",
 }

@@ -26,9 +26,9 @@ def comparar_fundos_br(path: Path) -> Any:
     import requests
 
     fundosbr: Any = importlib.import_module("comparar_fundos_br.fundosbr")
-    answer = requests.Response()
-    answer.status_code, answer._content = 200, path.read_bytes()
-    fundosbr._get_response = lambda *_, **__: answer
+    response = requests.Response()
+    response.status_code, response._content = 200, path.read_bytes()
+    fundosbr._get_response = lambda *_, **__: response
     return fundosbr._ler_dados_diarios(2026, 8)
 
 

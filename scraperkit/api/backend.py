@@ -42,9 +42,9 @@ KNOWN_DAYS, KNOWN_DAY_SECONDS = 4, 60.0
 _TRY_AGAIN = 0.5
 
 
-# What is missing before the pricer can work, in words; and what was seen, if Redis answers.
+# What is missing before the pricer can work, in words; and what was seen, if Redis responds.
 Seen = tuple[list[str], Health | None]
-SILENT: Seen = (["Redis does not answer"], None)
+SILENT: Seen = (["Redis does not respond"], None)
 
 
 class FundSource(Protocol):
@@ -82,7 +82,7 @@ class Backend:
     def __init__(self, settings: Settings, redis_url: str | None = None, source: FundSource | None = None) -> None:
         self.settings = settings
         self.keys = Keys(settings.namespace)
-        # A caller waits for the answer; a worker's job can be retried later.
+        # A caller waits for the response; a worker's job can be retried later.
         hasty = {
             "site_patience": settings.site_patience or CALLER_PATIENCE,
             "read_timeout": min(settings.read_timeout, READ_TIMEOUT),
@@ -98,7 +98,7 @@ class Backend:
         self._refused: tuple[float, RedisError] | None = None
         self._funds: TTLCache[Any, Fund] = TTLCache(KNOWN_FUNDS, KNOWN_SECONDS)
         self._funds_changed = threading.Condition()
-        # Many callers request the same fund at once: one asks the source, the others wait for its answer.
+        # Many callers request the same fund at once: one asks the source, the others wait for its response.
         self._look_up = cached(self._funds, condition=self._funds_changed)(self._ask)
         names: TTLCache[Any, Hits] = TTLCache(KNOWN_NAMES, KNOWN_SECONDS)
         self._search_site = cached(names, condition=threading.Condition())(self._ask_site)
@@ -177,7 +177,7 @@ class Backend:
         return Publisher(self.redis, delivery=delivery, namespace=self.keys.namespace, settings=self.settings)
 
     def find_fund(self, cnpj: str, source: str, *, anew: bool = False) -> Fund:
-        """Look a fund up at a source; reuse answers of the last ten minutes unless `anew`.
+        """Look a fund up at a source; reuse responses of the last ten minutes unless `anew`.
 
         Raises
         ------
@@ -279,14 +279,14 @@ class Backend:
             return self._sources[name]
 
     def missing(self) -> Seen:
-        """Return in words what is missing before the pricer can work, and what was seen if Redis answers."""
+        """Return in words what is missing before the pricer can work, and what was seen if Redis responds."""
         try:
             self.redis.execute_command("TS.QUERYINDEX", "scraperkit.probe=1")
             health = Health.read(self.redis, namespace=self.keys.namespace)
         except TimeSeriesMissing:
             return ["Redis has no TimeSeries"], None
         except redis_py.ResponseError as error:
-            what = "has no TimeSeries" if "unknown command" in str(error).lower() else "answers with an error"
+            what = "has no TimeSeries" if "unknown command" in str(error).lower() else "returns an error"
             log.warning("not ready: Redis: %s", error)
             return [f"Redis {what}"], None
         except (RedisError, redis_py.RedisError, OSError) as error:

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scraperkit.config import Settings
 
-STALLED_SECONDS = 60.0  # how long a client may read nothing of an answer
+STALLED_SECONDS = 60.0  # how long a client may read nothing of a response
 
 
 class Limits(NamedTuple):
@@ -38,10 +38,10 @@ def protocol_of(limits: Limits) -> type[HttpToolsProtocol]:
 
 
 class _LimitedConnection(HttpToolsProtocol):
-    """A connection that ends if a request does not arrive or an answer is not read in time, or to make room.
+    """A connection that ends if a request does not arrive or a response is not read in time, or to make room.
 
-    uvicorn limits idle connections only, and answers 503 to all while too many are open. Half a request, or an answer
-    that is not read, would keep a connection open for ever, and some hundreds of them would lock out every client.
+    uvicorn limits idle connections only, and returns 503 to all while too many are open. Half a request, or a response
+    that is not read, would keep a connection open for ever, and hundreds of them would lock out every client.
     """
 
     limits: Limits
@@ -113,7 +113,7 @@ class _LimitedConnection(HttpToolsProtocol):
         return self.asks_nothing or self.flow.write_paused
 
     def give_up(self, status: bytes) -> None:
-        """End the connection, with a status if no answer has begun."""
+        """End the connection, with a status if no response has begun."""
         if self.transport.is_closing() or self._holds_unread():
             # Closing would wait for a client that may never read.
             self.transport.abort()

@@ -164,7 +164,7 @@ Money = Annotated[
     str, AfterValidator(_money), WithJsonSchema({"type": "string", "format": "reais", "examples": ["1000.00"]})
 ]
 BatchId = Annotated[
-    str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="from the answer to POST")
+    str, Path(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", description="from the response to POST")
 ]
 LETTER_ID = r"^[0-9]{1,18}-[0-9]{1,18}$"
 LetterId = Annotated[str, Path(pattern=LETTER_ID, description="from GET /v1/dead")]

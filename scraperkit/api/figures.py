@@ -17,9 +17,9 @@ from scraperkit.api.running import Running, TheRunning
 from scraperkit.api.schemas import FundFigures, FundMetrics, RateFacts
 from scraperkit.cnpj import format_series
 from scraperkit.metrics.inputs import days_without_price
-from scraperkit.sources.rates.answers import Span
 from scraperkit.sources.rates.collect import collect
 from scraperkit.sources.rates.known import known
+from scraperkit.sources.rates.responses import Span
 from scraperkit.sources.rates.series import series_of
 from scraperkit.timeseries.frames import window
 from scraperkit.timeseries.reader import TimeSeriesReader

@@ -29,7 +29,7 @@ _HARMLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """ASGI middleware that checks host, key and rate.
 
-    Without keys the pricer serves this machine only: it answers on loopback addresses, and only requests that use a
+    Without keys the pricer serves this machine only: it responds on loopback addresses, and only requests that use a
     loopback name, so that no web page can reach it through its own name (DNS rebinding). A request that a proxy has
     forwarded is refused: the proxy is on this machine, but its caller may not be.
     """
@@ -75,11 +75,11 @@ class Guard:
         name = _host_of(headers.get("host", ""))
         here = is_loopback((scope.get("server") or ("localhost", None))[0])
         if not self._keyring.configured and not (here and (self._hosts or is_loopback(name))):
-            why = "without API keys the pricer answers only this machine, as 127.0.0.1 or localhost"
+            why = "without API keys the pricer serves only this machine, as 127.0.0.1 or localhost"
             raise ProblemError("not-allowed", why, field="Host")
         # A probe uses the container's address, not its name.
         if self._hosts and name not in self._hosts and scope["path"] not in ("/health", "/ready"):
-            why = "unknown host name; SCRAPERKIT_API_HOSTS lists the names that the pricer answers to"
+            why = "unknown host name; SCRAPERKIT_API_HOSTS lists the names that the pricer accepts"
             raise ProblemError("not-allowed", why, field="Host")
 
 
@@ -88,9 +88,7 @@ def _check_not_forwarded(headers: Headers) -> None:
         # Some proxies write an underscore for a hyphen.
         plain = name.replace("_", "-")
         if plain in _FORWARDED or plain.startswith(("x-forwarded", "x-envoy-")):
-            why = (
-                "without API keys the pricer answers no request that came through a proxy; set SCRAPERKIT_API_KEYS_FILE"
-            )
+            why = "without API keys the pricer refuses requests that came through a proxy; set SCRAPERKIT_API_KEYS_FILE"
             raise ProblemError("not-allowed", why, field=name.title())
 
 
@@ -174,7 +172,7 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._most:
-                # The app's error handlers answer, since the body is read inside them.
+                # The app's error handlers respond, since the body is read inside them.
                 raise too_long
             return message
 

@@ -72,10 +72,10 @@ async def market(
     funds may still report, and restate.
     """
     # The validator has made it a date.
-    return await running.read(lambda: _answer(running.backend, cast("dt.date", day), asked))
+    return await running.read(lambda: _respond(running.backend, cast("dt.date", day), asked))
 
 
-def _answer(backend: Backend, day: dt.date, asked: MarketQuery) -> Response:
+def _respond(backend: Backend, day: dt.date, asked: MarketQuery) -> Response:
     try:
         frame = backend.market_on(day)
     except NotDownloaded:

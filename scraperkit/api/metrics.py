@@ -24,7 +24,7 @@ class Metrics:
             "scraperkit_requests", "Requests answered", ["method", "route", "status"], registry=self._registry
         )
         self.seconds = Histogram(
-            "scraperkit_request_seconds", "Time to the end of the answer", ["route"], registry=self._registry
+            "scraperkit_request_seconds", "Time to the end of the response", ["route"], registry=self._registry
         )
 
     def text(self, missing: list[str], health: Health | None, archive_age: float | None) -> bytes:
@@ -47,10 +47,10 @@ class _Queue(Collector):
         if self._archive_age is not None:
             help_text = "Time since the portal last confirmed a daily file of the archive"
             yield GaugeMetricFamily("scraperkit_archive_age_seconds", help_text, self._archive_age)
-        yield GaugeMetricFamily("scraperkit_up", "Whether Redis with TimeSeries answers", float(health is not None))
+        yield GaugeMetricFamily("scraperkit_up", "Whether Redis with TimeSeries responds", float(health is not None))
         if health is None:
             return
-        yield GaugeMetricFamily("scraperkit_ready", "Whether Redis answers and workers are alive", float(not missing))
+        yield GaugeMetricFamily("scraperkit_ready", "Whether Redis responds and workers are alive", float(not missing))
         figures = {
             "workers": ("Workers alive", len(health.workers)),
             "queue_pending": ("Messages delivered and not acknowledged", health.pending),

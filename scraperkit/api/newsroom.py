@@ -84,7 +84,7 @@ class Newsroom:
         Raises
         ------
         RedisError
-            If Redis does not answer, or refuses the channel.
+            If Redis does not respond, or refuses the channel.
         """
         loop = asyncio.get_running_loop()
 

@@ -25,13 +25,13 @@ DESCRIPTION = """
 Publishes the months of Brazilian investment funds to be scraped from the regulator's site (CVM) or taken from its open
 data, reports their progress, and serves the stored daily figures.
 
-`POST /v1/funds` answers as soon as the messages are published; workers of their `source` process them
+`POST /v1/funds` returns as soon as the messages are published; workers of their `source` process them
 (`scraperkit work`, or `scraperkit work --source open_data`). Figures of all sources are read in the same way.
 
 CNPJs may be written in any punctuation; in a path the slash may be sent as it is or as `%2F`. Where figures are read, a
 subclass may follow: `CNPJ:SUBCLASS`. A CNPJ alone is the class's own series; if only its subclasses have figures on the
-requested days, it stands for all of them, and the answer has `stands_for`. Every error is a problem document (RFC 9457)
-whose `errors` name the invalid fields.
+requested days, it stands for all of them, and the response has `stands_for`. Every error is a problem document
+(RFC 9457) whose `errors` name the invalid fields.
 """
 TAGS = [
     {"name": "funds", "description": "Request months; what is known and stored about each fund."},
@@ -49,8 +49,8 @@ _MEANINGS = {
     413: "Request body too large",
     422: "Invalid request; `errors` names the fields",
     429: "Too many requests with this key; `Retry-After` says when to try again",
-    502: "The source site does not answer or has changed",
-    503: "Redis does not answer, or the service is busy; try again",
+    502: "The source site does not respond or has changed",
+    503: "Redis does not respond, or the service is busy; try again",
 }
 _V1 = (401, 403, 422, 429, 503)
 _MORE = {
@@ -145,13 +145,13 @@ def _finish(operation: dict[str, Any], method: str, path: str, with_keys: bool) 
 
 
 class CarefulHeaders:
-    """ASGI middleware that forbids browsers to sniff, frame, run or store answers."""
+    """ASGI middleware that forbids browsers to sniff, frame, run or store responses."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and add the headers to its answer."""
+        """Pass the request on, and add the headers to its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

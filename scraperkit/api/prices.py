@@ -17,7 +17,7 @@ from scraperkit.timeseries.frames import window
 from scraperkit.timeseries.rows import StoredSample, day_of
 
 router = APIRouter(prefix="/v1/funds", tags=["prices"])
-SAMPLES = 1_000  # in one read and one chunk of the answer
+SAMPLES = 1_000  # in one read and one chunk of the response
 STANDS_FOR = "Stands-For"
 Samples = Sequence[StoredSample]
 
@@ -89,7 +89,7 @@ async def prices(document: SeriesInPath, wanted: Annotated[Wanted, Query()], run
     async def read(series: str, first: int) -> Samples:
         return await running.read(lambda: running.backend.rows.samples(series, wanted.metric, first, last, SAMPLES))
 
-    # Read before the answer begins, so that an error still has its status.
+    # Read before the response begins, so that an error still has its status.
     samples = await read(document, first)
     subclasses: list[str] = []
     if not samples and ":" not in document:

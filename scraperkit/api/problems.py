@@ -49,7 +49,7 @@ TITLES = {
     "http": (400, "Bad request"),
     "bug": (500, "Internal error"),
     "site": (502, "The source site is unavailable or has changed"),
-    "redis-away": (503, "Redis does not answer"),
+    "redis-away": (503, "Redis does not respond"),
     "not-ready": (503, "Not ready"),
     "busy": (503, "Service busy"),
 }
@@ -119,7 +119,7 @@ def problem_of(error: Exception) -> ProblemError:
         case RedisError() | redis_py.RedisError():
             # Redis's address and message are for the pricer's operator only.
             log.warning("Redis: %s", error)
-            return ProblemError("redis-away", "Redis does not answer; try again in a moment", headers=_SOON)
+            return ProblemError("redis-away", "Redis does not respond; try again in a moment", headers=_SOON)
     return ProblemError("bug", "internal error; see the log of the pricer")
 
 
@@ -136,26 +136,26 @@ KNOWN_ERRORS: tuple[type[Exception], ...] = (
 )
 
 
-def answer(error: ProblemError) -> Response:
+def respond(error: ProblemError) -> Response:
     """Return the problem document as a response."""
     return Response(error.problem.model_dump_json(), error.status_code, error.headers, MEDIA_TYPE)
 
 
 async def refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer with the problem, from a middleware."""
-    await answer(error)(scope, receive, send)
+    await respond(error)(scope, receive, send)
 
 
 def install(app: FastAPI) -> None:
     """Answer every error of an app with a problem document."""
 
     async def known(_: Request, error: Exception) -> Response:
-        return answer(problem_of(error))
+        return respond(problem_of(error))
 
     async def bug(request: Request, error: Exception) -> Response:
         log.error("%s %s failed", request.method, request.scope["path"].encode("unicode_escape").decode()[:200])
-        found = answer(problem_of(error))
-        found.headers[REQUEST_HEADER] = current_request.get()  # this answer bypasses all middleware
+        found = respond(problem_of(error))
+        found.headers[REQUEST_HEADER] = current_request.get()  # this response bypasses all middleware
         return found
 
     for kind in KNOWN_ERRORS:
@@ -167,7 +167,7 @@ def install(app: FastAPI) -> None:
 
 async def _unfit(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    return answer(unfit(error.errors()))
+    return respond(unfit(error.errors()))
 
 
 def unfit(errors: Sequence[Mapping[str, Any]], field: str = "") -> ProblemError:
@@ -201,11 +201,11 @@ async def _http(request: Request, error: Exception) -> Response:
         case 405:
             allowed = ", ".join(_allowed(request))
             found = ProblemError("wrong-method", f"this address allows {allowed}", headers={"Allow": allowed})
-        case 400:  # FastAPI's answer to a body that it cannot decode
+        case 400:  # FastAPI's response to a body that it cannot decode
             found = ProblemError("bad-input", "body: must be JSON in UTF-8", field="body")
         case status:
             found = ProblemError("http", str(error.detail), status=status, headers=error.headers)
-    return answer(found)
+    return respond(found)
 
 
 def _allowed(request: Request) -> list[str]:

@@ -1,4 +1,4 @@
-"""The id of each request, from the caller or made here; the answer, the log, messages and events carry it."""
+"""The id of each request, from the caller or made here; the response, the log, messages and events carry it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RequestIds:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, and add its id to the answer."""
+        """Pass the request on, and add its id to the response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""The bodies of requests and answers."""
+"""The bodies of requests and responses."""
 
 from __future__ import annotations
 
@@ -344,13 +344,13 @@ class FundMetrics(BaseModel):
 
 
 class Alive(BaseModel):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["alive"] = "alive"
 
 
 class Ready(BaseModel):
-    """Redis with TimeSeries answers, and workers are alive."""
+    """Redis with TimeSeries responds, and workers are alive."""
 
     status: Literal["ready"] = "ready"
     workers: int = Field(ge=1, description="workers alive")

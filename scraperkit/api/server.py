@@ -15,7 +15,7 @@ from scraperkit.errors import ConfigError, ScraperKitError
 
 # Connections that the kernel queues, and that the pricer accepts at once: there is room for them beyond its limit.
 BACKLOG = 128
-SHUTDOWN_SECONDS = 5  # for running answers when the server stops
+SHUTDOWN_SECONDS = 5  # for running responses when the server stops
 
 
 class Server(uvicorn.Server):

@@ -165,8 +165,8 @@ def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
 @app.command()
 def replica(
     port: Port = 8765,
-    latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer.")] = 0.0,
-    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of answers that fail.")] = 0.0,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds before each response.")] = 0.0,
+    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of responses that fail.")] = 0.0,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")] = "127.0.0.1",
     open_data_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the portal; 0 picks a free one.")] = 0,
     rates_port: Annotated[

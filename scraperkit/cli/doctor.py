@@ -133,6 +133,6 @@ def _site() -> Iterator[Finding]:
         status = probe(settings.cvm_url, settings)
     except ScraperKitError as error:
         advice = "to work offline, run `scraperkit replica`" if settings.cvm_url == CVM_URL else "start it first"
-        yield Finding(False, "site", f"{shown} does not answer ({error}); {advice}")
+        yield Finding(False, "site", f"{shown} does not respond ({error}); {advice}")
     else:
         yield Finding(status < 500, "site", f"{shown} returned HTTP {status}")

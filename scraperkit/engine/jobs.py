@@ -220,12 +220,12 @@ class Committer:
             backoff_limit=settings.backoff_limit,
         )
         settled = confirmed(self._client, self._wanted, settle) if self._wanted is not None else settle(self._client)
-        answers, refused = await settled
-        _log(stored, answers, errors)
+        outcomes, refused = await settled
+        _log(stored, outcomes, errors)
         if refused and not self._news_refused:
             self._news_refused = True
             log.warning("cannot publish news of stored prices: Redis refused it on %s: %s", self._keys.stored, refused)
-        return answers
+        return outcomes
 
     def _settlement(self, result: Result, error: str) -> scripts.Settlement:
         job, request, outcome = result.job, result.job.request, result.outcome
@@ -247,7 +247,8 @@ class Committer:
     ) -> tuple[list[Result], list[scripts.MonthStored], list[dict[str, int]]]:
         """Replace the months of jobs that are done.
 
-        Return the results, failed where Redis refused; the script's answers; and for each result the days by series.
+        Return the results, failed where Redis refused; what became of each month; and for each result the days by
+        series.
         """
         stored, months = list(results), [scripts.MonthStored()] * len(results)
         days: list[dict[str, int]] = [{}] * len(results)
@@ -279,11 +280,11 @@ class Committer:
             places[latest[cnpj]].append(place)
         replies = await self._replace_months(funds)
         self._known_funds.update(latest)
-        for fund, found_at, answers in zip(funds, places, replies, strict=True):
-            for place, answer in zip(found_at, answers, strict=True):
-                months[place] = answer
-                if answer.refusal:
-                    stored[place] = results[place].failed(StoreError(f"Redis refused {answer.refusal}"))
+        for fund, found_at, stored_months in zip(funds, places, replies, strict=True):
+            for place, month_stored in zip(found_at, stored_months, strict=True):
+                months[place] = month_stored
+                if month_stored.refusal:
+                    stored[place] = results[place].failed(StoreError(f"Redis refused {month_stored.refusal}"))
                     self._known_funds.discard(fund.cnpj)  # the next attempt checks its series again
         return stored, months, days
 
@@ -295,13 +296,13 @@ class Committer:
 
     async def _replace_months(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored]]:
         """Replace the months of funds; if Redis refuses those of a fund together, try each alone."""
-        answers = []
+        stored_months = []
         for fund, reply in zip(funds, await self._replies(funds), strict=True):
             if isinstance(reply, Exception):
                 alone = await self._replies([fund._replace(months=[month]) for month in fund.months])
-                reply = [_answer(month, found) for month, found in zip(fund.months, alone, strict=True)]
-            answers.append(reply)
-        return answers
+                reply = [_month_stored(month, found) for month, found in zip(fund.months, alone, strict=True)]
+            stored_months.append(reply)
+        return stored_months
 
     async def _replies(self, funds: Sequence[scripts.FundFetched]) -> list[list[scripts.MonthStored] | Exception]:
         if not funds:
@@ -321,20 +322,20 @@ class Committer:
         return replies
 
 
-def _log(results: Sequence[Result], answers: Sequence[str], errors: Sequence[str]) -> None:
+def _log(results: Sequence[Result], outcomes: Sequence[str], errors: Sequence[str]) -> None:
     """Log each failed job, and one line for each request of the pricer with the outcomes of its jobs."""
     of_requests: dict[str, Counter[str]] = {}
-    for result, answer, error in zip(results, answers, errors, strict=True):
+    for result, outcome, error in zip(results, outcomes, errors, strict=True):
         request = result.job.request
         if request is not None and request.request_id is not None:
-            of_requests.setdefault(request.request_id, Counter())[answer] += 1
-        if answer in ("retry", "failed", "dead"):
+            of_requests.setdefault(request.request_id, Counter())[outcome] += 1
+        if outcome in ("retry", "failed", "dead"):
             about = f"{request.document} {request.month_year}" if request else "a message"
             with _working_for(result.job.request_id):
-                log.warning("%s: %s: %s", about, answer, error)
-    for request_id, outcomes in of_requests.items():
+                log.warning("%s: %s: %s", about, outcome, error)
+    for request_id, counts in of_requests.items():
         with _working_for(request_id):
-            log.info("settled: %s", ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items()))
+            log.info("settled: %s", ", ".join(f"{count} {outcome}" for outcome, count in counts.items()))
 
 
 @contextlib.contextmanager
@@ -346,7 +347,7 @@ def _working_for(request_id: str) -> Iterator[None]:
         current_request.reset(token)
 
 
-def _answer(month: scripts.MonthFetched, reply: list[scripts.MonthStored] | Exception) -> scripts.MonthStored:
+def _month_stored(month: scripts.MonthFetched, reply: list[scripts.MonthStored] | Exception) -> scripts.MonthStored:
     return scripts.MonthStored(refusal=f"{month.month}: {reply}") if isinstance(reply, Exception) else reply[0]
 
 

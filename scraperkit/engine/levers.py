@@ -1,4 +1,4 @@
-"""Pause and simulated crash: the levers that a lesson pulls, and the effect of a pause on the worker's loop."""
+"""Pause and simulated crash on request, and the effect of a pause on the worker's loop."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Levers:
     crashing : bool
         Whether the worker is to crash now.
     over : bool
-        Whether this life has ended: then the levers do nothing.
+        Whether this life has ended: requests then have no effect.
     """
 
     def __init__(self) -> None:

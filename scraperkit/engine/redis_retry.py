@@ -29,7 +29,7 @@ AWAY: tuple[type[Exception], ...] = (
     ConnectionError,
     TimeoutError,
 )
-# Redis answers but cannot comply now: out of memory, disk full, too few replicas, still loading, a script that hangs.
+# Redis responds but cannot comply now: out of memory, disk full, too few replicas, still loading, a script that hangs.
 _NOT_NOW = ("OOM", "MISCONF", "NOREPLICAS", "LOADING", "BUSY ", "MASTERDOWN", "UNKILLABLE")
 # Seconds allowed for what should take none, such as closing a connection.
 FAREWELL = 5.0
@@ -46,7 +46,7 @@ def is_away(error: object) -> bool:
 
 
 class RedisRetry:
-    """Repeat a call until Redis answers, or until :meth:`give_up_after` ends the wait.
+    """Repeat a call until Redis responds, or until :meth:`give_up_after` ends the wait.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class RedisRetry:
         self._gives_up_at = time.monotonic() + seconds
 
     async def until_answered(self, call: Callable[[], Awaitable[T]]) -> T:
-        """Return the reply of `call`, which must be idempotent, once Redis answers; False if it received nothing.
+        """Return the reply of `call`, which must be idempotent, once Redis responds; False if it received nothing.
 
         A worker that is full requests nothing, and a silent channel says nothing: neither ends an outage.
         """

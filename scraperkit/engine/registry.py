@@ -141,7 +141,7 @@ class RedisClock:
         asked_at = time.time()
         now = await redis_time(client)
         answered_at = time.time()
-        # If this process was frozen meanwhile, the answer says nothing about the clocks' difference.
+        # If this process was frozen meanwhile, the reply says nothing about the clocks' difference.
         if self._ahead is None or abs(answered_at - asked_at) < _PROMPT:
             self._ahead = now - (asked_at + answered_at) / 2
         return now

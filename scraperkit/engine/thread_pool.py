@@ -142,12 +142,12 @@ class ThreadPool:
         return Result(job, quotes, error, thread, started, time.time(), token)
 
 
-def _checked(request: ScrapeRequest, answer: Sequence[DailyQuote]) -> list[DailyQuote]:
+def _checked(request: ScrapeRequest, returned: Sequence[DailyQuote]) -> list[DailyQuote]:
     """Check what a source returned before any of it becomes part of a key."""
     try:
-        quotes = list(answer)
+        quotes = list(returned)
     except TypeError:
-        raise TypeError(f"the source returned {type(answer).__name__}, not a list of DailyQuote") from None
+        raise TypeError(f"the source returned {type(returned).__name__}, not a list of DailyQuote") from None
     if not quotes:
         return quotes
     year, month = request.period

@@ -151,7 +151,7 @@ class Worker:
             await self._client.aclose()
             if isinstance(error, AWAY) and not isinstance(error, Demoted):
                 why = str(error).rstrip(".")
-                raise RedisUnreachable(f"the worker could not start because Redis does not answer: {why}") from error
+                raise RedisUnreachable(f"the worker could not start because Redis does not respond: {why}") from error
             if isinstance(error, redis_py.RedisError):
                 why = f"{str(error).rstrip('.')}{way_out_of(error)}"
                 raise RedisRefused(f"the worker could not start: {why}") from error
@@ -478,9 +478,9 @@ class WorkerLoop:
             self._woken.set()
         # The next read goes ahead of this commit, so that threads have work while Redis settles.
         await asyncio.sleep(0)
-        answers = await self.redis_retry.until_answered(partial(self._committer.commit, results))
-        self._outcomes.update(answers)
-        if "retry" in answers:
+        outcomes = await self.redis_retry.until_answered(partial(self._committer.commit, results))
+        self._outcomes.update(outcomes)
+        if "retry" in outcomes:
             self._housekeeping.retry_scheduled.set()
         self._unsettled = [others for others in self._unsettled if others is not results]
         self._moved.set()

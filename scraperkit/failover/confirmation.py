@@ -88,9 +88,9 @@ class Confirming:
             both.evalsha(*words)
             both.execute_command(*self._wanted.words)
             reply, have = both.execute(raise_on_error=False)
-        for answer in (reply, have):
-            if isinstance(answer, Exception):
-                raise answer
+        for each in (reply, have):
+            if isinstance(each, Exception):
+                raise each
         if have < self._wanted.replicas:
             raise Unconfirmed(
                 f"{have} of {self._wanted.replicas} replicas confirmed the write within {self._wanted.seconds:g} s"

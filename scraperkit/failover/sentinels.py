@@ -33,7 +33,7 @@ from scraperkit.failover.roles import (
 )
 
 PORT = 26379
-# A sentinel that does not answer within these seconds is skipped.
+# A sentinel that does not respond within these seconds is skipped.
 _SENTINEL_TIMEOUT = 1.0
 _WATCH_EVERY, _SILENT_FOR = 0.5, 5.0  # seconds
 SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
@@ -196,7 +196,7 @@ class Sentinels:
         """Return the primary that each sentinel names, and the problems of the others.
 
         All are asked, since after a failover only one of them may know of it. One that was silent is left out for a
-        while, unless no other answers.
+        while, unless no other responds.
         """
         found: list[Named] = []
         problems: list[str] = []

@@ -274,7 +274,7 @@ class Lesson:
             problems += self._still_at_work()
             deleted = self._delete_keys()
         except (redis_py.RedisError, OSError) as error:
-            problems.append(f"Redis does not answer, so the keys of {self.namespace} are still there: {error}")
+            problems.append(f"Redis does not respond, so the keys of {self.namespace} are still there: {error}")
         finally:
             self.redis.close()
             self._last.close()

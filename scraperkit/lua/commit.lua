@@ -152,7 +152,7 @@ local function outcome_of(i, id, attempt, before, event)
   return 'dead'
 end
 
-local answers = {}
+local outcomes = {}
 for i, id in ipairs(given.message_id) do
   local entry, batch = given.entry[i], given.batch[i]
   local event = event_of()
@@ -163,16 +163,16 @@ for i, id in ipairs(given.message_id) do
     mine = settle_claim(given.claim[i], given.exclusive[i], batch)
   end
 
-  local attempt, answer = 1, 'superseded'
+  local attempt, outcome = 1, 'superseded'
   if mine then
     local before = past.values[id] or ''
     if before ~= '' then attempt = select(2, string.gsub(before, '\n', '\n')) + 1 end
-    answer = outcome_of(i, id, attempt, before, event)
-    if before ~= '' and answer ~= 'retry' then put(past, id, false) end
+    outcome = outcome_of(i, id, attempt, before, event)
+    if before ~= '' and outcome ~= 'retry' then put(past, id, false) end
   end
-  redis.call('XADD', events, '*', 'outcome', answer, 'attempt', attempt, 'event', event)
+  redis.call('XADD', events, '*', 'outcome', outcome, 'attempt', attempt, 'event', event)
   is_logged = true
-  answers[i] = answer
+  outcomes[i] = outcome
 end
 
 write(past)
@@ -187,4 +187,4 @@ for _, claim in ipairs(claims) do redis.call('SET', claim[1], claim[2], 'PX', gi
 delete(past)
 redis.call('XTRIM', events, 'MAXLEN', '~', given.events_kept)
 local heard = ARGV[3] ~= '' and redis.pcall('PUBLISH', channel, ARGV[3])
-return {answers, type(heard) == 'table' and heard.err or ''}
+return {outcomes, type(heard) == 'table' and heard.err or ''}

@@ -1,12 +1,12 @@
 -- Replace months of one fund with fetched ones, unless a newer fetch has replaced them: the time of a fetch, by the
--- clock of Redis, is its fencing token. Idempotent: the same fetch gets the same answer again.
+-- clock of Redis, is its fencing token. Idempotent: the same fetch gets the same reply again.
 --
 -- The months come as one column for each field of `MonthFetched` in scripts.py, except the words of TS.MADD, which are
 -- in ARGV[2] and after; `samples` is the number of samples of each month. Only samples that differ from stored ones are
 -- written, so an equal month costs no write. Changed samples are logged; samples of new days are not.
 --
 -- The series are those of the class and of the fetched subclasses, all metrics of each. A fetch that `is_whole` has all
--- subclasses: if others are stored, nothing is done, and the answer is {'others', their keys ...}.
+-- subclasses: if others are stored, nothing is done, and the reply is {'others', their keys ...}.
 --
 -- Returns, for each month with something to report, {its number, samples changed, samples withdrawn}, or
 -- {its number, 'refused', series, time, why} for the first sample that was refused, or {its number, 0, 0, '', true} if

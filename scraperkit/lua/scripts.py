@@ -221,12 +221,12 @@ class MonthStored(NamedTuple):
     is_kept: bool = False
 
     @classmethod
-    def read(cls, answer: Sequence[Any]) -> Self:
-        """Read the answer of ``replace_months.lua`` about a month."""
-        if answer[0] == "refused":
-            day = dt.datetime.fromtimestamp(int(answer[2]) / 1000, dt.UTC).date()
-            return cls(refusal=f"{answer[1]} on {day}: {answer[3]}")
-        return cls(*answer)
+    def read(cls, reply: Sequence[Any]) -> Self:
+        """Read the reply of ``replace_months.lua`` about a month."""
+        if reply[0] == "refused":
+            day = dt.datetime.fromtimestamp(int(reply[2]) / 1000, dt.UTC).date()
+            return cls(refusal=f"{reply[1]} on {day}: {reply[3]}")
+        return cls(*reply)
 
 
 _NOTHING_TO_TELL = MonthStored()
@@ -334,8 +334,8 @@ def _replacement(
 def _all_stored(months: int, told: Sequence[Sequence[Any]]) -> list[MonthStored]:
     """Return the outcome of each month; the script reports only those that changed."""
     found = [_NOTHING_TO_TELL] * months
-    for number, *answer in told:
-        found[number - 1] = MonthStored.read(answer)
+    for number, *reply in told:
+        found[number - 1] = MonthStored.read(reply)
     return found
 
 
@@ -402,8 +402,8 @@ async def commit(
     }
     named = dict.fromkeys(name for job in jobs for name in (job.batch, job.claim) if name)
     own = (keys.jobs, keys.events, keys.dead, keys.retries, keys.history, keys.worker(consumer), keys.stored)
-    answers, refused = await _run_async(client, "commit", [*own, *named], b"\n".join(events), news, **given)
-    return answers, refused
+    outcomes, refused = await _run_async(client, "commit", [*own, *named], b"\n".join(events), news, **given)
+    return outcomes, refused
 
 
 async def renew(
@@ -568,7 +568,7 @@ def agree_on_site(
     client: Any, site: str, action: Literal["failed"], *, failures: int, pause_ms: int, longest_ms: int, reason: str
 ) -> int: ...
 def agree_on_site(client: redis_py.Redis, site: str, action: str, **terms: str | int) -> int:
-    """Read or change the state that all readers of a site share; return the answer of ``agree_on_site.lua``."""
+    """Read or change the state that all readers of a site share; return the reply of ``agree_on_site.lua``."""
     return int(_run(client, "agree_on_site", [Keys.site(site), Keys.sites()], site=site, action=action, **terms))
 
 

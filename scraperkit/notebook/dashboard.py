@@ -20,7 +20,7 @@ from scraperkit.subscriber import Subscriber
 from scraperkit.view import NotebookRepr, Table, View, duration
 
 _WINDOW = 5.0
-_ANSWER_SECONDS = 2.0
+_RESPONSE_SECONDS = 2.0
 _SOONEST = 0.05
 
 
@@ -45,7 +45,7 @@ class Dashboard(NotebookRepr):
         self._subscriber = subscriber
         self._every = every
         # The thread must not hang if Redis is unreachable.
-        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_ANSWER_SECONDS)
+        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_RESPONSE_SECONDS)
         self._speed = Speed()
         self._names: dict[str, str] = {}
         self._thread: threading.Thread | None = None
@@ -153,7 +153,7 @@ def _view(subscriber: Subscriber, health: Health | None, speed: float, names: di
     facts = [("speed", f"{speed:.1f} jobs a second")] if subscriber.running else []
     facts.append(("in hand", str(len(subscriber.worker.held))))
     if health is None:
-        facts.append(("queue", "Redis does not answer"))
+        facts.append(("queue", "Redis does not respond"))
     else:
         lag = f"{health.lag} waiting" + (f", oldest job {duration(health.oldest)}" if health.oldest else "")
         facts += [("queue", lag), ("retries", f"{health.retries} scheduled")]

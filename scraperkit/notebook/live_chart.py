@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 _MOST_OFTEN = 0.2
-_ANSWER_WITHIN = 2.0
+_RESPOND_WITHIN = 2.0
 _SIZE, _DPI = (10, 5.5), 120
 
 
@@ -125,7 +125,7 @@ class LivePrices(NotebookRepr):
         window(start, end)
         self._days, self._chart, self._every = (start, end), chart or plot.prices, every
         # A thread must not hang if Redis is unreachable.
-        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_ANSWER_WITHIN)
+        self._redis = sibling(check_client(redis), retry=Retry(NoBackoff(), 0), socket_timeout=_RESPOND_WITHIN)
         self._reader = TimeSeriesReader(self._redis, namespace)
         where = namespace or Settings.load().namespace
         self._series = stored_series(self._redis, self._reader, funds, where)

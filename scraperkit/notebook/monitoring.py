@@ -156,7 +156,7 @@ class Monitor(NotebookRepr):
             connection.read_response()
         except (redis_py.ConnectionError, redis_py.TimeoutError) as error:
             self._redis.close()
-            raise RedisUnreachable(f"monitor: Redis does not answer; check that it is running: {error}") from None
+            raise RedisUnreachable(f"monitor: Redis does not respond; check that it is running: {error}") from None
         except redis_py.ResponseError as error:
             self._redis.close()
             raise RedisRefused(f"monitor: Redis refused MONITOR: {error}{way_out_of(error)}") from None

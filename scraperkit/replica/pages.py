@@ -124,7 +124,7 @@ def render_error(message: str = "Ocorreu um erro no processamento da sua solicit
 
 
 def render_expired() -> bytes:
-    """Render the answer to a form of an unknown session."""
+    """Render the response to a form of an unknown session."""
     message = "Sua sessão expirou. Faça a consulta novamente."
     content = f'<span id="lblMensagem">{message}</span>'
     return _page("Sessão expirada", _form("Sessao.aspx", hidden_fields("expired", ""), content))

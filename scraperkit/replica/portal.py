@@ -1,4 +1,4 @@
-"""The open data portal without a socket: its answers to requests, and levers that change or break its files."""
+"""The open data portal without a socket: its responses to requests, and methods that change or break its files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError
 from scraperkit.models import Month
 from scraperkit.replica.dirt import Dirt, with_dirt
-from scraperkit.replica.levers import ServerLevers, checked
+from scraperkit.replica.faults import ServerFaults, checked
 from scraperkit.replica.listing import render_listing
 from scraperkit.replica.open_data import DailyRow, OpenDataSample
 from scraperkit.replica.portal_files import FIRST_MONTHLY_YEAR, FIRST_SPLIT_YEAR, ReportLayout, daily_members, zipped
@@ -34,7 +34,7 @@ _DECIMALS = {"quota": 12, "net_worth": 2}
 _TYPES = {".zip": "application/zip", ".csv": "text/csv"}
 
 
-class PortalAnswer(NamedTuple):
+class PortalResponse(NamedTuple):
     """The reply to a client; the last `cut` bytes of the body are announced but not sent."""
 
     status: int
@@ -54,24 +54,24 @@ class Restatement(NamedTuple):
     new: str
 
 
-class Portal(ServerLevers):
-    """The portal's files, built from the sample on first request, and levers on them.
+class Portal(ServerFaults):
+    """The portal's files, built from the sample on first request; methods change and break them.
 
     Name a file by its month (``2024-03``), by its year up to 2020 (``2015``), as ``registry`` or ``cad_fi``, or by its
-    path below the base. A lever that changes a file writes it again: dated a night after the newest file, in the layout
-    of that night, with a new ETag. Threads may share a portal.
+    path below the base. A method that changes a file writes it again: dated a night after the newest file, in the
+    layout of that night, with a new ETag. Threads may share a portal.
 
     Attributes
     ----------
     missing_status : int
-        Status of the answer for a missing path: 404, or 403, which the portal also uses.
+        Status of the response for a missing path: 404, or 403, which the portal also uses.
 
     Examples
     --------
     >>> from scraperkit.replica.open_data import load_open_data
     >>> portal = Portal(load_open_data())
     >>> path = PORTAL_PATH + portal.path("2024-03")
-    >>> path, portal.answer(path).status, portal.answer(path + "x").status
+    >>> path, portal.respond(path).status, portal.respond(path + "x").status
     ('/dados/FI/DOC/INF_DIARIO/DADOS/inf_diario_fi_202403.zip', 200, 404)
     """
 
@@ -93,10 +93,10 @@ class Portal(ServerLevers):
         self._bytes_per_second = math.inf
         self.missing_status = 404
 
-    # --- answers
+    # --- responses
 
-    def answer(self, target: str, headers: Mapping[str, str] | None = None) -> PortalAnswer:
-        """Return the answer to one request.
+    def respond(self, target: str, headers: Mapping[str, str] | None = None) -> PortalResponse:
+        """Return the response to one request.
 
         Parameters
         ----------
@@ -105,24 +105,24 @@ class Portal(ServerLevers):
         headers : mapping of str to str, optional
             The request's headers, by lower-case name.
         """
-        kind, answer = self._answer(unquote(target.partition("?")[0]), headers or {})
+        kind, response = self._respond(unquote(target.partition("?")[0]), headers or {})
         with self._lock:
             self._counts[kind] += 1
-        return answer
+        return response
 
-    def _answer(self, path: str, headers: Mapping[str, str]) -> tuple[str, PortalAnswer]:
+    def _respond(self, path: str, headers: Mapping[str, str]) -> tuple[str, PortalResponse]:
         left = self._outage_left()
         if left > 0:
             return "outage", _error(503, {"Retry-After": str(math.ceil(left))})
         if path == "/robots.txt":
             rules = f"User-agent: *\nCrawl-Delay: {self.crawl_delay:g}\nDisallow: /api/\n"
-            return "robots", PortalAnswer(200, {"Content-Type": "text/plain"}, rules.encode())
+            return "robots", PortalResponse(200, {"Content-Type": "text/plain"}, rules.encode())
         with self._lock:
             if path.startswith(PORTAL_PATH):
                 return self._below_base(path, path.removeprefix(PORTAL_PATH), headers)
         return "missing", _error(self.missing_status)
 
-    def _below_base(self, path: str, name: str, headers: Mapping[str, str]) -> tuple[str, PortalAnswer]:
+    def _below_base(self, path: str, name: str, headers: Mapping[str, str]) -> tuple[str, PortalResponse]:
         if name in self._written:
             return self._file(name, headers)
         folder = name if name.endswith("/") or not name else f"{name}/"
@@ -137,18 +137,18 @@ class Portal(ServerLevers):
             (short, self._written[long], 0 if "/" in short else len(self._body(long))) for long, short in names.items()
         )
         page = render_listing(path, files)
-        return "listing", PortalAnswer(200, {"Content-Type": "text/html"}, page)
+        return "listing", PortalResponse(200, {"Content-Type": "text/html"}, page)
 
-    def _file(self, name: str, headers: Mapping[str, str]) -> tuple[str, PortalAnswer]:
+    def _file(self, name: str, headers: Mapping[str, str]) -> tuple[str, PortalResponse]:
         written, body = self._written[name], self._body(name)
         own = {
             "Last-Modified": format_datetime(written, usegmt=True),
             "ETag": f'"{int(written.timestamp()):x}-{len(body):x}"',
         }
         if _is_unchanged(headers, own):
-            return "not_modified", PortalAnswer(304, own)
+            return "not_modified", PortalResponse(304, own)
         own["Content-Type"] = _TYPES.get(name[-4:], "application/octet-stream")
-        return "file", PortalAnswer(200, own, body, self._cut.get(name, 0))
+        return "file", PortalResponse(200, own, body, self._cut.get(name, 0))
 
     def _body(self, name: str) -> bytes:
         if name in self._foreign:
@@ -203,7 +203,7 @@ class Portal(ServerLevers):
         with self._lock:
             return self._counts.copy()
 
-    # --- levers on files
+    # --- faults of files
 
     def rewrite(self, what: str, on: dt.date | None = None) -> None:
         """Write a file again, with its rows in the layout of the day, and undo any fault.
@@ -359,7 +359,7 @@ class Portal(ServerLevers):
         with self._lock:
             del self._written[self.path(what)]
 
-    # --- levers on the server
+    # --- faults of the server
 
     @property
     def crawl_delay(self) -> float:
@@ -430,7 +430,7 @@ def _is_unchanged(headers: Mapping[str, str], own: Mapping[str, str]) -> bool:
     return headers.get("if-modified-since") == own["Last-Modified"]
 
 
-def _error(status: int, headers: Mapping[str, str] | None = None) -> PortalAnswer:
+def _error(status: int, headers: Mapping[str, str] | None = None) -> PortalResponse:
     titles = {
         301: "301 Moved Permanently",
         403: "403 Forbidden",
@@ -440,4 +440,4 @@ def _error(status: int, headers: Mapping[str, str] | None = None) -> PortalAnswe
     title = titles.get(status, str(status))
     page = f"<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr>"
     page += "<center>nginx</center>\r\n</body>\r\n</html>\r\n"
-    return PortalAnswer(status, {"Content-Type": "text/html", **(headers or {})}, page.encode())
+    return PortalResponse(status, {"Content-Type": "text/html", **(headers or {})}, page.encode())

@@ -1,4 +1,4 @@
-"""A portal, or anything that answers like one, on a socket: it limits its rate, and can close its port."""
+"""A portal, or anything that responds like one, on a socket: it limits its rate, and can close its port."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Generic, Protocol, TypeVar
 
-from scraperkit.replica.portal import PortalAnswer
+from scraperkit.replica.portal import PortalResponse
 
 _DRIPS_PER_SECOND = 20
 _log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class PortalServer(Protocol):
     server_port: int
 
     def serve_forever(self, poll_interval: float = ...) -> None:
-        """Answer until shutdown."""
+        """Serve until shutdown."""
 
     def shutdown(self) -> None:
         """Take no more connections."""
@@ -37,22 +37,22 @@ class PortalServer(Protocol):
         """Close the port."""
 
 
-class Answering(Protocol):
+class Responding(Protocol):
     """Content that a server can serve."""
 
     @property
     def latency(self) -> float:
-        """Seconds before each answer."""
+        """Seconds before each response."""
 
     @property
     def bytes_per_second(self) -> float:
         """Rate at which bodies are sent."""
 
-    def answer(self, target: str, headers: Mapping[str, str] | None = None) -> PortalAnswer:
-        """Return the answer to a request."""
+    def respond(self, target: str, headers: Mapping[str, str] | None = None) -> PortalResponse:
+        """Return the response to a request."""
 
 
-Content = TypeVar("Content", bound=Answering)
+Content = TypeVar("Content", bound=Responding)
 
 
 class PortalSite(Generic[Content]):
@@ -90,7 +90,7 @@ class PortalSite(Generic[Content]):
 
     @property
     def portal(self) -> Content:
-        """The portal's files and levers."""
+        """The portal's files and faults."""
         with self._lock:
             if self._portal is None:
                 self._portal = self._make()
@@ -128,14 +128,14 @@ class PortalSite(Generic[Content]):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Answers the requests of one connection; `stopping` ends every wait."""
+    """Serves the requests of one connection; `stopping` ends every wait."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     timeout = 60
 
     def __init__(self, *args: Any, site: PortalSite[Any], stopping: threading.Event) -> None:
-        self._portal: Answering = site.portal
+        self._portal: Responding = site.portal
         self._stopping = stopping
         super().__init__(*args)
 
@@ -143,20 +143,22 @@ class _Handler(BaseHTTPRequestHandler):
         if self._stopping.wait(self._portal.latency):
             self.close_connection = True
             return
-        self._send(self._portal.answer(self.path, {name.lower(): value for name, value in self.headers.items()}))
+        self._send(self._portal.respond(self.path, {name.lower(): value for name, value in self.headers.items()}))
 
     do_HEAD = do_GET
 
-    def _send(self, answer: PortalAnswer) -> None:
-        headers = {"Server": "nginx", "Date": formatdate(usegmt=True), **answer.headers}
-        if answer.status != HTTPStatus.NOT_MODIFIED:
-            headers["Content-Length"] = str(len(answer.body))
-        headers["Connection"] = "close" if self.close_connection or answer.cut else "keep-alive"
+    def _send(self, response: PortalResponse) -> None:
+        headers = {"Server": "nginx", "Date": formatdate(usegmt=True), **response.headers}
+        if response.status != HTTPStatus.NOT_MODIFIED:
+            headers["Content-Length"] = str(len(response.body))
+        headers["Connection"] = "close" if self.close_connection or response.cut else "keep-alive"
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        self.wfile.write(f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n{lines}\r\n".encode("ascii"))
+        self.wfile.write(
+            f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n{lines}\r\n".encode("ascii")
+        )
         if self.command != "HEAD":
-            self._drip(answer.body[: len(answer.body) - answer.cut])
-            self.close_connection = self.close_connection or answer.cut > 0
+            self._drip(response.body[: len(response.body) - response.cut])
+            self.close_connection = self.close_connection or response.cut > 0
 
     def _drip(self, body: bytes) -> None:
         """Send a body at the portal's current rate."""

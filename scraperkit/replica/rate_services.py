@@ -1,4 +1,4 @@
-"""The Banco Central's time series (SGS) and B3's index statistics without a socket: answers, and levers on them."""
+"""The Banco Central's time series (SGS) and B3's index statistics without a socket: responses, and faults on demand."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from urllib.parse import parse_qs, unquote
 
 from scraperkit.errors import ConfigError
 from scraperkit.models import brazilian_date, today
-from scraperkit.replica.levers import ServerLevers
-from scraperkit.replica.portal import PortalAnswer
+from scraperkit.replica.faults import ServerFaults
+from scraperkit.replica.portal import PortalResponse
 from scraperkit.replica.rate_figures import DAILY_SERIES, ENDS, IBOVESPA, MONTHLY_SERIES, Figures, figures
 
 SGS_PATH, B3_PATH = "/dados/serie/", "/indexStatisticsProxy/IndexCall/"
@@ -32,8 +32,8 @@ _JSON = {"Content-Type": "application/json;charset=UTF-8"}
 _PAGE_TYPE = {"Content-Type": "text/html;charset=UTF-8"}
 
 
-class RateServices(ServerLevers):
-    """Both services, and levers that make them misbehave; threads may share it.
+class RateServices(ServerFaults):
+    """Both services, with faults on demand; threads may share it.
 
     Name a series as ``sk.rates`` does (``cdi``), or by its number in SGS.
 
@@ -44,13 +44,13 @@ class RateServices(ServerLevers):
     in_session : bool
         Whether the exchange is open: if so, the newest Ibovespa value is not final, and differs.
     latency : float
-        Seconds before each answer.
+        Seconds before each response.
 
     Examples
     --------
     >>> services = RateServices()
     >>> asked = "?formato=json&dataInicial=03/01/2022&dataFinal=03/01/2022"
-    >>> services.answer(SGS_PATH + "bcdata.sgs.12/dados" + asked).body
+    >>> services.respond(SGS_PATH + "bcdata.sgs.12/dados" + asked).body
     b'[{"data":"03/01/2022","valor":"0.049206"}]'
     """
 
@@ -62,15 +62,15 @@ class RateServices(ServerLevers):
         self._changed: dict[str, dict[dt.date, str | None]] = {}
         self._ends = dict(ENDS)
         self._bodies: dict[str, bytes] = {}
-        self._faults: list[PortalAnswer] = []
+        self._faults: list[PortalResponse] = []
         self._counts: Counter[str] = Counter()
         self.today: dt.date | None = None
         self.in_session = False
 
-    # --- answers
+    # --- responses
 
-    def answer(self, target: str, headers: Mapping[str, str] | None = None) -> PortalAnswer:  # noqa: ARG002
-        """Return the answer to one request.
+    def respond(self, target: str, headers: Mapping[str, str] | None = None) -> PortalResponse:  # noqa: ARG002
+        """Return the response to one request.
 
         Parameters
         ----------
@@ -82,29 +82,29 @@ class RateServices(ServerLevers):
         path, _, query = target.partition("?")
         path = unquote(path)
         with self._lock:
-            kind, answer = self._answer(path, parse_qs(query))
+            kind, response = self._respond(path, parse_qs(query))
             self._counts[kind] += 1
-        return answer
+        return response
 
-    def _answer(self, path: str, query: Mapping[str, list[str]]) -> tuple[str, PortalAnswer]:
+    def _respond(self, path: str, query: Mapping[str, list[str]]) -> tuple[str, PortalResponse]:
         known = path.startswith((SGS_PATH, B3_PATH))
         if self._outage_left() > 0:
-            return "fault", PortalAnswer(504, _PAGE_TYPE, _PAGE.format("504 Gateway Time-out", "").encode())
+            return "fault", PortalResponse(504, _PAGE_TYPE, _PAGE.format("504 Gateway Time-out", "").encode())
         if known and self._faults:
             return "fault", self._faults.pop(0)
         if path.startswith(SGS_PATH):
             return self._sgs(path.removeprefix(SGS_PATH), query)
         if path.startswith(B3_PATH + "GetPortfolioDay/"):
             return self._b3(path.rpartition("/")[2])
-        return "missing", PortalAnswer(404, _PAGE_TYPE, _PAGE.format("404 Not Found", "").encode())
+        return "missing", PortalResponse(404, _PAGE_TYPE, _PAGE.format("404 Not Found", "").encode())
 
-    def _sgs(self, name: str, query: Mapping[str, list[str]]) -> tuple[str, PortalAnswer]:
+    def _sgs(self, name: str, query: Mapping[str, list[str]]) -> tuple[str, PortalResponse]:
         match = _SGS.fullmatch(name)
         if match is None:
-            return "missing", PortalAnswer(404, _PAGE_TYPE, _PAGE.format("404 Not Found", "").encode())
+            return "missing", PortalResponse(404, _PAGE_TYPE, _PAGE.format("404 Not Found", "").encode())
         series, newest = match[1], match[2]
         if series in self._bodies:
-            return "sgs", PortalAnswer(200, _JSON, self._bodies[series])
+            return "sgs", PortalResponse(200, _JSON, self._bodies[series])
         values = self._values(series)
         if newest is not None:
             if int(newest) > MOST_NEWEST:
@@ -116,21 +116,21 @@ class RateServices(ServerLevers):
         except ValueError:
             return _sgs_error(400, "SGSNegocioException: Data inválida")
         if series in DAILY_SERIES and (first is None or last is None or last > _years_later(first)):
-            return "refused", PortalAnswer(406, _JSON, _text(_too_long(series)))
+            return "refused", PortalResponse(406, _JSON, _text(_too_long(series)))
         first, last = first or dt.date.min, last or dt.date.max
         return _sgs_values({day: value for day, value in values.items() if first <= day <= last})
 
-    def _b3(self, word: str) -> tuple[str, PortalAnswer]:
+    def _b3(self, word: str) -> tuple[str, PortalResponse]:
         try:
             asked = json.loads(base64.b64decode(word, validate=True))
             index, year = asked["index"], int(asked["year"])
         except (binascii.Error, UnicodeDecodeError, ValueError, KeyError, TypeError):
-            return "refused", PortalAnswer(400, _PAGE_TYPE, _PAGE.format("Bad Request", "").encode())
+            return "refused", PortalResponse(400, _PAGE_TYPE, _PAGE.format("Bad Request", "").encode())
         if index in self._bodies:
-            return "b3", PortalAnswer(200, _JSON, self._bodies[index])
+            return "b3", PortalResponse(200, _JSON, self._bodies[index])
         values = self._values(index)
         rows = [_b3_row(day, year, values) for day in range(1, 32)] if index == IBOVESPA else []
-        return "b3", PortalAnswer(200, _JSON, _text({"results": rows}))
+        return "b3", PortalResponse(200, _JSON, _text({"results": rows}))
 
     def _values(self, series: str) -> Figures:
         last = min(self.today or today(), self._ends.get(series, dt.date.max))
@@ -146,7 +146,7 @@ class RateServices(ServerLevers):
                 values[day] = value
         return dict(sorted(values.items()))
 
-    # --- levers
+    # --- faults
 
     @property
     def requests(self) -> Counter[str]:
@@ -156,15 +156,15 @@ class RateServices(ServerLevers):
 
     def fail(self, times: int = 1, status: int = 504) -> None:
         """Answer the next requests with an error page."""
-        self._fault(times, PortalAnswer(status, _PAGE_TYPE, _PAGE.format(f"{status}", "").encode()))
+        self._fault(times, PortalResponse(status, _PAGE_TYPE, _PAGE.format(f"{status}", "").encode()))
 
     def show_html(self, times: int = 1) -> None:
         """Answer the next requests with a web page, under status 200."""
-        self._fault(times, PortalAnswer(200, _PAGE_TYPE, _BUSY))
+        self._fault(times, PortalResponse(200, _PAGE_TYPE, _BUSY))
 
-    def _fault(self, times: int, answer: PortalAnswer) -> None:
+    def _fault(self, times: int, response: PortalResponse) -> None:
         with self._lock:
-            self._faults += [answer] * times
+            self._faults += [response] * times
 
     def values(self, name: str) -> Figures:
         """Return a series' current values, as text by day."""
@@ -201,16 +201,18 @@ def _series(name: str) -> str:
     return series
 
 
-def _sgs_values(values: Figures) -> tuple[str, PortalAnswer]:
+def _sgs_values(values: Figures) -> tuple[str, PortalResponse]:
     if not values:
-        _, answer = _sgs_error(404, "SGSNegocioException: Value(s) not found")
-        return "empty", answer
-    return "sgs", PortalAnswer(200, _JSON, _text([{"data": f"{day:%d/%m/%Y}", "valor": values[day]} for day in values]))
+        _, response = _sgs_error(404, "SGSNegocioException: Value(s) not found")
+        return "empty", response
+    return "sgs", PortalResponse(
+        200, _JSON, _text([{"data": f"{day:%d/%m/%Y}", "valor": values[day]} for day in values])
+    )
 
 
-def _sgs_error(status: int, detail: str) -> tuple[str, PortalAnswer]:
+def _sgs_error(status: int, detail: str) -> tuple[str, PortalResponse]:
     body = {"erro": {"statusCode": status, "detail": f"br.gov.bcb.pec.sgs.comum.excecoes.{detail}"}}
-    return "refused", PortalAnswer(status, _JSON, _text(body))
+    return "refused", PortalResponse(status, _JSON, _text(body))
 
 
 def _too_long(series: str) -> dict[str, str]:

@@ -23,13 +23,13 @@ from typing import Any, Self
 
 from scraperkit.errors import ConfigError
 from scraperkit.replica import pages
-from scraperkit.replica.levers import ServerLevers, checked
+from scraperkit.replica.faults import ServerFaults, checked
 from scraperkit.replica.open_data import load_open_data
 from scraperkit.replica.portal import PORTAL_PATH, Portal
 from scraperkit.replica.portal_server import PortalSite
 from scraperkit.replica.rate_services import B3_PATH, SGS_PATH, RateServices
 from scraperkit.replica.sample import SampleFund
-from scraperkit.replica.site import SITE_PATH, Site, SiteAnswer, default_site, kind_of
+from scraperkit.replica.site import SITE_PATH, Site, SiteResponse, default_site, kind_of
 from scraperkit.view import NotebookRepr, View
 
 LOOPBACK = "127.0.0.1"
@@ -40,7 +40,7 @@ _FAULTS = {"error": pages.render_error, "captcha": pages.render_captcha, "mainte
 _log = logging.getLogger(__name__)
 
 
-class Replica(ServerLevers, NotebookRepr):
+class Replica(ServerFaults, NotebookRepr):
     """An offline stand-in for the regulator's site, filled with invented funds; on 127.0.0.1 by default.
 
     Create one with :meth:`start`; end it with :meth:`stop`, or use it in a ``with``. You can make it misbehave while it
@@ -51,9 +51,9 @@ class Replica(ServerLevers, NotebookRepr):
     url : str
         The address for a source, as in ``CvmPages(replica.url)``.
     open_data_url : str
-        The base address of the open data portal, which has its own port; :attr:`portal` has its levers.
+        The base address of the open data portal, which has its own port; :attr:`portal` has its faults.
     sgs_url, b3_url : str
-        The base addresses of the rate services, which share a separate port; :attr:`rates` has their levers.
+        The base addresses of the rate services, which share a separate port; :attr:`rates` has their faults.
     funds : tuple of SampleFund
         The funds that it serves; one CNPJ may have two rows.
     captcha : bool
@@ -103,14 +103,14 @@ class Replica(ServerLevers, NotebookRepr):
         open_data_port: int = 0,
         rates_port: int = 0,
     ) -> Self:
-        """Start a replica and return it, ready to answer.
+        """Start a replica and return it, ready to respond.
 
         Parameters
         ----------
         port : int
             0 takes a free one.
         latency : float
-            Seconds that every answer waits.
+            Seconds that every response waits.
         error_rate : float
             Share of requests, 0 to 1, that get HTTP 500 or an HTML error page under status 200, at random.
         seed : int
@@ -157,7 +157,7 @@ class Replica(ServerLevers, NotebookRepr):
 
     @property
     def portal(self) -> Portal:
-        """The open data portal: its files, and levers that make it misbehave.
+        """The open data portal: its files, and its faults on demand.
 
         Examples
         --------
@@ -186,7 +186,7 @@ class Replica(ServerLevers, NotebookRepr):
 
     @property
     def rates(self) -> RateServices:
-        """The rate services: their figures, and levers that make them misbehave."""
+        """The rate services: their figures, and their faults on demand."""
         return self._rates.portal
 
     @property
@@ -269,8 +269,10 @@ class Replica(ServerLevers, NotebookRepr):
         )
         return View("Replica", "stopped" if self._stopping.is_set() else "running", facts)
 
-    def _respond(self, method: str, target: str, body: bytes, cookies: str) -> tuple[SiteAnswer, dict[str, str]] | None:
-        """Return the answer and its extra headers, or None if the replica stops first."""
+    def _respond(
+        self, method: str, target: str, body: bytes, cookies: str
+    ) -> tuple[SiteResponse, dict[str, str]] | None:
+        """Return the response and its extra headers, or None if the replica stops first."""
         if self._latency and self._stopping.wait(self._latency):
             return None
         left = self._outage_left()
@@ -282,11 +284,11 @@ class Replica(ServerLevers, NotebookRepr):
             self._counts[fault or kind] += 1
         if fault == "outage":
             page = pages.render_error("Serviço temporariamente indisponível.")
-            return SiteAnswer(page, 503), {"Retry-After": str(math.ceil(left))}
+            return SiteResponse(page, 503), {"Retry-After": str(math.ceil(left))}
         if fault:
-            return SiteAnswer(_FAULTS[fault](), status), {}
+            return SiteResponse(_FAULTS[fault](), status), {}
         session, headers = self._session(method, cookies)
-        return self._site.answer(method, target, body, session), headers
+        return self._site.respond(method, target, body, session), headers
 
     def _page_instead_of(self, kind: str) -> str:
         if self.maintenance and kind != "unknown":
@@ -313,7 +315,7 @@ class _SiteServer(ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 128
-    respond: Callable[[str, str, bytes, str], tuple[SiteAnswer, dict[str, str]] | None]
+    respond: Callable[[str, str, bytes, str], tuple[SiteResponse, dict[str, str]] | None]
 
     def __init__(self, host: str, port: int, handler: Callable[..., Any]) -> None:
         self._conversations: dict[threading.Thread, socket.socket] = {}
@@ -358,7 +360,7 @@ class _SiteServer(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Reads requests off one connection and writes each answer with a single send."""
+    """Reads requests off one connection and writes each response with a single send."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
@@ -382,16 +384,16 @@ class _Handler(BaseHTTPRequestHandler):
         if outcome is None:
             self.close_connection = True
             return
-        answer, headers = outcome
-        if answer.location is not None:
-            headers["Location"] = answer.location
+        response, headers = outcome
+        if response.location is not None:
+            headers["Location"] = response.location
         headers["Connection"] = "close" if self.close_connection else "keep-alive"
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         start = (
-            f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
-            f"Content-Type: text/html; charset={pages.ENCODING}\r\nContent-Length: {len(answer.body)}\r\n{head}\r\n"
+            f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}\r\n"
+            f"Content-Type: text/html; charset={pages.ENCODING}\r\nContent-Length: {len(response.body)}\r\n{head}\r\n"
         )
-        self.wfile.write(start.encode("ascii") + answer.body)
+        self.wfile.write(start.encode("ascii") + response.body)
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug(format, *args)

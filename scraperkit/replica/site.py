@@ -1,4 +1,4 @@
-"""The replica's answers to requests, without a socket."""
+"""The replica's responses to requests, without a socket."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class SiteAnswer:
+class SiteResponse:
     """The reply to a client."""
 
     body: bytes = b""
@@ -46,7 +46,7 @@ class Site:
     Examples
     --------
     >>> site = default_site()
-    >>> site.answer("GET", SITE_PATH + "InfDiario/CPublicaInfDiario.aspx?PK_PARTIC=132922").status
+    >>> site.respond("GET", SITE_PATH + "InfDiario/CPublicaInfDiario.aspx?PK_PARTIC=132922").status
     200
     """
 
@@ -59,8 +59,8 @@ class Site:
         self._daily_page = lru_cache(maxsize=None)(self._render_daily)
         self._index_page = lru_cache(maxsize=None)(pages.render_index)
 
-    def answer(self, method: str, target: str, body: bytes = b"", session: str = "") -> SiteAnswer:
-        """Return the answer to one request.
+    def respond(self, method: str, target: str, body: bytes = b"", session: str = "") -> SiteResponse:
+        """Return the response to one request.
 
         Parameters
         ----------
@@ -75,33 +75,33 @@ class Site:
         # ASP.NET ignores the case of names in a query, but not in a form.
         query = {name.lower(): value for name, value in _fields(target.partition("?")[2]).items()}
         if kind == "index":
-            return SiteAnswer(self._index_page(self.sample.funds))
+            return SiteResponse(self._index_page(self.sample.funds))
         if kind in ("search_post", "daily_post") and not session:
-            return SiteAnswer(pages.render_expired())
+            return SiteResponse(pages.render_expired())
         if kind in ("search", "search_post"):
             return self._search(query.get("cnpjnome", ""), _fields(body) if kind == "search_post" else None, session)
         if kind == "unknown":
-            return SiteAnswer(pages.render_error("A página solicitada não existe."), status=404)
+            return SiteResponse(pages.render_error("A página solicitada não existe."), status=404)
         fund = self._by_pk.get(query.get("pk_partic", ""))
         if fund is None or query.get("pk_subclasse", _NO_SUBCLASS) != _NO_SUBCLASS:
-            return SiteAnswer(pages.render_error())
+            return SiteResponse(pages.render_error())
         if kind == "fund":
-            return SiteAnswer(_sealed(self._fund_page(fund), "fund", fund.pk, session))
+            return SiteResponse(_sealed(self._fund_page(fund), "fund", fund.pk, session))
         return self._daily(fund, _fields(body) if kind == "daily_post" else None, session)
 
-    def _search(self, text: str, form: dict[str, str] | None, session: str) -> SiteAnswer:
+    def _search(self, text: str, form: dict[str, str] | None, session: str) -> SiteResponse:
         funds = self._found(text)
         is_name = bool(funds) and not looks_like_cnpj(text)
         key = text if is_name else funds[0].cnpj if funds else ""
         if form is not None:
             if not belongs(form, "search", key, session):
-                return SiteAnswer(pages.render_error())
+                return SiteResponse(pages.render_error())
             fund = pages.search_targets(funds).get(form.get("__EVENTTARGET", ""))
             if fund is not None:
                 location = f"ResultBuscaDocsFdo.aspx?PK_PARTIC={fund.pk}&SemFrame="
-                return SiteAnswer(status=302, location=location)
+                return SiteResponse(status=302, location=location)
         page = pages.render_search(text, funds) if is_name else self._search_page(key)
-        return SiteAnswer(_sealed(page, "search", key, session))
+        return SiteResponse(_sealed(page, "search", key, session))
 
     def _found(self, text: str) -> tuple[SampleFund, ...]:
         """Return the funds with a CNPJ, or with a text in their name; case and accents are ignored."""
@@ -114,15 +114,15 @@ class Site:
             return ()
         return tuple(fund for fund in self.sample.funds if fund.cnpj == cnpj)
 
-    def _daily(self, fund: SampleFund, form: dict[str, str] | None, session: str) -> SiteAnswer:
+    def _daily(self, fund: SampleFund, form: dict[str, str] | None, session: str) -> SiteResponse:
         months = self.sample.offered(fund.pk)
         month = months[0] if months else ""
         if form is not None:
             if not belongs(form, "daily", fund.pk, session):
-                return SiteAnswer(pages.render_error())
+                return SiteResponse(pages.render_error())
             wanted = form.get("ddComptc", "")
             month = wanted if wanted in months else month
-        return SiteAnswer(_sealed(self._daily_page(fund, month), "daily", fund.pk, session))
+        return SiteResponse(_sealed(self._daily_page(fund, month), "daily", fund.pk, session))
 
     def _render_search(self, cnpj: str) -> bytes:
         return pages.render_search(cnpj, [fund for fund in self.sample.funds if fund.cnpj == cnpj])

@@ -35,7 +35,7 @@ class Plan:
     due : dict
         By CNPJ, the months to request; a fund without any is omitted.
     is_free : bool
-        Whether the caller named no source, so that answers of any source count.
+        Whether the caller named no source, so that results of any source count.
     """
 
     source: str | Source

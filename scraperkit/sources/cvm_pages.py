@@ -51,7 +51,7 @@ from scraperkit.sources.cvm_parser import (
     parse_search,
     pk_of,
 )
-from scraperkit.sources.http import Answer, ClosedHere, HttpClient, ask_again, without_credentials
+from scraperkit.sources.http import ClosedHere, HttpClient, Response, ask_again, without_credentials
 from scraperkit.sources.politeness import Politeness
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
@@ -157,11 +157,11 @@ class CvmPages:
         is_name = isinstance(text, str) and not looks_like_cnpj(text)
         cnpj = self._cnpj_of(text) if is_name else normalize_cnpj(text)
         # The site wanted bare characters in 2022, and wants the punctuation in 2026.
-        answer, search = self._search([format_cnpj(cnpj).encode(), cnpj.encode()])
+        response, search = self._search([format_cnpj(cnpj).encode(), cnpj.encode()])
         if not search.rows:
-            raise FundNotFound(f"the site knows no fund with the CNPJ {format_cnpj(cnpj)}", answer.shown_url)
+            raise FundNotFound(f"the site knows no fund with the CNPJ {format_cnpj(cnpj)}", response.shown_url)
         return self._with_end(
-            self._best([self._follow(answer, search, replace(row, cnpj=cnpj)) for row in search.rows])
+            self._best([self._follow(response, search, replace(row, cnpj=cnpj)) for row in search.rows])
         )
 
     def search(self, text: str, count: int = 10) -> Hits:
@@ -228,16 +228,16 @@ class CvmPages:
         MonthNotOffered
             If the site does not offer the month for this fund.
         SiteUnavailable
-            If there is no answer, or HTTP 429 or 5xx, after all retries.
+            If there is no response, or HTTP 429 or 5xx, after all retries.
         NotACvmPage, WrongFund, WrongMonth, PageChanged
-            If the answer is not the requested page, or is unexpected.
+            If the response is not the requested page, or is unexpected.
         """
         try:
             quotes = self._fetch(request)
         except ClosedHere:
             raise
         except SourceError as error:
-            # An answer about the fund shows that the site works.
+            # A response about the fund shows that the site works.
             if error.retryable:
                 self.politeness.failed(str(error))
             else:
@@ -284,17 +284,17 @@ class CvmPages:
     def _again(self, look_up: Callable[[], _Found]) -> _Found:
         return ask_again(look_up, _may_pass, self._settings, self._http.rest)
 
-    def _search(self, texts: Iterable[bytes]) -> tuple[Answer, SearchPage]:
+    def _search(self, texts: Iterable[bytes]) -> tuple[Response, SearchPage]:
         """Return the first search that finds something, else the last."""
         for text in texts:
             query = urlencode({"CNPJNome": text, "TpPartic": "0", "Adm": "false", "SemFrame": ""})
-            answer = self._http.get(f"{urljoin(self.url, SEARCH_PATH)}?{query}")
-            search = self._read(parse_search, answer)
+            response = self._http.get(f"{urljoin(self.url, SEARCH_PATH)}?{query}")
+            search = self._read(parse_search, response)
             if search.rows:
                 break
-        return answer, search
+        return response, search
 
-    def _named(self, text: str) -> tuple[Answer, SearchPage, tuple[SearchRow, ...]]:
+    def _named(self, text: str) -> tuple[Response, SearchPage, tuple[SearchRow, ...]]:
         """Search for a name; return the rows whose short name it is, or whose name contains it or all its words."""
         name = " ".join(text.split())
         if not name_words(name) or len(name) > LONGEST_NAME:
@@ -302,48 +302,50 @@ class CvmPages:
                 f"text: {name[:40]!r} contains no word to search for, or more than {LONGEST_NAME} characters; "
                 "give part of a name, or a CNPJ"
             )
-        answer, search = self._search(_written(name))
+        response, search = self._search(_written(name))
         rows = search.rows
         is_whole = any(folded_name(row.name) == folded_name(name) for row in rows)
         if not is_whole and may_be_short(name) and (words := telling_words(name)):
-            wide_answer, wide = self._search(_written(max(words, key=len)))
+            wide_response, wide = self._search(_written(max(words, key=len)))
             if shown := tuple(row for row in wide.rows if is_shown_as(row.name, name, row.cnpj)):
-                return wide_answer, wide, shown
+                return wide_response, wide, shown
         if not rows:  # The site searches for the exact text; the longest word finds names with the words in any order.
-            answer, search = self._search(_written(max(filter(name_words, name.split()), key=len)))
+            response, search = self._search(_written(max(filter(name_words, name.split()), key=len)))
             rows = tuple(row for row in search.rows if has_words(row.name, name))
-        return answer, search, rows
+        return response, search, rows
 
     def _cnpj_of(self, text: str) -> str:
         """Return the CNPJ of the one fund that a name means."""
         name = " ".join(text.split())
-        answer, search, rows = self._named(name)
+        response, search, rows = self._named(name)
         if not search.rows:
-            raise FundNotFound(f"the site finds no fund named {name[:60]!r}; give a part of the name", answer.shown_url)
+            raise FundNotFound(
+                f"the site finds no fund named {name[:60]!r}; give a part of the name", response.shown_url
+            )
         rows = tuple(row for row in rows if folded_name(row.name) == folded_name(name)) or rows
         if len({row.cnpj or row.target for row in rows}) == 1:
-            return rows[0].cnpj or self._follow(answer, search, rows[0]).cnpj
+            return rows[0].cnpj or self._follow(response, search, rows[0]).cnpj
         if len(rows) <= MOST_FOLLOWED:
-            funds = [self._follow(answer, search, row) for row in rows]
+            funds = [self._follow(response, search, row) for row in rows]
             active = {fund.cnpj for fund in funds if fund.active}
             if len(active) == 1:
                 return active.pop()
         names = list(dict.fromkeys((row.cnpj, row.name) for row in search.rows))
         near = [names[place] for place in nearest_names(name, [each for _, each in names])]
-        raise FundNotFound(not_one_fund(name, near, len(names)), answer.shown_url)
+        raise FundNotFound(not_one_fund(name, near, len(names)), response.shown_url)
 
-    def _follow(self, search: Answer, page: SearchPage, row: SearchRow) -> Fund:
+    def _follow(self, search: Response, page: SearchPage, row: SearchRow) -> Fund:
         event = {"__EVENTTARGET": row.target, "__EVENTARGUMENT": row.argument}
-        answer = self._http.post(search.url, urlencode({**page.form, **event}), search.cookies)
-        fund = self._read(parse_fund_page, answer)
+        response = self._http.post(search.url, urlencode({**page.form, **event}), search.cookies)
+        fund = self._read(parse_fund_page, response)
         cnpj = row.cnpj or fund.cnpj
         if not cnpj:
-            raise PageChanged("fund page: neither it nor the search shows the CNPJ", answer.shown_url)
+            raise PageChanged("fund page: neither it nor the search shows the CNPJ", response.shown_url)
         if fund.cnpj not in ("", cnpj):
-            raise WrongFund(f"fund page: shows {format_cnpj(fund.cnpj)}, not {format_cnpj(cnpj)}", answer.shown_url)
-        pk = pk_of(answer.url) or fund.pk
+            raise WrongFund(f"fund page: shows {format_cnpj(fund.cnpj)}, not {format_cnpj(cnpj)}", response.shown_url)
+        pk = pk_of(response.url) or fund.pk
         if not pk:
-            raise PageChanged("fund page: neither its address nor its link has PK_PARTIC", answer.shown_url)
+            raise PageChanged("fund page: neither its address nor its link has PK_PARTIC", response.shown_url)
         return Fund(cnpj, pk, fund.name or row.name, fund.status, fund.started_on)
 
     def _best(self, funds: list[Fund]) -> Fund:
@@ -368,28 +370,28 @@ class CvmPages:
         if first.page.quotes is not None and first.page.selected == month and first.fetched_at >= began:
             return list(first.page.quotes)
         try:
-            answer = self._http.post(first.address, f"{first.form}&{urlencode({MONTHS_ID: month})}", first.cookies)
-            page = self._read(parse_daily, answer, cnpj=cnpj, month=month)
+            response = self._http.post(first.address, f"{first.form}&{urlencode({MONTHS_ID: month})}", first.cookies)
+            page = self._read(parse_daily, response, cnpj=cnpj, month=month)
         except (NotACvmPage, WrongMonth, SiteUnavailable):
-            # ASP.NET answers an expired form with any of these, HTTP 500 included.
+            # ASP.NET responds to an expired form with any of these, HTTP 500 included.
             self._forget(first, request.fund_pk)
             raise
         return list(page.quotes or ())
 
     def _get_first_page(self, pk: str, cnpj: str, month: str = "") -> _FirstPage:
         query = urlencode({"PK_PARTIC": pk, "SemFrame": "", "PK_SUBCLASSE": WHOLE_CLASS})
-        answer = self._http.get(f"{urljoin(self.url, DAILY_PAGE)}?{query}")
-        page = self._read(parse_first_daily, answer, cnpj=cnpj, month=month)
+        response = self._http.get(f"{urljoin(self.url, DAILY_PAGE)}?{query}")
+        page = self._read(parse_first_daily, response, cnpj=cnpj, month=month)
         event = {"__EVENTTARGET": MONTHS_ID, "__EVENTARGUMENT": ""}
         form = urlencode({**page.form, **event})
-        return _FirstPage(page, form, answer.url, answer.cookies, time.monotonic())
+        return _FirstPage(page, form, response.url, response.cookies, time.monotonic())
 
-    def _read(self, parse: Callable[..., _Page], answer: Answer, **wanted: str) -> _Page:
-        url = answer.shown_url
+    def _read(self, parse: Callable[..., _Page], response: Response, **wanted: str) -> _Page:
+        url = response.shown_url
         try:
-            return parse(answer.content, url=url, content_type=answer.content_type, **wanted)
+            return parse(response.content, url=url, content_type=response.content_type, **wanted)
         except NotACvmPage as error:
-            # A proxy may have answered in the site's place.
+            # A proxy may have responded in place of the site.
             if not self._http.way:
                 raise
             raise NotACvmPage(f"{str(error).removesuffix(f' [{url}]')}{self._http.way}", url) from None

@@ -54,15 +54,15 @@ _HEADERS = {"User-Agent": USER_AGENT, "Accept": "*/*", "Accept-Encoding": "gzip,
 _FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 _CREDENTIALS = re.compile(r"//[^/?#]*@")
 
-_NO_ANSWER = "the site does not answer"
+_NO_RESPONSE = "the site does not respond"
 _WORDS: tuple[tuple[type[Exception], str], ...] = (
     (ProxyError, "the proxy is unreachable or refuses"),
     (SSLError, "the site's certificate or TLS version is not accepted"),
-    (NewConnectionError, f"{_NO_ANSWER}: the connection fails"),
-    (ConnectTimeoutError, f"{_NO_ANSWER}: connecting timed out"),
-    (ReadTimeoutError, f"{_NO_ANSWER}: reading timed out"),
+    (NewConnectionError, f"{_NO_RESPONSE}: the connection fails"),
+    (ConnectTimeoutError, f"{_NO_RESPONSE}: connecting timed out"),
+    (ReadTimeoutError, f"{_NO_RESPONSE}: reading timed out"),
     (DecodeError, "the site's compressed data is damaged"),
-    (IncompleteRead, "the site's answer broke off within the page"),
+    (IncompleteRead, "the site's response broke off within the page"),
     (LocationValueError, "the site's address is invalid"),
 )
 
@@ -75,8 +75,8 @@ _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """The answer to a request.
+class Response:
+    """The response to a request.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """The answer for a file: the address after all redirects, the status, and the headers, in any case."""
+    """The response for a file: the address after all redirects, the status, and the headers, in any case."""
 
     url: str
     status: int
@@ -222,7 +222,7 @@ class HttpClient:
         """The proxy in use, as part of a sentence; empty if there is none."""
         return _way(self._wire)
 
-    def get(self, url: str, statuses: Container[int] = (HTTPStatus.OK,)) -> Answer:
+    def get(self, url: str, statuses: Container[int] = (HTTPStatus.OK,)) -> Response:
         """Request a page, as a new visitor.
 
         Parameters
@@ -230,21 +230,21 @@ class HttpClient:
         url : str
             Its address.
         statuses : container of int
-            The statuses that count as an answer; some services use others than 200.
+            The statuses that count as a response; some services use others than 200.
 
         Raises
         ------
         SiteUnavailable
-            If there is no answer in time, or HTTP 429 or 5xx, after all retries; or if the client is closed.
+            If there is no response in time, or HTTP 429 or 5xx, after all retries; or if the client is closed.
         NotACvmPage
-            If the answer's status is not in `statuses`, or it redirects to another host.
+            If the response's status is not in `statuses`, or it redirects to another host.
         SourceError
             If the page is longer than `Settings.max_page_bytes`.
         """
         return self._ask("GET", url, None, RequestsCookieJar(), statuses)
 
-    def post(self, url: str, form: str, cookies: RequestsCookieJar) -> Answer:
-        """Send an encoded form with its page's cookies, and return the answer; raises what :meth:`get` does."""
+    def post(self, url: str, form: str, cookies: RequestsCookieJar) -> Response:
+        """Send an encoded form with its page's cookies, and return the response; raises what :meth:`get` does."""
         return self._ask("POST", url, form, cookies.copy())
 
     def download(
@@ -253,7 +253,7 @@ class HttpClient:
         """Request a file of any length, and pass it on in chunks.
 
         `begin` is called before each attempt, and returns a function that takes the chunks and must not raise
-        ``OSError``. Only an answer with status 200 is passed on.
+        ``OSError``. Only a response with status 200 is passed on.
 
         Raises
         ------
@@ -277,7 +277,7 @@ class HttpClient:
             pass
 
     def interrupt(self, threads: Container[int]) -> None:
-        """End the waits of these threads, given by identifier: they fail as if the site did not answer."""
+        """End the waits of these threads, given by identifier: they fail as if the site did not respond."""
         with self._lock:
             exchanges = [exchange for exchange in self._exchanges if exchange.thread in threads]
         for exchange in exchanges:
@@ -307,7 +307,7 @@ class HttpClient:
         form: str | None,
         cookies: RequestsCookieJar,
         statuses: Container[int] = (HTTPStatus.OK,),
-    ) -> Answer:
+    ) -> Response:
         settings = self._settings
         limit = f"SCRAPERKIT_PAGE_TIMEOUT={settings.page_timeout:g}"
         with self._exchange(url, settings.page_timeout) as exchange:
@@ -316,11 +316,11 @@ class HttpClient:
             )
             reply = self._run(errand)
         if reply.status not in statuses:
-            raise NotACvmPage(f"the site answers {reply.status}{_says(reply)}{self.way}", errand.shown_url)
+            raise NotACvmPage(f"the site returns {reply.status}{_says(reply)}{self.way}", errand.shown_url)
         if len(reply.content) > settings.max_page_bytes:
             limit = f"{settings.max_page_bytes:,} bytes (SCRAPERKIT_MAX_PAGE_BYTES)"
             raise SourceError(f"the page is longer than {limit}{self.way}", errand.shown_url)
-        return Answer(errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies, reply.status)
+        return Response(errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies, reply.status)
 
     @contextlib.contextmanager
     def _exchange(self, url: str, seconds: float) -> Iterator[Exchange]:
@@ -392,7 +392,7 @@ class HttpClient:
                     write=errand.begin() if errand.begin is not None else None,
                 )
             except TooLateError:
-                trouble = f"the site does not send the whole answer in time ({errand.limit})"
+                trouble = f"the site does not send the whole response in time ({errand.limit})"
                 break
             except (OSError, ValueError, HTTPError) as error:
                 # Their messages are not passed on: they may contain a proxy's password.
@@ -419,7 +419,7 @@ def probe(url: str, settings: Settings) -> int:
     Raises
     ------
     SiteUnavailable
-        If it does not answer in time.
+        If it does not respond in time.
     ConfigError
         If the environment names a proxy whose address is invalid.
     """
@@ -428,7 +428,7 @@ def probe(url: str, settings: Settings) -> int:
         exchange = Exchange(settings.connect_timeout)
         return wire.send(exchange, "GET", url, headers=_HEADERS, body=None, most=0).status
     except TooLateError:
-        raise SiteUnavailable(f"no answer in {settings.connect_timeout:g} s{_way(wire)}") from None
+        raise SiteUnavailable(f"no response in {settings.connect_timeout:g} s{_way(wire)}") from None
     except (OSError, ValueError, HTTPError) as error:
         raise SiteUnavailable(f"{_reason(error)}{_way(wire)}") from None
     finally:
@@ -446,7 +446,7 @@ def ask_again(
     Parameters
     ----------
     ask : callable
-        Returns the answer, or raises.
+        Returns the response, or raises.
     is_transient : callable
         Whether to retry after an error; any other is raised.
     settings : Settings
@@ -457,11 +457,11 @@ def ask_again(
 
     Examples
     --------
-    >>> answers = iter([OSError("reset"), "page"])
+    >>> responses = iter([OSError("reset"), "page"])
     >>> def ask():
-    ...     if isinstance(answer := next(answers), OSError):
-    ...         raise answer
-    ...     return answer
+    ...     if isinstance(response := next(responses), OSError):
+    ...         raise response
+    ...     return response
     >>> ask_again(ask, lambda error: isinstance(error, OSError), Settings(backoff=0))
     'page'
     """
@@ -488,7 +488,7 @@ def _says(reply: Reply) -> str:
 
 
 def _retry_after(reply: Reply) -> float | None:
-    """Return the pause that an answer requests, in seconds."""
+    """Return the pause that a response requests, in seconds."""
     try:
         return Retry().parse_retry_after(reply.headers["Retry-After"])
     except (KeyError, InvalidHeader, ValueError, OverflowError):
@@ -519,7 +519,7 @@ def _reason(error: Exception) -> str:
     causes = list(_causes(error))
     words = next(
         (text for kind, text in _WORDS for cause in causes if isinstance(cause, kind)),
-        f"{_NO_ANSWER}: the connection fails",
+        f"{_NO_RESPONSE}: the connection fails",
     )
     # Only the system's own messages are sure to contain no address.
     detail = next(filter(None, (cause.strerror for cause in causes if isinstance(cause, OSError))), "")

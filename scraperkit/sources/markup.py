@@ -1,4 +1,4 @@
-"""From the bytes of an answer to the text of a complete page, and to its elements.
+"""From the bytes of a response to the text of a complete page, and to its elements.
 
 There are hundreds of daily pages for each page of another kind. Beautiful Soup has lxml call it back for each tag, and
 each call takes the GIL, for which parsing threads compete; so daily pages are read from lxml's own tree, which lxml
@@ -86,12 +86,12 @@ def read_page(content: bytes, *, ids: tuple[str, ...], what: str, url: str = "",
     Raises
     ------
     NotACvmPage
-        If the answer is empty, binary, cut short, or has none of the ids.
+        If the response is empty, binary, cut short, or has none of the ids.
     """
     if not content.strip():
-        raise NotACvmPage(f"not the {what} page: the answer is empty", url)
+        raise NotACvmPage(f"not the {what} page: the response is empty", url)
     if b"\0" in content:
-        raise NotACvmPage(f"not the {what} page: the answer is binary", url)
+        raise NotACvmPage(f"not the {what} page: the response is binary", url)
     text = decode(content, content_type)
     last = max(content.find(element_id.encode()) for element_id in ids)
     closed = _CLOSING.search(content, max(last, 0)) is not None

@@ -165,7 +165,7 @@ class Politeness:
         """Count a failure; after several in a row, open the circuit."""
         self._troubled = True
         settings = self._settings
-        answer = self._tell(
+        told = self._tell(
             lambda redis: agree_on_site(
                 redis,
                 self.site,
@@ -176,7 +176,7 @@ class Politeness:
                 reason=reason[:200],
             )
         )
-        seconds = self._alone.failed() if answer is None else answer / 1000
+        seconds = self._alone.failed() if told is None else told / 1000
         if seconds > 0:
             log.warning("%s keeps failing: circuit open for %.0f s; last error: %s", self.site, seconds, reason)
 
@@ -193,11 +193,11 @@ class Politeness:
         """Return for how many seconds the circuit stays open; 0 if the site may be asked."""
         who = f"{self._who}:{threading.get_ident()}"
         trial = int(self._settings.read_timeout * 1000)
-        answer = self._tell(lambda redis: agree_on_site(redis, self.site, "ask", trial_ms=trial, who=who))
-        if answer == _TRY:
+        told = self._tell(lambda redis: agree_on_site(redis, self.site, "ask", trial_ms=trial, who=who))
+        if told == _TRY:
             self._troubled = True
-            answer = 0
-        return self._alone.remaining() if answer is None else answer / 1000
+            told = 0
+        return self._alone.remaining() if told is None else told / 1000
 
     def _next_turn(self, deadline: float) -> Turn:
         """Take the next turn, unless it is far ahead, or after the deadline."""

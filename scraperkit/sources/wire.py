@@ -42,7 +42,7 @@ class TooLateError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer: at most one chunk more than the bytes wanted, and no redirect followed."""
+    """A response: at most one chunk more than the bytes wanted, and no redirect followed."""
 
     url: str
     status: int
@@ -98,7 +98,7 @@ class Exchange:
             self.seconds = self._until - time.monotonic()
 
     def hold(self, sock: socket.socket) -> None:
-        """Record the socket that the answer comes from."""
+        """Record the socket that the response comes from."""
         self._socket = sock
 
     def allow_a_read(self, sock: socket.socket, longest: float | None) -> None:
@@ -193,16 +193,16 @@ class Wire:
         most: int,
         write: Callable[[bytes], object] | None = None,
     ) -> Reply:
-        """Send one request and read the answer; stop reading once there are more than `most` bytes.
+        """Send one request and read the response; stop reading once there are more than `most` bytes.
 
-        With `write`, an answer with status 200 is passed on to it piece by piece, as it was sent, and not kept.
+        With `write`, a response with status 200 is passed on to it piece by piece, as it was sent, and not kept.
 
         Raises
         ------
         EndedHereError
             If the exchange was ended from this side.
         TooLateError
-            If the answer is incomplete when the exchange runs out of time.
+            If the response is incomplete when the exchange runs out of time.
         OSError, ValueError, urllib3.exceptions.HTTPError
             Unchanged.
         """

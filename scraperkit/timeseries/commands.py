@@ -438,7 +438,7 @@ def refused_series(commands: Sequence[bytes], replies: Sequence[Any]) -> list[st
 
     Most likely they do not exist yet. The text of a refusal does not distinguish: RedisTimeSeries 1.12 says ``the key
     is not a TSDB key`` both for a missing key and for a key of another type. So create them, write again, and trust
-    the second answer: see :func:`repair_commands`.
+    the second reply: see :func:`repair_commands`.
 
     Raises
     ------

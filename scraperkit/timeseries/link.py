@@ -78,7 +78,7 @@ def stream(
     connection = pool.get_connection()
     connection.check_health()
 
-    def answer() -> T:
+    def next_reply() -> T:
         nonlocal sent
         while sent < len(waiting):
             # A health check would consume replies to earlier requests.
@@ -94,7 +94,7 @@ def stream(
     try:
         waiting.extend(islice(upcoming, in_flight))
         while waiting:
-            answered = connection.retry.call_with_retry(answer, reconnect)
+            answered = connection.retry.call_with_retry(next_reply, reconnect)
             waiting.popleft()
             sent -= 1
             yield answered
@@ -206,8 +206,8 @@ class Dialogue:
 
     def repeat(self, exchange: Callable[[], T]) -> T:
         """Return the result of `exchange`; repeat it after a lost connection, as often as the retries allow."""
-        answer: T = self._connection.retry.call_with_retry(exchange, lambda _: self._connection.disconnect())
-        return answer
+        reply: T = self._connection.retry.call_with_retry(exchange, lambda _: self._connection.disconnect())
+        return reply
 
     def send(self, packed: bytes) -> None:
         """Send packed commands."""

@@ -1,6 +1,6 @@
 r"""Read the replies to many ``TS.RANGE`` or ``TS.GET`` commands as arrays, without a Python object for each sample.
 
-The commands travel in one transaction, so that the server answers as of one moment (`RESP
+The commands travel in one transaction, so that the server responds as of one moment (`RESP
 <https://redis.io/docs/latest/develop/reference/protocol-spec/>`_, version 3 or 2)::
 
     +OK\r\n
@@ -9,7 +9,7 @@ The commands travel in one transaction, so that the server answers as of one mom
     *<samples>\r\n            for each series, followed by that many times
     *2\r\n:<milliseconds>\r\n,<value>\r\n
 
-``TS.GET`` answers with the sample alone, or with ``*0`` if there is none. A series that does not exist has an error in
+``TS.GET`` returns the sample alone, or with ``*0`` if there is none. A series that does not exist has an error in
 place of its samples. A value is ``+<value>`` in version 2. Any other reply raises ``ReplyError``, and redis-py reads it
 instead.
 """

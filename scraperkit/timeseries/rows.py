@@ -145,7 +145,7 @@ class RowReader:
         """Return the sorted subclasses that replace each of these CNPJs from `first` to `last`.
 
         Such a CNPJ has no figure of its own on those days, in any metric, but its subclasses do. Only the requested
-        days decide, so the answer does not depend on what else is stored.
+        days decide, so the result does not depend on what else is stored.
         """
         found: dict[str, list[str]] = {}
         for some in batched(cnpjs, FUNDS_PER_PIPELINE):

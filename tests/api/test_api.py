@@ -61,9 +61,9 @@ def own(redis_url, namespace):
 
 class TestPublishing:
     def test_a_fund_is_looked_up_and_its_months_published(self, api, running, redis):
-        answer = api.post("/v1/funds", json={**QUARTER, "from_date": "11/2022", "to_date": "12/2022"})
-        assert answer.status_code == 202
-        told = answer.json()
+        response = api.post("/v1/funds", json={**QUARTER, "from_date": "11/2022", "to_date": "12/2022"})
+        assert response.status_code == 202
+        told = response.json()
         assert told["count"] == 2
         assert told["receivers"] is None
         assert told["fund"]["document"] == CNPJ
@@ -81,9 +81,9 @@ class TestPublishing:
         "written", [CNPJ, FORMATTED, "18993924/0001-00", "18 993 924 0001 00", LETTERS, "ex.emp.l0a/0001-00"]
     )
     def test_a_cnpj_may_have_any_punctuation_and_letters(self, api, written):
-        answer = api.post("/v1/funds", json={"document": written, "from_date": "01/2022", "to_date": "01/2022"})
-        assert answer.status_code == 202, answer.text
-        assert answer.json()["fund"]["document"] in (CNPJ, LETTERS)
+        response = api.post("/v1/funds", json={"document": written, "from_date": "01/2022", "to_date": "01/2022"})
+        assert response.status_code == 202, response.text
+        assert response.json()["fund"]["document"] in (CNPJ, LETTERS)
 
     def test_without_dates_all_months_of_the_fund_are_published(self, api):
         months = (today().year - 2021) * 12 + today().month
@@ -94,9 +94,9 @@ class TestPublishing:
     def test_no_month_is_published_after_a_fund_ended(self, api):
         told = api.post("/v1/funds", json={"document": "99101014000169"}).json()
         assert (told["count"], told["fund"]["ended_on"]) == (20, "2022-08-31")
-        answer = api.post("/v1/funds", json={"document": "99101014000169", "from_date": "09/2022"})
-        assert fields(answer) == ["from_date"]
-        assert "it has months from 2021-01 to 2022-08" in answer.json()["detail"]
+        response = api.post("/v1/funds", json={"document": "99101014000169", "from_date": "09/2022"})
+        assert fields(response) == ["from_date"]
+        assert "it has months from 2021-01 to 2022-08" in response.json()["detail"]
 
     def test_the_same_months_are_the_same_batch_unless_forced(self, api):
         first, again, forced = (api.post("/v1/funds", json=QUARTER | more).json() for more in ({}, {}, {"force": True}))
@@ -109,16 +109,16 @@ class TestPublishing:
         assert len(set(told)) == 1
 
     def test_pubsub_without_listeners_reports_0_receivers(self, own, redis, namespace):
-        answer = own.post("/v1/funds", json=QUARTER | {"delivery": "pubsub"})
-        assert answer.status_code == 202
-        assert answer.json()["receivers"] == 0
+        response = own.post("/v1/funds", json=QUARTER | {"delivery": "pubsub"})
+        assert response.status_code == 202
+        assert response.json()["receivers"] == 0
         assert redis.exists(f"{namespace}:jobs") == 0
 
     def test_each_of_several_documents_has_its_own_result_in_the_order_sent(self, api):
         documents = [STRANGER, CNPJ, "nonsense", LETTERS]
-        answer = api.post("/v1/funds", json={"documents": documents, "from_date": "01/2022", "to_date": "02/2022"})
-        assert answer.status_code == 207
-        told = answer.json()
+        response = api.post("/v1/funds", json={"documents": documents, "from_date": "01/2022", "to_date": "02/2022"})
+        assert response.status_code == 207
+        told = response.json()
         assert [result["document"] for result in told["results"]] == documents
         assert [result["status"] for result in told["results"]] == [404, 202, 422, 202]
         assert (told["published"], told["failed"]) == (2, 2)
@@ -130,9 +130,9 @@ class TestPublishing:
         assert known["published"]["count"] == 2
 
     def test_several_documents_that_all_succeed_return_202(self, api):
-        answer = api.post("/v1/funds", json={"documents": [CNPJ, LETTERS], "from_date": "01/2022"})
-        assert answer.status_code == 202
-        assert answer.json()["failed"] == 0
+        response = api.post("/v1/funds", json={"documents": [CNPJ, LETTERS], "from_date": "01/2022"})
+        assert response.status_code == 202
+        assert response.json()["failed"] == 0
 
     @pytest.mark.parametrize(
         ("body", "field"),
@@ -157,15 +157,15 @@ class TestPublishing:
         ],
     )
     def test_an_invalid_field_returns_422_and_is_named(self, api, body, field):
-        answer = api.post("/v1/funds", content=body if isinstance(body, str) else json.dumps(body), headers=_JSON)
-        assert answer.status_code == 422
-        assert any(field in name for name in fields(answer)), answer.text
+        response = api.post("/v1/funds", content=body if isinstance(body, str) else json.dumps(body), headers=_JSON)
+        assert response.status_code == 422
+        assert any(field in name for name in fields(response)), response.text
 
     def test_a_fund_unknown_to_the_site_returns_404(self, api):
-        answer = api.post("/v1/funds", json={"document": STRANGER})
-        assert answer.status_code == 404
-        assert fields(answer) == ["document"]
-        assert "11.222.333/0001-81" in answer.json()["detail"]
+        response = api.post("/v1/funds", json={"document": STRANGER})
+        assert response.status_code == 404
+        assert fields(response) == ["document"]
+        assert "11.222.333/0001-81" in response.json()["detail"]
 
     def test_a_fund_without_a_known_start_needs_from_date(self, own):
         own.source.funds[CNPJ] = Fund(CNPJ, "132922")
@@ -175,10 +175,10 @@ class TestPublishing:
     @pytest.mark.parametrize("kind", [SiteUnavailable, PageChanged, NotACvmPage])
     def test_a_site_that_is_down_or_has_changed_returns_502(self, own, kind):
         own.source.error = kind("the table is not as known", "http://site.example/page")
-        answer = own.post("/v1/funds", json={"document": CNPJ})
-        assert answer.status_code == 502
-        assert fields(answer) == []
-        assert ("Retry-After" in answer.headers) == (kind is SiteUnavailable)
+        response = own.post("/v1/funds", json={"document": CNPJ})
+        assert response.status_code == 502
+        assert fields(response) == []
+        assert ("Retry-After" in response.headers) == (kind is SiteUnavailable)
 
     def test_a_look_up_is_cached_unless_forced(self, own):
         for _ in range(3):
@@ -216,17 +216,17 @@ class TestCards:
 
     @pytest.mark.parametrize("tail", ["", "/prices"])
     def test_a_fund_with_nothing_stored_returns_404(self, api, tail):
-        answer = api.get(f"/v1/funds/{STRANGER}{tail}")
-        assert answer.status_code == 404
-        assert fields(answer) == ["document"]
+        response = api.get(f"/v1/funds/{STRANGER}{tail}")
+        assert response.status_code == 404
+        assert fields(response) == ["document"]
 
     @pytest.mark.parametrize(
         "path", ["/v1/funds/x", "/v1/funds/x/prices", "/v1/funds/quotes/x", f"/v1/funds/{'1' * 99}"]
     )
     def test_an_invalid_cnpj_returns_422(self, api, path):
-        answer = api.get(path)
-        assert answer.status_code == 422
-        assert fields(answer) == ["document"]
+        response = api.get(path)
+        assert response.status_code == 422
+        assert fields(response) == ["document"]
 
 
 class TestPrices:
@@ -239,9 +239,11 @@ class TestPrices:
         ]
 
     def test_csv_shows_counts_as_whole_numbers(self, api, done):
-        answer = api.get(f"/v1/funds/{DONE}/prices", params={"format": "csv", "metric": "holders", "start": "2022-03"})
-        assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
-        rows = list(csv.reader(io.StringIO(answer.text)))
+        response = api.get(
+            f"/v1/funds/{DONE}/prices", params={"format": "csv", "metric": "holders", "start": "2022-03"}
+        )
+        assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+        rows = list(csv.reader(io.StringIO(response.text)))
         assert rows[0] == ["date", "holders"]
         assert rows[1][0] == "2022-03-02"
         assert all(value.isdecimal() for _, value in rows[1:])
@@ -261,9 +263,9 @@ class TestPrices:
     @pytest.mark.parametrize("window", [{"end": "1960-01"}, {"start": "2050-01"}])
     @pytest.mark.parametrize("form", ["json", "csv"])
     def test_a_window_without_quotes_returns_an_empty_list(self, api, done, window, form):
-        answer = api.get(f"/v1/funds/{DONE}/prices", params=window | {"format": form})
-        assert answer.status_code == 200
-        assert answer.json()["prices"] == [] if form == "json" else answer.text == "date,quota\n"
+        response = api.get(f"/v1/funds/{DONE}/prices", params=window | {"format": form})
+        assert response.status_code == 200
+        assert response.json()["prices"] == [] if form == "json" else response.text == "date,quota\n"
 
     def test_a_published_fund_without_quotes_returns_an_empty_list(self, own):
         own.post("/v1/funds", json=QUARTER)
@@ -281,17 +283,17 @@ class TestPrices:
         ],
     )
     def test_an_invalid_field_returns_422_and_is_named(self, api, params, field):
-        answer = api.get(f"/v1/funds/{CNPJ}/prices", params=params)
-        assert answer.status_code == 422
-        assert fields(answer) == [field]
+        response = api.get(f"/v1/funds/{CNPJ}/prices", params=params)
+        assert response.status_code == 422
+        assert fields(response) == [field]
 
     def test_a_long_series_arrives_complete_in_chunks(self, own, redis, namespace):
         quotes = [DailyQuote(CNPJ, dt.date(1990, 1, 1) + dt.timedelta(days=day), 1 + day / 7) for day in range(5_000)]
         store(redis, namespace, quotes)
-        with own.stream("GET", f"/v1/funds/{CNPJ}/prices") as answer:
-            assert answer.headers["Transfer-Encoding"] == "chunked"
-            assert "Content-Length" not in answer.headers
-            told = json.loads("".join(answer.iter_text()))
+        with own.stream("GET", f"/v1/funds/{CNPJ}/prices") as response:
+            assert response.headers["Transfer-Encoding"] == "chunked"
+            assert "Content-Length" not in response.headers
+            told = json.loads("".join(response.iter_text()))
         assert [row["value"] for row in told["prices"]] == [quote.quota for quote in quotes]
 
     def test_redis_is_read_only_as_fast_as_the_client_reads(self, redis, redis_url, namespace, monkeypatch):
@@ -307,7 +309,7 @@ class TestPrices:
 
 
 async def _first_chunk(app, path: str) -> bytes:
-    """Call the app directly, as a client that reads only the first bytes of the answer; return these."""
+    """Call the app directly, as a client that reads only the first bytes of the response; return these."""
     taken: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
     host = [(b"host", b"127.0.0.1")]
     scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": host}
@@ -348,8 +350,8 @@ class TestQuotes:
 
     def test_the_quotas_that_an_investment_buys_are_exact(self, own, redis, namespace):
         store(redis, namespace, [DailyQuote(CNPJ, dt.date(2022, 1, 3), 3.39654813)])
-        answer = own.get(f"/v1/funds/quotes/{CNPJ}", params={"date": "03/01/2022", "investment": "1000.50"})
-        told = json.loads(answer.text)
+        response = own.get(f"/v1/funds/quotes/{CNPJ}", params={"date": "03/01/2022", "investment": "1000.50"})
+        told = json.loads(response.text)
         assert told["quota"] == "3.39654813"
         assert told["investment"] == "1000.50"
         quota, quotas, left = (Decimal(told[name]) for name in ("quota", "quotas", "cash_left"))
@@ -374,18 +376,18 @@ class TestQuotes:
 
     def test_a_day_before_the_first_quota_returns_404(self, api, done):
         for date in ("02/01/2022", "31/12/1969"):
-            answer = api.get(f"/v1/funds/quotes/{DONE}", params={"date": date})
-            assert answer.status_code == 404
-            assert fields(answer) == ["date"]
+            response = api.get(f"/v1/funds/quotes/{DONE}", params={"date": date})
+            assert response.status_code == 404
+            assert fields(response) == ["date"]
 
     def test_a_quote_of_an_unknown_fund_returns_404(self, api):
         assert fields(api.get(f"/v1/funds/quotes/{STRANGER}")) == ["document"]
 
     def test_an_investment_at_a_quota_of_0_returns_422(self, own, redis, namespace):
         store(redis, namespace, [DailyQuote(CNPJ, dt.date(2022, 1, 3), 0.0)])
-        answer = own.get(f"/v1/funds/quotes/{CNPJ}", params={"investment": "10"})
-        assert answer.status_code == 422
-        assert fields(answer) == ["investment"]
+        response = own.get(f"/v1/funds/quotes/{CNPJ}", params={"investment": "10"})
+        assert response.status_code == 422
+        assert fields(response) == ["investment"]
 
     @pytest.mark.parametrize(
         ("params", "field"),
@@ -404,9 +406,9 @@ class TestQuotes:
         ],
     )
     def test_an_invalid_field_returns_422_and_is_named(self, api, params, field):
-        answer = api.get(f"/v1/funds/quotes/{CNPJ}", params=params)
-        assert answer.status_code == 422
-        assert fields(answer) == [field]
+        response = api.get(f"/v1/funds/quotes/{CNPJ}", params=params)
+        assert response.status_code == 422
+        assert fields(response) == [field]
 
 
 class TestBatches:
@@ -430,10 +432,10 @@ class TestBatches:
     def test_events_report_each_change_until_the_batch_is_finished(self, own, redis, namespace):
         batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
         site = GatedSite()
-        with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
-            assert answer.headers["Content-Type"].startswith("text/event-stream")
-            assert answer.headers["Cache-Control"] == "no-store"
-            lines = answer.iter_lines()
+        with own.stream("GET", f"/v1/batches/{batch_id}/events") as response:
+            assert response.headers["Content-Type"].startswith("text/event-stream")
+            assert response.headers["Cache-Control"] == "no-store"
+            lines = response.iter_lines()
             assert next(lines) == "event: progress"
             assert json.loads(next(lines).removeprefix("data: "))["done"] == 0
             with sk.Subscriber(redis, site, threads=1, namespace=namespace):
@@ -450,8 +452,8 @@ class TestBatches:
 
     def test_the_events_of_a_deleted_batch_end_with_an_error(self, own, redis, namespace):
         batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
-        with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
-            lines = answer.iter_lines()
+        with own.stream("GET", f"/v1/batches/{batch_id}/events") as response:
+            lines = response.iter_lines()
             assert next(lines) == "event: progress"
             redis.delete(f"{namespace}:batch:{batch_id}")
             rest = list(lines)
@@ -461,8 +463,8 @@ class TestBatches:
     def test_a_quiet_batch_is_kept_alive_by_a_heartbeat(self, own, monkeypatch):
         monkeypatch.setattr("scraperkit.api.batches.HEARTBEAT", 0.01)
         batch_id = own.post("/v1/funds", json=QUARTER).json()["batch_id"]
-        with own.stream("GET", f"/v1/batches/{batch_id}/events") as answer:
-            assert any(line.startswith(":") for line in answer.iter_lines())
+        with own.stream("GET", f"/v1/batches/{batch_id}/events") as response:
+            assert any(line.startswith(":") for line in response.iter_lines())
 
     def test_delete_cancels_only_jobs_that_have_not_begun(self, own, redis, namespace):
         site = GatedSite()
@@ -482,9 +484,9 @@ class TestBatches:
     @pytest.mark.parametrize("method", ["GET", "DELETE"])
     def test_an_unknown_batch_returns_404_and_an_invalid_id_422(self, api, method):
         for batch_id, status in ((FUND.months("2022-01")[0].message_id, 404), ("x", 422), ("*", 422)):
-            answer = api.request(method, f"/v1/batches/{batch_id}")
-            assert answer.status_code == status
-            assert fields(answer) == ["batch_id"]
+            response = api.request(method, f"/v1/batches/{batch_id}")
+            assert response.status_code == status
+            assert fields(response) == ["batch_id"]
 
     def test_events_of_an_unknown_batch_return_404(self, api):
         assert api.get(f"/v1/batches/{FUND.months('2022-01')[0].message_id}/events").status_code == 404
@@ -515,8 +517,8 @@ class TestDeadLetters:
 
     def test_a_retried_dead_letter_is_pending_in_its_batch_again(self, own, dead, redis, namespace):
         letter = own.get("/v1/dead").json()["dead"][0]
-        answer = own.post(f"/v1/dead/{letter['id']}/retry")
-        assert (answer.status_code, answer.json()) == (202, {"retried": 1})
+        response = own.post(f"/v1/dead/{letter['id']}/retry")
+        assert (response.status_code, response.json()) == (202, {"retried": 1})
         assert len(own.get("/v1/dead").json()["dead"]) == 2
         assert own.get(f"/v1/batches/{dead}").json()["pending"] == 1
         again = own.post(f"/v1/dead/{letter['id']}/retry")

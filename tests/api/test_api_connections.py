@@ -1,4 +1,4 @@
-"""Incomplete requests, unread answers and too many connections do not lock out other clients."""
+"""Incomplete requests, unread responses and too many connections do not lock out other clients."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def test_1100_half_requests_do_not_lock_out_other_clients(redis_url, namespace, 
         held = [stack.enter_context(connected(url, half)) for _ in range(1_100)]
         began = time.monotonic()
         for _ in range(3):
-            answer = httpx.get(f"{url}/v1/funds", timeout=60)
-            assert answer.status_code == 200
+            response = httpx.get(f"{url}/v1/funds", timeout=60)
+            assert response.status_code == 200
         assert time.monotonic() - began < 30
         assert wait_until(lambda: sum(map(is_open, held)) <= 512)
         assert sum(map(is_open, held)) > 400, "only as many ended as had to"
@@ -100,7 +100,7 @@ def test_a_request_that_drips_in_ends_after_its_timeout(redis_url, namespace, fi
         assert 0.9 < time.monotonic() - began < 30
 
 
-def test_an_answer_that_is_not_read_is_given_up(redis_url, namespace, monkeypatch):
+def test_a_response_that_is_not_read_is_given_up(redis_url, namespace, monkeypatch):
     monkeypatch.setattr(connections, "STALLED_SECONDS", 1.0)
     page = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     with served(redis_url, namespace) as (url, server), socket.socket() as reader:
@@ -113,7 +113,7 @@ def test_an_answer_that_is_not_read_is_given_up(redis_url, namespace, monkeypatc
         assert httpx.get(f"{url}/health", timeout=60).status_code == 200
 
 
-def test_an_answer_may_take_longer_than_a_request(redis_url, namespace):
+def test_a_response_may_take_longer_than_a_request(redis_url, namespace):
     """This includes event streams, and later requests on the same connection."""
     source = GatedSearch()
     order = {"document": CNPJ, "from_date": "01/2022", "to_date": "03/2022"}
@@ -170,7 +170,7 @@ def test_connections_use_at_most_half_of_the_allowed_files():
 
 
 @pytest.mark.usefixtures("_many_files")
-def test_unread_answers_do_not_lock_out_other_clients(redis_url, namespace, caplog):
+def test_unread_responses_do_not_lock_out_other_clients(redis_url, namespace, caplog):
     """Clients request a public page again and again, over more connections than the limit."""
     asked = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 100
     with served(redis_url, namespace, api_connections=8) as (url, server), contextlib.ExitStack() as stack:

@@ -108,8 +108,8 @@ def test_a_rate_service_that_is_down_returns_502_only_with_a_benchmark(api, site
 
 
 def test_an_unknown_fund_returns_404(api):
-    answer = api.get(f"/v1/funds/{STRANGER}/metrics?benchmark=cdi")
-    assert (answer.status_code, fields(answer)) == (404, ["document"])
+    response = api.get(f"/v1/funds/{STRANGER}/metrics?benchmark=cdi")
+    assert (response.status_code, fields(response)) == (404, ["document"])
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,6 @@ def test_an_unknown_fund_returns_404(api):
     ],
 )
 def test_an_invalid_field_returns_422_and_is_named(api, query, field):
-    answer = api.get(f"/v1/funds/{CNPJ}/metrics?{query}")
-    assert answer.status_code == 422
-    assert fields(answer) == [field]
+    response = api.get(f"/v1/funds/{CNPJ}/metrics?{query}")
+    assert response.status_code == 422
+    assert fields(response) == [field]

@@ -61,10 +61,10 @@ class TestKeys:
         paths = ("/v1/funds", "/v1/dead", "/v1/nowhere", "/nowhere", "/metrics", f"/v1/funds/{CNPJ}/prices")
         for header in ({}, *wrong, {"Authorization": f"Basic {KEY}"}, {"X-API-Key": "ç".encode() * 20}):
             for path in paths:
-                answer = locked.get(path, headers=header)
-                assert answer.status_code == 401, (path, header)
-                assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-                assert fields(answer) == ["X-API-Key"]
+                response = locked.get(path, headers=header)
+                assert response.status_code == 401, (path, header)
+                assert response.headers["WWW-Authenticate"].startswith("Bearer")
+                assert fields(response) == ["X-API-Key"]
 
     def test_a_body_is_not_read_before_the_key(self, locked):
         assert locked.post("/v1/funds", content=b"{").status_code == 401
@@ -137,9 +137,9 @@ class TestThisMachineAlone:
             assert unlocked.get("/v1/funds", headers={"Host": host}).status_code == 200, host
         for host in ("evil.example", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.", "a]b", "[:::"):
             for path in ("/v1/funds", "/health", "/docs"):
-                answer = unlocked.get(path, headers={"Host": host})
-                assert answer.status_code == 403, host
-                assert fields(answer) == ["Host"]
+                response = unlocked.get(path, headers={"Host": host})
+                assert response.status_code == 403, host
+                assert fields(response) == ["Host"]
 
     def test_without_keys_only_loopback_addresses_are_answered(self, redis_url, namespace):
         app = create_app(Settings.load(namespace=namespace), redis_url=redis_url, source=FakeSearch())
@@ -161,9 +161,9 @@ class TestThisMachineAlone:
     def test_a_page_of_another_site_cannot_change_anything(self, unlocked):
         path = "/v1/dead/1-1/retry"
         for header in ({"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"}):
-            answer = unlocked.post(path, headers=header)
-            assert answer.status_code == 403
-            assert fields(answer) == ["Origin"]
+            response = unlocked.post(path, headers=header)
+            assert response.status_code == 403
+            assert fields(response) == ["Origin"]
         own = str(unlocked.base_url).rstrip("/")
         for header in ({"Origin": own, "Sec-Fetch-Site": "same-origin"}, {}):
             assert unlocked.post(path, headers=header).status_code == 404
@@ -230,9 +230,9 @@ class TestBodies:
         body = b'{"document": "' + b"1" * 300 + b'"}'
         with pricer(redis_url, namespace, api_max_body=300) as client:
             content = iter([body[:100], body[100:]]) if chunked else body
-            answer = client.post("/v1/funds", content=content, headers={"Content-Type": "application/json"})
-            assert answer.status_code == 413
-            assert fields(answer) == []
+            response = client.post("/v1/funds", content=content, headers={"Content-Type": "application/json"})
+            assert response.status_code == 413
+            assert fields(response) == []
             fits = client.post("/v1/funds", content=iter([b"{}"]), headers={"Content-Type": "application/json"})
             assert fits.status_code == 422
 
@@ -246,15 +246,15 @@ class TestBodies:
                 yield b"x" * 65_536
 
         try:
-            answer = unlocked.post("/v1/funds", content=endless(), headers={"Content-Type": "application/json"})
+            response = unlocked.post("/v1/funds", content=endless(), headers={"Content-Type": "application/json"})
         except httpx.WriteError:
-            answer = None
-        assert answer is None or answer.status_code == 413
+            response = None
+        assert response is None or response.status_code == 413
         assert sent < 2**26, "the server continued to read"
 
 
 class TestBrowsers:
-    def test_answers_have_security_headers(self, unlocked):
+    def test_responses_have_security_headers(self, unlocked):
         for path in ("/v1/funds", "/v1/funds/x", "/health", "/nowhere", "/docs", "/metrics"):
             headers = unlocked.get(path).headers
             assert headers["X-Content-Type-Options"] == "nosniff"
@@ -300,9 +300,9 @@ class TestBrowsers:
 class TestSettings:
     def test_listening_beyond_loopback_needs_keys(self, redis_url):
         for host in ("0.0.0.0", "::"):
-            answer = _refusal("--host", host, REDIS_URL=redis_url)
-            assert answer.count("\n") == 1
-            assert "SCRAPERKIT_API_KEYS_FILE" in answer
+            response = _refusal("--host", host, REDIS_URL=redis_url)
+            assert response.count("\n") == 1
+            assert "SCRAPERKIT_API_KEYS_FILE" in response
 
     def test_with_keys_any_address_is_allowed(self, redis_url, keys_file):
         keys_file.chmod(stat.S_IRUSR)
@@ -357,11 +357,11 @@ class TestProxies:
     def test_without_keys_forwarded_requests_are_refused(self, unlocked, name):
         for value in ("203.0.113.9", "127.0.0.1", ""):
             for path in ("/v1/funds", "/health", "/ready", "/metrics", "/docs"):
-                answer = unlocked.get(path, headers={name: value})
-                assert answer.status_code == 403, (path, value)
-                [field] = fields(answer)
+                response = unlocked.get(path, headers={name: value})
+                assert response.status_code == 403, (path, value)
+                [field] = fields(response)
                 assert field.lower() == name.lower()
-                assert "SCRAPERKIT_API_KEYS_FILE" in answer.json()["detail"]
+                assert "SCRAPERKIT_API_KEYS_FILE" in response.json()["detail"]
 
     @pytest.mark.parametrize("name", PROXIED)
     def test_with_a_key_forwarded_requests_are_answered(self, locked, name):

@@ -105,11 +105,11 @@ def test_a_recent_day_is_provisional(api, monkeypatch):
 
 
 def test_a_month_missing_from_the_archive_returns_404_with_the_command_to_run(api, archive):
-    answer = api.get("/v1/market/2024-11-29")
-    assert (answer.status_code, fields(answer)) == (404, ["day"])
-    assert answer.json()["type"] == "urn:scraperkit:problem:no-month"
-    assert "`scraperkit market download --start 2024-11 --end 2024-11`" in answer.json()["detail"]
-    assert str(archive) not in answer.text
+    response = api.get("/v1/market/2024-11-29")
+    assert (response.status_code, fields(response)) == (404, ["day"])
+    assert response.json()["type"] == "urn:scraperkit:problem:no-month"
+    assert "`scraperkit market download --start 2024-11 --end 2024-11`" in response.json()["detail"]
+    assert str(archive) not in response.text
 
 
 def test_pricers_without_an_archive_return_404_with_the_command_to_run(redis_url, namespace, tmp_path):
@@ -131,6 +131,6 @@ def test_pricers_without_an_archive_return_404_with_the_command_to_run(redis_url
     ],
 )
 def test_an_invalid_field_returns_422_and_is_named(api, target, field):
-    answer = api.get(f"/v1/market/{target}")
-    assert answer.status_code == 422
-    assert fields(answer) == [field]
+    response = api.get(f"/v1/market/{target}")
+    assert response.status_code == 422
+    assert fields(response) == [field]

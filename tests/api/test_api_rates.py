@@ -68,26 +68,26 @@ def test_many_callers_of_one_rate_cause_one_request(api, site):
     ],
 )
 def test_an_invalid_field_is_named(api, target, field, told):
-    answer = api.get(f"/v1/rates/{target}")
-    assert answer.status_code == 422
-    assert fields(answer) == [field]
-    assert told in answer.json()["detail"]
+    response = api.get(f"/v1/rates/{target}")
+    assert response.status_code == 422
+    assert fields(response) == [field]
+    assert told in response.json()["detail"]
 
 
 def test_a_service_that_is_down_returns_502_until_it_recovers(api, site):
     site.rates.outage(600)
-    answer = api.get("/v1/rates/cdi?start=2022-01&end=2022-01")
-    assert (answer.status_code, answer.headers["Retry-After"]) == (502, "10")
-    assert fields(answer) == []
+    response = api.get("/v1/rates/cdi?start=2022-01&end=2022-01")
+    assert (response.status_code, response.headers["Retry-After"]) == (502, "10")
+    assert fields(response) == []
     site.rates.outage(0)
     assert len(api.get("/v1/rates/cdi?start=2022-01&end=2022-01").json()["values"]) == 21
 
 
-def test_an_unexpected_answer_of_the_service_returns_502_with_the_reason(api, site):
+def test_an_unexpected_response_of_the_service_returns_502_with_the_reason(api, site):
     site.rates.put("ibovespa", b'{"results": 7}')
-    answer = api.get("/v1/rates/ibovespa?start=2022-01&end=2022-01")
-    assert answer.status_code == 502
-    assert "no list of results" in answer.json()["detail"]
+    response = api.get("/v1/rates/ibovespa?start=2022-01&end=2022-01")
+    assert response.status_code == 502
+    assert "no list of results" in response.json()["detail"]
 
 
 def test_stored_values_are_returned_with_a_note_if_the_newest_are_unavailable(api, site):

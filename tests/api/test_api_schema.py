@@ -17,7 +17,7 @@ KEY = "schema-key-schema-key"
 EXAMPLES = "12"
 
 
-def test_no_input_causes_an_undocumented_answer(redis_url, tmp_path):
+def test_no_input_causes_an_undocumented_response(redis_url, tmp_path):
     """All checks of schemathesis but one, on examples, boundary values, random input, and sequences of calls."""
     given = os.environ | {"REDIS_URL": redis_url}
     archive = tmp_path / "archive"
@@ -89,6 +89,6 @@ def test_an_unknown_method_returns_405_and_lists_those_allowed(redis_url, namesp
             ("/v1/dead/1-1/retry", "POST"),
             ("/health", "GET"),
         ):
-            answer = api.request("PATCH", path)
-            assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
-            assert answer.headers["Content-Type"] == "application/problem+json"
+            response = api.request("PATCH", path)
+            assert (response.status_code, response.headers["Allow"]) == (405, allowed)
+            assert response.headers["Content-Type"] == "application/problem+json"

@@ -101,10 +101,10 @@ class TestWithoutARegistry:
 
     def test_without_any_searchable_source_503_says_what_to_run(self, redis_url, namespace, settings, tmp_path):
         with pricer(redis_url, namespace, **settings) as api:
-            answer = api.get("/v1/search", params={"name": NAME})
-        assert answer.status_code == 503
-        assert "`scraperkit market download` fetches it" in answer.json()["detail"]
-        assert str(tmp_path) not in answer.text
+            response = api.get("/v1/search", params={"name": NAME})
+        assert response.status_code == 503
+        assert "`scraperkit market download` fetches it" in response.json()["detail"]
+        assert str(tmp_path) not in response.text
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,6 @@ class TestWithoutARegistry:
     ],
 )
 def test_an_invalid_field_returns_422_and_is_named(api, params, field):
-    answer = api.get("/v1/search", params=params)
-    assert answer.status_code == 422
-    assert fields(answer) == [field]
+    response = api.get("/v1/search", params=params)
+    assert response.status_code == 422
+    assert fields(response) == [field]

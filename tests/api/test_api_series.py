@@ -35,16 +35,16 @@ class TestPrices:
         assert "stands_for" not in told
 
     def test_prices_of_a_cnpj_are_those_of_its_class_if_it_has_figures(self, api):
-        answer = api.get(f"/v1/funds/{CNPJ}/prices")
-        assert answer.json()["prices"] == [{"date": "2024-09-13", "value": 1.25}]
-        assert "Stands-For" not in answer.headers
+        response = api.get(f"/v1/funds/{CNPJ}/prices")
+        assert response.json()["prices"] == [{"date": "2024-09-13", "value": 1.25}]
+        assert "Stands-For" not in response.headers
         # On these days neither the class nor its subclasses have a quota, so the CNPJ means the class.
         assert api.get(f"/v1/funds/{CNPJ}/prices?end=2024-09-12").json()["prices"] == []
 
     def test_prices_of_a_cnpj_are_those_of_its_subclasses_if_only_they_have_figures(self, api):
-        answer = api.get(f"/v1/funds/{CNPJ}/prices?start=2024-09-14")
-        assert answer.headers["Stands-For"] == f"{FIRST}, {SECOND}"
-        told = answer.json()
+        response = api.get(f"/v1/funds/{CNPJ}/prices?start=2024-09-14")
+        assert response.headers["Stands-For"] == f"{FIRST}, {SECOND}"
+        told = response.json()
         assert told["document"] == CNPJ
         assert told["stands_for"] == [FIRST, SECOND]
         assert told["prices"] == [
@@ -114,7 +114,7 @@ class TestCards:
 
 
 def test_an_order_for_a_subclass_is_refused_since_messages_cover_whole_funds(api):
-    answer = api.post("/v1/funds", json={"document": f"{FORMATTED}:B2", "from_date": "01/2022"})
-    assert answer.status_code == 422
-    assert fields(answer) == ["document"]
-    assert f"here a CNPJ stands for all its subclasses: write {FORMATTED}" in answer.json()["detail"]
+    response = api.post("/v1/funds", json={"document": f"{FORMATTED}:B2", "from_date": "01/2022"})
+    assert response.status_code == 422
+    assert fields(response) == ["document"]
+    assert f"here a CNPJ stands for all its subclasses: write {FORMATTED}" in response.json()["detail"]

@@ -31,7 +31,7 @@ from scraperkit.models import Fund
 from scraperkit.sources.politeness import Politeness
 
 QUARTER = {"document": CNPJ, "from_date": "01/2022", "to_date": "03/2022"}
-TOO_LATE = "timeout graceful shutdown exceeded"  # what uvicorn logs when it aborts an answer
+TOO_LATE = "timeout graceful shutdown exceeded"  # what uvicorn logs when it aborts a response
 
 
 class Impatient(threading.Event):
@@ -53,7 +53,7 @@ def dying_pid(server: EmbeddedServer) -> int:
 
 
 class TestRedisAway:
-    def test_without_redis_the_answer_is_503_until_it_recovers(self, dying, namespace):
+    def test_without_redis_the_response_is_503_until_it_recovers(self, dying, namespace):
         with pricer(dying.url, namespace) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]
             asked = [
@@ -71,11 +71,11 @@ class TestRedisAway:
             ]
             dying.kill()
             for method, path, body in asked:
-                answer = api.request(method, path, json=body)
-                assert answer.status_code == 503, path
-                assert fields(answer) == []
-                assert "Retry-After" in answer.headers
-                assert "127.0.0.1" not in answer.text, "Redis's address is not for callers"
+                response = api.request(method, path, json=body)
+                assert response.status_code == 503, path
+                assert fields(response) == []
+                assert "Retry-After" in response.headers
+                assert "127.0.0.1" not in response.text, "Redis's address is not for callers"
             assert api.get("/health").json() == {"status": "alive"}
             assert "scraperkit_up 0.0" in api.get("/metrics").text
             dying.restart()
@@ -89,7 +89,7 @@ class TestRedisAway:
         with pricer(url, namespace) as api:
             assert api.get("/health").status_code == 200
             assert api.get("/v1/funds").status_code == 503
-            assert "Redis does not answer" in api.get("/ready").json()["detail"]
+            assert "Redis does not respond" in api.get("/ready").json()["detail"]
             dying.start()
             assert wait_until(lambda: api.get("/v1/funds").status_code == 200)
 
@@ -102,7 +102,7 @@ class TestRedisAway:
 
 
 class TestRedisHangs:
-    """Redis accepts connections but does not answer, as if its disk or machine hangs."""
+    """Redis accepts connections but does not respond, as if its disk or machine hangs."""
 
     @pytest.mark.parametrize("connected", [True, False])
     def test_many_probes_are_answered_in_time_while_redis_hangs(self, dying, namespace, connected):
@@ -113,12 +113,12 @@ class TestRedisHangs:
             hung.suspend()
             try:
                 with ThreadPoolExecutor(24) as clients:
-                    for path, says in (("/ready", "Redis does not answer"), ("/metrics", "scraperkit_up 0.0")) * 2:
+                    for path, says in (("/ready", "Redis does not respond"), ("/metrics", "scraperkit_up 0.0")) * 2:
                         began = time.monotonic()
-                        answers = list(clients.map(api.get, [path] * 12))
+                        responses = list(clients.map(api.get, [path] * 12))
                         assert time.monotonic() - began < PROBE_SECONDS + 1.5
-                        assert all(says in answer.text for answer in answers)
-                        assert {answer.status_code for answer in answers} == {503 if path == "/ready" else 200}
+                        assert all(says in response.text for response in responses)
+                        assert {response.status_code for response in responses} == {503 if path == "/ready" else 200}
                 threads = [thread.name for thread in threading.enumerate() if thread.name.startswith("probe")]
                 assert len(threads) <= PROBES
                 assert api.get("/health").status_code == 200
@@ -130,9 +130,9 @@ class TestRedisHangs:
 class TestProbes:
     def test_ready_needs_redis_and_a_worker(self, redis, redis_url, namespace):
         with pricer(redis_url, namespace) as api:
-            answer = api.get("/ready")
-            assert answer.status_code == 503
-            assert "no worker is alive" in answer.json()["detail"]
+            response = api.get("/ready")
+            assert response.status_code == 503
+            assert "no worker is alive" in response.json()["detail"]
             api.post("/v1/funds", json=QUARTER)
             site = FakeSite()
             with sk.Subscriber(redis, site, threads=1, namespace=namespace):
@@ -148,9 +148,9 @@ class TestProbes:
         with pricer(redis_url, namespace) as api:
             monkeypatch.setattr(redis_py.Redis, "execute_command", without_timeseries)
             for _ in range(2):  # before the pricer first connects, and after
-                answer = api.get("/ready")
-                assert answer.status_code == 503
-                assert "TimeSeries" in answer.json()["detail"]
+                response = api.get("/ready")
+                assert response.status_code == 503
+                assert "TimeSeries" in response.json()["detail"]
                 monkeypatch.undo()
                 assert wait_until(lambda: api.get("/v1/funds").status_code == 200)
                 monkeypatch.setattr(redis_py.Redis, "execute_command", without_timeseries)
@@ -188,7 +188,7 @@ class TestProbes:
 
 
 class TestSlowSite:
-    """The site does not answer: only look-ups wait."""
+    """The site does not respond: only look-ups wait."""
 
     @pytest.fixture
     def source(self):
@@ -208,28 +208,28 @@ class TestSlowSite:
                         assert source.inside.acquire(timeout=60)
                     for path in ("/health", "/ready", "/metrics", "/v1/funds", "/v1/dead"):
                         assert api.get(path).status_code == 200, path
-                    assert not any(answer.done() for answer in asked)
+                    assert not any(response.done() for response in asked)
                     assert not source.inside.acquire(blocking=False), "more asked the site at once than may"
                     source.gate.set()
-                    assert [answer.result(60).status_code for answer in asked] == [202] * len(cnpjs)
+                    assert [response.result(60).status_code for response in asked] == [202] * len(cnpjs)
 
     def test_concurrent_look_ups_of_a_fund_cause_one_request(self, redis_url, namespace, source):
         with pricer(redis_url, namespace, source, api_lookups=4) as api, ThreadPoolExecutor(4) as clients:
             asked = [clients.submit(api.post, "/v1/funds", json=QUARTER) for _ in range(4)]
             assert source.inside.acquire(timeout=60)
             source.gate.set()
-            assert [answer.result(60).status_code for answer in asked] == [202] * 4
+            assert [response.result(60).status_code for response in asked] == [202] * 4
         assert len(source.asked) == 1
 
     def test_too_many_waiting_look_ups_return_503(self, redis_url, namespace, source):
         with pricer(redis_url, namespace, source, api_lookups=1, api_queue=1) as api, ThreadPoolExecutor(3) as clients:
             asked = [clients.submit(api.post, "/v1/funds", json=QUARTER) for _ in range(3)]
-            assert wait_until(lambda: any(answer.done() for answer in asked))
-            (refused,) = [answer.result() for answer in asked if answer.done()]
+            assert wait_until(lambda: any(response.done() for response in asked))
+            (refused,) = [response.result() for response in asked if response.done()]
             assert refused.status_code == 503
             assert refused.json()["type"].endswith(":busy")
             source.gate.set()
-            assert sorted(answer.result(60).status_code for answer in asked) == [202, 202, 503]
+            assert sorted(response.result(60).status_code for response in asked) == [202, 202, 503]
 
     def test_a_site_with_an_open_circuit_is_not_waited_for(self):
         settings = Settings.load(site_patience=100.0, rate=100.0)
@@ -248,8 +248,8 @@ class TestStreams:
         monkeypatch.setattr(batches, "_progress", lambda *given, **how: looks.append(given) or look(*given, **how))
         with pricer(redis_url, namespace) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]
-            with api.stream("GET", f"/v1/batches/{batch}/events") as answer:
-                lines = answer.iter_lines()
+            with api.stream("GET", f"/v1/batches/{batch}/events") as response:
+                lines = response.iter_lines()
                 assert next(lines) == "event: progress"
                 assert wait_until(lambda: len(looks) > 3)
             assert wait_until(lambda: _still(looks))
@@ -258,8 +258,8 @@ class TestStreams:
         monkeypatch.setattr(batches, "WATCHERS", 1)
         with pricer(redis_url, namespace) as api:
             path = f"/v1/batches/{api.post('/v1/funds', json=QUARTER).json()['batch_id']}/events"
-            with api.stream("GET", path) as answer:
-                lines = answer.iter_lines()
+            with api.stream("GET", path) as response:
+                lines = response.iter_lines()
                 assert next(lines) == "event: progress"
                 assert api.get(path).status_code == 503
             assert wait_until(lambda: _status_of(api, path) == 200)
@@ -267,8 +267,8 @@ class TestStreams:
     def test_event_streams_end_when_the_server_stops(self, redis_url, namespace, caplog):
         with served(redis_url, namespace) as (url, server), httpx.Client(base_url=url, timeout=60) as api:
             batch = api.post("/v1/funds", json=QUARTER).json()["batch_id"]
-            with api.stream("GET", f"/v1/batches/{batch}/events") as answer:
-                lines = answer.iter_lines()
+            with api.stream("GET", f"/v1/batches/{batch}/events") as response:
+                lines = response.iter_lines()
                 assert next(lines) == "event: progress"
                 server.should_exit = True
                 rest = list(lines)
@@ -277,8 +277,8 @@ class TestStreams:
 
 
 def _status_of(api, path: str) -> int:
-    with api.stream("GET", path) as answer:
-        return answer.status_code
+    with api.stream("GET", path) as response:
+        return response.status_code
 
 
 def _still(looks: list) -> bool:
@@ -302,8 +302,8 @@ class TestCommand:
         batch = sk.Publisher(redis, namespace=namespace).publish(Fund(CNPJ, "1").months("2022-01", "2022-02"))
         with command("api", "--port", "0", environment=environment) as (process, url):
             assert re.fullmatch(r"http://127\.0\.0\.1:[0-9]+", url)
-            with httpx.stream("GET", f"{url}/v1/batches/{batch.id}/events", timeout=60) as answer:
-                lines = answer.iter_lines()
+            with httpx.stream("GET", f"{url}/v1/batches/{batch.id}/events", timeout=60) as response:
+                lines = response.iter_lines()
                 assert next(lines) == "event: progress"
                 process.send_signal(signal.SIGTERM)
                 assert not any(line.startswith("event:") for line in lines)
@@ -313,7 +313,7 @@ class TestCommand:
         assert TOO_LATE not in process.said
         assert password not in process.said
 
-    def test_sigterm_ends_with_0_while_the_site_does_not_answer(self, environment):
+    def test_sigterm_ends_with_0_while_the_site_does_not_respond(self, environment):
         impatient = {"SCRAPERKIT_READ_TIMEOUT": "1", "SCRAPERKIT_CONNECT_TIMEOUT": "1"}
         with (
             command("replica", "--port", "0", "--latency", "60", environment=environment) as (_, site),

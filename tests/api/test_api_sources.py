@@ -62,27 +62,27 @@ class TestAnOrder:
 
     @pytest.mark.parametrize(("source", "told"), [("cvm", "choose one of cvm_pages, open_data"), ("a b", "pattern")])
     def test_an_order_that_names_an_unknown_source_returns_422(self, api, source, told):
-        answer = api.post("/v1/funds", json=ORDER | {"source": source})
-        assert answer.status_code == 422
-        assert fields(answer) == ["source"]
-        assert told in answer.json()["detail"]
+        response = api.post("/v1/funds", json=ORDER | {"source": source})
+        assert response.status_code == 422
+        assert fields(response) == ["source"]
+        assert told in response.json()["detail"]
 
     def test_an_order_of_a_fund_missing_from_the_registry_returns_404(self, api):
-        answer = api.post("/v1/funds", json=ORDER | {"document": "11.222.333/0001-81"})
-        assert (answer.status_code, fields(answer)) == (404, ["document"])
+        response = api.post("/v1/funds", json=ORDER | {"document": "11.222.333/0001-81"})
+        assert (response.status_code, fields(response)) == (404, ["document"])
 
     def test_a_read_only_archive_without_a_registry_returns_503(self, redis_url, namespace, archive, tmp_path):
         blocked = tmp_path / "a file"
         blocked.touch()
         with pricer(redis_url, namespace, **archive | {"archive": blocked / "below"}) as client:
-            answer = client.post("/v1/funds", json=ORDER)
-        assert answer.status_code == 503
-        assert "`scraperkit market download` fetches it" in answer.json()["detail"]
-        assert str(blocked) not in answer.text
+            response = client.post("/v1/funds", json=ORDER)
+        assert response.status_code == 503
+        assert "`scraperkit market download` fetches it" in response.json()["detail"]
+        assert str(blocked) not in response.text
 
 
 class TestABatchWithoutWorkers:
-    def test_answer_and_report_say_which_worker_to_start(self, api, redis, namespace):
+    def test_response_and_report_say_which_worker_to_start(self, api, redis, namespace):
         with Subscriber(redis, FakeSite(), namespace=namespace):  # a worker of another source
             told = api.post("/v1/funds", json=ORDER).json()
             report = api.get(told["links"]["batch"]).json()

@@ -40,10 +40,10 @@ def store(redis, namespace) -> SeriesStore:
 
 class TestWatching:
     def test_watchers_receive_what_workers_store(self, redis, redis_url, namespace, publisher):
-        with pricer(redis_url, namespace) as api, api.stream("GET", PATH) as answer:
-            assert answer.headers["Content-Type"].startswith("text/event-stream")
-            assert answer.headers["Cache-Control"] == "no-store"
-            lines = answer.iter_lines()
+        with pricer(redis_url, namespace) as api, api.stream("GET", PATH) as response:
+            assert response.headers["Content-Type"].startswith("text/event-stream")
+            assert response.headers["Cache-Control"] == "no-store"
+            lines = response.iter_lines()
             assert following(lines) == ("listening", [])
             with subscriber(redis, namespace, FakeSite(one_quote)):
                 publisher.publish(Fund(CNPJ, "132922").months("2022-01", "2022-01")).wait(60)
@@ -72,21 +72,21 @@ class TestWatching:
 
     def test_a_quiet_stream_is_kept_alive_by_comments(self, redis_url, namespace, monkeypatch):
         monkeypatch.setattr(batches, "HEARTBEAT", 0.01)
-        with pricer(redis_url, namespace) as api, api.stream("GET", PATH) as answer:
-            assert any(line.startswith(":") for line in answer.iter_lines())
+        with pricer(redis_url, namespace) as api, api.stream("GET", PATH) as response:
+            assert any(line.startswith(":") for line in response.iter_lines())
 
     def test_an_invalid_fund_returns_422_and_too_many_watchers_503(self, redis_url, namespace, monkeypatch):
         with pricer(redis_url, namespace) as api:
             assert api.get(PATH, params={"fund": "7"}).status_code == 422
             assert api.get(PATH, params={"funds": CNPJ}).status_code == 422
             monkeypatch.setattr(batches, "WATCHERS", 0)
-            answer = api.get(PATH)
-            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+            response = api.get(PATH)
+            assert (response.status_code, response.headers["Retry-After"]) == (503, "10")
 
     def test_the_stream_ends_when_the_server_stops(self, redis, redis_url, namespace, keys):
         with served(redis_url, namespace) as (url, server), httpx.Client(base_url=url, timeout=60) as api:
-            with api.stream("GET", PATH) as answer:
-                lines = answer.iter_lines()
+            with api.stream("GET", PATH) as response:
+                lines = response.iter_lines()
                 assert following(lines) == ("listening", [])
                 server.should_exit = True
                 assert [line for line in lines if line] == []
@@ -94,8 +94,8 @@ class TestWatching:
 
     def test_the_stream_says_when_news_may_have_been_missed(self, tmp_path, namespace):
         with EmbeddedServer(tmp_path) as server, pricer(server.url, namespace) as api:
-            with api.stream("GET", PATH) as answer:
-                lines = answer.iter_lines()
+            with api.stream("GET", PATH) as response:
+                lines = response.iter_lines()
                 assert following(lines) == ("listening", [])
                 server.kill()
                 server.start()

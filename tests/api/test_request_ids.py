@@ -1,4 +1,4 @@
-"""A request is known by one id: in the pricer's answer, in the message, in the event and in the worker's log."""
+"""A request is known by one id: in the pricer's response, in the message, in the event and in the worker's log."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def lines(log: str) -> list[dict[str, str]]:
 
 def test_one_id_goes_from_the_pricer_to_the_log_of_the_worker(redis, redis_url):
     with service(redis_url, **JSON) as running:
-        answers = [running.client.post("/v1/funds", json=QUARTER, headers={HEADER: "order-7"})]
+        responses = [running.client.post("/v1/funds", json=QUARTER, headers={HEADER: "order-7"})]
         other = QUARTER | {"from_date": "2022-04", "to_date": "2022-05"}
-        answers.append(running.client.post("/v1/funds", json=other))
-        assert [answer.status_code for answer in answers] == [202, 202]
-        given, made = (answer.headers[HEADER] for answer in answers)
+        responses.append(running.client.post("/v1/funds", json=other))
+        assert [response.status_code for response in responses] == [202, 202]
+        given, made = (response.headers[HEADER] for response in responses)
         assert given == "order-7"
         assert REQUEST_ID.fullmatch(made)
 
@@ -44,7 +44,7 @@ def test_one_id_goes_from_the_pricer_to_the_log_of_the_worker(redis, redis_url):
         environment = os.environ | JSON | {"REDIS_URL": redis_url, "SCRAPERKIT_NAMESPACE": running.namespace}
         with command("work", "--url", running.site_url, environment=environment) as (worker, name):
             batches = [
-                sk.Batch.find(redis, answer.json()["batch_id"], namespace=running.namespace) for answer in answers
+                sk.Batch.find(redis, response.json()["batch_id"], namespace=running.namespace) for response in responses
             ]
             for batch in batches:
                 assert batch.wait(60, progress=False).failed == 0
@@ -69,9 +69,9 @@ class TestWhatACallerGives:
 
     def test_an_id_sent_twice_is_replaced(self, redis_url, namespace):
         with pricer(redis_url, namespace) as api:
-            answer = api.get("/health", headers=[(HEADER, "one"), (HEADER, "two")])
-        assert answer.headers.get_list(HEADER) not in (["one"], ["two"], ["one", "two"])
-        assert REQUEST_ID.fullmatch(answer.headers[HEADER])
+            response = api.get("/health", headers=[(HEADER, "one"), (HEADER, "two")])
+        assert response.headers.get_list(HEADER) not in (["one"], ["two"], ["one", "two"])
+        assert REQUEST_ID.fullmatch(response.headers[HEADER])
 
     def test_requests_on_one_connection_have_different_ids(self, redis_url, namespace):
         with pricer(redis_url, namespace) as api:
@@ -95,22 +95,22 @@ class TestWhatACallerGives:
     @pytest.mark.parametrize(
         ("path", "status"), [("/no/such/page", 404), ("/v1/funds?limit=0", 422), ("/v1/funds/9Z8Y7X6W01DE54", 404)]
     )
-    def test_error_answers_carry_the_id(self, redis_url, namespace, path, status):
+    def test_error_responses_carry_the_id(self, redis_url, namespace, path, status):
         with pricer(redis_url, namespace) as api:
-            answer = api.get(path, headers={HEADER: "mine"})
-        assert (answer.status_code, answer.headers[HEADER]) == (status, "mine")
+            response = api.get(path, headers={HEADER: "mine"})
+        assert (response.status_code, response.headers[HEADER]) == (status, "mine")
 
     def test_a_refusal_for_lack_of_a_key_carries_the_id(self, redis_url, namespace):
         with pricer(redis_url, namespace, api_keys="k" * 32) as api:
-            answer = api.get("/v1/funds", headers={HEADER: "mine"})
-        assert (answer.status_code, answer.headers[HEADER]) == (401, "mine")
+            response = api.get("/v1/funds", headers={HEADER: "mine"})
+        assert (response.status_code, response.headers[HEADER]) == (401, "mine")
 
-    def test_the_answer_to_a_bug_and_its_log_carry_the_id(self, redis_url, namespace, caplog, monkeypatch):
+    def test_the_response_to_a_bug_and_its_log_carry_the_id(self, redis_url, namespace, caplog, monkeypatch):
         monkeypatch.setattr(caplog.handler, "formatter", JsonLines())  # all tests share the handler
         source = FakeSearch(error=ZeroDivisionError("a bug"))
         with pricer(redis_url, namespace, source) as api:
-            answer = api.post("/v1/funds", json=QUARTER, headers={HEADER: "mine"})
-        assert (answer.status_code, answer.headers[HEADER]) == (500, "mine")
+            response = api.post("/v1/funds", json=QUARTER, headers={HEADER: "mine"})
+        assert (response.status_code, response.headers[HEADER]) == (500, "mine")
         failed = [line for line in lines(caplog.text) if line["level"] == "ERROR"]
         assert {line["request_id"] for line in failed} == {"mine"}
         assert any("ZeroDivisionError: a bug" in line.get("exception", "") for line in failed)

@@ -3,8 +3,8 @@
 Orders are lines on stdin: a word and a number.
 
 ==============  ======================================================================
-``outage``      answer 503 for this many seconds
-``error_rate``  answer this share of requests with an error
+``outage``      return 503 for this many seconds
+``error_rate``  return an error for this share of requests
 ``drip``        send pages a few bytes at a time for this many seconds
 ``expire``      forget all sessions
 ``restate``     change months on the pages, drawn by this number

@@ -22,7 +22,7 @@ from support.waiting import PATIENCE
 from scraperkit.lua import scripts
 
 ADDRESS = "127.0.0.1"
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 What = Literal["request", "reply"]
 Who = Literal["nobody", "peers", "all"]
 _TICK = 1e-6  # seconds; keeps chunks in order
@@ -150,10 +150,10 @@ class Proxy:
 
     # ---------------------------------------------------------------- in the proxy's own thread
 
-    def _do(self, action: Callable[[], Answer]) -> Answer:
+    def _do(self, action: Callable[[], Response]) -> Response:
         """Call `action` in the proxy's thread, and return its result."""
 
-        async def act() -> Answer:
+        async def act() -> Response:
             return action()
 
         return asyncio.run_coroutine_threadsafe(act(), self._loop).result(60)

@@ -27,7 +27,7 @@ from scraperkit.errors import RedisRefused, RedisUnreachable
 from scraperkit.models import ScrapeRequest
 from scraperkit.publisher import Publisher
 
-Answer = TypeVar("Answer")
+Response = TypeVar("Response")
 _AT_MOST = 120
 _NOT_OFFERED_SHARE = 0.01
 _OPEN_DATA_SHARE = 0.25
@@ -63,8 +63,8 @@ def poison(number: int, order: int) -> list[str]:
     return [f"poison {mark}", f'{{"document": "11111111111111", "fund_pk": "x", "note": "{mark}"}}']
 
 
-def patiently(call: Callable[[], Answer]) -> Answer:
-    """Return the result of `call` once Redis answers and is neither full nor failing over."""
+def patiently(call: Callable[[], Response]) -> Response:
+    """Return the result of `call` once Redis responds and is neither full nor failing over."""
     while True:
         try:
             return call()

@@ -50,11 +50,11 @@ def test_the_replica_prints_the_addresses_of_pages_portal_and_rates(environment)
         assert process.stdout.readline() == f"READY {pages}\n"
         sgs, b3 = (word.partition("=")[2] for word in rates if "=" in word)
         assert rates[-2:] == [f"SCRAPERKIT_SGS_URL={sgs}", f"SCRAPERKIT_B3_URL={b3}"]
-        with urllib.request.urlopen(f"{sgs}bcdata.sgs.433/dados", timeout=60) as answer:
-            assert b"valor" in answer.read()
+        with urllib.request.urlopen(f"{sgs}bcdata.sgs.433/dados", timeout=60) as response:
+            assert b"valor" in response.read()
         assert pages.endswith("/CPublica/")
-        with urllib.request.urlopen(portal, timeout=60) as answer:
-            assert b"Index of /dados/FI/" in answer.read()
+        with urllib.request.urlopen(portal, timeout=60) as response:
+            assert b"Index of /dados/FI/" in response.read()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert process.returncode == 0

@@ -73,7 +73,7 @@ class TestSeveralFunds:
         many = sorted({fund.cnpj for fund in site.funds})[:6]
         code, told, errors = run("publish", *many, SCRAPERKIT_BREAKER_FAILURES="1000", SCRAPERKIT_SITE_PATIENCE="1")
         assert (code, told) == (1, "")
-        assert errors.count("not looked up, since the site did not answer 3 times in a row") == 3
+        assert errors.count("not looked up, since the site did not respond 3 times in a row") == 3
         assert all(cnpj in errors for cnpj in many)
         assert "6 of 6 funds left out" in errors
 

@@ -91,7 +91,7 @@ def test_a_refusal_of_redis_is_logged_without_the_password(environment):
     given = environment | JSON | {"REDIS_URL": "redis://someone:hush-hush@127.0.0.1:9"}
     ended = _end(("work",), given)
     assert ended.returncode == UNAVAILABLE
-    assert "no Redis answers at" in lines(ended.stderr)[-1]["message"]
+    assert "no Redis responds at" in lines(ended.stderr)[-1]["message"]
     assert "hush-hush" not in ended.stderr
 
 

@@ -29,7 +29,7 @@ API = (WORK[0], "api", "--port", "0")
 
 
 class Hanging:
-    """A Redis behind a proxy, which can be made to hang: it then accepts connections but does not answer."""
+    """A Redis behind a proxy, which can be made to hang: it then accepts connections but does not respond."""
 
     def __init__(self, server: EmbeddedServer, proxy: Proxy) -> None:
         self.server, self.proxy = server, proxy

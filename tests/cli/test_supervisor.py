@@ -104,7 +104,7 @@ class TestTheCommand:
             assert str(code) in told
 
     def test_a_stop_during_the_start_is_clean(self, around, tmp_path):
-        with socket.create_server(("127.0.0.1", 0)) as silent:  # a Redis that accepts connections and never answers
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # a Redis that accepts connections and never responds
             url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
             with Child(WORK, around | {"REDIS_URL": url}, tmp_path / "log") as worker:
                 silent.settimeout(60)
@@ -340,7 +340,7 @@ def alive(process: psutil.Process) -> bool:
 
 
 def test_a_hung_redis_does_not_delay_a_health_check(monkeypatch):
-    """It accepts connections and never answers, like a stopped process."""
+    """It accepts connections and never responds, like a stopped process."""
     monkeypatch.setattr(supervisor_module, "HEALTH_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{silent.getsockname()[1]}/0")

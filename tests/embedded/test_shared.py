@@ -108,7 +108,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def answers(url: str) -> bool:
+def responses(url: str) -> bool:
     try:
         with redis_py.Redis.from_url(url, retry=None, decode_responses=True) as client:
             return client.ping()
@@ -133,13 +133,13 @@ class TestSharing:
         first, second = user(), user()
         url = first.url, second.url
         assert first.leave() == 0
-        assert answers(url[0])
+        assert responses(url[0])
         assert second.leave() == 0
         assert not servers_below(settings.data)
 
     def test_a_user_that_crashed_is_not_counted(self, settings, user):
         one = user()
-        assert answers(one.url)
+        assert responses(one.url)
         one.crash()
         assert wait_until(lambda: not servers_below(settings.data))
 
@@ -159,7 +159,7 @@ os._exit(0)
         descriptor = open_lock(folder_of(settings) / "users.lock")
         assert not lock(descriptor), "the child still uses it"
         os.close(descriptor)
-        assert answers(url)
+        assert responses(url)
         one.process.stdin.close()
         one.process.stdout.close()
         assert wait_until(lambda: not lives(keeper.pid))
@@ -217,7 +217,7 @@ class TestCrashes:
         assert not lives(one.told["pid"])
         assert call(one.url, "GET", "x") == "1"
         again.leave()
-        assert answers(one.url), "the first user is still there"
+        assert responses(one.url), "the first user is still there"
         one.leave()
         assert not servers_below(settings.data)
 
@@ -235,7 +235,7 @@ class TestCrashes:
 
     def test_a_server_without_a_keeper_is_ended_before_the_next_one_starts(self, settings, user):
         one = user()
-        assert answers(one.url)
+        assert responses(one.url)
         state = State.load(folder_of(settings))
         # As on systems where the kernel does not end a child with its parent.
         os.kill(state.pid, signal.SIGSTOP)
@@ -249,14 +249,14 @@ class TestCrashes:
     def test_a_broken_state_file_blocks_nothing(self, settings, text):
         folder_of(settings).mkdir(parents=True)
         (folder_of(settings) / "state.json").write_text(text)
-        assert answers(shared.ensure(settings))
+        assert responses(shared.ensure(settings))
 
     def test_a_port_that_another_process_took_is_replaced(self, settings, redis):
         folder_of(settings).mkdir(parents=True)
         taken = redis.get_connection_kwargs()["port"]
         State(port=taken, password="p", ready=True, keeper=os.getpid()).save(folder_of(settings))
         url = shared.ensure(settings)
-        assert answers(url)
+        assert responses(url)
         assert f":{taken}/" not in url
 
     def test_a_folder_in_use_on_another_machine_is_refused(self, settings):
@@ -276,7 +276,7 @@ class TestPin:
         one = user()
         assert one.url == url
         one.leave()
-        assert answers(url)
+        assert responses(url)
         status = shared.status(settings)
         assert status.running
         assert status.pinned
@@ -288,15 +288,15 @@ class TestPin:
         one = user()
         assert one.url == url
         assert shared.stop(settings) is False
-        assert answers(url)
+        assert responses(url)
         assert shared.stop(settings, force=True)
-        assert not answers(url)
+        assert not responses(url)
         assert user().url == url
 
     def test_without_its_pin_it_stops_with_its_last_user(self, settings, user):
         shared.start(settings)
         one = user()
-        assert answers(one.url)
+        assert responses(one.url)
         shared.stop(settings)
         one.leave()
         assert not servers_below(settings.data)
@@ -307,7 +307,7 @@ class TestPin:
         (folder_of(settings) / "pinned").touch()
         one = user()
         assert not shared.status(settings).pinned
-        assert answers(one.url)
+        assert responses(one.url)
         one.leave()
         assert not servers_below(settings.data)
 
@@ -384,7 +384,7 @@ class TestOwnServer:
             assert not server.running
             assert server.pid is None
             assert not lives(pid)
-            assert not answers(url)
+            assert not responses(url)
             server.restart()
             assert server.url == url
             assert server.pid != pid
@@ -413,6 +413,6 @@ server.start()
 print(json.dumps({{"url": server.url}}), flush=True)
 sys.stdin.read()
 """)
-        assert answers(one.url)
+        assert responses(one.url)
         one.crash()
         assert wait_until(lambda: not servers_below(tmp_path))

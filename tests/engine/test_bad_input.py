@@ -107,7 +107,7 @@ class TestASourceThatReturnsGarbage:
     """A mistake in a user's source class fails only that job, and its error says what is wrong."""
 
     @pytest.mark.parametrize(
-        ("answer", "says"),
+        ("response", "says"),
         [
             (None, "the source returned NoneType, not a list"),
             ([("18993924000100", 1.0)], "a list with tuple in it"),
@@ -119,11 +119,11 @@ class TestASourceThatReturnsGarbage:
             ([{"holders": math.nan}], "holders on 2021-01-04: nan cannot be stored"),
         ],
     )
-    def test_fails_its_job_with_an_error_that_says_what_is_wrong(self, redis, namespace, answer, says):
+    def test_fails_its_job_with_an_error_that_says_what_is_wrong(self, redis, namespace, response, says):
         def fetch(request):
             if request.month == 2:
                 return one_quote(request)
-            return answer and [QUOTE(**each) if isinstance(each, dict) else each for each in answer]
+            return response and [QUOTE(**each) if isinstance(each, dict) else each for each in response]
 
         with subscriber(redis, namespace, FakeSite(fetch), threads=2, max_attempts=1):
             batch = Publisher(redis, namespace=namespace).publish(months(2))

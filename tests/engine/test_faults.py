@@ -178,7 +178,7 @@ class TestARedisThatDies:
             own_server.kill()
             assert not own_server.running
             site.gate.set()
-            # This tests time itself: for several heartbeats and many retries, Redis does not answer.
+            # This tests time itself: for several heartbeats and many retries, Redis does not respond.
             time.sleep(2.5)
             assert wait_until(lambda: site.asked.total() >= 14)
             own_server.start()

@@ -107,7 +107,7 @@ def test_restarts_under_the_same_name(redis, namespace, make):
 
 def test_a_worker_that_cannot_start_says_why(site, namespace):
     process = WorkerProcess("redis://127.0.0.1:1", site.url, namespace=namespace)
-    with pytest.raises(WorkerError, match="the worker process did not start: .*no Redis answers at 127.0.0.1:1"):
+    with pytest.raises(WorkerError, match="the worker process did not start: .*no Redis responds at 127.0.0.1:1"):
         process.start()
     assert not process.running
     process.stop()

@@ -1,4 +1,4 @@
-"""Levers of a lesson on a worker: pause, resume, and simulated crash."""
+"""What a lesson requests of a worker: pause, resume, and a simulated crash."""
 
 from __future__ import annotations
 

@@ -45,10 +45,10 @@ def reader(redis, namespace):
 
 @pytest.fixture
 def scrape(redis, namespace, publisher):
-    """Scrape January again from a source with this answer; return the event."""
+    """Scrape January again from a source with this response; return the event."""
 
-    def scrape(answer, requests=JANUARY) -> pd.Series:
-        with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace):
+    def scrape(response, requests=JANUARY) -> pd.Series:
+        with Subscriber(redis, FakeSite(response), threads=1, namespace=namespace):
             batch = publisher.publish(requests, force=True)
             assert batch.wait(60).done == len(requests), batch.failures()["error"].tolist()
         return batch.events().iloc[-1]
@@ -131,8 +131,8 @@ class TestARestatedMonth:
         # Each reading of the clock differs, yet a repeated request must count as the same fetch.
         drift = itertools.count()
         monkeypatch.setattr(registry.RedisClock, "at", lambda _, local: local + next(drift))
-        answers = iter([three_days, lambda request: three_days(request)[:2]])
-        subscriber(FakeSite(lambda request: next(answers)(request)))
+        responses = iter([three_days, lambda request: three_days(request)[:2]])
+        subscriber(FakeSite(lambda request: next(responses)(request)))
         publisher.publish(JANUARY, force=True).wait(60)
         fault = proxy.lose_reply("replace_months")
         batch = publisher.publish(JANUARY, force=True)

@@ -47,8 +47,8 @@ def ear(redis, namespace):
 def collect(redis, namespace, publisher):
     """Collect months from a source, once more if they are stored."""
 
-    def collect(answer, requests) -> None:
-        with subscriber(redis, namespace, FakeSite(answer)):
+    def collect(response, requests) -> None:
+        with subscriber(redis, namespace, FakeSite(response)):
             assert publisher.publish(requests, force=True).wait(60).pending == 0
 
     return collect

@@ -62,11 +62,11 @@ def test_pages_in_quick_succession_are_settled_together(redis, namespace, publis
     monkeypatch.setattr(Prefetch, "hold", 100)
     monkeypatch.setattr(Prefetch, "gathering", 0.5)
 
-    def answer(request):
+    def respond(request):
         time.sleep(0.002)
         return one_quote(request)
 
-    with subscriber(redis, namespace, FakeSite(answer), threads=1):
+    with subscriber(redis, namespace, FakeSite(respond), threads=1):
         batch = publisher.publish(months(40))
         batch.wait(60, progress=False)
     events = batch.events()

@@ -1,4 +1,4 @@
-"""A Redis that answers but refuses writes: workers wait, and no job loses an attempt."""
+"""A Redis that responds but refuses writes: workers wait, and no job loses an attempt."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ QUICK = Settings.load(heartbeat=0.1, stop_deadline=0.5, backoff=0.01)
 
 
 def raising(error: Exception):
-    def answer(request):
+    def respond(request):
         raise error
 
-    return answer
+    return respond
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ class TestAWriteThatIsRefused:
     """Redis rolls nothing back: what a script has deleted before stays deleted."""
 
     @pytest.mark.parametrize(
-        ("key", "answer", "second"),
+        ("key", "response", "second"),
         [
             ("dead", raising(PageChanged("no table")), "failed"),
             ("events", one_quote, "done"),
@@ -52,8 +52,8 @@ class TestAWriteThatIsRefused:
             ("history", raising(OSError("reset")), "done"),
         ],
     )
-    def test_does_not_remove_the_job_from_the_stream(self, redis, namespace, keys, publisher, key, answer, second):
-        site = GatedSite(answer)
+    def test_does_not_remove_the_job_from_the_stream(self, redis, namespace, keys, publisher, key, response, second):
+        site = GatedSite(response)
         with (
             pytest.raises(WorkerError, match="WRONGTYPE"),
             Subscriber(redis, site, threads=1, namespace=namespace, settings=QUICK) as one,
@@ -65,7 +65,7 @@ class TestAWriteThatIsRefused:
             assert wait_until(lambda: not one.running)
         assert redis.xlen(keys.jobs) == 5
         redis.delete(getattr(keys, key))
-        site = FakeSite(answer if second == "failed" else one_quote)
+        site = FakeSite(response if second == "failed" else one_quote)
         with Subscriber(redis, site, threads=1, namespace=namespace):
             status = batch.wait(60)
         assert getattr(status, second) == 5
@@ -120,14 +120,14 @@ class TestAWriteThatIsRefused:
 
 class TestABatchWithWrongKeys:
     @pytest.mark.parametrize("delivery", ["stream", "pubsub"])
-    @pytest.mark.parametrize("answer", [one_quote, raising(PageChanged("no table"))])
-    def test_ends_no_worker(self, redis, namespace, keys, delivery, answer):
+    @pytest.mark.parametrize("response", [one_quote, raising(PageChanged("no table"))])
+    def test_ends_no_worker(self, redis, namespace, keys, delivery, response):
         """A key of the wrong type, a count that is not a number, and a claim of the wrong type."""
         publisher = Publisher(redis, namespace=namespace, delivery=delivery)
         requests = months(4)
         redis.set(keys.batch("poison"), "another thing")
         redis.hset(keys.batch("odd"), mapping=dict.fromkeys(("published", "done", "failed"), "x"))
-        with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace, delivery=delivery) as one:
+        with Subscriber(redis, FakeSite(response), threads=1, namespace=namespace, delivery=delivery) as one:
             for request, batch in zip(requests, ("poison", "odd", "poison"), strict=False):
                 redis.hset(keys.batch("odd"), request.message_id, f"pending {request.document} {request.month_year}")
                 text = request.to_json(batch_id=batch)

@@ -150,26 +150,26 @@ class TestAMessageTypedByHand:
 
 class TestAJobThatFails:
     def test_is_retried_and_its_attempts_are_counted(self, publisher, make):
-        answers = iter([OSError("reset"), OSError("reset"), None])
+        responses = iter([OSError("reset"), OSError("reset"), None])
 
-        def answer(request):
-            error = next(answers)
+        def respond(request):
+            error = next(responses)
             if error:
                 raise error
             return one_quote(request)
 
         batch = publisher.publish(months(1))
-        assert step(make(FakeSite(answer)), times=3) == {"retry": 2, "done": 1}
+        assert step(make(FakeSite(respond)), times=3) == {"retry": 2, "done": 1}
         assert list(batch.events()["attempt"]) == [1, 2, 3]
         assert batch.status().done == 1
 
     def test_becomes_a_dead_letter_with_its_history_after_the_last_attempt(self, redis, keys, publisher, make):
         batch = publisher.publish(months(1))
-        site = FakeSite(_raising(SiteUnavailable("no answer", "http://site/page")))
+        site = FakeSite(_raising(SiteUnavailable("no response", "http://site/page")))
         assert step(make(site, name="anna"), times=3) == {"retry": 2, "dead": 1}
         ((_, letter),) = redis.xrange(keys.dead)
         assert json.loads(letter["message"])["month_year"] == "01/2021"
-        assert letter["error"] == "SiteUnavailable: no answer [http://site/page]"
+        assert letter["error"] == "SiteUnavailable: no response [http://site/page]"
         assert letter["attempts"] == "3"
         assert letter["worker"].startswith("anna/")
         assert len(letter["history"].splitlines()) == 3
@@ -249,16 +249,16 @@ class TestAJobThatFails:
 
     @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), RecursionError()])
     def test_with_any_exception_does_not_end_the_worker(self, publisher, make, error):
-        def answer(request):
+        def respond(request):
             if request.month == 1:
                 raise error
             return one_quote(request)
 
         publisher.publish(months(2))
-        assert step(make(FakeSite(answer), max_attempts=1)) == {"dead": 1, "done": 1}
+        assert step(make(FakeSite(respond), max_attempts=1)) == {"dead": 1, "done": 1}
 
     @pytest.mark.parametrize(
-        "answer",
+        "response",
         [
             lambda _: None,
             lambda _: [1],
@@ -268,9 +268,9 @@ class TestAJobThatFails:
             lambda request: [DailyQuote(request.document, dt.date(1969, 1, 1), 1.0)],
         ],
     )
-    def test_with_an_answer_that_is_not_quotes_affects_no_other_job(self, publisher, make, answer):
+    def test_with_a_response_that_is_not_quotes_affects_no_other_job(self, publisher, make, response):
         def sometimes(request):
-            return answer(request) if request.month == 1 else one_quote(request)
+            return response(request) if request.month == 1 else one_quote(request)
 
         batch = publisher.publish(months(2))
         assert step(make(FakeSite(sometimes), max_attempts=1)) == {"dead": 1, "done": 1}
@@ -367,10 +367,10 @@ def test_a_source_without_fetch_is_refused(redis):
 
 
 def _raising(error: BaseException):
-    def answer(_):
+    def respond(_):
         raise error
 
-    return answer
+    return respond
 
 
 def _rows(quotes):

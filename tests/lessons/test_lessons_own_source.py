@@ -56,7 +56,7 @@ class TestTheSite:
             ("/../../etc/passwd", 404, {"error": "no such fund"}),
         ],
     )
-    def test_answers_bad_requests_in_its_own_way(self, site, path, status, content):
+    def test_responses_bad_requests_in_its_own_way(self, site, path, status, content):
         reply = requests.get(site.url.removesuffix("/prices/") + path, timeout=60)
         assert (reply.status_code, reply.json()) == (status, content)
 

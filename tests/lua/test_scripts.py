@@ -179,13 +179,13 @@ class TestTheKeys:
 
 
 def use_scripts(redis, namespace: str) -> None:
-    def answer(request):
+    def respond(request):
         if request.month == 2:
             raise PageChanged("no table")
         return one_quote(request)
 
     stream, channel = (Publisher(redis, delivery=delivery, namespace=namespace) for delivery in ("stream", "pubsub"))
-    with Subscriber(redis, FakeSite(answer), threads=1, namespace=namespace):
+    with Subscriber(redis, FakeSite(respond), threads=1, namespace=namespace):
         stream.publish(months(3)).wait(30)
         channel.publish(months(1, year=2022)).wait(30)
     stream.publish(months(1, year=2023)).cancel()

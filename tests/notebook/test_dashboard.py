@@ -50,10 +50,10 @@ class TestWhatItShows:
             assert wait_until(lambda: "settled 2 done" in text_of(dashboard))
 
     def test_it_shows_queue_retries_and_dead_letters(self, redis, namespace, publisher):
-        def answer(request):
+        def respond(request):
             raise OSError("reset")
 
-        with subscriber(redis, namespace, FakeSite(answer), max_attempts=2, backoff=0) as one:
+        with subscriber(redis, namespace, FakeSite(respond), max_attempts=2, backoff=0) as one:
             publisher.publish(months(2)).wait(60)
             text = " ".join(one.dashboard()._view().text().split())
             one.pause()
@@ -78,10 +78,10 @@ class TestWhatItShows:
             assert "<script" not in html_of(dashboard)
             site.gate.set()
 
-    def test_it_says_that_redis_does_not_answer(self, redis, namespace):
+    def test_it_says_that_redis_does_not_respond(self, redis, namespace):
         away = redis_py.Redis(port=1, protocol=3, decode_responses=True)
         dashboard = Dashboard(subscriber(redis, namespace, FakeSite()), away)
-        assert "queue Redis does not answer" in text_of(dashboard)
+        assert "queue Redis does not respond" in text_of(dashboard)
 
     def test_without_widgets_it_is_plain_html(self, redis, namespace, monkeypatch):
         monkeypatch.setitem(sys.modules, "ipywidgets", None)

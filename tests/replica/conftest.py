@@ -1,4 +1,4 @@
-"""Clients of a shared portal, and of one for tests that pull levers; and a plain session."""
+"""Clients of a shared portal, and of one for tests that change it; and a plain session."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shared(portal_replica: Replica) -> Iterator[Client]:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    """Return a client of a replica of its own, for tests that pull levers."""
+    """Return a client of a replica of its own, for tests that change it."""
     with Replica.start() as replica:
         client = Client(replica)
         yield client

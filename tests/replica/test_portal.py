@@ -77,8 +77,8 @@ class TestListings:
         assert re.search(r"(?m)^<a href=\"HIST/\">HIST/</a> {46}02-Mar-2021 03:52 {19}-\r$", page.content.decode())
 
     def test_a_folder_without_its_slash_is_a_redirect(self, shared):
-        answer = shared.get("DOC")
-        assert (answer.status_code, answer.headers["Location"]) == (301, "/dados/FI/DOC/")
+        response = shared.get("DOC")
+        assert (response.status_code, response.headers["Location"]) == (301, "/dados/FI/DOC/")
 
     @pytest.mark.parametrize("path", ["x", "DOC/x/", f"{DAILY}inf_diario_fi_202501.zip", f"{DAILY}inf", "../../x"])
     def test_a_missing_path_is_404_or_403(self, client, path):
@@ -89,8 +89,8 @@ class TestListings:
     def test_outside_the_base_only_robots_txt_exists(self, client):
         root = client.replica.open_data_url.removesuffix("dados/FI/")
         assert client.session.get(root, timeout=60).status_code == 404
-        answer = client.session.get(f"{root}robots.txt", timeout=60)
-        assert answer.text.splitlines() == ["User-agent: *", "Crawl-Delay: 10", "Disallow: /api/"]
+        response = client.session.get(f"{root}robots.txt", timeout=60)
+        assert response.text.splitlines() == ["User-agent: *", "Crawl-Delay: 10", "Disallow: /api/"]
         client.replica.portal.crawl_delay = 0.25
         assert "Crawl-Delay: 0.25\n" in client.session.get(f"{root}robots.txt", timeout=60).text
 
@@ -103,9 +103,9 @@ class TestListings:
 
 class TestConditionalRequests:
     def test_an_etag_is_time_and_size(self, shared):
-        answer = shared.file("2015")
-        seconds = int(parsedate_to_datetime(answer.headers["Last-Modified"]).timestamp())
-        assert answer.headers["ETag"] == f'"{seconds:x}-{len(answer.content):x}"'
+        response = shared.file("2015")
+        seconds = int(parsedate_to_datetime(response.headers["Last-Modified"]).timestamp())
+        assert response.headers["ETag"] == f'"{seconds:x}-{len(response.content):x}"'
 
     def test_a_known_file_is_304_without_a_body(self, shared):
         known = shared.file("2024-03").headers
@@ -117,8 +117,8 @@ class TestConditionalRequests:
             {"If_Modified_Since": known["Last-Modified"]},
             {"If_None_Match": known["ETag"], "If_Modified_Since": "Mon, 01 Jan 2001 00:00:00 GMT"},
         ):
-            answer = shared.get(path, **headers)
-            assert (answer.status_code, answer.content, answer.headers["ETag"]) == (304, b"", known["ETag"])
+            response = shared.get(path, **headers)
+            assert (response.status_code, response.content, response.headers["ETag"]) == (304, b"", known["ETag"])
 
     def test_anything_else_is_sent_whole(self, shared):
         known = shared.file("2024-03").headers
@@ -141,12 +141,12 @@ class TestConditionalRequests:
             for method in ("HEAD", "GET"):
                 connection.request(method, urlsplit(url).path)
                 body = connection.getresponse().read()
-        assert body == whole.content, "what follows a HEAD on its connection is the next answer"
+        assert body == whole.content, "what follows a HEAD on its connection is the next response"
 
     def test_the_same_file_has_the_same_bytes_in_every_replica(self, shared):
         other = Portal(load_open_data())
         for what in ("2003", "2015", "2021-03", "2024-09", "registry", "cad_fi"):
-            assert other.answer(f"/dados/FI/{other.path(what)}").body == shared.file(what).content
+            assert other.respond(f"/dados/FI/{other.path(what)}").body == shared.file(what).content
 
 
 class TestLayouts:

@@ -1,4 +1,4 @@
-"""The replica's rate services over a socket: the quirks of the real ones, and the levers."""
+"""The replica's rate services over a socket: the quirks of the real ones, and faults on demand."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ class TestSgs:
         ],
     )
     def test_a_daily_series_requires_both_dates_and_at_most_ten_years(self, replica, query, status):
-        answer = sgs(replica, 12, **query)
-        assert answer.status_code == status
+        response = sgs(replica, 12, **query)
+        assert response.status_code == status
         if status == 406:
-            assert answer.json().keys() == {"error", "message", "syntax"}
+            assert response.json().keys() == {"error", "message", "syntax"}
 
     def test_a_monthly_series_requires_no_dates(self, replica):
         assert len(sgs(replica, 433).json()) > 300
@@ -90,9 +90,9 @@ class TestSgs:
         ],
     )
     def test_a_range_without_values_is_404(self, replica, series, query):
-        answer = sgs(replica, series, **query)
-        assert answer.status_code == 404
-        assert answer.json()["erro"]["detail"].endswith("Value(s) not found")
+        response = sgs(replica, series, **query)
+        assert response.status_code == 404
+        assert response.json()["erro"]["detail"].endswith("Value(s) not found")
 
     def test_the_discontinued_ibovespa_ends_in_2019(self, replica):
         assert sgs(replica, 7, **window("27/09/2019", "31/12/2019")).json()[-1]["data"] == "30/09/2019"
@@ -133,14 +133,14 @@ class TestFigures:
         assert newest == {"cdi": "2022-01-14", "ibovespa": "2022-01-14", "ipca": "2021-12-01", "igpm": "2022-01-01"}
 
 
-class TestLevers:
+class TestFaults:
     def test_faults_come_in_order_and_pass(self, own):
         own.rates.fail(1)
         own.rates.show_html(1)
         own.rates.fail(1, 500)
-        answers = [sgs(own, 12, **window("03/01/2022", "03/01/2022")) for _ in range(4)]
-        assert [answer.status_code for answer in answers] == [504, 200, 500, 200]
-        assert answers[1].headers["Content-Type"].startswith("text/html")
+        responses = [sgs(own, 12, **window("03/01/2022", "03/01/2022")) for _ in range(4)]
+        assert [response.status_code for response in responses] == [504, 200, 500, 200]
+        assert responses[1].headers["Content-Type"].startswith("text/html")
         assert own.rates.requests == {"fault": 3, "sgs": 1}
 
     def test_an_outage_lasts_until_it_is_ended(self, own):

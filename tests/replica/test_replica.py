@@ -84,11 +84,11 @@ def test_search_leads_to_the_fund_page_by_a_relative_redirect(
     }  # fmt: skip
 
     form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
-    answer = session.post(url, data=form, allow_redirects=False, timeout=60)
+    response = session.post(url, data=form, allow_redirects=False, timeout=60)
 
-    assert answer.status_code == 302
-    assert answer.headers["Location"] == "ResultBuscaDocsFdo.aspx?PK_PARTIC=132922&SemFrame="
-    found = Reader(session.get(urljoin(url, answer.headers["Location"]), timeout=60).content)
+    assert response.status_code == 302
+    assert response.headers["Location"] == "ResultBuscaDocsFdo.aspx?PK_PARTIC=132922&SemFrame="
+    found = Reader(session.get(urljoin(url, response.headers["Location"]), timeout=60).content)
     assert found.texts["lbNmDenomSocial"] == "Fundo Exemplo Aroeira FIC FIA"
     assert found.texts["lbNmDenomSocialAdm"] == "Administradora Exemplo Manacá DTVM S.A."
     assert found.texts["lbSitDesc"] == "EM FUNCIONAMENTO NORMAL"
@@ -101,9 +101,9 @@ def test_the_form_of_the_search_page_points_at_itself(shared: Replica, session: 
     url = shared.url + SEARCH.format(LESSONS)
     page = Reader(session.get(url, timeout=60).content)
     form = page.hidden | {"__EVENTTARGET": "ddlFundos$_ctl0$Linkbutton2"}
-    answer = session.post(urljoin(url, page.attributes["Form1"]["action"]), data=form, timeout=60)
-    assert answer.history[0].status_code == 302
-    assert "lbSitDesc" in Reader(answer.content).texts
+    response = session.post(urljoin(url, page.attributes["Form1"]["action"]), data=form, timeout=60)
+    assert response.history[0].status_code == 302
+    assert "lbSitDesc" in Reader(response.content).texts
 
 
 def test_two_rows_for_one_cnpj_have_different_ids_and_the_inactive_one_is_first(
@@ -115,8 +115,8 @@ def test_two_rows_for_one_cnpj_have_different_ids_and_the_inactive_one_is_first(
     assert page.texts["ddlFundos__ctl1_Linkbutton4"].startswith("Classe Única do Fundo Exemplo Sapucaia")
     found = {}
     for name in ("ddlFundos$_ctl0$lnkbtn1", "ddlFundos$_ctl1$Linkbutton4"):
-        answer = session.post(url, data=page.hidden | {"__EVENTTARGET": name}, timeout=60)
-        found[answer.url.partition("PK_PARTIC=")[2][:6]] = Reader(answer.content).texts["lbSitDesc"]
+        response = session.post(url, data=page.hidden | {"__EVENTTARGET": name}, timeout=60)
+        found[response.url.partition("PK_PARTIC=")[2][:6]] = Reader(response.content).texts["lbSitDesc"]
     assert found == {"901109": "CANCELADA", "901209": "EM FUNCIONAMENTO NORMAL"}
 
 
@@ -183,8 +183,8 @@ def test_every_fourth_month_of_every_fund_reads_back_as_in_the_sample(
         first = get(session, shared, DAILY.format(fund.pk))
         for month_year in first.options[:-1:4]:
             form = first.hidden | {"__EVENTTARGET": "ddComptc", "ddComptc": month_year}
-            answer = session.post(shared.url + DAILY.format(fund.pk), data=form, timeout=60)
-            page = Reader(answer.content)
+            response = session.post(shared.url + DAILY.format(fund.pk), data=form, timeout=60)
+            page = Reader(response.content)
             assert page.selected == [month_year]
             days = calendar.monthrange(int(month_year[3:]), int(month_year[:2]))[1]
             assert [row[0] for row in page.rows[1:]] == [str(day) for day in range(1, days + 1)]
@@ -225,8 +225,8 @@ def test_a_month_that_is_not_offered_leaves_the_newest_selected(shared: Replica,
     url = shared.url + DAILY.format("901104")
     form = Reader(session.get(url, timeout=60).content).hidden
     for wanted in ("09/2022", "", "x"):
-        answer = session.post(url, data=form | {"__EVENTTARGET": "ddComptc", "ddComptc": wanted}, timeout=60)
-        assert Reader(answer.content).selected == ["08/2022"]
+        response = session.post(url, data=form | {"__EVENTTARGET": "ddComptc", "ddComptc": wanted}, timeout=60)
+        assert Reader(response.content).selected == ["08/2022"]
 
 
 def test_the_hidden_fields_of_one_month_are_valid_for_another(shared: Replica, session: requests.Session) -> None:
@@ -328,9 +328,9 @@ def test_the_index_lists_the_funds(shared: Replica, session: requests.Session) -
 def test_errors_are_500_or_pages_with_200_and_repeat_with_the_seed(session: requests.Session) -> None:
     def outcomes(seed: int) -> list[int]:
         with Replica.start(error_rate=0.5, seed=seed) as replica:
-            answers = [session.get(replica.url + DAILY.format("132922"), timeout=60) for _ in range(60)]
+            responses = [session.get(replica.url + DAILY.format("132922"), timeout=60) for _ in range(60)]
             counts = replica.requests
-        kinds = [500 if a.status_code == 500 else 2 if is_error_page(a) else 200 for a in answers]
+        kinds = [500 if a.status_code == 500 else 2 if is_error_page(a) else 200 for a in responses]
         assert counts == Counter(error=60 - kinds.count(200), daily_get=kinds.count(200))
         return kinds
 
@@ -344,9 +344,9 @@ def test_errors_are_500_or_pages_with_200_and_repeat_with_the_seed(session: requ
 def test_the_error_rate_can_be_set_while_it_runs(replica: Replica, session: requests.Session) -> None:
     url = replica.url + FUND.format("132922")
     replica.error_rate = 1
-    answers = [session.get(url, timeout=60) for _ in range(20)]
-    assert {answer.status_code for answer in answers} == {200, 500}
-    assert not any("lbSitDesc" in answer.text for answer in answers)
+    responses = [session.get(url, timeout=60) for _ in range(20)]
+    assert {response.status_code for response in responses} == {200, 500}
+    assert not any("lbSitDesc" in response.text for response in responses)
     replica.error_rate = 0
     assert "lbSitDesc" in session.get(url, timeout=60).text
     assert replica.requests == Counter(error=20, fund=1)
@@ -373,7 +373,7 @@ def test_an_outage_is_503_with_retry_after_until_it_ends(replica: Replica, sessi
     assert replica.requests == Counter(outage=1 + seen.count(503), fund=2)
 
 
-def test_latency_delays_every_answer_and_can_be_set(replica: Replica, session: requests.Session) -> None:
+def test_latency_delays_every_response_and_can_be_set(replica: Replica, session: requests.Session) -> None:
     replica.latency = 0.15
     start = time.monotonic()
     session.get(replica.url + FUND.format("132922"), timeout=60)

@@ -136,13 +136,13 @@ def test_an_unknown_fund_gets_one_warning_and_a_column_of_nan(offline):
 def test_months_that_fail_are_named_with_their_reasons(offline, monkeypatch):
     monkeypatch.setenv("SCRAPERKIT_MAX_ATTEMPTS", "1")
 
-    def answer(request):
-        raise SiteUnavailable("nobody answers", "http://127.0.0.1:9/")
+    def respond(request):
+        raise SiteUnavailable("nobody responds", "http://127.0.0.1:9/")
 
     with pytest.warns(
         ScraperKitWarning, match=r"18\.993\.924/0001-00: 2022-0\d: SiteUnavailable: nobody .*and 2 months"
     ):
-        prices = sk.prices(DOTTED, "2022-01", "2022-03", source=FakeSite(answer))
+        prices = sk.prices(DOTTED, "2022-01", "2022-03", source=FakeSite(respond))
     assert prices.empty
     assert prices.columns.tolist() == [A]
 

@@ -53,7 +53,7 @@ def test_new_days_and_changed_figures_are_counted(offline, redis, days_pass):
             replace(quote, date=quote.date + dt.timedelta(days=1)),
         ]
 
-    site.answer = restated
+    site.respond = restated
     news = sk.update(source=site, redis=redis)
     assert news.index.tolist() == [A]
     assert news.loc[A, ["new_days", "changed", "problem"]].tolist() == [2, 4, ""]
@@ -90,7 +90,7 @@ def test_problems_are_in_the_table(offline, redis, days_pass, monkeypatch):
     def away(request):
         raise OSError("no route to host")
 
-    site.answer = away
+    site.respond = away
     news = sk.update(source=site, redis=redis)
     assert "OSError: no route to host (and 1 month more)" in news.loc[A, "problem"]
 

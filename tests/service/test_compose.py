@@ -315,8 +315,8 @@ def ask(stack: Stack, path: str, body: Any = None, **headers: str) -> Any:
         headers={"X-API-Key": stack.secrets()["pricer/api-keys"], "Content-Type": "application/json", **headers},
     )
     try:
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return json.load(response)
     except urllib.error.HTTPError as error:
         error.close()
         raise
@@ -455,8 +455,8 @@ class TestService:
             f"http://127.0.0.1:{stack.ports['pricer']}/metrics",
             headers={"Authorization": f"Bearer {stack.secrets()['pricer/api-keys']}"},
         )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            assert b'\nscraperkit_queue_lag{source="cvm_pages"} ' in answer.read()
+        with urllib.request.urlopen(request, timeout=60) as response:
+            assert b'\nscraperkit_queue_lag{source="cvm_pages"} ' in response.read()
 
     def test_each_service_finds_its_own_secrets_and_no_others(self, stack):
         seen = {name: stack.exec(name, "ls", "/run/secrets").stdout.split() for name in ("redis", "pricer", "queue")}
@@ -488,8 +488,8 @@ class TestService:
         refused.value.close()
         assert refused.value.code == 403
         token = {"Authorization": f"token {stack.secrets()['lab/lab-token']}"}
-        with urllib.request.urlopen(urllib.request.Request(address, headers=token), timeout=60) as answer:
-            assert "00_tour.ipynb" in {entry["name"] for entry in json.load(answer)["content"]}
+        with urllib.request.urlopen(urllib.request.Request(address, headers=token), timeout=60) as response:
+            assert "00_tour.ipynb" in {entry["name"] for entry in json.load(response)["content"]}
         assert stack.secrets()["lab/lab-token"] not in stack.logs("lab")
         script = "import scraperkit as sk; r = sk.connect(); print(r.set('lesson-1:x', 1), r.unlink('lesson-1:x'), r)"
         told = stack.exec("lab", "python", "-c", script)
@@ -510,9 +510,9 @@ def test_the_replica_listens_on_the_given_host():
     with sk.Replica.start(host="127.0.0.1") as replica:
         assert replica.url.startswith("http://127.0.0.1:")
     if sys.platform == "linux":  # where all of 127.0.0.0/8 is loopback
-        with sk.Replica.start(host="127.0.0.2") as replica, urllib.request.urlopen(replica.url, timeout=60) as answer:
+        with sk.Replica.start(host="127.0.0.2") as replica, urllib.request.urlopen(replica.url, timeout=60) as response:
             assert replica.url.startswith("http://127.0.0.2:")
-            assert answer.status == 200
+            assert response.status == 200
 
 
 def test_the_documented_message_is_valid():

@@ -55,7 +55,7 @@ def wrong(query: str, told: Told) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def answer(tmp_path_factory) -> Iterator[str]:
+def response(tmp_path_factory) -> Iterator[str]:
     """Return ``/metrics`` of a service with a lag, a dead letter, an open circuit, an archive and errors."""
     folder, namespace = tmp_path_factory.mktemp("observed"), "observed"
     with EmbeddedServer(folder / "redis") as server, sk.connect(server.url) as redis, sk.Replica.start() as site:
@@ -93,19 +93,19 @@ def answer(tmp_path_factory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def told(answer) -> Told:
+def told(response) -> Told:
     """The names of its samples, each with its labels."""
     found: dict[str, set[str]] = {}
-    for family in text_string_to_metric_families(answer):
+    for family in text_string_to_metric_families(response):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
 
 
-def value(answer: str, name: str) -> float:
+def value(response: str, name: str) -> float:
     return max(
         sample.value
-        for family in text_string_to_metric_families(answer)
+        for family in text_string_to_metric_families(response)
         for sample in family.samples
         if sample.name == name
     )
@@ -131,14 +131,14 @@ def test_a_wrong_metric_name_is_found(query, missing, told):
     assert wrong(query, told) == missing
 
 
-def test_metrics_report_what_happened(answer):
+def test_metrics_report_what_happened(response):
     for name in ("up", "workers", "queue_lag", "queue_oldest_seconds", "dead_letters", "open_circuits"):
-        assert value(answer, f"scraperkit_{name}") > 0, name
-    assert value(answer, "scraperkit_queue_lag") == 2
-    assert value(answer, "scraperkit_redis_memory_limit_bytes") == LIMIT
-    assert 100_000 < value(answer, "scraperkit_redis_memory_bytes") < LIMIT
-    assert 0 < value(answer, "scraperkit_archive_age_seconds") < 600
-    assert 'scraperkit_requests_total{method="POST",route="/v1/funds",status="500"} 1.0' in answer
+        assert value(response, f"scraperkit_{name}") > 0, name
+    assert value(response, "scraperkit_queue_lag") == 2
+    assert value(response, "scraperkit_redis_memory_limit_bytes") == LIMIT
+    assert 100_000 < value(response, "scraperkit_redis_memory_bytes") < LIMIT
+    assert 0 < value(response, "scraperkit_archive_age_seconds") < 600
+    assert 'scraperkit_requests_total{method="POST",route="/v1/funds",status="500"} 1.0' in response
 
 
 def test_without_an_archive_its_age_is_absent(redis_url, namespace, tmp_path):

@@ -259,7 +259,7 @@ class TestFailures:
         path = f"{commands.path}:{path_with_uv.split(':')[0]}"
         done = run(MAKE, "demo", cwd=clone, PATH=path, **OFFLINE | {"PYTHON": ""})
         assert "replacing .venv" in done.stdout
-        assert "package index does not answer" in problem(done)
+        assert "package index does not respond" in problem(done)
 
     def test_an_index_without_the_packages_is_reported(self, clone, run, path_with_uv):
         done = run(PYTHON, "tools/setup.py", cwd=clone, PATH=path_with_uv, **OFFLINE | {"PIP_NO_INDEX": "1"})
@@ -327,7 +327,7 @@ class TestUv:
         commands("uv", script)
         done = run(PYTHON, "tools/setup.py", cwd=clone, **OFFLINE | {"PATH": commands.path})
         assert "getting uv" in done.stdout
-        assert "package index does not answer" in problem(done)
+        assert "package index does not respond" in problem(done)
 
     def test_uv_gets_the_locks_and_the_users_settings(self, clone, run, commands, tmp_path):
         seen = tmp_path / "seen"
@@ -450,7 +450,7 @@ class TestEnvironment:
 
     def test_an_index_failure_does_not_change_the_environment(self, complete, run, small, set_up, path_with_uv):
         done = run(PYTHON, "tools/setup.py", "dev", cwd=small, PATH=path_with_uv, **OFFLINE)
-        assert "package index does not answer" in problem(done)
+        assert "package index does not respond" in problem(done)
         again = set_up(**OFFLINE)
         assert (again.returncode, again.stdout) == (0, "")
 

@@ -1,4 +1,4 @@
-"""The source against real HTTP: the replica, and a small server that answers as a test requires."""
+"""The source against real HTTP: the replica, and a small server that responds as a test requires."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def test_an_outage_is_waited_out(replica):
 def redirecting(pages: dict[str, tuple[str, str]], months: dict[str, tuple[str, ...]], known: str):
     """Answer searches for `known` with rows; `pages` has address and page of each row, by target."""
 
-    def answer(asked: Asked) -> Reply | str:
+    def respond(asked: Asked) -> Reply | str:
         if asked.method == "POST":
             return Reply(status=302, headers={"Location": pages[asked.form["__EVENTTARGET"]][0]})
         if "CNPJNome" in asked.query:
@@ -196,7 +196,7 @@ def redirecting(pages: dict[str, tuple[str, str]], months: dict[str, tuple[str, 
             return daily(months[asked.query["PK_PARTIC"]])
         return next(text for address, text in pages.values() if urlsplit(address).path.endswith(page))
 
-    return answer
+    return respond
 
 
 @pytest.mark.parametrize(
@@ -241,8 +241,8 @@ NORMAL = "EM FUNCIONAMENTO NORMAL"
     ],
 )
 def test_the_active_then_the_freshest_of_several_entries_is_taken(status, months, best):
-    answer = redirecting(entries(**status), {pk: months[pk] or ("",) for pk in months}, "18.993.924/0001-00")
-    with served(answer) as (_, source):
+    respond = redirecting(entries(**status), {pk: months[pk] or ("",) for pk in months}, "18.993.924/0001-00")
+    with served(respond) as (_, source):
         assert source.find_fund(CNPJ).pk == best
 
 
@@ -337,11 +337,11 @@ def test_a_month_that_appeared_since_is_found(monkeypatch):
 
 
 def test_a_faulty_figure_fails_its_month_only():
-    def answer(asked: Asked) -> str:
+    def respond(asked: Asked) -> str:
         month = asked.form.get("ddComptc", "02/2022")
         return daily(("02/2022", "01/2022"), month, quota="?" if month == "02/2022" else "1,5")
 
-    with served(answer) as (_, source):
+    with served(respond) as (_, source):
         assert source.fetch(request("01/2022"))
         with pytest.raises(PageChanged, match=r"Quota \(R\$\) of 03/02/2022") as caught:
             source.fetch(request("02/2022"))
@@ -349,12 +349,12 @@ def test_a_faulty_figure_fails_its_month_only():
 
 
 def test_a_form_is_posted_to_the_address_after_a_redirect():
-    def answer(asked: Asked) -> Reply | str:
+    def respond(asked: Asked) -> Reply | str:
         if "Novo" not in asked.path:
             return Reply(status=301, headers={"Location": "/Novo/Diario.aspx?PK_PARTIC=1"})
         return daily(("02/2022", "01/2022"), asked.form.get("ddComptc"))
 
-    with served(answer) as (odd, source):
+    with served(respond) as (odd, source):
         source.fetch(request("01/2022"))
         assert odd.kinds == ["GET CPublicaInfDiario.aspx", "GET Diario.aspx", "POST Diario.aspx"]
 
@@ -375,12 +375,12 @@ def test_a_form_is_posted_to_the_address_after_a_redirect():
 def test_a_passing_fault_is_retried_for_reads_and_forms_alike(fault, method):
     faults = [fault]
 
-    def answer(asked: Asked) -> Reply | str:
+    def respond(asked: Asked) -> Reply | str:
         if asked.method == method and faults:
             return faults.pop()
         return daily(("02/2022", "01/2022"), asked.form.get("ddComptc"))
 
-    with served(answer, Settings(http_retries=1)) as (odd, source):
+    with served(respond, Settings(http_retries=1)) as (odd, source):
         assert source.fetch(request("01/2022"))
         assert len(odd.asked) == 3
 
@@ -406,9 +406,9 @@ def test_an_invalid_or_past_retry_after_is_ignored(header):
     [
         (Reply(status=429), SiteUnavailable, "HTTP 429 after"),
         (Reply(status=503), SiteUnavailable, "HTTP 503 after"),
-        (Reply(daily(), status=404), NotACvmPage, "answers 404"),
-        (Reply(daily(), status=403), NotACvmPage, "answers 403"),
-        (Reply(daily(), status=302), NotACvmPage, "answers 302"),
+        (Reply(daily(), status=404), NotACvmPage, "returns 404"),
+        (Reply(daily(), status=403), NotACvmPage, "returns 403"),
+        (Reply(daily(), status=302), NotACvmPage, "returns 302"),
         (Reply(status=302, headers={"Location": "?again"}), SiteUnavailable, "redirects without end"),
         (Reply(daily(), length=100_000), SiteUnavailable, "broke off"),
         (Reply(daily(), headers={"Content-Encoding": "gzip"}), SiteUnavailable, "compressed data is damaged"),
@@ -418,7 +418,7 @@ def test_an_invalid_or_past_retry_after_is_ignored(header):
         (Reply(b"\0" * 20_001), SourceError, r"longer than 20,000 bytes \(SCRAPERKIT_MAX_PAGE_BYTES\)"),
     ],
 )
-def test_any_other_answer_is_an_error_with_the_address(reply, error, says):
+def test_any_other_response_is_an_error_with_the_address(reply, error, says):
     settings = Settings(http_retries=0, max_page_bytes=20_000)
     with served(lambda _: reply, settings) as (odd, source):
         with pytest.raises(error, match=says) as caught:
@@ -436,15 +436,15 @@ def test_an_endless_page_is_abandoned():
         source.fetch(request())
 
 
-def test_a_slow_answer_times_out():
+def test_a_slow_response_times_out():
     leave = threading.Event()
 
-    def answer(_: Asked) -> str:
+    def respond(_: Asked) -> str:
         leave.wait(300)
         return daily()
 
     settings = Settings(http_retries=0, read_timeout=0.2)
-    with served(answer, settings) as (_, source):
+    with served(respond, settings) as (_, source):
         with pytest.raises(SiteUnavailable, match="reading timed out"):
             source.fetch(request())
         leave.set()
@@ -507,7 +507,7 @@ def test_close_ends_the_connections_of_all_threads():
 def test_close_ends_the_wait_between_retries():
     seen, caught = threading.Event(), []
 
-    def answer(_: Asked) -> Reply:
+    def respond(_: Asked) -> Reply:
         seen.set()
         return Reply(status=503, headers={"Retry-After": "500"})
 
@@ -517,7 +517,7 @@ def test_close_ends_the_wait_between_retries():
         except SiteUnavailable as error:
             caught.append(error)
 
-    with served(answer, Settings(http_retries=3)) as (odd, source):
+    with served(respond, Settings(http_retries=3)) as (odd, source):
         thread = threading.Thread(target=work, args=(source,))
         thread.start()
         assert seen.wait(60)
@@ -547,7 +547,7 @@ def test_an_unclosed_source_leaves_no_connection_open():
 
 
 def test_threads_and_funds_do_not_mix():
-    def answer(asked: Asked) -> str:
+    def respond(asked: Asked) -> str:
         pk = asked.query["PK_PARTIC"]
         months = tuple(f"{month:02d}/2022" for month in range(12, 0, -1))
         shown = asked.form.get("ddComptc", months[0])
@@ -555,7 +555,7 @@ def test_threads_and_funds_do_not_mix():
         return daily(months, shown, state=pk, quota=f"{pk},{shown[:2]}")
 
     jobs = [request(f"{month:02d}/2022", pk=str(pk)) for pk in range(1, 9) for month in range(1, 13)]
-    with served(answer) as (odd, source), ThreadPoolExecutor(8) as pool:
+    with served(respond) as (odd, source), ThreadPoolExecutor(8) as pool:
         for job, quotes in zip(jobs, pool.map(source.fetch, jobs), strict=True):
             (quote,) = quotes
             assert quote.quota == float(f"{job.fund_pk}.{job.month_year[:2]}")

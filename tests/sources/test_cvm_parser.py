@@ -365,10 +365,10 @@ def test_latin_1_is_read_as_browsers_do_and_never_fails():
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "the answer is empty"),
-        (b" \r\n ", "the answer is empty"),
-        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "the answer is binary"),
-        (b'PK\x03\x04 id="ddComptc" dgDocDiario \0 </html>', "the answer is binary"),
+        (b"", "the response is empty"),
+        (b" \r\n ", "the response is empty"),
+        (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "the response is binary"),
+        (b'PK\x03\x04 id="ddComptc" dgDocDiario \0 </html>', "the response is binary"),
         (b"<html><head><title>Erro de\nexecu\xe7\xe3o</title></head><body>Oops</body></html>", "'Erro de execução'"),
         (b"<html><script>alert('Fundo sem informes')</script></html>", "it says 'Fundo sem informes'"),
         (b"<html><body><p>", "cut short"),
@@ -379,7 +379,7 @@ def test_latin_1_is_read_as_browsers_do_and_never_fails():
         (b"<html><script>var x = 'ddComptc dgDocDiario'</script></html>", "it has no element ddComptc"),
     ],
 )
-def test_another_answer_is_not_taken_for_a_daily_page(content, says):
+def test_another_response_is_not_taken_for_a_daily_page(content, says):
     for parse in (lambda: parse_daily(content, cnpj=CNPJ, url=URL), lambda: parse_first_daily(content, cnpj=CNPJ)):
         with pytest.raises(NotACvmPage) as caught:
             parse()

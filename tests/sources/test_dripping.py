@@ -28,7 +28,7 @@ FOREVER = {"read_timeout": 3600.0, "page_timeout": 3600.0, "robots_timeout": 360
 
 
 class Dripping:
-    """A server that sends `begin` and then a byte every 20 ms, without end; its robots.txt answers at once by
+    """A server that sends `begin` and then a byte every 20 ms, without end; its robots.txt is served at once by
     default."""
 
     def __init__(self, begin: bytes = HEAD, *, robots: bytes = NOT_FOUND, is_robots_dripping: bool = False) -> None:
@@ -113,7 +113,7 @@ def test_a_dripping_page_is_abandoned_at_its_deadline(begin):
     ):
         thread.join(30)
         assert not thread.is_alive()
-        assert "does not send the whole answer in time" in str(caught[0])
+        assert "does not send the whole response in time" in str(caught[0])
         assert "SCRAPERKIT_PAGE_TIMEOUT" in str(caught[0])
         assert caught[0].retryable
         assert site.hung_up.acquire(timeout=30)

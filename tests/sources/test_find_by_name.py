@@ -105,8 +105,8 @@ def test_the_search_page_of_a_name_escapes_it_and_its_form_works(shared):
         assert "CNPJNome=Cedro+%26+Emba%FAba" in action
         form = dict(re.findall('type="hidden" name="([^"]+)" id="[^"]+" value="([^"]*)"', page.text))
         form |= {"__EVENTTARGET": "ddlFundos$_ctl0$lnkbtn1"}
-        answer = session.post(url, data=form, timeout=60)
-        assert answer.history[0].headers["Location"].startswith("ResultBuscaDocsFdo.aspx?PK_PARTIC=901113")
+        response = session.post(url, data=form, timeout=60)
+        assert response.history[0].headers["Location"].startswith("ResultBuscaDocsFdo.aspx?PK_PARTIC=901113")
         # A form of one search is invalid for another.
         other = session.post(url.replace("Cedro", "Fundo"), data=form, timeout=60)
         assert "lblErro" in other.text
@@ -269,7 +269,7 @@ def test_a_name_without_a_word_is_refused_before_any_request(pages, shared, text
 
 
 class Hiccup(Shop):
-    """A shop that first answers with error pages, with status 200."""
+    """A shop that first sends error pages, with status 200."""
 
     def __init__(self, errors: int) -> None:
         super().__init__([AROEIRA])

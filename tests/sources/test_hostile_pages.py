@@ -114,7 +114,7 @@ def refusing(**given: object) -> Iterator[CvmPages]:
 
 @pytest.mark.parametrize("status", [403, 404, 429, 503])
 def test_a_page_with_an_error_status_is_quoted(status):
-    words = f"(answers|HTTP) {status}.*; its title is 'WAF', it says 'Acesso negado.'"
+    words = f"(returns|HTTP) {status}.*; its title is 'WAF', it says 'Acesso negado.'"
     with refusing(status=status) as source, pytest.raises(SourceError, match=words) as caught:
         source.find_fund(CNPJ)
     assert caught.value.retryable

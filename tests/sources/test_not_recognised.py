@@ -212,14 +212,14 @@ def test_an_unreadable_header_is_not_taken_for_another_funds(label, asked):
 
 def test_the_daily_page_is_requested_as_users_do(replica, monkeypatch):
     targets: list[str] = []
-    answer: Callable = replica._site.answer
+    respond: Callable = replica._site.respond
     monkeypatch.setattr(
         replica._site,
-        "answer",
-        lambda method, target, *rest: (targets.append(target), answer(method, target, *rest))[1],
+        "respond",
+        lambda method, target, *rest: (targets.append(target), respond(method, target, *rest))[1],
     )
     with CvmPages(replica.url, settings=ONCE) as source:
         assert source.fetch(Fund(CNPJ, "132922").months("2022-01", "2022-01")[0])
     daily_pages = [target.partition("?")[2] for target in targets if "CPublicaInfDiario" in target]
     assert daily_pages == ["PK_PARTIC=132922&SemFrame=&PK_SUBCLASSE=-1"] * 2
-    assert b"lblErro" in answer("GET", targets[-1].replace("-1", "7")).body
+    assert b"lblErro" in respond("GET", targets[-1].replace("-1", "7")).body

@@ -34,9 +34,9 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 class Recorder:
-    """A server, or proxy, that records each request's target and headers, and answers as the test says."""
+    """A server, or proxy, that records each request's target and headers, and responds as the test specifies."""
 
-    def __init__(self, answer: Callable[[str], tuple[int, dict[str, str]]] = lambda _: (200, {})) -> None:
+    def __init__(self, respond: Callable[[str], tuple[int, dict[str, str]]] = lambda _: (200, {})) -> None:
         self.asked: list[tuple[str, dict[str, str]]] = []
         recorder = self
 
@@ -46,7 +46,7 @@ class Recorder:
             def do_GET(self) -> None:
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 recorder.asked.append((self.path, {name.lower(): value for name, value in self.headers.items()}))
-                status, headers = (404, {}) if self.path.endswith("/robots.txt") else answer(self.path)
+                status, headers = (404, {}) if self.path.endswith("/robots.txt") else respond(self.path)
                 self.send_response(status)
                 for name, value in {**headers, "Content-Length": "4"}.items():
                     self.send_header(name, value)
@@ -132,7 +132,7 @@ class TestAProxy:
             monkeypatch.setenv("http_proxy", f"http://me:hush@{proxy.host}")
             with CvmPages("http://cvm.invalid/", settings=ONCE) as source:
                 with pytest.raises(
-                    (NotACvmPage, SiteUnavailable), match=rf"(answers|HTTP) {status}.*NO_PROXY"
+                    (NotACvmPage, SiteUnavailable), match=rf"(returns|HTTP) {status}.*NO_PROXY"
                 ) as caught:
                     source.find_fund(CNPJ)
             assert f"the proxy http://{proxy.host} " in str(caught.value)
@@ -157,7 +157,7 @@ class TestAProxy:
         [(200, {}), (302, {"Location": "http://login.invalid/"}), (302, {"Location": "/again"})],
         ids=["another page", "another host", "without end"],
     )
-    def test_that_answers_in_the_sites_place_is_named(self, monkeypatch, status, headers):
+    def test_that_responds_in_the_sites_place_is_named(self, monkeypatch, status, headers):
         with Recorder(lambda _: (status, headers)) as proxy:
             monkeypatch.setenv("http_proxy", proxy.url)
             with CvmPages("http://cvm.invalid/", settings=ONCE) as source:
@@ -254,10 +254,10 @@ class TestARedirect:
 
     @pytest.mark.parametrize(("status", "kept"), [(302, False), (303, False), (307, True), (308, True)])
     def test_keeps_a_form_if_its_status_says_so(self, status, kept):
-        def answer(path: str) -> tuple[int, dict[str, str]]:
+        def respond(path: str) -> tuple[int, dict[str, str]]:
             return (200, {}) if path == "/there" else (status, {"Location": "there"})
 
-        with Recorder(answer) as site, client_of(site.url) as client:
+        with Recorder(respond) as site, client_of(site.url) as client:
             page = client.get(f"{site.url}there")
             assert client.post(site.url, "a=b", page.cookies).url == f"{site.url}there"
             assert ("content-type" in site.asked[-1][1]) is kept

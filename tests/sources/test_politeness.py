@@ -29,13 +29,13 @@ from scraperkit.subscriber import Subscriber
 
 
 class Site:
-    """A site that records its requests, and answers as the test says."""
+    """A site that records its requests, and responds as the test specifies."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.requests = 0
         self.robots = ""
-        self.answer: Callable[[], tuple[int, dict[str, str]]] = lambda: (200, {})
+        self.respond: Callable[[], tuple[int, dict[str, str]]] = lambda: (200, {})
         site = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -47,7 +47,7 @@ class Site:
                     status, headers, body = 200 if site.robots else 404, {}, site.robots.encode()
                 else:
                     site.asked.append(self.path)
-                    (status, headers), body = site.answer(), b"page"
+                    (status, headers), body = site.respond(), b"page"
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
@@ -237,7 +237,7 @@ class TestRetryAfter:
         times, told = [], threading.Event()
         pause = Politeness.pause
 
-        def answer():
+        def respond():
             times.append(time.monotonic())
             return (200, {}) if len(times) > 1 else (503, {"Retry-After": "1"})
 
@@ -245,7 +245,7 @@ class TestRetryAfter:
             pause(*given)
             told.set()
 
-        site.answer = answer
+        site.respond = respond
         monkeypatch.setattr(Politeness, "pause", pause_and_tell)
         first, second = make(http_retries=1), make()
         asking = threading.Thread(target=ask, args=(first, site, 1))
@@ -259,8 +259,8 @@ class TestRetryAfter:
 
     @pytest.mark.parametrize("retries", [0, 1])
     def test_is_kept_even_after_the_last_retry(self, site, make, retries):
-        answers = iter([(503, {})] * retries + [(503, {"Retry-After": "500"})])
-        site.answer = lambda: next(answers, (200, {}))
+        responses = iter([(503, {})] * retries + [(503, {"Retry-After": "500"})])
+        site.respond = lambda: next(responses, (200, {}))
         with pytest.raises(SiteUnavailable):
             make(http_retries=retries).get(site.url)
         assert 300 < make()._politeness._seconds_open() <= 500
@@ -273,7 +273,7 @@ class TestASiteThatKeepsFailing:
         settings = {"breaker_failures": 3, "breaker_pause": pause, "read_timeout": 3600.0}
         one, two = (make(**settings)._politeness for _ in range(2))
         for politeness in (one, two, one):
-            politeness.failed("SiteUnavailable: the site answers 500")
+            politeness.failed("SiteUnavailable: the site returns 500")
         return one, two
 
     def test_opens_the_circuit_for_all_and_is_reported(self, make, site, redis, caplog, namespace):

@@ -126,7 +126,7 @@ def tell(port: int, *words: str | int) -> str:
 
 
 def is_answering(port: int) -> bool:
-    """Return whether a node answers."""
+    """Return whether a node responds."""
     with contextlib.suppress(redis_py.RedisError), client(port) as node:
         return bool(node.ping())
     return False

@@ -22,24 +22,24 @@ def one_quote(request: ScrapeRequest) -> list[DailyQuote]:
 
 
 class FakeSite:
-    """A source that answers at once, counts requests, and fails as the test specifies."""
+    """A source that responds at once, counts requests, and fails as the test specifies."""
 
-    def __init__(self, answer: Callable[[ScrapeRequest], Sequence[DailyQuote]] = one_quote) -> None:
-        self.answer = answer
+    def __init__(self, respond: Callable[[ScrapeRequest], Sequence[DailyQuote]] = one_quote) -> None:
+        self.respond = respond
         self.asked: Counter[str] = Counter()
         self._lock = threading.Lock()
 
     def fetch(self, request: ScrapeRequest) -> Sequence[DailyQuote]:
         with self._lock:
             self.asked[request.month_year] += 1
-        return self.answer(request)
+        return self.respond(request)
 
 
 class GatedSite(FakeSite):
     """A source whose ``fetch`` blocks until the test opens the gate."""
 
-    def __init__(self, answer: Callable[[ScrapeRequest], Sequence[DailyQuote]] = one_quote) -> None:
-        super().__init__(answer)
+    def __init__(self, respond: Callable[[ScrapeRequest], Sequence[DailyQuote]] = one_quote) -> None:
+        super().__init__(respond)
         self.gate = threading.Event()
         self.inside = threading.Semaphore(0)
 

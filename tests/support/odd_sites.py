@@ -49,13 +49,13 @@ def _flat(query: str) -> dict[str, str]:
 
 
 class Odd:
-    """An HTTP server on a free port; `answer` makes its replies, `asked` records its requests.
+    """An HTTP server on a free port; `respond` makes its replies, `asked` records its requests.
 
     It has no robots.txt, and does not record requests for it.
     """
 
-    def __init__(self, answer: Callable[[Asked], Reply | str]) -> None:
-        self.answer = answer
+    def __init__(self, respond: Callable[[Asked], Reply | str]) -> None:
+        self.respond = respond
         self.asked: list[Asked] = []
         self.ended = threading.Semaphore(0)
         self.leaving = threading.Event()
@@ -104,7 +104,7 @@ class Odd:
         form = handler.rfile.read(int(handler.headers.get("Content-Length", 0))).decode("ascii")
         asked = Asked(handler.command, handler.path, _flat(form), dict(handler.headers))
         self.asked.append(asked)
-        reply = self.answer(asked)
+        reply = self.respond(asked)
         if isinstance(reply, str):
             reply = Reply(reply)
         if reply.reset:
@@ -137,9 +137,9 @@ class Odd:
 
 
 @contextlib.contextmanager
-def served(answer: Callable[[Asked], Reply | str], settings: Settings = ONCE) -> Iterator[tuple[Odd, CvmPages]]:
+def served(respond: Callable[[Asked], Reply | str], settings: Settings = ONCE) -> Iterator[tuple[Odd, CvmPages]]:
     """Yield an odd server, and a source that uses it."""
-    with Odd(answer) as odd, CvmPages(odd.url, settings=settings) as source:
+    with Odd(respond) as odd, CvmPages(odd.url, settings=settings) as source:
         yield odd, source
 
 

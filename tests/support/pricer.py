@@ -53,7 +53,7 @@ class FakeSearch:
 
 @dataclass
 class GatedSearch(FakeSearch):
-    """A source whose answers block until the test opens the gate."""
+    """A source whose responses block until the test opens the gate."""
 
     gate: threading.Event = field(default_factory=threading.Event)
     inside: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))

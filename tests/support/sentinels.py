@@ -67,7 +67,7 @@ class Guarded:
             return int(sentinel.execute_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", SERVICE)[1])
 
     def wait_for_another(self, than: int) -> int:
-        """Wait until another server is the primary, and answers as one; return its port."""
+        """Wait until another server is the primary, and responds as one; return its port."""
 
         def is_promoted() -> bool:
             port = self.primary
@@ -124,7 +124,7 @@ class Guarded:
         words = ["--port", str(own), "--dir", str(folder), *self._options, *options, "--loadmodule", module]
         announced = ["--replica-announce-ip", "127.0.0.1", "--replica-announce-port", str(port)]
         self.servers[port] = self._run(folder, [*words, *announced, "--repl-diskless-sync-delay", "0"])
-        assert wait_until(lambda: answers(own)), (folder / "log").read_text()
+        assert wait_until(lambda: responds(own)), (folder / "log").read_text()
         return port
 
     def _announced(self, own: int) -> int:
@@ -149,7 +149,7 @@ class Guarded:
         ]
         (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
         self._run(folder, [str(folder / "sentinel.conf"), "--sentinel"])
-        assert wait_until(lambda: answers(port)), (folder / "log").read_text()
+        assert wait_until(lambda: responds(port)), (folder / "log").read_text()
         return port
 
     def _run(self, folder: Path, words: list[str]) -> subprocess.Popen[bytes]:
@@ -181,7 +181,7 @@ def client(port: int) -> redis_py.Redis:
     return redis_py.Redis(port=port, decode_responses=True, socket_timeout=5)
 
 
-def answers(port: int) -> bool:
+def responds(port: int) -> bool:
     with contextlib.suppress(redis_py.RedisError), client(port) as server:
         return bool(server.ping())
     return False

@@ -34,7 +34,7 @@ def redis_server(folder: Path, *options: str, timeseries: bool = True, policy: S
 
 
 def listens(path: Path) -> bool:
-    """Return whether a server answers on the socket; the file exists a little earlier."""
+    """Return whether a server responds on the socket; the file exists a little earlier."""
     with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
         probe.connect(str(path))
         return True

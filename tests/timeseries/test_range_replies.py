@@ -118,7 +118,7 @@ def test_rubbish_is_refused(rubbish, series):
 @pytest.mark.parametrize(
     "line", [b"-NOPERM no permission", b"-ERR unknown command", b"*x", b"*-1", b"$1", b"_", b"%1", b">1", b""]
 )
-def test_other_answers_of_the_server_are_refused(line):
+def test_other_responses_of_the_server_are_refused(line):
     with pytest.raises(ReplyError):
         parse_ranges(b"+OK\r\n+QUEUED\r\n*1\r\n" + line + b"\r\n", 1)
 

@@ -29,7 +29,7 @@ from scraperkit.sources.politeness import Politeness
 from scraperkit.text import say
 
 MOST_BYTES = 1_000_000_000
-MOST_FAILURES = 3  # of files in a row for which the site does not answer
+MOST_FAILURES = 3  # of files in a row for which the site does not respond
 DOWNLOAD_PATIENCE = 120.0  # seconds that a download waits for each turn, while the site asks for a pause
 SITE_AWAY = "the site is away"
 _OK, _UNCHANGED, _MISSING_STATUSES = 200, 304, (403, 404, 410)
@@ -84,7 +84,7 @@ class Downloader:
             for file in files:
                 bar.set_postfix_str(file.name)
                 if failures >= MOST_FAILURES:
-                    outcomes.append(Outcome(file.name, "refused", reason="not requested: the site does not answer"))
+                    outcomes.append(Outcome(file.name, "refused", reason="not requested: the site does not respond"))
                 else:
                     outcomes.append(self._fetch(file, None if only_due else began, named))
                     failures = failures + 1 if outcomes[-1].reason.startswith(SITE_AWAY) else 0
@@ -130,7 +130,7 @@ class Downloader:
         has_all = bool(entry.months) and wanted <= {month.iso for month in self.folder.months()}
         known = entry if has_all and entry.url == url else None
         got, sha256 = download(self.http, self.politeness, self.folder, url, part, known)
-        if (without := answer_without_file(got, known, entry)) is not None:
+        if (without := response_without_file(got, known, entry)) is not None:
             return without, 0
         size = part.stat().st_size
         entry = replace(entry, url=url)
@@ -187,8 +187,8 @@ def told(entry: Entry, changed: int = 0, *, is_news: bool = True) -> Outcome:
     return Outcome(entry.file, outcome, entry.kept, changed, entry.rejected, entry.reason)
 
 
-def answer_without_file(got: Download, known: Entry | None, entry: Entry) -> Entry | None:
-    """Return the ledger's entry for an answer without a file; ``None`` if it has one.
+def response_without_file(got: Download, known: Entry | None, entry: Entry) -> Entry | None:
+    """Return the ledger's entry for a response without a file; ``None`` if it has one.
 
     Raises
     ------
@@ -199,23 +199,23 @@ def answer_without_file(got: Download, known: Entry | None, entry: Entry) -> Ent
         return replace(entry, outcome="unchanged", reason="")
     if got.status in _MISSING_STATUSES:
         stays = "; the stored data stays" if entry.kept else ""
-        return replace(entry, outcome="missing", reason=f"the site answers {got.status}: it has no such file{stays}")
+        return replace(entry, outcome="missing", reason=f"the site returns {got.status}: it has no such file{stays}")
     if got.status != _OK:
-        raise FileRefused(f"the site answers {got.status}", got.url)
+        raise FileRefused(f"the site returns {got.status}", got.url)
     return None
 
 
 def download(
     http: HttpClient, politeness: Politeness, folder: Folder, url: str, part: Path, known: Entry | None
 ) -> tuple[Download, str]:
-    """Request a file, unless the known one is current; return the answer, and the SHA-256 of the bytes written.
+    """Request a file, unless the known one is current; return the response, and the SHA-256 of the bytes written.
 
     Raises
     ------
     ArchiveError
         If it cannot be written.
     SiteUnavailable
-        If the site does not answer.
+        If the site does not respond.
     FileRefused
         If it is longer than any file of the portal.
     """

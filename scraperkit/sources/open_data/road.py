@@ -49,7 +49,7 @@ class MonthBringer:
         MonthNotOffered
             If the portal has no such file, or the file no such month.
         SiteUnavailable
-            If the portal does not answer, and the archive does not have the month yet.
+            If the portal does not respond, and the archive does not have the month yet.
         FileRefused
             If the file is unexpected, and the archive does not have the month yet.
         ArchiveError

@@ -26,8 +26,8 @@ from scraperkit.sources.open_data.downloads import (
     DOWNLOAD_PATIENCE,
     Downloader,
     Outcome,
-    answer_without_file,
     download,
+    response_without_file,
     told,
 )
 from scraperkit.sources.open_data.folder import Entry, delete, read_parquet, write_whole
@@ -202,7 +202,7 @@ class Snapshots:
         known = entry if has_some and entry.url == url else None
         http, politeness = self._downloader.http, self._downloader.politeness
         got, sha256 = download(http, politeness, self._folder, url, part, known)
-        if (without := answer_without_file(got, known, entry)) is not None:
+        if (without := response_without_file(got, known, entry)) is not None:
             return without
         if known and sha256 == known.sha256:
             return replace(entry, outcome="unchanged", reason="")

@@ -1,6 +1,6 @@
-"""B3's index statistics: addresses and answers, without I/O.
+"""B3's index statistics: addresses and responses, without I/O.
 
-``GetPortfolioDay/<base64 of {"index": "IBOVESPA", "language": "pt-br", "year": "2024"}>`` answers with ``results``: an
+``GetPortfolioDay/<base64 of {"index": "IBOVESPA", "language": "pt-br", "year": "2024"}>`` returns ``results``: an
 object for each day of the month, ``day``, with ``rateValue1`` (January) to ``rateValue12``, numbers such as
 ``"132.833,95"`` or null. A day's value appears before the close, and is not final until then.
 """
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from scraperkit.errors import RateRefused
-from scraperkit.sources.rates.answers import RateSample, Span, in_order, parsed
 from scraperkit.sources.rates.known import Rate
+from scraperkit.sources.rates.responses import RateSample, Span, in_order, parsed
 
 _BRAZILIAN = re.compile(r"[0-9]{1,3}(?:\.[0-9]{3})*,[0-9]{1,6}|[0-9]{1,9}(?:,[0-9]{1,6})?")
 
@@ -49,18 +49,18 @@ def address(base: str, rate: Rate, span: Span) -> str:
 
 
 def read(rate: Rate, span: Span, content: bytes, url: str) -> list[RateSample]:
-    """Return the values in an answer, by day.
+    """Return the values in a response, by day.
 
     Raises
     ------
     RateRefused
-        If the answer is unexpected; names the day, the month and the reason.
+        If the response is unexpected; names the day, the month and the reason.
     """
     what = f"B3 {rate.code} {span.first.year}"
-    answer = parsed(content, what, url)
-    results = answer.get("results") if isinstance(answer, dict) else None
+    response = parsed(content, what, url)
+    results = response.get("results") if isinstance(response, dict) else None
     if not isinstance(results, list):
-        raise RateRefused(f"{what}: the response has no list of results: {str(answer)[:100]!r}", url)
+        raise RateRefused(f"{what}: the response has no list of results: {str(response)[:100]!r}", url)
     if not results:
         raise RateRefused(
             f"{what}: the list of results is empty, although a year has a row for each day of the month", url

@@ -13,8 +13,8 @@ from scraperkit.config import Settings
 from scraperkit.errors import SourceError
 from scraperkit.keys import Keys
 from scraperkit.models import now
-from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.known import Rate
+from scraperkit.sources.rates.responses import RateSample, Span
 from scraperkit.sources.rates.services import RateService, sent_at_once
 from scraperkit.sources.rates.storage import RateStore
 from scraperkit.sources.rates.windows import hole, merged, missing, newest_possible, possible

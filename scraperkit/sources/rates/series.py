@@ -14,9 +14,9 @@ from scraperkit.config import Settings
 from scraperkit.connection import check_client, connect
 from scraperkit.errors import warn
 from scraperkit.models import today
-from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.collect import collect
 from scraperkit.sources.rates.known import Rate, known
+from scraperkit.sources.rates.responses import RateSample, Span
 from scraperkit.sources.rates.services import is_invented
 from scraperkit.timeseries.commands import day_number
 from scraperkit.timeseries.frames import Day, dates, window
@@ -64,9 +64,9 @@ def rates(
     ConfigError
         If there is no such rate, or it has ended (says what to use instead), or a day is invalid.
     SiteUnavailable
-        If the service does not answer, and the beginning of the window is not stored.
+        If the service does not respond, and the beginning of the window is not stored.
     RateRefused
-        Likewise, if it refuses, or answers without values.
+        Likewise, if it refuses, or sends no values.
     RedisError
         If Redis is unreachable, or refuses.
 

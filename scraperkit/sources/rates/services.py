@@ -11,12 +11,12 @@ import redis as redis_py
 from scraperkit.config import Settings
 from scraperkit.errors import SiteUnavailable, SourceError
 from scraperkit.sources.cvm_pages import checked_base
-from scraperkit.sources.http import Answer, HttpClient
+from scraperkit.sources.http import HttpClient, Response
 from scraperkit.sources.markup import decode
 from scraperkit.sources.politeness import Politeness
 from scraperkit.sources.rates import b3, sgs
-from scraperkit.sources.rates.answers import RateSample, Span, is_web_page
 from scraperkit.sources.rates.known import Rate
+from scraperkit.sources.rates.responses import RateSample, Span, is_web_page
 from scraperkit.sources.says import says
 from scraperkit.sources.wire import leads_here
 
@@ -90,7 +90,7 @@ class RateService:
         Raises
         ------
         SourceError
-            If the service does not answer, refuses, or answers without values.
+            If the service does not respond, refuses, or sends no values.
         """
         samples: list[RateSample] = []
         for piece in sgs.pieces(span) if self._rate.service == "sgs" else b3.pieces(span):
@@ -106,19 +106,19 @@ class RateService:
 
     def _piece(self, span: Span) -> list[RateSample]:
         if self._rate.service == "sgs":
-            answer = self._ask(sgs.address(self._base, self._rate, span))
-            return sgs.read(self._rate, span, answer.status, answer.content, answer.shown_url)
-        answer = self._ask(b3.address(self._base, self._rate, span))
-        return b3.read(self._rate, span, answer.content, answer.shown_url)
+            response = self._ask(sgs.address(self._base, self._rate, span))
+            return sgs.read(self._rate, span, response.status, response.content, response.shown_url)
+        response = self._ask(b3.address(self._base, self._rate, span))
+        return b3.read(self._rate, span, response.content, response.shown_url)
 
-    def _ask(self, url: str) -> Answer:
+    def _ask(self, url: str) -> Response:
         statuses = sgs.STATUSES if self._rate.service == "sgs" else frozenset({200})
         for _ in range(self._settings.http_retries + 1):
-            answer = self._http.get(url, statuses)
-            if answer.status != 200 or not is_web_page(answer.content, answer.content_type):
-                return answer
-        words = says(decode(answer.content, answer.content_type))
+            response = self._http.get(url, statuses)
+            if response.status != 200 or not is_web_page(response.content, response.content_type):
+                return response
+        words = says(decode(response.content, response.content_type))
         raise SiteUnavailable(
             f"{self._rate.source}: HTTP 200 with a web page instead of values{words}; try again later",
-            answer.shown_url,
+            response.shown_url,
         )

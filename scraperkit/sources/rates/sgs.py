@@ -1,6 +1,6 @@
-"""The Banco Central's time series (SGS): addresses and answers, without I/O.
+"""The Banco Central's time series (SGS): addresses and responses, without I/O.
 
-``bcdata.sgs.<number>/dados?formato=json&dataInicial=dd/mm/aaaa&dataFinal=dd/mm/aaaa`` answers with a list of
+``bcdata.sgs.<number>/dados?formato=json&dataInicial=dd/mm/aaaa&dataFinal=dd/mm/aaaa`` returns a list of
 ``{"data": "01/10/2025", "valor": "0.055131"}``. Daily series want both dates and at most ten years between them. If a
 range has no value, the status is 404 and the text says so.
 """
@@ -17,8 +17,8 @@ from typing import Any
 
 from scraperkit.errors import RateRefused
 from scraperkit.models import brazilian_date
-from scraperkit.sources.rates.answers import RateSample, Span, in_order, parsed
 from scraperkit.sources.rates.known import Rate
+from scraperkit.sources.rates.responses import RateSample, Span, in_order, parsed
 from scraperkit.sources.says import says
 
 YEARS = 10
@@ -61,12 +61,12 @@ def address(base: str, rate: Rate, span: Span) -> str:
 
 
 def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[RateSample]:
-    """Return the values in an answer; none if the service says that the range has none.
+    """Return the values in a response; none if the service says that the range has none.
 
     Raises
     ------
     RateRefused
-        If the service refuses the request, or its answer is unexpected; names the entry and the reason.
+        If the service refuses the request, or its response is unexpected; names the entry and the reason.
     """
     what = f"SGS {rate.code} ({rate.name})"
     if status != HTTPStatus.OK:
@@ -74,14 +74,14 @@ def read(rate: Rate, span: Span, status: int, content: bytes, url: str) -> list[
         if status == HTTPStatus.NOT_FOUND and _NO_VALUES.search(text):
             return []
         raise RateRefused(f"{what}: {_refusal(status, text)}", url)
-    answer = parsed(content, what, url)
-    if not isinstance(answer, list):
-        raise RateRefused(f"{what}: the response is not a list of values{_detail(answer)}", url)
-    if not answer:
+    response = parsed(content, what, url)
+    if not isinstance(response, list):
+        raise RateRefused(f"{what}: the response is not a list of values{_detail(response)}", url)
+    if not response:
         raise RateRefused(
-            f"{what}: the response is an empty list, but the service answers HTTP 404 where it has no values", url
+            f"{what}: the response is an empty list, but the service returns HTTP 404 where it has no values", url
         )
-    return in_order((_sample(what, place, entry, span, url) for place, entry in enumerate(answer, 1)), what, url)
+    return in_order((_sample(what, place, entry, span, url) for place, entry in enumerate(response, 1)), what, url)
 
 
 def _refusal(status: int, text: str) -> str:
@@ -97,12 +97,12 @@ def _refusal(status: int, text: str) -> str:
     return f"the service refuses the request (HTTP {status}){detail}"
 
 
-def _detail(answer: Any) -> str:
-    """Return what an answer says in place of values, as the end of a sentence."""
-    if isinstance(answer, dict):
-        inner = answer.get("erro", answer.get("error", answer))
-        answer = inner.get("detail", inner) if isinstance(inner, dict) else inner
-    return f"; it says {str(answer)[:160]!r}"
+def _detail(response: Any) -> str:
+    """Return what a response says in place of values, as the end of a sentence."""
+    if isinstance(response, dict):
+        inner = response.get("erro", response.get("error", response))
+        response = inner.get("detail", inner) if isinstance(inner, dict) else inner
+    return f"; it says {str(response)[:160]!r}"
 
 
 def _sample(what: str, place: int, entry: Any, span: Span, url: str) -> RateSample:

@@ -10,8 +10,8 @@ import redis as redis_py
 from scraperkit.connection import redis_needed
 from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys
-from scraperkit.sources.rates.answers import RateSample, Span
 from scraperkit.sources.rates.known import Rate
+from scraperkit.sources.rates.responses import RateSample, Span
 from scraperkit.sources.rates.windows import HolesLooked, Looked
 from scraperkit.timeseries.commands import DAY_MS, SAMPLES_PER_COMMAND, SERIES_OPTIONS, day_number
 from scraperkit.timeseries.link import batched

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from scraperkit.calendar import business_days
 from scraperkit.models import Month
-from scraperkit.sources.rates.answers import Span
 from scraperkit.sources.rates.known import Rate
+from scraperkit.sources.rates.responses import Span
 
 # The newest values are requested again, since they may have been revised.
 REVISED_DAYS = 5

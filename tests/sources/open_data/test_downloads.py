@@ -16,7 +16,7 @@ from scraperkit.connection import connect
 from scraperkit.errors import ConfigError, SiteUnavailable
 from scraperkit.keys import Keys
 from scraperkit.models import Fund, Month, today
-from scraperkit.replica.portal import PortalAnswer
+from scraperkit.replica.portal import PortalResponse
 from scraperkit.sources.open_data.folder import Entry
 from scraperkit.sources.open_data.portal_files import files_between, is_due, listed_sizes
 
@@ -117,14 +117,14 @@ class TestConditions:
         site.portal.remove("2024-12")
         (row,) = market.download("2024-12", "2024-12").to_dict("records")
         assert row["outcome"] == "missing"
-        assert f"the site answers {status}: it has no such file; the stored data stays" in row["reason"]
+        assert f"the site returns {status}: it has no such file; the stored data stays" in row["reason"]
         assert row["rows"] == len(market.quotes())
         assert len(market.quotes())
         assert market.changes().empty
 
     def test_an_unrequested_304_is_refused(self, site, market, monkeypatch):
-        answer = site.portal.answer("/dados/FI/" + site.portal.path("2024-12"))
-        monkeypatch.setattr(site.portal, "_file", lambda *_: ("file", PortalAnswer(304, answer.headers)))
+        response = site.portal.respond("/dados/FI/" + site.portal.path("2024-12"))
+        monkeypatch.setattr(site.portal, "_file", lambda *_: ("file", PortalResponse(304, response.headers)))
         assert market.download("2024-12", "2024-12")["outcome"].tolist() == ["refused"]
         assert market.update_registry()["outcome"].tolist() == ["refused", "refused"]
 
@@ -137,11 +137,11 @@ class TestConditions:
     def test_the_ledger_describes_each_file(self, site, market):
         market.download("2024-12", "2024-12")
         entry = market.archive_info().loc["inf_diario_fi_202412.zip"]
-        answer = site.portal.answer("/dados/FI/" + site.portal.path("2024-12"))
+        response = site.portal.respond("/dados/FI/" + site.portal.path("2024-12"))
         assert entry["url"] == site.open_data_url + site.portal.path("2024-12")
-        assert (entry["etag"], entry["last_modified"]) == (answer.headers["ETag"], answer.headers["Last-Modified"])
-        assert entry["sha256"] == hashlib.sha256(answer.body).hexdigest()
-        assert entry["bytes"] == len(answer.body)
+        assert (entry["etag"], entry["last_modified"]) == (response.headers["ETag"], response.headers["Last-Modified"])
+        assert entry["sha256"] == hashlib.sha256(response.body).hexdigest()
+        assert entry["bytes"] == len(response.body)
         assert (entry["layout"], entry["rejected"]) == ("C", 0)
         assert entry["rows_read"] == entry["kept"] == len(site.portal.rows("2024-12"))
         assert str(market.archive_info()["fetched_at"].dtype) == "datetime64[us, UTC]"
@@ -251,7 +251,7 @@ class TestSettings:
             assert market.url == OPEN_DATA_URL
 
     def test_a_redirect_error_names_the_portals_variable(self, site, tmp_path, monkeypatch):
-        elsewhere = PortalAnswer(301, {"Location": "http://other.example/"})
+        elsewhere = PortalResponse(301, {"Location": "http://other.example/"})
         monkeypatch.setattr(site.portal, "_file", lambda *_: ("file", elsewhere))
         with sk.OpenData(site.open_data_url, archive=tmp_path) as market:
             (row,) = market.download("2024-12", "2024-12").to_dict("records")

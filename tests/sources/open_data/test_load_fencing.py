@@ -87,10 +87,10 @@ class TestOrder:
         loaded(FUND)
         pd.testing.assert_frame_equal(reader.quotes(FUND), market.quotes(FUND))
 
-    @pytest.mark.parametrize("lever", ["away", "missing"])
-    def test_an_unconfirmed_file_does_not_replace_the_fetch(self, site, loaded, market, reader, scrape, lever):
+    @pytest.mark.parametrize("fault", ["away", "missing"])
+    def test_an_unconfirmed_file_does_not_replace_the_fetch(self, site, loaded, market, reader, scrape, fault):
         scrape()
-        if lever == "away":
+        if fault == "away":
             site.open_data_up = False
         else:
             site.portal.remove("2024-11")

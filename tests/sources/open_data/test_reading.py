@@ -1,4 +1,4 @@
-"""The archive's frames: equal to TimeSeriesReader's, with a clear answer for each kind of missing data."""
+"""The archive's frames: equal to TimeSeriesReader's, with a clear error for each kind of missing data."""
 
 from __future__ import annotations
 

@@ -243,7 +243,7 @@ class TestSnapshots:
             site.open_data_up = False
             with pytest.warns(
                 ScraperKitWarning,
-                match="searching the registry of .*: registro_fundo_classe.zip: the site does not answer",
+                match="searching the registry of .*: registro_fundo_classe.zip: the site does not respond",
             ):
                 assert len(market.find("aroeira")) == 1
 
@@ -311,7 +311,7 @@ class TestSnapshots:
 
     @staticmethod
     def broken(site, what: str) -> dict[str, bytes]:
-        body = site.portal.answer("/dados/FI/" + site.portal.path("registry")).body
+        body = site.portal.respond("/dados/FI/" + site.portal.path("registry")).body
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
         if what == "empty":

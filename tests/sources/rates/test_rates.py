@@ -261,9 +261,9 @@ class TestWhatIsKept:
 
 class TestTrouble:
     @pytest.mark.parametrize("name", ["cdi", "ibovespa"])
-    @pytest.mark.parametrize("lever", ["fail", "show_html"])
-    def test_a_passing_fault_is_retried(self, redis, services, name, lever):
-        getattr(services, lever)(2)
+    @pytest.mark.parametrize("fault", ["fail", "show_html"])
+    def test_a_passing_fault_is_retried(self, redis, services, name, fault):
+        getattr(services, fault)(2)
         assert len(sk.rates(name, *JANUARY, redis=redis)) == 10
         assert services.requests["fault"] == 2
 
@@ -285,7 +285,7 @@ class TestTrouble:
     def test_a_service_that_does_not_listen_is_an_error(self, redis, site, monkeypatch):
         monkeypatch.setenv("SCRAPERKIT_HTTP_RETRIES", "0")
         site.rates_up = False
-        with pytest.raises(SiteUnavailable, match="does not answer"):
+        with pytest.raises(SiteUnavailable, match="does not respond"):
             sk.rates("cdi", *JANUARY, redis=redis)
 
     def test_stored_values_are_returned_with_a_warning_if_the_newest_cannot_be_fetched(self, redis, services, at):
@@ -349,7 +349,7 @@ class TestTrouble:
             sk.rates("cdi", *JANUARY, redis=redis)
 
 
-class TestUnusableAnswers:
+class TestUnusableResponses:
     def test_a_window_with_nothing_stored_is_an_error_if_the_service_fails(self, redis, services):
         sk.rates("selic", "2020-01", "2020-02", redis=redis)
         services.fail(60)
@@ -357,7 +357,7 @@ class TestUnusableAnswers:
             sk.rates("selic", "2022-01", "2022-03", redis=redis)
 
     @pytest.mark.parametrize(("name", "body"), [("cdi", b"[]"), ("ibovespa", b'{"results": []}')])
-    def test_an_empty_answer_is_refused_and_settles_nothing(self, redis, services, name, body):
+    def test_an_empty_response_is_refused_and_settles_nothing(self, redis, services, name, body):
         services.put(name, body)
         with pytest.raises(RateRefused, match="empty"):
             sk.rates(name, *JANUARY, redis=redis)

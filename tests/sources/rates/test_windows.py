@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scraperkit.calendar import business_days
-from scraperkit.sources.rates.answers import Span
 from scraperkit.sources.rates.known import KNOWN_RATES
+from scraperkit.sources.rates.responses import Span
 from scraperkit.sources.rates.windows import (
     REVISED_DAYS,
     REVISED_MONTHS,

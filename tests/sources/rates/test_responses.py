@@ -1,4 +1,4 @@
-"""The services' answers are read to the digit; unexpected ones are refused, with entry and reason."""
+"""The services' responses are read to the digit; unexpected ones are refused, with entry and reason."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scraperkit.errors import RateRefused
 from scraperkit.replica.rate_services import RateServices
 from scraperkit.sources.rates import b3, sgs
-from scraperkit.sources.rates.answers import Span, is_web_page
 from scraperkit.sources.rates.known import KNOWN_RATES
+from scraperkit.sources.rates.responses import Span, is_web_page
 
 CDI, IBOVESPA = KNOWN_RATES["cdi"], KNOWN_RATES["ibovespa"]
 OCTOBER = Span(dt.date(2025, 10, 1), dt.date(2025, 10, 31))
@@ -23,8 +23,8 @@ URL = "https://service.example/"
 days = st.dates(dt.date(1980, 1, 1), dt.date(2080, 12, 31))
 
 
-def of_sgs(answer, status=200):
-    content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+def of_sgs(response, status=200):
+    content = response if isinstance(response, bytes) else json.dumps(response).encode()
     return sgs.read(CDI, OCTOBER, status, content, URL)
 
 
@@ -67,7 +67,7 @@ class TestSgs:
         assert of_sgs(content, 404) == []
 
     @pytest.mark.parametrize(
-        ("answer", "told"),
+        ("response", "told"),
         [
             ([entry(valor="0,055131")], "value 1 is malformed"),
             ([entry(), entry("32/10/2025")], "value 2 is malformed"),
@@ -88,16 +88,16 @@ class TestSgs:
             (b'[{"data": "01/10/2025", "valor"', "not JSON"),
         ],
     )
-    def test_an_unexpected_answer_is_refused(self, answer, told):
+    def test_an_unexpected_response_is_refused(self, response, told):
         with pytest.raises(RateRefused) as error:
-            of_sgs(answer)
+            of_sgs(response)
         assert told in str(error.value)
         assert str(error.value).startswith("SGS 12 (cdi): ")
         assert error.value.url == URL
         assert not error.value.retryable
 
     @pytest.mark.parametrize(
-        ("status", "answer", "told"),
+        ("status", "response", "told"),
         [
             (
                 406,
@@ -108,11 +108,11 @@ class TestSgs:
             (404, b"<html><title>404 Not Found</title>", "does not say that the range has no values"),
         ],
     )
-    def test_a_refusal_quotes_its_status_and_words(self, status, answer, told):
+    def test_a_refusal_quotes_its_status_and_words(self, status, response, told):
         with pytest.raises(RateRefused, match=f"HTTP {status}") as error:
-            of_sgs(answer, status)
+            of_sgs(response, status)
         assert told in str(error.value)
-        words = answer if isinstance(answer, bytes) else json.dumps(answer, ensure_ascii=False).encode()
+        words = response if isinstance(response, bytes) else json.dumps(response, ensure_ascii=False).encode()
         assert any(
             word in str(error.value) for word in ("10 anos", "deve ser 20", "404 Not Found") if word.encode() in words
         )
@@ -125,7 +125,7 @@ class TestSgs:
         for piece in sgs.pieces(span):
             assert piece.first == expected
             path, _, query = sgs.address("/dados/serie/", CDI, piece).partition("?")
-            assert services.answer(f"{path}?{query}").status in (200, 404), piece
+            assert services.respond(f"{path}?{query}").status in (200, 404), piece
             expected = piece.last + dt.timedelta(days=1)
         assert expected == span.last + dt.timedelta(days=1)
         assert not services.requests["refused"]
@@ -144,7 +144,7 @@ class TestB3:
     def test_a_year_without_values_is_empty(self):
         assert of_b3([row(day) for day in range(1, 32)]) == []
 
-    def test_an_answer_without_days_is_refused(self):
+    def test_a_response_without_days_is_refused(self):
         with pytest.raises(RateRefused, match="the list of results is empty"):
             of_b3([])
 
@@ -166,14 +166,14 @@ class TestB3:
             ([row(2, m1="1,0"), row(2, m1="2,0")], "2024-01-02 has two values, 1 and 2"),
         ],
     )
-    def test_an_unexpected_answer_is_refused(self, rows, told):
+    def test_an_unexpected_response_is_refused(self, rows, told):
         with pytest.raises(RateRefused) as error:
             of_b3(rows)
         assert told in str(error.value)
         assert str(error.value).startswith("B3 IBOVESPA 2024: ")
 
     @pytest.mark.parametrize("content", [b"[]", b"{}", b'{"results": null}', b'"x"', b"", b"{"])
-    def test_an_answer_without_results_is_refused(self, content):
+    def test_a_response_without_results_is_refused(self, content):
         with pytest.raises(RateRefused, match="no list of results|not JSON"):
             b3.read(IBOVESPA, YEAR, content, URL)
 

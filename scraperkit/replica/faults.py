@@ -1,4 +1,4 @@
-"""Levers that the replica and its portal share: a wait before each answer, and an outage."""
+"""Faults on demand that every simulated server has: slow responses, and an outage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SLOWEST = 86_400.0
 
 
 def checked(field: str, value: float, most: float = _SLOWEST) -> float:
-    """Return a lever's number, if it is from 0 to `most`.
+    """Return a fault's number, if it is from 0 to `most`.
 
     Raises
     ------
@@ -23,15 +23,15 @@ def checked(field: str, value: float, most: float = _SLOWEST) -> float:
     return float(value)
 
 
-class ServerLevers:
-    """Levers of any server: slow answers, and an outage."""
+class ServerFaults:
+    """Slow responses and an outage, on demand."""
 
     _latency = 0.0
     _outage_ends = -math.inf
 
     @property
     def latency(self) -> float:
-        """Seconds before each answer; may be set at any time."""
+        """Seconds before each response; may be set at any time."""
         return self._latency
 
     @latency.setter
@@ -39,7 +39,7 @@ class ServerLevers:
         self._latency = checked("latency", seconds)
 
     def outage(self, seconds: float) -> None:
-        """Answer every request with 503 and ``Retry-After`` for the next `seconds`; 0 ends it at once."""
+        """Respond to every request with 503 and ``Retry-After`` for the next `seconds`; 0 ends it at once."""
         self._outage_ends = time.monotonic() + checked("seconds", seconds)
 
     def _outage_left(self) -> float:

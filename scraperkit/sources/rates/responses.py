@@ -26,7 +26,7 @@ class Span(NamedTuple):
 
 
 def is_web_page(content: bytes, content_type: str) -> bool:
-    """Return whether an answer is a web page, which both services send in place of JSON when they fail.
+    """Return whether a response is a web page, which both services send in place of JSON when they fail.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def parsed(content: bytes, what: str, url: str) -> Any:
         return json.loads(content.decode("utf-8-sig"))
     except (UnicodeDecodeError, ValueError, RecursionError):
         text = content.decode("utf-8", "replace")
-        raise RateRefused(f"{what}: the answer is not JSON{says(text)}", url) from None
+        raise RateRefused(f"{what}: the response is not JSON{says(text)}", url) from None
 
 
 def in_order(samples: Iterable[RateSample], what: str, url: str) -> list[RateSample]:

@@ -1,4 +1,4 @@
-"""The levers that change or break the portal, as a client sees them."""
+"""Changes and faults of the portal, as a client sees them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LESSONS = "18.993.924/0001-00"
 DAILY = "DOC/INF_DIARIO/DADOS/"
 
 
-class TestLeversOnFiles:
+class TestFaultsOfFiles:
     def test_restating_changes_a_share_and_the_etag(self, client):
         before, etag = client.rows("2024-03"), client.file("2024-03").headers["ETag"]
         changes = client.replica.portal.restate("2024-03", 0.02)
@@ -68,8 +68,8 @@ class TestLeversOnFiles:
     def test_a_truncated_file_is_a_complete_download_but_a_broken_zip(self, client):
         whole = client.file("2024-03").content
         client.replica.portal.truncate("2024-03")
-        answer = client.file("2024-03")
-        assert len(answer.content) == int(answer.headers["Content-Length"]) == len(whole) // 2
+        response = client.file("2024-03")
+        assert len(response.content) == int(response.headers["Content-Length"]) == len(whole) // 2
         with pytest.raises(zipfile.BadZipFile):
             client.members("2024-03")
         client.replica.portal.rewrite("2024-03")
@@ -85,8 +85,8 @@ class TestLeversOnFiles:
 
     def test_html_is_sent_with_status_200(self, client):
         client.replica.portal.show_html("2024-03")
-        answer = client.file("2024-03")
-        assert (answer.status_code, answer.content[:6]) == (200, b"<html>")
+        response = client.file("2024-03")
+        assert (response.status_code, response.content[:6]) == (200, b"<html>")
 
     def test_any_bytes_can_be_put_anywhere(self, client):
         portal = client.replica.portal
@@ -160,12 +160,12 @@ class TestDirt:
             assert all(change.old != change.new for change in changes)
 
 
-class TestLeversOnTheServer:
+class TestFaultsOfTheServer:
     def test_an_outage_is_503_with_retry_after(self, client):
         client.replica.portal.outage(3600)
-        answer = client.get("")
-        assert answer.status_code == 503
-        assert 3000 <= int(answer.headers["Retry-After"]) <= 3600
+        response = client.get("")
+        assert response.status_code == 503
+        assert 3000 <= int(response.headers["Retry-After"]) <= 3600
         client.replica.portal.outage(0)
         assert client.get("").status_code == 200
         assert client.replica.portal.requests == Counter(outage=1, listing=1)
@@ -181,7 +181,7 @@ class TestLeversOnTheServer:
         client.replica.open_data_up = True
         assert client.file("2024-03").headers["ETag"] == etag
 
-    def test_latency_delays_every_answer(self, client):
+    def test_latency_delays_every_response(self, client):
         client.replica.portal.latency = 0.15
         start = time.monotonic()
         client.get("")
@@ -195,16 +195,16 @@ class TestLeversOnTheServer:
         assert time.monotonic() - start >= 0.25
         client.replica.portal.bytes_per_second = 20
         url = client.replica.open_data_url + client.replica.portal.path("2024-03")
-        with client.session.get(url, stream=True, timeout=60) as answer:
-            first = next(answer.iter_content(1))
+        with client.session.get(url, stream=True, timeout=60) as response:
+            first = next(response.iter_content(1))
             client.replica.portal.bytes_per_second = float("inf")
-            assert len(first + answer.raw.read()) == size
+            assert len(first + response.raw.read()) == size
 
-    def test_stop_does_not_wait_for_slow_or_delayed_answers(self):
-        for lever, value in (("bytes_per_second", 1), ("latency", 3600)):
+    def test_stop_does_not_wait_for_slow_or_delayed_responses(self):
+        for name, value in (("bytes_per_second", 1), ("latency", 3600)):
             with Replica.start() as replica, requests.Session() as session:
                 session.trust_env = False
-                setattr(replica.portal, lever, value)
+                setattr(replica.portal, name, value)
                 caught: list[Exception] = []
                 url = replica.open_data_url + replica.portal.path("2024-03")
 
