@@ -58,7 +58,7 @@ class PriceSite:
         self.busy = 0
         self._lock = threading.Lock()
         self._sample = load_sample()
-        self._server = _SmallSite(self._answer)
+        self._server = _SmallSite(self._respond)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="price site", daemon=True)
         self.url = f"http://{LOOPBACK}:{self._server.server_port}{_BASE}"
 
@@ -76,23 +76,23 @@ class PriceSite:
     def __repr__(self) -> str:
         return f"<PriceSite {self.url}: asked {len(self.asked)} times>"
 
-    def _answer(self, path: str) -> tuple[int, dict[str, Any]]:
+    def _respond(self, path: str) -> tuple[int, dict[str, Any]]:
         with self._lock:
             self.asked.append(time.monotonic())
             if self.busy > 0:
                 self.busy -= 1
                 return 503, {"days": [], "error": "busy"}
-        return answer(self._sample, path)
+        return respond(self._sample, path)
 
 
-def answer(sample: Sample, path: str) -> tuple[int, dict[str, Any]]:
-    """Return the status and the JSON with which the site answers a path.
+def respond(sample: Sample, path: str) -> tuple[int, dict[str, Any]]:
+    """Return the status and the JSON that the site returns for a path.
 
     Examples
     --------
-    >>> answer(load_sample(), "/prices/18993924000100/2019-01.json")
+    >>> respond(load_sample(), "/prices/18993924000100/2019-01.json")
     (200, {'days': None})
-    >>> answer(load_sample(), "/prices/18993924000100/2099-01.json")
+    >>> respond(load_sample(), "/prices/18993924000100/2099-01.json")
     (404, {'error': 'no such month'})
     """
     match = _PATH.fullmatch(path)
@@ -122,8 +122,8 @@ class _SmallSite(ThreadingHTTPServer):
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, answer: Callable[[str], tuple[int, dict[str, Any]]]) -> None:
-        self.answer = answer
+    def __init__(self, respond: Callable[[str], tuple[int, dict[str, Any]]]) -> None:
+        self.respond = respond
         super().__init__((LOOPBACK, 0), _Handler)
 
     def server_bind(self) -> None:
@@ -139,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: _SmallSite
 
     def do_GET(self) -> None:
-        status, content = self.server.answer(self.path)
+        status, content = self.server.respond(self.path)
         body = json.dumps(content).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
