@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 
 from scraperkit import lessons
 from scraperkit.errors import MonthNotOffered, SiteUnavailable
-from scraperkit.lessons.own_source import PriceSite, answer, arrivals
+from scraperkit.lessons.own_source import PriceSite, arrivals, respond
 from scraperkit.models import DailyQuote
 from scraperkit.replica.sample import load_sample
 
@@ -31,7 +31,7 @@ def site():
 
 
 def days(month: str) -> dict[str, float]:
-    status, content = answer(load_sample(), f"/prices/{CNPJ}/{month}.json")
+    status, content = respond(load_sample(), f"/prices/{CNPJ}/{month}.json")
     assert status == 200
     return {row["day"]: row["price"] for row in content["days"]}
 
