@@ -58,7 +58,7 @@ test: ## Run all tests but the few that take half a minute each (some of them: A
 	@$(SETUP) dev
 	@$(BIN)/pytest $(TESTS) $(ARGS)
 
-check: ## Run every check a change must pass: ruff, mypy, layers, all tests, 90 % coverage
+check: ## Run every check a change must pass: ruff, mypy, layers, tests, 90 % coverage
 	@$(SETUP) dev
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .

@@ -2,13 +2,14 @@
 
     python benchmarks/failover.py [--quick] [--runs 10]
 
-All on one machine: the sentinels declare a server down after 3 s of silence. *Sentinels* is the time from SIGKILL until
-another server is the primary; *then* is the time from there until the next result is settled. *Lost* are publications
-that Redis had acknowledged and that the new primary does not have, and settled results that are settled again. In the
-first row, the server is killed, and its machine still sends what the server had written. In the others, data reach the
-replica after 50 ms, as in another data centre, and the machine falls silent, with the data in transit. In the
-third, results and publications count once the replica has them (``SCRAPERKIT_CONFIRMATIONS=1``), so none do until the
-killed server is back as a replica: it is restarted as soon as the other is the primary.
+All on one machine: the sentinels declare a server down after 3 s of silence. *To promotion* is the time from the
+failure until another server is the primary; *to a result* is the time from there until the next result is settled.
+*Lost* are publications that Redis had acknowledged and that the new primary does not have, and settled results that are
+settled again. In the first row, the primary gets SIGKILL, and its machine still sends what the server had written. In
+the others, data reach the replica after 50 ms, as in another data centre, and the primary's machine falls silent; the
+data in transit are lost. In the third, results and publications count once the replica has them
+(``SCRAPERKIT_CONFIRMATIONS=1``), so none do until the old primary is back as a replica: it is restarted as soon as the
+other is the primary.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ SLACK = 3.0
 AT_ONCE = 12
 KEYS = Keys()
 HEADER = [
-    *("replica", "runs", "results/s", "sentinels s", "then s", "longest"),
+    *("failure", "runs", "results/s", "to promotion, s", "to a result, s", "longest, s"),
     *("publications lost", "results lost"),
 ]
 
@@ -84,7 +85,7 @@ class Load:
 def main() -> None:
     options = common.arguments(__doc__, add_options)
     runs = 2 if options.quick else options.runs
-    rows = {"beside it": (0.0, 0), "50 ms away": (0.05, 0), "50 ms away, must confirm": (0.05, 1)}
+    rows = {"SIGKILL": (0.0, 0), "silence, replica 50 ms away": (0.05, 0), "the same, must confirm": (0.05, 1)}
     found = {name: [measure(*row) for _ in range(runs)] for name, row in rows.items()}
     print("A primary under load is killed.\n")
     print(common.table(HEADER, [row(name, each) for name, each in found.items()]))

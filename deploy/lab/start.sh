@@ -1,8 +1,7 @@
 #!/bin/sh
 # Give the reader the lessons of this image, then run the command: `start.sh COMMAND...`.
-#
-# ~/.lessons holds the last copy given of each file. If a file in ~/notebooks differs from it, the reader changed it: it
-# stays unchanged, and a newer version goes beside it, with part of its hash in its name.
+# ~/.lessons holds the copy of each file that was last given out. A file in ~/notebooks that differs from it was edited
+# by the reader: it stays as it is, and a newer version is put beside it, with part of that version's hash in the name.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 

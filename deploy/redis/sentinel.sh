@@ -1,6 +1,7 @@
 #!/bin/sh
-# A sentinel: `sentinel.sh FOLDER SECRETS NAME PORT "HOST PORT"`. It keeps what it learns in FOLDER, where it begins with
-# the primary given last. Other sentinels reach it by NAME; addresses are names, since a container's number may change.
+# A sentinel: `sentinel.sh FOLDER SECRETS NAME PORT "HOST PORT"`. It keeps its state in FOLDER; at the
+# first start, it monitors the primary given last. Other sentinels reach it by NAME; all addresses are host names, since
+# a container's IP address may change.
 set -eu
 folder=$1 secrets=$2 name=$3 port=$4 primary=$5
 umask 0077

@@ -25,6 +25,7 @@ __all__ = [
     "check_1",
     "check_2",
     "check_3",
+    "correct_pages",
     "deaths",
     "freeze_at_work",
     "in_hand",
@@ -74,6 +75,33 @@ def kill_at_work(lesson: Lesson, worker: WorkerProcess, batch: Batch, after: int
     when = freeze_at_work(lesson, worker, batch, after)
     worker.kill()
     return when
+
+
+def correct_pages(lesson: Lesson, worker: WorkerProcess, batch: Batch, factor: float = 1.01) -> pd.DataFrame:
+    """Have the site correct the months that a frozen worker holds, once it has sent the pages that she requested.
+
+    Returns
+    -------
+    pandas.DataFrame
+        The prices before and after, in reais: index ``date``, columns ``old`` and ``new``.
+
+    Raises
+    ------
+    TimeoutError
+        If the pages are not sent in time.
+    """
+    site: Any = lesson.site
+    redis, keys = lesson.redis, lesson.keys
+
+    def are_sent() -> bool:
+        rows: Any = redis.xpending_range(keys.jobs, keys.group, "-", "+", 1000, consumername=worker.name)
+        return all(row["time_since_delivered"] > 3000 * site.latency for row in rows)
+
+    lesson.wait_until(are_sent)
+    (cnpj,) = set(batch.jobs()["cnpj"])
+    months = [Month.parse(month).iso for month in in_hand(lesson, worker, batch)]
+    changes: list[pd.DataFrame] = [site.restate(cnpj, month, factor) for month in months]
+    return pd.concat(changes)
 
 
 def in_hand(lesson: Lesson, worker: WorkerProcess, batch: Batch) -> list[str]:

@@ -6,7 +6,7 @@ import csv
 import datetime as dt
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -104,6 +104,25 @@ class Sample:
         rows, the figures belong to the active one, and the other offers no months.
         """
         return self._offered.get(pk, ())
+
+    def restated(self, cnpj: str, month_year: str, factor: float) -> Sample:
+        """Return a copy in which the quotas of a fund's month, ``MM/YYYY``, are multiplied by `factor`.
+
+        Examples
+        --------
+        >>> sample = load_sample()
+        >>> versions = sample, sample.restated("18993924000100", "12/2022", 2.0)
+        >>> [version.month("18993924000100", "12/2022")[0].quota for version in versions]
+        [3.90410065, 7.8082013]
+        """
+        changed = tuple(
+            replace(quote, quota=None if quote.quota is None else round(quote.quota * factor, 8))
+            for quote in self.month(cnpj, month_year)
+        )
+        frame = self.quotes
+        rows = (frame["cnpj"] == cnpj) & frame["date"].isin([pd.Timestamp(quote.date) for quote in changed])
+        frame.loc[rows, "quota"] = [quote.quota for quote in changed]
+        return replace(self, _months=MappingProxyType({**self._months, (cnpj, month_year): changed}), _frame=frame)
 
 
 @lru_cache(maxsize=1)

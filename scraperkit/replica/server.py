@@ -21,7 +21,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+import pandas as pd
+
+from scraperkit.cnpj import format_cnpj, normalize_cnpj
 from scraperkit.errors import ConfigError
+from scraperkit.models import Month
 from scraperkit.replica import pages
 from scraperkit.replica.faults import ServerFaults, checked
 from scraperkit.replica.open_data import load_open_data
@@ -35,6 +39,7 @@ from scraperkit.view import NotebookRepr, View
 LOOPBACK = "127.0.0.1"
 _MAX_FORM_BYTES = 1_000_000
 _SESSIONS_KEPT = 100_000
+_LARGEST_FACTOR = 1000.0
 _SESSION = re.compile(r"(?:^|;) ?ASP\.NET_SessionId=([0-9a-f]{24})(?:;|$)")
 _FAULTS = {"error": pages.render_error, "captcha": pages.render_captcha, "maintenance": pages.render_maintenance}
 _log = logging.getLogger(__name__)
@@ -200,6 +205,53 @@ class Replica(ServerFaults, NotebookRepr):
             self._rates.start()
         else:
             self._rates.stop()
+
+    def restate(self, cnpj: str, month: str, factor: float = 1.01) -> pd.DataFrame:
+        """Multiply the quotas of a fund's month, as if the fund had corrected its reports; later pages show that.
+
+        Parameters
+        ----------
+        cnpj : str
+            Punctuation is optional.
+        month : str
+            ``YYYY-MM``.
+        factor : float
+            Above 0.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The quotas before and after, in reais: index ``date``, columns ``old`` and ``new`` (float64).
+
+        Raises
+        ------
+        ConfigError
+            If an argument is invalid, or the site shows no figures of the fund in that month.
+
+        Examples
+        --------
+        >>> with Replica.start() as replica:
+        ...     changes = replica.restate("18.993.924/0001-00", "2022-12", 2.0)
+        >>> changes.loc["2022-12-01"].tolist()
+        [3.90410065, 7.8082013]
+        """
+        if not checked("factor", factor, _LARGEST_FACTOR):
+            raise ConfigError("factor: 0 would leave no quota; give a number above 0")
+        cnpj = normalize_cnpj(cnpj)
+        try:
+            wanted = cnpj, str(Month.parse_iso(month))
+        except ValueError as error:
+            raise ConfigError(f"month: {error}") from None
+        with self._lock:
+            before = self._site.sample
+            if not before.month(*wanted):
+                raise ConfigError(f"month: the site shows no figures of {format_cnpj(cnpj)} in {month}")
+            self._site = Site(before.restated(*wanted, factor))
+            after = self._site.sample
+        days = pd.DatetimeIndex([quote.date for quote in before.month(*wanted)], name="date")
+        versions = {"old": before, "new": after}
+        quotas = {name: [quote.quota for quote in sample.month(*wanted)] for name, sample in versions.items()}
+        return pd.DataFrame(quotas, days, dtype="float64")
 
     def expire_sessions(self) -> None:
         """Forget all sessions: earlier forms then get a page that says so, with status 200."""

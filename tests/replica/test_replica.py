@@ -392,6 +392,43 @@ def test_invalid_settings_are_refused_by_name(replica: Replica, value: object) -
         replica.outage(value)  # type: ignore[arg-type]
 
 
+def test_a_restated_month_shows_its_new_quotas_from_then_on(replica: Replica, session: requests.Session) -> None:
+    def shown(site: Replica, month: str) -> dict[int, float | None]:
+        page = get(session, site, DAILY.format("132922"))
+        form = page.hidden | {"__EVENTTARGET": "ddComptc", "ddComptc": month}
+        body = session.post(site.url + DAILY.format("132922"), data=form, timeout=60).content
+        return {quote.date.day: quote.quota for quote in read_quotes(Reader(body), "18993924000100", month)}
+
+    before, neighbour = shown(replica, "03/2022"), shown(replica, "04/2022")
+    changes = replica.restate(LESSONS, "2022-03", 1.01)
+    after = shown(replica, "03/2022")
+    assert after.keys() == before.keys()
+    assert all(after[day] == pytest.approx(before[day] * 1.01, rel=1e-8) for day in before)
+    assert shown(replica, "04/2022") == neighbour
+    assert dict(zip(changes.index.day, changes["old"], strict=True)) == before
+    assert dict(zip(changes.index.day, changes["new"], strict=True)) == after
+    with Replica.start() as other:
+        assert shown(other, "03/2022") == before
+
+
+@pytest.mark.parametrize(
+    ("cnpj", "month", "factor", "told"),
+    [
+        ("18.993.924/0001-01", "2022-03", 1.01, "^'18.993.924/0001-01' is not a CNPJ"),
+        (LESSONS, "03/2022", 1.01, "month: must be a month"),
+        (LESSONS, "1999-12", 1.01, r"month: the site shows no figures of 18.993.924/0001-00 in 1999-12"),
+        (LESSONS, "2022-03", 0, "factor: "),
+        (LESSONS, "2022-03", -1, "factor: "),
+        (LESSONS, "2022-03", float("nan"), "factor: "),
+    ],
+)
+def test_an_impossible_restatement_is_refused(
+    replica: Replica, cnpj: str, month: str, factor: float, told: str
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        replica.restate(cnpj, month, factor)
+
+
 # --- the server
 
 

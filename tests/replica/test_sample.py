@@ -280,3 +280,15 @@ def test_a_damaged_sample_error_names_the_file_and_line(tmp_path: Path, old: str
     (tmp_path / "quotes.csv").write_text(text.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(ScraperKitError, match=r"damaged: quotes.csv, line 2"):
         read_sample([tmp_path / "nothing", tmp_path])
+
+
+def test_a_restated_sample_differs_in_one_month_only(sample: Sample, quotes: pd.DataFrame) -> None:
+    restated = sample.restated("18993924000100", "03/2022", 2.0)
+    march = (quotes["cnpj"] == "18993924000100") & (quotes["date"].dt.strftime("%m/%Y") == "03/2022")
+    expected = quotes.assign(quota=quotes["quota"].where(~march, quotes["quota"] * 2))
+    pd.testing.assert_frame_equal(restated.quotes, expected)
+    pd.testing.assert_frame_equal(sample.quotes, quotes)
+    assert [quote.quota for quote in restated.month("18993924000100", "03/2022")] == expected.loc[
+        march, "quota"
+    ].tolist()
+    assert restated.month("18993924000100", "04/2022") == sample.month("18993924000100", "04/2022")
