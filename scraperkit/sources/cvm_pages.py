@@ -51,7 +51,7 @@ from scraperkit.sources.cvm_parser import (
     parse_search,
     pk_of,
 )
-from scraperkit.sources.http import ClosedHere, HttpClient, Response, ask_again, without_credentials
+from scraperkit.sources.http import ClosedHere, HttpClient, HttpResponse, ask_again, without_credentials
 from scraperkit.sources.politeness import Politeness
 
 SEARCH_PATH = "CConsolFdo/ResultBuscaParticFdo.aspx"
@@ -284,7 +284,7 @@ class CvmPages:
     def _again(self, look_up: Callable[[], _Found]) -> _Found:
         return ask_again(look_up, _may_pass, self._settings, self._http.rest)
 
-    def _search(self, texts: Iterable[bytes]) -> tuple[Response, SearchPage]:
+    def _search(self, texts: Iterable[bytes]) -> tuple[HttpResponse, SearchPage]:
         """Return the first search that finds something, else the last."""
         for text in texts:
             query = urlencode({"CNPJNome": text, "TpPartic": "0", "Adm": "false", "SemFrame": ""})
@@ -294,7 +294,7 @@ class CvmPages:
                 break
         return response, search
 
-    def _named(self, text: str) -> tuple[Response, SearchPage, tuple[SearchRow, ...]]:
+    def _named(self, text: str) -> tuple[HttpResponse, SearchPage, tuple[SearchRow, ...]]:
         """Search for a name; return the rows whose short name it is, or whose name contains it or all its words."""
         name = " ".join(text.split())
         if not name_words(name) or len(name) > LONGEST_NAME:
@@ -334,7 +334,7 @@ class CvmPages:
         near = [names[place] for place in nearest_names(name, [each for _, each in names])]
         raise FundNotFound(not_one_fund(name, near, len(names)), response.shown_url)
 
-    def _follow(self, search: Response, page: SearchPage, row: SearchRow) -> Fund:
+    def _follow(self, search: HttpResponse, page: SearchPage, row: SearchRow) -> Fund:
         event = {"__EVENTTARGET": row.target, "__EVENTARGUMENT": row.argument}
         response = self._http.post(search.url, urlencode({**page.form, **event}), search.cookies)
         fund = self._read(parse_fund_page, response)
@@ -386,7 +386,7 @@ class CvmPages:
         form = urlencode({**page.form, **event})
         return _FirstPage(page, form, response.url, response.cookies, time.monotonic())
 
-    def _read(self, parse: Callable[..., _Page], response: Response, **wanted: str) -> _Page:
+    def _read(self, parse: Callable[..., _Page], response: HttpResponse, **wanted: str) -> _Page:
         url = response.shown_url
         try:
             return parse(response.content, url=url, content_type=response.content_type, **wanted)

@@ -75,7 +75,7 @@ _Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
+class HttpResponse:
     """The response to a request.
 
     Attributes
@@ -222,7 +222,7 @@ class HttpClient:
         """The proxy in use, as part of a sentence; empty if there is none."""
         return _way(self._wire)
 
-    def get(self, url: str, statuses: Container[int] = (HTTPStatus.OK,)) -> Response:
+    def get(self, url: str, statuses: Container[int] = (HTTPStatus.OK,)) -> HttpResponse:
         """Request a page, as a new visitor.
 
         Parameters
@@ -243,7 +243,7 @@ class HttpClient:
         """
         return self._ask("GET", url, None, RequestsCookieJar(), statuses)
 
-    def post(self, url: str, form: str, cookies: RequestsCookieJar) -> Response:
+    def post(self, url: str, form: str, cookies: RequestsCookieJar) -> HttpResponse:
         """Send an encoded form with its page's cookies, and return the response; raises what :meth:`get` does."""
         return self._ask("POST", url, form, cookies.copy())
 
@@ -307,7 +307,7 @@ class HttpClient:
         form: str | None,
         cookies: RequestsCookieJar,
         statuses: Container[int] = (HTTPStatus.OK,),
-    ) -> Response:
+    ) -> HttpResponse:
         settings = self._settings
         limit = f"SCRAPERKIT_PAGE_TIMEOUT={settings.page_timeout:g}"
         with self._exchange(url, settings.page_timeout) as exchange:
@@ -320,7 +320,9 @@ class HttpClient:
         if len(reply.content) > settings.max_page_bytes:
             limit = f"{settings.max_page_bytes:,} bytes (SCRAPERKIT_MAX_PAGE_BYTES)"
             raise SourceError(f"the page is longer than {limit}{self.way}", errand.shown_url)
-        return Response(errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies, reply.status)
+        return HttpResponse(
+            errand.url, reply.content, reply.headers.get("Content-Type", ""), errand.cookies, reply.status
+        )
 
     @contextlib.contextmanager
     def _exchange(self, url: str, seconds: float) -> Iterator[Exchange]:

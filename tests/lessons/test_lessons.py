@@ -223,7 +223,7 @@ def test_the_end_reports_an_unreachable_redis(begin, redis):
     namespace = lesson.namespace
     lesson.redis.close()
     lesson.redis = redis_py.Redis(port=1, retry=Retry(NoBackoff(), 0))
-    with pytest.raises(WorkerError, match=f"Redis does not answer, so the keys of {namespace} are still there"):
+    with pytest.raises(WorkerError, match=f"Redis does not respond, so the keys of {namespace} are still there"):
         lesson.end()
     assert "SCRAPERKIT_NAMESPACE" not in os.environ
 

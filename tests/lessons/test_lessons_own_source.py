@@ -1,4 +1,4 @@
-"""Lesson 06: the other site answers as the text says, and wrong answers get hints."""
+"""Lesson 06: the other site responds as the text says, and wrong answers get hints."""
 
 from __future__ import annotations
 

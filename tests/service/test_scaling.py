@@ -122,7 +122,7 @@ class TestKubernetes:
         assert grace >= deadline + SLACK
         assert f"`terminationGracePeriodSeconds: {grace}`" in SCALING
         assert f"{deadline:.0f} s here" in SCALING
-        assert f"{SLACK:.0f} s for the last results" in re.sub(r"\s+", " ", SCALING)
+        assert f"{SLACK:.0f} s to store the last results" in re.sub(r"\s+", " ", SCALING)
 
     @pytest.mark.parametrize(
         ("name", "files"),

@@ -11,7 +11,7 @@ import redis as redis_py
 from scraperkit.config import Settings
 from scraperkit.errors import SiteUnavailable, SourceError
 from scraperkit.sources.cvm_pages import checked_base
-from scraperkit.sources.http import HttpClient, Response
+from scraperkit.sources.http import HttpClient, HttpResponse
 from scraperkit.sources.markup import decode
 from scraperkit.sources.politeness import Politeness
 from scraperkit.sources.rates import b3, sgs
@@ -111,7 +111,7 @@ class RateService:
         response = self._ask(b3.address(self._base, self._rate, span))
         return b3.read(self._rate, span, response.content, response.shown_url)
 
-    def _ask(self, url: str) -> Response:
+    def _ask(self, url: str) -> HttpResponse:
         statuses = sgs.STATUSES if self._rate.service == "sgs" else frozenset({200})
         for _ in range(self._settings.http_retries + 1):
             response = self._http.get(url, statuses)
