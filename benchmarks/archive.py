@@ -1,4 +1,4 @@
-"""Measure importing the market's files into an archive and reading from it, against the least work possible.
+"""Measure importing the market's files, reading from the archive and searching, against the least work possible.
 
     python benchmarks/archive.py [--quick] [--rounds 5] [--series 4000]
 
@@ -32,6 +32,7 @@ import common
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from stdnum.br.cnpj import calc_check_digits
 
@@ -41,6 +42,7 @@ from scraperkit.sources.open_data.cleaning import figure_column
 from scraperkit.sources.open_data.folder import Folder
 from scraperkit.sources.open_data.importing import Imported, import_zip
 from scraperkit.sources.open_data.layouts import SCHEMA
+from scraperkit.sources.open_data.registry import RegistrySearch
 from scraperkit.sources.open_data.revisions import CHANGES
 
 MONTH, YEAR = "2026-08", 2015
@@ -55,7 +57,9 @@ MOST = {
     "bytes a row": 40,
     "MB, a year": 700,
     "into Redis": 6.0,
+    "search": 0.05,
 }
+NAMES, WORDS = 90_000, 3_000
 
 
 def main() -> None:
@@ -71,6 +75,7 @@ def main() -> None:
         goals += loading(folder, rounds)
         goals += memory(folder, options.quick)
         goals += reads(folder, series, years, rounds)
+        goals += searches(3_000 if options.quick else NAMES)
     print("\n".join(goals))
 
 
@@ -184,6 +189,26 @@ def reads(folder: Path, series: int, years: int, rounds: int) -> list[str]:
     print(f"{len(wanted)} of {series:,} series out of {years} years, {rows:,} rows.\n")
     print(common.table(["", "seconds"], [[name, f"{seconds:.2f}"] for name, seconds in median.items()]) + "\n")
     return [goal("100 series", median["prices()"] / median["by hand"], "times a pyarrow.dataset scan by hand")]
+
+
+def searches(count: int) -> list[str]:
+    """Measure the search of the registry by words, by one word, and by number, beside a scan for one word by hand."""
+    draw = random.Random(1)
+    names = [" ".join(f"PALAVRA{draw.randrange(WORDS)}" for _ in range(6)) for _ in range(count)]
+    frame = pd.DataFrame(
+        {"name": names, "status": "EM FUNCIONAMENTO NORMAL", "net_worth": [draw.random() for _ in names]},
+        index=pd.Index([f"{number:014d}" for number in range(count)], dtype="str", name="series"),
+    )
+    search, folded = RegistrySearch(frame), pa.array([f" {name.lower()}" for name in names])
+    texts = {"three words": " ".join(names[0].split()[3:0:-1]), "one word": "palavra1", "a number": "000000000123"}
+    took = {
+        "a scan by hand": statistics.median(timed(lambda: pc.match_substring(folded, " palavra1")) for _ in range(9))
+    }
+    for name, text in texts.items():
+        took[name] = statistics.median(timed(partial(search.find, text)) for _ in range(9))
+    print(f"A search among {count:,} names.\n")
+    print(common.table(["", "ms"], [[name, f"{seconds * 1000:.1f}"] for name, seconds in took.items()]) + "\n")
+    return [goal("search", max(took[name] for name in texts), "s, the slowest of three")]
 
 
 def goal(name: str, value: float, words: str) -> str:

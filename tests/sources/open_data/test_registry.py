@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import io
 import re
-import time
 import zipfile
 
 import numpy as np
@@ -208,7 +207,7 @@ class TestSearch:
         with pytest.raises(ConfigError, match="text"):
             market.find(text)
 
-    def test_90_000_funds_take_50_ms_at_most(self):
+    def test_90_000_funds_are_searched_by_words_and_by_number(self):
         random = np.random.default_rng(7)
         words = np.array([f"PALAVRA{number}" for number in range(3000)])
         names = [" ".join(words[random.integers(0, 3000, 6)]) for _ in range(90_000)]
@@ -217,12 +216,15 @@ class TestSearch:
             index=pd.Index([f"{number:014d}" for number in range(90_000)], dtype="str", name="series"),
         )
         search = RegistrySearch(frame)
-        took = []
-        for text in [" ".join(name.split()[3:0:-1]) for name in names[:5]] + ["palavra1", "000000000123"] * 3:
-            began = time.process_time()
-            assert len(search.find(text))
-            took.append(time.process_time() - began)
-        assert sorted(took)[len(took) // 2] <= 0.05
+        for text in [" ".join(name.split()[3:0:-1]) for name in names[:5]] + ["palavra1"]:
+            begins = [re.compile(rf"\b{word}") for word in text.upper().split()]
+            expected = [
+                series
+                for series, name in zip(frame.index, names, strict=True)
+                if all(begin.search(name) for begin in begins)
+            ]
+            assert sorted(search.find(text).index) == expected
+        assert list(search.find("000000000123").index) == [f"000000000123{number:02d}" for number in range(100)]
 
 
 class TestSnapshots:
