@@ -37,7 +37,7 @@ from traitlets.config import Config
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "notebooks"
 OUT = ROOT / "out" / "notebooks"
-LONGEST = 60  # seconds
+LONGEST = 60  # seconds, on a quiet computer
 _SOLUTION = re.compile(r"<details><summary>Solution</summary>\s+```python\n(.*?)```", re.DOTALL)
 _CHECK = re.compile(r"^lesson\.check\((\d+), \w+\)$")
 _MARK = re.compile(r"(\S+(?: %)?)\s*<!--= (.+?) -->")
@@ -243,10 +243,9 @@ def _report(path: Path, number: int, result: Run | BaseException) -> bool:
         print(f"FAILED  {path.stem}\n{why}", file=sys.stderr)
         return False
     wrong = [text for text in result.solved.values() if not text.endswith("is done.")]
-    if result.threads or wrong or result.untrue or result.seconds > LONGEST:
+    if result.threads or wrong or result.untrue:
         print(
-            f"FAILED  {path.stem}: {result.seconds:.1f} s of at most {LONGEST}; "
-            f"threads left: {result.threads}; failing solutions: {wrong}; "
+            f"FAILED  {path.stem}: threads left: {result.threads}; failing solutions: {wrong}; "
             f"false statements: {'; '.join(result.untrue) or 'none'}",
             file=sys.stderr,
         )
@@ -255,7 +254,8 @@ def _report(path: Path, number: int, result: Run | BaseException) -> bool:
         OUT.mkdir(parents=True, exist_ok=True)
         nbformat.write(result.notebook, OUT / path.name)  # type: ignore[no-untyped-call]
     how = f"{len(result.solved)} exercises solved" if result.solved else "without solutions"
-    print(f"ok      {path.stem}  {result.seconds:.1f} s, {how}")
+    slow = f" (longer than {LONGEST} s: is the computer busy?)" if result.seconds > LONGEST else ""
+    print(f"ok      {path.stem}  {result.seconds:.1f} s, {how}{slow}")
     return True
 
 
