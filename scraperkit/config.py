@@ -22,6 +22,16 @@ B3_URL = "https://sistemaswebb3-listados.b3.com.br/indexStatisticsProxy/IndexCal
 _SHORTEST = 0.001
 _LONGEST = 100 * 366 * 86_400
 Seconds = Annotated[float, Field(le=_LONGEST)]
+# What to give, by Pydantic's type of error; its own words are for programmers.
+_WORDS = {
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:,}",
+    "less_than_equal": "must be at most {le:,}",
+    "literal_error": "must be {expected}",
+}
 
 
 class Settings(BaseSettings):
@@ -152,10 +162,12 @@ class Settings(BaseSettings):
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:
             parts = []
-            for item in error.errors(include_url=False, include_input=False, include_context=False):
+            for item in error.errors(include_url=False, include_input=False):
                 name = str(item["loc"][0]) if item["loc"] else "settings"
                 variable = name if name.isupper() else f"SCRAPERKIT_{name.upper()}"
-                parts.append(f"{variable}: {item['msg'][0].lower()}{item['msg'][1:]}")
+                words = _WORDS.get(item["type"])
+                told = words.format(**item.get("ctx", {})) if words else item["msg"][0].lower() + item["msg"][1:]
+                parts.append(f"{variable}: {told}")
             raise ConfigError("; ".join(parts)) from None
 
 

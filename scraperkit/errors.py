@@ -157,7 +157,7 @@ class SiteUnavailable(SourceError):
 
     def __init__(self, message: str, url: str = "") -> None:
         super().__init__(message, url)
-        self.add_note("to work without the site, call sk.offline() first")
+        self.add_note("to work without the site, call sk.offline() first; in a shell, see `scraperkit replica --help`")
 
 
 class NotACvmPage(SourceError):

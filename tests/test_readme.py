@@ -76,7 +76,7 @@ def test_the_error_for_an_unreachable_site_suggests_offline_mode(alone, call):
     )
     *_, error, note = ended.stderr.splitlines()
     assert error.startswith("scraperkit.errors.SiteUnavailable: the site does not respond")
-    assert note == "to work without the site, call sk.offline() first"
+    assert note.startswith("to work without the site, call sk.offline() first; in a shell, see ")
     assert "call `sk.offline()` first" in README
 
 
@@ -105,7 +105,9 @@ def test_the_api_responds_without_docker(alone):
     """Run each line in one shell; commands with `&` run in the background once they are ready."""
     section = README.partition("## The API without Docker\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^\$ (.*?)(?:  +#.*)?$", section, flags=re.MULTILINE)
-    site, api = free_port(0), free_port(0)
+    api = free_port(0)
+    ports = zip(("--port", "--open-data-port", "--rates-port"), (free_port(0) for _ in range(3)), strict=True)
+    site = " ".join(f"{option} {port}" for option, port in ports)
     environment = os.environ | {
         "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
         "SCRAPERKIT_DATA": str(alone / "data"),
@@ -114,11 +116,14 @@ def test_the_api_responds_without_docker(alone):
     responses: list[str] = []
     with ExitStack() as running:
         for line in lines:
-            line = line.replace("8765", str(site)).replace("127.0.0.1:8000", f"127.0.0.1:{api}")
+            line = line.replace("scraperkit replica", f"scraperkit replica {site}")
             line = line.replace("scraperkit api", f"scraperkit api --port {api}")
-            if line.startswith("export "):
-                name, _, value = line.removeprefix("export ").partition("=")
-                environment[name] = value
+            line = line.replace("127.0.0.1:8000", f"127.0.0.1:{api}")
+            if line.startswith(("python3 tools/setup.py", "source ")):
+                continue  # the tests' own environment has these packages
+            if line.startswith("eval "):
+                told = subprocess.run(["bash", "-c", f"{line}; env"], env=environment, capture_output=True, text=True)
+                environment |= dict(pair.split("=", 1) for pair in told.stdout.splitlines() if "SCRAPERKIT_" in pair)
             elif line.endswith(" &"):
                 running.enter_context(in_the_background(line.removesuffix(" &"), environment))
             else:

@@ -17,6 +17,7 @@ from scraperkit.cli import (
     exporting,
     figures,
     market,
+    offline_site,
     rates,
     service,
     updates,
@@ -29,7 +30,6 @@ from scraperkit.cli.options import (
     ExcelBr,
     Namespace,
     Out,
-    Port,
     SourceOption,
     Start,
     Url,
@@ -44,8 +44,16 @@ from scraperkit.keys import DeliveryName
 if TYPE_CHECKING:
     import pandas as pd
 
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from scraperkit import __version__
+
+        echo(f"scraperkit {__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
-    help="Collect and study the daily prices of Brazilian investment funds.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -61,7 +69,22 @@ app.command("rates")(rates.show_rates)
 app.add_typer(figures.app)
 app.command()(exporting.export)
 app.command(epilog=updates.UPDATE_CODES)(updates.update)
+app.command()(offline_site.replica)
 app.add_typer(work.app)
+# In the order in which a newcomer needs them.
+ORDER = (
+    *("demo", "doctor", "redis", "work", "publish", "batch", "dead", "update", "export", "prices", "summary", "jumps"),
+    *("rates", "market", "api", "health", "replica"),
+)
+
+
+@app.callback()
+def scraperkit(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Collect and study the daily prices of Brazilian investment funds."""
 
 
 @app.command("demo")  # a function of that name would hide the module
@@ -120,7 +143,7 @@ def publish(
 @app.command()
 def prices(
     cnpjs: Annotated[
-        list[str] | None, typer.Argument(metavar="[FUND]...", help="CNPJs, series or names; default: all.")
+        list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all.")
     ] = None,
     start: Start = None,
     end: End = None,
@@ -162,28 +185,6 @@ def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
 
 
-@app.command()
-def replica(
-    port: Port = 8765,
-    latency: Annotated[float, typer.Option(min=0, help="Seconds before each response.")] = 0.0,
-    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of responses that fail.")] = 0.0,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")] = "127.0.0.1",
-    open_data_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the portal; 0 picks a free one.")] = 0,
-    rates_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port of the rate services; 0 picks a free one.")
-    ] = 0,
-) -> None:
-    """Serve the offline replica of the regulator's site and portal until Ctrl-C, by default on this machine only."""
-    from scraperkit.replica import Replica
-
-    site = Replica.start(port, latency, error_rate, host=host, open_data_port=open_data_port, rates_port=rates_port)
-    echo(f"READY {site.url}")
-    echo(f"use it with: export SCRAPERKIT_CVM_URL={site.url}", err=True)
-    echo(f"the portal: export SCRAPERKIT_OPEN_DATA_URL={site.open_data_url}", err=True)
-    echo(f"rates: export SCRAPERKIT_SGS_URL={site.sgs_url} SCRAPERKIT_B3_URL={site.b3_url}", err=True)
-    site.serve_forever()
-
-
 @app.command("doctor")
 def run_doctor() -> None:
     """Check what is installed and reachable, and say how to fix problems."""
@@ -194,6 +195,20 @@ def run_doctor() -> None:
         echo(str(finding))
     if any(not finding.good for finding in findings):
         raise typer.Exit(INCOMPLETE)
+
+
+def commands() -> Any:
+    """Return the commands, sorted; their help shows no type for an option that takes no value."""
+    whole: Any = typer.main.get_command(app)
+    whole.commands = {name: whole.commands[name] for name in ORDER}
+    waiting = [whole]
+    while waiting:
+        command = waiting.pop()
+        waiting += getattr(command, "commands", {}).values()
+        for option in [*command.params, command.get_help_option(typer.Context(command))]:
+            if getattr(option, "is_flag", False):
+                option.metavar = ""
+    return whole
 
 
 def _warn(others: Callable[..., None], message: Warning | str, category: type[Warning], *where: Any) -> None:
@@ -208,7 +223,7 @@ def main() -> None:
     warnings.showwarning = partial(_warn, warnings.showwarning)
     try:
         with exit_codes():
-            app()
+            commands()()
     except KeyboardInterrupt:
         echo("interrupted", err=True)
         raise SystemExit(INTERRUPTED) from None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Jobs that failed permanently.", no_args_is_help=True)
 
-Ids = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids that `list` shows; default: all.")]
+Ids = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids that `list` shows; default: all.")]
 
 
 @contextmanager

@@ -132,7 +132,8 @@ def _site() -> Iterator[Finding]:
     try:
         status = probe(settings.cvm_url, settings)
     except ScraperKitError as error:
-        advice = "to work offline, run `scraperkit replica`" if settings.cvm_url == CVM_URL else "start it first"
-        yield Finding(False, "site", f"{shown} does not respond ({error}); {advice}")
+        offline = "to work offline, see `scraperkit replica --help`"
+        advice = offline if settings.cvm_url == CVM_URL else "start it first"
+        yield Finding(False, "site", f"{shown}: {error}; {advice}")
     else:
         yield Finding(status < 500, "site", f"{shown} returned HTTP {status}")

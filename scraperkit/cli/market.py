@@ -93,7 +93,7 @@ def download(
 
 @app.command()
 def find(
-    text: Annotated[str, typer.Argument(help="Words of a name in any order, or a CNPJ.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="Words of a name in any order, or a CNPJ.")],
     active: Annotated[bool | None, typer.Option("--active/--inactive", help="Only these; default: both.")] = None,
     url: PortalUrl = None,
     archive: Archive = None,
@@ -111,7 +111,7 @@ def find(
 @app.command()
 def load(
     funds: Annotated[
-        list[str] | None, typer.Argument(metavar="[SERIES]...", help="CNPJ or CNPJ:SUBCLASS; default: all.")
+        list[str] | None, typer.Argument(metavar="SERIES", help="CNPJ or CNPJ:SUBCLASS; default: all.")
     ] = None,
     start: Start = None,
     end: End = None,

@@ -21,7 +21,7 @@ Url = Annotated[
 SourceOption = Annotated[
     str | None, typer.Option("--source", help="cvm_pages or open_data; default: SCRAPERKIT_SOURCE, else cvm_pages.")
 ]
-Cnpjs = Annotated[list[str], typer.Argument(metavar="FUND...", help="CNPJs, with or without punctuation, or names.")]
+Cnpjs = Annotated[list[str], typer.Argument(metavar="FUND", help="CNPJs, with or without punctuation, or names.")]
 GivenFunds = Annotated[
     list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all that are stored.")
 ]

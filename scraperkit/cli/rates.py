@@ -14,7 +14,7 @@ _MOST, _SHOWN = 24, 5
 
 
 def show_rates(
-    name: Annotated[str, typer.Argument(help="cdi, selic, ipca, igpm, dollar or ibovespa.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="cdi, selic, ipca, igpm, dollar or ibovespa.")],
     start: Start = None,
     end: End = None,
     out: Out = None,

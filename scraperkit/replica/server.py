@@ -45,6 +45,22 @@ _FAULTS = {"error": pages.render_error, "captcha": pages.render_captcha, "mainte
 _log = logging.getLogger(__name__)
 
 
+def addresses(pages: str, portal: str, rates: str) -> dict[str, str]:
+    """Return the settings with which the kit uses a replica, from the addresses of its three ports.
+
+    Examples
+    --------
+    >>> addresses("http://127.0.0.1:8765", "http://127.0.0.1:8766", "http://127.0.0.1:8767")["SCRAPERKIT_SGS_URL"]
+    'http://127.0.0.1:8767/dados/serie/'
+    """
+    return {
+        "SCRAPERKIT_CVM_URL": pages + SITE_PATH,
+        "SCRAPERKIT_OPEN_DATA_URL": portal + PORTAL_PATH,
+        "SCRAPERKIT_SGS_URL": rates + SGS_PATH,
+        "SCRAPERKIT_B3_URL": rates + B3_PATH,
+    }
+
+
 class Replica(ServerFaults, NotebookRepr):
     """An offline stand-in for the regulator's site, filled with invented funds; on 127.0.0.1 by default.
 
@@ -59,6 +75,8 @@ class Replica(ServerFaults, NotebookRepr):
         The base address of the open data portal, which has its own port; :attr:`portal` has its faults.
     sgs_url, b3_url : str
         The base addresses of the rate services, which share a separate port; :attr:`rates` has their faults.
+    settings : dict of str to str
+        The environment variables with which the kit uses this replica: all four addresses.
     funds : tuple of SampleFund
         The funds that it serves; one CNPJ may have two rows.
     captcha : bool
@@ -91,9 +109,8 @@ class Replica(ServerFaults, NotebookRepr):
         self._sessions: dict[str, None] = {}
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=server.serve_forever, args=(0.05,), name="replica", daemon=True)
-        self.url = f"http://{server.server_name}:{server.server_port}{SITE_PATH}"
-        self.open_data_url = open_data.address + PORTAL_PATH
-        self.sgs_url, self.b3_url = rates.address + SGS_PATH, rates.address + B3_PATH
+        self.settings = addresses(f"http://{server.server_name}:{server.server_port}", open_data.address, rates.address)
+        self.url, self.open_data_url, self.sgs_url, self.b3_url = self.settings.values()
         self.funds: tuple[SampleFund, ...] = site.sample.funds
 
     @classmethod
@@ -455,4 +472,4 @@ def _listen(field: str, host: str, port: int, handler: Callable[..., Any]) -> _S
     try:
         return _SiteServer(host, port, handler)
     except (OSError, OverflowError) as error:
-        raise ConfigError(f"{field}: cannot listen on {port} ({error}); leave it out to take a free one") from None
+        raise ConfigError(f"{field}: cannot listen on {port} ({error}); choose another, or 0 for a free one") from None

@@ -198,10 +198,10 @@ def checked_path(path: str | Path, field: str = "path", *, excel_br: bool = Fals
         raise ConfigError(f"{field}: give text or a Path; got {type(path).__name__}")
     file = expanded(path, field)
     if file.suffix.lower() not in (".csv", ".parquet"):
-        hint = "; for Excel, write .csv with excel_br" if file.suffix.lower().startswith(".xls") else ""
+        hint = "; for Excel, write .csv with excel_br=True or --excel-br" if file.suffix.lower().startswith(".xls") else ""
         raise ConfigError(f"{field}: {file.name!r} must end in .csv or .parquet{hint}")
     if excel_br and file.suffix.lower() == ".parquet":
-        raise ConfigError(f"excel_br: applies only to CSV; let {field} end in .csv, or omit excel_br")
+        raise ConfigError(f"excel_br, --excel-br: applies only to CSV; let {field} end in .csv, or leave it out")
     if file.is_dir():
         raise ConfigError(f"{field}: {file} is a folder; give the name of a file in it")
     if not file.parent.is_dir():

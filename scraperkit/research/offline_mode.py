@@ -36,11 +36,7 @@ class Offline(NotebookRepr):
         self.replica.portal.crawl_delay = 0
         self._archive = tempfile.mkdtemp(prefix="scraperkit-offline-")
         # The environment, so that child processes follow.
-        self._variables = {
-            "SCRAPERKIT_CVM_URL": self.replica.url,
-            "SCRAPERKIT_OPEN_DATA_URL": self.replica.open_data_url,
-            "SCRAPERKIT_SGS_URL": self.replica.sgs_url,
-            "SCRAPERKIT_B3_URL": self.replica.b3_url,
+        self._variables = self.replica.settings | {
             "SCRAPERKIT_ARCHIVE": self._archive,
             # Invented figures must never mix with real ones.
             "SCRAPERKIT_NAMESPACE": namespace + _SUFFIX,

@@ -137,8 +137,9 @@ def not_one_fund(text: str, nearest: Sequence[tuple[str, str]], found: int) -> s
     Examples
     --------
     >>> not_one_fund("ipê", [("99101012000170", "FUNDO IPÊ AMARELO"), ("", "FUNDO IPÊ ROXO")], 7)
-    "'ipê' matches no single fund; nearest: 99.101.012/0001-70 FUNDO IPÊ AMARELO; FUNDO IPÊ ROXO; and 5 more"
+    "'ipê' matches 7 funds; nearest: 99.101.012/0001-70 FUNDO IPÊ AMARELO; FUNDO IPÊ ROXO; and 5 more"
     """
     near = [f"{format_series(series)} {name}" if series else name for series, name in nearest]
     more = [f"and {found - len(near):,} more"] if found > len(near) else []
-    return f"{text[:60]!r} matches no single fund; nearest: {'; '.join([*near, *more])}"
+    how_many = "no fund" if not found else "1 fund" if found == 1 else f"{found:,} funds"
+    return f"{text[:60]!r} matches {how_many}; nearest: {'; '.join([*near, *more])}"

@@ -39,7 +39,7 @@ SERIES_PER_READ = 12  # for the first read, before the number of samples is know
 _FUNDS_CHECKED = 20
 _MOST_SERIES = 3_000
 _ADVICE = (
-    "publish months first, as in Publisher(redis).publish(fund.months('2022-01')); "
+    "collect it first, with sk.prices or `scraperkit publish`; "
     "TimeSeriesReader.funds() lists what is stored"
 )
 

@@ -80,7 +80,7 @@ def test_without_figures_an_existing_file_stays_unchanged(run, tmp_path):
         (["export", A, "-o", "x.xlsx"], "--out: 'x.xlsx' must end in .csv or .parquet; for Excel, write .csv"),
         (["export", A, "-o", "no/x.csv"], "--out: no folder no; create it first"),
         (["prices", "--out", "no/x.csv"], "--out: no folder no; create it first"),
-        (["export", A, "-o", "x.parquet", "--excel-br"], "excel_br: applies only to CSV"),
+        (["export", A, "-o", "x.parquet", "--excel-br"], "--excel-br: applies only to CSV"),
         (["export", "-o", "x.csv", "--source", "cvm_pages"], "source: applies only to funds that you name"),
     ],
 )

@@ -117,4 +117,4 @@ def test_funds_are_found_by_stored_and_by_displayed_names(run, command, redis, n
     assert run(command, names[PAYS]) == by_number
     told = run(command, "no such name", "fundo exemplo", code=1)
     assert "no stored fund is named 'no such name'" in told
-    assert "'fundo exemplo' matches no single fund; nearest:" in told
+    assert "'fundo exemplo' matches " in told

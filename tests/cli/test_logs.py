@@ -84,7 +84,7 @@ class TestWhatEndsAProcess:
     def test_an_unknown_log_format_is_an_error(self, environment, words):
         ended = _end(words, environment | {"SCRAPERKIT_LOG_FORMAT": "xml"})
         assert ended.returncode == CONFIG
-        assert "SCRAPERKIT_LOG_FORMAT: input should be 'text' or 'json'" in ended.stderr
+        assert "SCRAPERKIT_LOG_FORMAT: must be 'text' or 'json'" in ended.stderr
 
 
 def test_a_refusal_of_redis_is_logged_without_the_password(environment):

@@ -108,7 +108,7 @@ def test_an_unavailable_month_exits_with_1_and_the_reason(offline, redis):
     sk.prices(A, "2024-11", "2024-11", source="open_data")
     ended = process(A, "no such fund", "--source", "open_data")
     assert ended.returncode == 1, ended.stderr
-    assert "scraperkit: no such fund: 'no such fund' matches no single fund; nearest:" in ended.stderr
+    assert "scraperkit: no such fund: 'no such fund' matches no fund; nearest:" in ended.stderr
     assert "new days" in ended.stdout, "the rest is done"
     assert "Traceback" not in ended.stderr
 

@@ -126,7 +126,7 @@ def test_an_unknown_fund_gets_one_warning_and_a_column_of_nan(offline):
     with pytest.warns(ScraperKitWarning) as told:
         prices = sk.prices([DOTTED, "no such fund"], "2022-01", "2022-01", source="open_data")
     assert [str(each.message).partition(":")[0] for each in told] == ["could not be collected in full"]
-    assert "'no such fund' matches no single fund; nearest:" in str(told[0].message)
+    assert "'no such fund' matches no fund; nearest:" in str(told[0].message)
     assert told[0].filename == __file__
     assert prices.columns.tolist() == [A, "no such fund"]
     assert prices["no such fund"].isna().all()

@@ -54,7 +54,7 @@ class Window:
             asked = "these days" if start is None and end is None else _shown_spans(self.absent)
             has = f"it has {_shown_spans(stored)}" if stored else "it is empty"
             raise NotDownloaded(
-                f"archive {folder.path}: no data for {asked or 'these days'}; {has}: call download(start, end) first"
+                f"archive {folder.path}: no data for {asked or 'these days'}; {has}: call download(start, end) or run `scraperkit market download` first"
             )
 
     def since(self, folder: Folder, first: int) -> Window:
@@ -86,7 +86,7 @@ def warn_of_absent(folder: Folder, absent: Sequence[Month]) -> None:
     for words, months in (
         ("the portal had no file of {}", missing),
         (
-            "the archive has no data for {}: call download(start, end)",
+            "the archive has no data for {}: call download(start, end) or run `scraperkit market download`",
             [month for month in absent if month not in missing],
         ),
     ):
@@ -298,7 +298,7 @@ def refuse_unknown(folder: Folder, unseen: Sequence[Series]) -> None:
         if not left:
             return
     names = ", ".join(map(str, sorted(left)[:MOST_SAID])) + (" …" if len(left) > MOST_SAID else "")
-    raise UnknownFund(f"the archive has no data for {names}; find() lists the series")
+    raise UnknownFund(f"the archive has no data for {names}; find() or `scraperkit market find` lists the series")
 
 
 def provisional_since(today: dt.date) -> dt.date:

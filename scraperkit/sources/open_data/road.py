@@ -135,7 +135,7 @@ def load(
     if kept:
         shown = ", ".join(kept[: reading.MOST_SAID]) + (" …" if len(kept) > reading.MOST_SAID else "")
         text = f"{len(kept)} months stay as they are, since they were fetched later than the archive's files: {shown}"
-        warn(f"{text}; call download(start, end) first to load what is newer")
+        warn(f"{text}; call download(start, end), or run `scraperkit market download`, to load what is newer")
     return samples
 
 

@@ -1,0 +1,59 @@
+"""The command that serves the replica, and the settings with which a shell uses it."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Annotated
+
+import typer
+
+from scraperkit.cli.options import Port
+from scraperkit.cli.terminal import echo
+from scraperkit.errors import ConfigError
+
+_FOLDER = "offline"
+
+
+def replica(
+    port: Port = 8765,
+    latency: Annotated[float, typer.Option(min=0, help="Seconds before each response.")] = 0.0,
+    error_rate: Annotated[float, typer.Option(min=0, max=1, help="Share of responses that fail.")] = 0.0,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")] = "127.0.0.1",
+    open_data_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the portal; default: the one after --port.")
+    ] = None,
+    rates_port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Port of the rate services; default: the next one.")
+    ] = None,
+    exports: Annotated[
+        bool, typer.Option("--exports", help="Start nothing; print the settings with which a shell uses it.")
+    ] = False,
+) -> None:
+    """Serve the offline replica of the regulator's site and portal until Ctrl-C, by default on this machine only.
+
+    To use it in a shell, run there: eval "$(scraperkit replica --exports)"
+    """
+    from scraperkit.replica import Replica
+    from scraperkit.replica.server import addresses
+
+    portal = open_data_port if open_data_port is not None else port and port + 1
+    rates = rates_port if rates_port is not None else portal and portal + 1
+    if exports:
+        if not all((port, portal, rates)):
+            raise ConfigError("--exports: a free port is chosen at the start; name the ports, or leave them out")
+        echo(_exports(addresses(*(f"http://127.0.0.1:{number}" for number in (port, portal, rates)))), lines=True)
+        return
+    with Replica.start(port, latency, error_rate, host=host, open_data_port=portal, rates_port=rates) as site:
+        site.portal.crawl_delay = 0
+        echo(f"READY {site.url}")
+        echo(f"to use it in a shell:\n{_exports(site.settings)}", err=True, lines=True)
+        site.serve_forever()
+
+
+def _exports(addresses: dict[str, str]) -> str:
+    """Return lines for a shell; invented figures get a folder of their own, so they never mix with real ones."""
+    from scraperkit.config import Settings
+
+    data = Settings.load().data
+    settings = addresses | {"SCRAPERKIT_DATA": str(data if data.name == _FOLDER else data / _FOLDER)}
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in settings.items())
