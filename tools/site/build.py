@@ -11,11 +11,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
-from widgets import freeze_widgets
+from outputs import freeze_widgets, mark_long_cells
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
@@ -37,7 +37,6 @@ _CONTENTS = {
         "CHANGELOG",
         "Português <README.pt-BR>",
     ),
-    "notebooks/index.md": ("[0-9]*",),
 }
 
 
@@ -57,7 +56,8 @@ def stage(executed: Path, staged: Path) -> None:
     pages |= {f"notebooks/{path.name}": _lesson(path) for path in sorted(executed.glob("*.ipynb"))}
     for name, text in pages.items():
         page = name.removesuffix("README.md") + "index.md" if name.endswith("README.md") else name
-        _write(staged / page, _README.sub(r"\1index.md", text) + _contents(page))
+        entries = _numbered(executed) if page == "notebooks/index.md" else _CONTENTS.get(page, ())
+        _write(staged / page, _README.sub(r"\1index.md", text) + _contents(entries))
         for linked in _linked(name, text) - pages.keys():
             (staged / linked).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / linked, staged / linked)
@@ -70,11 +70,17 @@ def _pages() -> Iterator[Path]:
 def _lesson(path: Path) -> str:
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     freeze_widgets(notebook)
+    mark_long_cells(notebook)
     return str(nbformat.writes(notebook))  # type: ignore[no-untyped-call]
 
 
-def _contents(page: str) -> str:
-    entries = _CONTENTS.get(page)
+def _numbered(executed: Path) -> list[str]:
+    """Return the lessons with their numbers, by which texts name them."""
+    titles = {path.stem: nbformat.read(path, as_version=4).cells[0].source for path in sorted(executed.glob("*.ipynb"))}  # type: ignore[no-untyped-call]
+    return [f"{stem[:2]} {text.partition(chr(10))[0].removeprefix('# ')} <{stem}>" for stem, text in titles.items()]
+
+
+def _contents(entries: Sequence[str]) -> str:
     return "\n\n```{toctree}\n:hidden:\n:glob:\n\n" + "\n".join(entries) + "\n```\n" if entries else ""
 
 

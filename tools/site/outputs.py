@@ -1,23 +1,33 @@
-"""Widgets of a notebook as plain HTML, since the scripts of widgets do not run offline."""
+"""Outputs of a notebook for a page: widgets as plain HTML, since their scripts do not run offline, and long texts."""
 
 from __future__ import annotations
 
+import re
 from html import escape
 from typing import Any
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
+_LONG = re.compile(r"<td>([^<]{33,})</td>")
 
 
 def freeze_widgets(notebook: Any) -> None:
-    """Replace each widget of a notebook with its last state."""
+    """Replace each widget of a notebook with the HTML beside it, of the time of its cell, or with its last state."""
     states = notebook.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             view = output.get("data", {}).pop(_WIDGET, None)
-            if view is not None and view["model_id"] in states:
+            if view is not None and "text/html" not in output["data"] and view["model_id"] in states:
                 output["data"]["text/html"] = f"<div>{_frozen(view['model_id'], states)}</div>"
     notebook.metadata.pop("widgets", None)
+
+
+def mark_long_cells(notebook: Any) -> None:
+    """Give long texts in tables the class ``long``, so that only these are wrapped."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if "dataframe" in (html := output.get("data", {}).get("text/html", "")):
+                output["data"]["text/html"] = _LONG.sub(r'<td class="long">\1</td>', html)
 
 
 def _frozen(model_id: str, states: Any) -> str:
