@@ -198,7 +198,7 @@ class Batch(NotebookRepr):
         raise_engine_error(self.keys.namespace)
         disable = None if progress is None else not progress
         say = say_it if progress is not False else _say_nothing
-        with tqdm(unit="job", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
+        with tqdm(unit=" jobs", desc="scraping", disable=disable, dynamic_ncols=True) as bar:
             status, text = self._until_finished(timeout, bar, say, report=report)
         if text:
             say(text)

@@ -105,7 +105,7 @@ class TestToTheChannel:
         status = batch.wait(60)
         assert (status.lost, status.pending) == (2, 0)
         assert list(batch.failures()["state"]) == ["lost", "lost"]
-        assert set(batch.failures()["error"]) == {"nobody was listening"}
+        assert set(batch.failures()["error"]) == {"no subscriber was listening"}
 
     def test_every_subscriber_receives_the_documented_message(self, redis, namespace, keys):
         with redis.pubsub() as one, redis.pubsub() as two:

@@ -44,7 +44,7 @@ def _page(backend: Backend, page: Page) -> DeadLetterPage:
     return DeadLetterPage(dead=shown, next=more)
 
 
-@router.post("/{letter_id}/retry", status_code=202, summary="Retry one")
+@router.post("/{letter_id}/retry", status_code=202, summary="Retry a dead letter")
 async def retry(letter_id: LetterId, running: TheRunning) -> Retried:
     """Put a dead letter back into the job stream with its attempts reset; its batch waits for it again."""
 

@@ -90,7 +90,7 @@ def _last_quotas(backend: Backend, document: str, day: dt.date) -> tuple[dict[st
         found = {name: rows.newest_until(name, "quota", day) for name in subclasses}
     quotas = {name: sample for name, sample in found.items() if sample is not None}
     if not quotas:
-        raise ProblemError("no-quote", f"no quota of {day:%d/%m/%Y} or before it is stored", field="date")
+        raise ProblemError("no-quote", f"no quota is stored on or before {day}", field="date")
     return quotas, subclasses
 
 

@@ -17,7 +17,7 @@ router = APIRouter(tags=["service"])
 
 @router.get("/health", summary="Whether the process is alive")
 async def health() -> Alive:
-    """Answer always: without Redis, too, and while every thread is busy."""
+    """Always respond, even without Redis or while every thread is busy."""
     return Alive()
 
 

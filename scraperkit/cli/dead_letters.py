@@ -43,7 +43,7 @@ def show(namespace: Namespace = None) -> None:
 def retry(ids: Ids = None, namespace: Namespace = None) -> None:
     """Put dead letters back into the job stream."""
     with _dead_letters(namespace) as letters:
-        echo(f"{letters.retry(ids or None)} put back")
+        echo(f"{letters.retry(ids or None)} retried")
 
 
 @app.command()

@@ -86,7 +86,7 @@ def _choose(funds: Sequence[SampleFund], count: int) -> list[str]:
 
 
 def _look_up(source: CvmPages, cnpjs: Sequence[str]) -> list[Fund]:
-    return [source.find_fund(cnpj) for cnpj in tqdm(cnpjs, desc="looking up", unit="fund", disable=None)]
+    return [source.find_fund(cnpj) for cnpj in tqdm(cnpjs, desc="looking up", unit=" funds", disable=None)]
 
 
 def _scrape(redis: redis_py.Redis, source: CvmPages, requests: Sequence[ScrapeRequest], threads: int) -> BatchStatus:

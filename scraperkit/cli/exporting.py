@@ -36,6 +36,7 @@ def export(
     use_namespace(namespace)
     frame = figures_of(funds or None, start, end, metric, source=source)
     export(frame, out, excel_br=excel_br)
-    echo(f"{len(frame):,} rows of {frame.shape[1]:,} columns in {out}")
+    columns = f"{frame.shape[1]:,} column{'s'[: frame.shape[1] != 1]}"
+    echo(f"{len(frame):,} rows of {columns} in {out}")
     if frame.attrs.get("problems"):
         raise typer.Exit(INCOMPLETE)

@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-SeriesNames = Annotated[
-    list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all.")
-]
+SeriesNames = Annotated[list[str] | None, typer.Argument(metavar="FUND", help="CNPJs, series or names; default: all.")]
 RATES = "cdi, selic, ipca, igpm, dollar or ibovespa"
 
 

@@ -84,7 +84,7 @@ class Ledger:
                 continue
             if claim.instance or state == "running":
                 who = f"the worker {claim.instance}" if claim.instance else "the worker that had it"
-                lost.append((message_id, f"{who} died holding it", text or ""))
+                lost.append((message_id, f"{who} died before it was done", text or ""))
             elif not may_come:
                 lost.append((message_id, "no worker that received it is alive", text or ""))
         return lost

@@ -78,6 +78,7 @@ def ranking(total: pd.Series[float], benchmark: float, ended: pd.Series[bool], a
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure if left out.
     """
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     from scraperkit.plot.style import fund_labels, new_axes, unbox
@@ -100,11 +101,12 @@ def ranking(total: pd.Series[float], benchmark: float, ended: pd.Series[bool], a
     ax.set_ylim(0, 100)
     ax.set_xlabel("total return, %")
     better = f"{np.count_nonzero(above):,} of {len(ranked):,} funds returned more than the CDI, {benchmark:+.1%}"
-    ax.set_title(f"{better}; {np.count_nonzero(gone):,} ended early", loc="left", fontsize="medium")
-    looks = [Patch(color=_BETTER, label="above the CDI"), Patch(color=_WORSE, label="below the CDI")]
+    ax.set_title(f"{better}; {np.count_nonzero(gone):,} ended early", loc="left", fontsize="medium", pad=26)
+    looks: list[Any] = [Patch(color=_BETTER, label="above the CDI"), Patch(color=_WORSE, label="below the CDI")]
+    looks.insert(0, Line2D([], [], color="black", linestyle="--", linewidth=1.2, label="the CDI"))
     if few and gone.any():
         looks.append(Patch(facecolor=_WORSE, hatch="////", edgecolor="white", label="ended before the last day"))
-    ax.legend(handles=looks, loc="lower right", framealpha=1, edgecolor="none")
+    ax.legend(handles=looks, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderaxespad=0.2)
     ax.grid(visible=True, axis="x", color="#DDDDDD", linewidth=0.7)
     ax.set_axisbelow(True)
     unbox(ax)

@@ -36,7 +36,7 @@ local function send(i, id)
   if receivers > 0 then
     redis.call('HSET', batch, id, state_text('pending', label))
   else
-    redis.call('HSET', batch, id, state_text('lost', label, 'nobody was listening'))
+    redis.call('HSET', batch, id, state_text('lost', label, 'no subscriber was listening'))
     redis.call('HINCRBY', batch, 'lost', 1)
   end
 end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -166,7 +167,9 @@ def flows_and_holders(
     _number_ticks(ax)
     entitle(ax, "Flows and holders", title, pad=28)
     handles = {handle.get_label(): handle for handle in ax.get_legend_handles_labels()[0]}
-    shown = [*(handles[name] for name in ("inflow", "outflow", "net")), right.get_lines()[0]]
+    net = copy(handles["net"])
+    net.set_path_effects([])  # in a legend, the halo would cut the line into dashes
+    shown = [handles["inflow"], handles["outflow"], net, right.get_lines()[0]]
     ax.legend(handles=shown, loc="lower left", bbox_to_anchor=(0, 1.005), ncols=4, frameon=False, borderaxespad=0)
     return ax
 

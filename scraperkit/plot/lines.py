@@ -96,7 +96,8 @@ def prices(
     own = table.iloc[:, : filled.shape[1]]
     told = sudden_falls(filled) if jumps is None else checked_jumps(jumps)
     others = [table.iloc[:, place] for place in range(own.shape[1], table.shape[1])]
-    draw_lines(ax, own, "Price index", names_of(frame, names), others, told[told["metric"] == "quota"])
+    title = "Total return index" if "adjusted" in frame.attrs else "Price index"
+    draw_lines(ax, own, title, names_of(frame, names), others, told[told["metric"] == "quota"])
     ax.axhline(100, color=INK, linewidth=0.6, zorder=1)
     ax.set_ylabel(label)
     name_unpriced(ax, frame)

@@ -135,7 +135,7 @@ def _find(plan: Plan, source: Any) -> tuple[dict[str, str], dict[str, Fund]]:
     problems: dict[str, str] = {}
     funds: dict[str, Fund] = {}
     means: dict[str, str] = {}
-    for name in tqdm(plan.unknown, desc="looking up", unit="fund", disable=None, leave=False, delay=1):
+    for name in tqdm(plan.unknown, desc="looking up", unit=" funds", disable=None, leave=False, delay=1):
         try:
             fund = _find_fund(plan, source, name)
         except SourceError as error:
@@ -155,7 +155,7 @@ def _looked_up(
     cards = {each.series: each.card for each in stored if each.card}
     given = {each.cnpj: each.fund for each in plan.wanted if each.fund is not None}
     by_page = plan.keys.source == DEFAULT_SOURCE
-    for cnpj, months in tqdm(plan.due.items(), desc="looking up", unit="fund", disable=None, leave=False, delay=1):
+    for cnpj, months in tqdm(plan.due.items(), desc="looking up", unit=" funds", disable=None, leave=False, delay=1):
         fund = funds.get(cnpj) or given.get(cnpj) or _of_card(cards.get(cnpj))
         if not hasattr(source, "find_fund"):
             fund = fund or Fund(cnpj)

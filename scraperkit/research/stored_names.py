@@ -59,4 +59,6 @@ def _the_one(text: str, names: dict[str, str]) -> str:
             return chosen[0]
         if chosen:
             raise UnknownFund(not_one_fund(text, [(each, names[each]) for each in chosen[:_MOST_LISTED]], len(chosen)))
-    raise UnknownFund(f"no stored fund is named {text[:60]!r}; collect it with sk.prices or `scraperkit publish`, or give its CNPJ")
+    raise UnknownFund(
+        f"no stored fund is named {text[:60]!r}; collect it with sk.prices or `scraperkit publish`, or give its CNPJ"
+    )

@@ -94,7 +94,8 @@ def bring_news(
     wanted = read_wanted(funds) if funds is not None else [WantedFund(name, name) for name in sorted(rows.stored())]
     wanted = named_before(redis, keys, wanted)
     if not wanted:
-        raise NothingThere(f"nothing is stored in namespace {keys.namespace!r}; collect prices with sk.prices or `scraperkit publish` first")
+        way_out = "collect prices with sk.prices or `scraperkit publish` first"
+        raise NothingThere(f"nothing is stored in namespace {keys.namespace!r}; {way_out}")
     before, began = _days(rows, wanted), _now(redis)
     found: list[WantedFund] = []
     problems: dict[str, str] = {}

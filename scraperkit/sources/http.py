@@ -402,7 +402,8 @@ class HttpClient:
                 continue
             if reply.status not in _RETRIED:
                 return reply
-            trouble = f"HTTP {reply.status} after all retries{_says(reply)}"
+            tries = " after all retries" if errand.retries else ""
+            trouble = f"HTTP {reply.status}{tries}{_says(reply)}"
             if seconds := _retry_after(reply):
                 # Even after the last attempt: the pause applies to all workers.
                 self._politeness.pause(seconds)

@@ -38,10 +38,7 @@ SERIES_PER_READ = 12  # for the first read, before the number of samples is know
 # A policy of the server affects all funds, so each read checks only some; funds() checks all.
 _FUNDS_CHECKED = 20
 _MOST_SERIES = 3_000
-_ADVICE = (
-    "collect it first, with sk.prices or `scraperkit publish`; "
-    "TimeSeriesReader.funds() lists what is stored"
-)
+_ADVICE = "collect it first, with sk.prices or `scraperkit publish`; TimeSeriesReader.funds() lists what is stored"
 
 
 class _OnlySubclasses(Exception):

@@ -147,7 +147,7 @@ class SeriesStore:
         present = self._present(found.series)
         if replace:
             self._check_transactions()
-        with tqdm(total=len(quotes), unit="row", desc="writing", delay=1, disable=None, dynamic_ncols=True) as bar:
+        with tqdm(total=len(quotes), unit=" rows", desc="writing", delay=1, disable=None, dynamic_ncols=True) as bar:
             chunks = frame_chunks(self._keys, quotes, metrics, found.months)
             return sum(self._write_chunks(chunks, present, replace, bar))
 

@@ -134,7 +134,7 @@ class TestDeadLetters:
         first = told.split()[0]
         assert run("dead", "drop", first)[1] == "1 dropped\n"
         assert "name the dead letters" in run("dead", "drop")[2]
-        assert run("dead", "retry")[1] == "1 put back\n"
+        assert run("dead", "retry")[1] == "1 retried\n"
         code, _, errors = run("dead", "retry", "9-9")
         assert code == CONFIG
         assert "'9-9'" in errors

@@ -37,7 +37,7 @@ def run(redis, redis_url, namespace, monkeypatch, tmp_path):
 
 
 def test_missing_figures_are_fetched_and_written(run, tmp_path):
-    assert "21 rows of 1 columns in x.csv" in run(
+    assert "21 rows of 1 column in x.csv" in run(
         "export", DOTTED, "--start", "2022-01", "--end", "2022-01", "-o", "x.csv"
     )
     prices = sk.prices(A, "2022-01", "2022-01")

@@ -516,7 +516,7 @@ class TestPubSub:
         assert wait_until(lambda: str(batch.status()) == "3 published, 0 done, 3 lost")
         failures = batch.failures()
         assert list(failures["month"]) == ["01/2020", "02/2020", "03/2020"]
-        assert failures["error"].str.contains("died holding it").all()
+        assert failures["error"].str.contains("died before it was done").all()
 
     def test_a_message_sent_to_a_dead_connection_counts_as_lost(self, channel, subscriber, proxy, redis, keys):
         subscriber(FakeSite(), delivery="pubsub")

@@ -190,7 +190,11 @@ def test_the_error_for_a_malformed_file_names_column_and_line(content, message, 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("prices.xlsx", {}, r"path: 'prices.xlsx' must end in .csv or .parquet; for Excel, write .csv with excel_br=True"),
+        (
+            "prices.xlsx",
+            {},
+            r"path: 'prices.xlsx' must end in .csv or .parquet; for Excel, write .csv with excel_br=True",
+        ),
         ("prices", {}, "path: 'prices' must end in .csv or .parquet$"),
         ("prices.csv.gz", {}, "must end in .csv or .parquet$"),
         ("prices.parquet", {"excel_br": True}, "excel_br, --excel-br: applies only to CSV; let path end in .csv"),

@@ -96,7 +96,10 @@ def test_problems_are_in_the_table(offline, redis, days_pass, monkeypatch):
 
 
 def test_an_empty_store_and_a_missing_source_of_your_own_are_refused(offline, redis):
-    with pytest.raises(ConfigError, match="nothing is stored in namespace .*; collect prices with sk.prices or `scraperkit publish` first"):
+    with pytest.raises(
+        ConfigError,
+        match="nothing is stored in namespace .*; collect prices with sk.prices or `scraperkit publish` first",
+    ):
         sk.update()
     sk.prices(FUND, NOW.iso, source=FakeSite(), redis=redis)
     with pytest.raises(ConfigError, match="figures came from 'fake_site', a source of your own; give it as `source`"):

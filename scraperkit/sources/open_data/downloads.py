@@ -31,7 +31,7 @@ from scraperkit.text import say
 MOST_BYTES = 1_000_000_000
 MOST_FAILURES = 3  # of files in a row for which the site does not respond
 DOWNLOAD_PATIENCE = 120.0  # seconds that a download waits for each turn, while the site asks for a pause
-SITE_AWAY = "the site is away"
+SITE_AWAY = "the site is unavailable"
 _OK, _UNCHANGED, _MISSING_STATUSES = 200, 304, (403, 404, 410)
 
 

@@ -53,9 +53,8 @@ class Window:
         if not self.months:
             asked = "these days" if start is None and end is None else _shown_spans(self.absent)
             has = f"it has {_shown_spans(stored)}" if stored else "it is empty"
-            raise NotDownloaded(
-                f"archive {folder.path}: no data for {asked or 'these days'}; {has}: call download(start, end) or run `scraperkit market download` first"
-            )
+            way_out = "call download(start, end) or run `scraperkit market download` first"
+            raise NotDownloaded(f"archive {folder.path}: no data for {asked or 'these days'}; {has}: {way_out}")
 
     def since(self, folder: Folder, first: int) -> Window:
         """Return the window extended back to a day, given in days since 1970."""

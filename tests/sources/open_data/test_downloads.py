@@ -218,7 +218,7 @@ class TestPoliteness:
             site.open_data_up = False
             files = market.download("2024-01", "2024-12")
         assert (files["outcome"] == "refused").all()
-        assert files["reason"].str.startswith("the site is away").sum() == 3
+        assert files["reason"].str.startswith("the site is unavailable").sum() == 3
         assert files["reason"].str.startswith("not requested").sum() == 9
 
 

@@ -260,7 +260,7 @@ def test_a_download_that_breaks_off_is_refused(site, market):
     site.portal.cut_off("2024-12")
     (row,) = market.download("2024-12", "2024-12").to_dict("records")
     assert row["outcome"] == "refused"
-    assert "the site is away" in row["reason"]
+    assert "the site is unavailable" in row["reason"]
     pd.testing.assert_frame_equal(market.quotes(), before)
 
 
