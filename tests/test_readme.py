@@ -102,18 +102,36 @@ def test_after_activation_a_shell_finds_the_commands():
 
 
 def test_the_api_responds_without_docker(alone):
-    """Run each line in one shell; commands with `&` run in the background once they are ready."""
-    section = README.partition("## The API without Docker\n")[2].partition("\n## ")[0]
+    responses = [told for told in shell_session("The API without Docker", alone) if told.startswith("{")]
+    assert len(responses) == 2
+    assert '"batch_id":' in responses[0]
+    assert '"quotas":"257.20819272"' in responses[1]
+
+
+def test_the_command_line_works_offline(alone, monkeypatch):
+    """Whatever asks another host fails at once, since the proxy is a closed port."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    told = "\n".join(shell_session("From the command line", alone))
+    assert "12 published, 12 done" in told
+    assert "251 rows of 1 column in prices.csv" in told
+    assert "249 new days, the newest 2023-12-29" in told
+    assert "\nFAIL" not in told
+    assert (alone / "prices.csv").read_text().splitlines()[-1].startswith("2022-12-30,")
+
+
+def shell_session(heading: str, folder: Path) -> list[str]:
+    """Run a section's commands in one shell, and return their outputs; those with `&` run until the end."""
+    section = README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^\$ (.*?)(?:  +#.*)?$", section, flags=re.MULTILINE)
     api = free_port(0)
     ports = zip(("--port", "--open-data-port", "--rates-port"), (free_port(0) for _ in range(3)), strict=True)
     site = " ".join(f"{option} {port}" for option, port in ports)
     environment = os.environ | {
         "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
-        "SCRAPERKIT_DATA": str(alone / "data"),
+        "SCRAPERKIT_DATA": str(folder / "data"),
     }
     environment.pop("REDIS_URL", None)
-    responses: list[str] = []
+    told: list[str] = []
     with ExitStack() as running:
         for line in lines:
             line = line.replace("scraperkit replica", f"scraperkit replica {site}")
@@ -122,16 +140,20 @@ def test_the_api_responds_without_docker(alone):
             if line.startswith(("python3 tools/setup.py", "source ")):
                 continue  # the tests' own environment has these packages
             if line.startswith("eval "):
-                told = subprocess.run(["bash", "-c", f"{line}; env"], env=environment, capture_output=True, text=True)
-                environment |= dict(pair.split("=", 1) for pair in told.stdout.splitlines() if "SCRAPERKIT_" in pair)
+                shown = output_of(f"{line}; env", environment, folder)
+                environment |= dict(pair.split("=", 1) for pair in shown.splitlines() if pair.startswith("SCRAPERKIT_"))
             elif line.endswith(" &"):
                 running.enter_context(in_the_background(line.removesuffix(" &"), environment))
             else:
-                responses.append(response_of(line, environment))
-        subprocess.run([f"{sys.prefix}/bin/scraperkit", "redis", "stop"], env=environment, check=True)
-    assert len(responses) == 2
-    assert '"batch_id":' in responses[0]
-    assert '"quotas":"257.20819272"' in responses[1]
+                told.append(response_of(line, environment, folder))
+        output_of("scraperkit redis stop", environment, folder)
+    return told
+
+
+def output_of(line: str, environment: dict[str, str], folder: Path) -> str:
+    return subprocess.run(
+        ["bash", "-c", line], env=environment, cwd=folder, capture_output=True, text=True, check=True, timeout=240
+    ).stdout
 
 
 @contextmanager
@@ -144,11 +166,11 @@ def in_the_background(line: str, environment: dict[str, str]) -> Iterator[None]:
             process.terminate()
 
 
-def response_of(line: str, environment: dict[str, str]) -> str:
+def response_of(line: str, environment: dict[str, str], folder: Path) -> str:
     """Return a command's output; repeat a request for a price until the workers have stored it."""
 
     def ask() -> str:
-        return subprocess.run(["bash", "-c", line], env=environment, capture_output=True, text=True, check=True).stdout
+        return output_of(line, environment, folder)
 
     if "/quotes/" in line:
         assert wait_until(lambda: '"day":"2022-12-23"' in ask(), 60), ask()

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from scraperkit.cli.exits import stop_at_once
 from scraperkit.cli.options import Port
 from scraperkit.cli.terminal import echo
 from scraperkit.errors import ConfigError
@@ -43,10 +44,11 @@ def replica(
             raise ConfigError("--exports: a free port is chosen at the start; name the ports, or leave them out")
         echo(_exports(addresses(*(f"http://127.0.0.1:{number}" for number in (port, portal, rates)))), lines=True)
         return
+    stop_at_once()
     with Replica.start(port, latency, error_rate, host=host, open_data_port=portal, rates_port=rates) as site:
         site.portal.crawl_delay = 0
-        echo(f"READY {site.url}")
         echo(f"to use it in a shell:\n{_exports(site.settings)}", err=True, lines=True)
+        echo(f"READY {site.url}")
         site.serve_forever()
 
 

@@ -42,22 +42,53 @@ def test_the_demo_shows_a_table_and_saves_a_chart(run, tmp_path):
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
+def exported(text: str) -> dict[str, str]:
+    """The variables that lines for a shell export."""
+    return dict(line.removeprefix("export ").split("=", 1) for line in text.splitlines() if line.startswith("export "))
+
+
 def test_the_replica_prints_the_addresses_of_pages_portal_and_rates(environment):
-    words = [COMMAND, "replica", "--port", "0", "--open-data-port", "0", "--rates-port", "0"]
+    words = [COMMAND, "replica", "--port", "0"]
     with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        pages, portal = (process.stderr.readline().split("=")[1].strip() for _ in range(2))
-        rates = process.stderr.readline().split()
-        assert process.stdout.readline() == f"READY {pages}\n"
-        sgs, b3 = (word.partition("=")[2] for word in rates if "=" in word)
-        assert rates[-2:] == [f"SCRAPERKIT_SGS_URL={sgs}", f"SCRAPERKIT_B3_URL={b3}"]
-        with urllib.request.urlopen(f"{sgs}bcdata.sgs.433/dados", timeout=60) as response:
-            assert b"valor" in response.read()
-        assert pages.endswith("/CPublica/")
-        with urllib.request.urlopen(portal, timeout=60) as response:
-            assert b"Index of /dados/FI/" in response.read()
+        ready = process.stdout.readline()
+        process.stderr.readline()
+        told = exported("".join(process.stderr.readline() for _ in range(5)))
+        assert ready == f"READY {told['SCRAPERKIT_CVM_URL']}\n"
+        for address, shown in (
+            (told["SCRAPERKIT_OPEN_DATA_URL"], b"Index of /dados/FI/"),
+            (told["SCRAPERKIT_SGS_URL"] + "bcdata.sgs.433/dados", b"valor"),
+        ):
+            with urllib.request.urlopen(address, timeout=60) as response:
+                assert shown in response.read()
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+def test_the_exports_are_the_addresses_of_a_replica_on_these_ports_and_a_folder_of_its_own(run, environment):
+    told = exported(run("replica", "--exports", "--port", "1234", "--rates-port", "99"))
+    assert told == {
+        "SCRAPERKIT_CVM_URL": "http://127.0.0.1:1234/SWB/Sistemas/SCW/CPublica/",
+        "SCRAPERKIT_OPEN_DATA_URL": "http://127.0.0.1:1235/dados/FI/",
+        "SCRAPERKIT_SGS_URL": "http://127.0.0.1:99/dados/serie/",
+        "SCRAPERKIT_B3_URL": "http://127.0.0.1:99/indexStatisticsProxy/IndexCall/",
+        "SCRAPERKIT_DATA": told["SCRAPERKIT_DATA"],
+    }
+    assert told["SCRAPERKIT_DATA"].endswith("/offline")
+    assert (
+        exported(run("replica", "--exports", SCRAPERKIT_DATA=told["SCRAPERKIT_DATA"]))["SCRAPERKIT_DATA"]
+        == (told["SCRAPERKIT_DATA"])
+    )
+    assert "name the ports" in run("replica", "--exports", "--port", "0", ok=False)
+
+
+def test_the_version_is_shown(run):
+    assert run("--version") == f"scraperkit {sk.__version__}\n"
+
+
+def test_no_option_without_a_value_shows_a_type(run):
+    for words in ([], ["export"], ["publish"], ["market", "load"], ["redis", "start"]):
+        assert "bool" not in run(*words, "--help")
 
 
 class TestPublishingAndWorking:

@@ -70,7 +70,7 @@ def test_an_unavailable_fund_exits_with_1_and_the_others_are_written(run, tmp_pa
 def test_without_figures_an_existing_file_stays_unchanged(run, tmp_path):
     (tmp_path / "x.csv").write_text("kept")
     for command in ("prices", "export"):
-        assert "nothing to write to x.csv: 0 rows, 0 columns" in run(command, "--out", "x.csv", code=1)
+        assert "nothing to write to x.csv: the frame has no columns" in run(command, "--out", "x.csv", code=1)
     assert (tmp_path / "x.csv").read_text() == "kept"
 
 

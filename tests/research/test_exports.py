@@ -223,7 +223,7 @@ def test_an_empty_frame_is_refused_and_the_old_file_is_kept(prices, tmp_path):
     path = sk.export(prices, tmp_path / "prices.csv")
     before = path.read_bytes()
     for empty in (prices.iloc[:0], prices[[]]):
-        with pytest.raises(ConfigError, match="data: nothing to write to .*: [02] rows, [02] columns"):
+        with pytest.raises(ConfigError, match="data: nothing to write to .*: the frame has no (rows|columns)"):
             sk.export(empty, path)
     with pytest.raises(ConfigError, match=r"path: give text or a Path; got NoneType"):
         sk.export(prices, None)
@@ -379,7 +379,7 @@ def test_exporting_days_or_funds_that_the_archive_lacks_is_an_error(tmp_path):
     with sk.Replica.start() as site:
         site.portal.crawl_delay = 0
         with sk.OpenData(site.open_data_url, archive=tmp_path / "archive") as market:
-            with pytest.raises(NotDownloaded, match=r"it is empty: call download\(start, end\) first"):
+            with pytest.raises(NotDownloaded, match=r"it is empty: call download\(start, end\) or "):
                 sk.export(A, tmp_path / "x.csv", "2022-01", source=market)
             market.download("2022-01", "2022-01")
             with pytest.raises(UnknownFund):
