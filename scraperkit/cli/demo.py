@@ -73,7 +73,7 @@ def _check_rights(redis: redis_py.Redis) -> None:
     except redis_py.exceptions.NoPermissionError:
         raise RedisError(
             f"this Redis user may not use the demo's namespace, {NAMESPACE!r}; run it as another user, as in "
-            "`docker-compose exec lab scraperkit demo`, or leave REDIS_URL unset for the embedded server"
+            "`docker compose exec lab scraperkit demo`, or leave REDIS_URL unset for the embedded server"
         ) from None
 
 

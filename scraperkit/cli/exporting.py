@@ -18,7 +18,7 @@ def export(
     start: Start = None,
     end: End = None,
     metric: Annotated[
-        str, typer.Option(help="quota, net_worth, holders, inflow, outflow, portfolio; or all, one row a day.")
+        str, typer.Option(help="quota, net_worth, holders, inflow, outflow, portfolio; or all, one row per day.")
     ] = "quota",
     excel_br: ExcelBr = False,
     source: SourceOfFunds = None,

@@ -37,7 +37,7 @@ def summary(
     out: Out = None,
     namespace: Namespace = None,
 ) -> None:
-    """Show return and risk figures of funds, with or without a benchmark: a row a figure, a column a fund.
+    """Show return and risk figures of funds, with or without a benchmark: one row per figure, one column per fund.
 
     All are fractions: 0.01 is 1 %. Missing rates are fetched. In a file, each fund is a row.
     """

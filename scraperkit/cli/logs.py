@@ -1,4 +1,4 @@
-"""Logs of the commands that run as services, on stderr: a line of text or a JSON object a record."""
+"""Logs of the commands that run as services, on stderr: a line of text or a JSON object per record."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def told_in_logs(worker: Callable[[], str]) -> Iterator[None]:
 
 
 class JsonLines(logging.Formatter):
-    r"""One JSON object a record, in ASCII: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``.
+    r"""One JSON object per record, in ASCII: ``time`` (ISO 8601, UTC), ``level``, ``logger``, ``message``.
 
     ``worker``, ``request_id`` and ``exception`` (a traceback as text) are added where known.
 

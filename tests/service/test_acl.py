@@ -222,7 +222,7 @@ class TestScraperkit:
         told = demo(stack, "queue", tmp_path)
         assert (told.returncode, told.stdout) == (UNAVAILABLE, "")
         assert re.fullmatch(
-            r"scraperkit: this Redis user .* `docker-compose exec lab scraperkit demo`.*\n", told.stderr
+            r"scraperkit: this Redis user .* `docker compose exec lab scraperkit demo`.*\n", told.stderr
         )
 
     def test_a_worker_without_a_right_fails_with_its_own_exit_code(self, stack, admin):

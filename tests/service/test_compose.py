@@ -331,7 +331,7 @@ def cli(stack: Stack, *words: str) -> str:
 class TestService:
     def test_a_message_typed_by_hand_starts_a_scrape(self, stack):
         with subprocess.Popen(
-            [stack.folder / "bin" / "docker-compose", "exec", "redis", "redis-cli", "MONITOR"],
+            [stack.folder / "bin" / "docker", "compose", "exec", "redis", "redis-cli", "MONITOR"],
             stdout=subprocess.PIPE,
             text=True,
         ) as monitor:

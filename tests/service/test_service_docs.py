@@ -46,11 +46,11 @@ class Reader:
 
     def types(self, command: str) -> str:
         """Run a command; return its output."""
-        if command.startswith("docker-compose") and " up " in f"{command} ":
-            self._up(shlex.split(command)[1:])
+        if command.startswith("docker compose") and " up " in f"{command} ":
+            self._up(shlex.split(command)[2:])
             return ""
-        if command.startswith("docker-compose start"):
-            self._start(shlex.split(command)[2:])
+        if command.startswith("docker compose start"):
+            self._start(shlex.split(command)[3:])
             return ""
         line = self._here(command)
         if any(word in command for word in ENDLESS):
@@ -142,21 +142,21 @@ def test_every_documented_command_has_the_documented_output(reader):
     # still run without a restart.
     asked = 'curl -s -o /dev/null -w "%{http_code}" -H "X-API-Key: $KEY" http://127.0.0.1:8000/v1/funds'
     assert wait_until(lambda: reader.types(asked) == "401")
-    reader.types("KEY=$(docker-compose exec -T pricer cat /run/secrets/api-keys)")
+    reader.types("KEY=$(docker compose exec -T pricer cat /run/secrets/api-keys)")
     assert wait_until(lambda: reader.types(asked) == "200")
     sk.connect(reader.stack.redis_url()).close()
-    listening = "docker-compose exec redis redis-cli PUBSUB NUMSUB fund_parser"
+    listening = "docker compose exec redis redis-cli PUBSUB NUMSUB fund_parser"
     assert wait_until(lambda: reader.types(listening).split() == ["fund_parser", "5"]), (
         "three queues, and two beside them"
     )
-    said = reader.types("docker-compose exec redis redis-cli ACL LOG")
+    said = reader.types("docker compose exec redis redis-cli ACL LOG")
     assert "command" not in said, f"Redis has refused something: {said}"
 
 
 def test_the_document_says_how_to_restart_a_killed_queue():
     paragraph = next(text for text in SERVICE.split("\n\n") if "`docker kill`" in text)
     after = SERVICE.partition(paragraph)[2]
-    assert commands(after)[0] == ("docker-compose start queue", [])
+    assert commands(after)[0] == ("docker compose start queue", [])
 
 
 def test_the_readmes_commands_for_the_service_work(reader):

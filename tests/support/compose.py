@@ -1,7 +1,7 @@
 """Run docker-compose.yml as plain processes: same commands, environment and health checks, without a Docker engine.
 
 This module does the engine's work: it maps host names, ports and volume paths to this machine, and uses the embedded
-server in place of the image redis:8. Each stack's `bin` has its own `docker-compose`, with the commands of
+server in place of the image redis:8. Each stack's `bin` has its own `docker compose`, with the commands of
 compose_exec.py.
 """
 
@@ -74,7 +74,7 @@ class Stack:
         Seconds after which a killed worker's jobs are taken over: the only setting that differs from the file, where it
         is a minute.
     **variables
-        Variables set before `docker-compose up`.
+        Variables set before `docker compose up`.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ class Stack:
         commands = {
             "redis-server": f'#!/bin/sh\nexec {home}/bin/redis-server "$@"\n',
             "redis-cli": self.here(wrapper.replace("/usr/local/bin/redis-cli", real), "redis"),
-            "docker-compose": f'#!/bin/sh\nexec {sys.executable} -I -S {EXEC} {self.folder} "$@"\n',
+            "docker": f'#!/bin/sh\nshift  # compose\nexec {sys.executable} -I -S {EXEC} {self.folder} "$@"\n',
         }
         for name, text in commands.items():
             path = self.folder / "bin" / name
@@ -186,7 +186,7 @@ class Stack:
             words.append("--allow-root")  # the container does not run as root
         return words
 
-    # ------------------------------------------------------------------ docker-compose up, exec
+    # ------------------------------------------------------------------ docker compose up, exec
 
     def up(self, *names: str, **scale: int) -> None:
         """Start or scale services, dependencies first; return when all are healthy."""

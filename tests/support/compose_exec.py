@@ -1,4 +1,4 @@
-"""Emulate `docker-compose` exec, run and logs for a stack of processes: `compose_exec.py FOLDER exec …`.
+"""Emulate `docker compose` exec, run and logs for a stack of processes: `compose_exec.py FOLDER exec …`.
 
 It starts fast, so a test can run many commands; compose.py starts and ends the services themselves.
 """

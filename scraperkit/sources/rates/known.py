@@ -49,7 +49,7 @@ class Rate:
 
     @property
     def monthly(self) -> bool:
-        """Whether it has one value a month, on the first day of the month."""
+        """Whether it has one value per month, on the first day of the month."""
         return self.kind == "rate a month"
 
     @property
