@@ -24,6 +24,7 @@ import scraperkit as sk
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 WIDGET = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
+LONG = "SiteUnavailable: the site does not respond: connecting timed out"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
@@ -46,8 +47,10 @@ def executed_lesson():
     code.outputs = [
         output("stream", text="12 published, 12 done\n"),
         output("display_data", data={WIDGET: {"model_id": "box"}, "text/plain": "0/12"}),
+        output("display_data", data={WIDGET: {"model_id": "text"}, "text/html": "<p>4 threads are idle</p>"}),
         output("display_data", data={"image/png": PIXEL, "text/plain": "a chart"}),
         output("display_data", data={"text/html": "<table class='dataframe'><tr><td>R$ 1,10</td></tr></table>"}),
+        output("display_data", data={"text/html": f"<table class='dataframe'><tr><td>{LONG}</td></tr></table>"}),
     ]
     text = nbformat.v4.new_markdown_cell("# Run it\n\n$\\sigma = \\sqrt{252}, \\dots$ costs R$ 1 or R$ 2.")
     notebook = nbformat.v4.new_notebook(cells=[text, code])
@@ -127,6 +130,24 @@ class TestLessons:
         output = pages["notebooks/99_executed.html"].find("progress").parent
         assert output.get_text(" ", strip=True) == "scraping: 100% <stop>"
         assert output.progress["value"] == output.progress["max"] == "12"
+
+    def test_a_widget_with_html_beside_it_shows_what_its_cell_showed(self, pages):
+        text = pages["notebooks/99_executed.html"].article.get_text()
+        assert "4 threads are idle" in text
+        assert text.count("scraping: 100%") == 1
+
+    def test_long_texts_in_tables_are_wrapped_and_others_are_not(self, pages):
+        cells = pages["notebooks/99_executed.html"].select("table.dataframe td")
+        assert [(cell.get_text(strip=True), cell.get("class")) for cell in cells] == [
+            ("R$ 1,10", None),
+            (LONG, ["long"]),
+        ]
+
+    def test_the_navigation_names_lessons_by_their_numbers(self, pages):
+        entries = pages["notebooks/index.html"].select("nav.bd-links li > a")
+        assert [entry.get_text(strip=True)[:3] for entry in entries] == [f"{path.stem[:2]} " for path in NOTEBOOKS] + [
+            "99 "
+        ]
 
     def test_solutions_are_folded(self, pages):
         folded = [details for details in pages["notebooks/01_publish_batches.html"].find_all("details") if details.pre]
