@@ -14,7 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, DayLocator, num2date
 
 from scraperkit.cnpj import format_cnpj, normalize_cnpj, shown_series, tails_of
 from scraperkit.errors import ConfigError
@@ -134,11 +134,23 @@ def _in_lines(name: str, lines: int, width: int) -> str:
     return textwrap.fill(name, width, max_lines=lines, placeholder=" …")
 
 
+class _Dates(ConciseDateFormatter):
+    """Short dates; the first tick, if it is a month while a later one is a year, has its year below it."""
+
+    def format_ticks(self, values: Any) -> list[str]:
+        labels: list[str] = super().format_ticks(values)  # type: ignore[no-untyped-call]
+        low, high = self.axis.get_view_interval()  # type: ignore[union-attr]
+        first = next((place for place, value in enumerate(values) if low <= value <= high), None)
+        if first is not None and labels[first].isalpha() and any(label.isdigit() for label in labels):
+            labels[first] += f"\n{num2date(values[first]):%Y}"  # type: ignore[no-untyped-call]
+        return labels
+
+
 def plain(ax: Axes, days: pd.Index[Any]) -> None:
     """Remove the box, draw faint horizontal lines, and shorten the dates."""
     few = (days[-1] - days[0]).days < 7  # AutoDateLocator would mark hours, and prices have none
     locator: Any = DayLocator() if few else AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
-    formatter: Any = ConciseDateFormatter(locator)  # type: ignore[no-untyped-call]
+    formatter: Any = _Dates(locator)  # type: ignore[no-untyped-call]
     # "05 Jan" under each tick and the year at the end: the default names only the month of the last tick.
     formatter.formats[2] = formatter.zero_formats[2] = "%d %b"
     formatter.offset_formats[2] = "%Y"

@@ -234,3 +234,15 @@ def test_charts_do_not_change_the_frame():
     plot.prices(frame)
     plot.drawdown(frame)
     pd.testing.assert_frame_equal(frame, before)
+
+
+@pytest.mark.parametrize(("begin", "first"), [("2022-02-01", "Apr\n2022"), ("2022-01-03", "2022")])
+def test_the_first_date_of_an_axis_shows_its_year(begin, first):
+    days = pd.DatetimeIndex(business_days(begin, "2023-12-29"), name="date")
+    ax = plot.prices(pd.DataFrame({A: np.linspace(1, 2, len(days))}, index=days))
+    ax.figure.canvas.draw()
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    low, high = ax.get_xlim()
+    shown = [text for text, place in zip(labels, ax.get_xticks(), strict=True) if low <= place <= high]
+    assert shown[0] == first
+    assert shown.count("2023") == 1
