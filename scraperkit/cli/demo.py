@@ -107,7 +107,7 @@ def table(prices: pd.DataFrame) -> str:
             "last R$": summary["last"].map("{:,.4f}".format).to_numpy(),
             "return": summary["total_return"].map("{:+.1%}".format).to_numpy(),
             "volatility": summary["volatility"].map("{:.1%}".format).to_numpy(),
-            "max drawdown": summary["max_drawdown"].map("{:.1%}".format).to_numpy(),
+            "max drawdown": summary["max_drawdown"].map("{:.2%}".format).to_numpy(),
             "missing days": summary["missing_days"].to_numpy(),
         }
     )
