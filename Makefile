@@ -76,7 +76,7 @@ format: ## Format the code with ruff
 lock: ## Rewrite locks/ from pyproject.toml; UPGRADE=1 takes the newest versions
 	@$(FIND_PYTHON); "$$found" tools/lock.py $(if $(UPGRADE),--upgrade)
 
-screenshots: ## Retake the dashboard's picture in JupyterLab: docs/dashboard.png (needs chromium)
+screenshots: ## Make the README's pictures again: two charts, and the dashboard in JupyterLab (needs chromium)
 	@$(SETUP) dev
 	@$(BIN)/python tools/screenshots.py $(ARGS)
 

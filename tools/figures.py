@@ -21,10 +21,12 @@ from pathlib import Path
 
 import grimp
 
+import scraperkit
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "scraperkit"
 # These stand in for the outside world.
-_OUTSIDE = ("replica/", "embedded/")
+_OUTSIDE = ("replica/", "research/offline_mode", "embedded/")
 
 
 def main() -> None:
@@ -39,7 +41,7 @@ def main() -> None:
     circles = import_circles()
     print(f"modules at the root       {len(list(PACKAGE.glob('*.py')))}")
     print(f"import cycles             {len(circles)}, including type-only imports")
-    print(f"files of the ten lines    {len(called)}, without replica and embedded server")
+    print(f"files of the ten lines    {len(called)}, without offline mode and embedded server")
     print(f"Python                    {sum(sizes.values()):,} lines in {len(sizes)} files")
     print(f"longest file              {longest}, {sizes[longest]} lines")
     print(f"Lua                       {sum(map(_lines, PACKAGE.rglob('*.lua'))):,} lines")
@@ -78,7 +80,7 @@ def files_called_by(code: str) -> list[str]:
         if event == "call" and frame.f_code.co_flags & inspect.CO_OPTIMIZED:  # not a module or class body
             seen.add(frame.f_code.co_filename)
 
-    with _alone():
+    with _alone(), scraperkit.offline():  # as before the example: only what it does then is counted
         threading.setprofile(profile)
         sys.setprofile(profile)
         try:

@@ -1,12 +1,16 @@
-"""Take the screenshot of the dashboard for README.md: ``make screenshots`` writes docs/dashboard.png.
+"""Make the pictures of README.md: ``make screenshots`` writes docs/demo.png, one-call.png and dashboard.png.
 
-It runs a small notebook in JupyterLab in Debian's Chromium, and takes the screenshot while jobs are running.
+The charts are those of the demo and of the README's first example. For the dashboard it runs a small notebook in
+JupyterLab in Debian's Chromium, and takes the screenshot while jobs are running.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import textwrap
@@ -62,12 +66,27 @@ def notebook(address: str) -> Any:
     return made
 
 
+def charts() -> None:
+    """Run the demo and the first example of README.md, and keep their charts."""
+    code = (lab.ROOT / "README.md").read_text(encoding="utf-8").partition("```python\n")[2].partition("```")[0]
+    with tempfile.TemporaryDirectory(prefix="scraperkit-picture-") as folder:
+        demo = [sys.executable, "-m", "scraperkit", "demo", "--chart", "demo.png"]
+        for command in (demo, [sys.executable, "-c", code]):
+            subprocess.run(command, cwd=folder, env=os.environ | {"MPLBACKEND": "agg"}, check=True)
+        for made, kept in (("demo.png", "demo.png"), ("prices.png", "one-call.png")):
+            shutil.copyfile(Path(folder, made), lab.ROOT / "docs" / kept)
+            print(f"written: {lab.ROOT / 'docs' / kept}")
+
+
 def main() -> int:
-    """Take the screenshot."""
-    parser = argparse.ArgumentParser(description="Write docs/dashboard.png.")
-    parser.add_argument("--out", type=Path, default=lab.ROOT / "docs" / "dashboard.png")
+    """Make the pictures; with --out, take only the screenshot."""
+    parser = argparse.ArgumentParser(description="Write docs/demo.png, docs/one-call.png and docs/dashboard.png.")
+    parser.add_argument("--out", type=Path, help="only take the screenshot, and write it here")
     parser.add_argument("--dark", action="store_true", help="use JupyterLab's dark theme")
     options = parser.parse_args()
+    if options.out is None:
+        charts()
+        options.out = lab.ROOT / "docs" / "dashboard.png"
     theme = "JupyterLab Dark" if options.dark else "JupyterLab Light"
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="scraperkit-picture-")))

@@ -134,7 +134,7 @@ def _in_lines(name: str, lines: int, width: int) -> str:
     return textwrap.fill(name, width, max_lines=lines, placeholder=" …")
 
 
-class _Dates(ConciseDateFormatter):
+class _AxisDates(ConciseDateFormatter):
     """Short dates; the first tick, if it is a month while a later one is a year, has its year below it."""
 
     def format_ticks(self, values: Any) -> list[str]:
@@ -150,7 +150,7 @@ def plain(ax: Axes, days: pd.Index[Any]) -> None:
     """Remove the box, draw faint horizontal lines, and shorten the dates."""
     few = (days[-1] - days[0]).days < 7  # AutoDateLocator would mark hours, and prices have none
     locator: Any = DayLocator() if few else AutoDateLocator(minticks=4, maxticks=9)  # type: ignore[no-untyped-call]
-    formatter: Any = _Dates(locator)  # type: ignore[no-untyped-call]
+    formatter: Any = _AxisDates(locator)  # type: ignore[no-untyped-call]
     # "05 Jan" under each tick and the year at the end: the default names only the month of the last tick.
     formatter.formats[2] = formatter.zero_formats[2] = "%d %b"
     formatter.offset_formats[2] = "%Y"

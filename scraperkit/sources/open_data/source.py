@@ -41,7 +41,8 @@ ATTRIBUTION = "Comissão de Valores Mobiliários (CVM), dados.cvm.gov.br, under 
 WARNINGS = (
     "Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.",
     "Cancelled funds stay in, but a list of those active today is biased towards survivors.",
-    "A quota is net of fees, and not adjusted for distributions or come-cotas.",
+    "A quota is net of fees, and not adjusted for distributions. Come-cotas, a tax, takes quotas away and leaves their "
+    "price.",
     "Summed net worth double-counts what funds of funds (FIC) hold, about 35 %.",
     "Values are the latest revision; those of the newest five business days are provisional.",
 )
@@ -73,7 +74,8 @@ class OpenData(NotebookRepr):
 
     - Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.
     - Cancelled funds stay in, but a list of those active today is biased towards survivors.
-    - A quota is net of fees, and not adjusted for distributions or *come-cotas*.
+    - A quota is net of fees, and not adjusted for distributions. *Come-cotas*, a tax, takes quotas away and leaves
+      their price.
     - Summed net worth double-counts what funds of funds (FIC) hold, about 35 %.
     - Values are the latest revision; those of the newest five business days are provisional. The portal asks for ten
       seconds between requests, which the kit keeps.

@@ -100,7 +100,7 @@ class TestSeries:
 
 class TestMissingData:
     def test_a_month_that_was_not_downloaded_is_named(self, market):
-        with pytest.raises(NotDownloaded, match=r"it is empty: call download\(start, end\) first"):
+        with pytest.raises(NotDownloaded, match=r"it is empty: call download\(start, end\) or run"):
             market.prices()
         market.download("2024-12", "2024-12")
         with pytest.raises(NotDownloaded, match="no data for 2024-11; it has 2024-12: call"):
@@ -237,7 +237,7 @@ class TestOtherPrograms:
             "ODbL",
             "FIC",
             "survivors",
-            "come-cotas",
+            "Come-cotas",
             "provisional",
             "FIDC",
         ):

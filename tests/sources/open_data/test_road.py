@@ -167,5 +167,5 @@ class TestLoad:
         assert capsys.readouterr().err == ""
 
     def test_of_an_empty_archive_says_what_to_do(self, redis, namespace, market):
-        with pytest.raises(NotDownloaded, match=r"call download\(start, end\) first"):
+        with pytest.raises(NotDownloaded, match=r"call download\(start, end\) or run"):
             market.load(redis, namespace=namespace)
