@@ -19,12 +19,12 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, ClusterCrossSlotError, ClusterDownError, MovedError, TryAgainError
 from support.clusters import RealCluster, client, redis_cluster, tell
 from support.fakes import FUND, FakeSite, months, one_quote
+from support.ports import unused_port
 from support.servers import redis_server
 
 import scraperkit as sk
 from scraperkit.cli.exits import CONFIG
 from scraperkit.connection import async_client, check_client, connect, redis_needed
-from scraperkit.embedded.keeper import free_port
 from scraperkit.engine.redis_retry import is_away
 from scraperkit.errors import ConfigError
 
@@ -103,7 +103,7 @@ def refused_by(cluster: RealCluster, kind: type[redis_py.RedisError], folder: Pa
     elif kind is ClusterCrossSlotError:
         yield home, ["MGET", "a", "b"]
     elif kind is ClusterDownError:
-        options = ["--port", str(free_port(0)), "--cluster-enabled", "yes", "--cluster-port", str(free_port(0))]
+        options = ["--port", str(unused_port()), "--cluster-enabled", "yes", "--cluster-port", str(unused_port())]
         with redis_server(folder, *options):  # a node of a cluster without slots
             yield int(options[1]), ["GET", keys[0]]
     else:

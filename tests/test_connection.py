@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from redis.asyncio import RedisCluster as AsyncRedisCluster
 from redis.sentinel import Sentinel
 from support.fakes import FUND, FakeSite
+from support.ports import unused_port
 from support.servers import redis_server
 
 import scraperkit as sk
 from scraperkit.config import Settings
 from scraperkit.connection import async_client, check_client, connect, connection_kwargs, sibling
-from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import ConfigError, RedisUnreachable, TimeSeriesMissing
 from scraperkit.failover.roles import AsyncPlainConnection
 from scraperkit.sources.open_data import OpenData
@@ -38,7 +38,7 @@ QUOTED = "s3cret%2F%23%3A%40pass"
 @pytest.fixture(scope="module")
 def guarded(tmp_path_factory) -> Iterator[int]:
     """Yield the port of a server with TimeSeries and a password."""
-    port = free_port(0)
+    port = unused_port()
     with redis_server(tmp_path_factory.mktemp("guarded"), "--port", str(port), "--requirepass", SECRET):
         yield port
 
@@ -136,7 +136,7 @@ class TestAddresses:
             assert refusal(ConfigError, f"unix://{tmp_path}/ready.sock?db=1&password={QUOTED}")
 
     def test_tls_works_and_verifies_the_certificate(self, tmp_path):
-        authority, port = trustme.CA(), free_port(0)
+        authority, port = trustme.CA(), unused_port()
         certificate = authority.issue_cert("localhost", "127.0.0.1")
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")
         certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
@@ -217,7 +217,7 @@ class TestRefusals:
         assert "replied with an error" in text
 
     def test_a_server_without_timeseries_is_refused(self, tmp_path):
-        port = free_port(0)
+        port = unused_port()
         with redis_server(tmp_path, "--port", str(port), timeseries=False):
             text = refusal(TimeSeriesMissing, f"redis://127.0.0.1:{port}")
         assert f"127.0.0.1:{port} has no TimeSeries" in text

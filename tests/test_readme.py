@@ -14,10 +14,10 @@ import nbclient
 import nbformat
 import pytest
 from matplotlib.image import imread
+from support.ports import unused_port
 from support.waiting import wait_until
 
 import scraperkit as sk
-from scraperkit.embedded.keeper import free_port
 
 README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```", README, flags=re.DOTALL | re.MULTILINE)
@@ -123,8 +123,8 @@ def shell_session(heading: str, folder: Path) -> list[str]:
     """Run a section's commands in one shell, and return their outputs; those with `&` run until the end."""
     section = README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^\$ (.*?)(?:  +#.*)?$", section, flags=re.MULTILINE)
-    api = free_port(0)
-    ports = zip(("--port", "--open-data-port", "--rates-port"), (free_port(0) for _ in range(3)), strict=True)
+    api = unused_port()
+    ports = zip(("--port", "--open-data-port", "--rates-port"), (unused_port() for _ in range(3)), strict=True)
     site = " ".join(f"{option} {port}" for option, port in ports)
     environment = os.environ | {
         "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",

@@ -48,7 +48,7 @@ _BEFORE = "import threading as _threading; _threads_before = set(_threading.enum
 _AFTER = """
 import json as _json
 _left = [t for t in set(_threading.enumerate()) - _threads_before if not type(t).__module__.startswith("zmq")]
-print("LEFT", _json.dumps({"namespace": lesson.namespace, "threads": sorted(t.name for t in _left)}))
+print("LEFT " + _json.dumps({"namespace": lesson.namespace, "threads": sorted(t.name for t in _left)}))
 """
 
 
@@ -127,9 +127,8 @@ async def _untrue(client: NotebookClient, text: str) -> list[str]:
     if not marks:
         return []
     values = ", ".join(f"({expression})" for _, expression in marks)
-    code = f"print('SAID', __import__('json').dumps([getattr(v, 'item', lambda v=v: v)() for v in [{values}]]))"
-    found = re.search(r"^SAID (.*)$", await _aside(client, code), re.MULTILINE)
-    actual = json.loads(found[1]) if found else [None] * len(marks)
+    code = f"print('SAID ' + __import__('json').dumps([getattr(v, 'item', lambda v=v: v)() for v in [{values}]]))"
+    actual = _read("SAID", await _aside(client, code))
     return [
         f"{said!r}, but {expression} is {value!r}"
         for (said, expression), value in zip(marks, actual, strict=True)
@@ -189,7 +188,7 @@ async def run(
                     if number in answers:
                         await _aside(client, answers[number])
                         solved[number] = await _aside(client, cell.source)
-            left = _read(await _aside(client, _AFTER))
+            left = _read("LEFT", await _aside(client, _AFTER))
             client.set_widgets_metadata()
     return Run(notebook, time.monotonic() - started, left["namespace"], left["threads"], unsolved, solved, untrue)
 
@@ -213,12 +212,12 @@ async def _aside(client: NotebookClient, code: str) -> str:
         cells.pop()
 
 
-def _read(shown: str) -> dict[str, Any]:
-    """Read what the last lines of code printed; the kernel may have printed other lines, too."""
-    found = re.search(r"^LEFT (.*)$", shown, re.MULTILINE)
+def _read(word: str, shown: str) -> Any:
+    """Read the JSON that code printed after a word; the kernel may have printed other text, too."""
+    found = re.search(rf"{word} (.*)$", shown, re.MULTILINE)
     if found is None:
-        raise RuntimeError(f"the kernel did not report what is left, but: {shown[:2000]!r}")
-    return dict(json.loads(found[1]))
+        raise RuntimeError(f"the kernel did not print {word} and a value, but: {shown[:2000]!r}")
+    return json.loads(found[1])
 
 
 def _text(cell: Any) -> str:

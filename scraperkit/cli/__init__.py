@@ -200,7 +200,7 @@ def run_doctor() -> None:
 def commands() -> Any:
     """Return the commands, sorted; their help shows no type for an option that takes no value."""
     whole: Any = typer.main.get_command(app)
-    whole.commands = {name: whole.commands[name] for name in ORDER}
+    whole.commands = {name: whole.commands[name] for name in sorted(whole.commands, key=ORDER.index)}
     waiting = [whole]
     while waiting:
         command = waiting.pop()

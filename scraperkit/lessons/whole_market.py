@@ -102,8 +102,8 @@ def ranking(total: pd.Series[float], benchmark: float, ended: pd.Series[bool], a
     ax.set_xlabel("total return, %")
     better = f"{np.count_nonzero(above):,} of {len(ranked):,} funds returned more than the CDI, {benchmark:+.1%}"
     ax.set_title(f"{better}; {np.count_nonzero(gone):,} ended early", loc="left", fontsize="medium", pad=26)
-    looks: list[Any] = [Patch(color=_BETTER, label="above the CDI"), Patch(color=_WORSE, label="below the CDI")]
-    looks.insert(0, Line2D([], [], color="black", linestyle="--", linewidth=1.2, label="the CDI"))
+    looks: list[Any] = [Line2D([], [], color="black", linestyle="--", linewidth=1.2, label="the CDI")]
+    looks += [Patch(color=_BETTER, label="above the CDI"), Patch(color=_WORSE, label="below the CDI")]
     if few and gone.any():
         looks.append(Patch(facecolor=_WORSE, hatch="////", edgecolor="white", label="ended before the last day"))
     ax.legend(handles=looks, loc="lower left", bbox_to_anchor=(0, 1), ncols=4, frameon=False, borderaxespad=0.2)

@@ -107,9 +107,8 @@ def export(
     else:
         frame = figures_of(data, start, end, metric, source=source, redis=redis)
     if frame.empty:
-        raise NothingThere(
-            f"data: nothing to write to {path}: the frame has no {'rows' if frame.shape[1] else 'columns'}"
-        )
+        lacking = "rows" if frame.shape[1] else "columns"
+        raise NothingThere(f"data: nothing to write to {path}: the frame has no {lacking}")
     return write(frame, path, excel_br=excel_br)
 
 
@@ -200,9 +199,8 @@ def checked_path(path: str | Path, field: str = "path", *, excel_br: bool = Fals
         raise ConfigError(f"{field}: give text or a Path; got {type(path).__name__}")
     file = expanded(path, field)
     if file.suffix.lower() not in (".csv", ".parquet"):
-        hint = (
-            "; for Excel, write .csv with excel_br=True or --excel-br" if file.suffix.lower().startswith(".xls") else ""
-        )
+        is_excel = file.suffix.lower().startswith(".xls")
+        hint = "; for Excel, write .csv with excel_br=True or --excel-br" if is_excel else ""
         raise ConfigError(f"{field}: {file.name!r} must end in .csv or .parquet{hint}")
     if excel_br and file.suffix.lower() == ".parquet":
         raise ConfigError(f"excel_br, --excel-br: applies only to CSV; let {field} end in .csv, or leave it out")

@@ -7,11 +7,11 @@ import datetime as dt
 import pytest
 from chaos.proxy import Proxy
 from support.fakes import FUND, FakeSite, months
+from support.ports import unused_port
 from support.servers import redis_server
 from support.waiting import wait_until
 
 from scraperkit.connection import connect
-from scraperkit.embedded.keeper import free_port
 from scraperkit.engine.registry import live_workers
 from scraperkit.errors import RedisRefused, ScraperKitWarning
 from scraperkit.failover import roles
@@ -27,7 +27,7 @@ NAMESPACE = "failover"
 
 @pytest.fixture
 def pair(tmp_path):
-    ports = [free_port(0), free_port(0)]
+    ports = [unused_port(), unused_port()]
     folders = [tmp_path / "first", tmp_path / "second"]
     for folder in folders:
         folder.mkdir()

@@ -7,12 +7,12 @@ from collections import Counter
 
 import pytest
 from support.fakes import FakeSite, GatedSite, months
+from support.ports import unused_port
 from support.servers import redis_server
 from support.waiting import wait_until
 
 from scraperkit.config import Settings
 from scraperkit.connection import connect
-from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import RedisRefused
 from scraperkit.failover import roles
 from scraperkit.publisher import Publisher
@@ -105,7 +105,7 @@ def test_a_worker_that_starts_at_a_replica_is_refused(tmp_path):
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_workers_wait_for_a_redis_that_refuses_writes_and_no_job_loses_an_attempt(tmp_path, kind):
     refuse, come_round = REFUSALS[kind]
-    folder, port, site = tmp_path / "server", free_port(0), GatedSite()
+    folder, port, site = tmp_path / "server", unused_port(), GatedSite()
     folder.mkdir()
     settings = Settings.load(namespace=NAMESPACE, max_attempts=2, backoff=0.01, threads=4)
     with (

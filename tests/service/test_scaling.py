@@ -15,13 +15,13 @@ import yaml
 from stdnum.br import cnpj as stdnum_cnpj
 from support.compose import ROOT, services
 from support.fakes import FakeSite
+from support.ports import unused_port
 from support.servers import redis_server
 
 import scraperkit as sk
 from scraperkit.cli.exits import CONFIG, INTERRUPTED
 from scraperkit.cli.supervisor import SLACK
 from scraperkit.config import Settings
-from scraperkit.embedded.keeper import free_port
 from scraperkit.sources.politeness import LIVE_RATE
 
 MANIFEST = ROOT / "deploy" / "kubernetes.yaml"
@@ -214,7 +214,7 @@ def test_the_documented_lines_for_several_servers_run(tmp_path, monkeypatch):
     funds = [sk.Fund(stem + stdnum_cnpj.calc_check_digits(stem), "1") for stem in stems]
     with contextlib.ExitStack() as stack:
         for name in ("one", "two"):
-            folder, port = tmp_path / name, free_port(0)
+            folder, port = tmp_path / name, unused_port()
             folder.mkdir()
             stack.enter_context(redis_server(folder, "--port", str(port)))
             assert f"redis://{name}:6379" in lines

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 from support.compose import PORTS, RATES, REPLICA, ROOT, Stack
+from support.ports import unused_port
 from support.waiting import wait_until
 
 import scraperkit as sk
 from scraperkit.config import Settings
-from scraperkit.embedded.keeper import free_port
 
 SERVICE = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -42,7 +42,7 @@ class Reader:
         self.stack = stack
         self.environment = stack.environment("replica")
         self.started: list[subprocess.Popen[str]] = []
-        self.own_port = free_port(0)
+        self.own_port = unused_port()
 
     def types(self, command: str) -> str:
         """Run a command; return its output."""

@@ -12,7 +12,7 @@ from redis.crc import key_slot
 
 from scraperkit.config import Settings
 from scraperkit.embedded import install
-from scraperkit.embedded.keeper import free_port
+from support.ports import unused_port
 from support.waiting import wait_until
 
 SLOTS = 16_384
@@ -62,13 +62,13 @@ class RealCluster:
         return self.replicas[self.primaries.index(primary)]
 
     def _start(self) -> int:
-        port = free_port(0)
+        port = unused_port()
         folder = self._folder / f"node-{port}"
         folder.mkdir()
         log = self._stack.enter_context((folder / "log").open("wb"))
         words = ["--port", str(port), "--dir", str(folder), "--save", "", "--cluster-enabled", "yes"]
         # The default bus port, 10,000 higher, may exceed the highest port.
-        words += ["--cluster-port", str(free_port(0)), "--repl-diskless-sync-delay", "0", *self._options]
+        words += ["--cluster-port", str(unused_port()), "--repl-diskless-sync-delay", "0", *self._options]
         module = self._home / "lib" / "redistimeseries.so"
         process = subprocess.Popen(
             [self._home / "bin" / "redis-server", *words, "--loadmodule", module], stdout=log, stderr=log

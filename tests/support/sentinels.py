@@ -14,7 +14,7 @@ from chaos.proxy import Proxy
 
 from scraperkit.config import Settings
 from scraperkit.embedded import install
-from scraperkit.embedded.keeper import free_port
+from support.ports import unused_port
 from support.waiting import wait_until
 
 SERVICE = "prices"
@@ -116,7 +116,7 @@ class Guarded:
         self._start(port=port)
 
     def _start(self, *options: str, port: int = 0) -> int:
-        own = self._own_ports[port] if port else free_port(0)
+        own = self._own_ports[port] if port else unused_port()
         port = port or self._announced(own)
         folder = self._folder / f"server-{own}"
         folder.mkdir(exist_ok=True)
@@ -137,7 +137,7 @@ class Guarded:
         return port
 
     def _sentinel(self, primary: int) -> int:
-        port = free_port(0)
+        port = unused_port()
         folder = self._folder / f"sentinel-{port}"
         folder.mkdir()
         lines = [

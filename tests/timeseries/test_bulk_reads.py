@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 from stdnum.br import cnpj as stdnum_cnpj
+from support.ports import unused_port
 from support.servers import redis_server
 
 from scraperkit.connection import connect, sibling
-from scraperkit.embedded.keeper import free_port
 from scraperkit.errors import RedisUnreachable, ScraperKitWarning, StoreError
 from scraperkit.models import METRICS, DailyQuote
 from scraperkit.timeseries import frames, link
@@ -235,7 +235,7 @@ def test_a_unix_socket_and_tls_read_and_write_the_same(tmp_path, redis, namespac
     options: tuple[str, ...] = ()
     url = f"unix://{tmp_path}/ready.sock"
     if road == "tls":
-        authority, port = trustme.CA(), free_port(0)
+        authority, port = trustme.CA(), unused_port()
         certificate = authority.issue_cert("127.0.0.1")
         authority.cert_pem.write_to_path(tmp_path / "ca.pem")
         certificate.private_key_pem.write_to_path(tmp_path / "key.pem")
