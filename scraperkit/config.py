@@ -64,6 +64,9 @@ class Settings(BaseSettings):
         default_factory=lambda: Path(platformdirs.user_cache_dir("scraperkit", appauthor=False)),
         description="where the embedded server's binary is cached",
     )
+    offline: bool = Field(
+        False, description="whether the addresses are those of the offline site: figures are invented"
+    )
     cvm_url: str = Field(CVM_URL, description="address of the regulator's pages")
     open_data_url: str = Field(OPEN_DATA_URL, description="address of the regulator's open data about funds")
     sgs_url: str = Field(SGS_URL, description="address of the Banco Central's time series (SGS)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import nbclient
 import nbformat
+import pyarrow.parquet as pq
 import pytest
 from matplotlib.image import imread
 from support.ports import unused_port
@@ -111,15 +113,18 @@ def test_the_api_responds_without_docker(alone):
 def test_the_command_line_works_offline(alone, monkeypatch):
     """Whatever asks another host fails at once, since the proxy is a closed port."""
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
-    told = "\n".join(shell_session("From the command line", alone))
+    parquet = "scraperkit export 18.993.924/0001-00 --start 2022-01 --end 2022-12 --out prices.parquet"
+    told = "\n".join(shell_session("From the command line", alone, parquet))
     assert "12 published, 12 done" in told
     assert "251 rows of 1 column in prices.csv" in told
     assert "249 new days, the newest 2023-12-29" in told
     assert "\nFAIL" not in told
     assert (alone / "prices.csv").read_text().splitlines()[-1].startswith("2022-12-30,")
+    facts = json.loads(pq.read_schema(alone / "prices.parquet").metadata[b"scraperkit"])
+    assert facts["licence"] == "invented figures of the offline replica"
 
 
-def shell_session(heading: str, folder: Path) -> list[str]:
+def shell_session(heading: str, folder: Path, *more: str) -> list[str]:
     """Run a section's commands in one shell, and return their outputs; those with `&` run until the end."""
     section = README.partition(f"## {heading}\n")[2].partition("\n## ")[0]
     lines = re.findall(r"^\$ (.*?)(?:  +#.*)?$", section, flags=re.MULTILINE)
@@ -133,7 +138,7 @@ def shell_session(heading: str, folder: Path) -> list[str]:
     environment.pop("REDIS_URL", None)
     told: list[str] = []
     with ExitStack() as running:
-        for line in lines:
+        for line in [*lines, *more]:
             line = line.replace("scraperkit replica", f"scraperkit replica {site}")
             line = line.replace("scraperkit api", f"scraperkit api --port {api}")
             line = line.replace("127.0.0.1:8000", f"127.0.0.1:{api}")

@@ -12,7 +12,7 @@ from scraperkit.cli.options import Port
 from scraperkit.cli.terminal import echo
 from scraperkit.errors import ConfigError
 
-_FOLDER = "offline"
+_LAST_PORT = 65_535
 
 
 def replica(
@@ -39,6 +39,8 @@ def replica(
 
     portal = open_data_port if open_data_port is not None else port and port + 1
     rates = rates_port if rates_port is not None else portal and portal + 1
+    if max(port, portal, rates) > _LAST_PORT:
+        raise ConfigError(f"--port: {max(portal, rates):,} is no port; name --open-data-port and --rates-port, too")
     if exports:
         if not all((port, portal, rates)):
             raise ConfigError("--exports: a free port is chosen at the start; name the ports, or leave them out")
@@ -53,9 +55,17 @@ def replica(
 
 
 def _exports(addresses: dict[str, str]) -> str:
-    """Return lines for a shell; invented figures get a folder of their own, so they never mix with real ones."""
-    from scraperkit.config import Settings
+    """Return lines for a shell, in which invented figures never mix with real ones.
 
-    data = Settings.load().data
-    settings = addresses | {"SCRAPERKIT_DATA": str(data if data.name == _FOLDER else data / _FOLDER)}
+    The embedded Redis and the archive get a folder of their own, and a Redis that REDIS_URL names gets a namespace.
+    """
+    from scraperkit.config import Settings
+    from scraperkit.research.offline_mode import offline_namespace
+
+    given = Settings.load()
+    data = given.data if given.offline else given.data / "offline"
+    settings = addresses | {"SCRAPERKIT_OFFLINE": "1", "SCRAPERKIT_DATA": str(data)}
+    settings["SCRAPERKIT_ARCHIVE"] = str(data / "open_data")
+    if given.redis_url:
+        settings["SCRAPERKIT_NAMESPACE"] = offline_namespace(given.namespace)
     return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in settings.items())

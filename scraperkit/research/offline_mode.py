@@ -31,15 +31,15 @@ class Offline(NotebookRepr):
     """
 
     def __init__(self) -> None:
-        namespace = Settings.load().namespace.removesuffix(_SUFFIX)
         self.replica = Replica.start()
         self.replica.portal.crawl_delay = 0
         self._archive = tempfile.mkdtemp(prefix="scraperkit-offline-")
         # The environment, so that child processes follow.
         self._variables = self.replica.settings | {
+            "SCRAPERKIT_OFFLINE": "1",
             "SCRAPERKIT_ARCHIVE": self._archive,
             # Invented figures must never mix with real ones.
-            "SCRAPERKIT_NAMESPACE": namespace + _SUFFIX,
+            "SCRAPERKIT_NAMESPACE": offline_namespace(Settings.load().namespace),
         }
         self._before = {name: os.environ.get(name) for name in self._variables}
         os.environ |= self._variables
@@ -86,9 +86,14 @@ class Offline(NotebookRepr):
         return View("Offline", "invented figures, in place of the regulator's", facts)
 
 
+def offline_namespace(namespace: str) -> str:
+    """Return the namespace for invented figures beside a namespace for real ones."""
+    return namespace.removesuffix(_SUFFIX) + _SUFFIX
+
+
 def is_offline() -> bool:
-    """Return whether :func:`offline` is active, in this process or its parent, so that figures are invented."""
-    return Settings.load().namespace.endswith(_SUFFIX)
+    """Return whether figures are invented: after :func:`offline`, or in a shell that uses the offline site."""
+    return Settings.load().offline
 
 
 def offline() -> Offline:

@@ -65,21 +65,30 @@ def test_the_replica_prints_the_addresses_of_pages_portal_and_rates(environment)
     assert process.returncode == 0
 
 
-def test_the_exports_are_the_addresses_of_a_replica_on_these_ports_and_a_folder_of_its_own(run, environment):
-    told = exported(run("replica", "--exports", "--port", "1234", "--rates-port", "99"))
+def test_the_exports_are_a_replicas_addresses_and_keep_invented_figures_apart(run, tmp_path):
+    at_home = {"SCRAPERKIT_DATA": str(tmp_path), "SCRAPERKIT_ARCHIVE": "/real"}
+    told = exported(run("replica", "--exports", "--port", "1234", "--rates-port", "99", REDIS_URL="", **at_home))
     assert told == {
         "SCRAPERKIT_CVM_URL": "http://127.0.0.1:1234/SWB/Sistemas/SCW/CPublica/",
         "SCRAPERKIT_OPEN_DATA_URL": "http://127.0.0.1:1235/dados/FI/",
         "SCRAPERKIT_SGS_URL": "http://127.0.0.1:99/dados/serie/",
         "SCRAPERKIT_B3_URL": "http://127.0.0.1:99/indexStatisticsProxy/IndexCall/",
-        "SCRAPERKIT_DATA": told["SCRAPERKIT_DATA"],
+        "SCRAPERKIT_OFFLINE": "1",
+        "SCRAPERKIT_DATA": f"{tmp_path}/offline",
+        "SCRAPERKIT_ARCHIVE": f"{tmp_path}/offline/open_data",
     }
-    assert told["SCRAPERKIT_DATA"].endswith("/offline")
-    assert (
-        exported(run("replica", "--exports", SCRAPERKIT_DATA=told["SCRAPERKIT_DATA"]))["SCRAPERKIT_DATA"]
-        == (told["SCRAPERKIT_DATA"])
-    )
+    again = exported(run("replica", "--exports", "--port", "1234", "--rates-port", "99", REDIS_URL="", **told))
+    assert again == told
+
+
+def test_the_exports_name_a_namespace_if_redis_is_shared(run):
+    told = exported(run("replica", "--exports", REDIS_URL="redis://127.0.0.1:1", SCRAPERKIT_NAMESPACE="team"))
+    assert told["SCRAPERKIT_NAMESPACE"] == "team-offline"
+
+
+def test_ports_that_no_shell_could_use_are_refused(run):
     assert "name the ports" in run("replica", "--exports", "--port", "0", ok=False)
+    assert "65,537" in run("replica", "--exports", "--port", "65535", ok=False)
 
 
 def test_the_version_is_shown(run):
