@@ -12,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from scraperkit.errors import ConfigError
 from scraperkit.keys import DEFAULT_NAMESPACE, DEFAULT_SOURCE
+from scraperkit.text import in_words
 
 __version__ = "0.1.0"
 CVM_URL = "https://cvmweb.cvm.gov.br/SWB/Sistemas/SCW/CPublica/"
@@ -22,16 +23,6 @@ B3_URL = "https://sistemaswebb3-listados.b3.com.br/indexStatisticsProxy/IndexCal
 _SHORTEST = 0.001
 _LONGEST = 100 * 366 * 86_400
 Seconds = Annotated[float, Field(le=_LONGEST)]
-# What to give, by Pydantic's type of error; its own words are for programmers.
-_WORDS = {
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
-    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "must be a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
-    "greater_than": "must be above {gt:g}",
-    "greater_than_equal": "must be at least {ge:,}",
-    "less_than_equal": "must be at most {le:,}",
-    "literal_error": "must be {expected}",
-}
 
 
 class Settings(BaseSettings):
@@ -168,9 +159,7 @@ class Settings(BaseSettings):
             for item in error.errors(include_url=False, include_input=False):
                 name = str(item["loc"][0]) if item["loc"] else "settings"
                 variable = name if name.isupper() else f"SCRAPERKIT_{name.upper()}"
-                words = _WORDS.get(item["type"])
-                told = words.format(**item.get("ctx", {})) if words else item["msg"][0].lower() + item["msg"][1:]
-                parts.append(f"{variable}: {told}")
+                parts.append(f"{variable}: {in_words(item)}")
             raise ConfigError("; ".join(parts)) from None
 
 

@@ -29,6 +29,7 @@ from pydantic_core import from_json, to_json
 from scraperkit.cnpj import format_series, normalize_cnpj, short_name
 from scraperkit.errors import BadMessage, ConfigError, warn
 from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
+from scraperkit.text import in_words
 from scraperkit.view import NotebookRepr, View
 
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
@@ -356,10 +357,9 @@ _OMITTED = {"fund_pk": "", "source": DEFAULT_SOURCE}
 
 def _explain(error: ValidationError) -> str:
     parts = []
-    for item in error.errors(include_url=False, include_input=False, include_context=False):
-        name = ".".join(str(step) for step in item["loc"])
-        text = item["msg"].removeprefix("Value error, ")
-        parts.append(f"{name}: {text}" if name else text)
+    for item in error.errors(include_url=False, include_input=False):
+        name = ".".join(str(step) for step in item["loc"]) or "message"
+        parts.append(f"{name}: {in_words(item)}")
     return "; ".join(parts)[:1000]
 
 

@@ -1,12 +1,28 @@
-"""Text from elsewhere, such as a site's page or a message, made safe to show in terminals and spreadsheets."""
+"""Text from elsewhere, made fit to show: a page or a message in a terminal or spreadsheet, a validation to a user."""
 
 from __future__ import annotations
 
 import sys
 import unicodedata
+from collections.abc import Mapping
+from typing import Any
 
 # A spreadsheet takes a cell that begins with one of these for a formula, also in the wide forms of East Asian text.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+# What is wrong, by Pydantic's type of error; its own words are for programmers.
+_IN_WORDS = {
+    "missing": "is missing",
+    "json_invalid": "is not JSON: {error}",
+    "string_type": "must be text",
+    **dict.fromkeys(("dataclass_type", "dict_type", "model_type"), "must be an object"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "must be a number"),
+    **dict.fromkeys(("bool_parsing", "bool_type"), "must be true or false"),
+    "greater_than": "must be above {gt:g}",
+    "greater_than_equal": "must be at least {ge:,}",
+    "less_than_equal": "must be at most {le:,}",
+    "literal_error": "must be {expected}",
+}
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -69,3 +85,18 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return text.isascii() and text == text.strip()
+
+
+def in_words(item: Mapping[str, Any]) -> str:
+    """Return what is wrong with a field, from one of a Pydantic validation's errors; never the field's value.
+
+    Examples
+    --------
+    >>> in_words({"type": "greater_than_equal", "msg": "Input should be greater …", "ctx": {"ge": 1}})
+    'must be at least 1'
+    """
+    known = _IN_WORDS.get(item["type"])
+    if known is not None:
+        return known.format(**item.get("ctx", {}))
+    text = str(item["msg"]).removeprefix("Value error, ")
+    return text[:1].lower() + text[1:]

@@ -102,7 +102,7 @@ class TestTheWireMessage:
     def test_a_missing_id_is_not_an_error_of_its_own(self):
         with pytest.raises(BadMessage) as caught:
             ScrapeRequest.parse('{"document": "18993924000100"}')
-        assert str(caught.value) == "month_year: Field required"
+        assert str(caught.value) == "month_year: is missing"
 
     @pytest.mark.parametrize("raw", ["", "{", "[]", "1", '"x"', b"\xff\xfe", "\udcff", "[" * 100_000])
     def test_anything_but_a_json_object_is_refused(self, raw):

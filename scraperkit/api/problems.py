@@ -28,6 +28,7 @@ from scraperkit.errors import (
     UnknownFund,
 )
 from scraperkit.models import current_request
+from scraperkit.text import in_words
 
 log = logging.getLogger(__name__)
 MEDIA_TYPE = "application/problem+json"
@@ -179,7 +180,7 @@ def unfit(errors: Sequence[Mapping[str, Any]], field: str = "") -> ProblemError:
 
 
 def _field_error(item: Mapping[str, Any], field: str) -> FieldError:
-    detail = str(item["msg"]).removeprefix("Value error, ")[:300]
+    detail = in_words(item)[:300]
     if item["type"] in _ODD:
         detail = _ODD[item["type"]]
     elif named := _FIELD.match(detail):  # an error between two fields names the one to change
