@@ -20,7 +20,7 @@ from scraperkit.api.schemas import MarketPage, MarketRow
 from scraperkit.errors import NotDownloaded
 from scraperkit.models import METRICS, Month, today
 from scraperkit.sources.open_data.reading import provisional_since
-from scraperkit.sources.open_data.source import ATTRIBUTION
+from scraperkit.sources.open_data.source import ATTRIBUTION, attribution
 from scraperkit.timeseries.csv_files import write_csv
 
 router = APIRouter(prefix="/v1/market", tags=["market"])
@@ -89,10 +89,13 @@ def _respond(backend: Backend, day: dt.date, asked: MarketQuery) -> Response:
     page = page.assign(name=[names.get(series, "") for series in page["document"]])[_MARKET_COLUMNS]
     more = first + len(page) < len(frame)
     following = _next(day, asked, page["document"].iloc[-1]) if more else None
-    links = [f'<{_LICENCE}>; rel="license"', *([f'<{following}>; rel="next"'] if following else [])]
+    links = [
+        *([f'<{_LICENCE}>; rel="license"'] if attribution() == ATTRIBUTION else []),
+        *([f'<{following}>; rel="next"'] if following else []),
+    ]
     form, media_type = (_json, "application/json") if asked.format == "json" else (_csv, "text/csv")
     body = form(day, page, len(frame), following)
-    return Response(body, media_type=media_type, headers={"Link": ", ".join(links)})
+    return Response(body, media_type=media_type, headers={"Link": ", ".join(links)} if links else None)
 
 
 def _next(day: dt.date, asked: MarketQuery, last: str) -> str:
@@ -110,7 +113,7 @@ def _json(day: dt.date, page: pd.DataFrame, series: int, following: str | None) 
         series=series,
         rows=[MarketRow.model_validate(row) for row in rows],
         next=following,
-        attribution=ATTRIBUTION,
+        attribution=attribution(),
     ).model_dump_json()
 
 

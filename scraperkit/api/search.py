@@ -12,7 +12,7 @@ from scraperkit.api.fields import FundName
 from scraperkit.api.running import TheRunning
 from scraperkit.api.schemas import FoundFund, FoundFunds
 from scraperkit.cnpj import format_series
-from scraperkit.research.provenance import LICENCES
+from scraperkit.research.provenance import licence_of
 
 router = APIRouter(prefix="/v1/search", tags=["funds"])
 
@@ -53,5 +53,5 @@ def _found(backend: Backend, asked: Searched) -> FoundFunds:
         found=hits.found,
         source=source,
         as_of=hits.as_of,
-        attribution=LICENCES.get(source, ""),
+        attribution=licence_of(source),
     )

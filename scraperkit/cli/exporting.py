@@ -31,6 +31,8 @@ def export(
     """
     from scraperkit.research import export
     from scraperkit.research.exports import checked_path, figures_of
+    from scraperkit.research.offline_mode import is_offline
+    from scraperkit.sources.open_data.source import INVENTED
 
     checked_path(out, "--out", excel_br=excel_br)
     use_namespace(namespace)
@@ -38,5 +40,7 @@ def export(
     export(frame, out, excel_br=excel_br)
     columns = f"{frame.shape[1]:,} column{'s'[: frame.shape[1] != 1]}"
     echo(f"{len(frame):,} rows of {columns} in {out}")
+    if is_offline():
+        echo(INVENTED, err=True)
     if frame.attrs.get("problems"):
         raise typer.Exit(INCOMPLETE)

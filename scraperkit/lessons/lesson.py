@@ -46,7 +46,6 @@ LESSONS = {
 _REAL_FUND = "18993924000100"
 _BREAKS_ITS_SITE = "05_when_things_fail"
 _WHOLE_FROM = Month(2022, 1)
-_VARIABLE = "SCRAPERKIT_NAMESPACE"
 _OUR_THREADS = ("scraper", "replica")
 _JOIN_SECONDS = 2.0
 # Only the last column of a wide table, which holds the errors, wraps: dates and ids would break at their hyphens.
@@ -143,11 +142,11 @@ class Lesson:
         self.namespace = f"lesson-{name[:2]}-{uuid.uuid4().hex[:6]}"
         self.keys = Keys(self.namespace)
         self._threads_before = set(threading.enumerate())
-        self._outer_namespace = os.environ.get(_VARIABLE)
-        self._stack, self._last = ExitStack(), ExitStack()
+        self._stack, self._last, self._environment = ExitStack(), ExitStack(), ExitStack()
         self._stack.enter_context(pd.option_context("display.max_colwidth", None))  # show errors in full
         self._ended = False
-        os.environ[_VARIABLE] = self.namespace
+        offline = {} if live else {"SCRAPERKIT_OFFLINE": "1"}
+        self._environment.enter_context(_variables(SCRAPERKIT_NAMESPACE=self.namespace, **offline))
         # Clean up even if the kernel is shut down in the middle.
         atexit.register(self.close)
         _open.append(self)
@@ -278,10 +277,7 @@ class Lesson:
         finally:
             self.redis.close()
             self._last.close()
-            if self._outer_namespace is None:
-                os.environ.pop(_VARIABLE, None)
-            else:
-                os.environ[_VARIABLE] = self._outer_namespace
+            self._environment.close()
         return deleted, problems + self._threads_left()
 
     def _stop_workers(self) -> list[str]:

@@ -99,7 +99,7 @@ def ranking(total: pd.Series[float], benchmark: float, ended: pd.Series[bool], a
         ax.set_xlim(*100 * ranked.quantile([0.005, 0.995]))  # a few absurd quotas would hide all others
     ax.axvline(100 * benchmark, color="black", linestyle="--", linewidth=1.2)
     ax.set_ylim(0, 100)
-    ax.set_xlabel("total return, %")
+    ax.set_xlabel("return of the quota, payouts left out, %")
     better = f"{np.count_nonzero(above):,} of {len(ranked):,} funds returned more than the CDI, {benchmark:+.1%}"
     ax.set_title(f"{better}; {np.count_nonzero(gone):,} ended early", loc="left", fontsize="medium", pad=26)
     looks: list[Any] = [Line2D([], [], color="black", linestyle="--", linewidth=1.2, label="the CDI")]

@@ -14,7 +14,7 @@ from scraperkit.research.offline_mode import is_offline
 from scraperkit.research.planning import FILES
 from scraperkit.sources.open_data import OpenData
 from scraperkit.sources.open_data.portal_files import file_of
-from scraperkit.sources.open_data.source import ATTRIBUTION
+from scraperkit.sources.open_data.source import ATTRIBUTION, INVENTED
 from scraperkit.timeseries.frames import Day
 from scraperkit.timeseries.reader import TimeSeriesReader
 
@@ -24,7 +24,11 @@ LICENCES = {
     FILES: ATTRIBUTION,
     DEFAULT_SOURCE: "Comissão de Valores Mobiliários (CVM), its public pages; they state no licence",
 }
-_INVENTED = "invented figures of the offline replica"
+
+
+def licence_of(source: str) -> str:
+    """Return the licence of a source's figures; empty for a user's own source, whose licence is unknown."""
+    return (INVENTED if is_offline() else LICENCES[source]) if source in LICENCES else ""
 
 
 def units_of(columns: Iterable[str]) -> dict[str, str]:
@@ -65,8 +69,7 @@ def note_archived(frame: pd.DataFrame, market: OpenData, start: Day, end: Day | 
 
 def _note(frame: pd.DataFrame, metric: str, sources: list[str], fetched: pd.Series[Any]) -> None:
     units = units_of([metric] if metric else frame.columns)
-    # The licence of a user's own source is unknown.
-    licences = dict.fromkeys(_INVENTED if is_offline() else LICENCES[name] for name in sources if name in LICENCES)
+    licences = dict.fromkeys(filter(None, map(licence_of, sources)))
     told = {"units": units, "source": ", ".join(sources), "licence": "; ".join(licences)}
     if metric:
         told["metric"] = metric

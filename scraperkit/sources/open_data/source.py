@@ -38,6 +38,7 @@ from scraperkit.timeseries.link import keys_of
 from scraperkit.view import NotebookRepr, View
 
 ATTRIBUTION = "Comissão de Valores Mobiliários (CVM), dados.cvm.gov.br, under the Open Database License (ODbL) 1.0"
+INVENTED = "invented figures of the offline replica"
 WARNINGS = (
     "Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.",
     "Cancelled funds stay in, but a list of those active today is biased towards survivors.",
@@ -46,6 +47,11 @@ WARNINGS = (
     "Summed net worth double-counts what funds of funds (FIC) hold, about 35 %.",
     "Values are the latest revision; those of the newest five business days are provisional.",
 )
+
+
+def attribution() -> str:
+    """Return whom the figures of the portal in use are by, and their licence."""
+    return INVENTED if Settings.load().offline else ATTRIBUTION
 
 
 class OpenData(NotebookRepr):
@@ -594,7 +600,7 @@ class OpenData(NotebookRepr):
             ("size", f"{self._folder.size() / 1e6:,.0f} MB"),
             ("provisional", f"since {reading.provisional_since(today())}"),
             ("portal", without_credentials(self.url)),
-            ("data by", ATTRIBUTION),
+            ("data by", attribution()),
             *(("note" if number == 0 else "", text) for number, text in enumerate(WARNINGS)),
         )
         return View("Open data", "of all funds, daily", facts)
