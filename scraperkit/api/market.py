@@ -20,7 +20,7 @@ from scraperkit.api.schemas import MarketPage, MarketRow
 from scraperkit.errors import NotDownloaded
 from scraperkit.models import METRICS, Month, today
 from scraperkit.sources.open_data.reading import provisional_since
-from scraperkit.sources.open_data.source import ATTRIBUTION, attribution
+from scraperkit.sources.terms import ATTRIBUTION, attribution
 from scraperkit.timeseries.csv_files import write_csv
 
 router = APIRouter(prefix="/v1/market", tags=["market"])

@@ -32,7 +32,7 @@ def export(
     from scraperkit.research import export
     from scraperkit.research.exports import checked_path, figures_of
     from scraperkit.research.offline_mode import is_offline
-    from scraperkit.sources.open_data.source import INVENTED
+    from scraperkit.sources.terms import INVENTED
 
     checked_path(out, "--out", excel_br=excel_br)
     use_namespace(namespace)

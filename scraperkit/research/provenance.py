@@ -14,7 +14,7 @@ from scraperkit.research.offline_mode import is_offline
 from scraperkit.research.planning import FILES
 from scraperkit.sources.open_data import OpenData
 from scraperkit.sources.open_data.portal_files import file_of
-from scraperkit.sources.open_data.source import ATTRIBUTION, INVENTED
+from scraperkit.sources.terms import ATTRIBUTION, INVENTED
 from scraperkit.timeseries.frames import Day
 from scraperkit.timeseries.reader import TimeSeriesReader
 

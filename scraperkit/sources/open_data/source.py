@@ -32,26 +32,11 @@ from scraperkit.sources.open_data.portal_files import (
 from scraperkit.sources.open_data.series import wanted_series
 from scraperkit.sources.open_data.snapshots import Snapshots
 from scraperkit.sources.politeness import Politeness
+from scraperkit.sources.terms import WARNINGS, attribution
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.frames import Day, Funds
 from scraperkit.timeseries.link import keys_of
 from scraperkit.view import NotebookRepr, View
-
-ATTRIBUTION = "Comissão de Valores Mobiliários (CVM), dados.cvm.gov.br, under the Open Database License (ODbL) 1.0"
-INVENTED = "invented figures of the offline replica"
-WARNINGS = (
-    "Only classes of FIF and FAPI are in it: no FII, FIDC or FIP; before 2005 only equity-type funds.",
-    "Cancelled funds stay in, but a list of those active today is biased towards survivors.",
-    "A quota is net of fees, and not adjusted for distributions. Come-cotas, a tax, takes quotas away and leaves their "
-    "price.",
-    "Summed net worth double-counts what funds of funds (FIC) hold, about 35 %.",
-    "Values are the latest revision; those of the newest five business days are provisional.",
-)
-
-
-def attribution() -> str:
-    """Return whom the figures of the portal in use are by, and their licence."""
-    return INVENTED if Settings.load().offline else ATTRIBUTION
 
 
 class OpenData(NotebookRepr):

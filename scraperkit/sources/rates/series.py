@@ -18,6 +18,7 @@ from scraperkit.sources.rates.collect import collect
 from scraperkit.sources.rates.known import Rate, known
 from scraperkit.sources.rates.responses import RateSample, Span
 from scraperkit.sources.rates.services import is_invented
+from scraperkit.sources.terms import INVENTED
 from scraperkit.timeseries.commands import day_number
 from scraperkit.timeseries.frames import Day, dates, window
 from scraperkit.timeseries.rows import day_of
@@ -102,7 +103,7 @@ def rates(
     series = series_of(rate, found.samples)
     if is_invented(rate, settings):
         series.attrs["source"] = f"invented figures of a replica, in place of {rate.source}"
-        series.attrs["licence"] = "invented figures of the offline replica"
+        series.attrs["licence"] = INVENTED
     if found.asked_at is not None:
         series.attrs["fetched_to"] = f"{found.asked_at.astimezone(dt.UTC):%Y-%m-%dT%H:%MZ}"
     return series

@@ -11,7 +11,7 @@ import pytest
 from support.tree import ROOT
 
 import scraperkit as sk
-from scraperkit.sources.open_data.source import WARNINGS
+from scraperkit.sources.terms import WARNINGS
 
 PAGE = (ROOT / "docs" / "open-data.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
