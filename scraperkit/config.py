@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         Raises
         ------
         ConfigError
-            If a value is invalid or a setting is unknown; names the variable, never its value.
+            If a value is invalid or a setting is unknown; names the argument or the variable, never its value.
         """
         unknown = sorted(set(given) - set(cls.model_fields))
         if unknown:
@@ -158,8 +158,8 @@ class Settings(BaseSettings):
             parts = []
             for item in error.errors(include_url=False, include_input=False):
                 name = str(item["loc"][0]) if item["loc"] else "settings"
-                variable = name if name.isupper() else f"SCRAPERKIT_{name.upper()}"
-                parts.append(f"{variable}: {in_words(item)}")
+                is_argument = given.get(name) is not None or name.isupper()
+                parts.append(f"{name if is_argument else f'SCRAPERKIT_{name.upper()}'}: {in_words(item)}")
             raise ConfigError("; ".join(parts)) from None
 
 

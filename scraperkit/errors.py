@@ -150,6 +150,9 @@ class SourceError(ScraperKitError):
         self.url = url
 
 
+WITHOUT_SITE = "to work without the site, call sk.offline() first; in a shell, see `scraperkit replica --help`"
+
+
 class SiteUnavailable(SourceError):
     """No response, or 429 and 5xx, after all retries; a note below the traceback says how to work without the site."""
 
@@ -157,7 +160,7 @@ class SiteUnavailable(SourceError):
 
     def __init__(self, message: str, url: str = "") -> None:
         super().__init__(message, url)
-        self.add_note("to work without the site, call sk.offline() first; in a shell, see `scraperkit replica --help`")
+        self.add_note(WITHOUT_SITE)
 
 
 class NotACvmPage(SourceError):

@@ -42,6 +42,13 @@ def test_the_error_for_an_invalid_value_names_its_variable_and_not_the_value(mon
         Settings.load()
 
 
+def test_the_error_for_an_invalid_argument_names_the_argument(monkeypatch):
+    monkeypatch.setenv("SCRAPERKIT_THREADS", "3")
+    with pytest.raises(ConfigError, match="^threads: must be at least 1; SCRAPERKIT_PREFETCH: "):
+        monkeypatch.setenv("SCRAPERKIT_PREFETCH", "many")
+        Settings.load(threads=0)
+
+
 def test_every_setting_has_a_description():
     assert all(field.description for field in Settings.model_fields.values())
 

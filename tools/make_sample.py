@@ -121,7 +121,7 @@ SPECS = (
          "August 2021 is offered but has no figure at all",
          5.6, 31_400_000, 420, rate=0.8, beta=0.2, noise=0.15, quirks=Quirks(silent=("2021-08",))),
     # Active in all 36 months. An amortisation reduces the quota by more than a third in one day.
-    Spec("991010180001", "901108", "Fundo Exemplo Canela-de-Ema Recebíveis FIDC", "irmãos",
+    Spec("991010180001", "901108", "Fundo Exemplo Canela-de-Ema Recebíveis FIM", "irmãos",
          "amortisations: the quota falls by 38 % on 2022-06-15 and by 10 % on 2023-06-15",
          1250.0, 145_600_000, 96, rate=1.2, noise=0.04, flow=0.0,
          quirks=Quirks(amortised={"2022-06-15": 0.38, "2023-06-15": 0.1}, closed=True)),

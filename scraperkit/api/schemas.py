@@ -302,14 +302,14 @@ class FundFigures(BaseModel):
     last_day: dt.date | None = None
     first: Figure = Field(None, description="first quota, R$")
     last: Figure = Field(None, description="last quota, R$")
-    total_return: Figure = None
+    cumulative_return: Figure = Field(None, description="from the first to the last quota; payouts do not count")
     volatility: Figure = Field(None, description="annualised")
     max_drawdown: Figure = Field(None, description="the deepest fall below an earlier quota, 0 or negative")
     missing_days: int = Field(ge=0, description="business days from the first to the last day without a quota")
     compared_from: dt.date | None = Field(None, description="first day that fund and benchmark share")
     compared_to: dt.date | None = Field(None, description="last day that fund and benchmark share")
     benchmark_return: Figure = Field(None, description="over the shared days")
-    excess_return: Figure = Field(None, description="total return over the shared days less the benchmark's")
+    excess_return: Figure = Field(None, description="return over the shared days less the benchmark's")
     share_of_benchmark: Figure = Field(None, description="1.04 is 104 % of CDI")
     tracking_error: Figure = Field(None, description="annualised")
     information_ratio: Figure = None

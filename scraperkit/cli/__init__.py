@@ -34,6 +34,7 @@ from scraperkit.cli.options import (
     Start,
     Url,
     option_name,
+    tell_if_invented,
     with_names,
 )
 from scraperkit.cli.refusals import Refusals, check_period
@@ -183,6 +184,7 @@ def _show(frame: pd.DataFrame, out: Path | None, excel_br: bool) -> None:
 
         export(frame, out, excel_br=excel_br)
         echo(f"{len(frame)} days of {frame.shape[1]} funds in {out}")
+        tell_if_invented()
 
 
 @app.command("doctor")

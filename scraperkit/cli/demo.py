@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -59,9 +59,12 @@ def run(redis: redis_py.Redis, chart: Path, *, funds: int = 10, threads: int = 8
         echo(f"jobs    {len(found)} funds, {len(requests)} months, {threads} threads\n", lines=True)
         status = _scrape(redis, source, requests, threads)
     cnpjs = [fund.cnpj for fund in found]
-    prices = TimeSeriesReader(redis, namespace=NAMESPACE).prices(cnpjs, start=START, end=END)
+    reader = TimeSeriesReader(redis, namespace=NAMESPACE)
+    prices = reader.prices(cnpjs, start=START, end=END)
     echo(f"\n{status}; {int(prices.count().sum()):,} daily prices stored\n", lines=True)
     echo(table(prices), lines=True)
+    for remark in remarks(reader.quotes(cnpjs, start=START, end=END)):
+        echo(remark)
     _save_chart(prices, chart)
     echo(f"\nchart   {chart.resolve()}", lines=True)
     return prices
@@ -105,7 +108,7 @@ def table(prices: pd.DataFrame) -> str:
             "days": summary["days"].to_numpy(),
             "first R$": summary["first"].map("{:,.4f}".format).to_numpy(),
             "last R$": summary["last"].map("{:,.4f}".format).to_numpy(),
-            "return": summary["total_return"].map("{:+.1%}".format).to_numpy(),
+            "return": summary["cumulative_return"].map("{:+.1%}".format).to_numpy(),
             "volatility": summary["volatility"].map("{:.1%}".format).to_numpy(),
             "max drawdown": summary["max_drawdown"].map("{:.2%}".format).to_numpy(),
             "missing days": summary["missing_days"].to_numpy(),
@@ -113,6 +116,15 @@ def table(prices: pd.DataFrame) -> str:
     )
     width = int(shown["fund"].str.len().max())
     return shown.to_string(index=False, formatters={"fund": lambda name: str(name).ljust(width)})
+
+
+def remarks(quotes: pd.DataFrame) -> Iterator[str]:
+    """Return a line for each fund that fell without redemptions: the table counts as a loss what may be a payout."""
+    jumps, names = metrics.jumps(quotes), quotes.attrs.get("names", {})
+    for cnpj, found in jumps[jumps["kind"] == "payout or write-down"].groupby("cnpj"):
+        pairs = zip(found["date"], found["size"], strict=True)
+        falls = " and ".join(f"{-size:.0%} on {day:%Y-%m-%d}" for day, size in pairs)
+        yield f"{names.get(cnpj, cnpj)} fell by {falls} although nobody redeemed: a payout, or a write-down"
 
 
 def _save_chart(prices: pd.DataFrame, chart: Path) -> None:

@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from scraperkit.cli.exits import INCOMPLETE
-from scraperkit.cli.options import End, ExcelBr, GivenFunds, Namespace, SourceOfFunds, Start, checked_out, use_namespace
+from scraperkit.cli.options import (
+    End,
+    ExcelBr,
+    GivenFunds,
+    Namespace,
+    SourceOfFunds,
+    Start,
+    checked_out,
+    tell_if_invented,
+    use_namespace,
+)
 from scraperkit.cli.terminal import echo
 
 
@@ -31,8 +41,6 @@ def export(
     """
     from scraperkit.research import export
     from scraperkit.research.exports import checked_path, figures_of
-    from scraperkit.research.offline_mode import is_offline
-    from scraperkit.sources.terms import INVENTED
 
     checked_path(out, "--out", excel_br=excel_br)
     use_namespace(namespace)
@@ -40,7 +48,6 @@ def export(
     export(frame, out, excel_br=excel_br)
     columns = f"{frame.shape[1]:,} column{'s'[: frame.shape[1] != 1]}"
     echo(f"{len(frame):,} rows of {columns} in {out}")
-    if is_offline():
-        echo(INVENTED, err=True)
+    tell_if_invented()
     if frame.attrs.get("problems"):
         raise typer.Exit(INCOMPLETE)

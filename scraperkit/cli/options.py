@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from scraperkit.cli.terminal import echo
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -65,6 +67,16 @@ def write_out(frame: pd.DataFrame, out: Path) -> None:
     from scraperkit.research.exports import write
 
     write(frame, out)
+    tell_if_invented()
+
+
+def tell_if_invented() -> None:
+    """Say so on stderr if the figures are of the offline site: a CSV file cannot."""
+    from scraperkit.research.offline_mode import is_offline
+    from scraperkit.sources.terms import INVENTED
+
+    if is_offline():
+        echo(INVENTED, err=True)
 
 
 def use_namespace(namespace: str | None) -> None:

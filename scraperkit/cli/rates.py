@@ -8,6 +8,7 @@ import typer
 
 from scraperkit.cli.options import End, Out, Start, write_out
 from scraperkit.cli.terminal import echo
+from scraperkit.errors import NothingThere
 
 # Longer series show only this many values at each end.
 _MOST, _SHOWN = 24, 5
@@ -35,7 +36,7 @@ def show_rates(
         return
     echo(head)
     if not len(rate):
-        return
+        raise NothingThere("no values")
     decimals = max(len(f"{value:.12g}".partition(".")[2]) for value in rate)
     lines = [f"{day:%Y-%m-%d}  {value:>14,.{decimals}f}" for day, value in zip(rate.index, rate, strict=True)]
     if len(lines) > _MOST:

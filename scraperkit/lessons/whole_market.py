@@ -65,12 +65,12 @@ class LateReports:
 
 
 def ranking(total: pd.Series[float], benchmark: float, ended: pd.Series[bool], ax: Axes | None = None) -> Axes:
-    """Draw what each fund of a market returned, from the worst to the best, beside a benchmark.
+    """Draw how far each quota of a market has grown, from the worst to the best, beside a benchmark.
 
     Parameters
     ----------
     total : pandas.Series
-        Return of each series, as a share; 0.1 is 10 %. Names for up to 40 of them in ``attrs["names"]``.
+        Growth of each series, as a share; 0.1 is 10 %. Names for up to 40 of them in ``attrs["names"]``.
     benchmark : float
         Return of the benchmark, as a share.
     ended : pandas.Series
@@ -99,8 +99,8 @@ def ranking(total: pd.Series[float], benchmark: float, ended: pd.Series[bool], a
         ax.set_xlim(*100 * ranked.quantile([0.005, 0.995]))  # a few absurd quotas would hide all others
     ax.axvline(100 * benchmark, color="black", linestyle="--", linewidth=1.2)
     ax.set_ylim(0, 100)
-    ax.set_xlabel("return of the quota, payouts left out, %")
-    better = f"{np.count_nonzero(above):,} of {len(ranked):,} funds returned more than the CDI, {benchmark:+.1%}"
+    ax.set_xlabel("growth of the quota, without payouts, %")
+    better = f"{np.count_nonzero(above):,} of {len(ranked):,} quotas grew by more than the CDI, {benchmark:+.1%}"
     ax.set_title(f"{better}; {np.count_nonzero(gone):,} ended early", loc="left", fontsize="medium", pad=26)
     looks: list[Any] = [Line2D([], [], color="black", linestyle="--", linewidth=1.2, label="the CDI")]
     looks += [Patch(color=_BETTER, label="above the CDI"), Patch(color=_WORSE, label="below the CDI")]
@@ -168,7 +168,7 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
 
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:
-    """Check which share of the money of the first day was in funds that then returned more than the CDI."""
+    """Check which share of the money of the first day was in funds whose quotas then grew by more than the CDI."""
     number = _number(answer)
     if number is None:
         return "the answer is a share between 0 and 1."
@@ -196,7 +196,7 @@ def check_3(lesson: Lesson, answer: Any) -> str | None:
 
 
 def totals(prices: pd.DataFrame) -> tuple[pd.Series[float], pd.Series[bool]]:
-    """Return the total return of each series that has a price on the first day, and whether it has ended.
+    """Return the return of each series that has a price on the first day, and whether it has ended.
 
     Examples
     --------

@@ -24,7 +24,7 @@ class Compared(NamedTuple):
     kind: str
 
     def total(self) -> tuple[pd.Series[float], pd.Series[float]]:
-        """Return the total return of each fund, and of the benchmark over the same days."""
+        """Return the return of each fund over all days, and of the benchmark over the same days."""
         return _total(self.prices), _total(self.bank)
 
     def active(self) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def compared(prices: pd.DataFrame, benchmark: Benchmark) -> Compared:
 
 
 def excess_return(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float]:
-    """Return the total return of each fund less that of the benchmark over the same days.
+    """Return the return of each fund less that of the benchmark over the same days.
 
     With the prices p and the growth g of the benchmark on a fund's first and last day that the benchmark covers:
     ``p(last) / p(first) - g(last) / g(first)``.
@@ -86,7 +86,7 @@ def excess_return(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float
 
 
 def share_of_benchmark(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[float]:
-    """Return the total return of each fund as a share of the benchmark's: 1.04 is 104 % of CDI.
+    """Return the return of each fund as a share of the benchmark's: 1.04 is 104 % of CDI.
 
     ``(p(last) / p(first) - 1) / (g(last) / g(first) - 1)``, in the terms of :func:`excess_return`.
 
@@ -121,7 +121,7 @@ def share_of_benchmark(prices: pd.DataFrame, benchmark: Benchmark) -> pd.Series[
 
 
 def real_return(prices: pd.DataFrame, inflation: Benchmark) -> pd.Series[float]:
-    """Return each fund's gain in purchasing power: its total return deflated by inflation.
+    """Return each fund's gain in purchasing power: its return deflated by inflation.
 
     ``(p(last) / p(first)) / (g(last) / g(first)) - 1``, in the terms of :func:`excess_return`. It ends with the last
     month of `inflation`: after that, inflation is unknown.
@@ -313,7 +313,7 @@ def yearly_returns(prices: pd.DataFrame, benchmark: Benchmark | None = None) -> 
     """Return the simple return of each fund in each calendar year: its last price over its last of the year before.
 
     A fund's first year counts from its first price and its last year ends with its last, so both may be partial; the
-    years of a fund compound to its total return.
+    years of a fund compound to its cumulative return.
 
     Parameters
     ----------

@@ -57,7 +57,8 @@ def summary(
 
         - ``days`` (int64): days with a price;
         - ``first``, ``last`` (float64, R$): the first and the last price;
-        - ``total_return`` (float64, fraction): from the first to the last price;
+        - ``cumulative_return`` (float64, fraction): from the first to the last price; with payouts only if
+          `prices` is what :func:`total_return` returns;
         - ``volatility`` (float64, fraction a year): see :func:`volatility`;
         - ``max_drawdown`` (float64, fraction): the lowest of :func:`drawdown`;
         - ``missing_days`` (int64): business days between the fund's own first and last day without a price.
@@ -97,8 +98,8 @@ def summary(
     --------
     >>> days = pd.DatetimeIndex(["2022-01-03", "2022-01-05", "2022-01-06"], name="date")
     >>> prices = pd.DataFrame({"18993924000100": [100.0, 80.0, 110.0]}, index=days)
-    >>> summary(prices)[["days", "total_return", "missing_days"]].round(2).to_dict("list")
-    {'days': [3], 'total_return': [0.1], 'missing_days': [1]}
+    >>> summary(prices)[["days", "cumulative_return", "missing_days"]].round(2).to_dict("list")
+    {'days': [3], 'cumulative_return': [0.1], 'missing_days': [1]}
     >>> ibovespa = pd.Series([100.0, 95.0, 104.0], index=days, name="ibovespa")
     >>> ibovespa.attrs["kind"] = "level"
     >>> found = summary(prices, benchmark=ibovespa)
@@ -119,7 +120,7 @@ def summary(
         },
         index=prices.columns,
     )
-    frame.insert(3, "total_return", frame["last"] / frame["first"] - 1)
+    frame.insert(3, "cumulative_return", frame["last"] / frame["first"] - 1)
     frame = frame.join(beside(prices, benchmark, risk_free, inflation)).rename_axis(index="cnpj")
     series, known = list(map(str, prices.columns)), names_of(prices, names)
     if any(one in known or one.partition(":")[0] in known for one in series):

@@ -166,7 +166,7 @@ def _draw_lanes(
     for worker, thread in lanes:
         if worker != last:
             row, last = row + 1, worker
-            _head(ax, row, f"{names[worker]}:", int(drawn.loc[drawn["worker"] == worker, "message"].nunique()), "job")
+            _head(ax, row, f"{names[worker]}:", int((drawn["worker"] == worker).sum()), "attempt")
         row += 1
         ticks[row] = thread
         own = drawn[(drawn["worker"] == worker) & (drawn["thread"] == thread)]
@@ -202,7 +202,7 @@ def _draw_waiting(ax: Axes, drawn: pd.DataFrame) -> None:
     published = first["published_at"].fillna(first["started_at"])
     moments, waiting = _waiting(published.to_numpy(dtype=np.float64), first["started_at"].to_numpy(dtype=np.float64))
     most = int(waiting.max())
-    _head(ax, 0, "waiting: at most", most, "message")
+    _head(ax, 0, "published, not yet begun: at most", most, "message")
     ax.fill_between(moments, 1.36 - 0.72 * waiting / max(most, 1), 1.36, step="post", color=_WAITING, linewidth=0)
 
 

@@ -130,7 +130,7 @@ def not_one_fund(text: str, nearest: Sequence[tuple[str, str]], found: int) -> s
     ----------
     text : str
     nearest : sequence of (series, name)
-        Nearest first; a series is empty if unknown.
+        Nearest first, matches before others; a series is empty if unknown.
     found : int
         How many funds match.
 
@@ -142,4 +142,5 @@ def not_one_fund(text: str, nearest: Sequence[tuple[str, str]], found: int) -> s
     near = [f"{format_series(series)} {name}" if series else name for series, name in nearest]
     more = [f"and {found - len(near):,} more"] if found > len(near) else []
     how_many = "no fund" if not found else "1 fund" if found == 1 else f"{found:,} funds"
-    return f"{text[:60]!r} matches {how_many}; nearest: {'; '.join([*near, *more])}"
+    are_all = 0 < found <= len(near)
+    return f"{text[:60]!r} matches {how_many}{': ' if are_all else '; nearest: '}{'; '.join([*near, *more])}"

@@ -68,7 +68,7 @@ def test_without_a_benchmark_no_rate_is_requested(api, site):
     told = api.get(f"/v1/funds/{CNPJ}/metrics", params=YEARS).json()
     assert told["benchmark"] is None
     (figures,) = told["figures"]
-    assert figures["total_return"] == pytest.approx(QUOTAS[-1] / QUOTAS[0] - 1)
+    assert figures["cumulative_return"] == pytest.approx(QUOTAS[-1] / QUOTAS[0] - 1)
     assert (figures["beta"], figures["compared_from"], figures["returns_by_year"]) == (None, None, {})
     assert not site.rates.requests
 
@@ -76,7 +76,7 @@ def test_without_a_benchmark_no_rate_is_requested(api, site):
 def test_days_without_quotas_return_empty_figures(api, site):
     told = api.get(f"/v1/funds/{CNPJ}/metrics?benchmark=cdi&start=2020-01&end=2020-12").json()
     (figures,) = told["figures"]
-    assert (figures["days"], figures["first_day"], figures["total_return"]) == (0, None, None)
+    assert (figures["days"], figures["first_day"], figures["cumulative_return"]) == (0, None, None)
     assert not site.rates.requests
 
 

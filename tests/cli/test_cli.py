@@ -39,7 +39,16 @@ def run(end):
 def test_the_demo_shows_a_table_and_saves_a_chart(run, tmp_path):
     told = run("demo", "--funds", "2", "--threads", "2", "--chart", "chart.png")
     assert len([line for line in told.splitlines() if line.startswith("Exemplo")]) == 2
+    assert "fell by" not in told
     assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_demo_says_which_falls_may_be_payouts(run):
+    told = run("demo", "--chart", "chart.png")
+    assert [line for line in told.splitlines() if "fell by" in line] == [
+        "Exemplo Canela-de-Ema… fell by 38% on 2022-06-15 and 10% on 2023-06-15 although nobody redeemed: "
+        "a payout, or a write-down"
+    ]
 
 
 def exported(text: str) -> dict[str, str]:

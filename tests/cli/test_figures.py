@@ -64,7 +64,7 @@ def test_summary_shows_the_library_figures_with_the_rates(run, redis, namespace,
 
 def test_summary_without_a_benchmark_requests_no_rate(run, site):
     site.rates.fail(10)
-    assert "total_return" in run("summary")
+    assert "cumulative_return" in run("summary")
     assert run("summary", "--start", "2030-01", code=1) == "scraperkit: no prices stored\n"
 
 

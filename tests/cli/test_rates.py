@@ -49,7 +49,9 @@ def test_a_short_rate_is_shown_whole_with_aligned_numbers(run):
     assert len(lines) == 22
     assert len({len(line) for line in lines[1:]}) == 1
     assert lines[1].split()[1] == f"{float(run.site.rates.values('ibovespa')[pd.Timestamp('2022-01-03').date()]):,.2f}"
-    assert "before its first value" in run("ibovespa", "--start", "1980-01", "--end", "1980-02").stderr
+    nothing = run("ibovespa", "--start", "1980-01", "--end", "1980-02", code=1).stderr
+    assert "before its first value" in nothing
+    assert nothing.endswith("scraperkit: no values\n")
 
 
 @pytest.mark.parametrize("name", ["ipca.csv", "ipca.parquet"])

@@ -106,7 +106,7 @@ def test_the_chart_ranks_funds_and_marks_winners_and_ended_funds():
     assert [bool(bar.get_hatch()) for bar in ax.patches] == [False, True, False]
     colours = [bar.get_facecolor() for bar in ax.patches]
     assert colours[0] == colours[1] != colours[2]
-    assert ax.get_title(loc="left") == "1 of 3 funds returned more than the CDI, +20.0%; 1 ended early"
+    assert ax.get_title(loc="left") == "1 of 3 quotas grew by more than the CDI, +20.0%; 1 ended early"
     assert ax.get_xlabel().endswith("%")
 
 

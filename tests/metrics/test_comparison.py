@@ -189,7 +189,7 @@ class TestTheTable:
         assert f"{days[0]:%Y-%m-%d} to {days[-1]:%Y-%m-%d}:" in text
 
     def test_without_a_benchmark_has_only_the_plain_columns(self, prices):
-        plain = ["days", "first", "last", "total_return", "volatility", "max_drawdown", "missing_days"]
+        plain = ["days", "first", "last", "cumulative_return", "volatility", "max_drawdown", "missing_days"]
         assert list(metrics.summary(prices)) == plain
         assert list(metrics.summary(prices, risk_free=CDI)) == [*plain, "sharpe"]
         assert metrics.summary(prices).attrs == {}

@@ -154,7 +154,7 @@ def test_monthly_returns_compound_to_the_total_return(prices, step):
     prices.index = pd.date_range("2021-11-15", periods=len(prices), freq=f"{step}D", name="date")
     found = metrics.monthly_returns(prices)
     assert found.index.equals(pd.period_range(prices.index[0], prices.index[-1], freq="M"))
-    total = metrics.summary(prices)["total_return"]
+    total = metrics.summary(prices)["cumulative_return"]
     for cnpj in prices:
         own = prices[cnpj].dropna()
         expected = total[cnpj] if len(own) else 0.0
@@ -250,14 +250,14 @@ def test_summary_by_hand():
     found = metrics.summary(wide({A: [100.0, 50.0, NAN, 110.0, NAN], B: [NAN, NAN, 2.0, NAN, NAN], C: [NAN] * 5}, days))
     assert (found.index.name, found.index.tolist()) == ("cnpj", [A, B, C])
     assert found.columns.tolist() == [
-        "days", "first", "last", "total_return", "volatility", "max_drawdown", "missing_days",
+        "days", "first", "last", "cumulative_return", "volatility", "max_drawdown", "missing_days",
     ]  # fmt: skip
     assert found.loc[A, ["days", "first", "last"]].tolist() == [3, 100, 110]
-    assert found.loc[A, ["total_return", "max_drawdown"]].tolist() == pytest.approx([0.1, -0.5])
+    assert found.loc[A, ["cumulative_return", "max_drawdown"]].tolist() == pytest.approx([0.1, -0.5])
     assert found.loc[A, "volatility"] == pytest.approx(deviation([-0.5, 1.2]) * math.sqrt(252))
     # 28 February and 1 March are Carnival; 2 March is a business day without a price.
     assert found["missing_days"].tolist() == [1, 0, 0]
-    assert found.loc[B, ["days", "first", "last", "total_return", "max_drawdown"]].tolist() == [1, 2, 2, 0, 0]
+    assert found.loc[B, ["days", "first", "last", "cumulative_return", "max_drawdown"]].tolist() == [1, 2, 2, 0, 0]
     assert found.loc[C, "days"] == 0
     assert found.loc[C].drop(["days", "missing_days"]).isna().all()
 

@@ -69,7 +69,7 @@ def test_monthly_returns(prices):
 
 def test_total_return(prices):
     for fund in prices:
-        same(metrics.summary(prices)["total_return"][fund], empyrical.cum_returns_final(own_returns(prices, fund)))
+        same(metrics.summary(prices)["cumulative_return"][fund], empyrical.cum_returns_final(own_returns(prices, fund)))
 
 
 def test_sharpe(prices):

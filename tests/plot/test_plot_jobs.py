@@ -80,7 +80,7 @@ def test_a_bar_spans_the_fetch_in_the_lane_of_its_thread():
         (1.5, 4, rows[1]),
         (2, 3, rows[2]),
     ]
-    assert texts(ax)[1:] == ["lab-1: 2 jobs", "lab-2: 1 job"]
+    assert texts(ax)[1:] == ["lab-1: 2 attempts", "lab-2: 1 attempt"]
     assert ax.get_xlabel() == "seconds since the first message was published"
     assert rows == sorted(set(rows))
 
@@ -135,13 +135,13 @@ def test_outcomes_differ_in_colour_and_in_marker():
 def test_a_second_attempt_has_its_own_bar_but_is_the_same_job():
     ax = plot.timeline(events(job(0, 1, message="m", outcome="retry"), job(2, 3, message="m", attempt=2)))
     assert len(bars(ax)) == 2
-    assert texts(ax) == ["waiting: at most 1 message", "lab-1: 1 job"]
+    assert texts(ax) == ["published, not yet begun: at most 1 message", "lab-1: 1 attempt"]
 
 
 def test_waiting_counts_messages_published_and_not_begun():
     rows = [job(start, start + 1, published_at=published) for published, start in ((0, 3), (0, 1), (2, 4))]
     ax = plot.timeline(events(*rows))
-    assert texts(ax)[0] == "waiting: at most 2 messages"
+    assert texts(ax)[0] == "published, not yet begun: at most 2 messages"
 
 
 def test_a_job_of_0_seconds_is_visible():

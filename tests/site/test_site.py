@@ -53,7 +53,10 @@ def executed_lesson():
         output("display_data", data={"text/html": f"<table class='dataframe'><tr><td>{LONG}</td></tr></table>"}),
     ]
     text = nbformat.v4.new_markdown_cell("# Run it\n\n$\\sigma = \\sqrt{252}, \\dots$ costs R$ 1 or R$ 2.")
-    notebook = nbformat.v4.new_notebook(cells=[text, code])
+    question = nbformat.v4.new_markdown_cell("**Predict.** How many are lost?")
+    answer = nbformat.v4.new_code_cell("batch.status()")
+    answer.outputs = [output("stream", text="0 lost\n")]
+    notebook = nbformat.v4.new_notebook(cells=[text, code, question, answer])
     notebook.metadata = {**nbformat.read(NOTEBOOKS[0], as_version=4).metadata}
     notebook.metadata["widgets"] = {STATE: {"state": states}}
     return notebook
@@ -125,6 +128,11 @@ class TestLessons:
         assert lesson.find("table", class_="dataframe").get_text(strip=True) == "R$ 1,10"
         assert lesson.find("math").find("msqrt").get_text(strip=True) == "252"
         assert "costs R$ 1 or R$ 2." in lesson.get_text()
+
+    def test_only_an_output_below_a_question_is_folded(self, pages):
+        shown = pages["notebooks/99_executed.html"].select("div.cell_output")
+        folded = [cell.get_text(strip=True) for cell in shown if cell.find_parent("details")]
+        assert (len(shown), folded) == (2, ["0 lost"])
 
     def test_a_widget_shows_its_last_state(self, pages):
         output = pages["notebooks/99_executed.html"].find("progress").parent

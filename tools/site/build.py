@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import nbformat
-from outputs import freeze_widgets, mark_long_cells
+from outputs import fold_predicted, freeze_widgets, mark_long_cells
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 HERE = Path(__file__).resolve().parent
@@ -69,6 +69,7 @@ def _pages() -> Iterator[Path]:
 
 def _lesson(path: Path) -> str:
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
+    fold_predicted(notebook)
     freeze_widgets(notebook)
     mark_long_cells(notebook)
     return str(nbformat.writes(notebook))  # type: ignore[no-untyped-call]

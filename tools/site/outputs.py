@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from html import escape
 from typing import Any
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
+_PREDICT = "**Predict.**"
 _LONG = re.compile(r"<td>([^<]{33,})</td>")
 
 
@@ -20,6 +22,13 @@ def freeze_widgets(notebook: Any) -> None:
             if view is not None and "text/html" not in output["data"] and view["model_id"] in states:
                 output["data"]["text/html"] = f"<div>{_frozen(view['model_id'], states)}</div>"
     notebook.metadata.pop("widgets", None)
+
+
+def fold_predicted(notebook: Any) -> None:
+    """Fold the output of each cell that follows a question, so that the page does not answer what it asks."""
+    for before, cell in itertools.pairwise(notebook.cells):
+        if cell.cell_type == "code" and _PREDICT in before.source:
+            cell.metadata.setdefault("tags", []).append("hide-output")
 
 
 def mark_long_cells(notebook: Any) -> None:

@@ -13,7 +13,7 @@ from urllib.parse import urljoin
 
 from tqdm.auto import tqdm
 
-from scraperkit.errors import FileRefused, SiteUnavailable, SourceError
+from scraperkit.errors import WITHOUT_SITE, FileRefused, SiteUnavailable, SourceError
 from scraperkit.models import Month
 from scraperkit.sources.http import ClosedHere, Download, HttpClient
 from scraperkit.sources.open_data.folder import Entry, Folder
@@ -89,6 +89,9 @@ class Downloader:
                     outcomes.append(self._fetch(file, None if only_due else began, named))
                     failures = failures + 1 if outcomes[-1].reason.startswith(SITE_AWAY) else 0
                 bar.update()
+        away = [outcome for outcome in outcomes if outcome.reason.startswith(SITE_AWAY)]
+        if away and progress is not False:
+            say(f"{away[-1].file}: {away[-1].reason}\n{WITHOUT_SITE}")
         return outcomes
 
     def plan(self, files: Sequence[PortalFile]) -> str:

@@ -175,10 +175,10 @@ class RegistrySearch:
             near = near[nearest_names(text, self._names.take(pa.array(near)).to_pylist(), count)]
         return self.frame.take(near[:count]), rows.size
 
-    def nearest(self, text: str, count: int = 5) -> list[tuple[str, str]]:
-        """Return the series whose names or numbers are most similar to a text, each with its name."""
-        chosen = self.frame.take(self._nearest(text, count))
-        return list(zip(chosen.index, chosen["name"], strict=True))
+    def nearest(self, text: str, count: int = 5) -> tuple[list[tuple[str, str]], int]:
+        """Return the series of :meth:`ranked`, each with its name, and how many match."""
+        chosen, found = self.ranked(text, count)
+        return list(zip(chosen.index, chosen["name"], strict=True)), found
 
     def _nearest(self, text: str, count: int) -> npt.NDArray[np.int64]:
         if _is_number(number := _bare(text)):

@@ -139,8 +139,7 @@ class Snapshots:
         search = self.search()
         found = search.the_one(text)
         if found is None:
-            about = not_one_fund(text, search.nearest(text), len(search.find(text)))
-            raise FundNotFound(about, without_credentials(self._downloader.url))
+            raise FundNotFound(not_one_fund(text, *search.nearest(text)), without_credentials(self._downloader.url))
         name, _, status, started_on = search.frame.loc[[found], _TOLD].to_numpy()[0]
         series = found if ":" in text else found.partition(":")[0]
         return Fund(series, name=name, status=status, started_on=_day_of(started_on), source=source)

@@ -221,6 +221,18 @@ class TestPoliteness:
         assert files["reason"].str.startswith("the site is unavailable").sum() == 3
         assert files["reason"].str.startswith("not requested").sum() == 9
 
+    def test_if_the_site_is_away_the_last_lines_say_so_and_name_the_way_out(self, site, tmp_path, capsys):
+        with sk.OpenData(site.open_data_url, archive=tmp_path, settings=Settings.load(http_retries=0)) as market:
+            market.download("2024-01", "2024-01")
+            assert "sk.offline()" not in capsys.readouterr().err
+            site.open_data_up = False
+            market.download("2024-02", "2024-02")
+            *_, why, way_out = capsys.readouterr().err.splitlines()
+            assert why.startswith("inf_diario_fi_202402.zip: the site is unavailable: ")
+            assert "sk.offline()" in way_out
+            market.download("2024-02", "2024-02", progress=False)
+            assert capsys.readouterr().err == ""
+
 
 class TestSettings:
     def test_url_and_archive_come_from_the_environment(self, monkeypatch, tmp_path):

@@ -202,6 +202,11 @@ class TestSearch:
         assert str(told.value).count("EXEMPLO") == 5
         assert "JATOBÁ" in str(told.value)
 
+    def test_if_few_match_find_fund_lists_only_these(self, market):
+        with pytest.raises(FundNotFound, match=r"'macro' matches 3 funds: ") as told:
+            market.find_fund("macro")
+        assert [str(told.value).count(word) for word in ("MACRO", ";")] == [3, 2]
+
     @pytest.mark.parametrize("text", ["", "FIC FIM", "  - "])
     def test_a_text_without_a_word_is_refused(self, market, text):
         with pytest.raises(ConfigError, match="text"):
