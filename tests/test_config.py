@@ -85,5 +85,5 @@ class TestKeys:
     ],
 )
 def test_durations_that_redis_or_a_timer_would_refuse_are_refused_at_once(name, value):
-    with pytest.raises(ConfigError, match=f"SCRAPERKIT_{name.upper()}: must be "):
+    with pytest.raises(ConfigError, match=f"^{name}: must be "):
         Settings.load(**{name: value})

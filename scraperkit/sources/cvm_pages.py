@@ -330,9 +330,9 @@ class CvmPages:
             active = {fund.cnpj for fund in funds if fund.active}
             if len(active) == 1:
                 return active.pop()
-        names = list(dict.fromkeys((row.cnpj, row.name) for row in search.rows))
+        names = list(dict.fromkeys((row.cnpj, row.name) for row in rows or search.rows))
         near = [names[place] for place in nearest_names(name, [each for _, each in names])]
-        raise FundNotFound(not_one_fund(name, near, len(names)), response.shown_url)
+        raise FundNotFound(not_one_fund(name, near, len(names) if rows else 0), response.shown_url)
 
     def _follow(self, search: HttpResponse, page: SearchPage, row: SearchRow) -> Fund:
         event = {"__EVENTTARGET": row.target, "__EVENTARGUMENT": row.argument}

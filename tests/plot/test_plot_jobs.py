@@ -115,7 +115,7 @@ def test_no_grid_line_crosses_the_text_above_lanes():
 
 def test_workers_with_a_reused_name_are_distinguished():
     ax = plot.timeline(events(job(0, 1, worker="lab-1/aa"), job(2, 3, worker="lab-1/bb")))
-    assert texts(ax)[1:] == ["lab-1/aa: 1 job", "lab-1/bb: 1 job"]
+    assert texts(ax)[1:] == ["lab-1/aa: 1 attempt", "lab-1/bb: 1 attempt"]
 
 
 def test_outcomes_differ_in_colour_and_in_marker():
@@ -135,7 +135,7 @@ def test_outcomes_differ_in_colour_and_in_marker():
 def test_a_second_attempt_has_its_own_bar_but_is_the_same_job():
     ax = plot.timeline(events(job(0, 1, message="m", outcome="retry"), job(2, 3, message="m", attempt=2)))
     assert len(bars(ax)) == 2
-    assert texts(ax) == ["published, not yet begun: at most 1 message", "lab-1: 1 attempt"]
+    assert texts(ax) == ["published, not yet begun: at most 1 message", "lab-1: 2 attempts"]
 
 
 def test_waiting_counts_messages_published_and_not_begun():

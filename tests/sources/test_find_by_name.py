@@ -83,7 +83,9 @@ def test_many_hits_are_listed_nearest_first_without_requesting_their_pages(pages
     assert f"'fundo exemplo' matches {len(load_sample().funds)} funds; nearest: 18.993.924/0001-00 Fundo " in told
     assert told.count("; ") == 6
     assert f"; and {len(load_sample().funds) - 5} more [http" in told
-    with pytest.raises(FundNotFound, match="nearest: 99.101.011/0001-25 Fundo Exemplo Jatobá Multimercado FIM "):
+    with pytest.raises(
+        FundNotFound, match="matches no fund; nearest: 99.101.011/0001-25 Fundo Exemplo Jatobá Multimercado FIM "
+    ):
         pages.find_fund("exemplo jatobo multimercado")
     assert shared.requests["search_post"] == before
 
