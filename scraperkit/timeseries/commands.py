@@ -27,7 +27,7 @@ from pydantic_core import to_json
 from scraperkit.cnpj import normalize_cnpj, normalize_series
 from scraperkit.errors import StoreError, way_out_of
 from scraperkit.keys import Keys, series_in
-from scraperkit.models import METRICS, DailyQuote, Fund, Month, Stored, news
+from scraperkit.models import COLUMNS, METRICS, DailyQuote, Fund, Month, Stored, news
 
 Command = tuple[str | int, ...]
 
@@ -45,6 +45,9 @@ _EPOCH_ORDINAL = EPOCH.toordinal()
 _HEAD = b"$7\r\nTS.MADD"
 LENGTHS = [b"$%d" % length for length in range(32)]  # no float needs more than 24 characters
 _values_of = attrgetter(*METRICS)
+# Counts are read back as whole numbers of 64 bits.
+LIMITS = {metric: 2.0**63 if COLUMNS[metric].dtype == "Int64" else math.inf for metric in METRICS}
+_COUNTS = [place for place, metric in enumerate(METRICS) if LIMITS[metric] < math.inf]
 
 # ------------------------------------------------------ packing: many words at once; redis-py packs one at a time
 
@@ -279,7 +282,8 @@ def add_commands(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
     Raises
     ------
     StoreError
-        If a value is not a finite number, or a day is invalid or before 1970; names series and day.
+        If a value is not a finite number, a count is 2**63 or more, or a day is invalid or before 1970; names series
+        and day.
     ConfigError
         If a quote's CNPJ is invalid.
 
@@ -336,7 +340,7 @@ def month_words(keys: Keys, quotes: Iterable[DailyQuote]) -> list[bytes]:
     Raises
     ------
     StoreError
-        If a value is not a finite number, or a day is before 1970; names series and day.
+        If a value is not a finite number, a count is 2**63 or more, or a day is before 1970; names series and day.
 
     Examples
     --------
@@ -383,6 +387,9 @@ def _columns(
     if min(days) < 0:
         raise ValueError
     values = list(chain.from_iterable(map(_values_of, quotes)))
+    for place in _COUNTS:
+        if any(count is not None and abs(count) >= LIMITS[METRICS[place]] for count in values[place :: len(METRICS)]):
+            raise ValueError
     given = [value is not None for value in values]
     stamps: list[bytes] = [text for text in map(stamp_of, days) for _ in METRICS]
     return compress(names * len(quotes), given), compress(stamps, given), list(compress(values, given))
@@ -401,14 +408,14 @@ def _first_unfit(keys: Keys, series: str, quotes: Iterable[DailyQuote]) -> Store
         if not hasattr(quote.date, "toordinal"):
             return StoreError(f"{keys.series(series, 'quota')}: {str(quote.date)[:30]!r} is not a datetime.date")
         for metric, value in quote.metrics():
-            if quote.date.year < 1970 or not _is_finite(value):
+            if quote.date.year < 1970 or not _fits(metric, value):
                 return unfit(keys.series(series, metric), quote.date, value)
     return StoreError(f"{keys.series(series, 'quota')}: a day is before 1970-01-01")
 
 
-def _is_finite(value: float) -> bool:
+def _fits(metric: str, value: float) -> bool:
     try:
-        return math.isfinite(value)
+        return math.isfinite(value) and abs(value) < LIMITS[metric]
     except (OverflowError, TypeError, ValueError):  # an int too large for a float, or text
         return False
 

@@ -21,6 +21,7 @@ from scraperkit.timeseries.commands import (
     DAY_MS,
     EPOCH,
     LENGTHS,
+    LIMITS,
     cut_commands,
     day_number,
     for_series,
@@ -285,9 +286,7 @@ def _numbers(column: pd.Series[Any], metric: str) -> tuple[Values, int | None]:
             if not fits:
                 return np.empty(0), row
     values = column.to_numpy(dtype=np.float64, na_value=np.nan)
-    # What is counted is read back as whole numbers of 64 bits.
-    limit = 2.0**63 if COLUMNS[metric].dtype == "Int64" else np.inf
-    too_large = np.flatnonzero(np.abs(values) >= limit)
+    too_large = np.flatnonzero(np.abs(values) >= LIMITS[metric])
     return values, int(too_large[0]) if too_large.size else None
 
 

@@ -154,8 +154,11 @@ def test_a_bad_value_is_named_and_nothing_is_written(store, reader, value, dtype
 
 @pytest.mark.parametrize("holders", [2.0**63, 1e300, 2**63])
 def test_a_count_that_could_not_be_read_back_is_refused(store, reader, holders):
-    with pytest.raises(StoreError, match=rf"\{{{A}\}}:holders on 2022-01-03: .* cannot be stored"):
+    refused = rf"\{{{A}\}}:holders on 2022-01-03: .* cannot be stored"
+    with pytest.raises(StoreError, match=refused):
         store.write_frame(frame([(A, "2022-01-03", holders)], "holders"))
+    with pytest.raises(StoreError, match=refused):
+        store.write([DailyQuote(A, dt.date(2022, 1, 3), net_worth=1e300, holders=holders)])
     store.write_frame(frame([(A, "2022-01-03", np.nextafter(2.0**63, 0))], "holders"))
     assert reader.quotes(A)["holders"].tolist() == [2**63 - 1024]
 
