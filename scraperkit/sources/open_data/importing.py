@@ -115,10 +115,11 @@ def import_zip(
             if twice := set(months) & set(staged):
                 raise FileRefused(f"two members of the zip have lines of {min(twice).iso}")
             texts = _Texts(archive, member, lines.blocks)
+            outside = [line for some in lines.tables for line in misplaced(some, first.first_day, last.last_day)]
             unread = keys_in(list(texts.of(lines.rejected).values()))
-            others = [*lines.rejected]
-            for some in lines.tables:
-                others += misplaced(some, first.first_day, last.last_day)
+            # Such a line may stand for any day of the month.
+            unread += [(cnpj, "") for cnpj, _ in keys_in(list(texts.of(outside).values()))]
+            others = [*lines.rejected, *outside]
             for month in months:
                 staged[month], of_month = _stage(folder, stage, month, lines.tables, unread, seen_at)
                 rejected[month] += texts.lines(of_month)

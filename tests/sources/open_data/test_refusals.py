@@ -207,6 +207,8 @@ class TestUnreadableLines:
             (line(day=DAYS[1], quota="1,5"), True),
             (line(day="04/08/2026"), True),
             (line(day="2026-08-32"), True),
+            (line(day="2026-07-04"), True),
+            (line(OTHER, "2026-07-04"), False),
             (line(OTHER, DAYS[0]) + "\0\0", True),
             (line("00.017.024/0001-54", DAYS[1]), True),
             (line(subclass="A:B", day=DAYS[1]), True),
