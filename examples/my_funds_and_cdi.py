@@ -15,7 +15,7 @@ funds = words or ["18.993.924/0001-00", "99.101.011/0001-25", "Ipê Amarelo", "A
 prices = sk.prices(funds, "2022-01", "2023-12")
 cdi = sk.rates("cdi", "2022-01", "2023-12")
 shown = ["name", "cumulative_return", "benchmark_return", "share_of_benchmark", "sharpe", "max_drawdown"]
-print(sk.metrics.summary(prices, benchmark=cdi)[shown].round(3).to_string())
+print("Fractions: 0.01 is 1 %", sk.metrics.summary(prices, benchmark=cdi)[shown].round(4).to_string(), sep="\n")
 chart = Path(__file__).with_suffix(".png")
 sk.plot.prices(prices, benchmark=[cdi]).figure.savefig(chart, dpi=120)
 print(f"chart: {chart}")

@@ -16,9 +16,11 @@ with sk.OpenData() as market:
         market.download("2024-12", "2024-12")
     week = market.changes().loc[lambda seen: seen["seen_at"] > pd.Timestamp.now("UTC") - pd.Timedelta(days=7)]
 
-week = week.assign(percent=(week["new"] / week["old"] - 1) * 100).drop(columns="seen_at")
-print(f"{len(week)} values revised this week\n{week.head(20).to_string(index=False, float_format='{:,.4f}'.format)}")
+week = week.drop(columns="seen_at").assign(**{"change, %": (week["new"] / week["old"] - 1) * 100})
+print(f"{len(week)} values revised this week, in R$ or people; the first are:")
+print(week.head(20).replace({"net_worth": "net worth"}).to_string(index=False, float_format="{:,.4f}".format))
 if len(week):
-    ax = pd.crosstab(week["date"].dt.date, week["metric"]).plot.bar(figsize=(11, 5), ylabel="values revised this week")
+    counts = pd.crosstab(week["date"].dt.date.rename("day of the figure"), week["metric"].rename("figure"))
+    ax = counts.plot.bar(figsize=(11, 5), title="Revised this week", ylabel="number of values")
     ax.locator_params(axis="y", integer=True)
     ax.figure.savefig(__file__.replace(".py", ".png"), dpi=120, bbox_inches="tight")

@@ -12,6 +12,7 @@ with sk.connect() as redis, sk.Replica.start() as site, sk.CvmPages(site.url) as
         print(sk.Publisher(redis, namespace="examples").publish(requests).wait())
     prices = sk.TimeSeriesReader(redis, namespace="examples").prices(funds, start="2022-01", end="2023-12")
 
-names = {fund.cnpj: fund.name for fund in funds}
-print(sk.metrics.summary(prices).drop(columns=["first", "last"]).rename(names).round(3).to_string())
-sk.plot.prices(prices, names=names).figure.savefig(Path(__file__).with_suffix(".png"), dpi=120)
+names = {fund.cnpj: fund.short_name for fund in funds}
+table = sk.metrics.summary(prices)[["days", "cumulative_return", "volatility", "max_drawdown"]].rename(names)
+print("Fractions: 0.01 is 1 %", table.rename_axis("fund").round(4).to_string(), sep="\n")
+sk.plot.prices(prices).figure.savefig(Path(__file__).with_suffix(".png"), dpi=120)

@@ -150,8 +150,9 @@ class Settings(BaseSettings):
         """
         unknown = sorted(set(given) - set(cls.model_fields))
         if unknown:
-            near = difflib.get_close_matches(unknown[0], cls.model_fields, 1) or sorted(cls.model_fields)
-            raise ConfigError(f"unknown setting {unknown[0][:40]!r}; did you mean {', '.join(near)}?")
+            near = difflib.get_close_matches(unknown[0], cls.model_fields, 1)
+            hint = f"did you mean {near[0]}?" if near else "help(sk.Settings) lists all"
+            raise ConfigError(f"unknown setting {unknown[0][:40]!r}; {hint}")
         try:
             return cls(**{name: value for name, value in given.items() if value is not None})
         except ValidationError as error:

@@ -122,7 +122,10 @@ class DeadLetters:
                 raise
             found = []
         if not found:
-            raise ConfigError(f"id: no dead letter {str(letter_id)[:40]!r} in {self.keys.dead}; use list() to see ids")
+            raise ConfigError(
+                f"id: no dead letter {str(letter_id)[:40]!r} in {self.keys.dead}; "
+                "list() or `scraperkit dead list` shows the ids"
+            )
         fields: dict[str, str] = found[0][1]
         return fields
 

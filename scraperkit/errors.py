@@ -256,6 +256,11 @@ def warn(text: str) -> None:
     warnings.warn(text, ScraperKitWarning, stacklevel=level)
 
 
+def notes_of(error: Exception) -> list[str]:
+    """Return the notes of an error, which say what to do about it."""
+    return getattr(error, "__notes__", [])
+
+
 def way_out_of(refusal: Exception) -> str:
     """Return the remedy for a refusal of Redis, as the second half of a sentence; empty if none is known.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar
 import datetime as dt
+import functools
 import re
 import sys
 import time
@@ -11,8 +12,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
-from typing import Annotated, Any, NamedTuple, Self
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from dateutil import tz
 from pydantic import (
@@ -32,6 +32,7 @@ from scraperkit.keys import DEFAULT_SOURCE, SOURCE_NAME
 from scraperkit.text import in_words
 from scraperkit.view import NotebookRepr, View
 
+_Validated = TypeVar("_Validated")
 _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 PK_PARTIC = re.compile(r"[0-9]{1,12}")
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -178,7 +179,7 @@ class Month(NamedTuple):
         return f"{self.month:02d}/{self.year}"
 
 
-@lru_cache(maxsize=4_096)
+@functools.lru_cache(maxsize=4_096)
 def iso_month(month_year: str) -> str:
     """Return ``MM/YYYY`` as ``YYYY-MM``; cached, since an engine calls it for every job."""
     return Month.parse(month_year).iso
@@ -207,6 +208,26 @@ COLUMNS: dict[str, Column] = {
 METRICS: tuple[str, ...] = ("quota", "net_worth", "holders", "inflow", "outflow", "portfolio")
 
 
+def check_metric(metric: str, *also: str) -> None:
+    """Refuse what is neither a metric nor one of the words in `also`.
+
+    Raises
+    ------
+    ConfigError
+        Names the metrics.
+
+    Examples
+    --------
+    >>> check_metric("price")
+    Traceback (most recent call last):
+    scraperkit.errors.ConfigError: metric: unknown metric 'price'; choose one of quota, net_worth, holders, inflow, \
+outflow, portfolio
+    """
+    known = (*METRICS, *also)
+    if metric not in known:
+        raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(known)}")
+
+
 def _text_only(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("must be text in quotes")
@@ -214,14 +235,14 @@ def _text_only(value: Any) -> Any:
 
 
 # Requests of one fund share its strings, and those of one month the month's, so a long list of requests stays small.
-@lru_cache(maxsize=65_536)
+@functools.lru_cache(maxsize=65_536)
 def _digits(text: str) -> str:
     if text and not PK_PARTIC.fullmatch(text):
         raise ValueError("must be CVM's PK_PARTIC, 1 to 12 digits")
     return text
 
 
-@lru_cache(maxsize=4_096)
+@functools.lru_cache(maxsize=4_096)
 def _month_of_year(text: str) -> str:
     Month.parse(text)
     return text
@@ -247,6 +268,22 @@ def _only_a_fund(value: Any) -> Any:
     return value if isinstance(value, Fund) else None
 
 
+def _explained(cls: type[_Validated]) -> type[_Validated]:
+    """Make a class that Pydantic validates raise ``ConfigError``, in plain words, for its arguments."""
+    validate = cls.__init__
+
+    @functools.wraps(validate)
+    def init(self: _Validated, *args: Any, **given: Any) -> None:
+        try:
+            validate(self, *args, **given)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    cls.__init__ = init  # type: ignore[method-assign, assignment]
+    return cls
+
+
+@_explained
 @validated_dataclass(
     frozen=True,
     slots=True,
@@ -278,6 +315,11 @@ class ScrapeRequest:
         The request to the pricer for which it was published: 1 to 64 letters, digits and ``. _ -``.
     fund : Fund, optional
         The fund, set by :meth:`Fund.months`. It is not sent over the wire.
+
+    Raises
+    ------
+    ConfigError
+        If an argument is invalid; names all of these, never their values.
 
     Examples
     --------

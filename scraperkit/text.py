@@ -14,6 +14,7 @@ _IN_WORDS = {
     "missing": "is missing",
     "json_invalid": "is not JSON: {error}",
     "string_type": "must be text",
+    "string_pattern_mismatch": "has an invalid form",
     **dict.fromkeys(("dataclass_type", "dict_type", "model_type"), "must be an object"),
     **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "must be a whole number"),
     **dict.fromkeys(("float_parsing", "float_type", "finite_number"), "must be a number"),

@@ -41,7 +41,7 @@ class TestArguments:
     def test_a_misspelled_setting_gets_a_suggestion(self):
         with pytest.raises(ConfigError, match="unknown setting 'thread'; did you mean threads?"):
             Settings.load(thread=2)
-        with pytest.raises(ConfigError, match="unknown setting 'zzz'; did you mean .*backoff, "):
+        with pytest.raises(ConfigError, match=r"unknown setting 'zzz'; help\(sk.Settings\) lists all"):
             Settings.load(zzz=2)
 
     @pytest.mark.parametrize("namespace", [5, "", "a b", "a:b", "ü", "*", "x\n"])

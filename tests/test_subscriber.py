@@ -130,7 +130,7 @@ class TestStarting:
     def test_with_an_invalid_argument_names_it(self, redis):
         with pytest.raises(ConfigError, match="^delivery: "):
             Subscriber(redis, FakeSite(), delivery="mail")  # type: ignore[arg-type]
-        with pytest.raises(ConfigError, match="SCRAPERKIT_THREADS"):
+        with pytest.raises(ConfigError, match="^threads: must be at least 1"):
             Subscriber(redis, FakeSite(), threads=0)
 
     def test_with_a_name_in_use_is_refused(self, redis, namespace):

@@ -24,7 +24,7 @@ LONGEST_CNPJ = 40
 LONGEST_SERIES = 81
 BIGGEST_INVESTMENT = Decimal(10) ** 12
 _MONEY = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
-_MONTH = r"^(?:(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2})$"
+_MONTH = re.compile(r"^(?:(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2})\Z")
 
 
 class _SeriesConvertor(Convertor[str]):
@@ -75,6 +75,12 @@ def iso_month(text: str) -> str:
         return Month.parse(text).iso
     except ValueError:
         return text
+
+
+def _month(text: str) -> str:
+    if not _MONTH.fullmatch(text):
+        raise ValueError("must be a month (YYYY-MM), for example 2022-12; MM/YYYY is also accepted")
+    return iso_month(text)
 
 
 def _fund_name(text: str) -> str:
@@ -131,7 +137,11 @@ SourceName = Annotated[
         examples=["open_data"],
     ),
 ]
-MonthText = Annotated[str, Field(pattern=_MONTH, examples=["2022-01"]), AfterValidator(iso_month)]
+MonthText = Annotated[
+    str,
+    AfterValidator(_month),
+    WithJsonSchema({"type": "string", "pattern": _MONTH.pattern, "examples": ["2022-01"]}),
+]
 ToldMonth = Annotated[str, AfterValidator(iso_month)]
 Metric = Literal["quota", "net_worth", "holders", "inflow", "outflow", "portfolio"]
 RateName = Annotated[str, AfterValidator(_rate_name), WithJsonSchema({"type": "string", "enum": list(KNOWN_RATES)})]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from scraperkit.cli.exits import INCOMPLETE, code_of
 from scraperkit.cli.terminal import echo
 from scraperkit.cnpj import format_cnpj, normalize_cnpj
-from scraperkit.errors import ConfigError, ScraperKitWarning, SiteUnavailable, SourceError, UnknownFund
+from scraperkit.errors import ConfigError, ScraperKitWarning, SiteUnavailable, SourceError, UnknownFund, notes_of
 from scraperkit.models import Fund, Month, ScrapeRequest, today
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ class Refusals:
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}
+        self._ways_out: dict[str, None] = {}
         self.code = INCOMPLETE
 
     def __bool__(self) -> bool:
@@ -45,6 +46,7 @@ class Refusals:
             yield
         except (ConfigError, SourceError, UnknownFund) as error:
             self._told[cnpj] = str(error)
+            self._ways_out |= dict.fromkeys(notes_of(error))
             self.code = max(self.code, code_of(error))
 
     def look_up(self, source: CvmPages | OpenData, cnpjs: Sequence[str]) -> list[Fund]:
@@ -100,6 +102,8 @@ class Refusals:
             echo(f"scraperkit: {reason if _names(reason, cnpj) else f'{cnpj}: {reason}'}", err=True)
         if self._told and asked > 1:
             echo(f"scraperkit: {len(self._told)} of {asked} funds left out, for the reasons above", err=True)
+        for way_out in self._ways_out:
+            echo(f"scraperkit: {way_out}", err=True)
 
 
 def _names(reason: str, cnpj: str) -> bool:

@@ -8,6 +8,7 @@ import sys
 import typer
 
 from scraperkit.cli import logs
+from scraperkit.errors import notes_of
 from scraperkit.text import printable
 
 
@@ -25,8 +26,9 @@ def how_to_install(extra: str) -> str:
 
 
 def say_error(error: Exception) -> None:
-    """Write an error to stderr on one line."""
+    """Write an error to stderr on one line, and each of its notes on another."""
     if logs.are_json():
         logs.log.error("%s", error)
         return
-    echo(f"scraperkit: {error}", err=True)
+    for text in (error, *notes_of(error)):
+        echo(f"scraperkit: {text}", err=True)

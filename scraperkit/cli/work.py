@@ -144,7 +144,7 @@ def _on_stop_signals(stop: Callable[[], None]) -> None:
 
 
 async def _started(worker: Worker, asked: asyncio.Event) -> bool:
-    """Start a worker, and return whether it runs; a stop interrupts the start, whatever it waits for."""
+    """Start a worker, and return whether it runs; a stop interrupts the start, no matter what it waits for."""
     from scraperkit.engine.redis_retry import FAREWELL, end
 
     starting, stopping = asyncio.create_task(worker.start()), asyncio.create_task(asked.wait())

@@ -1,6 +1,6 @@
 """One policy for every call to a Redis that may be away: retry with backoff, and give up on request.
 
-The second half ends tasks in time, whatever they wait for.
+The second half ends tasks in time, no matter what they wait for.
 """
 
 from __future__ import annotations

@@ -164,7 +164,7 @@ def check_2(lesson: Lesson, answer: Any) -> str | None:
         return "that is a share; multiply by 100 for per cent."
     if math.isclose(number, sizes.max(), rel_tol=0.005):
         return "that is the largest revision upwards; another figure went down by more."
-    return f"the largest of the {len(sizes)} revisions has another size: compare new with old, whatever the sign."
+    return f"the largest of the {len(sizes)} revisions has another size: compare new with old, and ignore the sign."
 
 
 def check_3(lesson: Lesson, answer: Any) -> str | None:

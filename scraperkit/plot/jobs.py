@@ -64,9 +64,9 @@ def timeline(events: pd.DataFrame, ax: Axes | None = None) -> Axes:
     -------
     matplotlib.axes.Axes
         The x axis is in seconds since the first message was published. The grey area at the top is the number of
-        messages published and not yet begun. Workers are sorted by name. A bar spans a fetch; its colour, and a marker
-        at its end unless it is done, show the outcome. Bars of jobs that were taken over from another worker are
-        hatched. Without events, the chart says so.
+        messages published to the stream and not yet begun; a channel keeps none. Workers are sorted by name. A bar
+        spans a fetch; its colour, and a marker at its end unless it is done, show the outcome. Bars of jobs that were
+        taken over from another worker are hatched. Without events, the chart says so.
 
     Raises
     ------
@@ -166,7 +166,7 @@ def _draw_lanes(
     for worker, thread in lanes:
         if worker != last:
             row, last = row + 1, worker
-            _head(ax, row, f"{names[worker]}:", int((drawn["worker"] == worker).sum()), "attempt")
+            _head(ax, row, f"{names[worker]}: {_count(int((drawn['worker'] == worker).sum()), 'attempt')}")
         row += 1
         ticks[row] = thread
         own = drawn[(drawn["worker"] == worker) & (drawn["thread"] == thread)]
@@ -197,18 +197,25 @@ def _mark(look: _Look) -> dict[str, Any]:
 
 
 def _draw_waiting(ax: Axes, drawn: pd.DataFrame) -> None:
-    """Draw at the top how many messages were published and not yet begun."""
-    first = drawn.drop_duplicates("message")
+    """Draw at the top how many messages waited in the stream; a channel keeps none."""
+    is_kept = drawn["delivery"] != "pubsub" if "delivery" in drawn else pd.Series(True, drawn.index)
+    first = drawn[is_kept].drop_duplicates("message")
+    if first.empty:
+        _head(ax, 0, "a channel: no message waits in Redis")
+        return
     published = first["published_at"].fillna(first["started_at"])
     moments, waiting = _waiting(published.to_numpy(dtype=np.float64), first["started_at"].to_numpy(dtype=np.float64))
     most = int(waiting.max())
-    _head(ax, 0, "published, not yet begun: at most", most, "message")
+    _head(ax, 0, f"published, not yet begun: at most {_count(most, 'message')}")
     ax.fill_between(moments, 1.36 - 0.72 * waiting / max(most, 1), 1.36, step="post", color=_WAITING, linewidth=0)
 
 
-def _head(ax: Axes, row: float, text: str, count: int, unit: str) -> None:
+def _count(number: int, unit: str) -> str:
+    return f"{number:,} {unit}{'' if number == 1 else 's'}"
+
+
+def _head(ax: Axes, row: float, text: str) -> None:
     """Write a heading above lanes."""
-    text = f"{text} {count:,} {unit}{'' if count == 1 else 's'}"
     behind = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # no line runs through it
     ax.text(
         0, row + 0.1, text, fontsize="small", va="center", color=INK, transform=ax.get_yaxis_transform(), bbox=behind,

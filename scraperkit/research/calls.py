@@ -16,7 +16,7 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.errors import ConfigError, warn
 from scraperkit.keys import Keys
-from scraperkit.models import METRICS, Month, today
+from scraperkit.models import Month, check_metric, today
 from scraperkit.research.collecting import FundsCollected, collect
 from scraperkit.research.offline_mode import INVENTED_UNTIL, is_offline
 from scraperkit.research.provenance import note_stored
@@ -89,8 +89,7 @@ def prices(
     >>> prices.shape, prices.columns.tolist()
     ((62, 1), ['18993924000100'])
     """
-    if metric not in METRICS:
-        raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}")
+    check_metric(metric)
     with _collected(funds, start, end, source, redis) as call:
         found = _read(call, lambda series: call.reader.prices(series, call.since, call.until, metric))
         frame = found.reindex(columns=_columns(call.collected, found))

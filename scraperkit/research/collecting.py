@@ -20,7 +20,7 @@ from scraperkit.batch import Batch
 from scraperkit.config import Settings
 from scraperkit.engine.jobs import describe, is_transient
 from scraperkit.engine.registry import live_workers
-from scraperkit.errors import FileRefused, FundNotFound, ScraperKitError, SiteUnavailable, SourceError
+from scraperkit.errors import FileRefused, FundNotFound, ScraperKitError, SourceError, notes_of
 from scraperkit.keys import DEFAULT_SOURCE, Keys
 from scraperkit.models import Fund, Month, ScrapeRequest
 from scraperkit.publisher import Publisher
@@ -272,7 +272,7 @@ def _at_work(redis: redis_py.Redis, keys: Keys, source: Any) -> Iterator[None]:
 
 
 def _why(error: SourceError) -> str:
-    return "; ".join([str(error), *error.__notes__]) if isinstance(error, SiteUnavailable) else str(error)
+    return "; ".join([str(error), *notes_of(error)])
 
 
 def _count(number: int, noun: str) -> str:

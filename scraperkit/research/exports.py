@@ -20,7 +20,7 @@ from dateutil.relativedelta import relativedelta
 from scraperkit.config import Settings, __version__
 from scraperkit.connection import connect
 from scraperkit.errors import ConfigError, NothingThere
-from scraperkit.models import METRICS, today
+from scraperkit.models import check_metric, today
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.planning import FILES
 from scraperkit.research.provenance import note_archived, note_stored, told_of
@@ -125,8 +125,7 @@ def figures_of(
     redis: redis_py.Redis | None = None,
 ) -> pd.DataFrame:
     """Return the figures of funds, wide, or tidy with all metrics; see :func:`export`."""
-    if metric not in (*METRICS, "all"):
-        raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}, or all")
+    check_metric(metric, "all")
     if source == FILES or isinstance(source, OpenData):
         if redis is not None:
             raise ConfigError("redis: the archive needs none; omit it, or omit source")

@@ -1,7 +1,7 @@
 """Parse the regulator's pages: bytes in, values out, no I/O.
 
 There are three: the search results, the page of a fund, and the daily page with one month of quotes. Each is recognised
-by its element ids, whatever surrounds them. Anything unexpected is an error, never a guess.
+by its element ids, no matter what surrounds them. Anything unexpected is an error, never a guess.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scraperkit.cnpj import normalize_series, short_names
+from scraperkit.cnpj import looks_like_cnpj, normalize_series, short_names
 from scraperkit.errors import ConfigError
 from scraperkit.lua.state import MonthRecord
 from scraperkit.models import COLUMNS, METRICS, Fund, Month
@@ -32,6 +32,12 @@ _TEXT_DTYPE: Any = COLUMNS["cnpj"].dtype  # Any: pandas-stubs knows dtypes only 
 _DATE_DTYPE: Any = COLUMNS["date"].dtype
 
 
+def _series_of(text: str) -> str:
+    if isinstance(text, str) and not looks_like_cnpj(text):
+        raise ConfigError(f"{text[:40]!r} is not a CNPJ; to read a fund by name, give what find_fund() returns for it")
+    return normalize_series(text)
+
+
 def wanted_series(cnpjs: Funds, field: str = "cnpjs") -> list[str]:
     """Return the requested series, normalized, without duplicates, in the order requested.
 
@@ -49,7 +55,7 @@ def wanted_series(cnpjs: Funds, field: str = "cnpjs") -> list[str]:
         cnpjs = [cnpjs]
     if not isinstance(cnpjs, Iterable):
         raise ConfigError(f"{field}: give a CNPJ, a Fund or a list of them; got {type(cnpjs).__name__}")
-    found = (normalize_series(item.cnpj if isinstance(item, Fund) else item) for item in cnpjs)
+    found = (_series_of(item.cnpj if isinstance(item, Fund) else item) for item in cnpjs)
     return list(dict.fromkeys(found))
 
 

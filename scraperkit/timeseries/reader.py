@@ -14,8 +14,8 @@ import pandas as pd
 import redis as redis_py
 
 from scraperkit.cnpj import format_cnpj
-from scraperkit.errors import ConfigError, warn
-from scraperkit.models import METRICS
+from scraperkit.errors import warn
+from scraperkit.models import METRICS, check_metric
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
 from scraperkit.timeseries.frames import Day, Days, Funds, wanted_series
@@ -124,9 +124,7 @@ class TimeSeriesReader:
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
-        if metric not in METRICS:
-            raise ConfigError(f"metric: {str(metric)[:40]!r} is unknown; use one of {', '.join(METRICS)}")
-
+        check_metric(metric)
         first, last = frames.window(start, end)
 
         def read(series: Sequence[str]) -> list[tuple[Days, Values]]:

@@ -71,4 +71,5 @@ def test_an_unavailable_rate_exits_with_1_and_one_sentence(run):
     run.site.rates.outage(600)
     told = run("cdi", "--start", "2022-01", "--end", "2022-01", code=1).stderr
     assert told.startswith("scraperkit: HTTP 504 after all retries")
-    assert told.count("\n") == 1
+    assert told.count("\n") == 2
+    assert "scraperkit replica --help" in told.splitlines()[1]

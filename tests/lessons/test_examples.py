@@ -17,13 +17,13 @@ import scraperkit as sk
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 SHOWN = {
-    "tour": ("236 published, 236 done", "max_drawdown", "Fundo Exemplo Aroeira FIC FIA"),
+    "tour": ("236 published, 236 done", "max_drawdown", "Aroeira"),
     "workers_in_the_background": ("jobs_per_second", "threads"),
     "fund_prices": ("18993924000100", "2023-12"),
     "biggest_flows": ("net flow in 2024-12, R$ million", "Exemplo"),
-    "my_funds_and_cdi": ("99101012000170", "Ipê Amarelo", "share_of_benchmark", "windows_beaten", "chart: "),
+    "my_funds_and_cdi": ("99101012000170", "Ipê Amarelo", "share_of_benchmark", "chart: "),
     "one_call": ("2023-12-29", "Exemplo Ipê Amarelo", "chart: "),
-    "revised_this_week": ("values revised this week", "net_worth", "percent"),
+    "revised_this_week": ("values revised this week", "net worth", "change, %"),
 }
 
 

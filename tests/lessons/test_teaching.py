@@ -13,6 +13,8 @@ TEXT = PAGE.read_text(encoding="utf-8")
 PLAN = re.findall(r"^\| (\d+) \| (.+?) \| (.+?) \|(?: (.+?))? \|$", TEXT, re.MULTILINE)
 OVERVIEW = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| \[(\d\d)\w+\].*\| (\d+) \| [^|]+\|$", OVERVIEW, re.MULTILINE)
+NEEDED = dict(re.findall(r"^\| \[(\d\d)\w+\].*\| \d+ \| ([^|]+) \|$", OVERVIEW, re.MULTILINE))
+ROUTES = re.findall(r"^\| [^|]+ \| (\[00\].*?) \| (\d+) \|", OVERVIEW, re.MULTILINE)
 MINUTES = {number: int(minutes) for number, minutes in ROWS}
 
 
@@ -33,6 +35,23 @@ def test_the_plan_names_each_section_of_a_lesson_as_shown_or_left_out(lesson, sh
     named = shown.split("; ") + left_out.split("; ")
     assert len(named) == len(set(named))
     assert set(named) == sections(lesson[1:3]) - {"Who talks to whom", "Summary", "Next", "Clean up"}
+
+
+@pytest.mark.parametrize(("route", "minutes"), ROUTES)
+def test_a_route_has_what_its_lessons_need_and_their_minutes(route, minutes):
+    lessons = re.findall(r"\[(\d\d)\]", route)
+    for place, lesson in enumerate(lessons):
+        assert set(re.findall(r"\d\d", NEEDED[lesson])) <= set(lessons[:place]), lesson
+    assert int(minutes) in (sum(MINUTES[lesson] for lesson in lessons), 90)
+
+
+@pytest.mark.parametrize("lesson", MINUTES)
+def test_the_overview_names_the_lessons_that_a_lesson_needs(lesson):
+    (path,) = (ROOT / "notebooks").glob(f"{lesson}_*.ipynb")
+    first = nbformat.read(path, as_version=4).cells[0].source
+    needed = re.search(r"^- \*\*You need\*\* (.*?)(?=\n- |\. )", first, re.MULTILINE | re.DOTALL)[1]
+    told = re.findall(r"\]\((\d\d)_", needed)
+    assert told == re.findall(r"\d\d", NEEDED[lesson])
 
 
 def test_every_question_has_an_answer_that_is_folded_away():

@@ -6,32 +6,30 @@ import re
 
 import matplotlib as mpl
 from matplotlib import pyplot as plt
-from support.pricer import of_rates
 from support.tree import ROOT
 
 import scraperkit as sk
+from scraperkit.keys import Keys
 from scraperkit.metrics.verdicts import JUMP_KINDS
+from scraperkit.sources.terms import INVENTED
 
 mpl.use("Agg")
 PAGE = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
 
 
-def test_the_examples_run_and_return_what_they_show(redis_url, namespace, monkeypatch):
+def test_the_examples_run_and_return_what_they_show(redis, redis_url, namespace, monkeypatch):
     monkeypatch.setenv("REDIS_URL", redis_url)
     monkeypatch.setenv("SCRAPERKIT_NAMESPACE", namespace)
     names: dict[str, object] = {}
     try:
-        with sk.Replica.start() as rates:
-            for name, value in of_rates(rates).items():
-                monkeypatch.setenv(name, value)
-            for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-                exec(code, names)
+        for code in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+            exec(code, names)
     finally:
         plt.close("all")
-        if "site" in names:
-            names["site"].stop()
-        if "redis" in names:
-            names["redis"].close()
+        sk.offline().stop()
+        for key in redis.scan_iter(Keys(f"{namespace}-offline").pattern, count=1000):
+            redis.delete(key)
+    assert names["prices"].attrs["licence"] == names["cdi"].attrs["licence"] == INVENTED
     assert f"# {names['index'].attrs['adjusted']}" in PAGE
     known = names["table"]
     told = set(re.findall(r"`([a-z_]+)`", PAGE.partition("| column of")[2].partition("\n\n")[0]))

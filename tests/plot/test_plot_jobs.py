@@ -138,6 +138,12 @@ def test_a_second_attempt_has_its_own_bar_but_is_the_same_job():
     assert texts(ax) == ["published, not yet begun: at most 1 message", "lab-1: 2 attempts"]
 
 
+def test_a_channel_keeps_no_message_waiting():
+    one, other = job(1, 2, delivery="pubsub"), job(3, 4, delivery="stream")
+    assert texts(plot.timeline(events(one, one)))[0] == "a channel: no message waits in Redis"
+    assert texts(plot.timeline(events(one, one, other)))[0] == "published, not yet begun: at most 1 message"
+
+
 def test_waiting_counts_messages_published_and_not_begun():
     rows = [job(start, start + 1, published_at=published) for published, start in ((0, 3), (0, 1), (2, 4))]
     ax = plot.timeline(events(*rows))

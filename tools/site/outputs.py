@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from html import escape
 from typing import Any
 
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
-_PREDICT = "**Predict.**"
+_PREDICT, _EXPLANATION = "**Predict.**", "<details>"
 _LONG = re.compile(r"<td>([^<]{33,})</td>")
 
 
@@ -25,9 +24,12 @@ def freeze_widgets(notebook: Any) -> None:
 
 
 def fold_predicted(notebook: Any) -> None:
-    """Fold the output of each cell that follows a question, so that the page does not answer what it asks."""
-    for before, cell in itertools.pairwise(notebook.cells):
-        if cell.cell_type == "code" and _PREDICT in before.source:
+    """Fold all outputs from a question to its explanation, so that the page does not answer what it asks."""
+    is_asked = False
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            is_asked = _PREDICT in cell.source or (is_asked and _EXPLANATION not in cell.source)
+        elif is_asked:
             cell.metadata.setdefault("tags", []).append("hide-output")
 
 

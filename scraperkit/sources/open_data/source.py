@@ -14,7 +14,7 @@ import redis as redis_py
 from scraperkit.config import OPEN_DATA_URL, Settings
 from scraperkit.connection import check_client
 from scraperkit.errors import ConfigError
-from scraperkit.models import METRICS, DailyQuote, Fund, Month, ScrapeRequest, today
+from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest, check_metric, today
 from scraperkit.sources.base import Hits
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
@@ -214,8 +214,7 @@ class OpenData(NotebookRepr):
         ScraperKitWarning
             If the archive lacks some of the months, or a CNPJ stands for its subclasses.
         """
-        if metric not in METRICS:
-            raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(METRICS)}")
+        check_metric(metric)
         reading.check_as_of(as_of)
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)

@@ -36,9 +36,9 @@ def example(words: str) -> str:
 
 class TestOtherPrograms:
     def test_pyarrow(self, archive):
-        names = {"archive": archive}
-        exec(example("pyarrow"), names)
         with sk.OpenData("http://127.0.0.1:9/", archive=archive) as market:
+            names: dict = {"market": market}
+            exec(example("pyarrow"), names)
             assert names["of_fund"]["quota"].to_pylist() == market.prices("18993924000100").iloc[:, 0].tolist()
 
     def test_duckdb(self, archive):
@@ -75,18 +75,20 @@ def test_the_first_example_and_the_one_on_revisions_run(archive, monkeypatch):
 
 
 @pytest.mark.filterwarnings("default")
-def test_all_examples_run_one_after_the_other(redis, redis_url, namespace, tmp_path, monkeypatch):
+def test_all_examples_run_one_after_the_other(redis_url, namespace, tmp_path, monkeypatch):
     with sk.Replica.start() as site:
         site.portal.crawl_delay = 0
         given = {"CVM_URL": site.url, "OPEN_DATA_URL": site.open_data_url, "ARCHIVE": tmp_path, "NAMESPACE": namespace}
         for name, value in given.items():
             monkeypatch.setenv(f"SCRAPERKIT_{name}", str(value))
-        names: dict = {"redis": redis, "archive": tmp_path}
+        monkeypatch.setenv("REDIS_URL", redis_url)
+        names: dict = {}
         with dask.config.set(scheduler="synchronous"):  # its threads would outlive the test
             for code in EXAMPLES:
                 exec(code.replace("2026, 9, 1", "2126, 9, 1"), names)
+        assert names["batch"].status().done == 12
         names["market"].close()
-    assert names["batch"].status().done == 12
+        names["redis"].close()
     assert names["prices"].index[0].isoformat() == "2022-01-03T00:00:00"
 
 

@@ -21,8 +21,8 @@ def test_the_examples_run(text, services, redis_url, monkeypatch):
         for code in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
             exec("import scraperkit as sk\n" + code, names)
     finally:
-        if "site" in names:
-            names["site"].stop()
+        if "kit" in names:
+            names["kit"].stop()
     cdi = names["cdi"]
     assert len(cdi) > 1000
     if text is PAGE:
