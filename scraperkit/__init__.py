@@ -4,9 +4,9 @@ The main job, on an embedded Redis and an offline replica of the regulator's sit
 
     import scraperkit as sk
 
+    sk.offline()
     redis  = sk.connect()
-    site   = sk.Replica.start()
-    source = sk.CvmPages(site.url)
+    source = sk.CvmPages()
     fund   = source.find_fund("18.993.924/0001-00")
 
     with sk.Subscriber(redis, source, threads=4):

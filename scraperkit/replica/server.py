@@ -67,6 +67,9 @@ class Replica(ServerFaults, NotebookRepr):
     Create one with :meth:`start`; end it with :meth:`stop`, or use it in a ``with``. You can make it misbehave while it
     runs. The first page sets a session cookie; a form is valid only in its own session.
 
+    Give figures that you collect from it a namespace or a Redis of their own: once stored, they look like real ones.
+    :func:`~scraperkit.offline` does so, and uses a replica for everything.
+
     Attributes
     ----------
     url : str
