@@ -16,11 +16,9 @@ with sk.OpenData() as market:
         market.download("2024-12", "2024-12")
     week = market.changes().loc[lambda seen: seen["seen_at"] > pd.Timestamp.now("UTC") - pd.Timedelta(days=7)]
 
-week = week.drop(columns="seen_at").assign(**{"change, %": (week["new"] / week["old"] - 1) * 100})
-print(f"{len(week)} values revised this week, in R$ or people; the first are:")
-print(week.head(20).replace({"net_worth": "net worth"}).to_string(index=False, float_format="{:,.4f}".format))
+table = week.drop(columns="seen_at").head(20).to_string(index=False, float_format="{:,.4f}".format)
+print(f"{len(week)} values revised this week, in R$ or people; the first are:\n{table}")
 if len(week):
-    counts = pd.crosstab(week["date"].dt.date.rename("day of the figure"), week["metric"].rename("figure"))
+    counts = pd.crosstab(week["date"].dt.date.rename("day of the figure"), week["metric"].str.replace("_", " "))
     ax = counts.plot.bar(figsize=(11, 5), title="Revised this week", ylabel="number of values")
-    ax.locator_params(axis="y", integer=True)
     ax.figure.savefig(__file__.replace(".py", ".png"), dpi=120, bbox_inches="tight")

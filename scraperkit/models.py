@@ -24,7 +24,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.dataclasses import dataclass as validated_dataclass
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from scraperkit.cnpj import format_series, normalize_cnpj, short_name
 from scraperkit.errors import BadMessage, ConfigError, warn
@@ -37,7 +37,7 @@ _JOB_IDS = uuid.UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 PK_PARTIC = re.compile(r"[0-9]{1,12}")
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 MONTH_YEAR = re.compile(r"(0[1-9]|1[0-2])/((?:19|20)[0-9]{2})")
-_YEAR_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:-([0-9]{2}))?")
+YEAR_MONTH = re.compile(r"([0-9]{4})-(0[1-9]|1[0-2])(?:-([0-9]{2}))?")
 BRAZILIAN_DAY = re.compile(r"([0-9]{2})/([0-9]{2})/([0-9]{4})")
 ISO_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # The id that a caller of the pricer may give a request; safe in a header, a log and a key.
@@ -114,7 +114,7 @@ class Month(NamedTuple):
         ValueError
             If the text is not such a month or day.
         """
-        match = _YEAR_MONTH.fullmatch(text)
+        match = YEAR_MONTH.fullmatch(text)
         if match is None:
             raise ValueError("must be a month (YYYY-MM), for example 2022-12")
         return cls.of(dt.date(int(match[1]), int(match[2]), int(match[3] or 1)))
@@ -206,26 +206,6 @@ COLUMNS: dict[str, Column] = {
     "portfolio": Column("float64", "R$", "value of the fund's portfolio (total da carteira)"),
 }
 METRICS: tuple[str, ...] = ("quota", "net_worth", "holders", "inflow", "outflow", "portfolio")
-
-
-def check_metric(metric: str, *also: str) -> None:
-    """Refuse what is neither a metric nor one of the words in `also`.
-
-    Raises
-    ------
-    ConfigError
-        Names the metrics.
-
-    Examples
-    --------
-    >>> check_metric("price")
-    Traceback (most recent call last):
-    scraperkit.errors.ConfigError: metric: unknown metric 'price'; choose one of quota, net_worth, holders, inflow, \
-outflow, portfolio
-    """
-    known = (*METRICS, *also)
-    if metric not in known:
-        raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(known)}")
 
 
 def _text_only(value: Any) -> Any:
@@ -602,37 +582,3 @@ def news(stored: Iterable[Stored]) -> bytes:
         for cnpj, subclass, month, days, changed in stored
     ]
     return to_json(told) if told else b""
-
-
-def read_news(text: str) -> list[Stored]:
-    """Return the months that a message announces; other fields are ignored.
-
-    Raises
-    ------
-    ValueError
-        If it is not such a message.
-
-    Examples
-    --------
-    >>> read_news('[{"cnpj": "18993924000100", "subclass": "", "month": "2022-01", "days": 21, "changed": null}]')
-    [Stored(cnpj='18993924000100', subclass='', month='2022-01', days=21, changed=None)]
-    """
-    items = from_json(text)
-    if not isinstance(items, list):
-        raise ValueError("it is not a list")
-    return [_read_item(item) for item in items]
-
-
-def _read_item(item: Any) -> Stored:
-    try:
-        stored = Stored(*(item[name] for name in Stored._fields))
-    except (KeyError, TypeError):
-        raise ValueError(f"an item lacks one of {', '.join(Stored._fields)}") from None
-    texts = (stored.cnpj, stored.subclass, stored.month)
-    counts = (stored.days, 0 if stored.changed is None else stored.changed)
-    is_text = all(isinstance(text, str) for text in texts)
-    if not is_text or len(stored.month) > len("YYYY-MM") or not _YEAR_MONTH.fullmatch(stored.month):
-        raise ValueError("cnpj and subclass are text, and month is YYYY-MM")
-    if not all(type(count) is int and count >= 0 for count in counts):
-        raise ValueError("days and changed are counts")
-    return stored

@@ -16,14 +16,14 @@ from scraperkit.config import Settings
 from scraperkit.connection import connect
 from scraperkit.errors import ConfigError, warn
 from scraperkit.keys import Keys
-from scraperkit.models import Month, check_metric, today
+from scraperkit.models import Month, today
 from scraperkit.research.collecting import FundsCollected, collect
 from scraperkit.research.offline_mode import INVENTED_UNTIL, is_offline
 from scraperkit.research.provenance import note_stored
 from scraperkit.research.updating import series_of_rows
 from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
-from scraperkit.timeseries.frames import Day, Funds
+from scraperkit.timeseries.frames import Day, Funds, check_metric
 from scraperkit.timeseries.reader import TimeSeriesReader
 from scraperkit.timeseries.rows import RowReader
 

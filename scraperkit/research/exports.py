@@ -20,7 +20,7 @@ from dateutil.relativedelta import relativedelta
 from scraperkit.config import Settings, __version__
 from scraperkit.connection import connect
 from scraperkit.errors import ConfigError, NothingThere
-from scraperkit.models import check_metric, today
+from scraperkit.models import today
 from scraperkit.research.calls import prices, quotes
 from scraperkit.research.planning import FILES
 from scraperkit.research.provenance import note_archived, note_stored, told_of
@@ -28,7 +28,7 @@ from scraperkit.research.wanted import read_wanted
 from scraperkit.sources.base import Source
 from scraperkit.sources.open_data import OpenData
 from scraperkit.timeseries.csv_files import expanded, write_csv
-from scraperkit.timeseries.frames import Day, Funds
+from scraperkit.timeseries.frames import Day, Funds, check_metric
 from scraperkit.timeseries.reader import TimeSeriesReader
 
 KEY = b"scraperkit"  # in the metadata of Parquet files

@@ -59,6 +59,26 @@ def wanted_series(cnpjs: Funds, field: str = "cnpjs") -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def check_metric(metric: str, *also: str) -> None:
+    """Refuse what is neither a metric nor one of the words in `also`.
+
+    Raises
+    ------
+    ConfigError
+        Names the metrics.
+
+    Examples
+    --------
+    >>> check_metric("price")
+    Traceback (most recent call last):
+    scraperkit.errors.ConfigError: metric: unknown metric 'price'; choose one of quota, net_worth, holders, inflow, \
+outflow, portfolio
+    """
+    known = (*METRICS, *also)
+    if metric not in known:
+        raise ConfigError(f"metric: unknown metric {str(metric)[:40]!r}; choose one of {', '.join(known)}")
+
+
 def window(start: Day | None, end: Day | None) -> tuple[int, int]:
     """Return the first and the last timestamp, in milliseconds, of a range of days, both ends included.
 

@@ -11,13 +11,14 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis as redis_py
+from pydantic_core import from_json
 from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.retry import Retry
 
 from scraperkit.connection import SOCKET_TIMEOUT, check_client, redis_needed, sibling
 from scraperkit.errors import ConfigError, ScraperKitError
 from scraperkit.keys import Keys
-from scraperkit.models import Stored, read_news
+from scraperkit.models import YEAR_MONTH, Stored
 from scraperkit.text import printable
 from scraperkit.timeseries.commands import news_commands
 from scraperkit.timeseries.link import keys_of
@@ -226,3 +227,37 @@ class StoredListener:
 
     def __repr__(self) -> str:
         return f"<StoredListener to {self.channel}: {'listening' if self.listening else 'closed'}>"
+
+
+def read_news(text: str) -> list[Stored]:
+    """Return the months that a message announces; other fields are ignored.
+
+    Raises
+    ------
+    ValueError
+        If it is not such a message.
+
+    Examples
+    --------
+    >>> read_news('[{"cnpj": "18993924000100", "subclass": "", "month": "2022-01", "days": 21, "changed": null}]')
+    [Stored(cnpj='18993924000100', subclass='', month='2022-01', days=21, changed=None)]
+    """
+    items = from_json(text)
+    if not isinstance(items, list):
+        raise ValueError("it is not a list")
+    return [_read_item(item) for item in items]
+
+
+def _read_item(item: Any) -> Stored:
+    try:
+        stored = Stored(*(item[name] for name in Stored._fields))
+    except (KeyError, TypeError):
+        raise ValueError(f"an item lacks one of {', '.join(Stored._fields)}") from None
+    texts = (stored.cnpj, stored.subclass, stored.month)
+    counts = (stored.days, 0 if stored.changed is None else stored.changed)
+    is_text = all(isinstance(text, str) for text in texts)
+    if not is_text or len(stored.month) > len("YYYY-MM") or not YEAR_MONTH.fullmatch(stored.month):
+        raise ValueError("cnpj and subclass are text, and month is YYYY-MM")
+    if not all(type(count) is int and count >= 0 for count in counts):
+        raise ValueError("days and changed are counts")
+    return stored

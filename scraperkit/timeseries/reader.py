@@ -15,7 +15,7 @@ import redis as redis_py
 
 from scraperkit.cnpj import format_cnpj
 from scraperkit.errors import warn
-from scraperkit.models import METRICS, check_metric
+from scraperkit.models import METRICS
 from scraperkit.timeseries import frames
 from scraperkit.timeseries.commands import DAY_MS
 from scraperkit.timeseries.frames import Day, Days, Funds, wanted_series
@@ -124,7 +124,7 @@ class TimeSeriesReader:
         UnknownFund
             If nothing is stored for one of `cnpjs`; names all of them.
         """
-        check_metric(metric)
+        frames.check_metric(metric)
         first, last = frames.window(start, end)
 
         def read(series: Sequence[str]) -> list[tuple[Days, Values]]:

@@ -23,7 +23,7 @@ SHOWN = {
     "biggest_flows": ("net flow in 2024-12, R$ million", "Exemplo"),
     "my_funds_and_cdi": ("99101012000170", "Ipê Amarelo", "share_of_benchmark", "chart: "),
     "one_call": ("2023-12-29", "Exemplo Ipê Amarelo", "chart: "),
-    "revised_this_week": ("values revised this week", "net worth", "change, %"),
+    "revised_this_week": ("values revised this week", "net_worth", "in R$ or people"),
 }
 
 

@@ -331,7 +331,7 @@ class TestFunds:
 
     def test_invalid_arguments_are_refused_before_any_request(self, offline, requests, redis, tmp_path):
         for options, message in (
-            ({"metric": "price"}, "metric: unknown metric 'price'; choose one of quota, .*, or all"),
+            ({"metric": "price"}, "metric: unknown metric 'price'; choose one of quota, .*, all"),
             ({"source": "open_data", "redis": redis}, "redis: the archive needs none; omit it"),
         ):
             with pytest.raises(ConfigError, match=message):

@@ -14,7 +14,7 @@ import redis as redis_py
 from scraperkit.config import OPEN_DATA_URL, Settings
 from scraperkit.connection import check_client
 from scraperkit.errors import ConfigError
-from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest, check_metric, today
+from scraperkit.models import DailyQuote, Fund, Month, ScrapeRequest, today
 from scraperkit.sources.base import Hits
 from scraperkit.sources.cvm_pages import checked_base
 from scraperkit.sources.http import HttpClient, without_credentials
@@ -214,7 +214,7 @@ class OpenData(NotebookRepr):
         ScraperKitWarning
             If the archive lacks some of the months, or a CNPJ stands for its subclasses.
         """
-        check_metric(metric)
+        frames.check_metric(metric)
         reading.check_as_of(as_of)
         wanted = None if funds is None else wanted_series(funds)
         window = reading.Window(self._folder, start, end)
