@@ -20,5 +20,5 @@ table = week.drop(columns="seen_at").head(20).to_string(index=False, float_forma
 print(f"{len(week)} values revised this week, in R$ or people; the first are:\n{table}")
 if len(week):
     counts = pd.crosstab(week["date"].dt.date.rename("day of the figure"), week["metric"].str.replace("_", " "))
-    ax = counts.plot.bar(figsize=(11, 5), title="Revised this week", ylabel="number of values")
+    ax = counts.plot.bar(figsize=(11, 5), title="Values revised this week", yticks=range(counts.max(axis=None) + 1))
     ax.figure.savefig(__file__.replace(".py", ".png"), dpi=120, bbox_inches="tight")
