@@ -290,7 +290,7 @@ def test_an_end_before_the_start_is_refused(reader):
 
 
 def test_an_unknown_metric_is_refused(reader):
-    with pytest.raises(ConfigError, match="metric: 'price' is unknown; use one of quota, net_worth, holders"):
+    with pytest.raises(ConfigError, match="metric: unknown metric 'price'; choose one of quota, net_worth, holders"):
         reader.prices(metric="price")
 
 
