@@ -60,7 +60,9 @@ class TestAnOrder:
         told = api.post("/v1/funds", json=order | {"documents": [SPLIT, FORMATTED]}).json()
         assert [result["published"]["source"] for result in told["results"]] == ["open_data"] * 2
 
-    @pytest.mark.parametrize(("source", "told"), [("cvm", "choose one of cvm_pages, open_data"), ("a b", "invalid form")])
+    @pytest.mark.parametrize(
+        ("source", "told"), [("cvm", "choose one of cvm_pages, open_data"), ("a b", "invalid form")]
+    )
     def test_an_order_that_names_an_unknown_source_returns_422(self, api, source, told):
         response = api.post("/v1/funds", json=ORDER | {"source": source})
         assert response.status_code == 422
