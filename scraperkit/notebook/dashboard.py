@@ -11,7 +11,7 @@ import redis as redis_py
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from scraperkit.cnpj import format_cnpj
+from scraperkit.cnpj import format_cnpj, short_name
 from scraperkit.connection import check_client, sibling
 from scraperkit.errors import ConfigError, RedisError
 from scraperkit.health import Health
@@ -108,7 +108,7 @@ class Dashboard(NotebookRepr):
     def _learn_names(self, keys: Keys) -> None:
         at_work = {job.request.document for job in self._subscriber.worker.busy.values() if job.request is not None}
         for cnpj in at_work - self._names.keys():
-            self._names[cnpj] = str(self._redis.hget(keys.fund(cnpj), "name") or "")
+            self._names[cnpj] = short_name(str(self._redis.hget(keys.fund(cnpj), "name") or ""))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         bundle: dict[str, Any] = super()._repr_mimebundle_(include, exclude)

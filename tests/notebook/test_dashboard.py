@@ -41,7 +41,7 @@ class TestWhatItShows:
             assert "scraper-1 idle scraper-2 idle scraper-3 idle" in text_of(dashboard)
             publisher.publish(months(2))
             assert wait_until(lambda: len(one.worker.busy) == 2)
-            since = r"18\.993\.924/0001-00 Fundo Exemplo 02/2021 \d+\.\d s"
+            since = r"18\.993\.924/0001-00 Exemplo 02/2021 \d+\.\d s"
             assert wait_until(lambda: re.search(since, text_of(dashboard)))
             assert "Subscriber anna is listening" in text_of(dashboard)
             assert "in hand 2" in text_of(dashboard)
