@@ -1,6 +1,6 @@
-"""The market's biggest flows of last month, from the regulator's files: a table, and a chart beside this file.
+"""The market's biggest net flows of a month, from the regulator's files: a table, and a chart beside this file.
 
-Offline, unless you add ``--live``, which downloads that month or its updates.
+Offline, December 2024; with ``--live``, last month, which it downloads or updates.
 """
 
 import sys

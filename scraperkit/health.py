@@ -170,7 +170,8 @@ def _of_source(client: Any, keys: Keys) -> _OfSource:
 
 
 def _open_circuits(client: Any) -> dict[str, float]:
-    now = float(client.time()[0]) * 1000
+    seconds, microseconds = client.time()
+    now = seconds * 1000 + microseconds / 1000
     return {
         site: (until - now) / 1000 for site, until in client.zrangebyscore(Keys.sites(), now, "+inf", withscores=True)
     }

@@ -56,7 +56,7 @@ class WorkerCard:
         Jobs held now, jobs settled so far, outages of Redis so far.
     lease, heartbeat : float
         Its settings, in seconds. Others take over its jobs after a lease without renewal; the card expires after three
-        heartbeats. A card without a lease is an older version's: its jobs are not taken over while it lives.
+        heartbeats. The jobs of a card without a lease are not taken over while it lives.
     """
 
     name: str

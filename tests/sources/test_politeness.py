@@ -285,6 +285,15 @@ class TestASiteThatKeepsFailing:
         assert _host(site) in health.open_circuits
         assert "circuit open" in str(health)
 
+    def test_health_counts_the_seconds_by_the_whole_clock_of_redis(self, redis, namespace):
+        assert wait_until(lambda: redis.time()[1] > 500_000)
+        seconds, microseconds = redis.time()
+        redis.zadd(Keys.sites(), {"a-site": seconds * 1000 + microseconds / 1000 + 10_000})
+        try:
+            assert 0 < Health.read(redis, namespace=namespace).open_circuits["a-site"] <= 10
+        finally:
+            redis.zrem(Keys.sites(), "a-site")
+
     def test_is_probed_by_one_at_a_time_and_left_longer_if_it_fails_again(self, make, site, redis, caplog):
         one, two = self.failing(make, caplog, pause=0.5)
         assert wait_until(lambda: one._seconds_open() == 0)
