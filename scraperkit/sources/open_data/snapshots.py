@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from scraperkit.errors import ArchiveError, FileRefused, FundNotFound, NotDownloaded, SourceError, warn
-from scraperkit.models import ISO_DAY, Fund, Month
+from scraperkit.models import ISO_DAY, Fund, Month, today
 from scraperkit.sources.base import Hit, Hits, not_one_fund
 from scraperkit.sources.http import without_credentials
 from scraperkit.sources.open_data.cleaning import coded
@@ -217,7 +217,7 @@ class Snapshots:
             fresh = stage / "registry.parquet"
             pq.write_table(table, fresh, compression="zstd")
             write_whole(stage / "synced", b"")
-            fresh.replace(self._fresh_path(kind, now.date()))
+            fresh.replace(self._fresh_path(kind, today()))
         return replace(
             entry,
             url=url,

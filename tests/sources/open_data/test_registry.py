@@ -238,7 +238,7 @@ class TestSnapshots:
         market.find("aroeira")
         assert site.portal.requests["file"] == 2
         assert [path.name for path in sorted((market.archive / "registry").iterdir())] == [
-            f"{kind}-{dt.datetime.now(dt.UTC).date()}.parquet" for kind in ("cad_fi", "registry")
+            f"{kind}-{today()}.parquet" for kind in ("cad_fi", "registry")
         ]
 
     def test_without_the_portal_the_newest_one_is_searched_with_a_warning(self, site, tmp_path):
