@@ -24,7 +24,7 @@ LONGEST_CNPJ = 40
 LONGEST_SERIES = 81
 BIGGEST_INVESTMENT = Decimal(10) ** 12
 _MONEY = re.compile(r"[0-9]{1,13}(\.[0-9]{1,2})?")
-_MONTH = re.compile(r"^(?:(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2})\Z")
+_MONTH = re.compile(r"^(?:(?:19|20)[0-9]{2}-(?:0[1-9]|1[0-2])|(?:0[1-9]|1[0-2])/(?:19|20)[0-9]{2})$")
 
 
 class _SeriesConvertor(Convertor[str]):
