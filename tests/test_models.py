@@ -305,3 +305,8 @@ def test_the_error_for_a_cnpj_damaged_by_a_spreadsheet_explains_the_damage(ruine
     for refuse in (normalize_cnpj, read_wanted):
         with pytest.raises(ConfigError, match=told):
             refuse([ruined] if refuse is read_wanted else ruined)
+
+
+def test_a_request_with_invalid_arguments_is_refused_in_plain_words():
+    with pytest.raises(ConfigError, match=r"^document: '1' is not a CNPJ: .*; month_year: must be a month \(MM/YYYY\)"):
+        ScrapeRequest(document="1", month_year="13/2022")
